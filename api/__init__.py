@@ -1,0 +1,1 @@
+"""The REST service: validates, plans, writes rows, answers; never imports torch."""

@@ -1,0 +1,1 @@
+"""The pages; they read nothing but the REST API."""

@@ -1,0 +1,1 @@
+"""Rows in Postgres and the only ways they change."""

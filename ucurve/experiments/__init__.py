@@ -1,0 +1,50 @@
+"""The kinds: every module of this package that defines a Spec, found by looking.
+
+Folders named in UCURVE_KINDS (separated like PATH) are looked at too: a lab's own kinds live outside this package.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from ucurve.spec import Spec
+
+__path__ = [*__path__, *filter(None, os.environ.get("UCURVE_KINDS", "").split(os.pathsep))]
+
+
+@cache
+def kinds() -> dict[str, type[Spec]]:
+    """Every kind by name, in alphabetical order."""
+    found: dict[str, type[Spec]] = {}
+    for module in sorted(info.name for info in pkgutil.iter_modules(__path__)):
+        for value in vars(importlib.import_module(f"{__name__}.{module}")).values():
+            if isinstance(value, type) and issubclass(value, Spec) and value.__module__ == f"{__name__}.{module}":
+                name = value.model_fields["kind"].default
+                assert isinstance(name, str), f"{value.__name__}.kind needs a default: its own name"
+                found[name] = value
+    return found
+
+
+def parse(spec: dict[str, Any]) -> Spec:
+    """A validated spec. Raises pydantic.ValidationError, or ValueError when the kind is unknown."""
+    kind = spec.get("kind")
+    if kind not in kinds():
+        raise ValueError(f"kind must be one of {', '.join(kinds())}; got {kind!r}")
+    return kinds()[kind].model_validate(spec)
+
+
+@cache
+def union() -> TypeAdapter[Spec]:
+    """All kinds as one discriminated union, for the OpenAPI schema."""
+    from typing import Annotated, Union
+
+    from pydantic import Field
+
+    specs = tuple(kinds().values())
+    return TypeAdapter(Annotated[Union[specs], Field(discriminator="kind")] if len(specs) > 1 else specs[0])  # noqa: UP007

@@ -1,0 +1,189 @@
+"""The contract of an experiment kind: fields, plan(), run(), figures(), verdicts().
+
+One kind is one file in `ucurve/experiments/`:
+
+    class CoinFlips(Spec):
+        "How often does a coin of given bias show heads?"
+        kind: Literal["coin_flips"] = "coin_flips"
+        biases: list[float] = Field([0.5], description="Probability of heads.")
+
+        def plan(self, catalogue):
+            for bias in self.biases:
+                yield Point(inputs={"protocol": "coin/1", "bias": bias}, labels={"bias": bias})
+
+        @staticmethod
+        def run(point, context):
+            return Result(metrics={"heads": flip(point.inputs["bias"])})
+
+The form, the OpenAPI schema, the worker and the contract tests pick it up; nothing else names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from ucurve.suites import Checkpoint, Dataset, Suite
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+
+
+class SpecError(ValueError):
+    """A spec that is valid by itself but cannot be planned here; names the field and the remedy."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+        self.message = message
+
+
+class Stopped(Exception):  # noqa: N818 - an event, not an error
+    """Nobody wants this number any more, or the worker is leaving: raised by `Context.progress`."""
+
+
+@dataclass(frozen=True)
+class Requires:
+    """What a worker must have to measure a point."""
+
+    device: Literal["any", "cuda"] = "any"
+    memory_gb: float = 0.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """One planned measurement, plain JSON.
+
+    inputs: everything that determines the number, each step of the protocol with its version; their hash is the
+        identity under which any experiment of the team finds the number again. Never the kind, never a name.
+    labels: what this experiment calls it (suite, revision, tokens, gamma, seed): the columns of its table.
+    source: where to find what `inputs` names by hash; no part of the identity.
+    group: points of one group are cheap to measure one after another (the same checkpoint is loaded).
+    stage: lower stages come first, so that every curve is readable early.
+    seconds: rough cost on one CPU core, for slices and the first estimate only.
+    """
+
+    inputs: Mapping[str, Any]
+    labels: Mapping[str, Any]
+    source: Mapping[str, Any] = field(default_factory=dict)
+    group: str = ""
+    stage: int = 0
+    seconds: float = 1.0
+    requires: Requires = Requires()
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of the canonical JSON of `inputs`, in hex."""
+        return hashlib.sha256(canonical(self.inputs).encode()).hexdigest()
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces; equal values give equal text. Refuses inf and NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one measurement gave.
+
+    metrics: scalars; inf and NaN are legal here and are stored as a state, not as a number.
+    series: curves, such as loss sums per window or a training loss.
+    checkpoints: checkpoints that this point made; registered in the finishing transaction.
+    """
+
+    metrics: Mapping[str, float]
+    series: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    checkpoints: Sequence[Checkpoint] = ()
+
+
+class Context(Protocol):
+    """All that an experiment sees of the runtime."""
+
+    device: str  # "cpu" or "cuda"
+    state_dir: Path  # this measurement's own folder, shared by all workers: what is saved here is there on resuming
+    artefacts: Path  # root of everything that outlives a measurement (suites, hub cache, texts)
+
+    def progress(self, done: float, total: float, **metrics: float) -> None:
+        """Report work done; metrics become live curves. Raises Stopped when the point is to stop."""
+
+    def cached(self, key: str, make: Callable[[], T]) -> T:
+        """The value made under `key` by an earlier point of this process, or a new one; only few are kept."""
+
+
+class Catalogue(Protocol):
+    """What plan() may ask: registered suites and evaluation sets. Both raise SpecError when there is none."""
+
+    def suite(self, name: str, field: str = "suite") -> Suite: ...
+    def find_suite(self, name: str) -> Suite | None: ...
+    def dataset(self, name: str, field: str = "evaluation") -> Dataset: ...
+
+
+class Verdict(BaseModel):
+    """One claim, answered from the table; `sentence` can stand alone."""
+
+    model_config = ConfigDict(frozen=True)
+
+    claim: str  # "progressive sensitivity"
+    scope: str = ""  # "gamma 0.2 under init_std, replicate 0"
+    answer: Literal["yes", "no", "undetermined"]
+    sentence: str
+    effect: float | None = None
+    effect_name: str = ""  # "rise of the loss after its minimum, nats"
+    interval: tuple[float, float] | None = None  # 95%
+    p_value: float | None = None
+    test: str = ""  # the test and its assumptions
+    num_draws: int | None = None
+    evidence: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart whose data can be swapped in place: Vega-Lite that names its datasets, and their rows.
+
+    chart: Vega-Lite JSON in which every `data` is `{"name": ...}`; it depends on the spec only, so that new results
+        change `datasets` and leave the chart (its node, zoom, legend choices) alone.
+    """
+
+    title: str
+    caption: str
+    chart: dict[str, Any]
+    datasets: dict[str, list[dict[str, Any]]]
+
+    def vega_lite(self) -> dict[str, Any]:
+        """The chart with its data inside, for files."""
+        return {**self.chart, "datasets": self.datasets}
+
+
+class Spec(BaseModel):
+    """Base of every kind. Fields carry title, description, unit and bounds; the class docstring is its help."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str
+    title: ClassVar[str] = ""  # the kind in words, for the form; the kind's name when empty
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # named starting values for the form
+
+    def plan(self, catalogue: Catalogue) -> Iterator[Point]:
+        """Every measurement, cheap first; pure and bounded. Raises SpecError naming the field to mend."""
+        raise NotImplementedError
+
+    @staticmethod
+    def run(point: Point, context: Context) -> Result:
+        """Measure one point; on a worker only. The point alone determines the number, so no spec is given."""
+        raise NotImplementedError
+
+    def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
+        """The figures, by short name, from whatever rows there are so far."""
+        return {}
+
+    def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
+        """What the data supports; 'undetermined' is an answer."""
+        return []

@@ -1,0 +1,1 @@
+"""The measuring processes: claim a point, run it, finish it."""
