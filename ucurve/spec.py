@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from ucurve.suites import Checkpoint, Dataset, Suite
+from ucurve.suites import Dataset, Suite
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,12 +96,13 @@ class Result:
 
     metrics: scalars; inf and NaN are legal here and are stored as a state, not as a number.
     series: curves, such as loss sums per window or a training loss.
-    checkpoints: checkpoints that this point made; registered in the finishing transaction.
+    suite: the suite that this point made or added to: its name, evaluation set, recipe, and the new checkpoints; recorded
+        in the finishing transaction.
     """
 
     metrics: Mapping[str, float]
     series: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    checkpoints: Sequence[Checkpoint] = ()
+    suite: Suite | None = None
 
 
 class Context(Protocol):
