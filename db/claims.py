@@ -1,0 +1,277 @@
+"""A worker's transitions: claim a slice, begin a point, renew the lease, finish or release.
+
+Each function is one transaction's work and answers what happened; the caller commits.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Session
+
+from db.models import Attempt, Json
+
+LEASE_SECONDS = 15.0  # a killed worker's points are claimable after this; renewed every third of it
+MAX_LOST = 3  # workers that may die over a point before it is called poison
+
+# Open, or left by a worker that stopped renewing; wanted by an active experiment; within what this worker can run.
+CLAIMABLE = """
+    e.state = 'active' AND m.num_lost < :max_lost
+    AND (m.state = 'open' OR (m.state = 'running' AND m.lease_expires < clock_timestamp()))
+    AND m.requires_device IN ('any', :device) AND m.requires_memory_gb <= :memory_gb
+"""
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A point in this worker's hands."""
+
+    id: int
+    kind: str
+    identity: str
+    inputs: Json
+    source: Json
+    group_key: str
+    seconds: float
+
+
+def claim(
+    session: Session, worker: str, device: str, memory_gb: float, loaded: str | None, speed: float, slice_seconds: float = 2.0
+) -> tuple[str, list[Claimed]]:
+    """Take a slice: points of one user and one group worth about `slice_seconds`, and at least one.
+
+    Users in turn: the one whose weighted work so far is least. Within a user: priority, then the older experiment, then
+    the plan's stages, and inside a stage the group already `loaded` first. `speed` is measured / planned seconds. Returns
+    the lease's token and the points ([] when there is nothing to do).
+    """
+    who: Json = {"device": device, "memory_gb": memory_gb, "max_lost": MAX_LOST}
+    for owner in _owners_in_turn(session, who):
+        rows = session.execute(
+            text(f"""
+                SELECT m.id, m.kind, m.identity, m.inputs, m.source, m.group_key, m.seconds, m.state, e.priority
+                FROM experiments e JOIN experiment_points p ON p.experiment_id = e.id
+                JOIN measurements m ON m.id = p.measurement_id
+                WHERE e.owner = :owner AND {CLAIMABLE}
+                ORDER BY e.priority DESC, e.id, p.stage, (m.group_key = :loaded) DESC, p.position
+                LIMIT 64 FOR UPDATE OF m SKIP LOCKED"""),
+            {**who, "owner": owner, "loaded": loaded or ""},
+        ).all()
+        chosen: dict[int, Any] = {}
+        budget = slice_seconds
+        for row in rows:
+            if chosen and (row.group_key != rows[0].group_key or budget < row.seconds * speed):
+                break
+            if row.id not in chosen:
+                chosen[row.id] = row
+                budget -= row.seconds * speed
+        if chosen:
+            token = str(uuid.uuid4())
+            _take(session, list(chosen), token, worker)
+            _charge(session, owner, slice_seconds - budget, rows[0].priority)
+            return token, [Claimed(*row[:7]) for row in chosen.values()]
+    return "", []
+
+
+def _owners_in_turn(session: Session, who: Json) -> Sequence[str]:
+    return session.scalars(
+        text(f"""
+            SELECT u.name FROM users u WHERE EXISTS (
+                SELECT FROM experiments e JOIN experiment_points p ON p.experiment_id = e.id
+                JOIN measurements m ON m.id = p.measurement_id WHERE e.owner = u.name AND {CLAIMABLE})
+            ORDER BY u.turn, u.name"""),
+        who,
+    ).all()
+
+
+def _take(session: Session, ids: list[int], token: str, worker: str) -> None:
+    """The claimed rows are locked already; what an earlier holder had begun on them is lost."""
+    lost = session.scalars(
+        text("""
+            UPDATE attempts SET outcome = 'lost', finished_at = clock_timestamp()
+            WHERE measurement_id = ANY(:ids) AND outcome = 'running' RETURNING measurement_id"""),
+        {"ids": ids},
+    ).all()
+    session.execute(
+        text("""
+            UPDATE measurements SET state = 'running', lease_owner = :worker, lease_token = CAST(:token AS uuid),
+                lease_expires = clock_timestamp() + make_interval(secs => :lease), live = NULL,
+                num_lost = num_lost + CASE WHEN id = ANY(:lost) THEN 1 ELSE 0 END
+            WHERE id = ANY(:ids)"""),
+        {"ids": ids, "lost": list(lost), "token": token, "worker": worker, "lease": LEASE_SECONDS},
+    )
+
+
+def _charge(session: Session, owner: str, seconds: float, priority: int) -> None:
+    """Advance the user's turn by the work given; a higher priority makes it cost less of the turn."""
+    session.execute(
+        text("UPDATE users SET turn = turn + :cost WHERE name = :owner"),
+        {"owner": owner, "cost": max(seconds, 0.01) / 2 ** (priority / 2)},
+    )
+
+
+def begin(session: Session, measurement: int, token: str, worker: str, device: str, versions: Json) -> int | None:
+    """Open an attempt; its id, or None when the point is no longer this worker's or nobody wants it."""
+    session.execute(text("SET LOCAL synchronous_commit = off"))  # losing this record to a power cut loses no number
+    held = session.execute(
+        text("""
+            UPDATE measurements m SET live = NULL WHERE id = :id AND lease_token = CAST(:token AS uuid) AND EXISTS (
+                SELECT FROM experiment_points p JOIN experiments e ON e.id = p.experiment_id
+                WHERE p.measurement_id = m.id AND e.state = 'active')
+            RETURNING id"""),
+        {"id": measurement, "token": token},
+    ).first()
+    if held is None:
+        return None
+    attempt = Attempt(measurement_id=measurement, worker=worker, device=device, versions=versions)
+    session.add(attempt)
+    session.flush()
+    publish(session, [measurement])
+    return attempt.id
+
+
+def renew(session: Session, token: str, live: dict[int, Json]) -> dict[int, bool]:
+    """Extend the lease on all its points and write what they report; {measurement: still wanted} of those still held."""
+    session.execute(text("SET LOCAL synchronous_commit = off"))
+    held = session.execute(
+        text("""
+            UPDATE measurements m SET lease_expires = clock_timestamp() + make_interval(secs => :lease)
+            WHERE id IN (SELECT id FROM measurements WHERE lease_token = CAST(:token AS uuid)
+                         ORDER BY identity FOR NO KEY UPDATE)
+            RETURNING id, EXISTS (SELECT FROM experiment_points p JOIN experiments e ON e.id = p.experiment_id
+                                  WHERE p.measurement_id = m.id AND e.state = 'active')"""),
+        {"token": token, "lease": LEASE_SECONDS},
+    ).all()
+    wanted: dict[int, bool] = {row[0]: row[1] for row in held}
+    for measurement in sorted(live.keys() & wanted.keys()):
+        session.execute(
+            text("UPDATE measurements SET live = :live WHERE id = :id").bindparams(bindparam("live", type_=JSONB)),
+            {"id": measurement, "live": live[measurement]},
+        )
+        publish(session, [measurement])
+    return wanted
+
+
+def finish(session: Session, measurement: int, token: str, attempt: int, outcome: Json) -> bool:
+    """Write the number (outcome: metrics, nonfinite, series) or the failure (outcome: traceback). False, and nothing
+    written, when the lease is somebody else's by now.
+    """
+    failed = outcome.get("traceback")
+    state = "failed" if failed else "done"
+    values = {"metrics": outcome.get("metrics", {}), "nonfinite": outcome.get("nonfinite", {})}
+    held = session.execute(
+        text("""
+            UPDATE measurements SET state = :state, metrics = :metrics, nonfinite = :nonfinite, error = :error,
+                attempt_id = :attempt, finished_at = clock_timestamp(), live = NULL, num_lost = 0,
+                lease_owner = NULL, lease_token = NULL, lease_expires = NULL
+            WHERE id = :id AND lease_token = CAST(:token AS uuid) RETURNING id""").bindparams(
+            bindparam("metrics", type_=JSONB), bindparam("nonfinite", type_=JSONB)
+        ),
+        {
+            **values, "state": state, "error": failed.strip().splitlines()[-1] if failed else None,
+            "attempt": attempt, "id": measurement, "token": token,
+        },
+    ).first()  # fmt: skip
+    if held is None:
+        return False
+    session.execute(
+        text("""
+            UPDATE attempts SET outcome = :state, finished_at = clock_timestamp(), metrics = :metrics, nonfinite = :nonfinite,
+                series = :series, traceback = :traceback WHERE id = :attempt""").bindparams(
+            *(bindparam(name, type_=JSONB) for name in ("metrics", "nonfinite", "series"))
+        ),
+        {**values, "state": state, "series": outcome.get("series", {}), "traceback": failed, "attempt": attempt},
+    )
+    publish(session, [measurement], done=int(not failed), failed=int(bool(failed)))
+    return True
+
+
+def release(session: Session, token: str, measurement: int | None = None) -> None:
+    """Give back a point (all of the lease's when None) unfinished; an attempt begun on it ends as stopped."""
+    ids = list(
+        session.scalars(
+            text("""
+                UPDATE measurements SET state = 'open', live = NULL, lease_owner = NULL, lease_token = NULL,
+                    lease_expires = NULL
+                WHERE id IN (SELECT id FROM measurements WHERE lease_token = CAST(:token AS uuid)
+                             AND id = coalesce(CAST(:id AS bigint), id) ORDER BY identity FOR NO KEY UPDATE)
+                RETURNING id"""),
+            {"token": token, "id": measurement},
+        )
+    )
+    session.execute(
+        text("""
+            UPDATE attempts SET outcome = 'stopped', finished_at = clock_timestamp()
+            WHERE measurement_id = ANY(:ids) AND outcome = 'running'"""),
+        {"ids": ids},
+    )
+    publish(session, ids)
+
+
+def publish(session: Session, measurements: list[int], done: int = 0, failed: int = 0) -> None:
+    """Tell every experiment that points at these measurements that they changed, and settle those with nothing open.
+
+    done and failed are added to the counts of each such experiment (give one measurement then). The counter is advanced under the
+    experiment's row lock, taken in the order of ids.
+    """
+    experiments = list(
+        session.scalars(
+            text("""
+                SELECT id FROM experiments WHERE id IN (
+                    SELECT experiment_id FROM experiment_points WHERE measurement_id = ANY(:ids))
+                ORDER BY id FOR UPDATE"""),
+            {"ids": measurements},
+        )
+    )
+    session.execute(
+        text("""
+            WITH counted AS (
+                UPDATE experiments SET version = version + 1, num_done = num_done + :done, num_failed = num_failed + :failed,
+                    started_at = coalesce(started_at, clock_timestamp())
+                WHERE id = ANY(:experiments) RETURNING id, version)
+            UPDATE experiment_points p SET version = counted.version FROM counted
+            WHERE p.experiment_id = counted.id AND p.measurement_id = ANY(:ids)"""),
+        {"experiments": experiments, "ids": measurements, "done": done, "failed": failed},
+    )
+    if done or failed:
+        settle(session, experiments)
+
+
+def settle(session: Session, experiments: list[int]) -> None:
+    """An experiment is done when nothing is open and at least one point finished, failed when none did."""
+    session.execute(
+        text("""
+            UPDATE experiments SET state = CASE WHEN num_done > 0 THEN 'done' ELSE 'failed' END,
+                finished_at = clock_timestamp(), version = version + 1
+            WHERE id = ANY(:experiments) AND state IN ('active', 'paused') AND num_done + num_failed >= num_points"""),
+        {"experiments": experiments},
+    )
+
+
+def fail_poison(session: Session) -> int | None:
+    """Fail one point over which MAX_LOST workers died; its id, None when there is none. Part of the API's sweep."""
+    poison: int | None = session.scalar(
+        text("""
+            UPDATE measurements SET state = 'failed', lease_owner = NULL, lease_token = NULL, lease_expires = NULL,
+                finished_at = clock_timestamp(), live = NULL, attempt_id = NULL,
+                error = 'the worker process died ' || num_lost || ' times while measuring this point; see its log'
+            WHERE id = (
+                SELECT id FROM measurements WHERE state IN ('open', 'running') AND num_lost >= :max_lost
+                    AND (state = 'open' OR lease_expires < clock_timestamp())
+                LIMIT 1 FOR UPDATE SKIP LOCKED)
+            RETURNING id"""),
+        {"max_lost": MAX_LOST},
+    )
+    if poison is not None:
+        session.execute(
+            text("""
+                UPDATE attempts SET outcome = 'lost', finished_at = clock_timestamp()
+                WHERE measurement_id = :id AND outcome = 'running'"""),
+            {"id": poison},
+        )
+        publish(session, [poison], failed=1)
+    return poison

@@ -1,0 +1,23 @@
+"""One engine per process, and short sessions on it."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.orm import Session
+
+
+@cache
+def engine() -> Engine:
+    """The engine of UCURVE_DATABASE_URL. The pool is larger than the API's thread pool (40), so no request waits for it."""
+    url = os.environ.get("UCURVE_DATABASE_URL")
+    if not url:
+        raise RuntimeError("UCURVE_DATABASE_URL is not set: start with `ucurve up`, or name a postgresql+psycopg:// URL")
+    return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=40, pool_timeout=10)
+
+
+def open_session() -> Session:
+    """A session to be used in a `with` block and committed by whoever opened it."""
+    return Session(engine(), expire_on_commit=False)

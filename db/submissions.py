@@ -1,0 +1,201 @@
+"""A person's transitions: submit, pause, resume, cancel, retry; and what readers ask of an experiment's rows.
+
+Each function is one transaction's work; the route that calls it commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row, bindparam, select, text
+from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.orm import Session
+
+from db.claims import settle
+from db.models import Experiment, ExperimentPoint, Json, Measurement
+
+CHUNK = 2000  # rows of one INSERT
+
+
+def submit(session: Session, owner: str, fields: Json, points: Sequence[Json]) -> Experiment:
+    """Record an experiment and point it at its measurements, creating those that are new.
+
+    fields: name, kind, spec, tags, notes, priority. points: in the plan's order, each with identity, inputs, source, labels,
+    group_key, stage, seconds, requires_device, requires_memory_gb. A finished measurement counts at once; a failed one is
+    opened again.
+    """
+    join_queue(session, owner)
+    experiment = Experiment(owner=owner, **fields)
+    session.add(experiment)
+    session.flush()
+    unique = {point["identity"]: point for point in points}
+    ids = _measurements_for(session, experiment.kind, unique)
+    reopen(session, [row.id for row in ids.values() if row.state == "failed"])
+    links = [
+        {
+            "experiment_id": experiment.id, "measurement_id": ids[identity].id, "position": position,
+            "stage": point["stage"], "labels": point["labels"], "reused": ids[identity].state == "done", "version": 1,
+        }
+        for position, (identity, point) in enumerate(unique.items())
+    ]  # fmt: skip
+    for start in range(0, len(links), CHUNK):
+        session.execute(insert(ExperimentPoint), links[start : start + CHUNK])
+    experiment.version = 1
+    experiment.num_points = len(links)
+    experiment.num_done = experiment.num_reused = sum(link["reused"] for link in links)
+    session.flush()
+    settle(session, [experiment.id])
+    return experiment
+
+
+def _measurements_for(session: Session, kind: str, unique: dict[str, Json]) -> dict[str, Row[Any]]:
+    """The rows of these identities, made where missing, locked against finishing until this transaction has linked them."""
+    columns = ("identity", "inputs", "source", "group_key", "seconds", "requires_device", "requires_memory_gb")
+    ordered = sorted(unique)
+    found: dict[str, Row[Any]] = {}
+    for start in range(0, len(ordered), CHUNK):
+        chunk = ordered[start : start + CHUNK]
+        rows = [{"kind": kind, **{column: unique[identity][column] for column in columns}} for identity in chunk]
+        session.execute(insert(Measurement).on_conflict_do_nothing(index_elements=["identity"]), rows)
+        # Not a plain read: a worker finishing one of these now would not see our links, nor we its number.
+        locked = session.execute(
+            select(Measurement.id, Measurement.identity, Measurement.state)
+            .where(Measurement.identity.in_(chunk))
+            .order_by(Measurement.identity)
+            .with_for_update(key_share=True)
+        )
+        found |= {row.identity: row for row in locked}
+    return found
+
+
+def reopen(session: Session, measurements: list[int]) -> None:
+    """Open failed measurements again; every experiment that points at them has open work again (if not paused or cancelled)."""
+    if not measurements:
+        return
+    session.execute(
+        text("""
+            UPDATE measurements SET state = 'open', error = NULL, num_lost = 0, finished_at = NULL
+            WHERE id = ANY(:ids) AND state = 'failed'"""),
+        {"ids": measurements},
+    )
+    experiments = session.execute(
+        text("""
+            SELECT id FROM experiments WHERE id IN (
+                SELECT experiment_id FROM experiment_points WHERE measurement_id = ANY(:ids))
+            ORDER BY id FOR UPDATE"""),
+        {"ids": measurements},
+    )
+    affected = [row.id for row in experiments]
+    session.execute(
+        text("""
+            WITH counted AS (
+                UPDATE experiments e SET version = version + 1, finished_at = NULL,
+                    state = CASE WHEN state IN ('done', 'failed') THEN 'active' ELSE state END,
+                    num_failed = (SELECT count(*) FROM experiment_points p JOIN measurements m ON m.id = p.measurement_id
+                                  WHERE p.experiment_id = e.id AND m.state = 'failed')
+                WHERE id = ANY(:experiments) RETURNING id, version)
+            UPDATE experiment_points p SET version = counted.version FROM counted
+            WHERE p.experiment_id = counted.id AND p.measurement_id = ANY(:ids)"""),
+        {"experiments": affected, "ids": measurements},
+    )
+
+
+def join_queue(session: Session, owner: str) -> None:
+    """A user who was idle takes a place beside the least served of the active ones: idleness brings no credit."""
+    session.execute(text("INSERT INTO users (name) VALUES (:owner) ON CONFLICT DO NOTHING"), {"owner": owner})
+    session.execute(
+        text("""
+            UPDATE users SET turn = greatest(turn, (
+                SELECT min(u.turn) FROM users u JOIN experiments e ON e.owner = u.name WHERE e.state = 'active'))
+            WHERE name = :owner"""),
+        {"owner": owner},
+    )
+
+
+def change_state(session: Session, experiment: Experiment, action: str) -> bool:
+    """pause, resume, cancel or retry; False when the experiment is not in a state that allows it.
+
+    Nothing is written to measurements but by retry: a running point stops when its worker sees that nobody wants it.
+    """
+    before = {"pause": ["active"], "resume": ["paused"], "cancel": ["active", "paused"]}
+    after = {"pause": "paused", "resume": "active", "cancel": "cancelled"}
+    if action == "retry":
+        return _retry(session, experiment)
+    changed = session.execute(
+        text("""
+            UPDATE experiments SET state = :after, version = version + 1,
+                finished_at = CASE WHEN :after = 'cancelled' THEN clock_timestamp() END
+            WHERE id = :id AND state = ANY(:before) RETURNING id"""),
+        {"id": experiment.id, "after": after[action], "before": before[action]},
+    ).first()
+    if changed is not None and action == "resume":
+        join_queue(session, experiment.owner)
+    return changed is not None
+
+
+def _retry(session: Session, experiment: Experiment) -> bool:
+    """Open the failed points again, and go on with what was cancelled."""
+    failed = list(
+        session.scalars(
+            text("""
+                SELECT m.id FROM measurements m JOIN experiment_points p ON p.measurement_id = m.id
+                WHERE p.experiment_id = :id AND m.state = 'failed' ORDER BY m.identity FOR NO KEY UPDATE OF m"""),
+            {"id": experiment.id},
+        )
+    )
+    if not failed and experiment.state != "cancelled":
+        return False
+    reopen(session, failed)
+    session.execute(
+        text("""
+            UPDATE experiments SET state = 'active', version = version + 1, finished_at = NULL
+            WHERE id = :id AND state = 'cancelled'"""),
+        {"id": experiment.id},
+    )
+    settle(session, [experiment.id])
+    join_queue(session, experiment.owner)
+    return True
+
+
+def existing_states(session: Session, identities: Sequence[str]) -> dict[str, str]:
+    """{identity: state} of those measurements that exist."""
+    rows = session.execute(select(Measurement.identity, Measurement.state).where(Measurement.identity.in_(list(identities))))
+    return {row.identity: row.state for row in rows}
+
+
+def changes_after(session: Session, experiment: int, cursor: int, limit: int) -> list[Row[Any]]:
+    """Rows of the experiment changed after `cursor`, oldest change first, with the numbers of the shown attempt."""
+    return list(
+        session.execute(
+            text("""
+                SELECT m.id, m.identity, p.position, p.labels, p.reused, p.version, m.metrics, m.nonfinite, a.series, m.error,
+                    CASE WHEN m.state = 'running' AND m.lease_expires < clock_timestamp() THEN 'open' ELSE m.state END AS state,
+                    m.live, m.attempt_id, m.finished_at
+                FROM experiment_points p JOIN measurements m ON m.id = p.measurement_id
+                LEFT JOIN attempts a ON a.id = m.attempt_id
+                WHERE p.experiment_id = :experiment AND p.version > :cursor
+                ORDER BY p.version, p.position LIMIT :limit"""),
+            {"experiment": experiment, "cursor": cursor, "limit": limit},
+        )
+    )
+
+
+def register_suite(session: Session, suite: Json, checkpoints: Sequence[Json]) -> None:
+    """Add checkpoints to a suite, making it where missing; a revision that exists keeps its row but gets these values."""
+    session.execute(
+        text("""
+            INSERT INTO suites (name, description, evaluation, recipe, owner)
+            VALUES (:name, :description, :evaluation, :recipe, :owner) ON CONFLICT (name) DO NOTHING"""),
+        {"owner": "", **suite},
+    )
+    for checkpoint in sorted(checkpoints, key=lambda c: str(c["revision"])):
+        names = list(checkpoint)
+        session.execute(
+            text(f"""
+                INSERT INTO checkpoints ({", ".join(names)}) VALUES ({", ".join(":" + name for name in names)})
+                ON CONFLICT (suite, revision) DO UPDATE SET
+                    {", ".join(f"{name} = excluded.{name}" for name in names if name not in ("suite", "revision"))}
+            """).bindparams(bindparam("location", type_=JSONB)),
+            checkpoint,
+        )
