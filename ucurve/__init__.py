@@ -1,9 +1,27 @@
 """ucurve measures whether pre-training a language model longer makes it more fragile.
 
-    from ucurve import Client
+from ucurve import Client
 
-    client = Client("http://127.0.0.1:8000")
-    experiment = client.submit({"kind": "linear_model"})
-    client.wait(experiment.id)
-    print(client.table(experiment.id))
+client = Client("http://127.0.0.1:8000")
+experiment = client.submit({"kind": "linear_model"})
+client.wait(experiment.id)
+print(client.table(experiment.id))
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ucurve.client import Client as Client
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """`ucurve.Client`, imported when asked for: a worker that imports ucurve.spec needs no HTTP client."""
+    if name == "Client":
+        from ucurve.client import Client
+
+        return Client
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

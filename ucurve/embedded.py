@@ -60,9 +60,7 @@ class Engines:
             self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = locked(self.data)
         except OSError as error:
-            raise EmbeddedError(
-                f"cannot write to {self.data} ({error.strerror}): choose another folder with --data"
-            ) from error
+            raise EmbeddedError(f"cannot write to {self.data} ({error.strerror}): choose another folder with --data") from error
         try:
             self.sockets = socket_folder(self.data)
             self._make_children()
@@ -76,12 +74,16 @@ class Engines:
         return self
 
     def stop(self) -> None:
-        """Stop both cleanly, remove the sockets, give the data folder back."""
+        """Stop both cleanly, remove the sockets, unlock the data folder."""
         for child in (getattr(self, "postgres", None), getattr(self, "valkey", None)):
             if child is not None:
                 child.stop()
         if hasattr(self, "sockets"):
             shutil.rmtree(self.sockets, ignore_errors=True)
+        self.forget()
+
+    def forget(self) -> None:
+        """Unlock the data folder, whatever runs on it."""
         if self._lock is not None:
             self._lock.truncate(0)
             self._lock.close()
@@ -124,6 +126,7 @@ class Engines:
             env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
             stop_signal=signal.SIGINT,  # "fast": end the sessions, write the checkpoint
             harder_signal=signal.SIGQUIT,
+            death_signal=signal.SIGINT,
             user=user,
         )
         self.valkey = Child(

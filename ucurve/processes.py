@@ -32,16 +32,18 @@ class User:
 class Child:
     """One child process in a session of its own, so that Ctrl-C reaches only the parent, which stops it in order.
 
-    Start it from the main thread: on Linux the kernel sends `stop_signal` to the child when the *thread* that
-    started it ends.
+    Start it from the main thread: on Linux the kernel sends `death_signal` to the child when the *thread* that
+    started it ends, by kill -9 too.
     """
 
     name: str
     command: Sequence[str]
     log: Path
+    folder: Path = Path("/")  # where it runs
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     stop_signal: signal.Signals = signal.SIGTERM
     harder_signal: signal.Signals = signal.SIGKILL
+    death_signal: signal.Signals = signal.SIGKILL  # what it gets when its parent dies first
     patience: float = 20.0  # seconds given to each signal
     user: User | None = None
     process: subprocess.Popen[bytes] | None = None
@@ -54,12 +56,12 @@ class Child:
             self.process = subprocess.Popen(
                 self.command,
                 env=dict(self.env),
-                cwd="/",
+                cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=before_exec(self.user, self.stop_signal),
+                preexec_fn=before_exec(self.user, self.death_signal),
             )
 
     @property

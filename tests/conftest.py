@@ -1,0 +1,161 @@
+"""Real engines for every test: one embedded Postgres and Valkey, a migrated copy of the database per test module.
+
+def test_something(database_url): ...   # db.session works in this process, on this module's own database
+NUM_WORKERS = 2                         # how many the module's `lab` starts (default 1)
+def test_more(lab): lab.client.submit({"kind": "linear_model"})
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from ucurve import lab as processes
+from ucurve.client import Client
+from ucurve.embedded import Engines
+from ucurve.processes import Child
+
+_counter = itertools.count(1)
+
+
+@dataclass
+class Lab:
+    """A running API with real workers, each a process that a test may stop, kill and start again."""
+
+    database_url: str
+    broker_url: str
+    data: Path
+    port: int = field(default_factory=processes.free_port)
+    children: dict[str, Child] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def artefacts(self) -> Path:
+        return self.data / "artefacts"
+
+    @property
+    def env(self) -> dict[str, str]:
+        return processes.environment(self.database_url, self.broker_url, self.url, self.data)
+
+    @property
+    def client(self) -> Client:
+        return Client(self.url)
+
+    @property
+    def workers(self) -> list[Child]:
+        return [child for name, child in self.children.items() if name.startswith("worker")]
+
+    def start_api(self, **env: str) -> Child:
+        child = processes.api({**self.env, **env}, "127.0.0.1", self.port, self.data / "logs")
+        self._start(child)
+        processes.wait_for(child, lambda: processes.answers(f"{self.url}/health/ready"))
+        return child
+
+    def start_worker(self, name: str = "", **env: str) -> Child:
+        """Start a worker and wait until the API has heard of this very process."""
+        name = name or f"worker-{len(self.workers) + 1}"
+        child = processes.worker({**self.env, **env}, name, self.data / "logs")
+        self._start(child)
+        processes.wait_for(child, lambda: child.pid in {worker.pid for worker in self.client.workers() if worker.alive})
+        return child
+
+    def start_dashboard(self, **env: str) -> str:
+        """Start the dashboard; answers its address."""
+        port = processes.free_port()
+        child = processes.dashboard({**self.env, **env}, "127.0.0.1", port, self.data / "logs")
+        self._start(child)
+        processes.wait_for(child, lambda: processes.answers(f"http://127.0.0.1:{port}/_stcore/health"))
+        return f"http://127.0.0.1:{port}"
+
+    def _start(self, child: Child) -> None:
+        self.children[child.name] = child
+        child.start()
+
+    def stop(self) -> None:
+        for child in self.children.values():
+            child.ask_to_stop()
+        for child in self.children.values():
+            child.stop()
+
+
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
+    with Engines(tmp_path_factory.mktemp("engines")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def template(engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database at the newest schema, made by the migrations."""
+    execute(engines, "CREATE DATABASE template_of_tests")
+    url = engines.database_url_of("template_of_tests")
+    processes.migrate(processes.environment(url, engines.broker_url, "", tmp_path_factory.mktemp("migrate")))
+    return "template_of_tests"
+
+
+@pytest.fixture(scope="module")
+def database_url(engines: Engines, template: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """This module's own database, which `db.session` of this process uses too."""
+    from db.session import engine
+
+    name = f"test_{next(_counter)}_" + re.sub(r"\W", "_", Path(str(request.path)).stem).lower()[:40]
+    execute(engines, f"CREATE DATABASE {name} TEMPLATE {template}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UCURVE_DATABASE_URL", engines.database_url_of(name))
+        engine.cache_clear()
+        yield engines.database_url_of(name)
+        if engine.cache_info().currsize:
+            engine().dispose()
+        engine.cache_clear()
+    execute(engines, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="module")
+def broker_url(engines: Engines) -> Iterator[str]:
+    """This module's own, empty broker; the environment names it."""
+    url = f"{engines.broker_url}?virtual_host={next(_counter)}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UCURVE_BROKER_URL", url)
+        yield url
+
+
+@pytest.fixture(scope="module")
+def lab(
+    database_url: str, broker_url: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lab]:
+    """A running API on a free port and NUM_WORKERS real workers, for the whole module."""
+    running = Lab(database_url, broker_url, tmp_path_factory.mktemp("lab"))
+    try:
+        running.start_api()
+        for _ in range(getattr(request.module, "NUM_WORKERS", 1)):
+            running.start_worker()
+        yield running
+    finally:
+        running.stop()
+
+
+def execute(engines: Engines, statement: str) -> None:
+    """Run one statement outside a transaction, on the cluster's own database."""
+    import psycopg
+
+    with psycopg.connect(host=str(engines.sockets), user="ucurve", dbname="postgres", autocommit=True) as session:
+        session.execute(statement.encode())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the ends of the processes' logs with a failed test."""
+    report = yield
+    running = getattr(item, "funcargs", {}).get("lab")
+    if report.failed and isinstance(running, Lab):
+        for child in running.children.values():
+            report.sections.append((f"end of {child.log.name} ({child.exit_status=})", child.tail(40)))
+    return report

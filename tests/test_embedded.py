@@ -1,0 +1,113 @@
+"""The embedded engines: durable, private, alone on their data, and gone when their owner is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from ucurve.data_folder import EmbeddedError, InUseError
+from ucurve.embedded import Engines
+from ucurve.processes import command_line
+
+OWNER = "import sys, time; from pathlib import Path; from ucurve.embedded import Engines; e = Engines(Path(sys.argv[1])).start(); print(e.postgres.pid, e.valkey.pid, flush=True); time.sleep(300)"  # noqa: E501
+
+
+def ask(engines: Engines, statement: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(host=str(engines.sockets), user="ucurve", dbname="ucurve", autocommit=True) as session:
+        result = session.execute(statement.encode())
+        return result.fetchall() if result.description else []
+
+
+def gone(pids: list[int], seconds: float = 20.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while any(command_line(pid) for pid in pids):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_what_was_written_is_there_after_a_clean_stop_and_nothing_else_runs_on(tmp_path: Path) -> None:
+    with Engines(tmp_path / "lab") as engines:
+        ask(engines, "CREATE TABLE kept AS SELECT 42 AS answer")
+        pids = [child.pid for child in engines.children]
+    assert gone(pids, 0.0)
+    assert not engines.sockets.exists()
+    with Engines(tmp_path / "lab") as engines:
+        assert ask(engines, "SELECT answer FROM kept") == [(42,)]
+
+
+def test_a_second_owner_is_refused_and_told_who_the_first_is(engines: Engines) -> None:
+    with pytest.raises(InUseError, match=f"in use by process {os.getpid()} of .*--data"):
+        Engines(engines.data).start()
+    assert ask(engines, "SELECT 1") == [(1,)]  # and the first one did not notice
+
+
+def test_only_the_owner_can_reach_the_sockets_and_there_is_no_port(engines: Engines) -> None:
+    assert stat.S_IMODE(engines.sockets.stat().st_mode) == 0o700
+    assert ask(engines, "SHOW listen_addresses") == [("",)]
+    assert ask(engines, "SHOW fsync") == [("on",)]
+    with redis.Redis(unix_socket_path=str(engines.sockets / "valkey.sock")) as broker:
+        assert broker.config_get("port") == {"port": "0"}
+
+
+def test_a_long_path_with_spaces_gets_its_sockets_in_a_short_folder(tmp_path: Path) -> None:
+    with Engines(tmp_path / ("a folder " + "x" * 150)) as engines:
+        assert len(str(engines.sockets)) < 80
+        assert " " not in engines.broker_url
+        assert ask(engines, "SELECT 1") == [(1,)]
+    assert not engines.sockets.exists()
+
+
+def test_engines_die_with_a_killed_owner_and_the_next_one_loses_nothing(tmp_path: Path) -> None:
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    pids = [int(word) for word in owner.stdout.readline().split()]
+    with psycopg.connect(host=str(tmp_path / "run"), user="ucurve", dbname="ucurve", autocommit=True) as session:
+        session.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+    owner.kill()
+    owner.wait()
+    assert gone(pids)
+    with Engines(tmp_path) as engines:
+        assert ask(engines, "SELECT answer FROM kept") == [(42,)]
+
+
+def test_an_engine_that_outlived_its_owner_is_stopped_by_the_next_start(tmp_path: Path) -> None:
+    engines = Engines(tmp_path / "lab").start()
+    ask(engines, "CREATE TABLE kept AS SELECT 42 AS answer")
+    pids = [child.pid for child in engines.children]
+    engines.forget()  # as if this process had been killed where the kernel does not tell children
+    with Engines(tmp_path / "lab") as successor:
+        assert not {child.pid for child in successor.children} & set(pids)
+        assert ask(successor, "SELECT answer FROM kept") == [(42,)]
+    for child in engines.children:
+        child.stop()
+
+
+def test_a_stale_pid_file_that_names_a_foreign_process_harms_nobody(tmp_path: Path) -> None:
+    with Engines(tmp_path / "lab"):
+        pass
+    bystander = subprocess.Popen(["sleep", "60"])
+    (tmp_path / "lab" / "postgres" / "postmaster.pid").write_text(f"{bystander.pid}\n")
+    with Engines(tmp_path / "lab") as engines:
+        assert ask(engines, "SELECT 1") == [(1,)]
+    assert bystander.poll() is None
+    bystander.send_signal(signal.SIGKILL)
+    bystander.wait()
+
+
+def test_a_cluster_of_another_postgres_is_left_alone_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "PG_VERSION").write_text("16\n")
+    with pytest.raises(EmbeddedError, match=r"made by Postgres 16 .* move it away"):
+        Engines(tmp_path).start()
+    assert (tmp_path / "postgres" / "PG_VERSION").read_text() == "16\n"
