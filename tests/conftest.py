@@ -64,7 +64,7 @@ class Lab:
         name = name or f"worker-{len(self.workers) + 1}"
         child = processes.worker({**self.env, **env}, name, self.data / "logs")
         self._start(child)
-        processes.wait_for(child, lambda: child.pid in {worker.pid for worker in self.client.workers() if worker.alive})
+        processes.wait_for(child, lambda: processes.heard_of(self.client, child))
         return child
 
     def start_dashboard(self, **env: str) -> str:

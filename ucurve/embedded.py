@@ -54,13 +54,19 @@ class Engines:
         self.data = self.data.expanduser().resolve()
         self.logs = self.logs or self.data / "logs"
 
-    def start(self) -> Engines:
-        """Lock the data folder, clear what a killed run left, start both and wait until they answer."""
+    def hold(self) -> None:
+        """Lock the data folder for this process. Raises InUseError, naming whoever has it."""
+        if self._lock is not None:
+            return
         try:
             self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = locked(self.data)
         except OSError as error:
             raise EmbeddedError(f"cannot write to {self.data} ({error.strerror}): choose another folder with --data") from error
+
+    def start(self) -> Engines:
+        """Hold the data folder, clear what a killed run left, start both and wait until they answer."""
+        self.hold()
         try:
             self.sockets = socket_folder(self.data)
             self._make_children()

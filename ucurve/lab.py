@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.request import urlopen
 
+from ucurve.client import Client
 from ucurve.processes import Child
 
 
@@ -109,6 +110,11 @@ def answers(url: str) -> bool:
             return bool(200 <= response.status < 300)
     except OSError:
         return False
+
+
+def heard_of(client: Client, worker: Child) -> bool:
+    """Whether the API knows this very process as a living worker."""
+    return any(known.pid == worker.pid and known.alive for known in client.workers())
 
 
 def wait_for(child: Child, ready: Callable[[], bool], seconds: float = 60.0) -> None:
