@@ -9,9 +9,9 @@ import importlib
 import os
 import pkgutil
 from functools import cache
-from typing import Any
+from typing import Annotated, Any, Union
 
-from pydantic import TypeAdapter
+from pydantic import Field
 
 from ucurve.spec import Spec
 
@@ -40,11 +40,7 @@ def parse(spec: dict[str, Any]) -> Spec:
 
 
 @cache
-def union() -> TypeAdapter[Spec]:
-    """All kinds as one discriminated union, for the OpenAPI schema."""
-    from typing import Annotated, Union
-
-    from pydantic import Field
-
+def union() -> Any:
+    """All kinds as one type, discriminated by `kind`: what the API validates with and makes its schema from."""
     specs = tuple(kinds().values())
-    return TypeAdapter(Annotated[Union[specs], Field(discriminator="kind")] if len(specs) > 1 else specs[0])  # noqa: UP007
+    return Annotated[Union[specs], Field(discriminator="kind")] if len(specs) > 1 else specs[0]  # noqa: UP007

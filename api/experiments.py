@@ -1,0 +1,222 @@
+"""Plan, submit, list and steer experiments.
+
+POST /v1/experiments {"name": "first", "spec": {"kind": "gaussian_perturbation", "suite": "tiny", "draws": 5}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Query, Request, Response
+from pydantic import Field
+from sqlalchemy import ColumnElement, exists, func, or_, select
+from sqlalchemy.orm import Session
+
+from api.access import Owner
+from api.errors import ProblemError, not_found
+from api.suites import DatabaseCatalogue
+from db import submissions
+from db.estimates import Estimate, alive_workers, can_run, estimates, reason_to_wait, speed_of
+from db.models import Experiment, ExperimentPoint, Measurement
+from db.session import open_session
+from ucurve import records
+from ucurve.experiments import kinds, union
+from ucurve.spec import Point, Spec, SpecError
+from worker.queue import wake_workers
+
+router = APIRouter(prefix="/v1", tags=["experiments"])
+
+MAX_POINTS = 50_000
+WAKE_UPS = 8  # at most; more workers than these find the work within seconds by themselves
+
+if TYPE_CHECKING:
+    AnySpec = Spec
+else:
+    AnySpec = union()
+
+
+class Submission(records.Submission):
+    """As records.Submission, with the spec's schema."""
+
+    spec: AnySpec = Field(description="What to measure; `kind` says which experiment.")  # type: ignore[assignment]
+
+
+EXAMPLES: dict[str, Any] = {
+    kind: {"summary": found.title or kind, "value": {"spec": {"kind": kind}}} for kind, found in kinds().items()
+}
+Submitted = Annotated[Submission, Body(openapi_examples=EXAMPLES)]
+
+
+def planned(session: Session, spec: Spec) -> list[Point]:
+    """All points of a spec, each once. Raises SpecError where it cannot be planned here."""
+    points = list(islice(spec.plan(DatabaseCatalogue(session)), MAX_POINTS + 1))
+    if len(points) > MAX_POINTS:
+        raise SpecError("", f"This would be more than {MAX_POINTS} points: use fewer values, or split the experiment.")
+    if not points:
+        raise SpecError("", "This spec plans no measurement: give at least one value in every list.")
+    return list({point.identity: point for point in points}.values())
+
+
+@router.post("/plan", summary="What a submission would measure")
+def plan(submission: Submitted) -> records.PlanPreview:
+    """Nothing is stored. Says how much exists already, how long the rest takes, and what it would wait for."""
+    with open_session() as session:
+        points = planned(session, submission.spec)
+        states = submissions.existing_states(session, [point.identity for point in points])
+        left = [point for point in points if states.get(point.identity) != "done"]
+        needs = {(point.requires.device, point.requires.memory_gb) for point in left}
+        workers = alive_workers(session)
+        able = [worker for worker in workers if can_run(worker, needs)]
+        seconds = sum(point.seconds for point in left) * speed_of(session, submission.spec.kind)
+        return records.PlanPreview(
+            num_points=len(points),
+            num_existing=len(points) - len(left),
+            num_running=sum(state in ("open", "running") for state in states.values()),
+            num_new=sum(states.get(point.identity) in (None, "failed") for point in left),
+            estimated_seconds=0.0 if not left else seconds / min(len(able), len(left)) if able else None,
+            num_workers=len(able if left else workers),
+            waits_for=reason_to_wait(workers, needs) if left else None,
+        )
+
+
+@router.post("/experiments", status_code=201, summary="Submit an experiment")
+def submit(submission: Submitted, owner: Owner, request: Request, response: Response) -> records.Experiment:
+    """Plans, records, and wakes workers. What anybody measured before is there at once."""
+    spec = submission.spec
+    with open_session() as session:
+        points = planned(session, spec)
+        fields = submission.model_dump(include={"tags", "notes", "priority"}) | {
+            "name": submission.name.strip() or spec.title or spec.kind.replace("_", " "),
+            "kind": spec.kind,
+            "spec": spec.model_dump(mode="json"),
+        }
+        experiment = submissions.submit(session, owner, fields, [as_row(point) for point in points])
+        session.commit()
+        session.refresh(experiment)
+        answer = shown(session, [experiment], request)[0]
+    wake_workers(min(WAKE_UPS, answer.progress.total - answer.progress.done))
+    response.headers["Location"] = answer.url
+    return answer
+
+
+def as_row(point: Point) -> dict[str, Any]:
+    return {
+        "identity": point.identity,
+        "inputs": dict(point.inputs),
+        "source": dict(point.source),
+        "labels": dict(point.labels),
+        "group_key": point.group,
+        "stage": point.stage,
+        "seconds": point.seconds,
+        "requires_device": point.requires.device,
+        "requires_memory_gb": point.requires.memory_gb,
+    }
+
+
+@router.get("/experiments", summary="Experiments, newest first")
+def listed(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    offset: Annotated[int, Query(ge=0)] = 0,
+    state: Annotated[list[records.ExperimentState] | None, Query()] = None,
+    kind: str | None = None,
+    owner: str | None = None,
+    text: Annotated[str | None, Query(description="Found in name, notes or tags.")] = None,
+) -> records.ExperimentPage:
+    """A page of the list; filters are combined with "and"."""
+    wanted = select(Experiment)
+    if state:
+        wanted = wanted.where(or_(*(_in_state(one) for one in state)))
+    if kind:
+        wanted = wanted.where(Experiment.kind == kind)
+    if owner:
+        wanted = wanted.where(Experiment.owner == owner)
+    if text:
+        searched = (Experiment.name, Experiment.notes, func.array_to_string(Experiment.tags, " "))
+        wanted = wanted.where(or_(*(column.icontains(text, autoescape=True) for column in searched)))
+    with open_session() as session:
+        total = session.scalar(select(func.count()).select_from(wanted.subquery())) or 0
+        rows = session.scalars(wanted.order_by(Experiment.id.desc()).limit(limit).offset(offset)).all()
+        return records.ExperimentPage(experiments=shown(session, rows, request), total=total)
+
+
+def _in_state(state: str) -> ColumnElement[bool]:
+    """Stored states, and `active` told apart by whether something of it is being measured."""
+    if state not in ("queued", "running"):
+        return Experiment.state == state
+    running = exists().where(
+        ExperimentPoint.experiment_id == Experiment.id,
+        Measurement.id == ExperimentPoint.measurement_id,
+        Measurement.state == "running",
+        Measurement.lease_expires > func.clock_timestamp(),
+    )
+    return (Experiment.state == "active") & (running if state == "running" else ~running)
+
+
+@router.get("/experiments/{id}", summary="One experiment")
+def one(id: int, request: Request) -> records.Experiment:
+    with open_session() as session:
+        return shown(session, [found(session, id)], request)[0]
+
+
+@router.post("/experiments/{id}/{action}", summary="Pause, resume, cancel or retry")
+def act(id: int, action: Literal["pause", "resume", "cancel", "retry"], request: Request) -> records.Experiment:
+    """A point being measured stops at its next report unless another experiment wants it. Retry measures failed points again
+    and goes on with a cancelled experiment. 409 when the experiment's state does not allow it.
+    """
+    with open_session() as session:
+        experiment = found(session, id)
+        before = experiment.state
+        if not submissions.change_state(session, experiment, action):
+            state = "queued or running" if before == "active" else before
+            raise ProblemError(409, f"Cannot {action}: experiment {id} is {state}" + _hint(action, before))
+        session.commit()
+        session.refresh(experiment)
+        answer = shown(session, [experiment], request)[0]
+    if action in ("resume", "retry"):
+        wake_workers(WAKE_UPS)
+    return answer
+
+
+def _hint(action: str, state: str) -> str:
+    if action == "retry":
+        return " and none of its points failed."
+    if action == "resume" and state == "cancelled":
+        return "; retry goes on with it."
+    return "."
+
+
+def found(session: Session, id: int) -> Experiment:
+    experiment = session.get(Experiment, id)
+    if experiment is None:
+        raise not_found(f"experiment {id}")
+    return experiment
+
+
+def shown(session: Session, rows: Sequence[Experiment], request: Request) -> list[records.Experiment]:
+    """Rows as records, with what can be said about their progress now."""
+    now = estimates(session, rows)
+    return [_shown(row, now.get(row.id, Estimate()), str(request.url_for("one", id=row.id))) for row in rows]
+
+
+def _shown(row: Experiment, now: Estimate, url: str) -> records.Experiment:
+    state = row.state if row.state != "active" else "running" if now.num_running else "queued"
+    progress = records.Progress(
+        total=row.num_points,
+        done=row.num_done,
+        failed=row.num_failed,
+        running=now.num_running,
+        reused=row.num_reused,
+        points_per_second=now.points_per_second,
+    )
+    copied = records.Experiment.model_fields.keys() & set(Experiment.__table__.columns.keys()) - {"state"}
+    return records.Experiment(
+        **{name: getattr(row, name) for name in copied},
+        state=state,
+        progress=progress,
+        eta_seconds=now.eta_seconds,
+        waits_for=now.waits_for,
+        url=url,
+    )

@@ -1,0 +1,63 @@
+"""The app: routes, health, and the sweep in its lifespan. Serve it with `uvicorn api.main:app`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from api import errors, experiments, measurements, suites, workers
+from api.errors import ProblemError
+from api.reconcile import keep_sweeping
+from db.session import open_session
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    with open_session() as session:
+        suites.register_builtin(session)
+        session.commit()
+    stop = threading.Event()
+    sweeper = threading.Thread(target=keep_sweeping, args=(stop,), name="sweep", daemon=True)
+    sweeper.start()
+    yield
+    stop.set()
+
+
+app = FastAPI(
+    title="ucurve",
+    summary="Does pre-training a language model longer make it more fragile?",
+    version="1",
+    lifespan=lifespan,
+    openapi_url="/v1/openapi.json",
+    docs_url="/docs",
+)
+errors.install(app)
+for module in (experiments, measurements, suites, workers):
+    app.include_router(module.router)
+
+
+@app.get("/", include_in_schema=False)
+def root() -> RedirectResponse:
+    return RedirectResponse("/docs")
+
+
+@app.get("/health/live", tags=["health"], summary="The process answers")
+def live() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@app.get("/health/ready", tags=["health"], summary="The database answers too")
+def ready() -> dict[str, str]:
+    try:
+        with open_session() as session:
+            session.execute(text("SELECT 1"))
+    except (DBAPIError, PoolTimeoutError) as error:
+        raise ProblemError(503, "The database does not answer; trying again helps once it is back.") from error
+    return {"status": "ok"}

@@ -1,0 +1,153 @@
+"""An experiment's results: changed rows after a cursor, CSV, verdicts, live events, and the provenance of one number."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from sqlalchemy import Row, select
+from sqlalchemy.orm import Session
+
+from api.errors import not_found
+from api.experiments import found, shown
+from db import submissions
+from db.models import Attempt, ExperimentPoint, Measurement
+from db.session import open_session
+from ucurve import records
+from ucurve.experiments import parse
+from ucurve.spec import Verdict
+
+router = APIRouter(prefix="/v1", tags=["results"])
+
+PAGE_ROWS = 500
+EVENT_SECONDS = 0.5
+
+
+@router.get("/experiments/{id}/measurements", response_model=records.MeasurementPage, summary="Rows changed after a cursor")
+def measurements(
+    id: int,
+    request: Request,
+    after: Annotated[int, Query(ge=0, description="The cursor of the last page; 0 for everything.")] = 0,
+    format: Literal["json", "csv"] = "json",
+) -> Any:
+    """A page of at most 500 rows, oldest change first. Nothing is ever skipped; a row comes again whenever it changed."""
+    with open_session() as session:
+        experiment = found(session, id)
+        if format == "csv":
+            name = f'attachment; filename="ucurve-experiment-{id}.csv"'
+            text = as_csv(all_rows(session, id))
+            return Response(text, media_type="text/csv", headers={"Content-Disposition": name})
+        rows, cursor, more = _page(session, id, after)
+        state = shown(session, [experiment], request)[0].state
+        return records.MeasurementPage(rows=rows, cursor=cursor, more=more, state=state)
+
+
+def _page(session: Session, id: int, after: int) -> tuple[list[records.MeasurementRow], int, bool]:
+    """Whole versions only: rows that share one are never split over two pages."""
+    changes = submissions.changes_after(session, id, after, PAGE_ROWS)
+    more = len(changes) == PAGE_ROWS
+    if more and changes[0].version != changes[-1].version:
+        changes = [row for row in changes if row.version != changes[-1].version]
+    elif more:
+        changes = submissions.changes_after(session, id, after, submissions.MOST_ROWS)
+        changes = [row for row in changes if row.version == changes[0].version]
+    return [_row(change) for change in changes], changes[-1].version if changes else after, more
+
+
+def all_rows(session: Session, id: int) -> list[records.MeasurementRow]:
+    return [_row(change) for change in submissions.changes_after(session, id, 0, submissions.MOST_ROWS)]
+
+
+def _row(change: Row[Any]) -> records.MeasurementRow:
+    fields = {name: value for name, value in change._mapping.items() if name in records.MeasurementRow.model_fields}
+    return records.MeasurementRow(**fields | {"series": change.series or {}}, attempt=change.attempt_id)
+
+
+def as_csv(rows: list[records.MeasurementRow]) -> str:
+    """One line per point in the plan's order; inf and nan are written as such."""
+    rows = sorted(rows, key=lambda row: row.position)
+    labels = list(dict.fromkeys(name for row in rows for name in row.labels))
+    metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["measurement", "identity", "state", *labels, *metrics, "error"])
+    for row in rows:
+        values = records.restored(row.metrics, row.nonfinite)
+        named = [row.labels.get(name) for name in labels] + [values.get(name) for name in metrics]
+        writer.writerow([row.id, row.identity, row.state, *named, row.error])
+    return out.getvalue()
+
+
+@router.get("/experiments/{id}/verdicts", summary="What the data supports so far")
+def verdicts(id: int) -> list[Verdict]:
+    with open_session() as session:
+        experiment = found(session, id)
+        rows = all_rows(session, id)
+    return parse(experiment.spec).verdicts(records.frame(rows))
+
+
+def exists(id: int) -> None:
+    with open_session() as session:
+        found(session, id)
+
+
+@router.get(
+    "/experiments/{id}/events",
+    dependencies=[Depends(exists)],
+    response_class=EventSourceResponse,
+    summary="Changes as they happen (SSE)",
+)
+async def events(id: int, request: Request, after: Annotated[int, Query(ge=0)] = 0) -> AsyncIterator[ServerSentEvent]:
+    """An event `rows` per batch of changed rows (its id is the cursor), an event `experiment` whenever the experiment changed,
+    and an end once it is done, failed or cancelled. Reconnecting goes on after Last-Event-ID.
+    """
+    cursor = int(request.headers.get("Last-Event-ID") or after)
+    said: records.Experiment | None = None
+    while not await request.is_disconnected():
+        page, now = await run_in_threadpool(_changes, id, cursor, request)
+        if page.rows:
+            cursor = page.cursor
+            yield ServerSentEvent(event="rows", id=str(cursor), data=page)
+        if now != said:
+            said = now
+            yield ServerSentEvent(event="experiment", data=now)
+        if not page.more and now.state in ("done", "failed", "cancelled"):
+            return
+        if not page.more:
+            await asyncio.sleep(EVENT_SECONDS)
+
+
+def _changes(id: int, cursor: int, request: Request) -> tuple[records.MeasurementPage, records.Experiment]:
+    with open_session() as session:
+        rows, cursor, more = _page(session, id, cursor)
+        now = shown(session, [found(session, id)], request)[0]
+        return records.MeasurementPage(rows=rows, cursor=cursor, more=more, state=now.state), now
+
+
+@router.get("/measurements/{id}", summary="Where a number comes from")
+def provenance(id: int) -> records.Provenance:
+    """Everything that determined it, every attempt with worker and versions, and the experiments that show it."""
+    with open_session() as session:
+        row = session.get(Measurement, id)
+        if row is None:
+            raise not_found(f"measurement {id}")
+        attempts = session.scalars(select(Attempt).where(Attempt.measurement_id == id).order_by(Attempt.id))
+        experiments = session.scalars(select(ExperimentPoint.experiment_id).where(ExperimentPoint.measurement_id == id))
+        return records.Provenance.model_validate(
+            {
+                **{name: getattr(row, name) for name in ("id", "identity", "kind", "inputs", "source", "state")},
+                "attempts": [_attempt(attempt) for attempt in attempts],
+                "experiments": sorted(experiments),
+            }
+        )
+
+
+def _attempt(row: Attempt) -> dict[str, Any]:
+    names = records.Attempt.model_fields.keys() - {"measurement"}
+    return {**{name: getattr(row, name) for name in names}, "measurement": row.measurement_id}

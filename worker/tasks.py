@@ -1,0 +1,241 @@
+"""The measuring loop: claim a slice, run each point, finish or fail it, until there is nothing left.
+
+`drain` is the Celery task that a wake-up starts; a timer calls the same loop, so that neither a lost message nor a dead
+broker or API leaves work undone. One loop runs at a time in a process, because a process has one device.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
+
+from db import claims
+from db.session import open_session
+from db.submissions import register_suite
+from ucurve.experiments import kinds
+from ucurve.spec import Point, Result, Stopped
+from worker.device import describe_worker
+from worker.lease import Lease, Progress
+from worker.queue import app
+
+T = TypeVar("T")
+POLL_SECONDS = 3.0
+DATABASE_PATIENCE = 600.0  # seconds for which a finished number waits for the database to come back
+KEPT = 4  # loaded checkpoints and the like that a process keeps
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Context:
+    """What an experiment sees of this process (ucurve.spec.Context)."""
+
+    device: str
+    artefacts: Path
+    kept: OrderedDict[str, Any] = field(default_factory=OrderedDict)
+    state_dir: Path = Path()
+    reporting: Progress | None = None
+
+    def progress(self, done: float, total: float, **metrics: float) -> None:
+        assert self.reporting is not None, "progress() is for a running point"
+        self.reporting.report(done, total, metrics)
+
+    def cached(self, key: str, make: Callable[[], T]) -> T:
+        if key not in self.kept:
+            while len(self.kept) >= KEPT:  # before making: the old and the new together may not fit the device
+                self.kept.popitem(last=False)
+            self.kept[key] = make()
+        self.kept.move_to_end(key)
+        return cast(T, self.kept[key])
+
+
+class Drain:
+    """The loop of one process and what it carries from one point to the next."""
+
+    def __init__(self) -> None:
+        self.worker = describe_worker()
+        self.lease = Lease(self.worker)
+        artefacts = Path(os.environ.get("UCURVE_ARTEFACTS", "~/.ucurve/artefacts")).expanduser()
+        self.context = Context(self.worker["device"], artefacts)
+        self.loaded: str | None = None
+        self.speed = 1.0  # measured / planned seconds, of the latest points
+        self._busy = threading.Lock()
+        self._again = threading.Event()
+
+    def run(self) -> None:
+        """1. claim a slice; 2. measure its points; 3. again, until nothing is left. Returns at once if it runs already."""
+        self._again.set()
+        while self._again.is_set() and self._busy.acquire(blocking=False):
+            try:
+                self._again.clear()
+                while not self.lease.leaving.is_set() and self._measure_slice():
+                    pass
+            except (DBAPIError, PoolTimeoutError) as error:
+                log.warning("the database does not answer, the timer tries again: %s", str(error).splitlines()[0])
+            finally:
+                self._busy.release()
+
+    def poll(self) -> None:
+        """The timer: look for work every few seconds until the process leaves."""
+        while not self.lease.leaving.wait(POLL_SECONDS):
+            self.run()
+
+    def _measure_slice(self) -> bool:
+        me = self.worker
+        token, points = committed(
+            lambda session: claims.claim(session, me["name"], me["device"], me["memory_gb"], self.loaded, self.speed), patience=0
+        )
+        if not points:
+            return False
+        self.lease.hold(token)
+        try:
+            for claimed in points:
+                if self.lease.leaving.is_set():
+                    break
+                if self.lease.still_wanted(claimed.id):
+                    self._measure(token, claimed)
+        finally:
+            self.lease.drop()
+            committed(lambda session: claims.release(session, token))  # whatever was not finished
+        return True
+
+    def _measure(self, token: str, claimed: claims.Claimed) -> None:
+        me = self.worker
+        attempt = committed(
+            lambda session: claims.begin(session, claimed.id, token, me["name"], me["device"], me["versions"]), patience=0
+        )
+        if attempt is None:
+            return
+        started = time.monotonic()
+        outcome, suite = self._outcome(claimed)
+        if outcome is None:
+            committed(lambda session: claims.release(session, token, claimed.id))
+            return
+        self.speed += 0.3 * ((time.monotonic() - started) / max(claimed.seconds, 1e-6) - self.speed)
+        self.loaded = claimed.group_key
+
+        def finish(session: Session) -> bool:
+            held = claims.finish(session, claimed.id, token, attempt, outcome)
+            if held and suite:
+                register_suite(session, *suite)
+            return held
+
+        if not committed(finish):
+            log.warning("measurement %d is somebody else's by now; its number is dropped", claimed.id)
+
+    def _outcome(self, claimed: claims.Claimed) -> tuple[dict[str, Any] | None, tuple[Any, Any] | None]:
+        """Run the point: its numbers, or the traceback of its failure, or None when it was stopped."""
+        point = Point(inputs=claimed.inputs, labels={}, source=claimed.source, group=claimed.group_key)
+        self.context.state_dir = self.context.artefacts / "state" / claimed.identity
+        self.context.reporting = self.lease.work_on(claimed.id)
+        try:
+            if claimed.kind not in kinds():
+                raise LookupError(f"this worker does not know the kind {claimed.kind!r}; it knows {', '.join(kinds())}")
+            result = kinds()[claimed.kind].run(point, self.context)
+            return as_rows(result), suite_rows(result)
+        except Stopped:
+            return None, None
+        except Exception:  # the one broad except: whatever an experiment raises becomes its point's state
+            log.exception("measurement %d failed", claimed.id)
+            return {"traceback": traceback.format_exc().replace("\0", "\\0")}, None
+        finally:
+            self.lease.work_on(None)
+
+
+def committed(action: Callable[[Session], T], patience: float = DATABASE_PATIENCE) -> T:
+    """Do one transaction; while the database does not answer, try again for `patience` seconds.
+
+    Twice is harmless: every transition compares the lease's token.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            with open_session() as session:
+                answer = action(session)
+                session.commit()
+                return answer
+        except (DBAPIError, PoolTimeoutError) as error:
+            if time.monotonic() > deadline or isinstance(error, (IntegrityError, ProgrammingError, DataError)):
+                raise
+            log.warning("the database does not answer, trying again: %s", str(error).splitlines()[0])
+            time.sleep(1.0)
+
+
+def as_rows(result: Result) -> dict[str, Any]:
+    """Metrics with inf and NaN as states, series with them as null: JSON has neither."""
+    metrics = {name: float(value) for name, value in result.metrics.items()}
+    states = {name: state for name, value in metrics.items() if (state := _nonfinite(value))}
+    return {
+        "metrics": {name: None if name in states else value for name, value in metrics.items()},
+        "nonfinite": states,
+        "series": {
+            name: [float(value) if math.isfinite(value) else None for value in values] for name, values in result.series.items()
+        },
+    }
+
+
+def _nonfinite(value: float) -> str | None:
+    if math.isnan(value):
+        return "nan"
+    if math.isinf(value):
+        return "pos_inf" if value > 0 else "neg_inf"
+    return None
+
+
+def suite_rows(result: Result) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+    if result.suite is None:
+        return None
+    suite = result.suite.model_dump(mode="json", include={"name", "description", "evaluation", "recipe"})
+    return suite, [checkpoint.model_dump(mode="json") for checkpoint in result.suite.checkpoints]
+
+
+_drain: Drain | None = None
+
+
+def the_drain() -> Drain:
+    """This process's loop; its lease thread and its timer start with it."""
+    global _drain
+    if _drain is None:
+        _drain = Drain()
+        _drain.lease.start()
+        threading.Thread(target=_drain.poll, name="poll", daemon=True).start()
+    return _drain
+
+
+@app.task(name="worker.tasks.drain")  # type: ignore[untyped-decorator]
+def drain() -> None:
+    """A wake-up arrived."""
+    the_drain().run()
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def _start(**_: Any) -> None:
+    the_drain()
+
+
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _leave(**_: Any) -> None:
+    """SIGTERM: the current point stops at its next report and is given back; what it saved is there for the next worker."""
+    if _drain is not None:
+        _drain.lease.leave()
+
+
+@worker_shutdown.connect  # type: ignore[untyped-decorator]
+def _wait_for_the_loop(**_: Any) -> None:
+    """Celery waits for its own task; the loop may have been started by the timer."""
+    if _drain is not None and _drain._busy.acquire(timeout=60):
+        _drain._busy.release()
