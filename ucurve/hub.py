@@ -1,0 +1,255 @@
+"""The Hugging Face hub: which revisions a repository has, the hashes of their files, and downloads. Never a repository's code.
+
+    revisions("EleutherAI/pythia-70m", cache)              # {"step0": "9f...", "step1": "1a...", ...}: listed, never invented
+    resolve(checkpoint, cache)                             # hashes from the hub's file metadata, without the weights
+    download(checkpoint.location, artefacts, progress)     # the folder of config, tokenizer and weights
+
+HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE mean what they mean elsewhere. UCURVE_HUB_CACHE_GB caps the cache on disk.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from ucurve import registration
+from ucurve.hub_cache import (
+    HubError,
+    HubUnreachableError,
+    Progress,
+    RemoteFile,
+    fetch,
+    make_room,
+    repository_folder,
+    whole_snapshot,
+)
+from ucurve.registration import RegistrationError, quiet
+from ucurve.suites import Checkpoint, Dataset, Location, combined_sha256, weights_files
+
+SMALL = ("config.json", "tokenizer.json")
+LONGEST_HEADER = 25_000_000  # bytes; the hub's own limit for a safetensors header
+
+
+def endpoint() -> str:
+    """The hub in use."""
+    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+
+
+def revisions(repository: str, cache: Path) -> dict[str, str]:
+    """Commit of every branch and tag; without an answer from the hub, of those in the local cache. Raises HubError."""
+    try:
+        with _in_plain_words(repository):
+            refs = _api().list_repo_refs(repository)
+            return {ref.name: ref.target_commit for ref in (*refs.tags, *refs.branches)}
+    except HubUnreachableError:
+        folder = repository_folder(cache, repository) / "refs"
+        known = {str(ref.relative_to(folder)): ref.read_text().strip() for ref in folder.rglob("*") if ref.is_file()}
+        if not known:
+            raise
+        return known
+
+
+def resolve(checkpoint: Checkpoint, cache: Path, progress: Progress = quiet) -> Checkpoint:
+    """The checkpoint with the hashes of its files, or with the reason why it has none.
+
+    Weights: their SHA-256 from the hub's metadata. Config and tokenizer: downloaded, they are small. A snapshot that is
+    here already is hashed instead. Raises HubUnreachableError, upon which to try again later.
+    """
+    repository, commit = checkpoint.location.path, checkpoint.location.commit
+    assert commit, "a hub location is registered with its commit"
+    snapshot = repository_folder(cache, repository) / "snapshots" / commit
+    if whole_snapshot(snapshot):
+        return registration.resolve(checkpoint, snapshot, progress)
+    try:
+        found = _remote_hashes(repository, commit, cache)
+    except HubUnreachableError:
+        raise
+    except (HubError, RegistrationError) as error:
+        return checkpoint.model_copy(update={"unresolved": f"not plannable: {error}"})
+    return checkpoint.model_copy(update={**found, "unresolved": None})
+
+
+def _remote_hashes(repository: str, commit: str, cache: Path) -> dict[str, Any]:
+    files = remote_files(repository, commit)
+    if "config.json" not in files:
+        raise RegistrationError("the revision has no config.json")
+    weights = weights_files(files)
+    if not weights:
+        raise RegistrationError("the revision has no model.safetensors or pytorch_model.bin")
+    registration.expect_all_shards(weights)
+    folder = repository_folder(cache, repository)
+    local = [name for name in (*SMALL, *weights) if name in files and (name in SMALL or files[name].sha256 is None)]
+    make_room(cache, sum(files[name].size for name in local), cap_bytes())
+    hashes = {name: file.sha256 for name, file in files.items()}
+    for name in local:
+        hashes[name] = registration.file_sha256(fetch(files[name], folder, commit, _headers(), quiet))
+    parameters = [_stored_parameters(files[name]) for name in weights if name.endswith(".safetensors")]
+    return {
+        "weights_sha256": combined_sha256({name: hashes[name] or "" for name in weights}),
+        "config_sha256": hashes["config.json"],
+        "tokenizer_sha256": hashes.get("tokenizer.json"),
+        "num_parameters": sum(parameters) or None,
+        "size_bytes": sum(files[name].size for name in (*SMALL, *weights) if name in files),
+    }
+
+
+def remote_files(repository: str, commit: str, kind: str = "model") -> dict[str, RemoteFile]:
+    """Every file of a commit, as the hub describes it. Raises HubError."""
+    with _in_plain_words(repository):
+        info = _api().repo_info(repository, revision=commit, repo_type=kind, files_metadata=True)
+    root = f"{endpoint()}/{'' if kind == 'model' else f'{kind}s/'}{repository}/resolve/{commit}"
+    return {
+        file.rfilename: RemoteFile(
+            name=file.rfilename,
+            url=f"{root}/{file.rfilename}",
+            size=file.size or 0,
+            blob=file.lfs.sha256 if file.lfs else file.blob_id,
+            sha256=file.lfs.sha256 if file.lfs else None,
+        )
+        for file in info.siblings or []
+    }
+
+
+def _stored_parameters(file: RemoteFile) -> int:
+    """Number of parameters, from the first bytes of a remote safetensors file."""
+    data = b""
+    try:
+        with httpx.stream("GET", file.url, headers=_headers(), follow_redirects=True, timeout=30.0) as answer:
+            answer.raise_for_status()
+            for chunk in answer.iter_raw(1 << 16):
+                data += chunk
+                length = int.from_bytes(data[:8], "little")
+                if length > LONGEST_HEADER:
+                    raise RegistrationError(f"{file.name} is no safetensors file")
+                if len(data) >= 8 + length:
+                    return registration.count_parameters(registration.parse_header(data[8 : 8 + length]))
+    except httpx.HTTPError as error:
+        raise HubUnreachableError(f"{file.name}: {error}") from error
+    raise RegistrationError(f"{file.name} ends before its header does")
+
+
+def download(location: Location, artefacts: Path, progress: Progress = quiet) -> Path:
+    """The folder with a model's config, tokenizer and weights (safetensors, else pickles); never code.
+
+    `progress(bytes done, bytes in all)` may raise to stop; the next call goes on from there. What is here already needs no network.
+    Raises HubError.
+    """
+    assert location.commit, "a hub location is registered with its commit"
+    cache = artefacts / "hub"
+    folder = repository_folder(cache, location.path)
+    snapshot = folder / "snapshots" / location.commit
+    if not whole_snapshot(snapshot):
+        files = remote_files(location.path, location.commit)
+        weights = weights_files(files)
+        if not weights or "config.json" not in files:
+            raise HubError(f"{location.path}@{location.commit[:12]} has no config.json with model.safetensors or pytorch_model.bin")
+        wanted = [files[name] for name in (*SMALL, *weights) if name in files]  # weights last: they make the snapshot whole
+        _fetch_all(wanted, folder, location.commit, progress)
+    os.utime(snapshot)  # the order of eviction
+    return snapshot
+
+
+def _fetch_all(files: Sequence[RemoteFile], repository: Path, commit: str, progress: Progress) -> list[Path]:
+    missing = [file for file in files if not (repository / "blobs" / file.blob).exists()]
+    make_room(repository.parent, sum(file.size for file in missing), cap_bytes())
+    total, before = sum(file.size for file in files), 0
+    found = []
+    for file in files:
+        found.append(fetch(file, repository, commit, _headers(), _part_of(progress, before, total)))
+        before += file.size
+    return found
+
+
+def _part_of(progress: Progress, before: float, total: float) -> Progress:
+    return lambda done, _: progress(before + done, total)
+
+
+def text(dataset: Dataset, artefacts: Path, progress: Progress = quiet) -> Path:
+    """The text of a hub dataset as one file, rebuilt from its rows byte for byte and checked by its hash.
+
+    WikiText's rows are the lines of the raw file, except that the hub stores a line " \\n" as an empty row. Raises HubError.
+    """
+    assert dataset.location, "a text has a location"
+    assert dataset.location.commit, "a hub location is registered with its commit"
+    target = artefacts / "texts" / f"{dataset.name}-{(dataset.sha256 or 'unchecked')[:16]}.txt"
+    if target.is_file():
+        return target
+    rows = str(dataset.parameters["rows"])
+    repository, commit = dataset.location.path, dataset.location.commit
+    folder = repository_folder(artefacts / "hub", repository, "datasets")
+    table = folder / "snapshots" / commit / rows
+    if not table.is_file():
+        files = remote_files(repository, commit, "dataset")
+        if rows not in files:
+            raise HubError(f"{repository}@{commit[:12]} has no file {rows}")
+        table = _fetch_all([files[rows]], folder, commit, progress)[0]
+    data = rebuilt(_column(table)).encode()
+    found = registration.bytes_sha256(data)
+    if dataset.sha256 and found != dataset.sha256:
+        raise HubError(f"{dataset.name} rebuilt from {rows} has sha256 {found[:12]}... instead of {dataset.sha256[:12]}...")
+    registration.write_whole(target, data)
+    return target
+
+
+def _column(table: Path) -> list[str]:
+    from pyarrow import parquet  # type: ignore[import-untyped]
+
+    column: list[str] = parquet.read_table(table, columns=["text"])["text"].to_pylist()
+    return column
+
+
+def rebuilt(rows: Sequence[str]) -> str:
+    """The raw text of WikiText from its rows on the hub."""
+    return "".join(row or " \n" for row in rows)
+
+
+def cap_bytes() -> float | None:
+    """UCURVE_HUB_CACHE_GB in bytes; None without it."""
+    cap = os.environ.get("UCURVE_HUB_CACHE_GB")
+    try:
+        return float(cap) * 1e9 if cap else None
+    except ValueError as error:
+        raise HubError(f"UCURVE_HUB_CACHE_GB is {cap!r}: set it to a number of gigabytes, or leave it out") from error
+
+
+def _headers() -> dict[str, str]:
+    from huggingface_hub import get_token
+
+    token = get_token()
+    return {"User-Agent": "ucurve"} | ({"Authorization": f"Bearer {token}"} if token else {})
+
+
+def _api() -> Any:
+    from huggingface_hub import HfApi
+
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "yes", "true"):
+        raise HubUnreachableError("the hub is switched off (HF_HUB_OFFLINE), and this is not in the local cache")
+    return HfApi(endpoint=endpoint(), library_name="ucurve")
+
+
+@contextmanager
+def _in_plain_words(repository: str) -> Iterator[None]:
+    import httpx2
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise HubError(f"{repository} is gated: accept its terms on the hub and set HF_TOKEN") from error
+    except errors.RepositoryNotFoundError as error:
+        raise HubError(f"{endpoint()} has no repository {repository}, or it is private: check the name or set HF_TOKEN") from error
+    except errors.RevisionNotFoundError as error:
+        raise HubError(f"{repository} no longer has this commit") from error
+    except errors.HFValidationError as error:
+        raise HubError(f'{repository!r} is no repository name like "owner/name"') from error
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        kind = HubUnreachableError if status == 429 or status >= 500 else HubError
+        raise kind(f"{endpoint()} answered {status} for {repository}") from error
+    except (httpx2.HTTPError, OSError) as error:
+        raise HubUnreachableError(f"{endpoint()} cannot be reached: {error}") from error
