@@ -1,0 +1,305 @@
+"""The transitions on the real database: leases, fencing, shared measurements, turns, and the cursor."""
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from db import claims, submissions
+from db.models import Base, Experiment, Measurement
+from db.session import engine, open_session
+
+pytestmark = pytest.mark.usefixtures("database_url")
+
+CPU = {"device": "cpu", "memory_gb": 8.0, "loaded": None, "speed": 1.0}
+VERSIONS = {"python": "3"}
+
+
+@pytest.fixture(autouse=True)
+def _empty() -> Iterator[None]:
+    yield
+    with open_session() as session:
+        session.execute(text(f"TRUNCATE {', '.join(Base.metadata.tables)} CASCADE"))
+        session.commit()
+
+
+def point(name: str, **changed: Any) -> dict[str, Any]:
+    plain = {
+        "identity": name, "inputs": {"name": name}, "source": {}, "labels": {"name": name}, "group_key": "a",
+        "stage": 0, "seconds": 1.0, "requires_device": "any", "requires_memory_gb": 0.0,
+    }  # fmt: skip
+    return plain | changed
+
+
+def submit(owner: str, *points: dict[str, Any], priority: int = 0) -> int:
+    with open_session() as session:
+        fields = {"name": "test", "kind": "test", "spec": {}, "tags": [], "notes": "", "priority": priority}
+        experiment = submissions.submit(session, owner, fields, points)
+        session.commit()
+        return experiment.id
+
+
+def act(id: int, action: str) -> bool:
+    with open_session() as session:
+        experiment = session.get_one(Experiment, id)
+        changed = submissions.change_state(session, experiment, action)
+        session.commit()
+        return changed
+
+
+def claim(worker: str = "w", **changed: Any) -> tuple[str, list[claims.Claimed]]:
+    with open_session() as session:
+        taken = claims.claim(session, worker, **CPU | changed)  # type: ignore[arg-type]
+        session.commit()
+        return taken
+
+
+def finish(token: str, measurement: int, outcome: dict[str, Any] | None = None, worker: str = "w") -> bool:
+    with open_session() as session:
+        attempt = claims.begin(session, measurement, token, worker, "cpu", VERSIONS)
+        if attempt is None:
+            return False
+        held = claims.finish(session, measurement, token, attempt, outcome or {"metrics": {"x": 1.0}})
+        session.commit()
+        return held
+
+
+def expire_leases() -> None:
+    with open_session() as session:
+        session.execute(text("UPDATE measurements SET lease_expires = clock_timestamp() - interval '1 s' WHERE state = 'running'"))
+        session.commit()
+
+
+def experiment(id: int) -> Experiment:
+    with open_session() as session:
+        return session.get_one(Experiment, id)
+
+
+def seen(id: int, cursor: int = 0) -> list[Any]:
+    with open_session() as session:
+        return submissions.changes_after(session, id, cursor, 1000)
+
+
+def test_a_slice_is_of_one_group_and_about_two_seconds_long() -> None:
+    submit("ada", *(point(f"a{i}", seconds=0.8) for i in range(5)), point("b", group_key="b"))
+    _, first = claim()
+    assert [p.identity for p in first] == ["a0", "a1"]
+    _, second = claim(speed=0.1)
+    assert [p.identity for p in second] == ["a2", "a3", "a4"]
+
+
+def test_the_plans_stages_come_before_the_loaded_group_and_the_loaded_group_before_the_position() -> None:
+    submit("ada", point("a0"), point("b0", group_key="b"), point("a1", stage=1), point("b1", group_key="b", stage=1))
+    order = []
+    for _ in range(4):
+        token, (taken, *_rest) = claim(loaded="b", slice_seconds=0)
+        order.append(taken.identity)
+        assert finish(token, taken.id)
+    assert order == ["b0", "a0", "b1", "a1"]
+
+
+def test_a_point_is_claimed_only_by_a_worker_that_can_run_it() -> None:
+    submit("ada", point("gpu", requires_device="cuda"), point("large", requires_memory_gb=40))
+    assert claim() == ("", [])
+    assert [p.identity for p in claim(memory_gb=48)[1]] == ["large"]
+    assert [p.identity for p in claim(device="cuda")[1]] == ["gpu"]
+
+
+def test_two_workers_never_hold_the_same_point() -> None:
+    submit("ada", *(point(f"p{i:03d}", seconds=0.1) for i in range(200)))
+    taken: list[str] = []
+
+    def work(name: str) -> None:
+        while (got := claim(name))[1]:
+            taken.extend(p.identity for p in got[1])
+
+    threads = [threading.Thread(target=work, args=(f"w{i}",)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == [f"p{i:03d}" for i in range(200)]
+
+
+def test_a_worker_that_lost_its_lease_cannot_write_and_its_attempt_is_lost() -> None:
+    id = submit("ada", point("p"))
+    old, (held,) = claim("slow")
+    with open_session() as session:
+        attempt = claims.begin(session, held.id, old, "slow", "cpu", VERSIONS)
+        session.commit()
+    assert attempt is not None
+    expire_leases()
+    assert seen(id)[0].state == "open"
+    new, (again,) = claim("fast")
+    assert again.id == held.id
+    with open_session() as session:
+        assert not claims.finish(session, held.id, old, attempt, {"metrics": {"x": 666.0}})
+        session.commit()
+    assert finish(new, held.id, {"metrics": {"x": 1.0}}, "fast")
+    (row,) = seen(id)
+    assert (row.state, row.metrics) == ("done", {"x": 1.0})
+    with open_session() as session:
+        outcomes = session.execute(text("SELECT worker, outcome FROM attempts ORDER BY id")).all()
+    assert [tuple(o) for o in outcomes] == [("slow", "lost"), ("fast", "done")]
+
+
+def test_renewing_keeps_a_lease_and_says_when_nobody_wants_the_point() -> None:
+    id = submit("ada", point("p"))
+    token, (held,) = claim()
+    expire_leases()
+    with open_session() as session:
+        assert claims.renew(session, token, {held.id: {"done": 3}}) == {held.id: True}
+        session.commit()
+    assert claim("other") == ("", [])
+    assert seen(id)[0].live == {"done": 3}
+    assert act(id, "pause")
+    with open_session() as session:
+        assert claims.renew(session, token, {}) == {held.id: False}
+        claims.release(session, token)
+        session.commit()
+    assert claim() == ("", [])
+    assert act(id, "resume")
+    assert [p.identity for p in claim()[1]] == ["p"]
+
+
+def test_a_and_b_point_at_one_running_point_a_cancels_and_b_gets_its_number() -> None:
+    a = submit("ada", point("shared"))
+    token, (held,) = claim()
+    b = submit("bob", point("shared", labels={"name": "bob's name"}))
+    assert act(a, "cancel")
+    with open_session() as session:
+        assert claims.renew(session, token, {}) == {held.id: True}
+        session.commit()
+    assert finish(token, held.id)
+    (row,) = seen(b)
+    assert (row.state, row.labels, row.reused) == ("done", {"name": "bob's name"}, False)
+    assert experiment(b).state == "done"
+    assert experiment(a).state == "cancelled"
+    c = submit("eve", point("shared"))
+    assert experiment(c).state == "done"
+    assert experiment(c).num_reused == 1
+
+
+def test_submitting_while_a_point_finishes_misses_no_number() -> None:
+    submit("ada", point("p"))
+    token, (held,) = claim()
+    with open_session() as finishing:
+        attempt = claims.begin(finishing, held.id, token, "w", "cpu", VERSIONS)
+        assert attempt is not None
+        claims.finish(finishing, held.id, token, attempt, {"metrics": {"x": 1.0}})
+        waiting: list[int] = []
+        thread = threading.Thread(target=lambda: waiting.append(submit("bob", point("p"))))
+        thread.start()
+        time.sleep(0.3)
+        assert not waiting, "submitting has to wait for the finishing transaction"
+        finishing.commit()
+    thread.join(10)
+    assert experiment(waiting[0]).state == "done"
+
+
+def test_transactions_that_commit_in_reverse_order_lose_nothing_for_a_reader_of_the_cursor() -> None:
+    id = submit("ada", point("p"), point("q", group_key="b"))
+    (one, (p,)), (two, (q,)) = claim("w1"), claim("w2")
+    cursor = experiment(id).version
+    slow, fast = open_session(), threading.Thread(target=finish, args=(two, q.id, None, "w2"))
+    attempt = claims.begin(slow, p.id, one, "w1", "cpu", VERSIONS)
+    assert attempt is not None
+    assert claims.finish(slow, p.id, one, attempt, {"metrics": {"x": 1.0}})
+    fast.start()
+    time.sleep(0.3)
+    early = seen(id, cursor)  # whatever a reader sees here it will not ask for again
+    cursor = max((row.version for row in early), default=cursor)
+    slow.commit()
+    slow.close()
+    fast.join(10)
+    late = seen(id, cursor)
+    assert sorted({row.identity for row in [*early, *late] if row.state == "done"}) == ["p", "q"]
+
+
+def test_users_take_turns_and_idleness_brings_no_credit() -> None:
+    submit("ada", *(point(f"a{i}") for i in range(100)))
+    for _ in range(10):
+        claim()
+    submit("bob", *(point(f"b{i}") for i in range(100)))
+    owners = [claim()[1][0].identity[0] for _ in range(10)]
+    assert owners.count("b") in (5, 6), owners
+    assert owners[:2].count("b") == 1, "bob starts within one slice"
+
+
+def test_a_point_over_which_workers_die_fails_with_the_reason_and_can_be_retried() -> None:
+    id = submit("ada", point("p"))
+    for _ in range(claims.MAX_LOST):
+        token, (held,) = claim()
+        with open_session() as session:
+            assert claims.begin(session, held.id, token, "w", "cpu", VERSIONS) is not None
+            session.commit()
+        expire_leases()
+    claim()  # finds the third attempt lost
+    expire_leases()
+    assert claim() == ("", [])
+    with open_session() as session:
+        assert claims.fail_poison(session) == held.id
+        assert claims.fail_poison(session) is None
+        session.commit()
+    assert "died 3 times" in seen(id)[0].error
+    assert experiment(id).state == "failed"
+    assert act(id, "retry")
+    assert experiment(id).state == "active"
+    assert experiment(id).num_failed == 0
+    token, (held,) = claim()
+    assert finish(token, held.id)
+    assert experiment(id).state == "done"
+
+
+def test_a_failed_point_that_somebody_points_at_again_is_measured_again_for_everybody() -> None:
+    a = submit("ada", point("p"), point("q"))
+    token, (p, q) = claim()
+    assert finish(token, p.id, {"traceback": "Traceback\nValueError: no"})
+    assert finish(token, q.id)
+    assert (experiment(a).state, experiment(a).num_failed) == ("done", 1)
+    submit("bob", point("p"))
+    assert (experiment(a).state, experiment(a).num_failed) == ("active", 0)
+    token, (p,) = claim()
+    assert finish(token, p.id)
+    assert (experiment(a).state, experiment(a).num_done) == ("done", 2)
+
+
+def test_many_people_submitting_the_same_grid_at_once_share_its_rows() -> None:
+    grid = [point(f"p{i:03d}") for i in range(300)]
+    threads = [threading.Thread(target=submit, args=(f"user{i}", *(grid if i % 2 else grid[::-1]))) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    with open_session() as session:
+        assert session.query(Measurement).count() == 300
+        assert session.query(Experiment).filter_by(num_points=300).count() == 6
+
+
+def test_the_migrations_make_the_schema_of_the_models(engines: Any) -> None:
+    from tests.conftest import execute
+
+    execute(engines, "CREATE DATABASE of_models")
+    from sqlalchemy import create_engine
+
+    models = create_engine(engines.database_url_of("of_models"))
+    Base.metadata.create_all(models)
+    assert _schema(models) == _schema(engine())
+    models.dispose()
+    execute(engines, "DROP DATABASE of_models")
+
+
+def _schema(of: Any) -> list[Any]:
+    """Columns with types and defaults, constraints, and indexes with their predicates, from Postgres' own catalogue."""
+    queries = [
+        """SELECT table_name, column_name, data_type, is_nullable, column_default, is_identity FROM information_schema.columns
+           WHERE table_schema = 'public' AND table_name <> 'alembic_version' ORDER BY 1, 2""",
+        """SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+           WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text <> 'alembic_version' ORDER BY 1, 2""",
+        "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version' ORDER BY 1",
+    ]
+    with of.connect() as connection:
+        return [tuple(row) for query in queries for row in connection.execute(text(query))]
