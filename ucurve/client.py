@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-RETRIES = (0.1, 0.3, 1.0, 2.0, 3.0)  # seconds between attempts: a restarting API is back within them
+RETRIES = (0.1, 0.4, 1.0, 2.0)  # seconds between attempts of one request
+RESTART = 60.0  # seconds for which wait() bears an API that is away
 ENDED = ("done", "failed", "cancelled")
 
 
@@ -109,8 +110,15 @@ class Client:
     ) -> records.Experiment:
         """Return the experiment once it is done, failed or cancelled. Raises TimeoutError after `timeout` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
+        heard = time.monotonic()
         while True:
-            experiment = self.experiment(id)
+            try:
+                experiment = self.experiment(id)
+            except NoAnswerError:
+                if time.monotonic() > heard + RESTART:
+                    raise
+                continue
+            heard = time.monotonic()
             if on_progress is not None:
                 on_progress(experiment)
             if experiment.state in ENDED:
@@ -227,7 +235,7 @@ def as_json(spec: Spec | Mapping[str, Any]) -> dict[str, Any]:
 
 def field_name(pointer: str) -> str:
     """A JSON pointer as people write fields: /spec/gammas/0 -> gammas[0]."""
-    parts = [part for part in pointer.split("/") if part]
+    parts = [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/") if part]
     if len(parts) > 1 and parts[0] in ("spec", "body"):
         parts = parts[1:]
     named = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in parts)

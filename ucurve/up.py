@@ -72,7 +72,7 @@ class Up:
     workers: int | None = None  # None: one per GPU, or two
     demo: bool = True
     open_browser: bool = False
-    say: Callable[[str], None] = print
+    say: Callable[[str], None] = partial(print, flush=True)
     leaving: bool = False
     began: float = field(default_factory=time.monotonic)
     watched: list[Watched] = field(default_factory=list)

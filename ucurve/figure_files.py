@@ -1,0 +1,49 @@
+"""A figure as a file: SVG, PNG or PDF without a browser, or the rows behind it as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from typing import Any, Literal
+
+from ucurve.spec import Figure
+
+Form = Literal["svg", "png", "pdf", "csv"]
+
+
+def figure_file(figure: Figure, form: Form) -> bytes:
+    """The bytes of the file, on white; the same figure always gives the same SVG."""
+    if form == "csv":
+        return _rows_csv(figure.datasets)
+    import vl_convert
+
+    chart = json.dumps({"background": "white", **finite(figure.vega_lite())})
+    if form == "svg":
+        return str(vl_convert.vegalite_to_svg(chart)).encode()
+    if form == "png":
+        return bytes(vl_convert.vegalite_to_png(chart, scale=3))
+    return bytes(vl_convert.vegalite_to_pdf(chart))
+
+
+def finite(value: Any) -> Any:
+    """The same JSON with null for inf and NaN, which JSON has not."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _rows_csv(datasets: dict[str, list[dict[str, Any]]]) -> bytes:
+    """All datasets below one another, the first column naming the dataset."""
+    columns = ["dataset", *dict.fromkeys(name for rows in datasets.values() for row in rows for name in row)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="")
+    writer.writeheader()
+    for dataset, rows in datasets.items():
+        writer.writerows({"dataset": dataset, **row} for row in rows)
+    return text.getvalue().encode()
