@@ -1,0 +1,56 @@
+# make up     install once into .venv, then start a lab on this machine (Ctrl-C stops it)
+# make test   ruff, mypy and all tests, in a real browser too
+# make lint   ruff and mypy only
+# UP="--port 8080 --data ~/lab" and TESTS="tests/test_cli.py -x" are handed on.
+
+SHELL := /bin/sh
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+EXTRAS := server,worker,dashboard,embedded,dev
+
+# Threads of one process fight those of the next one on a busy machine.
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: up test lint environment browser
+
+up: environment
+	@$(PYTHON) -m ucurve.cli up $(UP)
+
+test: environment browser lint
+	@$(PYTHON) -m pytest $(TESTS)
+
+lint: environment
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m mypy
+
+environment: $(VENV)/installed
+
+# Runs when something about the packages changed, and only then. The stamp is written last, so a broken-off
+# installation is repeated.
+$(VENV)/installed: pyproject.toml constraints.txt
+	@for name in python3.11 python3.12 python3.13 python3; do \
+	  if $$name -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	  then found=$$name; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "ucurve needs Python 3.11 or newer with its venv module (Debian: apt-get install python3 python3-venv)." >&2; \
+	  exit 1; \
+	fi; \
+	echo "Installing into $(VENV) with $$found: once, some minutes; what happens is in $(VENV)/install.log"; \
+	$$found -m venv $(VENV) || exit 1; \
+	{ $(PYTHON) -m pip install -c constraints.txt setuptools && \
+	  $(PYTHON) -m pip install -c constraints.txt --no-build-isolation -e '.[$(EXTRAS)]'; \
+	} >$(VENV)/install.log 2>&1 || { tail -n 20 $(VENV)/install.log >&2; \
+	  echo "The installation failed (above: the end of $(VENV)/install.log); 'make $(MAKECMDGOALS)' tries again." >&2; exit 1; }; \
+	touch $@
+
+browser:
+	@command -v chromium >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ]; then root=; else root="sudo -n"; fi; \
+	  echo "Installing Debian's chromium for the browser tests"; \
+	  { $$root apt-get update && $$root apt-get install -y --no-install-recommends chromium; } \
+	    >$(VENV)/chromium.log 2>&1 || { tail -n 5 $(VENV)/chromium.log >&2; \
+	    echo "The browser tests need chromium: install it so that 'chromium' is on PATH, then run 'make test' again." >&2; \
+	    exit 1; }; \
+	}
