@@ -1,0 +1,160 @@
+"""A condition: one model at many checkpoints, before and after one change; what verdicts are made from.
+
+x, losses, measured = paired(table[table["gamma"] == 0.2])
+Condition("gamma 0.2 under init_std, replicate 0", x, losses, trends.blocks(window_nll, window_tokens), measured)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ucurve import trends
+from ucurve.spec import Verdict
+from ucurve.trends import Array
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ALPHA = 0.05
+Answer = Literal["yes", "no", "undetermined"]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One model at many checkpoints, before and after one change.
+
+    scope: the condition in words, "gamma 0.2 under init_std, replicate 0".
+    x: pre-training length of each checkpoint, rising, [num_checkpoints].
+    losses: mean loss after the change, [num_checkpoints, num_draws], draws paired over checkpoints; inf and NaN are
+        measured values (the model broke) and rank as the worst.
+    base: loss before, [num_checkpoints, num_blocks] (see `trends.blocks`); one block means exact, without sampling error.
+    measured: False where there is no value yet, or its point failed; None means all are.
+    relevant: the smallest effect worth a claim, in the unit of the loss; 0.01 nats is 1% of perplexity.
+    """
+
+    scope: str
+    x: Array
+    losses: Array
+    base: Array
+    measured: NDArray[np.bool_] | None = None
+    relevant: float = 0.01
+    x_name: str = "tokens"
+    unit: str = "nats"
+
+    def complete(self) -> Condition:
+        """The measured rectangle: checkpoints without base or losses are dropped, then draws with a gap."""
+        measured = np.ones(self.losses.shape, bool) if self.measured is None else self.measured
+        known = np.isfinite(self.base).all(axis=1) & (measured.sum(axis=1) * 2 >= measured.sum(axis=1).max(initial=0))
+        known &= measured.any(axis=1)
+        full = measured[known].all(axis=0) & known.any()
+        return Condition(
+            self.scope,
+            self.x[known],
+            self.losses[known][:, full],
+            self.base[known],
+            relevant=self.relevant,
+            x_name=self.x_name,
+            unit=self.unit,
+        )
+
+    @property
+    def base_mean(self) -> Array:
+        """Mean base loss, [num_checkpoints]."""
+        means: Array = self.base.mean(axis=1)
+        return means
+
+    @property
+    def damage(self) -> Array:
+        """Loss after minus before, [num_checkpoints, num_draws]; non-finite where the loss is."""
+        return self.losses - self.base_mean[:, None]
+
+    def at(self, index: int) -> str:
+        """A checkpoint in words: "1.75M tokens"."""
+        value = float(self.x[index])
+        if self.x_name != "tokens":
+            return f"{value:g} {self.x_name}"
+        scale, letter = (1e12, "T") if value >= 1e12 else (1e9, "B") if value >= 1e9 else (1e6, "M")
+        return f"{value / scale:.3g}{letter} tokens" if value >= 1e5 else f"{value:.0f} tokens"
+
+    def amount(self, value: float) -> str:
+        """A loss difference in words, with the change of perplexity where the unit is nats."""
+        percent = f" ({np.expm1(min(value, 50)):+.1%} perplexity)" if self.unit == "nats" else ""
+        return f"{value:+.3g} {self.unit}{percent}"
+
+
+def paired(
+    table: pd.DataFrame, x: str = "tokens", draw: str = "draw", value: str = "nll_mean"
+) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """x [num_checkpoints], values and measured [num_checkpoints, num_draws] from the rows of one condition.
+
+    Rows in state "done" are measured, inf and NaN included; all others are gaps.
+    """
+    done = table["state"] == "done"
+    values = table[value] if value in table else done * np.nan
+    wide = table.assign(_value=values.where(done), _done=done).pivot(index=x, columns=draw, values=["_value", "_done"])
+    return (
+        wide.index.to_numpy(dtype=float),
+        wide["_value"].to_numpy(dtype=float),
+        np.equal(wide["_done"].to_numpy(), True),
+    )
+
+
+@dataclass(frozen=True)
+class Teller:
+    """Makes the verdicts of one claim about one condition: what all of them state in the same way."""
+
+    asked: Condition
+    used: Condition
+    claim: str
+
+    @property
+    def broken_at_last(self) -> bool:
+        """Some draw at the last checkpoint is not finite."""
+        return bool(len(self.used.losses)) and not bool(np.isfinite(self.used.losses[-1]).all())
+
+    def __call__(self, answer: Answer, reason: str, *, evidence: dict[str, Any], **more: Any) -> Verdict:
+        num_draws = self.used.losses.shape[1]
+        gaps = int(self.asked.losses.size - self.used.losses.size)
+        infinite = int((~np.isfinite(self.used.losses)).sum())
+        notes = f" {infinite} losses are not finite and count as the largest finite one." if infinite else ""
+        notes += f" So far: {gaps} of {self.asked.losses.size} losses are not used, being unmeasured or unpaired." if gaps else ""
+        return Verdict(
+            claim=self.claim,
+            scope=self.asked.scope,
+            answer=answer,
+            sentence=("undetermined: " if answer == "undetermined" else f"{answer}: ") + reason + notes,
+            num_draws=num_draws,
+            evidence={
+                "x": self.used.x.tolist(),
+                "relevant": self.used.relevant,
+                "num_nonfinite": infinite,
+                "num_unused": gaps,
+                **evidence,
+            },
+            **more,
+        )
+
+    def too_few(self, num_checkpoints: int) -> Verdict:
+        """Nothing can be said yet."""
+        return self("undetermined", f"needs {num_checkpoints} checkpoints and 2 draws at each, measured.", evidence={})
+
+    def more_draws(self, effect: float, std: float, num_contrasts: int, num_conditions: int) -> str:
+        """How many draws would settle an effect of the size seen, one way or the other."""
+        yes = trends.draws_needed(effect, std, ALPHA / num_contrasts / num_conditions)
+        no = trends.draws_needed(self.used.relevant - effect, std, 0.025)
+        num = max(min(yes, no) - self.used.losses.shape[1], 1)
+        return f" Too few draws: about {num} more would settle it." if num <= 1000 else " Too few draws to settle it."
+
+
+def enough(condition: Condition, num_checkpoints: int) -> bool:
+    """Are there enough checkpoints, and draws for an error?"""
+    return len(condition.losses) >= num_checkpoints and condition.losses.shape[1] >= 2
+
+
+def plain(values: Array) -> list[float | None]:
+    """For JSON: None where not finite."""
+    return [float(value) if np.isfinite(value) else None for value in values]
