@@ -1,0 +1,22 @@
+"""The dashboard: navigation, and what every page shares. Start it with `streamlit run dashboard/app.py`."""
+
+import streamlit as st
+
+from dashboard.chart import chart_library
+from dashboard.look import STYLE, page_icon, wordmark
+
+st.set_page_config(page_title="ucurve", page_icon=page_icon(), layout="wide")
+st.html(f"<style>{STYLE}</style>")
+st.logo(wordmark(dark=st.context.theme.type == "dark"), size="large")
+page = st.navigation(
+    [
+        st.Page("app_pages/experiments.py", title="Experiments", icon=":material/stacked_line_chart:", default=True),
+        st.Page("app_pages/new.py", title="New experiment", icon=":material/add:", url_path="new"),
+        st.Page("app_pages/suites.py", title="Suites and texts", icon=":material/layers:", url_path="suites"),
+        st.Page("app_pages/workers.py", title="Workers", icon=":material/memory:", url_path="workers"),
+        st.Page("app_pages/experiment.py", title="Experiment", url_path="experiment", visibility="hidden"),
+    ],
+    position="top",
+)
+chart_library()
+page.run()

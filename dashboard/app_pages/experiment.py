@@ -1,0 +1,151 @@
+"""One experiment: its state and controls, its figures filling in, what they say, and every measurement behind them."""
+
+import streamlit as st
+
+from dashboard import evidence, watch
+from dashboard.chart import MIME, composed, figure_file, live_chart
+from dashboard.look import ago, badge, duration, nothing_yet, plain, quiet
+from dashboard.watch import Watched
+from ucurve.client import ClientError, RefusedError
+from ucurve.experiments import kinds
+from ucurve.spec import Figure
+
+
+def act(now: Watched, verb: str) -> None:
+    """Pause, resume, cancel or retry; a refusal is said on the page."""
+    try:
+        getattr(watch.client(), verb)(now.id)
+    except ClientError as error:
+        st.session_state["refused_action"] = str(error)
+    now.refresh()
+
+
+def header(now: Watched) -> None:
+    experiment, progress = now.experiment, now.experiment.progress
+    kind = kinds().get(experiment.kind)
+    name, controls = st.columns([3, 2], vertical_alignment="top")
+    with name:
+        st.markdown(f"# {plain(experiment.name or f'experiment {experiment.id}')}", anchors=False)
+        tags = "".join(f" :gray-badge[{plain(tag)}]" for tag in experiment.tags)
+        words = f"{(kind and kind.title) or experiment.kind} · number {experiment.id} · {experiment.owner} · {ago(experiment.created_at)}"
+        st.markdown(f"{badge(experiment.state)}{tags} :small[:gray[{plain(words)}]]")
+    with controls.container(horizontal=True, horizontal_alignment="right"):
+        buttons(now)
+    st.progress((progress.done + progress.failed) / max(progress.total, 1), text=counts(now))
+    if refusal := st.session_state.pop("refused_action", None):
+        st.warning(plain(refusal), icon=":material/block:")
+    if experiment.waits_for and experiment.state in ("queued", "running"):
+        st.warning(plain(experiment.waits_for), icon=":material/hourglass:")
+    if experiment.notes:
+        st.markdown(f":gray[{plain(experiment.notes)}]")
+
+
+def counts(now: Watched) -> str:
+    """How far it is, at what rate, and how long it will take, as far as that is known."""
+    experiment, progress = now.experiment, now.experiment.progress
+    parts = [f"{progress.done:,} of {progress.total:,} points measured"]
+    if progress.reused:
+        parts.append(f"{progress.reused:,} of them existed already")
+    if progress.failed:
+        parts.append(f":red[{progress.failed:,} failed]")
+    if experiment.state == "running":
+        if progress.points_per_second:
+            rate = progress.points_per_second
+            parts.append(f"{rate:.2g} points/s" if rate >= 0.1 else f"{rate * 60:.2g} points/min")
+        if experiment.eta_seconds is not None:
+            parts.append(f"about {duration(experiment.eta_seconds)} left")
+    elif now.ended and experiment.started_at and experiment.finished_at:
+        parts.append(f"took {duration((experiment.finished_at - experiment.started_at).total_seconds())}")
+    return " · ".join(parts)
+
+
+def buttons(now: Watched) -> None:
+    """Only what the state allows."""
+    state, failed = now.experiment.state, now.experiment.progress.failed
+    if state == "paused":
+        st.button("Resume", icon=":material/play_arrow:", on_click=act, args=(now, "resume"), type="primary")
+    elif state in ("queued", "running"):
+        st.button(
+            "Pause",
+            icon=":material/pause:",
+            on_click=act,
+            args=(now, "pause"),
+            help="What is being measured stops, too, unless another experiment wants it.",
+        )
+    if state in ("queued", "running", "paused"):
+        st.button(
+            "Cancel", icon=":material/close:", on_click=act, args=(now, "cancel"), help="What is measured stays; Retry goes on."
+        )
+    if failed or state == "cancelled":
+        label = "Retry failed" if failed and state != "cancelled" else "Retry"
+        st.button(label, icon=":material/replay:", on_click=act, args=(now, "retry"))
+    if st.button("Clone", icon=":material/content_copy:", help="Opens the form with these settings, to change and submit."):
+        st.switch_page("app_pages/new.py", query_params={"clone": str(now.id)})
+
+
+def figures(now: Watched) -> None:
+    """Two abreast; one that consists of several panels has the row for itself. A click on a mark shows its provenance below."""
+    if now.figure_problem:
+        st.error(f"The figures cannot be drawn: {plain(now.figure_problem)}", icon=":material/error:")
+    rows: list[list[str]] = []
+    for name, figure in now.figures.items():
+        if composed(figure) or not rows or len(rows[-1]) == 2 or composed(now.figures[rows[-1][0]]):
+            rows.append([name])
+        else:
+            rows[-1].append(name)
+    for row in rows:
+        whole = len(row) == 1 and composed(now.figures[row[0]])
+        for column, name in zip(st.columns(1 if whole else 2, gap="large"), row, strict=False):
+            with column:
+                one_figure(now, name, now.figures[name])
+        if st.session_state.get("picked_in") in [(now.id, name) for name in row]:
+            evidence.provenance(now, st.session_state["picked"])
+
+
+def one_figure(now: Watched, name: str, figure: Figure) -> None:
+    title, files = st.columns([6, 1], vertical_alignment="center")
+    title.markdown(f"### {plain(figure.title)}", anchors=False)
+    with (
+        files.container(horizontal_alignment="right"),
+        st.popover("", icon=":material/download:", type="tertiary", help="Download"),
+    ):
+        for form in ("svg", "png", "pdf", "csv"):
+            st.download_button(
+                f"{form.upper()}{' of the rows' if form == 'csv' else ''}",
+                lambda form=form: figure_file(figure, form),
+                f"ucurve-{now.id}-{name}.{form}",
+                MIME[form],
+                key=f"file:{name}:{form}",
+                on_click="ignore",
+                type="tertiary",
+            )
+    picked = live_chart(figure, key=f"figure:{now.id}:{name}")
+    if picked is not None:
+        st.session_state["picked"], st.session_state["picked_in"] = picked, (now.id, name)
+    st.markdown(f":small[:gray[{plain(figure.caption)}]]")
+
+
+def body() -> None:
+    chosen = st.query_params.get("id", "")
+    if not chosen.isdigit():
+        nothing_yet("No experiment chosen", "Choose one from the list of experiments.")
+        return
+    try:
+        now = watch.watched(int(chosen))
+    except RefusedError as error:
+        nothing_yet(f"There is no experiment {chosen} here", plain(str(error)))
+        return
+    if now is None:
+        return
+    header(now)
+    figures(now)
+    if not now.figures and not now.figure_problem:
+        quiet("This kind draws no figures; the measurements are below.")
+    evidence.verdicts(now)
+    evidence.measurements(now)
+    if now.ended != st.session_state.get("slow"):  # an experiment at rest is looked at less often
+        st.session_state["slow"] = now.ended
+        st.rerun()
+
+
+watch.page(body, every=5 if st.session_state.get("slow") else 1)

@@ -1,0 +1,172 @@
+"""A new experiment: the form of a kind, what it would measure, and the button."""
+
+from typing import Any
+
+import streamlit as st
+from pydantic import ValidationError
+
+from dashboard import inputs, watch
+from dashboard.form import Field, fields, placed, spec_of
+from dashboard.look import counted, duration, plain, quiet
+from ucurve.client import NoAnswerError, RefusedError
+from ucurve.experiments import kinds
+from ucurve.records import PlanPreview
+from ucurve.spec import Spec
+
+
+def clone(id: str) -> None:
+    """Fill the form from an experiment, once: ?clone=7."""
+    del st.query_params["clone"]
+    try:
+        origin = watch.client().experiment(int(id))
+    except (ValueError, RefusedError) as error:
+        st.warning(f"Experiment {id} cannot be cloned: {error}")
+        return
+    if origin.kind in kinds():
+        inputs.put("new:kind", origin.kind)
+        inputs.fill(fields(kinds()[origin.kind]), f"{origin.kind}:", origin.spec)
+    inputs.put("new:name", f"{origin.name}, changed" if origin.name else "")
+    inputs.put("new:tags", ", ".join(origin.tags))
+    inputs.put("new:notes", origin.notes)
+    inputs.put("new:priority", str(origin.priority))
+
+
+def checked(kind: type[Spec], form: list[Field], prefix: str) -> tuple[dict[str, Any], dict[str, str], PlanPreview | None]:
+    """The spec as typed, its problems by field, and its plan when there are none."""
+    typed = inputs.typed(form, prefix)
+    values, problems = spec_of(form, typed)
+    spec = {"kind": kind.model_fields["kind"].default, **values}
+    if problems:
+        return spec, problems, None
+    try:
+        kind.model_validate(spec)
+        return spec, {}, watch.client().plan(spec)
+    except ValidationError as error:
+        return spec, placed(form, typed, [(found["loc"], found["msg"]) for found in error.errors()]), None
+    except RefusedError as error:
+        return spec, refused(form, typed, error), None
+    except NoAnswerError as error:
+        st.session_state["silence"] = str(error)
+        return spec, {}, None
+
+
+def refused(form: list[Field], typed: dict[str, Any], error: RefusedError) -> dict[str, str]:
+    """The API's problems beside their fields; what belongs to none is said above the form."""
+    found = [
+        (problem.pointer.strip("/").removeprefix("spec").strip("/").split("/"), problem.message)
+        for problem in error.problem.problems
+    ]
+    return placed(form, typed, found) or {"": str(error)}
+
+
+def preview(plan: PlanPreview) -> None:
+    """What submitting would do, in words."""
+    st.markdown(f"### {counted(plan.num_points, 'point')}", anchors=False)
+    parts = []
+    if plan.num_existing:
+        parts.append(f"{plan.num_existing:,} {'exists' if plan.num_existing == 1 else 'exist'} already")
+    if plan.num_running:
+        parts.append(f"{plan.num_running:,} asked for by another experiment, measured once for both")
+    if plan.num_new:
+        time = (
+            ""
+            if plan.estimated_seconds is None
+            else f", about {duration(plan.estimated_seconds)} on {counted(plan.num_workers, 'worker')}"
+        )
+        parts.append(f"{plan.num_new:,} to measure{time}")
+    elif not plan.num_running:
+        parts.append("the figures appear at once")
+    st.markdown("; ".join(parts) + ".")
+    if plan.waits_for:
+        st.warning(f"Would wait: {plain(plan.waits_for)}", icon=":material/hourglass:")
+    for warning in plan.warnings:
+        st.warning(plain(warning), icon=":material/warning:")
+
+
+def submit(spec: dict[str, Any], form: list[Field], prefix: str, details: dict[str, Any]) -> None:
+    try:
+        made = watch.client().submit(spec, **details)
+    except RefusedError as error:
+        st.session_state["refused"] = refused(form, inputs.typed(form, prefix), error)
+        st.rerun(scope="fragment")
+    except NoAnswerError as error:
+        st.error(plain(str(error)))
+        return
+    st.switch_page("app_pages/experiment.py", query_params={"id": str(made.id)})
+
+
+def details() -> tuple[dict[str, Any], str | None]:
+    """Name, tags, notes and priority; and what is wrong with them."""
+    name = inputs.kept(st.text_input, "new:name", "Name", placeholder="made from the settings when empty", max_chars=200)
+    tags = inputs.kept(st.text_input, "new:tags", "Tags", placeholder="separated by commas")
+    notes = inputs.kept(st.text_area, "new:notes", "Notes", placeholder="why, and what you expect", height=90)
+    priority = inputs.kept(
+        st.text_input,
+        "new:priority",
+        "Priority",
+        placeholder="0",
+        help="-10 to 10; higher is measured first among your own experiments.",
+    )
+    text = (priority or "0").strip()
+    problem = None if text.lstrip("+-").isdigit() and abs(int(text)) <= 10 else "A whole number from -10 to 10."
+    inputs.say_problem(problem)
+    return {
+        "name": name or "",
+        "tags": [tag.strip() for tag in (tags or "").split(",") if tag.strip()],
+        "notes": notes or "",
+        "priority": 0 if problem else int(text),
+    }, problem
+
+
+def names() -> dict[str, list[str]]:
+    """What is registered, for fields that name a suite or an evaluation set."""
+    suites = watch.latest("suites", lambda: watch.client().suites()) or []
+    datasets = watch.latest("datasets", lambda: watch.client().datasets()) or []
+    return {"suite": [suite.name for suite in suites], "dataset": [dataset.name for dataset in datasets]}
+
+
+def body() -> None:
+    main, side = st.columns([2, 1], gap="large")
+    with main:
+        name = inputs.kept(
+            st.segmented_control,
+            "new:kind",
+            "Kind",
+            options=list(kinds()),
+            format_func=lambda kind: kinds()[kind].title or kind.replace("_", " "),
+            label_visibility="collapsed",
+            required=True,
+        ) or next(iter(kinds()))
+        kind, prefix = kinds()[name], f"{name}:"
+        form, known = fields(kind), names()
+        inputs.prefer(form, prefix, known)
+        about, start = st.columns([4, 1.3], vertical_alignment="top")
+        about.markdown(plain(" ".join((kind.__doc__ or "").split())))
+        with start.container(horizontal_alignment="right"):
+            starts = {"defaults": {}, **kind.presets}
+            start_from = st.menu_button("Start from", list(starts), icon=":material/tune:", key=f"start:{name}")
+        if start_from is not None:
+            inputs.fill(form, prefix, starts[start_from])
+        spec, problems, plan = checked(kind, form, prefix)
+        problems |= st.session_state.pop("refused", {})
+        inputs.say_problem(problems.get(""))
+        inputs.draw(form, prefix, problems, known)
+    with side, st.container(border=True, key="plan"):
+        if plan:
+            preview(plan)
+        elif problems:
+            st.markdown(f"### {counted(len(problems), 'field')} to mend", anchors=False)
+            quiet("The plan appears here as soon as the form can be read.")
+        else:
+            quiet("The plan appears here when the API answers.")
+        more, trouble = details()
+        if st.button(
+            "Submit", type="primary", width="stretch", disabled=plan is None or trouble is not None, icon=":material/play_arrow:"
+        ):
+            submit(spec, form, prefix, more)
+
+
+st.title("New experiment", anchor=False)
+if "clone" in st.query_params:
+    clone(st.query_params["clone"])
+watch.page(body, every=None)

@@ -1,0 +1,76 @@
+// A Vega-Lite chart that lives as long as its page: it is built once, then only its data is swapped, so that zoom,
+// legend choices and the DOM node itself survive every new result. Built anew only when the chart or the theme changes.
+
+const colour = (element, name) => getComputedStyle(element).getPropertyValue(`--st-${name}`).trim();
+
+function theme(element) {
+  const text = colour(element, "text-color"), quiet = colour(element, "gray-text-color") || text;
+  const line = colour(element, "border-color") || quiet, font = colour(element, "font") || "sans-serif";
+  const labels = { labelColor: quiet, titleColor: text, labelFontSize: 12, titleFontSize: 12.5, titleFontWeight: 500 };
+  return {
+    background: null, font, title: { color: text, subtitleColor: quiet, anchor: "start" },
+    axis: { ...labels, gridColor: line, gridOpacity: 0.7, domainColor: quiet, tickColor: quiet, titlePadding: 10 },
+    legend: labels, header: labels, view: { stroke: null }, text: { color: text }, rule: { color: quiet },
+  };
+}
+
+const composed = (chart) => ["hconcat", "vconcat", "concat", "facet", "repeat"].some((key) => key in chart);
+
+// JSON has no infinity; the browser's globals are set by the page's other element, which may still be loading.
+async function library() {
+  while (!window.vegaEmbed) await new Promise((resume) => setTimeout(resume, 20));
+  return window.vegaEmbed;
+}
+
+async function build(root, { chart, datasets, dark }, signature, style) {
+  const embed = await library();
+  const sized = composed(chart) ? {} : { width: root.clientWidth, autosize: { type: "fit-x", contains: "padding" } };
+  const num_rows = Object.values(datasets).reduce((sum, rows) => sum + rows.length, 0);
+  root.live?.result.finalize();
+  const result = await embed(root.querySelector(".canvas"), { ...chart, ...sized, datasets }, {
+    mode: "vega-lite", actions: false, renderer: num_rows > 6000 ? "canvas" : "svg",
+    config: style, tooltip: { theme: dark ? "dark" : "light" },
+  });
+  if ("ink" in result.view.getState().signals) await result.view.signal("ink", style.text.color).runAsync();
+  result.view.addEventListener("click", (_, item) => {
+    const datum = item?.datum?.datum ?? item?.datum;
+    if (datum?.measurement != null) root.pick(datum.measurement);
+  });
+  root.live = { result, signature, datasets: {} , sized: "width" in sized };
+}
+
+async function show(root, data) {
+  const style = theme(root);
+  const signature = JSON.stringify([data.chart, style]);
+  if (root.live?.signature !== signature) await build(root, data, signature, style);
+  else {
+    const view = root.live.result.view;
+    for (const [name, rows] of Object.entries(data.datasets)) view.data(name, rows);
+    await view.runAsync();
+  }
+  root.dataset.version = data.version;
+  root.querySelector(".fault").textContent = "";
+}
+
+function resize(root) {
+  const view = root.live?.result.view, width = root.clientWidth;
+  if (view && root.live.sized && width > 0 && Math.abs(view.width() - width) > 1) view.width(width).resize().runAsync();
+}
+
+export default function ({ data, parentElement, setTriggerValue }) {
+  const root = parentElement.querySelector(".ucurve-chart");
+  root.pick = (measurement) => setTriggerValue("picked", measurement);
+  root.latest = data;
+  // One update at a time; of several that arrive meanwhile only the last is drawn.
+  root.queue = (root.queue ?? Promise.resolve()).then(() => (root.latest === data ? show(root, data) : null)).catch((error) => {
+    root.querySelector(".fault").textContent = `This figure could not be drawn: ${error.message}`;
+    console.error(error);
+  });
+  root.observer ??= new ResizeObserver(() => resize(root));
+  root.observer.observe(root);
+  return () => {
+    root.observer.disconnect();
+    root.live?.result.finalize();
+    root.live = undefined;
+  };
+}

@@ -1,0 +1,188 @@
+"""What stands behind the figures: verdicts in words, the table of measurements, the provenance of one of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import groupby
+from typing import Any
+
+import streamlit as st
+
+from dashboard import watch
+from dashboard.look import ANSWERS, ago, badge, counted, duration, number, plain, quiet
+from dashboard.watch import Watched
+from ucurve.client import ClientError, RefusedError
+from ucurve.records import Attempt, MeasurementRow, restored
+from ucurve.spec import Verdict
+
+NOT_FINITE = {"pos_inf": "+∞", "neg_inf": "−∞", "nan": "not a number"}
+
+
+def verdicts(now: Watched) -> None:
+    """Claim by claim; each sentence can stand alone, the numbers behind it are under it."""
+    if not now.verdicts and not now.verdict_problem and not now.judging:
+        return
+    st.markdown("## What it says", anchors=False)
+    if now.verdict_problem:
+        st.error(f"The verdicts cannot be given: {plain(now.verdict_problem)}", icon=":material/error:")
+    if now.verdicts and not now.ended:
+        quiet(f"So far, from {counted(now.verdicts_of, 'point')} of {now.experiment.progress.total:,}; the rest may change it.")
+    elif now.judging and not now.verdicts:
+        quiet("Being worked out.")
+    for claim, group in groupby(now.verdicts, key=lambda verdict: verdict.claim):
+        with st.container(border=True):
+            st.markdown(f"**{plain(claim[:1].upper() + claim[1:])}**")
+            for verdict in group:
+                one_verdict(verdict)
+
+
+def one_verdict(verdict: Verdict) -> None:
+    answer, words = st.columns([1, 6], gap="small")
+    answer.markdown(badge(verdict.answer, ANSWERS))
+    scope = f":gray[{plain(verdict.scope)}]  \n" if verdict.scope else ""
+    words.markdown(f"{scope}{plain(verdict.sentence)}  \n:small[:gray[{plain(basis(verdict))}]]")
+
+
+def basis(verdict: Verdict) -> str:
+    """Effect with interval, test, p and draws: "rise after the minimum, nats: 0.21 [0.12, 0.30] · p = 0.003 · 8 draws"."""
+    parts = []
+    if verdict.effect is not None:
+        interval = f" [{number(verdict.interval[0])}, {number(verdict.interval[1])}]" if verdict.interval else ""
+        parts.append(f"{verdict.effect_name or 'effect'}: {number(verdict.effect)}{interval}")
+    if verdict.p_value is not None:
+        parts.append("p < 0.001" if verdict.p_value < 0.001 else f"p = {verdict.p_value:.2g}")
+    if verdict.num_draws is not None:
+        parts.append(counted(verdict.num_draws, "draw"))
+    if verdict.test:
+        parts.append(verdict.test)
+    return " · ".join(parts)
+
+
+def measurements(now: Watched) -> None:
+    """Every point with its state; failures with their reasons first, then what is being measured, then the table."""
+    rows = sorted(now.rows.values(), key=lambda row: row.position)
+    st.markdown("## Measurements", anchors=False)
+    failures(rows)
+    running = [row for row in rows if row.state == "running" and row.live and row.live.total]
+    for row in running[:6]:
+        left = f", about {duration(row.live.seconds_left)} left" if row.live and row.live.seconds_left is not None else ""
+        assert row.live is not None
+        st.progress(min(row.live.done / row.live.total, 1.0), text=f":small[{plain(label(row))}{left}]")
+    which, files = st.columns([4, 1], vertical_alignment="bottom")
+    states = {"all": rows, **{state: [r for r in rows if r.state == state] for state in ("done", "running", "open", "failed")}}
+    states["not finite"] = [row for row in rows if row.nonfinite]
+    options = [state for state, found in states.items() if found or state == "all"]
+    state = which.segmented_control(
+        "Show",
+        options,
+        default="all",
+        required=True,
+        key=f"rows:{now.id}",
+        label_visibility="collapsed",
+        format_func=lambda state: f"{'waiting' if state == 'open' else state} {len(states[state]):,}",
+    )
+    with files.container(horizontal_alignment="right"):
+        st.download_button(
+            "Table",
+            lambda: watch.client().csv(now.id),
+            f"ucurve-{now.id}.csv",
+            "text/csv",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+    table(now, states.get(state or "all", rows))
+
+
+def failures(rows: list[MeasurementRow]) -> None:
+    reasons = Counter(row.error or "no reason was recorded" for row in rows if row.state == "failed")
+    if reasons:
+        lines = "\n".join(f"- {counted(count, 'point')}: {plain(reason)}" for reason, count in reasons.most_common(8))
+        more = f"\n- and {len(reasons) - 8} more reasons, in the table" if len(reasons) > 8 else ""
+        st.error(f"{counted(sum(reasons.values()), 'point')} failed.\n{lines}{more}", icon=":material/error:")
+
+
+def label(row: MeasurementRow) -> str:
+    return ", ".join(f"{name} {value}" for name, value in row.labels.items() if value is not None)
+
+
+def shown(row: MeasurementRow) -> dict[str, Any]:
+    """A row of the table: what was asked, what came out, and why not."""
+    state = "reused" if row.reused and row.state == "done" else "waiting" if row.state == "open" else row.state
+    out: dict[str, Any] = {"state": state, **row.labels, **restored(row.metrics, row.nonfinite)}
+    if row.nonfinite:
+        out["remark"] = ", ".join(f"{name} is {NOT_FINITE[why]}" for name, why in row.nonfinite.items())
+    if row.error:
+        out["remark"] = row.error
+    return out
+
+
+def table(now: Watched, rows: list[MeasurementRow]) -> None:
+    import pandas as pd
+
+    if not rows:
+        return
+    data = pd.DataFrame([shown(row) for row in rows])
+    if "remark" in data:
+        data.insert(1, "remark", data.pop("remark"))
+    chosen = st.dataframe(
+        data,
+        hide_index=True,
+        height=min(38 + 35 * len(rows), 400),
+        key=f"table:{now.id}",
+        on_select="rerun",
+        selection_mode="single-row",
+    )
+    if picked := chosen.selection.rows:
+        if picked[0] < len(rows):
+            provenance(now, rows[picked[0]].id, closable=False)
+    else:
+        quiet("Select a row, or click a mark in a figure, to see where its number comes from.")
+
+
+def provenance(now: Watched, measurement: int, closable: bool = True) -> None:
+    """Everything that determined a number, and every attempt at it."""
+    row = now.rows.get(measurement)
+    try:
+        found = watch.latest(f"provenance {measurement} {row and row.attempt}", lambda: watch.client().provenance(measurement))
+    except (RefusedError, ClientError) as error:
+        st.warning(plain(str(error)))
+        return
+    if found is None:
+        return
+    with st.container(border=True):
+        title, close = st.columns([8, 1], vertical_alignment="center")
+        title.markdown(
+            f"**Where this number comes from** {badge(found.state)}  \n:small[:gray[{plain(label(row) if row else '')}]]"
+        )
+        if closable:
+            with close.container(horizontal_alignment="right"):
+                st.button(
+                    "Close", type="tertiary", key=f"close:{measurement}", on_click=lambda: st.session_state.pop("picked_in", None)
+                )
+        if row and row.metrics:
+            st.markdown(
+                "   ".join(f"{plain(name)} **{number(value)}**" for name, value in restored(row.metrics, row.nonfinite).items())
+            )
+        for attempt in found.attempts:
+            one_attempt(attempt, current=row is not None and row.attempt == attempt.id)
+        others = [id for id in found.experiments if id != now.id]
+        if others:
+            st.markdown(f":small[Shared with {plain(', '.join(f'experiment {id}' for id in others))}.]")
+        with st.expander("All that determined it"):
+            st.json(found.inputs)
+            st.caption(f"SHA-256 of this is its identity: `{found.identity}`")
+        with st.expander("Where that was found"):
+            st.json(found.source)
+
+
+def one_attempt(attempt: Attempt, current: bool) -> None:
+    took = "" if attempt.finished_at is None else f", {duration((attempt.finished_at - attempt.started_at).total_seconds())}"
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(attempt.versions.items()))
+    mark = " · its number is shown" if current else ""
+    st.markdown(
+        f"Attempt {attempt.id}: **{attempt.outcome}** on {plain(attempt.worker)} ({plain(attempt.device)}), "
+        f"{ago(attempt.started_at)}{took}{mark}  \n:small[:gray[{plain(versions)}]]"
+    )
+    if attempt.traceback:
+        with st.expander("Traceback"):
+            st.code(attempt.traceback, language=None)

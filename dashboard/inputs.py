@@ -1,0 +1,131 @@
+"""Draws a form's fields as widgets, each with its help, its unit and what is wrong with it.
+
+What is typed lives in the session under "kind:key" and stays there when the kind or the page is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+import streamlit as st
+
+from dashboard.form import Field, entries
+
+LIVE = "400ms"  # a pause in typing after which the plan is asked for anew
+
+
+def typed(form: Sequence[Field], prefix: str) -> dict[str, Any]:
+    """What is in the form now: what was typed, else the defaults."""
+    drafts = st.session_state.setdefault("drafts", {})
+    for key, value in entries(form, {}).items():
+        drafts.setdefault(prefix + key, value)
+    return {key: st.session_state.get(prefix + key, drafts[prefix + key]) for key in entries(form, {})}
+
+
+def fill(form: Sequence[Field], prefix: str, spec: Mapping[str, Any]) -> None:
+    """Put a spec into the form, before it is drawn."""
+    for key, value in entries(form, spec).items():
+        put(prefix + key, value)
+
+
+def prefer(form: Sequence[Field], prefix: str, names: Mapping[str, Sequence[str]]) -> None:
+    """Where a suite or text must be named and none is yet, begin with the first that is registered."""
+    for field in form:
+        if field.source and field.widget == "text" and not field.optional and names.get(field.source):
+            key = prefix + field.key
+            if not st.session_state.get("drafts", {}).get(key) and not st.session_state.get(key):
+                put(key, names[field.source][0])
+
+
+def put(key: str, value: Any) -> None:
+    st.session_state.setdefault("drafts", {})[key] = value
+    st.session_state[key] = value
+
+
+def draw(form: Sequence[Field], prefix: str, problems: Mapping[str, str], names: Mapping[str, Sequence[str]]) -> None:
+    """The form in two columns, rarely changed fields folded away.
+
+    names: what is registered, by source ("suite", "dataset").
+    """
+    _grid([field for field in form if not field.advanced], prefix, problems, names)
+    if rare := [field for field in form if field.advanced]:
+        troubled = any(key.split("?")[0].split("/")[0] in {field.key for field in rare} for key in problems)
+        with st.expander("More settings", expanded=troubled):
+            _grid(rare, prefix, problems, names)
+
+
+def _grid(form: Iterable[Field], prefix: str, problems: Mapping[str, str], names: Mapping[str, Sequence[str]]) -> None:
+    row: list[Any] = []
+    for field in form:
+        if field.widget == "group":
+            row = []
+            with st.container(border=True):
+                st.markdown(f"**{field.title}**", help=field.help or None)
+                _grid(field.parts, prefix, problems, names)
+            continue
+        row = row or list(st.columns(2, gap="medium"))
+        with row.pop(0):
+            _one(field, prefix, problems, names)
+
+
+def _one(field: Field, prefix: str, problems: Mapping[str, str], names: Mapping[str, Sequence[str]]) -> None:
+    if field.widget == "union":
+        chosen = kept(
+            st.selectbox,
+            f"{prefix}{field.key}?",
+            field.title,
+            options=range(len(field.parts)),
+            format_func=lambda i: field.parts[i].title,
+            help=field.help or None,
+        )
+        say_problem(problems.get(f"{field.key}?") or problems.get(field.key))
+        part = field.parts[chosen or 0]
+        if part.widget == "group":
+            for inner in part.parts:
+                _one(inner, prefix, problems, names)
+        elif part.widget != "constant":
+            _one(part, prefix, problems, names)
+        return
+    _widget(field, prefix + field.key, names)
+    say_problem(problems.get(field.key))
+
+
+def _widget(field: Field, key: str, names: Mapping[str, Sequence[str]]) -> None:
+    help_text = field.help or None
+    label = f"{field.title}, optional" if field.optional else field.title
+    if field.source and field.widget == "text":
+        known = names.get(field.source, ())
+        current = st.session_state.get("drafts", {}).get(key)
+        options = [*known, *([current] if current and current not in known else [])]
+        hint = f"the suite’s own {field.title.lower()}" if field.optional else f"choose or type a {field.source}"
+        kept(st.selectbox, key, label, options=options, help=help_text, placeholder=hint, accept_new_options=True)
+    elif field.widget == "switch":
+        st.space("small")
+        kept(st.toggle, key, label, help=help_text)
+    elif field.widget == "select":
+        options = [None, *field.options] if field.optional else list(field.options)
+        say = lambda option: "none" if option is None else str(option).replace("_", " ")  # noqa: E731
+        kept(st.selectbox, key, label, options=options, format_func=say, help=help_text)
+    elif field.widget == "list" and field.options:
+        kept(st.multiselect, key, label, options=list(field.options), help=help_text)
+    elif field.widget == "json":
+        kept(st.text_area, key, label, help=help_text, height=100)
+    else:
+        placeholder = "separated by commas" if field.widget == "list" else "none" if field.optional else None
+        kept(st.text_input, key, label, help=help_text, placeholder=placeholder, live=LIVE)
+
+
+def kept(widget: Any, key: str, label: str, **options: Any) -> Any:
+    """A widget whose value outlives it: Streamlit forgets a widget that is not on the page."""
+    drafts = st.session_state.setdefault("drafts", {})
+    if key not in st.session_state:
+        st.session_state[key] = drafts.get(key)
+    drafts[key] = value = widget(label, key=key, **options)
+    return value
+
+
+def say_problem(text: str | None) -> None:
+    if text:
+        st.markdown(f'<div class="problem" role="alert">{escape(text)}</div>', unsafe_allow_html=True)

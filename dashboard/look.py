@@ -1,0 +1,128 @@
+"""How things look and are said: the wordmark, the style sheet, states, times and numbers in words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from html import escape
+from typing import Literal
+
+import streamlit as st
+
+Colour = Literal["red", "orange", "blue", "green", "violet", "gray"]
+
+STATES: dict[str, tuple[Colour, str]] = {  # of experiments and of measurements
+    "queued": ("gray", "schedule"),
+    "open": ("gray", "schedule"),
+    "running": ("blue", "play_arrow"),
+    "paused": ("orange", "pause"),
+    "done": ("green", "check"),
+    "failed": ("red", "error"),
+    "cancelled": ("gray", "block"),
+}
+ANSWERS: dict[str, tuple[Colour, str]] = {  # a yes is no praise: neither green nor red
+    "yes": ("blue", "check"),
+    "no": ("gray", "close"),
+    "undetermined": ("orange", "question_mark"),
+}
+
+STYLE = """
+.block-container { max-width: 1240px; }
+[data-testid="stStatusWidget"], [data-testid="stHeaderActionElements"] { display: none; }
+[data-testid="stMarkdownContainer"] .quiet { color: var(--st-gray-text-color, #687380); font-size: 0.875rem; }
+[data-testid="stMarkdownContainer"] .problem { color: var(--st-red-text-color, #9e303b); font-size: 0.85rem; margin-top: -0.6rem; }
+[data-stale="true"] { opacity: 1 !important; transition: none !important; }
+.st-key-experiments [data-testid="stPageLink"] p { font-weight: 600; font-size: 1.02rem; }
+.ucurve-number { font-variant-numeric: tabular-nums; }
+"""
+
+
+def wordmark(dark: bool) -> str:
+    """ "ucurve" drawn with one pen; the first letter is a U-curve with its measured points."""
+    ink, curve, point = ("#e6ebef", "#5db4d0", "#e0a030") if dark else ("#1d2733", "#1f6f8b", "#c9731a")
+    letters = (
+        "M62 21 A7.5 7.5 0 1 0 62 33"  # c
+        " M70 19 V28 A6.5 6.5 0 0 0 83 28 V19 M83 28 V35"  # u
+        " M92 35 V19 M92 26 A7 7 0 0 1 100 19.3"  # r
+        " M104 19 L110.5 35 L117 19"  # v
+        " M122.5 27 H137 A7.3 7.3 0 1 0 134.6 32.6"  # e
+    )
+    dots = "".join(
+        f'<circle cx="{x}" cy="{y}" r="2.7" fill="{point}"/>' for x, y in [(6, 9), (14, 27), (24, 35), (34, 27), (42, 9)]
+    )
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 3 142 38" width="142" height="38" fill="none" '
+        f'stroke-linecap="round" stroke-linejoin="round"><title>ucurve</title>'
+        f'<path d="M6 9 C10 44 38 44 42 9" stroke="{curve}" stroke-width="3"/>{dots}'
+        f'<path d="{letters}" stroke="{ink}" stroke-width="2.6"/></svg>'
+    )
+
+
+def page_icon() -> str:
+    """The U alone; an icon by name would be fetched from the network."""
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 48 48" fill="none" stroke-linecap="round">'
+        '<path d="M6 9 C10 46 38 46 42 9" stroke="#2f88a8" stroke-width="6"/>'
+        '<circle cx="24" cy="36.5" r="6" fill="#d98a1f"/></svg>'
+    )
+
+
+def badge(word: str, of: dict[str, tuple[Colour, str]] = STATES) -> str:
+    """A state or an answer as a badge, in markdown."""
+    colour, icon = of[word]
+    return f":{colour}-badge[:material/{icon}: {word}]"
+
+
+def quiet(text: str) -> None:
+    """Secondary text, plain."""
+    st.markdown(f'<span class="quiet">{escape(text)}</span>', unsafe_allow_html=True)
+
+
+def plain(text: str) -> str:
+    """Somebody's words inside markdown: shown, not obeyed."""
+    return "".join(f"\\{char}" if char in "\\`*_{}[]()#+-.!|<>$:~" else char for char in text)
+
+
+def nothing_yet(title: str, text: str) -> None:
+    """An empty state that says what to do."""
+    with st.container(border=True, horizontal_alignment="center"):
+        st.space("small")
+        st.markdown(f"#### {title}", text_alignment="center", anchors=False)
+        st.markdown(text, text_alignment="center")
+        st.space("small")
+
+
+def counted(num: int, noun: str) -> str:
+    return f"{num:,} {noun}" if num == 1 else f"{num:,} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """About how long, in two figures: "12 s", "3 min", "2 h 10 min", "4 d"."""
+    if seconds < 1:
+        return "under 1 s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 36 * 3600:
+        hours, minutes = divmod(round(seconds / 60), 60)
+        return f"{hours} h {minutes} min" if hours < 10 else f"{hours} h"
+    return f"{seconds / 86400:.0f} d"
+
+
+def ago(moment: datetime) -> str:
+    seconds = (datetime.now(UTC) - moment).total_seconds()
+    return "just now" if seconds < 10 else f"{duration(seconds)} ago"
+
+
+def tokens(num: int | None) -> str:
+    """917504 -> 0.92 M, 2097152000 -> 2.1 B."""
+    if num is None:
+        return "unknown"
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if num >= size:
+            return f"{num / size:.3g} {letter}"
+    return str(num)
+
+
+def number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
