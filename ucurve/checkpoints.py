@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,11 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
+from ucurve import hub
+from ucurve.hub_cache import HubError
 from ucurve.suites import Checkpoint, Location, combined_sha256, weights_files
 
-disable_progress_bar()
+disable_progress_bar()  # type: ignore[no-untyped-call]
 
 BUILTIN = Path(__file__).parent / "builtin"
 FOREIGN_CODE = ("auto_map", "quantization_config")  # config entries that would run code we did not install
@@ -57,7 +59,10 @@ class Saved:
 def folder_of(location: Location, artefacts: Path) -> Path:
     """The folder (or file) that a location means on this machine; nothing outside its root, hub copies downloaded."""
     if location.scheme == "hub":
-        return _hub_folder(location, artefacts)
+        try:
+            return hub.download(location, artefacts)
+        except HubError as error:
+            raise CheckpointError(str(error)) from error
     if location.scheme == "path":
         return Path(location.path)
     root = BUILTIN if location.scheme == "builtin" else artefacts
@@ -210,26 +215,3 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _hub_folder(location: Location, artefacts: Path) -> Path:
-    """The snapshot of one commit in the artefacts' hub cache; downloads what a model needs, never code."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    if location.commit is None:
-        raise CheckpointError(f"{location.path} has no resolved commit")
-    snapshot = partial(snapshot_download, location.path, revision=location.commit, cache_dir=artefacts / "hub")
-    try:
-        folder = Path(snapshot(local_files_only=True))
-        if (folder / "config.json").exists() and weights_files(entry.name for entry in folder.iterdir()):
-            return folder
-    except LocalEntryNotFoundError:
-        pass
-    try:
-        folder = Path(snapshot(allow_patterns=["config.json", "tokenizer.json", "model*.safetensors"]))
-        if not weights_files(entry.name for entry in folder.iterdir()):
-            folder = Path(snapshot(allow_patterns=["pytorch_model*.bin"]))
-        return folder
-    except (HfHubHTTPError, OSError) as error:
-        raise CheckpointError(f"{location.path}@{location.commit[:12]} cannot be downloaded: {error}") from error

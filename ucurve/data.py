@@ -10,6 +10,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +18,49 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from ucurve import hub
 from ucurve.checkpoints import CheckpointError, file_sha256, folder_of, read_tokenizer, sync
-from ucurve.language import CONTEXT, VERSION, Lang
+from ucurve.hub_cache import HubError
+from ucurve.language import CONTEXT, VERSION, WORDS, Lang
 from ucurve.suites import Dataset
 
 END_OF_TEXT = "<|endoftext|>"  # separates documents of a training text; id 0 of the tokenizers trained here
-HELD_OUT = 0.01  # this last part of a training text is never trained on
+HELD_OUT = 0.01  # this last part of a training text is never trained on,
+HELD_OUT_TOKENS = 1 << 16  # and so many of its tokens are measured
 Batches = Callable[[int, int, int], torch.Tensor]  # (seed, step, num_rows) -> tokens, int64 [num_rows, context]
 
 
 class DataError(CheckpointError):
     """A dataset that cannot be used; the message is the reason, fit for a user."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run reads; `tokenizer` is None for the language, `held_out` int64 [num_tokens] is never trained on."""
+
+    batches: Batches
+    held_out: torch.Tensor
+    window: int  # of an evaluation on `held_out`
+    tokenizer: Tokenizer | None
+    vocab_size: int
+
+
+def training_data(
+    data: Dataset, evaluation: Dataset | None, tokenizer: Tokenizer | None, context: int, artefacts: Path
+) -> TrainingData:
+    """Batches of `context` tokens, and the held-out tokens: of `evaluation`, else the last part of the text itself."""
+    if data.kind == "language":
+        assert evaluation is not None, "the language is endless: its held-out set has a name"
+        window = int(evaluation.parameters.get("context", CONTEXT))
+        held_out = tokens_of(evaluation, None, artefacts)
+        return TrainingData(language_batches(data, context), held_out, window, None, len(WORDS))
+    assert tokenizer is not None, "a text is read with a tokenizer"
+    stream, rest = training_stream(data, tokenizer, artefacts)
+    if evaluation is not None:
+        held_out = tokens_of(evaluation, tokenizer, artefacts)
+    else:
+        held_out = torch.from_numpy(rest[:HELD_OUT_TOKENS].astype(np.int64))
+    return TrainingData(text_batches(stream, context), held_out, context, tokenizer, tokenizer.get_vocab_size())
 
 
 def tokens_of(dataset: Dataset, tokenizer: Tokenizer | None, artefacts: Path) -> torch.Tensor:
@@ -53,7 +86,11 @@ def text_file(dataset: Dataset, artefacts: Path) -> Path:
     """The file of a text, with the hash it was registered with."""
     if dataset.unresolved or dataset.location is None:
         raise DataError(f"{dataset.name}: {dataset.unresolved or 'has no location'}")
-    path = folder_of(dataset.location, artefacts)
+    try:
+        rebuilt = dataset.location.scheme == "hub"
+        path = hub.text(dataset, artefacts) if rebuilt else folder_of(dataset.location, artefacts)
+    except HubError as error:
+        raise DataError(str(error)) from error
     found = file_sha256(path)
     if dataset.sha256 and found != dataset.sha256:
         raise DataError(f"{path} changed: sha256 {found[:12]}... instead of {dataset.sha256[:12]}...")

@@ -1,0 +1,126 @@
+"""Rebuild the built-in suites from their recipes: `python benchmarks/make_suites.py tiny tiny-constant`.
+
+A recipe is a spec of the kind "pretraining" (ucurve/builtin/suites/NAME/recipe.json), trained here by that kind's own plan() and
+run(), as a worker would. The result replaces the checkpoints and suite.json beside it; about 4 minutes a suite and seed on
+one core. `--datasets` rewrites ucurve/builtin/datasets.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ucurve.checkpoints import BUILTIN
+from ucurve.experiments import parse
+from ucurve.language import CONTEXT, VERSION
+from ucurve.spec import Result, SpecError, canonical
+from ucurve.suites import Checkpoint, Dataset, Location, Suite, arrange
+
+DESCRIPTIONS = {
+    "tiny": "Built in: 46,592 parameters, the paper's protocol. A separate run per budget, each annealed to zero; weight decay "
+    "on matrices; two pre-training seeds. Its sensitivity grows under both noise conventions.",
+    "tiny-constant": "Built in: 46,592 parameters, the counter-example. One run at a constant learning rate without weight "
+    "decay, so that the weights grow: a sensitivity that is weight growth.",
+}
+
+
+class Catalogue:
+    """The built-in datasets, and no suite: every recipe is new."""
+
+    def dataset(self, name: str, field: str = "evaluation") -> Dataset:
+        for entry in json.loads((BUILTIN / "datasets.json").read_text()):
+            if entry["name"] == name:
+                return Dataset.model_validate(entry)
+        raise SpecError(field, f"no built-in dataset {name}")
+
+    def find_suite(self, name: str) -> Suite | None:
+        return None
+
+    def suite(self, name: str, field: str = "suite") -> Suite:
+        raise SpecError(field, f"no suite {name}")
+
+
+class Context:
+    """What a worker would offer, for one process."""
+
+    device = "cpu"
+
+    def __init__(self, root: Path, identity: str) -> None:
+        self.artefacts = root
+        self.state_dir = root / "state" / identity
+
+    def progress(self, done: float, total: float, **metrics: float) -> None:
+        if done % 500 == 0 or done == total:
+            print(f"  {done:.0f}/{total:.0f} {metrics}", flush=True)
+
+    def cached(self, key: str, make: Callable[[], Any]) -> Any:
+        return make()
+
+
+def train(recipe: dict[str, Any], root: Path) -> list[Result]:
+    """Every point of a recipe, one after another."""
+    spec = parse(recipe)
+    results = []
+    for point in spec.plan(Catalogue()):
+        print(point.labels, flush=True)
+        results.append(spec.run(point, Context(root, point.identity)))
+    return results
+
+
+def make(name: str) -> None:
+    """Train the suite and put it into the package."""
+    folder = BUILTIN / "suites" / name
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        suites = [result.suite for result in train(json.loads((folder / "recipe.json").read_text()), root) if result.suite]
+        for old in (entry for entry in folder.iterdir() if entry.is_dir()):
+            shutil.rmtree(old)
+        checkpoints: list[Checkpoint] = []
+        for checkpoint in (one for suite in suites for one in suite.checkpoints):
+            shutil.copytree(root / checkpoint.location.path, folder / checkpoint.revision)
+            place = Location(scheme="builtin", path=f"suites/{name}/{checkpoint.revision}")
+            checkpoints.append(checkpoint.model_copy(update={"location": place}))
+    made = suites[0].model_copy(update={"description": DESCRIPTIONS[name], "checkpoints": arrange(checkpoints)})
+    (folder / "suite.json").write_text(made.model_dump_json(indent=2) + "\n")
+
+
+def write_datasets() -> None:
+    """The built-in language as a training set and as a held-out set; hashes of what generates them."""
+    held_out = {"language": 0, "split": "held-out", "rows": 1024, "context": CONTEXT, "version": VERSION}
+    sets = {
+        "tiny-held-out": ("1,024 documents of the built-in language from a stream that no training run reads.", held_out),
+        "tiny-language": ("The built-in language, endless: what the built-in suites are pre-trained on.",
+                          {"language": 0, "split": "train", "version": VERSION}),
+    }
+    entries = [
+        {
+            "name": name,
+            "description": description,
+            "kind": "language",
+            "parameters": parameters,
+            "sha256": hashlib.sha256(canonical({"generator": "language", **parameters}).encode()).hexdigest(),
+        }
+        for name, (description, parameters) in sets.items()
+    ]
+    (BUILTIN / "datasets.json").write_text(json.dumps(entries, indent=2) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(DESCRIPTIONS))
+    parser.add_argument("--datasets", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.datasets:
+        write_datasets()
+    for name in arguments.names:
+        make(name)
+
+
+if __name__ == "__main__":
+    main()

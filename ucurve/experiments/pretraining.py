@@ -1,0 +1,299 @@
+"""Pre-training: make a suite, by the paper's protocol (a separate annealed run per budget) or as one run with checkpoints.
+
+    {"kind": "pretraining", "suite": "mine", "steps": [437, 875, 1750], "seeds": [0]}
+
+trains three models of 46,592 parameters on the built-in language and registers the suite "mine" with a step-0 checkpoint
+and one checkpoint per budget, to be perturbed by any other kind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ucurve.spec import Catalogue, Context, Point, Requires, Result, Spec, SpecError, canonical
+from ucurve.suites import Checkpoint, Dataset, Location, Suite
+
+if TYPE_CHECKING:
+    from ucurve.data import TrainingData
+    from ucurve.pretrain import Training
+
+Step = Annotated[int, Field(ge=1, le=1_000_000)]
+Seed = Annotated[int, Field(ge=0, le=2**31)]
+LANGUAGE_WORDS = 330
+NUM_BLOCKS = 64  # the held-out loss is kept as sums over so many blocks of windows: pairs for intervals
+
+
+class Pretraining(Spec):
+    """Make a suite: GPT-NeoX models trained from scratch, saved after different numbers of tokens. How a suite was
+    pre-trained is the largest choice of all: separate runs, each annealed to zero, or one run whose checkpoints differ
+    in learning rate too."""
+
+    kind: Literal["pretraining"] = "pretraining"
+    title: ClassVar[str] = "Pre-training"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "like tiny: separate annealed runs, weight decay": {"seeds": [0, 1]},
+        "like tiny-constant: one run, constant rate, no decay": {
+            "protocol": "one_run",
+            "schedule": "constant",
+            "weight_decay": 0.0,
+            "steps": [128, 256, 512, 1024, 2048, 4096, 8192, 14000],
+        },
+    }
+
+    suite: str = Field(
+        "my-suite",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$",
+        description="Name of the suite to make. Another name trains again, even with the same recipe.",
+    )
+    data: str = Field("tiny-language", description="The built-in language, or the name of a registered text.")
+    evaluation: str | None = Field(
+        None,
+        description="Held-out set for the loss of every checkpoint, and the suite's own evaluation set. Empty: tiny-held-out "
+        "for the language; for a text its last hundredth, which is never trained on.",
+    )
+    vocabulary: int = Field(
+        512, ge=257, le=65_536, description="Size of the byte-level BPE tokenizer trained on the text; unused for the language."
+    )
+    tokenizer: str | None = Field(
+        None, description="Use the tokenizer.json registered under this name (as a text) instead of training one."
+    )
+    hidden_size: int = Field(32, ge=8, le=4096, title="Hidden size")
+    num_layers: int = Field(2, ge=1, le=48, title="Layers")
+    num_heads: int = Field(2, ge=1, le=64, title="Heads", description="Each head needs a multiple of 8 hidden units.")
+    intermediate_size: int = Field(128, ge=8, le=16_384, title="Intermediate size", description="Width of the MLP.")
+    context: int = Field(64, ge=8, le=2048, description="Tokens per row.")
+    init_std: float | None = Field(
+        None, gt=0, le=1, title="Initial std", description="Of all matrices; empty: sqrt(2 / (5 hidden size)), Pythia's."
+    )
+    protocol: Literal["run_per_budget", "one_run"] = Field(
+        "run_per_budget", description="A run of its own for every number of steps (the paper), or one run with checkpoints."
+    )
+    steps: list[Step] = Field(
+        [437, 875, 1750, 3500, 7000],
+        min_length=1,
+        max_length=64,
+        description="Optimiser steps after which a checkpoint is kept, ascending: the budgets, or the checkpoints of the run.",
+    )
+    seeds: list[Seed] = Field(
+        [0], min_length=1, max_length=16, description="One replicate of the suite each: initial weights and order of the data."
+    )
+    keep_initial: bool = Field(
+        True, title="Keep step 0", description="Also keep the weights before training; noise at the scale of init_std needs them."
+    )
+    batch_rows: int = Field(32, ge=1, le=4096, title="Rows per step")
+    learning_rate: float = Field(5e-3, gt=0, le=1, description="Peak rate of AdamW.")
+    warmup_steps: int = Field(100, ge=0, le=100_000, title="Warm-up steps", description="Linear.")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="After the warm-up; cosine and linear end at zero with the run."
+    )
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.95, ge=0, lt=1)
+    weight_decay: float = Field(0.15, ge=0, le=10, description="AdamW's, times the rate.")
+    decayed: Literal["matrices", "all"] = Field("matrices", description="Tensors that decay: all includes gains and biases.")
+    grad_clip: float = Field(1.0, gt=0, le=1e6, description="Largest norm of the gradient.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the forward pass; weights are always fp32.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.hidden_size % (8 * self.num_heads):
+            raise ValueError(f"hidden_size must be a multiple of 8 x num_heads = {8 * self.num_heads}")
+        if any(b <= a for a, b in zip(self.steps, self.steps[1:], strict=False)):
+            raise ValueError("steps must ascend")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds must differ")
+        shortest = self.steps[0] if self.protocol == "run_per_budget" else self.steps[-1]
+        if self.warmup_steps >= shortest:
+            raise ValueError(f"warmup_steps must be fewer than the {shortest} steps of the shortest run")
+        size = 4 * self.num_parameters(self.vocabulary) * len(self.seeds) * (len(self.steps) + 1)
+        if size > 2e12:
+            raise ValueError(f"the suite would take {size / 1e12:.1f} TB; ask for fewer checkpoints or a smaller model")
+        return self
+
+    def num_parameters(self, vocab_size: int) -> int:
+        """Of the model, all tensors, input and output embeddings untied."""
+        d, m = self.hidden_size, self.intermediate_size
+        return 2 * vocab_size * d + self.num_layers * (4 * d * d + 2 * d * m + 9 * d + m) + 2 * d
+
+    def plan(self, catalogue: Catalogue) -> Iterator[Point]:
+        """One point per seed and budget, or per seed for one run; short runs first."""
+        data, evaluation, tokenizer = self._datasets(catalogue)
+        runs = [(step, [step]) for step in self.steps] if self.protocol == "run_per_budget" else [(self.steps[-1], self.steps)]
+        inputs = [
+            self._inputs(data, evaluation, tokenizer, seed, num_steps, [0, *keep] if self.keep_initial and not stage else keep)
+            for seed in self.seeds
+            for stage, (num_steps, keep) in enumerate(runs)
+        ]
+        recipe = hashlib.sha256(canonical(inputs).encode()).hexdigest()
+        existing = catalogue.find_suite(self.suite)
+        if existing is not None and existing.recipe != recipe:
+            raise SpecError("suite", f"A suite named {self.suite!r} exists and was made by another recipe; choose another name.")
+        source = {
+            "dataset": data.model_dump(mode="json"),
+            "evaluation": evaluation and evaluation.model_dump(mode="json"),
+            "tokenizer": tokenizer and tokenizer.model_dump(mode="json"),
+            "recipe": recipe,
+        }
+        rows = self.batch_rows * self.context
+        size = self.num_parameters(LANGUAGE_WORDS if data.kind == "language" else self.vocabulary)
+        memory = (16 * size + rows * (34 * self.hidden_size * self.num_layers + 12 * self.vocabulary)) / 1e9
+        for point in inputs:
+            num_steps = point["recipe"]["num_steps"]
+            yield Point(
+                inputs=point,
+                labels={
+                    "suite": self.suite,
+                    "replicate": point["seed"],
+                    "step": num_steps,
+                    "tokens": num_steps * rows,
+                },
+                source=source,
+                group=f"pretraining/{data.sha256}",
+                stage=[steps for steps, _ in runs].index(num_steps),
+                seconds=num_steps * (0.005 + 6 * size * rows / 5e10),
+                requires=Requires(memory_gb=round(memory, 2)),
+            )
+
+    def _datasets(self, catalogue: Catalogue) -> tuple[Dataset, Dataset | None, Dataset | None]:
+        """(training data, evaluation set, registered tokenizer), each resolved and fit for the others."""
+        data = catalogue.dataset(self.data, field="data")
+        name = self.evaluation or ("tiny-held-out" if data.kind == "language" else None)
+        evaluation = catalogue.dataset(name, field="evaluation") if name else None
+        tokenizer = catalogue.dataset(self.tokenizer, field="tokenizer") if self.tokenizer else None
+        for field, dataset in (("data", data), ("evaluation", evaluation), ("tokenizer", tokenizer)):
+            if dataset is not None and (dataset.unresolved or not dataset.sha256):
+                raise SpecError(field, f"{dataset.name} is not usable yet: {dataset.unresolved or 'its hash is unknown'}")
+        if data.kind == "language" and evaluation is not None and evaluation.kind != "language":
+            raise SpecError("evaluation", f"{evaluation.name} is a text; a model of the built-in language cannot read it.")
+        if data.kind == "text" and evaluation is not None and evaluation.kind != "text":
+            raise SpecError("evaluation", f"{evaluation.name} is the built-in language; a model of a text cannot read it.")
+        if data.kind == "language" and self.tokenizer:
+            raise SpecError("tokenizer", "The built-in language is made of tokens and needs no tokenizer; leave this empty.")
+        if evaluation is not None and int(evaluation.parameters.get("context", 0)) > self.context:
+            raise SpecError("context", f"The rows of {evaluation.name} have {evaluation.parameters['context']} tokens.")
+        return data, evaluation, tokenizer
+
+    def _inputs(
+        self,
+        data: Dataset,
+        evaluation: Dataset | None,
+        tokenizer: Dataset | None,
+        seed: int,
+        num_steps: int,
+        keep: list[int],
+    ) -> dict[str, Any]:
+        """Everything that determines the weights of one run and the loss measured with them."""
+        fields = (
+            "hidden_size num_layers num_heads intermediate_size context batch_rows learning_rate warmup_steps schedule beta1 "
+            "beta2 weight_decay decayed grad_clip precision"
+        )
+        read = {"sha256": tokenizer.sha256} if tokenizer else {"bpe": self.vocabulary}
+        return {
+            "protocol": "pretrain/1",
+            "suite": self.suite,
+            "recipe": {
+                **{name: getattr(self, name) for name in fields.split()},
+                "init_std": self.init_std or math.sqrt(2 / (5 * self.hidden_size)),
+                "num_steps": num_steps,
+            },
+            "data": {"sha256": data.sha256, "tokenizer": None if data.kind == "language" else read},
+            "evaluation": {"sha256": evaluation.sha256} if evaluation else {"last": 0.01},
+            "seed": seed,
+            "keep": keep,
+        }
+
+    @staticmethod
+    def run(point: Point, context: Context) -> Result:
+        """Train, keep the checkpoints, measure each on the held-out set."""
+        from ucurve import data, pretrain
+
+        inputs = point.inputs
+        what = canonical([inputs["data"], inputs["evaluation"], inputs["recipe"]["context"]])
+        read: data.TrainingData = context.cached(what, lambda: _read(point, context))
+        recipe = pretrain.Recipe(vocab_size=read.vocab_size, **inputs["recipe"])
+        training = pretrain.Training(recipe, inputs["seed"], context.device)
+        training.run(
+            read.batches,
+            context.state_dir / "state.pt",
+            inputs["keep"],
+            lambda step: _keep(step, training, read, inputs["suite"], context),
+            context.progress,
+        )
+        kept = [training.kept[step] for step in sorted(training.kept)]
+        rows = recipe.batch_rows * recipe.context
+        tokens, losses = pretrain.loss_curve(training.losses, rows)
+        last = training.losses[-100:]
+        return Result(
+            metrics={
+                "training_loss": math.fsum(last) / len(last) if not training.diverged else math.nan,
+                "nll_mean": sum(kept[-1]["nll"]) / sum(kept[-1]["num_tokens"]) if kept else math.nan,
+                "num_tokens": sum(kept[-1]["num_tokens"]) if kept else 0,
+                "steps_done": training.step,
+                "tokens_per_second": training.step * rows / training.seconds if training.seconds else math.nan,
+            },
+            series={
+                "training_tokens": tokens,
+                "training_loss": losses,
+                "checkpoint_tokens": [one["checkpoint"]["tokens"] for one in kept],
+                "checkpoint_nll": [nll for one in kept for nll in one["nll"]],
+                "checkpoint_scored": [number for one in kept for number in one["num_tokens"]],
+                **{f"rms_{group}": [one["rms"][group] for one in kept] for group in pretrain.rms(training.model)},
+            },
+            suite=Suite(
+                name=inputs["suite"],
+                description="Pre-trained here.",
+                checkpoints=[Checkpoint.model_validate(one["checkpoint"]) for one in kept],
+                evaluation=(point.source["evaluation"] or {}).get("name"),
+                recipe=point.source["recipe"],
+            ),
+        )
+
+
+def _read(point: Point, context: Context) -> TrainingData:
+    from ucurve import checkpoints, data
+
+    source, artefacts = point.source, context.artefacts
+    training = Dataset.model_validate(source["dataset"])
+    evaluation = Dataset.model_validate(source["evaluation"]) if source["evaluation"] else None
+    tokenizer = None
+    if source["tokenizer"]:
+        tokenizer = checkpoints.read_tokenizer(data.text_file(Dataset.model_validate(source["tokenizer"]), artefacts))
+    elif training.kind == "text":
+        tokenizer = data.train_tokenizer(training, point.inputs["data"]["tokenizer"]["bpe"], artefacts)
+    return data.training_data(training, evaluation, tokenizer, point.inputs["recipe"]["context"], artefacts)
+
+
+def _keep(step: int, training: Training, read: TrainingData, suite: str, context: Context) -> dict[str, Any]:
+    """Save a checkpoint and measure it: plain JSON, part of the state to resume from. Losses: sums over 64 blocks of windows."""
+    import numpy as np
+
+    from ucurve import checkpoints, evaluate, pretrain
+
+    recipe, seed = training.recipe, training.seed
+    tokens = step * recipe.batch_rows * recipe.context
+    revision = f"seed{seed}-step{step}-tokens{tokens}"
+    location = Location(scheme="artefacts", path=f"suites/{suite}/{revision}")
+    saved = checkpoints.save(training.model, checkpoints.folder_of(location, context.artefacts), read.tokenizer)
+    checkpoint = Checkpoint(
+        suite=suite,
+        revision=revision,
+        location=location,
+        step=step,
+        tokens=tokens,
+        replicate=seed,
+        phase=pretrain.phase(recipe, step),
+        **asdict(saved),
+    )
+    losses = evaluate.window_losses(training.model, read.held_out, window=read.window, stride=read.window)
+    blocks = min(NUM_BLOCKS, len(losses.nll_sum))
+    return {
+        "checkpoint": checkpoint.model_dump(mode="json"),
+        "rms": pretrain.rms(training.model),
+        "nll": [float(block.sum()) for block in np.array_split(losses.nll_sum, blocks)],
+        "num_tokens": [int(block.sum()) for block in np.array_split(losses.num_tokens, blocks)],
+    }

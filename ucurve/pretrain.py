@@ -1,0 +1,241 @@
+"""GPT-NeoX from scratch: seeded, resumable to the bit on a CPU, stoppable within a step.
+
+    training = Training(Recipe(hidden_size=32, ..., num_steps=437), seed=0, device="cpu")
+    training.run(batches, folder / "state.pt", [0, 437], keep=lambda step: save(training.model, ...), progress=context.progress)
+
+Whatever the next step depends on is in `Training` (weights, optimiser, step); the data of a step comes from a counter. So
+a run continued from its last saved state ends in the same weights as one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch.nn import functional
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+from ucurve.checkpoints import sync
+from ucurve.data import Batches
+
+SAVE_EVERY_SECONDS = 20.0
+Progress = Callable[..., None]  # progress(done, total, loss=...), raises to stop
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What determines a run besides its data and its seed; the fields of the spec under the same names."""
+
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    intermediate_size: int
+    context: int
+    init_std: float
+    num_steps: int
+    batch_rows: int
+    learning_rate: float
+    warmup_steps: int
+    schedule: Literal["cosine", "linear", "constant"]
+    beta1: float
+    beta2: float
+    weight_decay: float
+    decayed: Literal["matrices", "all"]
+    grad_clip: float
+    precision: Literal["fp32", "bf16"]
+
+
+def build(recipe: Recipe, seed: int) -> GPTNeoXForCausalLM:
+    """The model at initialisation: matrices from N(0, init_std), gains 1, biases 0; the same on every device."""
+    config = GPTNeoXConfig(
+        vocab_size=recipe.vocab_size,
+        hidden_size=recipe.hidden_size,
+        num_hidden_layers=recipe.num_layers,
+        num_attention_heads=recipe.num_heads,
+        intermediate_size=recipe.intermediate_size,
+        max_position_embeddings=recipe.context,
+        initializer_range=recipe.init_std,
+        bos_token_id=None,
+        eos_token_id=None,
+        tie_word_embeddings=False,
+        use_cache=False,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GPTNeoXForCausalLM(config)
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Rate of the update that follows `step` updates: linear warm-up, then constant or a decay that ends at zero."""
+    if step < recipe.warmup_steps:
+        return recipe.learning_rate * (step + 1) / recipe.warmup_steps
+    done = (step - recipe.warmup_steps) / max(1, recipe.num_steps - recipe.warmup_steps)
+    factor = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[recipe.schedule]
+    return recipe.learning_rate * factor
+
+
+def phase(recipe: Recipe, step: int) -> str:
+    """Learning-rate phase after `step` updates, as `Checkpoint.phase` names it."""
+    if step <= recipe.warmup_steps and step < recipe.num_steps:
+        return "warm-up"
+    if recipe.schedule == "constant":
+        return "constant"
+    return "annealed" if step == recipe.num_steps else "decay"
+
+
+def tensor_group(name: str) -> str:
+    """The group of a parameter for `rms`: what it does, matrices apart from gains and biases."""
+    if name.endswith("bias"):
+        return "biases"
+    for part, group in (("embed_in", "embedding"), ("lm_head", "unembedding"), ("norm", "gains"), ("attention", "attention")):
+        if part in name:
+            return group
+    return "mlp"
+
+
+def rms(model: torch.nn.Module) -> dict[str, float]:
+    """Root mean square of the weights by tensor group, and of all matrices together."""
+    sums: dict[str, list[float]] = {}
+    for name, parameter in model.named_parameters():
+        for group in (tensor_group(name), *(["matrices"] if parameter.dim() == 2 else [])):
+            total = sums.setdefault(group, [0.0, 0.0])
+            total[0] += float(parameter.detach().double().square().sum())
+            total[1] += parameter.numel()
+    return {group: math.sqrt(square / number) for group, (square, number) in sums.items()}
+
+
+class Training:
+    """A run between two steps: `step` updates are done, `losses[i]` was the loss of the batch of update i."""
+
+    def __init__(self, recipe: Recipe, seed: int, device: str) -> None:
+        self.recipe, self.seed, self.device = recipe, seed, device
+        self.model = build(recipe, seed).to(device)  # type: ignore[arg-type]  # transformers wraps nn.Module.to untyped
+        self.model.train()
+        matrices = [p for p in self.model.parameters() if p.dim() == 2]
+        others = [p for p in self.model.parameters() if p.dim() != 2]
+        self.optimiser = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": recipe.weight_decay},
+                {"params": others, "weight_decay": recipe.weight_decay if recipe.decayed == "all" else 0.0},
+            ],
+            lr=recipe.learning_rate,
+            betas=(recipe.beta1, recipe.beta2),
+            fused=True,
+        )
+        self.step = 0
+        self.losses: list[float] = []
+        self.seconds = 0.0
+        self.kept: dict[int, dict[str, Any]] = {}  # by step: what `keep` returned, plain JSON
+        self.diverged = False  # the last loss or its gradient was not finite: no update was made, no step follows
+
+    def run(
+        self,
+        batches: Batches,
+        state: Path,
+        steps: Collection[int],
+        keep: Callable[[int], dict[str, Any]],
+        progress: Progress,
+    ) -> None:
+        """Train to the end, or until the loss is not finite, or until `progress` raises.
+
+        state: file to continue from if it exists and to save to, every few seconds and when `progress` raises.
+        keep: called when the number of steps done is one of `steps`; what it returns is part of the state, in `kept`.
+        """
+        self.restore(state)
+        saved = time.monotonic()
+        with _one_thread(self.device):
+            while True:
+                if self.step in steps and self.step not in self.kept and not self.diverged:
+                    self.kept[self.step] = keep(self.step)
+                finished = self.step == self.recipe.num_steps or self.diverged
+                try:
+                    progress(self.step, self.recipe.num_steps, **({"loss": self.losses[-1]} if self.losses else {}))
+                except BaseException:
+                    self.save(state)
+                    raise
+                if finished or time.monotonic() - saved > SAVE_EVERY_SECONDS:
+                    self.save(state)
+                    saved = time.monotonic()
+                if finished:
+                    return
+                self._update(batches(self.seed, self.step, self.recipe.batch_rows))
+
+    def _update(self, rows: torch.Tensor) -> None:
+        """One optimiser step on `rows` [batch_rows, context], every token but a row's first predicted."""
+        began = time.monotonic()
+        rows = rows.to(self.device)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+            logits = self.model(input_ids=rows).logits
+        loss = functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), rows[:, 1:].flatten())
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.grad_clip)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.recipe, self.step)
+        self.losses.append(loss.item())
+        self.diverged = not (math.isfinite(self.losses[-1]) and bool(norm.isfinite()))
+        if not self.diverged:
+            self.optimiser.step()
+            self.step += 1
+        self.seconds += time.monotonic() - began
+
+    def save(self, path: Path) -> None:
+        """Everything the next step depends on, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        torch.save(
+            {
+                "recipe": asdict(self.recipe),
+                "seed": self.seed,
+                "model": self.model.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "step": self.step,
+                "losses": self.losses,
+                "seconds": self.seconds,
+                "kept": self.kept,
+                "diverged": self.diverged,
+            },
+            temporary,
+        )
+        sync(temporary)
+        os.rename(temporary, path)
+
+    def restore(self, path: Path) -> None:
+        """Continue from a saved state of the same run, if there is one."""
+        if not path.exists():
+            return
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if (state["recipe"], state["seed"]) != (asdict(self.recipe), self.seed):
+            raise ValueError(f"{path} is the state of another run; delete it to start afresh")
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.losses, self.seconds = state["step"], state["losses"], state["seconds"]
+        self.kept, self.diverged = state["kept"], state["diverged"]
+
+
+def loss_curve(losses: list[float], tokens_per_step: int, num_points: int = 300) -> tuple[list[float], list[float]]:
+    """(tokens, mean loss) over at most `num_points` bins, equally wide on a log axis of tokens; tokens: a bin's last."""
+    edges = sorted({round(len(losses) ** (k / num_points)) for k in range(num_points + 1)}) if losses else []
+    starts = [0, *edges[:-1]]
+    means = [math.fsum(losses[a:b]) / (b - a) for a, b in zip(starts, edges, strict=True)]
+    return [float(edge * tokens_per_step) for edge in edges], means
+
+
+@contextmanager
+def _one_thread(device: str) -> Iterator[None]:
+    """On a CPU, sums depend on the number of threads: one, so that any worker continues to the same bits."""
+    threads = torch.get_num_threads()
+    if device == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
