@@ -18,7 +18,9 @@ class FakeHub:
     def __init__(self, repositories: dict[str, dict[str, dict[str, bytes]]]) -> None:
         self.repositories, self.requests, self.cut, self.status = repositories, [], None, None
         self.commits = {
-            hashlib.sha1(f"{repo}@{branch}".encode()).hexdigest(): (repo, branch) for repo in repositories for branch in repositories[repo]
+            hashlib.sha1(f"{repo}@{branch}".encode()).hexdigest(): (repo, branch)
+            for repo in repositories
+            for branch in repositories[repo]
         }
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:

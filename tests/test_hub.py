@@ -198,7 +198,9 @@ def test_wikitext_is_rebuilt_byte_for_byte_from_the_hubs_rows(tmp_path: Path, mo
     parquet.write_table(pa.table({"text": ["" if line == " \n" else line for line in lines]}), tmp_path / "rows.parquet")
     preset = presets.datasets()[0]
     assert preset.location is not None
-    server = FakeHub({"datasets/Salesforce/wikitext": {"main": {str(preset.parameters["rows"]): (tmp_path / "rows.parquet").read_bytes()}}})
+    server = FakeHub(
+        {"datasets/Salesforce/wikitext": {"main": {str(preset.parameters["rows"]): (tmp_path / "rows.parquet").read_bytes()}}}
+    )
     server.commits = {str(preset.location.commit): ("datasets/Salesforce/wikitext", "main")}
     with serving(server) as address:
         monkeypatch.setenv("HF_ENDPOINT", address)

@@ -176,6 +176,9 @@ class SuiteSubmission(BaseModel):
     hub: str | None = Field(None, description='Hub repository "owner/name"; its refs are listed, none is invented.')
     description: str = ""
     evaluation: str | None = Field(None, description="Evaluation set used when an experiment names none.")
+    tokens_per_step: int | None = Field(
+        None, gt=0, description="Tokens of one optimiser step, where revision names tell steps only; known repositories need none."
+    )
 
 
 class DatasetSubmission(BaseModel):

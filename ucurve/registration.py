@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import math
@@ -187,12 +188,22 @@ def write_whole(target: Path, data: bytes) -> None:
     Path(file.name).replace(target)
 
 
-def resolve_text(dataset: Dataset, progress: Progress = quiet) -> Dataset:
-    """A registered text file with the hash of its bytes, or with the reason why it cannot be used."""
-    assert dataset.location, "a text has a location"
-    path = Path(dataset.location.path)
+def resolve_text(dataset: Dataset, path: Path, progress: Progress = quiet) -> Dataset:
+    """A registered text with the hash of its file's bytes, or with the reason why it cannot be used."""
     try:
+        _expect_utf8(path)
         found = {"sha256": file_sha256(path, progress), "size_bytes": path.stat().st_size, "unresolved": None}
-    except OSError as error:
+    except (OSError, RegistrationError) as error:
         found = {"unresolved": f"not plannable: {error}"}
     return dataset.model_copy(update=found)
+
+
+def _expect_utf8(path: Path) -> None:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with path.open("rb") as file:
+        try:
+            while chunk := file.read(CHUNK):
+                decoder.decode(chunk)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            raise RegistrationError(f"{path} is not UTF-8 text ({error.reason})") from error

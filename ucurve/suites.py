@@ -170,18 +170,23 @@ def arrange(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
 
 
 def warnings_of(checkpoints: Iterable[Checkpoint]) -> list[str]:
-    """What a user must know before believing a curve over these: revisions that share one file of weights, and gaps."""
+    """What a user must know before believing a curve over these: revisions that share their weights, and those left out."""
     holders: dict[str, list[str]] = defaultdict(list)
-    unresolved: dict[str, list[str]] = defaultdict(list)
+    reasons: dict[str, list[str]] = defaultdict(list)
+    pending = []
     for checkpoint in arrange(checkpoints):
         if checkpoint.weights_sha256:
             holders[checkpoint.weights_sha256].append(checkpoint.revision)
-        elif checkpoint.unresolved and not checkpoint.unresolved.startswith(PENDING):
-            unresolved[checkpoint.unresolved].append(checkpoint.revision)
+        if checkpoint.unresolved and checkpoint.unresolved.startswith(PENDING):
+            pending.append(checkpoint.revision)
+        elif checkpoint.unresolved:
+            reasons[checkpoint.unresolved].append(checkpoint.revision)
     shared = [names for names in holders.values() if len(names) > 1]
     return [
-        f"{_listed(names)} hold the same weights: at least one of them is not what its name says." for names in shared
-    ] + [f"{_listed(names)} cannot be used: {reason}" for reason, names in unresolved.items()]
+        *(f"{_listed(names)} hold the same weights: not all of them are what their names say." for names in shared),
+        *(f"{_listed(names)}: {reason}" for reason, names in reasons.items()),
+        *([f"{_listed(pending)}: still being hashed."] if pending else []),
+    ]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,0 +1,298 @@
+"""Suites: what revision names say, what registration finds, and what the API answers while it is still looking."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_hub import FakeHub, serving
+from fastapi.testclient import TestClient
+from safetensors.numpy import save as safetensors_bytes
+
+from ucurve import presets, registration
+from ucurve.suites import Checkpoint, Location, Revision, Suite, arrange, parse_revision, place, warnings_of
+
+BILLION, TRILLION = 10**9, 10**12
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("step0", Revision(0)),
+        ("step143000", Revision(143000)),
+        ("step738020-tokens3094B", Revision(738020, 3094 * BILLION)),
+        ("stage1-step928646-tokens3896B", Revision(928646, 3896 * BILLION, 1)),
+        ("stage2-ingredient1-step23852-tokens51B", Revision(23852, 51 * BILLION, 2)),
+        ("step2627139-tokens15T", Revision(2627139, 15 * TRILLION)),
+        ("ckpt_010", Revision(10)),
+        ("step-240000", Revision(240000)),
+        ("stage2-step-3480000", Revision(3480000, None, 2)),
+        ("iter_0058000", Revision(58000)),
+        ("step-001000-2BT", Revision(1000, 2 * BILLION)),
+        ("240b_tokens", Revision(None, 240 * BILLION)),
+        ("1.5t-tokens", Revision(None, 1500 * BILLION)),
+        ("seed0-step437-tokens894976", Revision(437, 894976)),
+        ("main", Revision()),
+        ("v1.0-7b", Revision()),  # a model's size is no count of tokens
+        ("refactor-steps", Revision()),
+        ("footstep12", Revision()),
+    ],
+)
+def test_a_revision_name_is_read_and_nothing_is_invented(name: str, expected: Revision) -> None:
+    assert parse_revision(name) == expected
+
+
+def test_pythias_revisions_get_tokens_and_learning_rate_phases_from_the_preset() -> None:
+    preset = presets.for_hub("eleutherai/pythia-70m")
+    steps = [0, *(2**k for k in range(10)), *range(1000, 144_000, 1000)]
+    placed = place([f"step{step}" for step in steps], preset.tokens_per_step, preset.phases)
+    assert len(placed) == 154
+    assert placed["step143000"] == {"step": 143000, "tokens": 299_892_736_000, "replicate": 0, "phase": "annealed"}
+    assert [placed[name]["phase"] for name in ("step0", "step1000", "step2000", "step142000")] == ["warm-up"] * 2 + ["decay"] * 2
+
+
+def test_a_stage_that_restarts_its_count_goes_on_after_the_stage_before() -> None:
+    preset = presets.for_hub("allenai/OLMo-2-0425-1B")
+    placed = place(
+        ["stage1-step10000-tokens21B", "stage1-step1907359-tokens4001B", "stage2-ingredient3-step23852-tokens51B"],
+        preset.tokens_per_step,
+        preset.phases,
+    )
+    assert placed["stage2-ingredient3-step23852-tokens51B"] == {
+        "step": 23852, "tokens": 4052 * BILLION, "replicate": 3, "phase": "annealed",
+    }  # fmt: skip
+    assert placed["stage1-step10000-tokens21B"]["tokens"] == 21 * BILLION
+    going_on = place(["stage1-step-3440000", "stage2-step-3480000"], 2_359_296)
+    assert going_on["stage2-step-3480000"]["tokens"] == 3_480_000 * 2_359_296
+    assert place(["stage2-step1000-tokens2B"])["stage2-step1000-tokens2B"]["tokens"] is None  # the stage before is unknown
+
+
+def checkpoint(revision: str, **fields: Any) -> Checkpoint:
+    return Checkpoint(suite="s", revision=revision, location=Location(scheme="path", path="/x"), **fields)
+
+
+def test_checkpoints_stand_by_replicate_then_tokens_and_the_unknown_last() -> None:
+    mixed = [
+        checkpoint("main"),
+        checkpoint("b", tokens=2, replicate=1),
+        checkpoint("step9", step=9),
+        checkpoint("a", tokens=10),
+        checkpoint("z", tokens=3),
+    ]
+    assert [c.revision for c in arrange(mixed)] == ["z", "a", "step9", "main", "b"]
+
+
+def test_two_revisions_with_the_same_weights_raise_a_warning() -> None:
+    shared = [checkpoint(f"step{n}", step=n, tokens=n, weights_sha256="abc") for n in (3000, 1000)]
+    (warning,) = warnings_of([*shared, checkpoint("step2000", step=2000, tokens=2000, weights_sha256="def")])
+    assert warning.startswith("step1000 and step3000 hold the same weights")
+
+
+# Registration of folders, through the API on the real database
+
+
+def write_model(folder: Path, seed: int, cut: int = 0) -> str:
+    """A folder as save_pretrained leaves it; answers the hash of its weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = safetensors_bytes({"weight": np.full((8, 4), seed, np.float32), "bias": np.zeros(3, np.float32)})
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) - cut])
+    (folder / "config.json").write_text('{"model_type": "gpt_neox"}')
+    return hashlib.sha256(weights).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def api(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UCURVE_ARTEFACTS", str(tmp_path_factory.mktemp("artefacts")))
+        from api.main import app
+
+        yield TestClient(app)  # without its lifespan: no sweep runs beside the test
+
+
+def settled(api: TestClient, name: str) -> dict[str, Any]:
+    """The suite when nothing waits any more, resolved as the sweep does it."""
+    from api.resolving import resolve_pending
+    from db.session import open_session
+
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with open_session() as session:
+            if not resolve_pending(session):
+                answer: dict[str, Any] = api.get(f"/v1/suites/{name}").json()
+                return answer
+        time.sleep(0.05)
+    raise AssertionError(api.get(f"/v1/suites/{name}").text)
+
+
+def test_a_small_folder_is_usable_at_once_and_broken_checkpoints_say_why(api: TestClient, tmp_path: Path) -> None:
+    weights = write_model(tmp_path / "step2000", 2)
+    write_model(tmp_path / "step1000", 1)
+    write_model(tmp_path / "step3000", 3, cut=5)
+    write_model(tmp_path / "step4000", 4)
+    (tmp_path / "step4000" / "model.safetensors").unlink()
+    (tmp_path / "notes").mkdir()
+    body = {"name": "small", "path": str(tmp_path), "tokens_per_step": 100}
+    answer = api.post("/v1/suites", json=body)
+    assert answer.status_code == 201, answer.text
+    suite = Suite.model_validate(answer.json())
+    assert [c.revision for c in suite.checkpoints] == ["step1000", "step2000", "step3000", "step4000"]
+    good = suite.checkpoints[1]
+    assert (good.tokens, good.weights_sha256, good.num_parameters, good.unresolved) == (200_000, weights, 35, None)
+    assert good.config_sha256 == hashlib.sha256((tmp_path / "step2000" / "config.json").read_bytes()).hexdigest()
+    assert "bytes" in (suite.checkpoints[2].unresolved or "")
+    assert "no model.safetensors" in (suite.checkpoints[3].unresolved or "")
+    assert any("step3000" in warning for warning in suite.warnings)
+
+    (tmp_path / "step3000" / "model.safetensors").unlink()  # mended, with a copy of another step's weights
+    (tmp_path / "step3000" / "model.safetensors").write_bytes((tmp_path / "step2000" / "model.safetensors").read_bytes())
+    again = api.post("/v1/suites", json=body)
+    assert again.status_code == 200
+    assert any("step2000 and step3000 hold the same weights" in warning for warning in again.json()["warnings"])
+
+
+def test_a_large_folder_is_registered_at_once_and_hashed_behind(
+    api: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.suites.INLINE_BYTES", 0)
+    monkeypatch.setattr("api.suites.resolve_pending", lambda session: None)  # the sweep has not come by yet
+    hashes = [write_model(tmp_path / f"step{n}", n) for n in (1, 2)]
+    suite = api.post("/v1/suites", json={"name": "large", "path": str(tmp_path)}).json()
+    assert [c["unresolved"] for c in suite["checkpoints"]] == ["hashing: waiting"] * 2
+    assert any("still being hashed" in warning for warning in suite["warnings"])
+    monkeypatch.undo()
+    suite = settled(api, "large")
+    assert [c["weights_sha256"] for c in suite["checkpoints"]] == hashes
+    assert suite["warnings"] == []
+
+
+def test_shards_are_hashed_together_as_the_worker_does_it(tmp_path: Path) -> None:
+    from ucurve.checkpoints import combined_sha256
+
+    folder = tmp_path / "m"
+    write_model(folder, 1)
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    found = registration.resolve(checkpoint("m"), folder)
+    assert found.unresolved == "not plannable: 1 of 2 shards of the weights are there"
+    (folder / "model-00002-of-00002.safetensors").write_bytes(data)
+    found = registration.resolve(checkpoint("m"), folder)
+    one = hashlib.sha256(data).hexdigest()
+    assert found.weights_sha256 == combined_sha256({f"model-0000{n}-of-00002.safetensors": one for n in (1, 2)})
+    assert found.weights_sha256 != one
+    assert found.num_parameters == 70
+
+
+def test_a_manifest_says_what_names_do_not(api: TestClient, tmp_path: Path) -> None:
+    write_model(tmp_path / "early", 1)
+    write_model(tmp_path / "late", 2)
+    listed = [
+        checkpoint("late", tokens=5_000, replicate=1, phase="annealed").model_dump(mode="json"),
+        checkpoint("early", tokens=1_000, replicate=1).model_dump(mode="json"),
+    ]
+    (tmp_path / "suite.json").write_text(json.dumps({"name": "x", "description": "By hand.", "checkpoints": listed}))
+    suite = api.post("/v1/suites", json={"name": "told", "path": str(tmp_path)}).json()
+    assert suite["description"] == "By hand."
+    assert [(c["revision"], c["tokens"], c["phase"], c["replicate"]) for c in suite["checkpoints"]] == [
+        ("early", 1_000, None, 1),
+        ("late", 5_000, "annealed", 1),
+    ]
+
+
+def test_what_cannot_be_registered_is_answered_with_the_field_and_the_remedy(api: TestClient, tmp_path: Path) -> None:
+    write_model(tmp_path / "one", 1)
+
+    def problem(url: str, **body: Any) -> tuple[int, str, str]:
+        answer = api.post(url, json=body)
+        found = answer.json()["problems"] or [{"pointer": "", "message": answer.json()["title"]}]
+        return answer.status_code, found[0]["pointer"], found[0]["message"]
+
+    assert problem("/v1/suites", name="a") == (422, "/path", "Give either path (a folder) or hub (a repository).")
+    assert problem("/v1/suites", name="a", path="models")[:2] == (422, "/path")
+    assert "one checkpoint" in problem("/v1/suites", name="a", path=str(tmp_path / "one"))[2]
+    (tmp_path / "empty").mkdir()
+    assert "empty/REVISION/config.json" in problem("/v1/suites", name="a", path=str(tmp_path / "empty"))[2]
+    assert problem("/v1/suites", name="../a", path=str(tmp_path))[:2] == (422, "/name")
+    status, pointer, message = problem("/v1/suites", name="a", path=str(tmp_path), evaluation="wikitext2")
+    assert (status, pointer) == (422, "/evaluation")
+    assert "ucurve datasets add" in message
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    assert "UTF-8" in problem("/v1/datasets", name="d", text=str(tmp_path / "latin.txt"))[2]
+    api.post("/v1/suites", json={"name": "taken", "path": str(tmp_path)})
+    write_model(tmp_path / "other" / "step1", 1)
+    assert problem("/v1/suites", name="taken", path=str(tmp_path / "other"))[0] == 409
+    assert api.get("/v1/suites/nobody").status_code == 404
+
+
+def test_a_hub_suite_is_listed_placed_and_resolved(api: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def files(seed: int) -> dict[str, bytes]:
+        write_model(tmp_path / str(seed), seed)
+        return {path.name: path.read_bytes() for path in (tmp_path / str(seed)).iterdir()}
+
+    branches = {"main": files(9), "step4000": files(4), "step1000": files(1), "step64000": files(4)}
+    broken = {"config.json": b"{}"}
+    server = FakeHub({"models/EleutherAI/pythia-70m": {**branches, "step16000": broken}})
+    with serving(server) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        answer = api.post("/v1/suites", json={"name": "pythia-70m", "hub": "EleutherAI/pythia-70m"})
+        assert answer.status_code == 201, answer.text
+        assert all(c["location"]["commit"] for c in answer.json()["checkpoints"])
+        suite = settled(api, "pythia-70m")
+        assert api.post("/v1/suites", json={"name": "x", "hub": "EleutherAI/none"}).json()["problems"][0]["pointer"] == "/hub"
+    assert [c["revision"] for c in suite["checkpoints"]] == ["step1000", "step4000", "step16000", "step64000"]
+    assert [c["tokens"] for c in suite["checkpoints"]] == [s * 2_097_152 for s in (1000, 4000, 16000, 64000)]
+    assert [c["phase"] for c in suite["checkpoints"]] == ["warm-up", "decay", "decay", "decay"]
+    assert suite["checkpoints"][0]["weights_sha256"] == hashlib.sha256(branches["step1000"]["model.safetensors"]).hexdigest()
+    assert any("step4000 and step64000 hold the same weights" in warning for warning in suite["warnings"])
+    assert any("step16000" in warning for warning in suite["warnings"])
+    assert "main" in suite["description"]
+    assert suite["evaluation"] == "wikitext-2"
+    assert api.get("/v1/datasets/wikitext-2").json()["sha256"] == presets.datasets()[0].sha256
+
+
+def test_a_hub_that_does_not_answer_is_waited_for(api: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from api import resolving
+
+    write_model(tmp_path / "step1", 1)
+    server = FakeHub({"models/lab/model": {"step1": {path.name: path.read_bytes() for path in (tmp_path / "step1").iterdir()}}})
+    with serving(server) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        monkeypatch.setattr(resolving, "PATIENCE_SECONDS", 0.2)
+        monkeypatch.setattr("api.suites.resolve_pending", lambda session: None)
+        api.post("/v1/suites", json={"name": "patient", "hub": "lab/model"})
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+        resolving._resolve_all()
+        assert "waiting for the hub" in api.get("/v1/suites/patient").json()["checkpoints"][0]["unresolved"]
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        assert settled(api, "patient")["checkpoints"][0]["unresolved"] is None
+
+
+def test_the_catalogue_answers_with_near_names_and_how_to_register(api: TestClient, tmp_path: Path) -> None:
+    from api.suites import DatabaseCatalogue, register_builtin
+    from db.session import open_session
+    from ucurve.spec import SpecError
+
+    write_model(tmp_path / "step1", 1)
+    api.post("/v1/suites", json={"name": "novels-50m", "path": str(tmp_path)})
+    (tmp_path / "some.txt").write_text("Ein Text.")
+    text = api.post("/v1/datasets", json={"name": "some-text", "text": str(tmp_path / "some.txt")})
+    assert text.json()["sha256"] == hashlib.sha256(b"Ein Text.").hexdigest()
+    with open_session() as session:
+        register_builtin(session)
+        register_builtin(session)
+        session.commit()
+        catalogue = DatabaseCatalogue(session)
+        assert catalogue.suite("novels-50m").checkpoints[0].step == 1
+        assert catalogue.dataset("some-text").size_bytes == 9
+        assert catalogue.find_suite("nobody") is None
+        with pytest.raises(SpecError, match=r"Did you mean novels-50m\?.*ucurve suites add"):
+            catalogue.suite("novel-50m")
+        with pytest.raises(SpecError, match="ucurve suites add pythia-160m --hub EleutherAI/pythia-160m"):
+            catalogue.suite("pythia-160m")
+        with pytest.raises(SpecError, match="Did you mean some-text"):
+            catalogue.dataset("sometext")
