@@ -29,7 +29,7 @@ environment: $(VENV)/installed
 # Runs when something about the packages changed, and only then. The stamp is written last, so a broken-off
 # installation is repeated.
 $(VENV)/installed: pyproject.toml constraints.txt
-	@for name in python3.11 python3.12 python3.13 python3; do \
+	@found=; for name in python3.11 python3.12 python3.13 python3; do \
 	  if $$name -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
 	  then found=$$name; break; fi; \
 	done; \

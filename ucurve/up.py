@@ -13,6 +13,7 @@ import sys
 import time
 import webbrowser
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,13 @@ DEFAULT_DATA = Path("~/.ucurve")
 DEMO = Path(__file__).parent / "builtin" / "demo"
 STEADY = 60.0  # seconds after which a child counts as running well again
 SLOWEST = 30.0  # seconds between restarts of one that keeps failing
+
+
+def say(text: str) -> None:
+    """One line for whoever watches, at once even into a pipe; a reader who has gone stops nothing."""
+    with suppress(OSError):
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
 
 class Leaving(Exception):  # noqa: N818 - an event, not an error
@@ -72,7 +80,6 @@ class Up:
     workers: int | None = None  # None: one per GPU, or two
     demo: bool = True
     open_browser: bool = False
-    say: Callable[[str], None] = partial(print, flush=True)
     leaving: bool = False
     began: float = field(default_factory=time.monotonic)
     watched: list[Watched] = field(default_factory=list)
@@ -118,7 +125,7 @@ class Up:
             time.sleep(0.1)
 
     def _step(self, news: str) -> None:
-        self.say(f"[{time.monotonic() - self.began:6.1f} s] {news}")
+        say(f"[{time.monotonic() - self.began:6.1f} s] {news}")
 
     def _check_ports(self) -> None:
         for port, what, option in ((self.port, "API", "--port"), (self.dashboard_port, "dashboard", "--dashboard-port")):
@@ -162,7 +169,7 @@ class Up:
                 submission = json.loads(path.read_text())
                 self._step(f"demo experiment submitted: {client.submit(**submission).name}")
         self._ready(dashboard, lambda: lab.answers(f"{self.dashboard_url}/_stcore/health"), self.dashboard_url)
-        self.say(
+        say(
             f"\nThe lab is ready. Ctrl-C stops it; results stay.\n\n  dashboard  {self.dashboard_url}\n"
             f"  API        {self.api_url}/docs\n  data       {engines.data} (logs in {engines.logs})\n"
         )
