@@ -117,8 +117,7 @@ def _notes(table: pd.DataFrame, facets: Sequence[str]) -> list[dict[str, Any]]:
 def to_rows(what: str, frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Plain JSON rows: numpy scalars become Python's, anything that is not a finite number becomes None."""
     return [
-        {"what": what, **{str(name): _plain(value) for name, value in record.items()}}
-        for record in frame.to_dict(orient="records")
+        {"what": what, **{str(name): _plain(value) for name, value in record.items()}} for record in frame.to_dict(orient="records")
     ]
 
 

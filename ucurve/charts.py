@@ -1,8 +1,8 @@
 """Altair charts that depend on the spec only: every `data` is a name, so that new results swap rows and keep the zoom.
 
-    chart = curves(tokens_axis(), Axis("y", "loss / nats"), Lines("gamma", "γ", [0.05, 0.1]), row="replicate")
-    rows = curve_rows(table, x="tokens", value="nll_mean", by=["gamma"], facets=["replicate"])
-    Figure(title, caption, chart, {"curves": rows})
+chart = curves(tokens_axis(), Axis("y", "loss / nats"), Lines("gamma", "γ", [0.05, 0.1]), row="replicate")
+rows = curve_rows(table, x="tokens", value="nll_mean", by=["gamma"], facets=["replicate"])
+Figure(title, caption, chart, {"curves": rows})
 """
 
 from __future__ import annotations
@@ -155,9 +155,9 @@ def _layers(x: Axis, y: Axis, lines: Lines, shown: Any, dash: str | None, height
             at_x, opacity=faded(1), tooltip=[*names, _tip("label", "not drawn"), found]
         ),
         edge.mark_text(align="left", dx=6, fontSize=9, clip=False, y=slot).encode(at_x, opacity=faded(1), text="label:N"),
-        _only("waiting").mark_tick(orient="vertical", size=6).encode(
-            at_x, y=alt.value(height - 3), opacity=faded(0.3), tooltip=waiting
-        ),
+        _only("waiting")
+        .mark_tick(orient="vertical", size=6)
+        .encode(at_x, y=alt.value(height - 3), opacity=faded(0.3), tooltip=waiting),
     ]
 
 
