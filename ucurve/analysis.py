@@ -20,7 +20,8 @@ from ucurve import trends
 from ucurve.agreement import over_conditions as over_conditions
 from ucurve.agreement import over_conventions as over_conventions
 from ucurve.agreement import over_replicates as over_replicates
-from ucurve.conditions import ALPHA, Answer, Condition, Teller, enough, plain
+from ucurve.conditions import ALPHA, Answer, Teller, enough, plain
+from ucurve.conditions import Condition as Condition
 from ucurve.conditions import paired as paired
 from ucurve.spec import Verdict
 

@@ -148,21 +148,21 @@ def resampled_means(losses: Array, generator: np.random.Generator, num: int = NU
     return means
 
 
-def bottom_interval(losses: Array, generator: np.random.Generator) -> tuple[int, int, int]:
-    """Index of the lowest mean and its 95% bootstrap interval (first and last index)."""
+def bottom_interval(losses: Array, generator: np.random.Generator, level: float = 0.95) -> tuple[int, int, int]:
+    """Index of the lowest mean and its bootstrap interval (first and last index)."""
     lowest = resampled_means(losses, generator).argmin(axis=1)
-    low, high = np.quantile(lowest, [0.025, 0.975], method="inverted_cdf")
+    low, high = np.quantile(lowest, [0.5 - level / 2, 0.5 + level / 2], method="inverted_cdf")
     return int(losses.mean(axis=1).argmin()), int(low), int(high)
 
 
 def ratio_interval(first: Array, last: Array, generator: np.random.Generator) -> tuple[float, float, float]:
     """mean(last) / mean(first) over paired draws, with its 95% bootstrap interval.
 
-    The interval is (-inf, inf) when mean(first) is not clearly positive: then the ratio can be anything (Fieller 1954).
+    NaN and (-inf, inf) when mean(first) is not clearly positive: then the ratio can be anything (Fieller 1954).
     """
     means = resampled_means(np.stack([first, last]), generator)
     if np.mean(means[:, 0] <= 0) > 0.0125:
-        return float(last.mean() / first.mean()), -np.inf, np.inf
+        return np.nan, -np.inf, np.inf
     low, high = np.quantile(means[:, 1] / means[:, 0], [0.025, 0.975])
     return float(last.mean() / first.mean()), float(low), float(high)
 

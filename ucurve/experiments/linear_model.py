@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ucurve.spec import Catalogue, Context, Point, Result, Spec, canonical
+from ucurve.spec import Catalogue, Context, Figure, Point, Result, Spec, Verdict, canonical
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ucurve.linear_network import Network, Teacher
 
 Gamma = Annotated[float, Field(gt=0, le=10)]
@@ -150,6 +152,90 @@ class LinearModel(Spec):
         metrics["mse_se"] = float(losses.std(ddof=1) / math.sqrt(len(losses)))
         context.progress(1, 1)
         return Result(metrics=metrics, series=series)
+
+    def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
+        """Figures 6, 7 and 8; the closed form is that of the snapshots' own weights."""
+        from ucurve import charts, linear_curves
+
+        figures: dict[str, Figure] = {}
+        if self.l2_sp:
+            figures.update(self._fine_tuning_figures(table))
+        for scale, gammas in (("fixed", self.fixed_gammas), ("relative", self.relative_gammas)):
+            lines = charts.Lines("gamma", "γ", sorted(set(gammas)))
+            after = charts.Axis("y", "pre-training loss after noise", "log")
+            change = charts.Axis("y", "change of the loss")
+            if not gammas:
+                continue
+            labels = {"part": "noise", "scale": scale}
+            figures[f"7_change_{scale}_noise"] = linear_curves.figure(
+                table,
+                change,
+                lines,
+                labels,
+                minus_base=True,
+                title=f"7. Change of the loss under {scale} noise",
+                caption=f"Dots: mean of {self.draws} draws, with 95% bands. Lines: closed form, on the snapshots' weights.",
+            )
+            figures[f"8_loss_{scale}_noise"] = linear_curves.figure(
+                table,
+                after,
+                lines,
+                labels,
+                bottoms=True,
+                title=f"8. Loss under {scale} noise",
+                caption="Dots: simulation. Lines: closed form. Triangles: lowest points with 95% bootstrap intervals.",
+            )
+        return figures
+
+    def _fine_tuning_figures(self, table: pd.DataFrame) -> dict[str, Figure]:
+        """Figure 6: the pre-training loss before and after, and the fine-tuning loss that is paid for it."""
+        from ucurve import charts, linear_curves
+
+        strengths = sorted(set(self.l2_sp))
+        labels = {"part": "fine-tuning"}
+        before = "before"
+        lines = charts.Lines("l2_sp", "after, L2-SP", [before, *strengths], ordered=False, neutral=[before])
+        main = linear_curves.figure(
+            table,
+            charts.Axis("y", "pre-training loss", zero=True),
+            lines,
+            labels,
+            theory=None,
+            bottoms=True,
+            title="6. Pre-training loss before and after misaligned fine-tuning",
+            caption=f"Band: 95% over {self.targets} targets. Triangles: lowest points with 95% bootstrap intervals. "
+            "Dashes: the closed form of the loss before, 1/2 of the sum of s² not yet learned.",
+        )
+        main.datasets["curves"].extend(linear_curves.base_rows(table, {**labels, "l2_sp": strengths[0]}, "l2_sp", before))
+        paid = linear_curves.figure(
+            table,
+            charts.Axis("y", "fine-tuning loss", zero=True),
+            charts.Lines("l2_sp", "L2-SP", strengths, ordered=False),
+            labels,
+            value="tuning_loss_mean",
+            theory=None,
+            title="6b. Fine-tuning loss reached",
+            caption="The pull towards the pre-trained weights (L2-SP) keeps the old task and costs the new one.",
+        )
+        return {"6_fine_tuning": main, "6b_fine_tuning_loss": paid}
+
+    def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
+        """The claims of a real suite, and whether the simulation agrees with the closed form."""
+        from ucurve import analysis, linear_curves
+
+        families: dict[str, list[linear_curves.Curve]] = {}
+        for labels, _ in self._changes():
+            scale, amount = (labels["scale"], "gamma") if labels["part"] == "noise" else (None, "l2_sp")
+            family = f"{scale} noise" if scale else "misaligned fine-tuning"
+            name = f"{'gamma' if scale else 'L2-SP'} {labels[amount]:g}, {family}"
+            families.setdefault(family, []).append(linear_curves.curve_of(table, labels, name))
+        verdicts: list[Verdict] = []
+        for family, curves in families.items():
+            told = analysis.all_verdicts([curve.condition for curve in curves])
+            verdicts += told if not verdicts else [verdict for verdict in told if verdict.claim != "base degrades"]
+            if family.endswith("noise"):
+                verdicts += linear_curves.closed_form_verdicts(curves, family)
+        return verdicts
 
 
 def _networks(network: dict[str, Any]) -> tuple[Teacher, list[Network]]:
