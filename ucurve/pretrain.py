@@ -20,10 +20,11 @@ from typing import Any, Literal
 
 import torch
 from torch.nn import functional
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel
 
 from ucurve.checkpoints import sync
 from ucurve.data import Batches
+from ucurve.perturb import group_of
 
 SAVE_EVERY_SECONDS = 20.0
 Progress = Callable[..., None]  # progress(done, total, loss=...), raises to stop
@@ -91,25 +92,15 @@ def phase(recipe: Recipe, step: int) -> str:
     return "annealed" if step == recipe.num_steps else "decay"
 
 
-def tensor_group(name: str) -> str:
-    """The group of a parameter for `rms`: what it does, matrices apart from gains and biases."""
-    if name.endswith("bias"):
-        return "biases"
-    for part, group in (("embed_in", "embedding"), ("lm_head", "unembedding"), ("norm", "gains"), ("attention", "attention")):
-        if part in name:
-            return group
-    return "mlp"
-
-
-def rms(model: torch.nn.Module) -> dict[str, float]:
-    """Root mean square of the weights by tensor group, and of all matrices together."""
-    sums: dict[str, list[float]] = {}
+def rms(model: PreTrainedModel) -> dict[str, float]:
+    """Root mean square of the weights: matrices by the part they belong to and all together, gains of norms, biases."""
+    sums: dict[str, tuple[float, int]] = {}
     for name, parameter in model.named_parameters():
-        for group in (tensor_group(name), *(["matrices"] if parameter.dim() == 2 else [])):
-            total = sums.setdefault(group, [0.0, 0.0])
-            total[0] += float(parameter.detach().double().square().sum())
-            total[1] += parameter.numel()
-    return {group: math.sqrt(square / number) for group, (square, number) in sums.items()}
+        matrix = parameter.dim() > 1
+        for group in (group_of(name), "matrices") if matrix else ("biases" if name.endswith("bias") else "gains",):
+            total, number = sums.get(group, (0.0, 0))
+            sums[group] = (total + float(parameter.detach().double().square().sum()), number + parameter.numel())
+    return {group: math.sqrt(total / number) for group, (total, number) in sums.items()}
 
 
 class Training:

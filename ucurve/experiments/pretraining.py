@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ucurve.spec import Catalogue, Context, Point, Requires, Result, Spec, SpecError, canonical
+from ucurve.spec import Catalogue, Context, Figure, Point, Requires, Result, Spec, SpecError, Verdict, canonical
 from ucurve.suites import Checkpoint, Dataset, Location, Suite
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ucurve.data import TrainingData
     from ucurve.pretrain import Training
 
@@ -252,6 +254,19 @@ class Pretraining(Spec):
                 recipe=point.source["recipe"],
             ),
         )
+
+    def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
+        """Training loss (live), held-out perplexity and size of the weights over tokens."""
+        from ucurve import training_curves
+
+        runs = self.steps if self.protocol == "run_per_budget" else self.steps[-1:]
+        return training_curves.figures(table, runs, self.seeds, self.batch_rows * self.context)
+
+    def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
+        """Whether the base keeps improving, per replicate."""
+        from ucurve import training_curves
+
+        return training_curves.verdicts(table)
 
 
 def _read(point: Point, context: Context) -> TrainingData:

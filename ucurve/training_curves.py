@@ -1,0 +1,148 @@
+"""What pre-training looked like: loss, held-out perplexity and weight growth over tokens; does the base keep improving?
+
+Rows of the table come from the kind `pretraining`: its series hold the training loss (binned), and per checkpoint the
+held-out loss as sums over blocks of windows and the weights' rms by tensor group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ucurve.spec import Figure, Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GROUPS = ("matrices", "embedding", "attention", "mlp", "unembedding", "gains", "biases")
+
+
+def loss_rows(table: pd.DataFrame, tokens_per_step: int) -> list[dict[str, Any]]:
+    """Training loss over tokens of every run, finished or running: rows of what "mean", or "edge" where it diverged."""
+    rows = []
+    for run in table.to_dict("records"):
+        if run["state"] == "done":
+            tokens, losses = run["series"]["training_tokens"], run["series"]["training_loss"]
+        elif run["live"]:
+            live = run["live"]["series"]
+            losses = live.get("loss", [])
+            tokens = [None if step is None else step * tokens_per_step for step in live.get("done", [])][-len(losses) :]
+        else:
+            continue
+        where = {"replicate": run["replicate"], "run": run["step"], "measurement": run["measurement"]}
+        for at, loss in zip(tokens, losses, strict=False):
+            finite = loss is not None and np.isfinite(loss)
+            if at:
+                end = {"what": "mean", "y": loss} if finite else {"what": "edge", "slot": 0, "label": "diverged"}
+                rows.append({"tokens": at, **where, **end})
+    return rows
+
+
+def held_out(table: pd.DataFrame) -> dict[int, dict[int, NDArray[np.float64]]]:
+    """{replicate: {tokens: mean loss of each block of held-out windows}}, tokens ascending, step 0 included."""
+    found: dict[int, dict[int, NDArray[np.float64]]] = {}
+    for run in table[table["state"] == "done"].to_dict("records"):
+        series, num = run["series"], len(run["series"]["checkpoint_tokens"])
+        if num:
+            losses = np.array(series["checkpoint_nll"], float).reshape(num, -1)
+            scored = np.array(series["checkpoint_scored"], float).reshape(num, -1)
+            for tokens, nll, number in zip(series["checkpoint_tokens"], losses, scored, strict=True):
+                found.setdefault(int(run["replicate"]), {})[int(tokens)] = nll / number
+    return {replicate: dict(sorted(by_tokens.items())) for replicate, by_tokens in sorted(found.items())}
+
+
+def held_out_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Held-out perplexity of every checkpoint but step 0, with its 95% interval over blocks of windows."""
+    from ucurve.trends import mean_interval
+
+    rows = []
+    for replicate, by_tokens in held_out(table).items():
+        for tokens, blocks in by_tokens.items():
+            mean, low, high = mean_interval(blocks)
+            where = {"tokens": tokens, "replicate": replicate, "run": 0}
+            if tokens and np.isfinite(mean):
+                rows.append({"what": "mean", **where, "y": np.exp(mean), "low": np.exp(low), "high": np.exp(high)})
+            elif tokens:
+                rows.append({"what": "edge", **where, "slot": 0, "label": "not finite"})
+    return rows
+
+
+def rms_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Root mean square of the weights of every checkpoint but step 0, by tensor group."""
+    rows = [
+        {"what": "mean", "tokens": tokens, "replicate": run["replicate"], "group": group, "y": value}
+        for run in table[table["state"] == "done"].to_dict("records")
+        for group in GROUPS
+        for tokens, value in zip(run["series"]["checkpoint_tokens"], run["series"][f"rms_{group}"], strict=True)
+        if tokens and value is not None
+    ]
+    return sorted(rows, key=lambda row: (row["replicate"], row["group"], row["tokens"]))
+
+
+def figures(table: pd.DataFrame, runs: Sequence[int], seeds: Sequence[int], tokens_per_step: int) -> dict[str, Figure]:
+    """The three figures; `runs` are the lengths of the runs in steps."""
+    from ucurve.charts import Axis, Lines, curves, tokens_axis
+
+    several = "replicate" if len(seeds) > 1 else None
+    lengths, replicates = Lines("run", "steps of the run", list(runs)), Lines("replicate", "seed", list(seeds), ordered=False)
+    loss, perplexity = Axis("y", "training loss / nats"), Axis("y", "held-out perplexity", "log")
+    size = Axis("y", "rms of the weights", "log")
+    return {
+        "training": Figure(
+            "Training loss",
+            "Mean loss of the batches in each bin of tokens; runs in progress are drawn as far as they are.",
+            curves(tokens_axis(), loss, lengths, row=several),
+            {"curves": loss_rows(table, tokens_per_step)},
+        ),
+        "held-out": Figure(
+            "Held-out perplexity",
+            "One point per checkpoint, with its 95% interval over blocks of held-out windows; a line per seed. Step 0 has no "
+            "place on a logarithmic axis.",
+            curves(tokens_axis(), perplexity, replicates),
+            {"curves": held_out_rows(table)},
+        ),
+        "weights": Figure(
+            "Size of the weights",
+            "Root mean square by tensor group: matrices by part and all together, gains of norms, biases. Where matrices grow, "
+            "noise in proportion to them grows too.",
+            curves(tokens_axis(), size, Lines("group", "tensors", list(GROUPS), ordered=False, neutral=["biases"]), row=several),
+            {"curves": rms_rows(table)},
+        ),
+    }
+
+
+def verdicts(table: pd.DataFrame) -> list[Verdict]:
+    """Per replicate: is the last checkpoint better on held-out text than every earlier one?"""
+    return [_keeps_improving(replicate, by_tokens) for replicate, by_tokens in held_out(table).items()]
+
+
+def _keeps_improving(replicate: int, by_tokens: dict[int, NDArray[np.float64]]) -> Verdict:
+    from ucurve.trends import rise_after_minimum
+
+    losses = np.stack(list(by_tokens.values()))
+    asked = {"claim": "base keeps improving", "scope": f"replicate {replicate}"}
+    if len(losses) < 2 or not np.isfinite(losses).all():
+        why = "fewer than two checkpoints are measured" if len(losses) < 2 else "a held-out loss is not finite"
+        return Verdict(**asked, answer="undetermined", sentence=f"Undetermined for replicate {replicate}: {why}.")
+    rise = rise_after_minimum(losses)
+    place = f"{list(by_tokens)[rise.bottom]:,} tokens"
+    if rise.p_value < 0.05:
+        answer, found = "no", f"the last checkpoint is {rise.rise:.4f} nats worse on held-out text than the one at {place}"
+    elif rise.interval[1] < 0:
+        answer, found = "yes", f"the last checkpoint beats every earlier one, the next best (at {place}) by {-rise.rise:.4f} nats"
+    else:
+        answer, found = "undetermined", f"the last checkpoint and the one at {place} differ by {rise.rise:+.4f} nats"
+    return Verdict(
+        **asked,
+        answer=answer,
+        sentence=f"Replicate {replicate}: {found} (95% interval {rise.interval[0]:+.4f} to {rise.interval[1]:+.4f}).",
+        effect=rise.rise,
+        effect_name="held-out loss of the last checkpoint minus the best earlier one, nats",
+        interval=rise.interval,
+        p_value=rise.p_value,
+        test="paired t tests over blocks of held-out windows, last against every earlier checkpoint, Simes",
+        num_draws=losses.shape[1],
+    )
