@@ -59,7 +59,8 @@ def chosen(table: pd.DataFrame, labels: Mapping[str, Any]) -> pd.DataFrame:
 
 def curve_of(table: pd.DataFrame, labels: Mapping[str, Any], name: str = "") -> Curve:
     """The curve of one change from the experiment's table."""
-    rows = chosen(table, labels).sort_values("features")
+    rows = chosen(table, labels)
+    rows = rows.sort_values("features") if len(rows) else rows.assign(features=0.0)
     series = [row.get("draws", []) if isinstance(row, dict) else [] for row in rows["series"]]
     measured = np.array([state == "done" for state in rows["state"]], bool)
     num_draws = max((len(values) for values in series), default=0)
@@ -211,6 +212,8 @@ def _bottom(field: str, line: Any, curve: Curve) -> list[dict[str, Any]]:
         return []
     bottom, low, high = _bottom_of(curve)
     y = float(curve.numbers["mse_mean"][curve.features == bottom][0])
+    if not np.isfinite(y):
+        return []
     label = f"{bottom:g} features (95%: {low:g} to {high:g})"
     return [{"what": "bottom", field: line, "features": bottom, "x_low": low, "x_high": high, "y": y, "label": label}]
 
