@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_hub import FakeHub, serving
 from safetensors.numpy import save as safetensors_bytes
 
-from fake_hub import FakeHub, serving
 from ucurve import hub, presets
 from ucurve.hub_cache import IN_USE, HubError, HubUnreachableError, size_of
 from ucurve.suites import Checkpoint, Location
