@@ -182,6 +182,22 @@ def save(model: PreTrainedModel, folder: Path, tokenizer: Tokenizer | None = Non
     )
 
 
+def claim(suite: Path, recipe: str) -> None:
+    """Make the folder of a suite its recipe's own: two experiments may be planned under one name before either saves."""
+    suite.mkdir(parents=True, exist_ok=True)
+    mine, owner = suite / f".recipe.{os.getpid()}", suite / "recipe.sha256"
+    mine.write_text(recipe)
+    try:
+        os.link(mine, owner)
+    except FileExistsError:
+        if owner.read_text() != recipe:
+            raise CheckpointError(
+                f"{suite} holds checkpoints of another recipe; choose another suite name, or remove that folder"
+            ) from None
+    finally:
+        mine.unlink()
+
+
 def _config_json(model: PreTrainedModel) -> str:
     """The config without the library's version: equal models give equal files."""
     config: dict[str, Any] = model.config.to_diff_dict()

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -214,10 +215,9 @@ class Training:
 
 def loss_curve(losses: list[float], tokens_per_step: int, num_points: int = 300) -> tuple[list[float], list[float]]:
     """(tokens, mean loss) over at most `num_points` bins, equally wide on a log axis of tokens; tokens: a bin's last."""
-    edges = sorted({round(len(losses) ** (k / num_points)) for k in range(num_points + 1)}) if losses else []
-    starts = [0, *edges[:-1]]
-    means = [math.fsum(losses[a:b]) / (b - a) for a, b in zip(starts, edges, strict=True)]
-    return [float(edge * tokens_per_step) for edge in edges], means
+    edges = sorted({0, *(round(len(losses) ** (k / (num_points - 1))) for k in range(num_points) if losses)})
+    means = [math.fsum(losses[a:b]) / (b - a) for a, b in pairwise(edges)]
+    return [float(edge * tokens_per_step) for edge in edges[1:]], means
 
 
 @contextmanager

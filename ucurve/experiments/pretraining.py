@@ -223,7 +223,7 @@ class Pretraining(Spec):
             read.batches,
             context.state_dir / "state.pt",
             inputs["keep"],
-            lambda step: _keep(step, training, read, inputs["suite"], context),
+            lambda step: _keep(step, training, read, point, context),
             context.progress,
         )
         kept = [training.kept[step] for step in sorted(training.kept)]
@@ -283,13 +283,14 @@ def _read(point: Point, context: Context) -> TrainingData:
     return data.training_data(training, evaluation, tokenizer, point.inputs["recipe"]["context"], artefacts)
 
 
-def _keep(step: int, training: Training, read: TrainingData, suite: str, context: Context) -> dict[str, Any]:
+def _keep(step: int, training: Training, read: TrainingData, point: Point, context: Context) -> dict[str, Any]:
     """Save a checkpoint and measure it: plain JSON, part of the state to resume from. Losses: sums over 64 blocks of windows."""
     import numpy as np
 
     from ucurve import checkpoints, evaluate, pretrain
 
-    recipe, seed = training.recipe, training.seed
+    suite, recipe, seed = point.inputs["suite"], training.recipe, training.seed
+    checkpoints.claim(context.artefacts / "suites" / suite, point.source["recipe"])
     tokens = step * recipe.batch_rows * recipe.context
     revision = f"seed{seed}-step{step}-tokens{tokens}"
     location = Location(scheme="artefacts", path=f"suites/{suite}/{revision}")
