@@ -12,7 +12,7 @@ WORKDIR /app
 COPY pyproject.toml constraints.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; x = p['optional-dependencies']; \
-print(*p['dependencies'], *x['server'], *x['dashboard'], sep='\n')" > /tmp/requirements.txt \
+print(*p['dependencies'], *x['server'], *x['dashboard'], sep=chr(10))" > /tmp/requirements.txt \
     && pip install --constraint constraints.txt setuptools --requirement /tmp/requirements.txt
 
 COPY api api

@@ -188,6 +188,29 @@ def test_what_the_hub_refuses_is_said_in_plain_words(fake: FakeHub, tmp_path: Pa
         hub.resolve(found, tmp_path)
 
 
+def test_what_registration_resolved_is_what_the_worker_verifies_and_loads(
+    fake: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    from ucurve.checkpoints import CheckpointError, load, save
+
+    config = GPTNeoXConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=8
+    )
+    saved = save(GPTNeoXForCausalLM(config), tmp_path / "made")
+    fake.repositories[f"models/{REPOSITORY}"]["step1000"] = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
+    resolved = hub.resolve(checkpoint("step1000", tmp_path / "hub"), tmp_path / "hub")
+    assert (resolved.weights_sha256, resolved.config_sha256) == (saved.weights_sha256, saved.config_sha256)
+    assert resolved.num_parameters == saved.num_parameters
+    assert load(resolved, "cpu", tmp_path).model.num_parameters() == saved.num_parameters
+    with pytest.raises(CheckpointError, match="weights"):
+        load(resolved.model_copy(update={"weights_sha256": "0" * 64}), "cpu", tmp_path)
+    fake.repositories[f"models/{REPOSITORY}"]["step4000"] = {"config.json": b"{}"}
+    with pytest.raises(CheckpointError, match=r"has no config\.json with model\.safetensors"):
+        load(checkpoint("step4000", tmp_path / "hub"), "cpu", tmp_path)
+
+
 @pytest.mark.skipif(not WIKITEXT.exists(), reason="needs ../shared/data")
 def test_wikitext_is_rebuilt_byte_for_byte_from_the_hubs_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pyarrow as pa

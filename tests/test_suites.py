@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 from fake_hub import FakeHub, serving
 from fastapi.testclient import TestClient
-from safetensors.numpy import save as safetensors_bytes
 
 from ucurve import presets, registration
-from ucurve.suites import Checkpoint, Location, Revision, Suite, arrange, parse_revision, place, warnings_of
+from ucurve.suites import Checkpoint, Location, Revision, Suite, arrange, combined_sha256, parse_revision, place, warnings_of
 
 BILLION, TRILLION = 10**9, 10**12
 
@@ -100,7 +99,13 @@ def test_two_revisions_with_the_same_weights_raise_a_warning() -> None:
 def write_model(folder: Path, seed: int, cut: int = 0) -> str:
     """A folder as save_pretrained leaves it; answers the hash of its weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = safetensors_bytes({"weight": np.full((8, 4), seed, np.float32), "bias": np.zeros(3, np.float32)})
+    header = {
+        "__metadata__": {"format": "pt"},
+        "weight": {"dtype": "F32", "shape": [8, 4], "data_offsets": [0, 128]},
+        "bias": {"dtype": "F32", "shape": [3], "data_offsets": [128, 140]},
+    }
+    described = json.dumps(header).encode()
+    weights = len(described).to_bytes(8, "little") + described + np.full(35, seed, np.float32).tobytes()
     (folder / "model.safetensors").write_bytes(weights[: len(weights) - cut])
     (folder / "config.json").write_text('{"model_type": "gpt_neox"}')
     return hashlib.sha256(weights).hexdigest()
@@ -171,9 +176,7 @@ def test_a_large_folder_is_registered_at_once_and_hashed_behind(
     assert suite["warnings"] == []
 
 
-def test_shards_are_hashed_together_as_the_worker_does_it(tmp_path: Path) -> None:
-    from ucurve.checkpoints import combined_sha256
-
+def test_shards_are_hashed_together_and_all_have_to_be_there(tmp_path: Path) -> None:
     folder = tmp_path / "m"
     write_model(folder, 1)
     data = (folder / "model.safetensors").read_bytes()

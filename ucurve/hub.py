@@ -10,6 +10,7 @@ HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE mean what they mean elsewhere. UCURVE_H
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ def revisions(repository: str, cache: Path) -> dict[str, str]:
     try:
         with _in_plain_words(repository):
             refs = _api().list_repo_refs(repository)
-            return {ref.name: ref.target_commit for ref in (*refs.tags, *refs.branches)}
+            return {ref.name: _hexadecimal(ref.target_commit) for ref in (*refs.tags, *refs.branches)}
     except HubUnreachableError:
         folder = repository_folder(cache, repository) / "refs"
         known = {str(ref.relative_to(folder)): ref.read_text().strip() for ref in folder.rglob("*") if ref.is_file()}
@@ -108,11 +109,18 @@ def remote_files(repository: str, commit: str, kind: str = "model") -> dict[str,
             name=file.rfilename,
             url=f"{root}/{file.rfilename}",
             size=file.size or 0,
-            blob=file.lfs.sha256 if file.lfs else file.blob_id,
+            blob=_hexadecimal(file.lfs.sha256 if file.lfs else file.blob_id),
             sha256=file.lfs.sha256 if file.lfs else None,
         )
         for file in info.siblings or []
     }
+
+
+def _hexadecimal(answer: str) -> str:
+    """A hash from the hub, fit to be a file's name here."""
+    if not re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", answer):
+        raise HubError(f"{endpoint()} answered {answer!r} where a hash belongs")
+    return answer
 
 
 def _stored_parameters(file: RemoteFile) -> int:

@@ -199,7 +199,7 @@ PENDING = "hashing"  # `unresolved` begins with this while somebody is working o
 
 def weights_files(names: Iterable[str]) -> list[str]:
     """The files among `names` that hold the weights: safetensors if there are any, else pickles; sorted."""
-    names = list(names)
+    names = [name for name in names if "/" not in name]
     for start, end in (("model", ".safetensors"), ("pytorch_model", ".bin")):
         single = start + end
         found = [single] if single in names else sorted(n for n in names if n.startswith(f"{start}-") and n.endswith(end))
