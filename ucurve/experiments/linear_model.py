@@ -232,7 +232,11 @@ class LinearModel(Spec):
         verdicts: list[Verdict] = []
         for family, curves in families.items():
             told = analysis.all_verdicts([curve.condition for curve in curves])
-            verdicts += told if not verdicts else [verdict for verdict in told if verdict.claim != "base degrades"]
+            for claim in ("progressive sensitivity", "catastrophic overtraining"):
+                mine = [verdict for verdict in told if verdict.claim == claim]
+                short = [verdict.model_copy(update={"scope": verdict.scope.split(",")[0]}) for verdict in mine]
+                verdicts.append(analysis.over_conditions(short, f"under {family}"))
+            verdicts += [verdict for verdict in told if family == next(iter(families)) or verdict.scope]
             if family.endswith("noise"):
                 verdicts += linear_curves.closed_form_verdicts(curves, family)
         return verdicts

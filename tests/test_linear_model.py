@@ -1,0 +1,165 @@
+"""The kind `linear_model`: what it plans, that a point alone determines its number, what it draws and concludes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ucurve.experiments import parse
+from ucurve.experiments.linear_model import LinearModel
+from ucurve.records import MeasurementRow, frame
+from ucurve.spec import Point, Result, Verdict
+
+T = TypeVar("T")
+SPEC = LinearModel()
+
+
+class OneProcess:
+    """The runtime's side of a run, without a runtime."""
+
+    device = "cpu"
+    state_dir = artefacts = Path("/nonexistent")
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Any] = {}
+
+    def progress(self, done: float, total: float, **metrics: float) -> None:
+        pass
+
+    def cached(self, key: str, make: Callable[[], T]) -> T:
+        if key not in self.kept:
+            self.kept[key] = make()
+        return self.kept[key]
+
+
+def plan(spec: LinearModel) -> list[Point]:
+    return sorted(spec.plan(None), key=lambda point: point.stage)  # type: ignore[arg-type]
+
+
+def table_of(points: Iterable[Point], results: Iterable[Result | None]) -> pd.DataFrame:
+    return frame(
+        MeasurementRow(
+            id=position,
+            identity=point.identity,
+            position=position,
+            state="done" if result else "open",
+            labels=dict(point.labels),
+            metrics=dict(result.metrics) if result else {},
+            series={name: list(values) for name, values in result.series.items()} if result else {},
+        )
+        for position, (point, result) in enumerate(zip(points, results, strict=True))
+    )
+
+
+@pytest.fixture(scope="module")
+def results() -> list[Result]:
+    context = OneProcess()
+    return [SPEC.run(point, context) for point in plan(SPEC)]
+
+
+@pytest.fixture(scope="module")
+def table(results: list[Result]) -> pd.DataFrame:
+    return table_of(plan(SPEC), results)
+
+
+@pytest.fixture(scope="module")
+def verdicts(table: pd.DataFrame) -> list[Verdict]:
+    return SPEC.verdicts(table)
+
+
+def answers(verdicts: list[Verdict], claim: str) -> set[str]:
+    return {verdict.answer for verdict in verdicts if verdict.claim == claim}
+
+
+def test_every_point_has_its_own_identity_and_both_ends_of_every_curve_come_first() -> None:
+    points = plan(parse({"kind": "linear_model"}))
+    assert len({point.identity for point in points}) == len(points) == 33 * 10
+    assert {point.labels["features"] for point in points[:20]} == {0, 32}
+    assert {point.labels["features"] for point in points[20:30]} == {16}
+
+
+def test_a_point_alone_determines_its_number_whatever_was_measured_before(results: list[Result]) -> None:
+    points = plan(SPEC)
+    for position in (0, 143, 329):
+        again = SPEC.run(points[position], OneProcess())
+        assert again.metrics == results[position].metrics
+        assert again.series == results[position].series
+
+
+def test_a_change_of_the_protocol_would_move_these_golden_numbers(results: list[Result]) -> None:
+    found = {
+        tuple(point.labels.values()): result.metrics["mse_mean"]
+        for point, result in zip(plan(SPEC), results, strict=True)
+        if point.labels["features"] == 10
+    }
+    golden = {
+        (10, "noise", "fixed", 0.08): 2.465028722,
+        (10, "noise", "relative", 0.5): 0.799223584,
+        (10, "fine-tuning", 0.0): 2.297134664,
+    }
+    for key, value in golden.items():
+        assert found[key] == pytest.approx(value, rel=1e-6)
+
+
+def test_the_default_experiment_shows_both_effects_and_agrees_with_the_closed_form(verdicts: list[Verdict]) -> None:
+    assert answers(verdicts, "progressive sensitivity") == {"yes"}
+    assert answers(verdicts, "catastrophic overtraining") == {"yes"}
+    assert answers(verdicts, "base degrades") == {"no"}
+    assert answers(verdicts, "simulation agrees with the closed form") == {"yes"}
+    assert answers(verdicts, "bottom where the closed form puts it") == {"yes"}
+
+
+def test_k_star_of_the_spectrum_lies_in_the_bootstrap_interval_of_the_simulated_bottom() -> None:
+    spec = LinearModel(snapshots="ideal", relative_gammas=[], l2_sp=[])
+    context, points = OneProcess(), plan(spec)
+    found = spec.verdicts(table_of(points, [spec.run(point, context) for point in points]))
+    strengths = np.geomspace(1.0, 0.05, 32)
+    intervals = {verdict.scope: verdict.interval for verdict in found if verdict.claim.startswith("bottom where")}
+    for gamma in spec.fixed_gammas:
+        low, high = intervals[f"gamma {gamma:g}, fixed noise"] or (np.nan, np.nan)
+        assert low <= (strengths > 64 * gamma**2).sum() <= high
+        assert high - low <= 6
+
+
+def test_a_simulation_that_is_two_percent_off_is_found_out(table: pd.DataFrame) -> None:
+    wrong = table.assign(closed_form=table["closed_form"] * 1.02)
+    assert answers(SPEC.verdicts(wrong), "simulation agrees with the closed form") == {"no"}
+
+
+def test_a_closed_form_with_another_bottom_is_found_out(table: pd.DataFrame) -> None:
+    wrong = table.assign(closed_form=table["closed_form"] + 0.01 * table["features"])
+    assert "no" in answers(SPEC.verdicts(wrong), "bottom where the closed form puts it")
+
+
+def test_the_chart_is_the_same_for_any_table_and_its_rows_are_the_measured_numbers(table: pd.DataFrame) -> None:
+    first, full = SPEC.figures(frame([])), SPEC.figures(table)
+    assert {name: figure.chart for name, figure in first.items()} == {name: figure.chart for name, figure in full.items()}
+    assert set(full) >= {"6_fine_tuning", "7_change_fixed_noise", "8_loss_fixed_noise"}
+    rows = [row for row in full["7_change_fixed_noise"].datasets["curves"] if row.get("gamma") == 0.08]
+    measured = table[(table["gamma"] == 0.08) & (table["features"] == 12)].iloc[0]
+    (mean,) = [row for row in rows if row["what"] == "mean" and row["features"] == 12]
+    (line,) = [row for row in rows if row["what"] == "closed form" and row["features"] == 12]
+    assert mean["y"] == pytest.approx(measured["mse_mean"] - measured["base_mse"])
+    assert line["y"] == pytest.approx(measured["closed_form"] - measured["base_mse"])
+    assert mean["low"] < mean["y"] < mean["high"]
+
+
+def test_an_unfinished_table_is_drawn_with_what_is_missing_and_says_how_much_it_used(results: list[Result]) -> None:
+    partial = table_of(plan(SPEC), [*results[:100], *[None] * 230])
+    kinds = {row["what"] for row in SPEC.figures(partial)["8_loss_fixed_noise"].datasets["curves"]}
+    assert kinds == {"mean", "draw", "waiting", "closed form", "bottom", "note"}
+    assert all("not used" in v.sentence for v in SPEC.verdicts(partial) if v.claim == "catastrophic overtraining" and v.effect)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"num_features": 40}, {"weakest": 0.001}, {"fixed_gammas": [], "relative_gammas": [], "l2_sp": []}, {"draws": 1}],
+)
+def test_a_spec_that_cannot_be_measured_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        parse({"kind": "linear_model", **fields})
