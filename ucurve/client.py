@@ -53,9 +53,12 @@ class RefusedError(ClientError):
 class Client:
     """A connection to one lab. Reads are repeated while the API restarts; a submission is never sent twice."""
 
-    def __init__(self, url: str | None = None, token: str | None = None, timeout: float = 30.0) -> None:
+    def __init__(
+        self, url: str | None = None, token: str | None = None, timeout: float = 30.0, retries: Sequence[float] = RETRIES
+    ) -> None:
         self.url = (url or os.environ.get("UCURVE_URL") or DEFAULT_URL).rstrip("/")
         token = token or os.environ.get("UCURVE_TOKEN")
+        self._retries = retries
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
             self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
@@ -200,7 +203,7 @@ class Client:
 
     def _send(self, method: str, path: str, repeat: bool, **more: Any) -> httpx.Response:
         """One answer with a 2xx status. `repeat`: the request may be sent again when nobody knows whether it arrived."""
-        waits: Iterator[float] = iter(RETRIES)
+        waits: Iterator[float] = iter(self._retries)
         while True:
             try:
                 response = self._http.request(method, path, **more)
