@@ -5,11 +5,11 @@ const colour = (element, name) => getComputedStyle(element).getPropertyValue(`--
 
 function theme(element) {
   const text = colour(element, "text-color"), quiet = colour(element, "gray-text-color") || text;
-  const line = colour(element, "border-color") || quiet, font = colour(element, "font") || "sans-serif";
+  const font = colour(element, "font") || "sans-serif";
   const labels = { labelColor: quiet, titleColor: text, labelFontSize: 12, titleFontSize: 12.5, titleFontWeight: 500 };
   return {
     background: null, font, title: { color: text, subtitleColor: quiet, anchor: "start" },
-    axis: { ...labels, gridColor: line, gridOpacity: 0.7, domainColor: quiet, tickColor: quiet, titlePadding: 10 },
+    axis: { ...labels, gridColor: quiet, domainColor: quiet, tickColor: quiet, titlePadding: 10 },
     legend: labels, header: labels, view: { stroke: null }, text: { color: text }, rule: { color: quiet },
   };
 }

@@ -20,14 +20,22 @@ import vl_convert
 
 from ucurve.spec import Figure
 
-MIME = {"svg": "image/svg+xml", "png": "image/png", "pdf": "application/pdf", "csv": "text/csv"}
+Form = Literal["svg", "png", "pdf", "csv"]
+FORMS: dict[Form, str] = {  # and their media types
+    "svg": "image/svg+xml",
+    "png": "image/png",
+    "pdf": "application/pdf",
+    "csv": "text/csv",
+}
 
 
 @st.cache_resource(show_spinner=False)
 def _library() -> Any:
     """Vega, Vega-Lite and vega-embed as an element of their own: sent once per session, not with every update."""
     return st.components.v2.component(
-        "ucurve_vega", html="<i></i>", js=vl_convert.javascript_bundle(None) + "\nexport default function () {}"
+        "ucurve_vega",
+        html="<i></i>",
+        js=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;") + "\nexport default function () {}",
     )
 
 
@@ -75,7 +83,7 @@ def finite(value: Any) -> Any:
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
-def _converted(chart: str, form: Literal["svg", "png", "pdf"]) -> bytes:
+def _converted(chart: str, form: Form) -> bytes:
     if form == "svg":
         return str(vl_convert.vegalite_to_svg(chart)).encode()
     if form == "png":
@@ -88,7 +96,7 @@ def composed(figure: Figure) -> bool:
     return any(key in figure.chart for key in ("hconcat", "vconcat", "concat", "facet", "repeat"))
 
 
-def figure_file(figure: Figure, form: Literal["svg", "png", "pdf", "csv"]) -> bytes:
+def figure_file(figure: Figure, form: Form) -> bytes:
     """The figure as a file on white, or the rows behind it."""
     if form == "csv":
         return _rows_csv(figure.datasets)

@@ -20,7 +20,7 @@ NOT_FINITE = {"pos_inf": "+∞", "neg_inf": "−∞", "nan": "not a number"}
 
 def verdicts(now: Watched) -> None:
     """Claim by claim; each sentence can stand alone, the numbers behind it are under it."""
-    if not now.verdicts and not now.verdict_problem and not now.judging:
+    if not now.experiment.progress.done or not (now.verdicts or now.verdict_problem or now.judging):
         return
     st.markdown("## What it says", anchors=False)
     if now.verdict_problem:
@@ -32,15 +32,22 @@ def verdicts(now: Watched) -> None:
     for claim, group in groupby(now.verdicts, key=lambda verdict: verdict.claim):
         with st.container(border=True):
             st.markdown(f"**{plain(claim[:1].upper() + claim[1:])}**")
-            for verdict in group:
-                one_verdict(verdict)
+            for _, same in groupby(group, key=lambda verdict: (verdict.answer, verdict.sentence, basis(verdict))):
+                one_verdict(list(same))
 
 
-def one_verdict(verdict: Verdict) -> None:
-    answer, words = st.columns([1, 6], gap="small")
-    answer.markdown(badge(verdict.answer, ANSWERS))
-    scope = f":gray[{plain(verdict.scope)}]  \n" if verdict.scope else ""
-    words.markdown(f"{scope}{plain(verdict.sentence)}  \n:small[:gray[{plain(basis(verdict))}]]")
+def one_verdict(same: list[Verdict]) -> None:
+    """A verdict, or several that differ in their scope only."""
+    answer, words = st.columns([1, 7], gap="small")
+    sentence = same[0].sentence.removeprefix(f"{same[0].answer}: ")  # the badge says it
+    scopes = "; ".join(verdict.scope for verdict in same if verdict.scope)
+    answer.markdown(badge(same[0].answer, ANSWERS))
+    lines = [
+        f":gray[{plain(scopes)}]" if scopes else "",
+        plain(sentence[:1].upper() + sentence[1:]),
+        f":small[:gray[{plain(basis(same[0]))}]]" if basis(same[0]) else "",
+    ]
+    words.markdown("  \n".join(line for line in lines if line))
 
 
 def basis(verdict: Verdict) -> str:
@@ -51,7 +58,7 @@ def basis(verdict: Verdict) -> str:
         parts.append(f"{verdict.effect_name or 'effect'}: {number(verdict.effect)}{interval}")
     if verdict.p_value is not None:
         parts.append("p < 0.001" if verdict.p_value < 0.001 else f"p = {verdict.p_value:.2g}")
-    if verdict.num_draws is not None:
+    if verdict.num_draws:
         parts.append(counted(verdict.num_draws, "draw"))
     if verdict.test:
         parts.append(verdict.test)
@@ -129,14 +136,16 @@ def table(now: Watched, rows: list[MeasurementRow]) -> None:
         hide_index=True,
         height=min(38 + 35 * len(rows), 400),
         key=f"table:{now.id}",
+        placeholder="",
+        column_config={str(name): st.column_config.NumberColumn(format="%.5g") for name in data.select_dtypes("float")},
         on_select="rerun",
-        selection_mode="single-row",
+        selection_mode="single-cell",
     )
-    if picked := chosen.selection.rows:
-        if picked[0] < len(rows):
-            provenance(now, rows[picked[0]].id, closable=False)
+    picked = [row for row, _ in chosen.selection.cells if row < len(rows)]
+    if picked:
+        provenance(now, rows[picked[0]].id, closable=False)
     else:
-        quiet("Select a row, or click a mark in a figure, to see where its number comes from.")
+        quiet("Click a row, or a mark in a figure, to see where its number comes from.")
 
 
 def provenance(now: Watched, measurement: int, closable: bool = True) -> None:

@@ -253,7 +253,9 @@ def placed(form: Iterable[Field], typed: Mapping[str, Any], found: Iterable[tupl
     problems: dict[str, str] = {}
     for location, message in found:
         key = _key_of(form, typed, [str(step) for step in location])
-        message = message.removeprefix("Value error, ")
+        message = message.removeprefix("Value error, ").replace("Input should be", "Must be")
+        if location and str(location[-1]).isdigit():
+            message = f"Item {int(location[-1]) + 1}: {message[:1].lower()}{message[1:]}"
         if key is not None and message not in problems.get(key, ""):
             problems[key] = f"{problems[key]} {message}" if key in problems else message
     return problems

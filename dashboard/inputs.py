@@ -5,6 +5,7 @@ What is typed lives in the session under "kind:key" and stays there when the kin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -94,13 +95,12 @@ def _one(field: Field, prefix: str, problems: Mapping[str, str], names: Mapping[
 
 def _widget(field: Field, key: str, names: Mapping[str, Sequence[str]]) -> None:
     help_text = field.help or None
-    label = f"{field.title}, optional" if field.optional else field.title
+    label, if_empty = field.title, said_of_empty(field)
     if field.source and field.widget == "text":
         known = names.get(field.source, ())
         current = st.session_state.get("drafts", {}).get(key)
         options = [*known, *([current] if current and current not in known else [])]
-        hint = f"the suite’s own {field.title.lower()}" if field.optional else f"choose or type a {field.source}"
-        kept(st.selectbox, key, label, options=options, help=help_text, placeholder=hint, accept_new_options=True)
+        kept(st.selectbox, key, label, options=options, help=help_text, placeholder=if_empty, accept_new_options=True)
     elif field.widget == "switch":
         st.space("small")
         kept(st.toggle, key, label, help=help_text)
@@ -113,15 +113,24 @@ def _widget(field: Field, key: str, names: Mapping[str, Sequence[str]]) -> None:
     elif field.widget == "json":
         kept(st.text_area, key, label, help=help_text, height=100)
     else:
-        placeholder = "separated by commas" if field.widget == "list" else "none" if field.optional else None
-        kept(st.text_input, key, label, help=help_text, placeholder=placeholder, live=LIVE)
+        kept(st.text_input, key, label, help=help_text, placeholder=if_empty, live=LIVE)
 
 
-def kept(widget: Any, key: str, label: str, **options: Any) -> Any:
+def said_of_empty(field: Field) -> str | None:
+    """What an empty field means: what its help says after "empty:", where it does."""
+    said = re.search(r"\bempty: ([^.]+)", field.help, re.IGNORECASE)
+    if said:
+        return said[1]
+    if field.widget == "list":
+        return "separated by commas"
+    return "optional" if field.optional else f"choose or type a {field.source}" if field.source else None
+
+
+def kept(widget: Any, key: str, label: str, default: Any = None, **options: Any) -> Any:
     """A widget whose value outlives it: Streamlit forgets a widget that is not on the page."""
     drafts = st.session_state.setdefault("drafts", {})
     if key not in st.session_state:
-        st.session_state[key] = drafts.get(key)
+        st.session_state[key] = drafts.get(key, default)
     drafts[key] = value = widget(label, key=key, **options)
     return value
 

@@ -29,9 +29,13 @@ STYLE = """
 .block-container { max-width: 1240px; }
 [data-testid="stStatusWidget"], [data-testid="stHeaderActionElements"] { display: none; }
 [data-testid="stMarkdownContainer"] .quiet { color: var(--st-gray-text-color, #687380); font-size: 0.875rem; }
-[data-testid="stMarkdownContainer"] .problem { color: var(--st-red-text-color, #9e303b); font-size: 0.85rem; margin-top: -0.6rem; }
+[data-testid="stMarkdownContainer"] .problem { margin: -0.7rem 0 0.4rem; }
+.problem { color: var(--st-red-text-color, #9e303b); font-size: 0.85rem; }
 [data-stale="true"] { opacity: 1 !important; transition: none !important; }
-.st-key-experiments [data-testid="stPageLink"] p { font-weight: 600; font-size: 1.02rem; }
+.st-key-experiments [data-testid="stPageLink"] a { padding: 0; }
+.st-key-experiments [data-testid="stPageLink"] a:hover { background: none; }
+.st-key-experiments [data-testid="stPageLink"] p { font-weight: 600; font-size: 1.05rem; }
+.st-key-experiments [data-testid="stPageLink"] a:hover p { color: var(--st-link-color, #1a6580); text-decoration: underline; }
 .ucurve-number { font-variant-numeric: tabular-nums; }
 """
 

@@ -24,8 +24,8 @@ ENDED = ("done", "failed", "cancelled")
 
 @st.cache_resource(show_spinner=False)
 def client() -> Client:
-    """The dashboard's connection to the API, shared by all sessions."""
-    return Client()
+    """The dashboard's connection to the API, shared by all sessions. It does not wait for a silent API: the page asks again."""
+    return Client(timeout=10.0, retries=(0.1,))
 
 
 @st.cache_resource(show_spinner=False)

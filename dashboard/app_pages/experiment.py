@@ -1,9 +1,11 @@
 """One experiment: its state and controls, its figures filling in, what they say, and every measurement behind them."""
 
+from functools import partial
+
 import streamlit as st
 
 from dashboard import evidence, watch
-from dashboard.chart import MIME, composed, figure_file, live_chart
+from dashboard.chart import FORMS, composed, figure_file, live_chart
 from dashboard.look import ago, badge, duration, nothing_yet, plain, quiet
 from dashboard.watch import Watched
 from ucurve.client import ClientError, RefusedError
@@ -27,7 +29,8 @@ def header(now: Watched) -> None:
     with name:
         st.markdown(f"# {plain(experiment.name or f'experiment {experiment.id}')}", anchors=False)
         tags = "".join(f" :gray-badge[{plain(tag)}]" for tag in experiment.tags)
-        words = f"{(kind and kind.title) or experiment.kind} · number {experiment.id} · {experiment.owner} · {ago(experiment.created_at)}"
+        what = (kind and kind.title) or experiment.kind.replace("_", " ")
+        words = f"{what} · number {experiment.id} · {experiment.owner} · {ago(experiment.created_at)}"
         st.markdown(f"{badge(experiment.state)}{tags} :small[:gray[{plain(words)}]]")
     with controls.container(horizontal=True, horizontal_alignment="right"):
         buttons(now)
@@ -109,12 +112,12 @@ def one_figure(now: Watched, name: str, figure: Figure) -> None:
         files.container(horizontal_alignment="right"),
         st.popover("", icon=":material/download:", type="tertiary", help="Download"),
     ):
-        for form in ("svg", "png", "pdf", "csv"):
+        for form in FORMS:
             st.download_button(
                 f"{form.upper()}{' of the rows' if form == 'csv' else ''}",
-                lambda form=form: figure_file(figure, form),
+                partial(figure_file, figure, form),
                 f"ucurve-{now.id}-{name}.{form}",
-                MIME[form],
+                FORMS[form],
                 key=f"file:{name}:{form}",
                 on_click="ignore",
                 type="tertiary",

@@ -18,7 +18,7 @@ def row(experiment: Experiment) -> None:
     """One experiment: its name leads to its page."""
     progress = experiment.progress
     name, bar, state = st.columns([5, 4, 2.2], vertical_alignment="center", gap="medium")
-    with name:
+    with name, st.container(gap="xxsmall"):
         st.page_link(
             "app_pages/experiment.py",
             label=plain(experiment.name) or f"experiment {experiment.id}",
@@ -28,18 +28,18 @@ def row(experiment: Experiment) -> None:
         st.markdown(
             f":small[:gray[{plain(title(experiment.kind))} · {plain(experiment.owner)} · {ago(experiment.created_at)}]]{tags}"
         )
-    with bar:
+    with bar, st.container(gap=None):
         counts = f"{progress.done:,} of {counted(progress.total, 'point')}"
         if progress.failed:
             counts += f" · :red[{progress.failed:,} failed]"
         if progress.reused:
             counts += f" · {progress.reused:,} reused"
         st.progress((progress.done + progress.failed) / max(progress.total, 1), text=f":small[{counts}]")
-    with state:
-        st.markdown(badge(experiment.state))
         if experiment.waits_for and experiment.state in ("queued", "running"):
-            st.markdown(f":small[:orange[waits: {plain(experiment.waits_for)}]]")
-        elif experiment.state == "running" and experiment.eta_seconds is not None:
+            st.markdown(f":small[:orange[{plain(experiment.waits_for)}]]")
+    with state, st.container(gap="xxsmall"):
+        st.markdown(badge(experiment.state))
+        if experiment.state == "running" and experiment.eta_seconds is not None:
             quiet(f"about {duration(experiment.eta_seconds)} left")
     st.html('<hr style="margin:0;border:0;border-top:1px solid var(--st-border-color,#8883)">')
 

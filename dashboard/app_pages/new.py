@@ -132,6 +132,7 @@ def body() -> None:
             st.segmented_control,
             "new:kind",
             "Kind",
+            default=next(iter(kinds())),
             options=list(kinds()),
             format_func=lambda kind: kinds()[kind].title or kind.replace("_", " "),
             label_visibility="collapsed",

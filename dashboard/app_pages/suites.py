@@ -60,7 +60,10 @@ def dataset_card(dataset: Dataset) -> None:
 def register_suite() -> None:
     """The form keeps what was typed until the registration has succeeded."""
     with st.expander("Register a suite", icon=":material/add:"):
-        how = inputs.kept(st.segmented_control, "suite:how", "From", options=list(FORMS), required=True) or "A folder"
+        how = (
+            inputs.kept(st.segmented_control, "suite:how", "From", default="A folder", options=list(FORMS), required=True)
+            or "A folder"
+        )
         name = inputs.kept(st.text_input, "suite:name", "Name", placeholder="my-suite")
         if FORMS[how] == "path":
             help_text = (
@@ -68,7 +71,7 @@ def register_suite() -> None:
             )
             where = inputs.kept(st.text_input, "suite:path", "Folder", placeholder="/data/my-suite", help=help_text)
         else:
-            help_text = "Its branches and tags are listed, and tokens are read from their names; none is invented. No code of the repository runs."
+            help_text = "Its branches and tags are listed and tokens read from their names. No code of the repository runs."
             where = inputs.kept(st.text_input, "suite:hub", "Repository", placeholder="EleutherAI/pythia-70m", help=help_text)
         evaluation = inputs.kept(
             st.text_input, "suite:evaluation", "Evaluation set, optional", placeholder="used when an experiment names none"
@@ -84,7 +87,12 @@ def register_dataset() -> None:
     with st.expander("Register a text", icon=":material/add:"):
         name = inputs.kept(st.text_input, "text:name", "Name", placeholder="my-text")
         source = inputs.kept(
-            st.segmented_control, "text:how", "From", options=["A text file", "WikiText-2 from the hub"], required=True
+            st.segmented_control,
+            "text:how",
+            "From",
+            default="A text file",
+            options=["A text file", "WikiText-2 from the hub"],
+            required=True,
         )
         preset = source == "WikiText-2 from the hub"
         path = None

@@ -12,9 +12,8 @@ def card(worker: WorkerInfo) -> None:
     with st.container(border=True):
         name, doing, seen = st.columns([3, 4, 2], vertical_alignment="center")
         memory = f", {worker.memory_gb:.0f} GB" if worker.memory_gb else ""
-        name.markdown(
-            f"**{plain(worker.name)}**  \n:small[:gray[{plain(worker.device)}{memory} · {plain(worker.host)}, process {worker.pid}]]"
-        )
+        where = f"{worker.device}{memory} · {worker.host}, process {worker.pid}"
+        name.markdown(f"**{plain(worker.name)}**  \n:small[:gray[{plain(where)}]]")
         with doing:
             if not worker.alive:
                 st.markdown(":gray[gone; what it held goes to another worker]")
