@@ -20,6 +20,7 @@ from ucurve.client import Client
 from ucurve.embedded import Engines
 from ucurve.processes import Child
 
+LIGHT = {"PYTHONPATH": str(Path(__file__).parent / "light")}  # a process without the worker extra
 _counter = itertools.count(1)
 
 
@@ -54,7 +55,7 @@ class Lab:
         return [child for name, child in self.children.items() if name.startswith("worker")]
 
     def start_api(self, **env: str) -> Child:
-        child = processes.api({**self.env, **env}, "127.0.0.1", self.port, self.data / "logs")
+        child = processes.api({**self.env, **LIGHT, **env}, "127.0.0.1", self.port, self.data / "logs")
         self._start(child)
         processes.wait_for(child, lambda: processes.answers(f"{self.url}/health/ready"))
         return child
@@ -70,7 +71,7 @@ class Lab:
     def start_dashboard(self, **env: str) -> str:
         """Start the dashboard; answers its address."""
         port = processes.free_port()
-        child = processes.dashboard({**self.env, **env}, "127.0.0.1", port, self.data / "logs")
+        child = processes.dashboard({**self.env, **LIGHT, **env}, "127.0.0.1", port, self.data / "logs")
         self._start(child)
         processes.wait_for(child, lambda: processes.answers(f"http://127.0.0.1:{port}/_stcore/health"))
         return f"http://127.0.0.1:{port}"

@@ -228,7 +228,7 @@ def _show(given: argparse.Namespace) -> None:
 def _verdicts(given: argparse.Namespace) -> None:
     for verdict in _client(given).verdicts(given.id):
         scope = f" ({verdict.scope})" if verdict.scope else ""
-        print(f"{verdict.claim}{scope}: {verdict.answer}\n  {verdict.sentence}")
+        print(f"{verdict.claim}{scope}\n  {verdict.sentence}")
 
 
 def _table(given: argparse.Namespace) -> None:

@@ -1,0 +1,159 @@
+"""`ucurve up` as a person runs it: real processes on free ports, in an empty home."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from ucurve import lab
+from ucurve.client import Client
+
+
+@dataclass
+class Run:
+    """One `ucurve up` in a home of its own; what it prints is in `log`."""
+
+    home: Path
+    port: int = field(default_factory=lab.free_port)
+    dashboard_port: int = field(default_factory=lab.free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        return self.home.with_suffix(".log")
+
+    @property
+    def client(self) -> Client:
+        return Client(f"http://127.0.0.1:{self.port}")
+
+    def start(self, *options: str) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command(self, *options), env=environment(self.home), stdout=log, stderr=log)
+
+    def say(self, news: str) -> None:
+        """Wait until it has printed `news`."""
+        eventually(lambda: news in self.log.read_text() or self.ended(), self.log.read_text, 120.0)
+        assert news in self.log.read_text(), self.log.read_text()
+
+    def ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
+
+    def children(self) -> dict[int, str]:
+        """Every process whose command or environment names this home."""
+        found = {}
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit() and int(folder.name) not in (os.getpid(), self.process and self.process.pid):
+                try:
+                    words = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+                except OSError:
+                    continue
+                if str(self.home).encode() in words:
+                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return found
+
+    def end(self, number: signal.Signals) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+def command(run: Run, *options: str) -> list[str]:
+    ports = ["--port", str(run.port), "--dashboard-port", str(run.dashboard_port)]
+    return [sys.executable, "-m", "ucurve.cli", "up", *ports, *options]
+
+
+def environment(home: Path) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("UCURVE_", "XDG_"))}
+    return {**inherited, "HOME": str(home)}
+
+
+def eventually(true: Callable[[], object], explain: Callable[[], object] = str, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, explain()
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    home = tmp_path_factory.mktemp("up") / "home"
+    home.mkdir(mode=0o700)
+    run = Run(home)
+    run.start("--workers", "1")
+    yield run
+    if not run.ended():
+        run.end(signal.SIGTERM)
+
+
+def test_a_first_start_measures_the_demo_and_prints_where_everything_is(up: Run) -> None:
+    up.say("The lab is ready")
+    said = up.log.read_text()
+    for step in ("database and broker started", "schema is up to date", "api started", "worker-1 started", "demo experiment"):
+        assert step in said
+    assert f"http://127.0.0.1:{up.dashboard_port}" in said
+    assert lab.answers(f"http://127.0.0.1:{up.dashboard_port}/")
+    demo = up.client.wait(1, timeout=120)
+    assert (demo.state, demo.progress.failed, demo.tags) == ("done", 0, ["demo"])
+
+
+def test_a_second_up_on_the_same_data_says_who_runs(up: Run) -> None:
+    refused = subprocess.run(command(up), env=environment(up.home), capture_output=True, text=True, timeout=60)
+    assert refused.returncode == 2
+    assert up.process is not None
+    assert f"in use by process {up.process.pid}" in refused.stderr
+    assert up.client.workers()  # and the first one did not notice
+
+
+@pytest.mark.parametrize("option", ["--port", "--dashboard-port"])
+def test_a_taken_port_is_named_with_the_option_that_helps(tmp_path: Path, option: str) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        start = [*command(Run(tmp_path)), option, str(taken)]
+        refused = subprocess.run(start, env=environment(tmp_path), capture_output=True, text=True, timeout=60)
+    assert refused.returncode == 2
+    assert f"port {taken} " in refused.stderr
+    assert f"try {option} " in refused.stderr
+
+
+def test_whatever_is_killed_is_started_again(up: Run) -> None:
+    up.say("The lab is ready")
+    victims = up.children()
+    for pid in victims:
+        if "postgres:" not in victims[pid]:  # backends leave with their postmaster
+            os.kill(pid, signal.SIGKILL)
+    for name in ("postgres", "valkey", "api", "worker-1", "dashboard"):
+        up.say(f"{name} restarted")
+    eventually(lambda: lab.answers(f"http://127.0.0.1:{up.port}/health/ready"), up.log.read_text)
+    experiment = up.client.submit({"kind": "linear_model", "seed": 3}, name="after the kill")
+    assert up.client.wait(experiment.id, timeout=120).state == "done"
+    assert not set(up.children()) & set(victims)
+
+
+def test_a_killed_up_leaves_no_process_and_the_next_one_finds_all_results(up: Run) -> None:
+    before = up.client.table(1)
+    up.end(signal.SIGKILL)
+    eventually(lambda: not up.children(), up.children)
+    up.log.unlink()
+    up.start("--workers", "1")
+    up.say("The lab is ready")
+    assert "demo experiment" not in up.log.read_text()
+    assert up.client.table(1).equals(before)
+
+
+def test_sigterm_stops_everything_and_nothing_was_written_outside_the_data_folder(up: Run) -> None:
+    up.say("The lab is ready")
+    assert up.end(signal.SIGTERM) == 0
+    assert not up.children()
+    assert "results are kept in" in up.log.read_text()
+    assert [path.name for path in up.home.iterdir()] == [".ucurve"]
