@@ -8,6 +8,8 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from ucurve.experiments import kinds
@@ -55,6 +57,11 @@ def install(app: FastAPI) -> None:
     def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         problems = [FieldProblem(pointer=pointer_of(found["loc"]), message=_words(found)) for found in error.errors()]
         return _problem(request, ProblemError(422, "The input is not valid.", problems))
+
+    @app.exception_handler(OperationalError)
+    @app.exception_handler(PoolTimeoutError)
+    def _no_database(request: Request, error: Exception) -> JSONResponse:
+        return _problem(request, ProblemError(503, "The database does not answer; nothing was changed. Try again soon."))
 
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: HTTPException) -> JSONResponse:

@@ -19,9 +19,14 @@ from db.models import Attempt, Json
 LEASE_SECONDS = 15.0  # a killed worker's points are claimable after this; renewed every third of it
 MAX_LOST = 3  # workers that may die over a point before it is called poison
 
+# Workers that died over a point, the one included whose lease has just run out in the middle of an attempt.
+NUM_LOST = """
+    m.num_lost + CASE WHEN m.state = 'running' AND EXISTS (
+        SELECT FROM attempts a WHERE a.measurement_id = m.id AND a.outcome = 'running') THEN 1 ELSE 0 END"""
+
 # Open, or left by a worker that stopped renewing; wanted by an active experiment; within what this worker can run.
-CLAIMABLE = """
-    e.state = 'active' AND m.num_lost < :max_lost
+CLAIMABLE = f"""
+    e.state = 'active' AND {NUM_LOST} < :max_lost
     AND (m.state = 'open' OR (m.state = 'running' AND m.lease_expires < clock_timestamp()))
     AND m.requires_device IN ('any', :device) AND m.requires_memory_gb <= :memory_gb
 """
@@ -255,12 +260,12 @@ def settle(session: Session, experiments: list[int]) -> None:
 def fail_poison(session: Session) -> int | None:
     """Fail one point over which MAX_LOST workers died; its id, None when there is none. Part of the API's sweep."""
     poison: int | None = session.scalar(
-        text("""
+        text(f"""
             UPDATE measurements SET state = 'failed', lease_owner = NULL, lease_token = NULL, lease_expires = NULL,
                 finished_at = clock_timestamp(), live = NULL, attempt_id = NULL,
-                error = 'the worker process died ' || num_lost || ' times while measuring this point; see its log'
+                error = 'the worker process died ' || :max_lost || ' times while measuring this point; see its log'
             WHERE id = (
-                SELECT id FROM measurements WHERE state IN ('open', 'running') AND num_lost >= :max_lost
+                SELECT id FROM measurements m WHERE state IN ('open', 'running') AND {NUM_LOST} >= :max_lost
                     AND (state = 'open' OR lease_expires < clock_timestamp())
                 LIMIT 1 FOR UPDATE SKIP LOCKED)
             RETURNING id"""),

@@ -36,11 +36,16 @@ def submit(session: Session, owner: str, fields: Json, points: Sequence[Json]) -
     reopen(session, [row.id for row in ids.values() if row.state == "failed"])
     links = [
         {
-            "experiment_id": experiment.id, "measurement_id": ids[identity].id, "position": position,
-            "stage": point["stage"], "labels": point["labels"], "reused": ids[identity].state == "done", "version": 1 + position // PER_VERSION,
+            "experiment_id": experiment.id,
+            "measurement_id": ids[identity].id,
+            "position": position,
+            "stage": point["stage"],
+            "labels": point["labels"],
+            "reused": ids[identity].state == "done",
+            "version": 1 + position // PER_VERSION,
         }
         for position, (identity, point) in enumerate(unique.items())
-    ]  # fmt: skip
+    ]
     for start in range(0, len(links), CHUNK):
         session.execute(insert(ExperimentPoint), links[start : start + CHUNK])
     experiment.version = links[-1]["version"]

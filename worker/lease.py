@@ -16,7 +16,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import delete, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -83,7 +83,7 @@ class Lease(threading.Thread):
         self._token: str | None = None
         self._progress: Progress | None = None
         self._unwanted: set[int] = set()
-        self._wake = threading.Event()
+        self._gone = threading.Event()
 
     def hold(self, token: str) -> None:
         self._unwanted = set()
@@ -107,15 +107,23 @@ class Lease(threading.Thread):
         if progress := self._progress:
             progress.stop.set()
 
+    def say_goodbye(self) -> None:
+        """Leave the list of workers; whoever looks knows at once that this one is not there to wait for."""
+        self._gone.set()
+        self.join(timeout=5)
+        with open_session() as session:
+            session.execute(delete(Worker).where(Worker.name == self.worker["name"], Worker.pid == self.worker["pid"]))
+            session.commit()
+
     def run(self) -> None:
-        while True:
+        while not self._gone.is_set():
             try:
                 self._say_alive()
                 self._renew()
             except (DBAPIError, PoolTimeoutError) as error:
                 log.warning("the database does not answer, trying again: %s", str(error).splitlines()[0])
             self._exit_when_hung()
-            self._wake.wait(1.0 if self._progress else RENEW_SECONDS)
+            self._gone.wait(1.0 if self._progress else RENEW_SECONDS)
 
     def _say_alive(self) -> None:
         with open_session() as session:

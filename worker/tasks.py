@@ -35,6 +35,7 @@ from worker.queue import app
 T = TypeVar("T")
 POLL_SECONDS = 3.0
 DATABASE_PATIENCE = 600.0  # seconds for which a finished number waits for the database to come back
+EXIT_BROKEN = 70  # EX_SOFTWARE
 KEPT = 4  # loaded checkpoints and the like that a process keeps
 
 log = logging.getLogger(__name__)
@@ -93,6 +94,14 @@ class Drain:
         """The timer: look for work every few seconds until the process leaves."""
         while not self.lease.leaving.wait(POLL_SECONDS):
             self.run()
+
+    def end(self) -> None:
+        """Wait until the loop has given its work back (Celery waits for its own task only), then say goodbye."""
+        if self._busy.acquire(timeout=60):
+            try:
+                self.lease.say_goodbye()
+            except (DBAPIError, PoolTimeoutError) as error:
+                log.warning("the database does not answer, leaving without a goodbye: %s", str(error).splitlines()[0])
 
     def _measure_slice(self) -> bool:
         me = self.worker
@@ -212,8 +221,15 @@ def the_drain() -> Drain:
     if _drain is None:
         _drain = Drain()
         _drain.lease.start()
+        threading.excepthook = _leave_the_process
         threading.Thread(target=_drain.poll, name="poll", daemon=True).start()
     return _drain
+
+
+def _leave_the_process(args: threading.ExceptHookArgs) -> None:
+    """A worker that has lost its timer or its lease thread must not look alive: its supervisor starts a whole one."""
+    log.critical("thread %s died", args.thread and args.thread.name, exc_info=args.exc_value)
+    os._exit(EXIT_BROKEN)
 
 
 @app.task(name="worker.tasks.drain")  # type: ignore[untyped-decorator]
@@ -235,7 +251,6 @@ def _leave(**_: Any) -> None:
 
 
 @worker_shutdown.connect  # type: ignore[untyped-decorator]
-def _wait_for_the_loop(**_: Any) -> None:
-    """Celery waits for its own task; the loop may have been started by the timer."""
-    if _drain is not None and _drain._busy.acquire(timeout=60):
-        _drain._busy.release()
+def _end(**_: Any) -> None:
+    if _drain is not None:
+        _drain.end()

@@ -1,0 +1,56 @@
+"""A kind of the tests: counts slowly, saves what it counted, and fails or hangs when told to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from ucurve.spec import Catalogue, Context, Figure, Point, Result, Spec, Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class SlowCount(Spec):
+    """Counts to a number, one step at a time."""
+
+    kind: Literal["slow_count"] = "slow_count"
+    title = "Slow count"
+    to: list[int] = Field([10], title="Count to", description="A number fails when negative and hangs when zero.", max_length=1000)
+    step_seconds: float = Field(0.02, ge=0, le=10, description="Time of one step.", json_schema_extra={"unit": "s"})
+
+    def plan(self, catalogue: Catalogue) -> Iterator[Point]:
+        for to in self.to:
+            inputs = {"protocol": "slow_count/1", "to": to, "step_seconds": self.step_seconds}
+            yield Point(inputs=inputs, labels={"to": to}, seconds=max(to, 1) * self.step_seconds)
+
+    @staticmethod
+    def run(point: Point, context: Context) -> Result:
+        to, saved = point.inputs["to"], context.state_dir / "count"
+        if to < 0:
+            raise ValueError(f"cannot count to {to}")
+        if to == 0:
+            time.sleep(3600)
+        resumed = int(saved.read_text()) if saved.exists() else 0
+        context.state_dir.mkdir(parents=True, exist_ok=True)
+        for count in range(resumed, to):
+            context.progress(count, to, value=float(count))
+            time.sleep(point.inputs["step_seconds"])
+            saved.write_text(str(count + 1))
+        return Result(metrics={"counted": to, "resumed": resumed, "endless": float("inf")}, series={"counts": list(range(to))})
+
+    def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
+        rows = [{"to": row.to, "counted": row.counted} for row in table.itertuples() if row.state == "done"]
+        chart = {
+            "data": {"name": "points"},
+            "mark": "point",
+            "encoding": {"x": {"field": "to", "type": "quantitative"}, "y": {"field": "counted", "type": "quantitative"}},
+        }
+        return {"counts": Figure("Counted", "How far each point counted.", chart, {"points": rows})}
+
+    def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
+        done = int((table["state"] == "done").sum())
+        return [Verdict(claim="it counts", answer="yes" if done else "undetermined", sentence=f"{done} points counted.")]

@@ -1,0 +1,158 @@
+"""Whatever process is killed, the experiment completes by itself, and no number is lost or doubled."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.conftest import Lab
+from ucurve import records
+from ucurve.embedded import Engines
+from worker.lease import EXIT_HUNG
+
+NUM_WORKERS = 0  # each test starts its own
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _kind() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UCURVE_KINDS", str(Path(__file__).parent / "kinds"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_workers_left(lab: Lab) -> Iterator[None]:
+    yield
+    for name in [name for name in lab.children if name.startswith("worker")]:
+        lab.children.pop(name).stop()
+
+
+def count(lab: Lab, *to: int, step_seconds: float = 0.02) -> int:
+    return lab.client.submit({"kind": "slow_count", "to": to, "step_seconds": step_seconds}).id
+
+
+def until(true: Callable[[], bool], seconds: float = 60) -> float:
+    """Wait for it; answers how long that took."""
+    start = time.monotonic()
+    while not true():
+        assert time.monotonic() - start < seconds, "it did not happen"
+        time.sleep(0.05)
+    return time.monotonic() - start
+
+
+def progress(lab: Lab, id: int) -> float:
+    """How far the experiment's furthest running point has counted."""
+    return max((row.live.done for row in lab.client.rows(id) if row.live), default=0.0)
+
+
+def attempts(lab: Lab, id: int) -> list[list[str]]:
+    return [[attempt.outcome for attempt in lab.client.provenance(row.id).attempts] for row in lab.client.rows(id)]
+
+
+def finished(lab: Lab, id: int, seconds: float = 90) -> records.Experiment:
+    return lab.client.wait(id, timeout=seconds)
+
+
+def test_a_killed_workers_point_runs_again_within_30_seconds_from_where_it_was(lab: Lab) -> None:
+    killed = lab.start_worker("worker-killed")
+    id = count(lab, 150)
+    until(lambda: progress(lab, id) > 20)
+    killed.kill()
+    lab.start_worker("worker-other")
+    again = until(lambda: lab.client.experiment(id).state == "queued") + until(lambda: progress(lab, id) > 20)
+    assert again < 30
+    assert finished(lab, id).state == "done"
+    assert attempts(lab, id) == [["lost", "done"]]
+    table = lab.client.table(id)
+    assert table["resumed"].item() >= 20
+    assert table["endless"].item() == float("inf")
+
+
+def test_a_stopped_worker_gives_its_point_back_at_once(lab: Lab) -> None:
+    stopped = lab.start_worker("worker-stopped")
+    id = count(lab, 200)
+    until(lambda: progress(lab, id) > 5)
+    stopped.ask_to_stop()
+    assert until(lambda: not stopped.alive, 10) < 10
+    assert attempts(lab, id) == [["stopped"]]
+    assert lab.client.experiment(id).waits_for is not None
+    lab.start_worker("worker-next")
+    assert finished(lab, id).state == "done"
+    assert attempts(lab, id) == [["stopped", "done"]]
+
+
+def test_a_failing_point_fails_alone_and_says_why(lab: Lab) -> None:
+    lab.start_worker()
+    id = count(lab, -1, 3)
+    ended = finished(lab, id)
+    assert (ended.state, ended.progress.failed, ended.progress.done) == ("done", 1, 1)
+    failed = lab.client.rows(id)[0]
+    assert failed.error == "ValueError: cannot count to -1"
+    (attempt,) = lab.client.provenance(failed.id).attempts
+    assert "slow_count.py" in (attempt.traceback or "")
+
+
+def test_cancelling_stops_a_running_point_within_a_step_and_retry_goes_on(lab: Lab) -> None:
+    lab.start_worker()
+    id = count(lab, 300)
+    until(lambda: progress(lab, id) > 5)
+    assert lab.client.cancel(id).state == "cancelled"
+    until(lambda: attempts(lab, id) == [["stopped"]], 10)
+    assert lab.client.retry(id).state in ("queued", "running")
+    assert finished(lab, id).state == "done"
+    assert lab.client.table(id)["resumed"].item() > 5
+
+
+def test_a_hung_point_ends_its_process_and_three_of_them_end_the_point(lab: Lab) -> None:
+    id = count(lab, 0)
+    for number in range(3):
+        hung = lab.start_worker(f"worker-hung-{number}", UCURVE_HANG_SECONDS="1")
+        until(lambda: not hung.alive, 60)  # noqa: B023
+        assert hung.exit_status == EXIT_HUNG
+    lab.start_worker("worker-sane")
+    ended = finished(lab, id)
+    assert ended.state == "failed"
+    assert "died 3 times" in (lab.client.rows(id)[0].error or "")
+
+
+def test_losing_the_brokers_content_and_then_the_broker_delays_nothing_for_long(lab: Lab, engines: Engines) -> None:
+    engines.valkey.kill()
+    id = count(lab, 3, 4)  # the wake-up is lost
+    engines.valkey.start()
+    lab.start_worker()
+    assert finished(lab, id).state == "done"
+    later = count(lab, 100, 101)
+    until(lambda: progress(lab, later) > 5)
+    engines.valkey.kill()
+    assert finished(lab, later).state == "done"
+    without = count(lab, 5, 6)
+    assert finished(lab, without).state == "done"
+    engines.valkey.start()
+
+
+def test_restarting_postgres_in_the_middle_loses_no_number(lab: Lab, engines: Engines) -> None:
+    lab.start_worker()
+    id = count(lab, 100, 102, 103)
+    until(lambda: progress(lab, id) > 5)
+    engines.postgres.kill()
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(host=str(engines.sockets), user="ucurve", dbname="postgres")
+    time.sleep(3)
+    engines.postgres.start()
+    until(lambda: lab.client.experiment(id).id == id)
+    assert finished(lab, id).state == "done"
+    assert [outcomes[-1] for outcomes in attempts(lab, id)] == ["done"] * 3
+    assert lab.client.table(id)["counted"].tolist() == [100, 102, 103]
+
+
+def test_without_the_api_the_workers_finish_what_was_asked(lab: Lab) -> None:
+    lab.start_worker()
+    id = count(lab, 50, 51, 52)
+    until(lambda: progress(lab, id) > 5)
+    lab.children["api"].kill()
+    time.sleep(5)
+    lab.start_api()
+    assert finished(lab, id).state == "done"
+    assert attempts(lab, id) == [["done"]] * 3
