@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,10 +14,10 @@ LARGE = (".safetensors", ".bin", ".parquet")  # kept as LFS files, as the hub do
 
 
 class FakeHub:
-    """repositories: {"models/owner/name": {branch: {file name: bytes}}}; `cut` breaks off the next answer after so many bytes."""
+    """repositories: {"models/owner/name": {branch: {file name: bytes}}}; `cut` breaks off the next file after so many bytes."""
 
     def __init__(self, repositories: dict[str, dict[str, dict[str, bytes]]]) -> None:
-        self.repositories, self.requests, self.cut, self.status = repositories, [], None, None
+        self.repositories, self.requests, self.cut, self.delay = repositories, [], None, 0.0
         self.commits = {
             hashlib.sha1(f"{repo}@{branch}".encode()).hexdigest(): (repo, branch)
             for repo in repositories
@@ -59,7 +60,7 @@ def serving(hub: FakeHub) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             hub.requests.append((self.path, self.headers.get("Range")))
-            status, headers, body = (hub.status, {}, b"") if hub.status else hub.answer(self.path)
+            status, headers, body = hub.answer(self.path)
             if status == 200 and (asked := self.headers.get("Range")):
                 start = int(asked.removeprefix("bytes=").split("-")[0])
                 status, headers["Content-Range"], body = 206, f"bytes {start}-{len(body) - 1}/{len(body)}", body[start:]
@@ -67,6 +68,7 @@ def serving(hub: FakeHub) -> Iterator[str]:
             for key, value in (headers | {"Content-Length": str(len(body))}).items():
                 self.send_header(key, value)
             self.end_headers()
+            time.sleep(hub.delay if self.path.startswith("/cdn/") else 0)
             if self.path.startswith("/cdn/") and hub.cut is not None:
                 body, hub.cut = body[: hub.cut], None
                 self.close_connection = True

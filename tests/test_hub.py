@@ -123,6 +123,7 @@ def test_a_broken_connection_is_tried_again_and_damage_is_noticed(fake: FakeHub,
 
 def test_two_workers_download_a_blob_once(fake: FakeHub, tmp_path: Path) -> None:
     location = checkpoint("step1000", tmp_path / "hub").location
+    fake.delay = 0.2
     workers = [threading.Thread(target=hub.download, args=(location, tmp_path)) for _ in range(3)]
     for worker in workers:
         worker.start()
@@ -143,7 +144,7 @@ def test_the_cap_evicts_what_was_asked_for_longest_ago_and_otherwise_refuses(
     long_ago = time.time() - 2 * IN_USE
     for path in (tmp_path / "hub").rglob("*"):
         os.utime(path, (long_ago, long_ago), follow_symlinks=False)
-    os.utime(new)
+    os.utime(old, (long_ago - 1, long_ago - 1))
     assert (hub.download(third, tmp_path) / "model.safetensors").is_file()
     assert not (old / "model.safetensors").exists()
     assert (old / "config.json").is_file()
