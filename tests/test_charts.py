@@ -21,9 +21,9 @@ def chart() -> dict[str, Any]:
 def table(losses: list[float], states: list[str] | None = None) -> pd.DataFrame:
     """One checkpoint, one gamma, a loss per draw."""
     states = states or ["done"] * len(losses)
-    return pd.DataFrame(
-        {"tokens": 1_000_000, "gamma": 0.1, "replicate": 0, "draw": range(len(losses)), "nll_mean": losses}
-    ).assign(state=states, measurement=range(10, 10 + len(losses)))
+    return pd.DataFrame({"tokens": 1_000_000, "gamma": 0.1, "replicate": 0, "draw": range(len(losses)), "nll_mean": losses}).assign(
+        state=states, measurement=range(10, 10 + len(losses))
+    )
 
 
 def rows(what: str, frame: pd.DataFrame, **options: Any) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ def curve_rows(
     by: Sequence[str],
     *,
     facets: Sequence[str] = (),
-    shown: Callable[[pd.Series, pd.DataFrame], pd.Series] | None = None,
+    shown: Callable[[pd.Series, pd.DataFrame], Any] | None = None,
     y: str = "y",
 ) -> list[dict[str, Any]]:
     """The rows that `curves` draws: means with bands, draws, edge marks, waiting ticks and a note.
@@ -63,34 +63,36 @@ def curve_rows(
 
 def _means(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Mean, 95% t interval and counts over the draws of each curve point."""
-    import pandas as pd
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    records = []
-    for key, group in table.groupby(keys, dropna=False, sort=True):
-        done = group[group["state"] == "done"]
-        values = done["value"].to_numpy(dtype=float)
-        finite = np.isfinite(values)
-        mean = float(values.mean()) if len(values) and finite.all() else np.nan
-        half = np.nan
-        if len(values) > 1 and finite.all():
-            half = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-        failed = group[group["state"] == "failed"]
-        trouble = [*done.loc[~finite, "measurement"], *failed["measurement"]]
-        records.append(
-            {
-                **dict(zip(keys, key, strict=True)),
-                "mean": mean,
-                "low": mean - half,
-                "high": mean + half,
-                "num_draws": len(values),
-                "num_nonfinite": int((~finite).sum()),
-                "num_failed": len(failed),
-                "num_waiting": int((~group["state"].isin(["done", "failed"])).sum()),
-                "measurement": trouble[0] if trouble else None,
-            }
+    done, failed = table["state"] == "done", table["state"] == "failed"
+    finite = done & np.isfinite(table["value"])
+    trouble = (done & ~finite) | failed
+    marked = table.assign(
+        finite=table["value"].where(finite),
+        done=done,
+        nonfinite=done & ~finite,
+        failed=failed,
+        waiting=~(done | failed),
+        trouble=table["measurement"].where(trouble),
+    )
+    means = (
+        marked.groupby(keys, dropna=False, sort=True)
+        .agg(
+            mean=("finite", "mean"),
+            std=("finite", "std"),
+            num_draws=("done", "sum"),
+            num_nonfinite=("nonfinite", "sum"),
+            num_failed=("failed", "sum"),
+            num_waiting=("waiting", "sum"),
+            measurement=("trouble", "first"),
         )
-    return pd.DataFrame(records).reset_index(drop=True)
+        .reset_index()
+    )
+    num = means["num_draws"].to_numpy(dtype=float)
+    means["mean"] = means["mean"].where(means["num_nonfinite"] == 0)
+    half = stdtrit(np.maximum(num - 1, 1), 0.975) * means["std"] / np.sqrt(np.maximum(num, 1))
+    return means.assign(low=means["mean"] - half, high=means["mean"] + half)
 
 
 def _trouble(num_nonfinite: int, num_failed: int) -> str:
@@ -123,4 +125,6 @@ def to_rows(what: str, frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _plain(value: Any) -> Any:
     value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

@@ -7,9 +7,11 @@ Figure(title, caption, chart, {"curves": rows})
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import wraps
+from typing import Any, Literal, ParamSpec
 
 import altair as alt
 import numpy as np
@@ -31,6 +33,7 @@ CONFIG: dict[str, Any] = {
     "header": {"titleFontWeight": "normal", "labelPadding": 18},
 }
 
+P = ParamSpec("P")
 Scale = Literal["linear", "log", "symlog"]
 NOTE: dict[str, Any] = {"align": "left", "baseline": "bottom", "color": NEUTRAL, "clip": False, "x": 2, "y": -4}
 COMPACT = (
@@ -83,6 +86,22 @@ def ordered_palette(num: int) -> list[str]:
     return ["#" + "".join(f"{round(channel):02x}" for channel in colour) for colour in channels]
 
 
+def _drawn_once(draw: Callable[P, dict[str, Any]]) -> Callable[P, dict[str, Any]]:
+    """Equal arguments give an equal chart at once: Altair takes a third of a second for one, and pages ask all the time."""
+    drawn: dict[str, str] = {}
+
+    @wraps(draw)
+    def again(*args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        key = repr((args, sorted(kwargs.items())))
+        if key not in drawn:
+            drawn[key] = json.dumps(draw(*args, **kwargs))
+        chart: dict[str, Any] = json.loads(drawn[key])
+        return chart
+
+    return again
+
+
+@_drawn_once
 def curves(
     x: Axis,
     y: Axis,
@@ -92,22 +111,25 @@ def curves(
     row: str | None = None,
     column: str | None = None,
     dash: str | None = None,
+    also: Sequence[str] = (),
     zero_line: bool = False,
     width: int = 380,
     height: int = 260,
 ) -> dict[str, Any]:
     """Vega-Lite of lines with bands, draws, bottoms of U and edge marks, from rows made by `curve_rows`.
 
-    row, column: fields to facet by; dash: a field told apart by dashes. Parameters that the page can read: "zoom" (drag
-    and wheel), "shown" (a click on the legend) and "picked" (a click on a mark: its `measurement`).
+    row, column: fields to facet by; dash: a field told apart by dashes; also: further fields of the tooltips. Parameters
+    that the page can read: "zoom" (drag and wheel), "shown" (a click on the legend) and "picked" (a click on a mark: its
+    `measurement`).
     """
     shown = alt.selection_point(name="shown", fields=[lines.field], bind="legend", toggle="true")
     colour = alt.Color(
         f"{lines.field}:O" if lines.ordered else f"{lines.field}:N",
         title=lines.title,
         scale=alt.Scale(domain=list(lines.values), range=lines.colours()),
+        legend=alt.Legend(labelExpr=_base(lines)),
     )
-    layers = [layer.encode(color=colour) for layer in _layers(x, y, lines, shown, dash, height)]
+    layers = [layer.encode(color=colour) for layer in _layers(x, y, lines, shown, dash, also, height)]
     layers.append(_only("note").mark_text(**NOTE).encode(text="label:N"))
     if zero_line:
         layers.append(alt.Chart().mark_rule(color=NEUTRAL, strokeDash=[2, 2]).encode(y=alt.datum(0)))
@@ -123,10 +145,12 @@ def curves(
     return finished(chart)
 
 
-def _layers(x: Axis, y: Axis, lines: Lines, shown: Any, dash: str | None, height: int) -> list[Any]:
+def _layers(x: Axis, y: Axis, lines: Lines, shown: Any, dash: str | None, also: Sequence[str], height: int) -> list[Any]:
     """Bands, lines, draws, references, bottoms, edge marks and waiting ticks: one layer per `what`."""
     at_x, at_y = _x(x), _y(y)
-    names = [_tip(lines.field, lines.title), _tip(x.field, x.title, ",")] + ([_tip(dash)] if dash else [])
+    names = [_tip(lines.field, lines.title), _tip(x.field, x.title, ",")] + [
+        _tip(field) for field in (*also, *filter(None, [dash]))
+    ]
     value, found = _tip(y.field, y.title, ".4~g"), _tip("measurement")
     dashed = {"strokeDash": alt.StrokeDash(f"{dash}:N", title=dash)} if dash else {}
     detail = {"detail": alt.Detail(f"{dash}:N")} if dash else {}
@@ -150,6 +174,7 @@ def _layers(x: Axis, y: Axis, lines: Lines, shown: Any, dash: str | None, height
         dots("draw", 0.4, found, size=22).properties(name="draws").add_params(picked),
         dots("reference", 1, _tip("label", "source"), shape="cross", filled=False, size=60),
         bottom.mark_rule(clip=True, strokeWidth=3).encode(alt.X("x_low:Q"), alt.X2("x_high"), at_y, opacity=faded(0.7)),
+        dots("open bottom", 1, _tip("label", "lowest"), shape="triangle-down", size=90, filled=False, strokeWidth=1.5),
         dots("bottom", 1, _tip("label", "bottom"), shape="triangle-down", size=110),
         edge.mark_point(shape="triangle-up", filled=True, size=60, clip=False, y=slot).encode(
             at_x, opacity=faded(1), tooltip=[*names, _tip("label", "not drawn"), found]
@@ -188,9 +213,15 @@ def _scale(axis: Axis, **options: Any) -> Any:
 
 
 def _axis(axis: Axis) -> Any:
-    return alt.Axis(labelExpr=COMPACT) if axis.compact else alt.Axis()
+    if axis.compact:
+        return alt.Axis(labelExpr=COMPACT)
+    if axis.scale == "symlog":  # Vega's own ticks are those of a linear scale: all at the top
+        steps = [m * 10.0**e for e in range(-6, 9) for m in (1, 2, 5) if m * 10.0**e >= axis.constant]
+        return alt.Axis(values=[*(-step for step in reversed(steps)), 0, *steps], format="~g")
+    return alt.Axis()
 
 
+@_drawn_once
 def heat_map(
     x: Axis, y: Lines, value: Axis, *, dataset: str = "cells", row: str | None = None, column: str | None = None
 ) -> dict[str, Any]:
@@ -205,7 +236,31 @@ def heat_map(
     filled = alt.Chart().transform_filter(f"isValid(datum.{value.field})").mark_rect()
     empty = alt.Chart().transform_filter(f"!isValid(datum.{value.field})").mark_text(color=NEUTRAL)
     layers = [filled.encode(*at, colour, tooltip=tips), empty.encode(*at, text="label:N", tooltip=tips)]
-    chart: Any = alt.layer(*layers, data=alt.NamedData(dataset))
+    return _gridded(alt.layer(*layers, data=alt.NamedData(dataset)), row, column)
+
+
+def _base(lines: Lines) -> str:
+    """Vega expression of a label: neutral values are called base."""
+    neutral = " || ".join(f"datum.value == {json.dumps(value)}" for value in lines.neutral)
+    return f"({neutral}) ? 'base' : datum.label" if neutral else "datum.label"
+
+
+@_drawn_once
+def text_table(y: Axis, x: Lines, *, dataset: str = "cells", row: str | None = None, column: str | None = None) -> dict[str, Any]:
+    """Vega-Lite of the rows' `label` in a grid, a column per value of x: a table that is also a figure."""
+    columns = alt.X(
+        f"{x.field}:O",
+        title=x.title,
+        scale=alt.Scale(domain=list(x.values)),
+        axis=alt.Axis(orient="top", labelAngle=0, labelExpr=_base(x), domain=False, ticks=False),
+    )
+    lines = alt.Y(f"{y.field}:O", title=y.title, axis=alt.Axis(labelExpr=COMPACT, domain=False, ticks=False))
+    texts = alt.Chart().mark_text(color=NEUTRAL, fontSize=12).encode(columns, lines, text="label:N")
+    return _gridded(alt.layer(texts, data=alt.NamedData(dataset)), row, column)
+
+
+def _gridded(chart: Any, row: str | None, column: str | None) -> dict[str, Any]:
+    """Cells of a fixed size, faceted."""
     chart = chart.properties(width={"step": 46}, height={"step": 26})
     facets = {"row": row, "column": column}
     if row or column:

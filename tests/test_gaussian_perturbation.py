@@ -1,0 +1,398 @@
+"""Gaussian perturbation from spec to verdict: the plan, one number by an independent road, figures and what they claim."""
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import vl_convert
+from pydantic import ValidationError
+from safetensors.torch import load_file
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+from ucurve import damage_curves
+from ucurve.checkpoints import BUILTIN, save
+from ucurve.data import tokens_of
+from ucurve.experiments.gaussian_perturbation import GaussianPerturbation
+from ucurve.language import WORDS
+from ucurve.perturb import standard_normal
+from ucurve.records import MeasurementRow, frame
+from ucurve.spec import Figure, Point, Result, SpecError
+from ucurve.suites import Checkpoint, Dataset, Location, Suite
+
+HELD_OUT = Dataset.model_validate(json.loads((BUILTIN / "datasets.json").read_text())[0])
+FEW = HELD_OUT.model_copy(update={"name": "few", "parameters": {**HELD_OUT.parameters, "rows": 40}, "sha256": "f" * 64})
+TEXT = Dataset(name="text", kind="text", sha256="e" * 64, size_bytes=1000)
+TOKENS = [0, 1_000_000, 2_000_000, 4_000_000, 8_000_000]
+EXAMPLE = {"suite": "paper", "gammas": [0.05, 0.1, 0.2, 0.3], "draws": 5}
+
+
+def paper(**changes: Any) -> Suite:
+    """Two replicates of five checkpoints each, hashes made up."""
+    checkpoints = [
+        Checkpoint(
+            suite="paper", revision=f"seed{replicate}-tokens{tokens}", location=Location(scheme="path", path="/nowhere"),
+            step=tokens // 1000, tokens=tokens, replicate=replicate, phase="annealed", num_parameters=46_592,
+            weights_sha256=f"{replicate}-{tokens}", config_sha256="c",
+        )
+        for replicate, tokens in itertools.product((0, 1), TOKENS)
+    ]  # fmt: skip
+    return Suite(name="paper", checkpoints=checkpoints, evaluation="tiny-held-out").model_copy(update=changes)
+
+
+@dataclass
+class Catalogue:
+    """Registered suites and sets, in memory."""
+
+    suites: list[Suite]
+
+    def suite(self, name: str, field: str = "suite") -> Suite:
+        return next(suite for suite in self.suites if suite.name == name)
+
+    def find_suite(self, name: str) -> Suite | None:
+        return next((suite for suite in self.suites if suite.name == name), None)
+
+    def dataset(self, name: str, field: str = "evaluation") -> Dataset:
+        return {"tiny-held-out": HELD_OUT, "few": FEW, "text": TEXT}[name]
+
+
+@dataclass
+class Context:
+    """The runtime that run() sees, in this process."""
+
+    artefacts: Path
+    kept: dict[str, Any] = field(default_factory=dict)
+    calls: list[tuple[float, float]] = field(default_factory=list)
+    device: str = "cpu"
+
+    @property
+    def state_dir(self) -> Path:
+        return self.artefacts / "state"
+
+    def progress(self, done: float, total: float, **metrics: float) -> None:
+        self.calls.append((done, total))
+
+    def cached(self, key: str, make: Callable[[], Any]) -> Any:
+        if key not in self.kept:
+            self.kept[key] = make()
+        return self.kept[key]
+
+
+def planned(suite: Suite | None = None, **fields: Any) -> list[Point]:
+    suite = suite or paper()
+    return list(GaussianPerturbation(**{**EXAMPLE, "suite": suite.name, **fields}).plan(Catalogue([suite])))
+
+
+# ---- the plan
+
+
+def test_the_base_is_measured_once_per_checkpoint_and_shared_by_all_conventions() -> None:
+    points = planned()
+    assert len(points) == 2 * 4 * (1 + 2 * 4 * 5)
+    assert len({point.identity for point in points}) == len(points)
+    bases = [{p.identity for p in planned(scale=scale) if p.labels["gamma"] == 0} for scale in ("both", "current_std", "init_std")]
+    assert bases[0] == bases[1] == bases[2]
+    assert len(bases[0]) == 8
+    assert {p.identity for p in planned(draws=3, gammas=[0.1])} < {point.identity for point in points}, "a smaller grid is a part"
+
+
+def test_at_a_tenth_of_the_budget_every_curve_has_both_ends() -> None:
+    points = sorted(planned(draws=8), key=lambda point: point.stage)
+    first = points[: len(points) // 10]
+    ends = {(p.labels["replicate"], p.labels["scale"], p.labels["gamma"], p.labels["tokens"]) for p in first}
+    wanted = set(itertools.product((0, 1), ("current_std", "init_std"), EXAMPLE["gammas"], (TOKENS[1], TOKENS[-1])))
+    assert wanted <= ends
+
+
+def test_noise_is_common_to_checkpoints_gammas_and_conventions() -> None:
+    seeds: dict[int, set[int]] = {}
+    for point in planned(seed=7):
+        if point.inputs["perturbation"]:
+            seeds.setdefault(point.labels["draw"], set()).add(point.inputs["perturbation"]["seed"])
+    assert seeds == {draw: {7 + draw} for draw in range(5)}
+
+
+def test_init_std_names_the_step_0_weights_of_the_same_replicate_or_the_config() -> None:
+    def initial(suite: Suite) -> set[tuple[int, str]]:
+        points = planned(suite, scale="init_std")
+        return {(p.labels["replicate"], p.inputs["perturbation"]["initial"]) for p in points if p.inputs["perturbation"]}
+
+    assert initial(paper()) == {(0, "0-0"), (1, "1-0")}
+    without = [checkpoint for checkpoint in paper().checkpoints if checkpoint.revision != "seed1-tokens0"]
+    assert initial(paper(checkpoints=without)) == {(0, "0-0"), (1, "config")}
+
+
+def test_checkpoints_are_all_or_log_spaced_or_listed_and_step_0_only_if_listed() -> None:
+    def tokens(**fields: Any) -> list[int]:
+        return sorted(p.labels["tokens"] for p in planned(**fields) if p.labels["gamma"] == 0 and p.labels["replicate"] == 0)
+
+    assert tokens() == TOKENS[1:]
+    assert tokens(checkpoints={"log_spaced": 2}) == [TOKENS[1], TOKENS[-1]]
+    assert tokens(checkpoints=["seed0-tokens0", "seed0-tokens4000000"]) == [0, 4_000_000]
+
+
+def test_what_cannot_be_planned_is_refused_with_field_reason_and_remedy() -> None:
+    def refusal(suite: Suite | None = None, **fields: Any) -> tuple[str, str]:
+        with pytest.raises(SpecError) as error:
+            planned(suite, **fields)
+        return error.value.field, error.value.message
+
+    def broken(*indices: int) -> Suite:
+        whole = paper().checkpoints
+        hidden = {"weights_sha256": None, "unresolved": "not plannable: no weights"}
+        return paper(checkpoints=[c.model_copy(update=hidden) if i in indices else c for i, c in enumerate(whole)])
+
+    assert refusal(broken(*range(10))) == ("suite", "No checkpoint of 'paper' can be planned yet: not plannable: no weights.")
+    where, message = refusal(broken(2))
+    assert where == "checkpoints"
+    assert "seed0-tokens2000000 cannot be planned yet: not plannable: no weights. Wait, or give checkpoints as a list" in message
+    assert planned(broken(2), checkpoints={"log_spaced": 4}), "the remedy works"
+    assert refusal(checkpoints=["nothing"]) == ("checkpoints", "'paper' has no revision nothing.")
+    assert refusal(paper(evaluation=None))[0] == "evaluation"
+    assert "no tokenizer.json" in refusal(evaluation="text")[1]
+    for wrong in ({"gammas": []}, {"gammas": [-0.1]}, {"draws": 0}, {"window": 64, "stride": 65}, {"colour": "red"}):
+        with pytest.raises(ValidationError):
+            GaussianPerturbation(**wrong)
+
+
+# ---- one number
+
+
+def model_of(seed: int, factor: float = 0.11) -> GPTNeoXForCausalLM:
+    """Weights from the noise generator, so that they are the same for every version of torch."""
+    config = GPTNeoXConfig(
+        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=64, initializer_range=0.11,
+    )  # fmt: skip
+    model = GPTNeoXForCausalLM(config)
+    for name, parameter in model.named_parameters():
+        if parameter.dim() >= 2:
+            parameter.data = factor * standard_normal(seed, f"test/{name}", parameter.numel()).view_as(parameter)
+    return model
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Suite, Context]:
+    """A suite on disk: step 0 and two later checkpoints with larger weights."""
+    artefacts = tmp_path_factory.mktemp("artefacts")
+    checkpoints = []
+    for step, factor in ((0, 0.11), (10, 0.3), (20, 0.6)):
+        location = Location(scheme="artefacts", path=f"suites/real/step{step}")
+        saved = save(model_of(step, factor), artefacts / location.path)
+        place = {"suite": "real", "revision": f"step{step}", "step": step, "tokens": step * 1000}
+        checkpoints.append(Checkpoint(location=location, **place, **asdict(saved)))
+    return Suite(name="real", checkpoints=checkpoints, evaluation="few"), Context(artefacts)
+
+
+def point_of(suite: Suite, **labels: Any) -> Point:
+    points = planned(suite, gammas=[0.1, 0.5], draws=2, by_group=True)
+    [point] = [p for p in points if labels.items() <= p.labels.items()]
+    return point
+
+
+def measured(real: tuple[Suite, Context], **labels: Any) -> Result:
+    return GaussianPerturbation.run(point_of(real[0], **labels), real[1])
+
+
+@pytest.mark.parametrize("scale", ["current_std", "init_std"])
+def test_a_perturbed_loss_is_what_numpy_and_a_plain_loop_give(real: tuple[Suite, Context], scale: str) -> None:
+    """sigma from the files, noise added in float64, the loss token by token: nothing of the measured path is used."""
+    context = real[1]
+    folder = context.artefacts / "suites/real"
+    initial = load_file(folder / "step0/model.safetensors")
+    model = model_of(0)
+    state = load_file(folder / "step20/model.safetensors")
+    for name, weight in state.items():
+        source = weight if scale == "current_std" else initial[name]
+        eps = standard_normal(1, name, weight.numel()).numpy().reshape(weight.shape)
+        state[name] = torch.from_numpy(weight.numpy() + 0.5 * np.std(source.numpy().astype(float)) * eps).float()
+    model.load_state_dict(state)
+    model.eval()
+    total, count = 0.0, 0
+    for row in tokens_of(FEW, None, context.artefacts).view(40, 64):
+        with torch.no_grad():
+            log_p = model(row[None]).logits[0].double().log_softmax(-1)
+        total -= sum(float(log_p[i, row[i + 1]]) for i in range(63))
+        count += 63
+    found = measured(real, revision="step20", scale=scale, gamma=0.5, draw=1, group="all")
+    assert found.metrics["num_tokens"] == count == 40 * 63
+    assert found.metrics["nll_mean"] == pytest.approx(total / count, rel=1e-5)
+    assert sum(found.series["window_nll"]) == pytest.approx(total, rel=1e-5)
+
+
+GOLDEN = {"base": 6.371631487589034, "current_std": 6.513026500694336, "init_std": 6.35180042726653}
+
+
+def test_numbers_do_not_move_without_a_new_version_of_the_protocol(real: tuple[Suite, Context]) -> None:
+    found = {"base": measured(real, revision="step10", gamma=0.0).metrics["nll_mean"]}
+    for scale in ("current_std", "init_std"):
+        labels = {"revision": "step10", "scale": scale, "gamma": 0.5, "draw": 0, "group": "all"}
+        found[scale] = measured(real, **labels).metrics["nll_mean"]
+    assert found == pytest.approx(GOLDEN, rel=1e-6), "raise the version in perplexity/1 or gaussian/1, then these numbers"
+
+
+def test_the_same_point_gives_the_same_number_and_leaves_the_weights_as_they_were(real: tuple[Suite, Context]) -> None:
+    suite, context = real
+    base = measured(real, revision="step20", gamma=0.0)
+    loaded = context.kept[next(key for key in context.kept if suite.checkpoints[2].weights_sha256 in key)]
+    before = {name: hashlib.sha256(value.numpy().tobytes()).hexdigest() for name, value in loaded.model.state_dict().items()}
+    first = measured(real, revision="step20", scale="init_std", gamma=0.1, draw=0, group="all")
+    measured(real, revision="step20", scale="current_std", gamma=0.5, draw=1, group="all")
+    measured(real, revision="step20", scale="current_std", gamma=0.5, draw=0, group="attention")
+    again = measured(real, revision="step20", scale="init_std", gamma=0.1, draw=0, group="all")
+    fresh = measured((suite, Context(context.artefacts)), revision="step20", scale="init_std", gamma=0.1, draw=0, group="all")
+    assert first == again == fresh
+    assert {
+        name: hashlib.sha256(value.numpy().tobytes()).hexdigest() for name, value in loaded.model.state_dict().items()
+    } == before
+    assert measured(real, revision="step20", gamma=0.0) == base
+    assert context.calls[-1][0] == context.calls[-1][1] == 40 * 64
+
+
+def test_a_tensor_group_alone_is_perturbed_as_it_is_among_all(real: tuple[Suite, Context]) -> None:
+    changes = {
+        group: measured(real, revision="step10", scale="current_std", gamma=0.5, draw=0, group=group).metrics["relative_change"]
+        for group in ("embedding", "attention", "mlp", "unembedding")
+    }
+    assert changes == pytest.approx(dict.fromkeys(changes, 0.5), rel=0.1)
+    groups = {p.labels["group"] for p in planned(by_group=True, scale="init_std") if p.labels["gamma"]}
+    assert "norm" not in groups, "constant at initialisation: no noise, nothing to measure"
+
+
+# ---- figures and verdicts
+
+
+def table_of(points: list[Point], loss: Callable[[dict[str, Any]], float | None]) -> pd.DataFrame:
+    """The table when every point has this loss (None: open), with windows whose sums agree."""
+    rows = []
+    for i, point in enumerate(points):
+        value = loss(dict(point.labels))
+        finite = value is not None and math.isfinite(value)
+        rows.append(
+            MeasurementRow(
+                id=100 + i,
+                identity=point.identity,
+                position=i,
+                state="open" if value is None else "done",
+                labels=dict(point.labels),
+                metrics={} if value is None else {"nll_mean": value if finite else None, "rms_mlp": 0.1},
+                nonfinite={} if value is None or finite else {"nll_mean": "pos_inf"},
+                series={} if value is None else {"window_nll": [63 * value] * 40, "window_tokens": [63.0] * 40} if finite else {},
+            )
+        )
+    return frame(rows)
+
+
+def growth_of_weights(labels: dict[str, Any]) -> float:
+    """A base that improves; damage that grows with tokens under current_std only, and large enough for a U."""
+    tokens, gamma = labels["tokens"] / 1e6, labels["gamma"]
+    base = 3.0 - 0.2 * math.log(tokens)
+    if not gamma:
+        return base
+    wobble = 0.002 * math.sin(12.9 * labels["draw"] + tokens + 100 * gamma)
+    return base + gamma**2 * (2.4 * tokens if labels["scale"] == "current_std" else 1.0) * (1 + 0.1 * labels["draw"]) / 2 + wobble
+
+
+def named(figure: Figure, what: str, **fields: Any) -> list[dict[str, Any]]:
+    [rows] = figure.datasets.values()
+    return [row for row in rows if row["what"] == what and fields.items() <= row.items()]
+
+
+def test_figures_show_the_mean_of_the_loss_as_perplexity_before_and_after() -> None:
+    figures = GaussianPerturbation(**EXAMPLE).figures(table_of(planned(), growth_of_weights))
+    where = {"scale": "current_std", "replicate": 1, "gamma": 0.2, "tokens": 4_000_000}
+    losses = [growth_of_weights({**where, "draw": draw}) for draw in range(5)]
+    base = growth_of_weights({**where, "gamma": 0.0})
+    for name, expected in {
+        "perplexity": math.exp(np.mean(losses)),
+        "perplexity_change": math.exp(np.mean(losses)) - math.exp(base),
+        "loss": np.mean(losses),
+        "loss_change": np.mean(losses) - base,
+    }.items():
+        [row] = named(figures[name], "mean", **where)
+        assert row["y"] == pytest.approx(expected), name
+        assert row["num_draws"] == 5
+    [row] = named(figures["perplexity"], "mean", **{**where, "gamma": 0.0})
+    assert row["y"] == pytest.approx(math.exp(base)), "the base is drawn in every panel"
+    [cell] = [cell for cell in figures["heat_map"].datasets["cells"] if where.items() <= cell.items()]
+    assert cell["y"] == pytest.approx(np.mean(losses) - base)
+    [cell] = [cell for cell in figures["table"].datasets["cells"] if where.items() <= cell.items()]
+    assert cell["label"] == f"{math.exp(np.mean(losses)):.4g}"
+    assert len(named(figures["weights"], "mean", group="mlp")) == 8
+
+
+def test_the_bottom_of_a_u_is_marked_with_its_interval_and_none_where_there_is_no_u() -> None:
+    figures = GaussianPerturbation(**EXAMPLE).figures(table_of(planned(), growth_of_weights))
+    [bottom] = named(figures["perplexity"], "bottom", scale="current_std", replicate=0, gamma=0.2)
+    assert bottom["tokens"] == 4_000_000
+    assert bottom["x_low"] <= bottom["tokens"] <= bottom["x_high"] < 8_000_000
+    assert not named(figures["perplexity"], "bottom", scale="init_std")
+    assert not named(figures["perplexity"], "bottom", gamma=0.05), "it falls to the end"
+
+
+def test_a_draw_that_is_not_finite_and_points_to_come_are_on_every_chart() -> None:
+    def loss(labels: dict[str, Any]) -> float | None:
+        if labels["tokens"] == 2_000_000 and labels["gamma"]:
+            return None
+        return math.inf if labels["gamma"] == 0.3 and labels["draw"] == 4 else growth_of_weights(labels)
+
+    figures = GaussianPerturbation(**EXAMPLE).figures(table_of(planned(), loss))
+    where = {"scale": "init_std", "replicate": 0, "gamma": 0.3, "tokens": 8_000_000}
+    for name in ("perplexity", "perplexity_change", "loss", "loss_change"):
+        assert not named(figures[name], "mean", **where)
+        [edge] = named(figures[name], "edge", **where)
+        assert edge["label"] == "1×∞"
+        assert len(named(figures[name], "draw", **where)) == 4
+        assert len(named(figures[name], "waiting", scale="init_std", replicate=0)) == 4
+    cells = {cell["label"] for cell in figures["heat_map"].datasets["cells"] if cell["y"] is None}
+    assert cells == {"…", "1×∞"}
+
+
+def test_charts_depend_on_the_spec_only_and_render_from_nothing_to_everything() -> None:
+    spec, points = GaussianPerturbation(**EXAMPLE, by_group=True), planned(by_group=True)
+    nothing, everything = table_of(points, lambda labels: None), table_of(points, growth_of_weights)
+    tables = [nothing[:0], nothing, everything[: len(everything) // 10], everything]
+    made = [spec.figures(table) for table in tables]
+    names = "perplexity perplexity_change loss loss_change heat_map table weights by_group"
+    assert list(made[0]) == names.split()
+    for name in made[0]:
+        assert len({json.dumps(figures[name].chart) for figures in made}) == 1, name
+        for figures in made:
+            json.dumps(figures[name].datasets, allow_nan=False)
+            svg = vl_convert.vegalite_to_svg(figures[name].vega_lite())
+        assert "current_std" in svg or name == "weights"
+    assert [spec.verdicts(table) for table in tables[:1]] == [[]]
+    assert all(verdict.answer == "undetermined" for verdict in spec.verdicts(nothing))
+
+
+def test_a_claim_names_its_convention_and_needs_both() -> None:
+    verdicts = GaussianPerturbation(**EXAMPLE).verdicts(table_of(planned(draws=8), growth_of_weights))
+    answers = {(verdict.claim, verdict.scope): verdict for verdict in verdicts}
+    for claim in ("progressive sensitivity", "catastrophic overtraining"):
+        assert answers[claim, "under current_std"].answer == "yes"
+        assert answers[claim, "under init_std"].answer == "no"
+        whole = answers[claim, ""]
+        assert whole.answer == "undetermined"
+        assert whole.sentence == "yes under current_std, no under init_std: weight growth is not separated from fragility."
+    assert verdicts[0] is answers["progressive sensitivity", ""], "the summary comes first"
+    assert answers["base degrades", "replicate 1"].answer == "no"
+    assert answers["inflection point", "gamma 0.2 under current_std, replicate 0"].effect == 4_000_000
+    growth = answers["growth of sensitivity", "gamma 0.2 under current_std, replicate 0"]
+    assert growth.effect == pytest.approx(8, rel=0.1)
+
+
+def test_base_losses_come_in_blocks_of_windows_in_the_order_of_tokens() -> None:
+    table = table_of(planned(), growth_of_weights)
+    [first, *_] = damage_curves.conditions(table)["init_std", 0]
+    assert first.x.tolist() == TOKENS[1:]
+    assert first.base.shape == (4, 32)
+    expected = [growth_of_weights({"tokens": tokens, "gamma": 0.0}) for tokens in TOKENS[1:]]
+    assert first.base_mean.tolist() == pytest.approx(expected)

@@ -1,0 +1,257 @@
+"""Loss before and after noise on the weights, over pre-training tokens: the figures and verdicts of Gaussian perturbation.
+
+    families = conditions(table)            # {(scale, replicate): one Condition per gamma}
+    figures(table, gammas=[0.1, 0.2])       # {"perplexity": Figure, ...}
+    verdicts(table)                         # what holds under both conventions first, then the evidence
+
+The table has a row per point: labels suite, revision, tokens, replicate, phase, gamma (0: the base), scale, draw, group ("all":
+the selected tensors together), and once measured nll_mean in nats per token and rms_<group> of the base's weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from ucurve import analysis, charts, trends
+from ucurve.spec import Figure, Verdict
+from ucurve.trends import Array
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Family = tuple[str, int]  # noise convention, replicate
+Shown = Callable[["pd.Series", "pd.DataFrame"], Any]
+GROUPS = ("embedding", "attention", "mlp", "norm", "unembedding")
+FACETS = ("scale", "replicate")
+TOKENS = charts.tokens_axis()
+NATS = charts.Axis("y", "change of the loss / nats", "symlog", constant=0.01)
+BANDS = (
+    "Bands: 95% t interval of the mean loss over draws; dots: single draws; triangles at the top: draws that are not finite, "
+    "or failed, whose mean is not drawn. Draws describe one pre-training run; replicates are further runs."
+)
+
+
+# ---- the numbers
+
+
+def prepared(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with `nll_mean`, and with `base`: the loss before of the same checkpoint (NaN while unmeasured)."""
+    table = table if "nll_mean" in table else table.assign(nll_mean=np.nan)
+    base = table[(table["gamma"] == 0) & (table["state"] == "done")].set_index("revision")["nll_mean"]
+    return table.assign(base=table["revision"].map(base).astype(float))
+
+
+def perturbed(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of noise on all selected tensors together."""
+    return table[(table["gamma"] > 0) & (table["group"] == "all")]
+
+
+def conditions(table: pd.DataFrame) -> dict[Family, list[analysis.Condition]]:
+    """Losses and base of every (scale, replicate), a Condition per gamma."""
+    rows = perturbed(prepared(table))
+    rows = rows[rows["tokens"].notna()].drop_duplicates(["scale", "replicate", "gamma", "tokens", "draw"])
+    families: dict[Family, list[analysis.Condition]] = {}
+    for key, group in rows.groupby(["scale", "replicate", "gamma"]):
+        scale, replicate, gamma = cast(tuple[str, int, float], key)
+        tokens, losses, measured = analysis.paired(group)
+        base = base_blocks(table[table["replicate"] == replicate], tokens)
+        scope = f"gamma {gamma:g} under {scale}, replicate {replicate}"
+        families.setdefault((scale, replicate), []).append(analysis.Condition(scope, tokens, losses, base, measured))
+    return families
+
+
+def base_blocks(table: pd.DataFrame, tokens: Array) -> Array:
+    """Base loss of the checkpoints at `tokens` in blocks of windows, [num_checkpoints, num_blocks]; NaN where unmeasured."""
+    done = table[(table["gamma"] == 0) & (table["state"] == "done")]
+    series = dict(zip(done["tokens"], done["series"], strict=True))
+    found = {at: _blocks(series[at]) for at in tokens if "window_nll" in series.get(at, {})}
+    width = max((len(blocks) for blocks in found.values()), default=1)
+    return np.stack([found.get(at, np.full(width, np.nan)) for at in tokens])
+
+
+def _blocks(series: Mapping[str, Sequence[float | None]]) -> Array:
+    nll = np.array(series["window_nll"], dtype=float)  # None: not finite
+    blocks: Array = trends.blocks(nll[None], np.array(series["window_tokens"], dtype=float))[0]
+    return blocks
+
+
+def bottoms(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Where the loss (y, nats) after the change is lowest, with its bootstrap interval, unless at the last checkpoint.
+
+    "bottom" where the rise after it is established, else "open bottom".
+    """
+    rows = []
+    for (scale, replicate), family in conditions(table).items():
+        overtraining = analysis.catastrophic_overtraining(family)
+        found = analysis.inflection_point(family, overtraining)
+        gammas = sorted(set(perturbed(table)["gamma"]))
+        for gamma, asked, verdict in zip(gammas, family, found, strict=True):
+            condition = asked.complete()
+            if verdict.interval is None or verdict.effect == condition.x[-1]:
+                continue
+            means = condition.losses.mean(axis=1)
+            lowest = float(means[condition.x == verdict.effect][0])
+            if np.isfinite(lowest):
+                place = {"scale": scale, "replicate": replicate, "gamma": gamma, "tokens": verdict.effect, "y": lowest}
+                low, high = verdict.interval
+                what = "bottom" if verdict.answer == "yes" else "open bottom"
+                rows.append({"what": what, **place, "x_low": low, "x_high": high, "label": verdict.sentence})
+    return rows
+
+
+def cells(rows: Sequence[Mapping[str, Any]], number: str) -> list[dict[str, Any]]:
+    """One row per checkpoint, gamma and facet with `y` and a `label`: the mean's, or why there is none."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        if row["what"] in ("mean", "waiting", "edge"):
+            key = tuple(row[name] for name in ("tokens", "gamma", *FACETS))
+            cell = found.setdefault(key, {**row, "y": None, "label": "…"})
+            if row["what"] != "waiting":
+                cell |= {"y": row.get("y"), "label": row.get("label") or format(row["y"], number)}
+    return list(found.values())
+
+
+# ---- the figures
+
+
+def figures(table: pd.DataFrame, gammas: Sequence[float], group_gamma: float | None = None) -> dict[str, Figure]:
+    """All figures by name, from whatever rows there are. group_gamma: also damage by tensor group, measured at this gamma."""
+    lines = charts.Lines("gamma", "γ", [0.0, *gammas], neutral=[0.0])
+    if table.empty:
+        table = _empty(table)
+    table = prepared(table)
+    scales = [scale for scale in dict.fromkeys(table["scale"]) if isinstance(scale, str)]
+    base = table[table["gamma"] == 0]
+    before_and_after = _stacked([*(base.assign(scale=scale) for scale in scales), perturbed(table)])
+    after = perturbed(table)
+
+    def rows(frame: pd.DataFrame, shown: Shown) -> list[dict[str, Any]]:
+        return charts.curve_rows(frame, "tokens", "nll_mean", ["gamma", "phase", "base"], facets=FACETS, shown=shown)
+
+    def drawn(title: str, caption: str, y: charts.Axis, data: list[dict[str, Any]], zero_line: bool = False) -> Figure:
+        chart = charts.curves(TOKENS, y, lines, row="replicate", column="scale", also=["phase"], zero_line=zero_line)
+        return Figure(title, f"{caption} {BANDS}", chart, {"curves": data})
+
+    lowest = bottoms(table)
+    change = rows(after, lambda loss, row: loss - row["base"])
+    whole = rows(before_and_after, lambda loss, _: np.exp(loss))
+    made = {
+        "perplexity": drawn(
+            "Perplexity after noise",
+            "Perplexity (exp of the mean loss) against pre-training tokens, base in grey. Pointing down: the lowest point with "
+            "its 95% bootstrap interval, filled where the rise after it is established.",
+            charts.Axis("y", "perplexity", "log"),
+            [*whole, *({**row, "y": float(np.exp(row["y"]))} for row in lowest)],
+        ),
+        "perplexity_change": drawn(
+            "Change of perplexity by noise",
+            "Perplexity after minus before, against pre-training tokens.",
+            charts.Axis("y", "change of perplexity", "symlog"),
+            rows(after, lambda loss, row: np.exp(loss) - np.exp(row["base"])),
+            zero_line=True,
+        ),
+        "loss": drawn(
+            "Loss after noise",
+            "The same as perplexity, in nats per token.",
+            charts.Axis("y", "loss / nats"),
+            [*rows(before_and_after, lambda loss, _: loss), *lowest],
+        ),
+        "loss_change": drawn(
+            "Damage",
+            "Loss after minus before in nats: comparable between checkpoints, which a change of perplexity is not.",
+            NATS,
+            change,
+            zero_line=True,
+        ),
+        "heat_map": Figure(
+            "Damage by checkpoint and noise",
+            "Mean change of the loss in nats.",
+            charts.heat_map(TOKENS, charts.Lines("gamma", "γ", list(gammas)), NATS, row="replicate", column="scale"),
+            {"cells": cells(change, ".3g")},
+        ),
+        "table": Figure(
+            "Perplexity before and after",
+            "Perplexity (exp of the mean loss over draws) of every checkpoint, base first.",
+            charts.text_table(TOKENS, lines, row="replicate", column="scale"),
+            {"cells": cells(whole, ".4g")},
+        ),
+        "weights": _weights(base),
+    }
+    return made if group_gamma is None else {**made, "by_group": _by_group(table, group_gamma)}
+
+
+def _empty(table: pd.DataFrame) -> pd.DataFrame:
+    names = ("revision", "tokens", "replicate", "phase", "gamma", "scale", "draw", "group", "nll_mean", "state", "series")
+    return table.reindex(columns=[*names, "measurement"])
+
+
+def _stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    import pandas as pd
+
+    full = [frame for frame in frames if len(frame)]
+    return pd.concat(full, ignore_index=True) if full else frames[-1]
+
+
+def _weights(base: pd.DataFrame) -> Figure:
+    """Does the weights' size change with tokens? Noise in proportion to it then changes too."""
+    sizes = [base.assign(group=group, rms=base[f"rms_{group}"]) for group in GROUPS if f"rms_{group}" in base and len(base)]
+    lines = charts.Lines("group", "tensors", list(GROUPS), ordered=False)
+    rows = charts.curve_rows(_stacked(sizes), "tokens", "rms", ["group"], facets=["replicate"]) if sizes else []
+    return Figure(
+        "Size of the weights",
+        "Root mean square of the unperturbed weights by tensor group. Where it grows, noise under current_std grows with it.",
+        charts.curves(TOKENS, charts.Axis("y", "rms of the weights", "log"), lines, row="replicate"),
+        {"curves": [row for row in rows if row["what"] != "note"]},
+    )
+
+
+def _by_group(table: pd.DataFrame, gamma: float) -> Figure:
+    """Which part of the model carries the sensitivity?"""
+    single = table[(table["gamma"] > 0) & (table["group"] != "all")]
+    shown: Shown = lambda loss, row: loss - row["base"]  # noqa: E731
+    rows = charts.curve_rows(single, "tokens", "nll_mean", ["group", "phase", "base"], facets=FACETS, shown=shown)
+    lines = charts.Lines("group", "tensors", list(GROUPS), ordered=False)
+    return Figure(
+        "Damage by tensor group",
+        f"Change of the loss in nats when only one group of tensors gets noise of gamma {gamma:g}. {BANDS}",
+        charts.curves(TOKENS, NATS, lines, row="replicate", column="scale", also=["phase"], zero_line=True),
+        {"curves": rows},
+    )
+
+
+# ---- the verdicts
+
+
+def verdicts(table: pd.DataFrame) -> list[Verdict]:
+    """What holds over gammas, replicates and conventions first, then the verdicts that it rests on."""
+    if table.empty:
+        return []
+    families = conditions(table)
+    parts: dict[Family, list[Verdict]] = {}
+    for family, gammas in families.items():
+        parts[family] = [verdict for verdict in analysis.all_verdicts(gammas) if verdict.claim != "base degrades"]
+    summary = [
+        verdict
+        for claim in ("progressive sensitivity", "catastrophic overtraining")
+        for verdict in _summary({family: [v for v in found if v.claim == claim] for family, found in parts.items()})
+    ]
+    bases = {replicate: gammas[0] for (_, replicate), gammas in families.items() if gammas}
+    base = [analysis.base_degrades(one).model_copy(update={"scope": f"replicate {r}"}) for r, one in sorted(bases.items())]
+    return [*summary, *base, *(verdict for found in parts.values() for verdict in found)]
+
+
+def _summary(parts: Mapping[Family, Sequence[Verdict]]) -> list[Verdict]:
+    """One claim over conventions, then per convention over replicates."""
+    by_scale = {}
+    for scale in dict.fromkeys(scale for scale, _ in parts):
+        runs = [
+            analysis.over_conditions(found, f"replicate {replicate}")
+            for (name, replicate), found in parts.items()
+            if name == scale and found
+        ]
+        if runs:
+            by_scale[scale] = analysis.over_replicates(runs, f"under {scale}")
+    return [analysis.over_conventions(by_scale), *by_scale.values()] if by_scale else []

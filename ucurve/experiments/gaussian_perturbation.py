@@ -1,0 +1,272 @@
+"""Experiment I: Gaussian noise on the weights of every checkpoint, and the loss before and after (figures 1a, 1b).
+
+    {"kind": "gaussian_perturbation", "suite": "tiny", "gammas": [0.05, 0.1, 0.2, 0.3], "draws": 5}
+
+theta' = theta + gamma * sigma * eps, per tensor; eps is the same for every checkpoint, gamma and convention of one draw.
+Under `init_std` and gamma 0.2 the 14.3M-token models of `tiny` are worse than the 3.5M-token ones: a U-curve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ucurve.selection import Choice, bisection_levels, by_replicate, choose, is_initial, usable
+from ucurve.spec import Catalogue, Context, Figure, Point, Requires, Result, Spec, SpecError, Verdict
+from ucurve.suites import Checkpoint, Dataset, Suite
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+Gamma = Annotated[float, Field(gt=0, le=100)]
+Scale = Literal["current_std", "init_std"]
+GROUPS = ("embedding", "attention", "mlp", "norm", "unembedding")
+WINDOW = 1024
+
+
+class GaussianPerturbation(Spec):
+    """Does the same noise hurt a model more, the longer it was pre-trained? Gaussian noise is added to the weights of every
+    checkpoint, in proportion gamma to the spread of each tensor, and the perplexity is measured before and after."""
+
+    kind: Literal["gaussian_perturbation"] = "gaussian_perturbation"
+    title: ClassVar[str] = "Gaussian perturbation"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "tiny, two minutes": {"suite": "tiny", "gammas": [0.05, 0.1, 0.2, 0.3], "draws": 5},
+        "tiny-constant, the counter-example": {"suite": "tiny-constant", "gammas": [0.05, 0.1, 0.2, 0.3], "draws": 5},
+        "the report: five checkpoints of Pythia-70M": {
+            "suite": "pythia-70m",
+            "checkpoints": ["step1000", "step4000", "step16000", "step64000", "step143000"],
+            "scale": "current_std",
+            "evaluation": "wikitext-2",
+        },
+    }
+
+    suite: str = Field("tiny", description="Name of a registered suite.")
+    checkpoints: Choice = Field(
+        "all", description='"all", {"log_spaced": n} of each replicate, or a list of revisions. Step 0 only if listed.'
+    )
+    gammas: list[Gamma] = Field(
+        [0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1],
+        min_length=1,
+        max_length=32,
+        description="Sizes of the noise, as fractions of each tensor's sigma. The tiny suites take 0.05 to 0.3.",
+    )
+    draws: int = Field(8, ge=1, le=1000, description="Noise draws per checkpoint and gamma, the same for all of them.")
+    seed: int = Field(0, ge=0, le=2**31, description="Of the first draw; the others count on from it.")
+    scale: Literal["both", "current_std", "init_std"] = Field(
+        "both",
+        title="Noise scale",
+        description="What sigma is. current_std: the tensor's own standard deviation now, so that noise grows with the "
+        "weights. init_std: that at initialisation, the same for all checkpoints. Only where both agree is a finding "
+        "not just growth of the weights.",
+    )
+    tensors: Literal["all", "matrices"] = Field("all", description="matrices leaves out biases and gains of norms.")
+    include: list[str] = Field([], max_length=50, description='Only parameters like these, e.g. "*.attention.*".')
+    exclude: list[str] = Field([], max_length=50, description='No parameters like these, e.g. "*embed*".')
+    by_group: bool = Field(
+        False, title="By tensor group", description="Also perturb embedding, attention, MLP, norms and unembedding one by one."
+    )
+    group_gamma: Gamma | None = Field(None, description="Gamma for that; empty: the middle one of the gammas.")
+    evaluation: str | None = Field(None, title="Evaluation set", description="Empty: the suite's own.")
+    window: int | None = Field(
+        None, ge=2, le=1 << 20, description="Tokens per window; empty: 1024, or a row of the built-in language."
+    )
+    stride: int | None = Field(None, ge=1, le=1 << 20, description="Tokens between windows' starts; empty: the window.")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="Of the evaluation; weights and noise are fp32. bf16 blurs gammas below about 0.01."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.stride and self.window and self.stride > self.window:
+            raise ValueError("stride must not be larger than window, or tokens between windows would be skipped")
+        return self
+
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """The noise conventions, the report's first."""
+        return ("current_std", "init_std") if self.scale == "both" else (self.scale,)
+
+    @property
+    def sorted_gammas(self) -> list[float]:
+        return sorted(set(self.gammas))
+
+    @property
+    def one_gamma(self) -> float:
+        """The gamma of the points by tensor group."""
+        return self.group_gamma or self.sorted_gammas[len(self.sorted_gammas) // 2]
+
+    def groups(self, scale: Scale) -> list[str]:
+        """Tensor groups to perturb one by one: those that the convention gives any noise."""
+        no_norms = self.tensors == "matrices" or scale == "init_std"  # norms are constant at initialisation
+        return [group for group in GROUPS if self.by_group and not (no_norms and group == "norm")]
+
+    # ---- plan
+
+    def plan(self, catalogue: Catalogue) -> Iterator[Point]:
+        """First and last checkpoints with the base and the first draw, bisection between them, then more draws."""
+        suite = catalogue.suite(self.suite)
+        dataset = self._dataset(suite, catalogue)
+        initial = {c.replicate: c for c in suite.checkpoints if is_initial(c) and usable(c)}
+        for mine in by_replicate(choose(suite, self.checkpoints)):
+            levels = bisection_levels(len(mine))
+            for checkpoint, level in zip(mine, levels, strict=True):
+                yield from self._points(checkpoint, initial.get(checkpoint.replicate), dataset, level, max(levels) + 1)
+
+    def _dataset(self, suite: Suite, catalogue: Catalogue) -> Dataset:
+        name = self.evaluation or suite.evaluation
+        if name is None:
+            raise SpecError("evaluation", f"{suite.name!r} has no evaluation set of its own: name one.")
+        dataset = catalogue.dataset(name)
+        if dataset.unresolved or not dataset.sha256:
+            raise SpecError("evaluation", f"{name!r} is not usable: {dataset.unresolved or 'its hash is unknown'}.")
+        return dataset
+
+    def _points(
+        self, checkpoint: Checkpoint, initial: Checkpoint | None, dataset: Dataset, level: int, num_levels: int
+    ) -> Iterator[Point]:
+        """All points of one checkpoint: base, then draw by draw every convention, gamma and tensor group."""
+        yield self._point(checkpoint, None, dataset, level, {"gamma": 0.0, "scale": None, "draw": None, "group": None})
+        cells: list[tuple[Scale, float, str | None]] = [(s, g, None) for s in self.scales for g in self.sorted_gammas]
+        cells += [(scale, self.one_gamma, group) for scale in self.scales for group in self.groups(scale)]
+        for draw in range(self.draws):
+            for scale, gamma, group in cells:
+                labels = {"gamma": gamma, "scale": scale, "draw": draw, "group": group or "all"}
+                yield self._point(checkpoint, initial, dataset, draw * num_levels + level, labels)
+
+    def _point(
+        self, checkpoint: Checkpoint, initial: Checkpoint | None, dataset: Dataset, stage: int, labels: dict[str, Any]
+    ) -> Point:
+        if dataset.kind == "text" and checkpoint.tokenizer_sha256 is None:
+            raise SpecError("evaluation", f"{dataset.name!r} is a text, and {checkpoint.revision} has no tokenizer.json.")
+        window = self.window or int(dataset.parameters.get("context", 64 if dataset.kind == "language" else WINDOW))
+        size, num_tokens = checkpoint.num_parameters or 0, _num_tokens(dataset)
+        initial = initial if labels["scale"] == "init_std" else None
+        perturbation = labels["draw"] is not None and {
+            "protocol": "gaussian/1",
+            "scale": labels["scale"],
+            "initial": (initial.weights_sha256 if initial else "config") if labels["scale"] == "init_std" else None,
+            "gamma": labels["gamma"],
+            "seed": self.seed + labels["draw"],
+            "tensors": {
+                "which": self.tensors,
+                "include": sorted(set(self.include)),
+                "exclude": sorted(set(self.exclude)),
+                "group": None if labels["group"] == "all" else labels["group"],
+            },
+        }
+        return Point(
+            inputs={
+                "checkpoint": {"weights": checkpoint.weights_sha256, "config": checkpoint.config_sha256},
+                "perturbation": perturbation or None,
+                "evaluation": {
+                    "protocol": "perplexity/1",
+                    "dataset": dataset.sha256,
+                    "tokenizer": checkpoint.tokenizer_sha256 if dataset.kind == "text" else None,
+                    "window": window,
+                    "stride": self.stride or window,
+                },
+                "precision": {"weights": "fp32", "evaluation": self.precision},
+            },
+            labels={
+                **{name: getattr(checkpoint, name) for name in ("suite", "revision", "step", "tokens", "replicate", "phase")},
+                **labels,
+            },
+            source={
+                "checkpoint": checkpoint.model_dump(mode="json"),
+                "initial": initial and initial.model_dump(mode="json"),
+                "dataset": dataset.model_dump(mode="json"),
+            },
+            group=checkpoint.weights_sha256 or "",
+            stage=stage,
+            seconds=0.02 + num_tokens * (5e-6 + 2 * size / 5e10),
+            requires=Requires(memory_gb=round(0.5 + (12 if perturbation else 4) * size / 1e9, 2)),
+        )
+
+    # ---- run
+
+    @staticmethod
+    def run(point: Point, context: Context) -> Result:
+        """Load, perturb, evaluate, restore."""
+        from contextlib import ExitStack
+        from functools import partial
+
+        from ucurve import perturb
+        from ucurve.checkpoints import load
+        from ucurve.data import tokens_of
+        from ucurve.evaluate import window_losses
+
+        inputs, source = point.inputs, point.source
+        checkpoint = Checkpoint.model_validate(source["checkpoint"])
+        dataset = Dataset.model_validate(source["dataset"])
+        # The model is asked for first: where only few things are kept, the one used longest ago makes room.
+        loaded = context.cached(
+            f"checkpoint/{checkpoint.weights_sha256}/{checkpoint.config_sha256}",
+            lambda: load(checkpoint, context.device, context.artefacts),
+        )
+        evaluation = inputs["evaluation"]
+        tokens = context.cached(
+            f"tokens/{evaluation['dataset']}/{evaluation['tokenizer']}",
+            lambda: tokens_of(dataset, loaded.tokenizer, context.artefacts),
+        )
+        metrics: dict[str, float] = {}
+        with ExitStack() as stack:
+            change = inputs["perturbation"]
+            if change is None:
+                rms = perturb.rms_by_group(perturb.select(loaded.model))
+                metrics |= {f"rms_{group}": value for group, value in rms.items()}
+            else:
+                tensors = perturb.select(loaded.model, **change["tensors"])
+                noise = context.cached(f"noise/{change['seed']}", lambda: perturb.Noise(change["seed"]))
+                stds = _stds(tensors, point, context, loaded.model.config)
+                metrics["relative_change"] = stack.enter_context(perturb.perturbed(tensors, stds, change["gamma"], noise))
+            measure = partial(window_losses, loaded.model, window=evaluation["window"], stride=evaluation["stride"])
+            losses = measure(tokens, precision=inputs["precision"]["evaluation"], progress=context.progress)
+            if inputs["precision"]["evaluation"] == "bf16":
+                few = tokens[: 8 * evaluation["window"]]
+                metrics["bf16_difference"] = measure(few, precision="bf16").nll_mean - measure(few).nll_mean
+        return Result(
+            metrics={"nll_mean": losses.nll_mean, "num_tokens": float(losses.num_tokens.sum()), **metrics},
+            series={"window_nll": losses.nll_sum.tolist(), "window_tokens": losses.num_tokens.tolist()},
+        )
+
+    # ---- figures and verdicts
+
+    def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
+        """Perplexity and its change over tokens, the same in nats, the heat map, the table, and damage by tensor group."""
+        from ucurve import damage_curves
+
+        return damage_curves.figures(table, self.sorted_gammas, self.one_gamma if self.by_group else None)
+
+    def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
+        """Every claim for every gamma, convention and replicate, and what they say together."""
+        from ucurve import damage_curves
+
+        return damage_curves.verdicts(table)
+
+
+def _stds(tensors: dict[str, torch.Tensor], point: Point, context: Context, config: Any) -> dict[str, float]:
+    """Sigma of every tensor under the point's convention."""
+    from ucurve import perturb
+    from ucurve.checkpoints import load
+
+    if point.inputs["perturbation"]["scale"] == "current_std":
+        return perturb.current_std(tensors)
+    if point.source["initial"] is None:
+        return perturb.init_std(tensors, config.initializer_range)
+    initial = Checkpoint.model_validate(point.source["initial"])
+    stds = context.cached(
+        f"init_std/{initial.weights_sha256}",
+        lambda: perturb.current_std(perturb.select(load(initial, "cpu", context.artefacts).model)),
+    )
+    return {name: stds[name] for name in tensors}
+
+
+def _num_tokens(dataset: Dataset) -> float:
+    """About how many tokens an evaluation reads, for estimates only."""
+    if dataset.kind == "language":
+        return int(dataset.parameters.get("rows", 1024)) * int(dataset.parameters.get("context", 64))
+    return (dataset.size_bytes or 1e6) / 4.5
