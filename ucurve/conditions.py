@@ -91,8 +91,10 @@ def paired(
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
     """x [num_checkpoints], values and measured [num_checkpoints, num_draws] from the rows of one condition.
 
-    Rows in state "done" are measured, inf and NaN included; all others are gaps.
+    Rows in state "done" are measured, inf and NaN included; all others are gaps. Rows without x are left out; of rows with
+    the same x and draw (revisions with the same number of tokens) the first counts.
     """
+    table = table[table[x].notna()].drop_duplicates([x, draw])
     done = table["state"] == "done"
     values = table[value] if value in table else done * np.nan
     wide = table.assign(_value=values.where(done), _done=done).pivot(index=x, columns=draw, values=["_value", "_done"])

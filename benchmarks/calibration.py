@@ -1,0 +1,202 @@
+"""How often each verdict is wrong: false positives on truths without the effect, coverage of intervals, and power.
+
+    python benchmarks/calibration.py            # the table of LOG.md, about five minutes
+    python benchmarks/calibration.py --fast     # a tenth of the simulations
+
+One simulated condition: losses [num_checkpoints, num_draws] = truth + what a draw shares over checkpoints + what it does not,
+the latter with correlation rho between neighbouring checkpoints; normal, heavy-tailed (Student, 3 degrees of freedom) or
+skewed (log-normal, skewness 1.75). Effects are given in units of the error of a paired difference: a U of t = 6 has its
+end 6 standard errors above its bottom. Nominal is 5% for a wrong yes (one-sided) and 95% for coverage.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ucurve import analysis, trends
+
+Array = NDArray[np.float64]
+SIZES = ((5, 5), (5, 8), (15, 8))
+
+
+@dataclass(frozen=True)
+class World:
+    """What the simulated losses are drawn from; spread is the std of what a draw does not share, per checkpoint."""
+
+    num_checkpoints: int = 5
+    num_draws: int = 5
+    tails: str = "normal"
+    rho: float = 0.0
+    spread_ratio: float = 1.0  # of the last checkpoint over the first
+    shared: float = 3.0  # std of what a draw shares over checkpoints
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean difference of two checkpoints that do not correlate, spread 1."""
+        return float(np.sqrt(2 / self.num_draws))
+
+    def noise(self, rng: np.random.Generator) -> Array:
+        """[num_checkpoints, num_draws], mean zero."""
+        own = standard(rng, self.tails, (self.num_checkpoints, self.num_draws))
+        for c in range(1, self.num_checkpoints):
+            own[c] = self.rho * own[c - 1] + np.sqrt(1 - self.rho**2) * own[c]
+        spread = np.geomspace(1, self.spread_ratio, self.num_checkpoints)[:, None]
+        return spread * own + self.shared * standard(rng, self.tails, (1, self.num_draws))
+
+    def condition(self, truth: Array, rng: np.random.Generator, relevant: float = 1e-9) -> analysis.Condition:
+        """With a base that falls by 1 in all, known to 0.01."""
+        x = 2.0 ** np.arange(self.num_checkpoints)
+        base = np.linspace(1, 0, self.num_checkpoints)[:, None] + 0.01 * rng.standard_normal((self.num_checkpoints, 32))
+        return analysis.Condition("", x, 10 + truth[:, None] + self.noise(rng), base, relevant=relevant)
+
+
+def standard(rng: np.random.Generator, tails: str, shape: tuple[int, int]) -> Array:
+    """Draws of mean 0 and std 1."""
+    if tails == "heavy":
+        return rng.standard_t(3, shape) / np.sqrt(3)
+    if tails == "skewed":
+        sigma = 0.5
+        values = np.exp(sigma * rng.standard_normal(shape))
+        return (values - np.exp(sigma**2 / 2)) / np.sqrt((np.exp(sigma**2) - 1) * np.exp(sigma**2))
+    return rng.standard_normal(shape)
+
+
+def u_shape(world: World, t: float) -> Array:
+    """A parabola with its bottom at the middle checkpoint and its ends t standard errors higher."""
+    at = np.linspace(-1, 1, world.num_checkpoints)
+    return t * world.error * np.square(at)
+
+
+def says(verdicts: Callable[[analysis.Condition], str], world: World, truth: Array, num: int, seed: int) -> dict[str, float]:
+    """Frequencies of the answers over `num` simulated conditions."""
+    rng = np.random.default_rng(seed)
+    answers = [verdicts(world.condition(truth, rng)) for _ in range(num)]
+    return {answer: answers.count(answer) / num for answer in ("yes", "no", "undetermined")}
+
+
+def overtraining(condition: analysis.Condition) -> str:
+    return analysis.catastrophic_overtraining([condition])[0].answer
+
+
+def sensitivity(condition: analysis.Condition) -> str:
+    """On losses whose base is exact and flat, so that the damage has the losses' truth."""
+    flat = replace(condition, base=np.zeros((len(condition.x), 1)))
+    return analysis.progressive_sensitivity([flat])[0].answer
+
+
+def base(condition: analysis.Condition) -> str:
+    """Blocks of windows take the place of draws."""
+    return analysis.base_degrades(replace(condition, base=condition.losses)).answer
+
+
+def naive(condition: analysis.Condition) -> str:
+    """Last point more than 2 standard errors above the lowest, picked from the same draws."""
+    difference = condition.losses[-1] - condition.losses[condition.losses.mean(axis=1).argmin()]
+    error = difference.std(ddof=1) / np.sqrt(len(difference))
+    return "yes" if difference.mean() > 2 * error > 0 else "no"
+
+
+def naive_any(condition: analysis.Condition) -> str:
+    """Any point after the lowest more than 2 standard errors above it."""
+    lowest = condition.losses.mean(axis=1).argmin()
+    difference = condition.losses[lowest + 1 :] - condition.losses[lowest]
+    error = difference.std(axis=1, ddof=1) / np.sqrt(difference.shape[1])
+    return "yes" if (difference.mean(axis=1) > 2 * error).any() else "no"
+
+
+def family_overtraining(world: World, num_gammas: int, num: int, seed: int) -> float:
+    """How often any of several gammas (the same draws, scaled) says yes on flat truth."""
+    rng, wrong = np.random.default_rng(seed), 0
+    for _ in range(num):
+        one = world.condition(np.zeros(world.num_checkpoints), rng)
+        other = world.condition(np.zeros(world.num_checkpoints), rng).losses
+        family = [
+            replace(one, losses=np.sqrt(1 - w) * (one.losses - 10) + np.sqrt(w) * (other - 10))
+            for w in np.linspace(0, 0.5, num_gammas)
+        ]
+        wrong += any(verdict.answer == "yes" for verdict in analysis.catastrophic_overtraining(family))
+    return wrong / num
+
+
+def coverage(world: World, truth: Array, num: int, seed: int) -> dict[str, float]:
+    """How often the 95% intervals hold the true value: rise, bottom, ratio last/first, exponent."""
+    rng = np.random.default_rng(seed)
+    hits = dict.fromkeys(("rise", "bottom", "ratio", "exponent"), 0)
+    x = 2.0 ** np.arange(world.num_checkpoints)
+    growing = 20 * x**0.3
+    for _ in range(num):
+        losses = truth[:, None] + world.noise(rng)
+        low, high = trends.rise_after_minimum(losses).interval
+        hits["rise"] += low <= truth[-1] - truth[:-1].min() <= high
+        _, first, last = trends.bottom_interval(losses, rng)
+        hits["bottom"] += first <= truth.argmin() <= last
+        damage = growing[:, None] * (1 + world.noise(rng) / 20)
+        _, low, high = trends.ratio_interval(damage[0], damage[-1], rng)
+        hits["ratio"] += low <= growing[-1] / growing[0] <= high
+        law = trends.power_law(x, damage, rng)
+        hits["exponent"] += law is not None and law.interval[0] <= 0.3 <= law.interval[1]
+    return {name: count / num for name, count in hits.items()}
+
+
+def truths(world: World) -> Iterator[tuple[str, Array]]:
+    """Truths without a rise after the minimum."""
+    at = np.linspace(0, 1, world.num_checkpoints)
+    yield "flat", np.zeros(world.num_checkpoints)
+    yield "falling", -8 * world.error * at
+    yield "falling, then flat", 8 * world.error * np.maximum(0.5 - at, 0)
+
+
+def worlds(sizes: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, World]]:
+    for num_checkpoints, num_draws in sizes:
+        plain = World(num_checkpoints, num_draws)
+        yield "normal", plain
+        yield "neighbours correlate 0.9", replace(plain, rho=0.9)
+        yield "heavy tails", replace(plain, tails="heavy")
+        yield "skewed, spread grows 5x", replace(plain, tails="skewed", spread_ratio=5)
+        yield "skewed, spread shrinks 5x", replace(plain, tails="skewed", spread_ratio=0.2)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--fast", action="store_true")
+    num = 200 if arguments.parse_args().fast else 2000
+    print(f"{num} simulations per row; standard error of a 5% rate {100 * np.sqrt(0.05 * 0.95 / num):.1f}%\n")
+    print("wrong yes in %, nominal 5")
+    print("| truth | noise | size | overtraining | base degrades | sensitivity | naive last | naive any |")
+    print("|---|---|---|---|---|---|---|---|")
+    for noise, world in worlds(SIZES):
+        for truth_name, truth in truths(world):
+            tests = (overtraining, base, sensitivity, naive, naive_any)
+            rates = [100 * says(test, world, truth, num, seed)["yes"] for seed, test in enumerate(tests)]
+            size = f"{world.num_checkpoints} x {world.num_draws}"
+            print(f"| {truth_name} | {noise} | {size} | " + " | ".join(f"{rate:.1f}" for rate in rates) + " |", flush=True)
+    print("\nany wrong yes for 4 gammas of the same draws on flat truth, in %, nominal 5")
+    for size in SIZES:
+        print(f"{size[0]} x {size[1]}: {100 * family_overtraining(World(*size), 4, num, 9):.1f}", flush=True)
+    print("\ncoverage of 95% intervals in %, U of t = 6 / power law with exponent 0.3")
+    print("| noise | size | rise | bottom | ratio last/first | exponent |\n|---|---|---|---|---|---|")
+    for noise, world in worlds(SIZES):
+        found = coverage(world, u_shape(world, 6), num // 2, 10)
+        size = f"{world.num_checkpoints} x {world.num_draws}"
+        print(f"| {noise} | {size} | " + " | ".join(f"{100 * value:.1f}" for value in found.values()) + " |", flush=True)
+    print("\npower in %: right yes for a U (overtraining, base) or a rise (sensitivity) of t standard errors; and wrong no")
+    print("| t | size | overtraining | its no | base degrades | sensitivity | its no |\n|---|---|---|---|---|---|---|")
+    for num_checkpoints, num_draws in SIZES:
+        world = World(num_checkpoints, num_draws)
+        for t in (3.0, 5.0, 8.0):
+            rise = t * world.error * np.linspace(0, 1, num_checkpoints)
+            over = says(overtraining, world, u_shape(world, t), num, 11)
+            worse = says(base, world, u_shape(world, t), num, 12)
+            grows = says(sensitivity, world, rise, num, 13)
+            rates = (over["yes"], over["no"], worse["yes"], grows["yes"], grows["no"])
+            columns = " | ".join(f"{100 * rate:.1f}" for rate in rates)
+            print(f"| {t:g} | {num_checkpoints} x {num_draws} | {columns} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
