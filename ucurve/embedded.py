@@ -74,8 +74,10 @@ class Engines:
             self.valkey.start()
             self.postgres.start()
             self._wait()
-        except BaseException:
+        except BaseException as error:
             self.stop()
+            if isinstance(error, PermissionError | subprocess.SubprocessError):
+                raise EmbeddedError(f"cannot start the database in {self.data}: {error}{_as_root(error)}") from error
             raise
         return self
 
@@ -210,8 +212,21 @@ def _make_cluster(cluster: Path, binaries: Path, user: User | None, logs: Path) 
             check=False,
         ).returncode
     if status != 0:
-        raise EmbeddedError(f"cannot create a database in {cluster}; the end of {log}:\n{log.read_text()[-1500:]}")
+        said = log.read_text()[-1500:].strip()
+        raise EmbeddedError(f"cannot create a database in {cluster}; the end of {log}:\n{said}{_as_root(said)}")
     fresh.rename(cluster)
+
+
+def _as_root(trouble: object) -> str:
+    """The remedy where root may not hand Postgres to an unprivileged user, as in a container without capabilities."""
+    refused = isinstance(trouble, PermissionError | subprocess.SubprocessError) or "Permission denied" in str(trouble)
+    user = unprivileged_user()
+    if not refused or user is None:
+        return ""
+    return (
+        f"\nPostgres refuses root, so it is started as the user {user.name}, which this root may not do or who may not "
+        "enter that folder: start ucurve as an ordinary user"
+    )
 
 
 def _package_folder(name: str) -> Path:

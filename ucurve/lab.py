@@ -58,7 +58,7 @@ def worker(env: Mapping[str, str], name: str, logs: Path, gpu: str | None = None
         # Two threads win 1.7x on an idle machine and collapse on a busy one; several processes of one thread win.
         "OMP_NUM_THREADS": env.get("OMP_NUM_THREADS", "1"),
     }
-    options = ["-P", "threads", "-c", "1", "-n", f"{name}@%h", "--loglevel", "INFO"]
+    options = ["-P", "threads", "-c", "1", "-n", f"{name}@%h", "--loglevel", "WARNING"]
     return Child(
         name,
         [sys.executable, "-m", "celery", "-A", "worker.queue", "worker", *options],
