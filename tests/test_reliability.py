@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import Lab
 from ucurve import records
 from ucurve.embedded import Engines
+from ucurve.lab import answers
 from worker.lease import EXIT_HUNG
 
 NUM_WORKERS = 0  # each test starts its own
@@ -141,7 +142,7 @@ def test_restarting_postgres_in_the_middle_loses_no_number(lab: Lab, engines: En
         psycopg.connect(host=str(engines.sockets), user="ucurve", dbname="postgres")
     time.sleep(3)
     engines.postgres.start()
-    until(lambda: lab.client.experiment(id).id == id)
+    until(lambda: answers(f"{lab.url}/health/ready"))  # it recovers first
     assert finished(lab, id).state == "done"
     assert [outcomes[-1] for outcomes in attempts(lab, id)] == ["done"] * 3
     assert lab.client.table(id)["counted"].tolist() == [100, 102, 103]
