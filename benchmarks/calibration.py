@@ -50,19 +50,25 @@ class World:
 
     def condition(self, truth: Array, rng: np.random.Generator, relevant: float = 1e-9) -> analysis.Condition:
         """With a base that falls by 1 in all, known to 0.01."""
-        x = 2.0 ** np.arange(self.num_checkpoints)
+        x = lengths(self.num_checkpoints)
         base = np.linspace(1, 0, self.num_checkpoints)[:, None] + 0.01 * rng.standard_normal((self.num_checkpoints, 32))
         return analysis.Condition("", x, 10 + truth[:, None] + self.noise(rng), base, relevant=relevant)
+
+
+def lengths(num_checkpoints: int) -> Array:
+    """Pre-training lengths that double."""
+    return np.geomspace(1.0, 2.0 ** (num_checkpoints - 1), num_checkpoints)
 
 
 def standard(rng: np.random.Generator, tails: str, shape: tuple[int, int]) -> Array:
     """Draws of mean 0 and std 1."""
     if tails == "heavy":
-        return rng.standard_t(3, shape) / np.sqrt(3)
+        return np.asarray(rng.standard_t(3, shape) / np.sqrt(3), dtype=np.float64)
     if tails == "skewed":
         sigma = 0.5
         values = np.exp(sigma * rng.standard_normal(shape))
-        return (values - np.exp(sigma**2 / 2)) / np.sqrt((np.exp(sigma**2) - 1) * np.exp(sigma**2))
+        std = np.sqrt((np.exp(sigma**2) - 1) * np.exp(sigma**2))
+        return np.asarray((values - np.exp(sigma**2 / 2)) / std, dtype=np.float64)
     return rng.standard_normal(shape)
 
 
@@ -127,17 +133,17 @@ def coverage(world: World, truth: Array, num: int, seed: int) -> dict[str, float
     """How often the 95% intervals hold the true value: rise, bottom, ratio last/first, exponent."""
     rng = np.random.default_rng(seed)
     hits = dict.fromkeys(("rise", "bottom", "ratio", "exponent"), 0)
-    x = 2.0 ** np.arange(world.num_checkpoints)
+    x = lengths(world.num_checkpoints)
     growing = 20 * x**0.3
     for _ in range(num):
         losses = truth[:, None] + world.noise(rng)
         low, high = trends.rise_after_minimum(losses).interval
-        hits["rise"] += low <= truth[-1] - truth[:-1].min() <= high
+        hits["rise"] += low <= float(truth[-1] - truth[:-1].min()) <= high
         _, first, last = trends.bottom_interval(losses, rng)
-        hits["bottom"] += first <= truth.argmin() <= last
+        hits["bottom"] += first <= int(truth.argmin()) <= last
         damage = growing[:, None] * (1 + world.noise(rng) / 20)
         _, low, high = trends.ratio_interval(damage[0], damage[-1], rng)
-        hits["ratio"] += low <= growing[-1] / growing[0] <= high
+        hits["ratio"] += low <= float(growing[-1] / growing[0]) <= high
         law = trends.power_law(x, damage, rng)
         hits["exponent"] += law is not None and law.interval[0] <= 0.3 <= law.interval[1]
     return {name: count / num for name, count in hits.items()}
@@ -176,14 +182,15 @@ def main() -> None:
             size = f"{world.num_checkpoints} x {world.num_draws}"
             print(f"| {truth_name} | {noise} | {size} | " + " | ".join(f"{rate:.1f}" for rate in rates) + " |", flush=True)
     print("\nany wrong yes for 4 gammas of the same draws on flat truth, in %, nominal 5")
-    for size in SIZES:
-        print(f"{size[0]} x {size[1]}: {100 * family_overtraining(World(*size), 4, num, 9):.1f}", flush=True)
+    for num_checkpoints, num_draws in SIZES:
+        wrong = family_overtraining(World(num_checkpoints, num_draws), 4, num, 9)
+        print(f"{num_checkpoints} x {num_draws}: {100 * wrong:.1f}", flush=True)
     print("\ncoverage of 95% intervals in %, U of t = 6 / power law with exponent 0.3")
     print("| noise | size | rise | bottom | ratio last/first | exponent |\n|---|---|---|---|---|---|")
     for noise, world in worlds(SIZES):
-        found = coverage(world, u_shape(world, 6), num // 2, 10)
+        held = coverage(world, u_shape(world, 6), num // 2, 10)
         size = f"{world.num_checkpoints} x {world.num_draws}"
-        print(f"| {noise} | {size} | " + " | ".join(f"{100 * value:.1f}" for value in found.values()) + " |", flush=True)
+        print(f"| {noise} | {size} | " + " | ".join(f"{100 * value:.1f}" for value in held.values()) + " |", flush=True)
     print("\npower in %: right yes for a U (overtraining, base) or a rise (sensitivity) of t standard errors; and wrong no")
     print("| t | size | overtraining | its no | base degrades | sensitivity | its no |\n|---|---|---|---|---|---|---|")
     for num_checkpoints, num_draws in SIZES:
@@ -193,8 +200,8 @@ def main() -> None:
             over = says(overtraining, world, u_shape(world, t), num, 11)
             worse = says(base, world, u_shape(world, t), num, 12)
             grows = says(sensitivity, world, rise, num, 13)
-            rates = (over["yes"], over["no"], worse["yes"], grows["yes"], grows["no"])
-            columns = " | ".join(f"{100 * rate:.1f}" for rate in rates)
+            found = (over["yes"], over["no"], worse["yes"], grows["yes"], grows["no"])
+            columns = " | ".join(f"{100 * rate:.1f}" for rate in found)
             print(f"| {t:g} | {num_checkpoints} x {num_draws} | {columns} |", flush=True)
 
 

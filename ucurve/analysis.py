@@ -8,7 +8,8 @@ A family is the list of conditions (gammas, learning rates) of one suite, replic
 corrected over it (Holm). Rules: "yes" where the corrected one-sided p is below 0.05; "no" where the 95% interval excludes
 an effect as large as `relevant`, or the opposite is shown; else "undetermined", with the number of draws that would
 settle an effect of the size seen. Overtraining also needs a base that is not shown to rise since the bottom, and whose
-95% interval excludes that it explains half of the rise. `ucurve.agreement` sums up over conditions, replicates and noise conventions.
+95% interval excludes that it explains half of the rise. `ucurve.agreement` sums up over conditions, replicates and noise
+conventions. Every test is calibrated in `benchmarks/calibration.py`.
 """
 
 from __future__ import annotations
