@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from ucurve.suites import Dataset
 END_OF_TEXT = "<|endoftext|>"  # separates documents of a training text; id 0 of the tokenizers trained here
 HELD_OUT = 0.01  # this last part of a training text is never trained on,
 HELD_OUT_TOKENS = 1 << 16  # and so many of its tokens are measured
+Alive = Callable[[], None]  # called now and then during long work; may raise to stop it
 Batches = Callable[[int, int, int], torch.Tensor]  # (seed, step, num_rows) -> tokens, int64 [num_rows, context]
 
 
@@ -46,7 +47,12 @@ class TrainingData:
 
 
 def training_data(
-    data: Dataset, evaluation: Dataset | None, tokenizer: Tokenizer | None, context: int, artefacts: Path
+    data: Dataset,
+    evaluation: Dataset | None,
+    tokenizer: Tokenizer | None,
+    context: int,
+    artefacts: Path,
+    alive: Alive = lambda: None,
 ) -> TrainingData:
     """Batches of `context` tokens, and the held-out tokens: of `evaluation`, else the last part of the text itself."""
     if data.kind == "language":
@@ -55,7 +61,7 @@ def training_data(
         held_out = tokens_of(evaluation, None, artefacts)
         return TrainingData(language_batches(data, context), held_out, window, None, len(WORDS))
     assert tokenizer is not None, "a text is read with a tokenizer"
-    stream, rest = training_stream(data, tokenizer, artefacts)
+    stream, rest = training_stream(data, tokenizer, artefacts, alive)
     if evaluation is not None:
         held_out = tokens_of(evaluation, tokenizer, artefacts)
     else:
@@ -122,7 +128,7 @@ def text_batches(stream: NDArray[np.integer], context: int) -> Batches:
 
 
 def training_stream(
-    dataset: Dataset, tokenizer: Tokenizer, artefacts: Path
+    dataset: Dataset, tokenizer: Tokenizer, artefacts: Path, alive: Alive = lambda: None
 ) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """Tokens of a training text, documents joined by `END_OF_TEXT`: (the part to train on, the held-out rest).
 
@@ -132,14 +138,14 @@ def training_stream(
     tokenizer_sha256 = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
     kept = artefacts / "texts" / f"{file_sha256(text)[:16]}-{tokenizer_sha256[:16]}.npy"
     if not kept.exists():
-        stream = _encode_documents(text.read_bytes().decode(), tokenizer)
+        stream = _encode_documents(text.read_bytes().decode(), tokenizer, alive)
         _write(kept, lambda path: np.save(path.open("wb"), stream))
     stream = np.load(kept, mmap_mode="r")
     cut = len(stream) - int(HELD_OUT * len(stream))
     return stream[:cut], stream[cut:]
 
 
-def train_tokenizer(dataset: Dataset, vocab_size: int, artefacts: Path) -> Tokenizer:
+def train_tokenizer(dataset: Dataset, vocab_size: int, artefacts: Path, alive: Alive = lambda: None) -> Tokenizer:
     """A byte-level BPE of `vocab_size` trained on the text; any text can be read with it. Kept in the artefacts."""
     text = text_file(dataset, artefacts)
     kept = artefacts / "texts" / f"{file_sha256(text)[:16]}-bpe{vocab_size}.json"
@@ -153,8 +159,7 @@ def train_tokenizer(dataset: Dataset, vocab_size: int, artefacts: Path) -> Token
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        documents = text.read_bytes().decode().split(END_OF_TEXT)
-        tokenizer.train_from_iterator((line for d in documents for line in d.splitlines(keepends=True)), trainer)
+        tokenizer.train_from_iterator(_lines(text.read_bytes().decode(), alive), trainer)
         _write(kept, lambda path: tokenizer.save(str(path)))
     return read_tokenizer(kept)
 
@@ -166,14 +171,21 @@ def _lang(dataset: Dataset) -> Lang:
     return Lang(int(dataset.parameters.get("language", 0)))
 
 
-def _encode_documents(text: str, tokenizer: Tokenizer) -> NDArray[np.integer]:
+def _lines(text: str, alive: Alive) -> Iterator[str]:
+    for document in text.split(END_OF_TEXT):
+        alive()
+        yield from document.splitlines(keepends=True)
+
+
+def _encode_documents(text: str, tokenizer: Tokenizer, alive: Alive) -> NDArray[np.integer]:
     separator = tokenizer.token_to_id(END_OF_TEXT)
     parts: list[NDArray[np.integer]] = []
     dtype = np.uint16 if tokenizer.get_vocab_size() <= 65536 else np.uint32
     for document in text.split(END_OF_TEXT):
+        alive()
         if parts and separator is not None:
             parts.append(np.array([separator], dtype))
-        parts.append(np.array(tokenizer.encode(document, add_special_tokens=False).ids, dtype))
+        parts.append(np.array(tokenizer.encode_batch_fast([document], add_special_tokens=False)[0].ids, dtype))
     return np.concatenate(parts)
 
 

@@ -145,10 +145,10 @@ class Training:
         saved = time.monotonic()
         with _one_thread(self.device):
             while True:
-                if self.step in steps and self.step not in self.kept and not self.diverged:
-                    self.kept[self.step] = keep(self.step)
                 finished = self.step == self.recipe.num_steps or self.diverged
                 try:
+                    if self.step in steps and self.step not in self.kept and not self.diverged:
+                        self.kept[self.step] = keep(self.step)
                     progress(self.step, self.recipe.num_steps, **({"loss": self.losses[-1]} if self.losses else {}))
                 except BaseException:
                     self.save(state)

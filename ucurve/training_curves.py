@@ -115,8 +115,24 @@ def figures(table: pd.DataFrame, runs: Sequence[int], seeds: Sequence[int], toke
 
 
 def verdicts(table: pd.DataFrame) -> list[Verdict]:
-    """Per replicate: is the last checkpoint better on held-out text than every earlier one?"""
-    return [_keeps_improving(replicate, by_tokens) for replicate, by_tokens in held_out(table).items()]
+    """Which runs broke; and per replicate: is the last checkpoint better on held-out text than every earlier one?"""
+    improving = [_keeps_improving(replicate, by_tokens) for replicate, by_tokens in held_out(table).items()]
+    return _broken(table) + improving
+
+
+def _broken(table: pd.DataFrame) -> list[Verdict]:
+    done = table[table["state"] == "done"].to_dict("records")
+    return [
+        Verdict(
+            claim="training is stable",
+            scope=f"replicate {run['replicate']}, run of {run['step']:,} steps",
+            answer="no",
+            sentence=f"Seed {run['replicate']}'s run of {run['step']:,} steps diverged after {run['steps_done']:,.0f} steps: "
+            "the loss or its gradient was not finite. Its later checkpoints do not exist.",
+        )
+        for run in done
+        if not np.isfinite(run["training_loss"])
+    ]
 
 
 def _keeps_improving(replicate: int, by_tokens: dict[int, NDArray[np.float64]]) -> Verdict:

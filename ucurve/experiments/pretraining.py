@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 Step = Annotated[int, Field(ge=1, le=1_000_000)]
 Seed = Annotated[int, Field(ge=0, le=2**31)]
 LANGUAGE_WORDS = 330
+RECIPE = (
+    *("hidden_size", "num_layers", "num_heads", "intermediate_size", "context", "batch_rows", "learning_rate", "warmup_steps"),
+    *("schedule", "beta1", "beta2", "weight_decay", "decayed", "grad_clip", "precision"),
+)
 NUM_BLOCKS = 64  # the held-out loss is kept as sums over so many blocks of windows: pairs for intervals
 
 
@@ -109,9 +114,8 @@ class Pretraining(Spec):
             raise ValueError("steps must ascend")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds must differ")
-        shortest = self.steps[0] if self.protocol == "run_per_budget" else self.steps[-1]
-        if self.warmup_steps >= shortest:
-            raise ValueError(f"warmup_steps must be fewer than the {shortest} steps of the shortest run")
+        if self.warmup_steps >= self._runs[0][0]:
+            raise ValueError(f"warmup_steps must be fewer than the {self._runs[0][0]} steps of the shortest run")
         size = 4 * self.num_parameters(self.vocabulary) * len(self.seeds) * (len(self.steps) + 1)
         if size > 2e12:
             raise ValueError(f"the suite would take {size / 1e12:.1f} TB; ask for fewer checkpoints or a smaller model")
@@ -122,41 +126,35 @@ class Pretraining(Spec):
         d, m = self.hidden_size, self.intermediate_size
         return 2 * vocab_size * d + self.num_layers * (4 * d * d + 2 * d * m + 9 * d + m) + 2 * d
 
+    @property
+    def _runs(self) -> list[tuple[int, list[int]]]:
+        """(length, steps to keep) of every run of a seed; the first one also keeps step 0."""
+        first = [0] if self.keep_initial else []
+        if self.protocol == "one_run":
+            return [(self.steps[-1], first + self.steps)]
+        return [(step, [step] if i else [*first, step]) for i, step in enumerate(self.steps)]
+
     def plan(self, catalogue: Catalogue) -> Iterator[Point]:
         """One point per seed and budget, or per seed for one run; short runs first."""
         data, evaluation, tokenizer = self._datasets(catalogue)
-        runs = [(step, [step]) for step in self.steps] if self.protocol == "run_per_budget" else [(self.steps[-1], self.steps)]
-        inputs = [
-            self._inputs(data, evaluation, tokenizer, seed, num_steps, [0, *keep] if self.keep_initial and not stage else keep)
-            for seed in self.seeds
-            for stage, (num_steps, keep) in enumerate(runs)
-        ]
+        inputs = [self._inputs(data, evaluation, tokenizer, seed, *run) for seed in self.seeds for run in self._runs]
         recipe = hashlib.sha256(canonical(inputs).encode()).hexdigest()
         existing = catalogue.find_suite(self.suite)
         if existing is not None and existing.recipe != recipe:
             raise SpecError("suite", f"A suite named {self.suite!r} exists and was made by another recipe; choose another name.")
-        source = {
-            "dataset": data.model_dump(mode="json"),
-            "evaluation": evaluation and evaluation.model_dump(mode="json"),
-            "tokenizer": tokenizer and tokenizer.model_dump(mode="json"),
-            "recipe": recipe,
-        }
-        rows = self.batch_rows * self.context
+        named = {"dataset": data, "evaluation": evaluation, "tokenizer": tokenizer}
+        source = {name: found and found.model_dump(mode="json") for name, found in named.items()}
+        rows, runs = self.batch_rows * self.context, [run[0] for run in self._runs]
         size = self.num_parameters(LANGUAGE_WORDS if data.kind == "language" else self.vocabulary)
         memory = (16 * size + rows * (34 * self.hidden_size * self.num_layers + 12 * self.vocabulary)) / 1e9
         for point in inputs:
             num_steps = point["recipe"]["num_steps"]
             yield Point(
                 inputs=point,
-                labels={
-                    "suite": self.suite,
-                    "replicate": point["seed"],
-                    "step": num_steps,
-                    "tokens": num_steps * rows,
-                },
-                source=source,
+                labels={"suite": self.suite, "replicate": point["seed"], "step": num_steps, "tokens": num_steps * rows},
+                source={**source, "recipe": recipe},
                 group=f"pretraining/{data.sha256}",
-                stage=[steps for steps, _ in runs].index(num_steps),
+                stage=runs.index(num_steps),
                 seconds=num_steps * (0.005 + 6 * size * rows / 5e10),
                 requires=Requires(memory_gb=round(memory, 2)),
             )
@@ -170,10 +168,9 @@ class Pretraining(Spec):
         for field, dataset in (("data", data), ("evaluation", evaluation), ("tokenizer", tokenizer)):
             if dataset is not None and (dataset.unresolved or not dataset.sha256):
                 raise SpecError(field, f"{dataset.name} is not usable yet: {dataset.unresolved or 'its hash is unknown'}")
-        if data.kind == "language" and evaluation is not None and evaluation.kind != "language":
-            raise SpecError("evaluation", f"{evaluation.name} is a text; a model of the built-in language cannot read it.")
-        if data.kind == "text" and evaluation is not None and evaluation.kind != "text":
-            raise SpecError("evaluation", f"{evaluation.name} is the built-in language; a model of a text cannot read it.")
+        if evaluation is not None and evaluation.kind != data.kind:
+            what = "a text" if evaluation.kind == "text" else "the built-in language"
+            raise SpecError("evaluation", f"{evaluation.name} is {what}, which a model of {data.name} cannot read.")
         if data.kind == "language" and self.tokenizer:
             raise SpecError("tokenizer", "The built-in language is made of tokens and needs no tokenizer; leave this empty.")
         if evaluation is not None and int(evaluation.parameters.get("context", 0)) > self.context:
@@ -181,25 +178,15 @@ class Pretraining(Spec):
         return data, evaluation, tokenizer
 
     def _inputs(
-        self,
-        data: Dataset,
-        evaluation: Dataset | None,
-        tokenizer: Dataset | None,
-        seed: int,
-        num_steps: int,
-        keep: list[int],
+        self, data: Dataset, evaluation: Dataset | None, tokenizer: Dataset | None, seed: int, num_steps: int, keep: list[int]
     ) -> dict[str, Any]:
         """Everything that determines the weights of one run and the loss measured with them."""
-        fields = (
-            "hidden_size num_layers num_heads intermediate_size context batch_rows learning_rate warmup_steps schedule beta1 "
-            "beta2 weight_decay decayed grad_clip precision"
-        )
         read = {"sha256": tokenizer.sha256} if tokenizer else {"bpe": self.vocabulary}
         return {
             "protocol": "pretrain/1",
             "suite": self.suite,
             "recipe": {
-                **{name: getattr(self, name) for name in fields.split()},
+                **{name: getattr(self, name) for name in RECIPE},
                 "init_std": self.init_std or math.sqrt(2 / (5 * self.hidden_size)),
                 "num_steps": num_steps,
             },
@@ -212,31 +199,32 @@ class Pretraining(Spec):
     @staticmethod
     def run(point: Point, context: Context) -> Result:
         """Train, keep the checkpoints, measure each on the held-out set."""
-        from ucurve import data, pretrain
+        from ucurve import pretrain
 
         inputs = point.inputs
-        what = canonical([inputs["data"], inputs["evaluation"], inputs["recipe"]["context"]])
-        read: data.TrainingData = context.cached(what, lambda: _read(point, context))
+        what = [inputs["data"], inputs["evaluation"], inputs["recipe"]["context"]]
+        read: TrainingData = context.cached(canonical(what), lambda: _read(point, context))
         recipe = pretrain.Recipe(vocab_size=read.vocab_size, **inputs["recipe"])
         training = pretrain.Training(recipe, inputs["seed"], context.device)
-        training.run(
-            read.batches,
-            context.state_dir / "state.pt",
-            inputs["keep"],
-            lambda step: _keep(step, training, read, point, context),
-            context.progress,
-        )
-        kept = [training.kept[step] for step in sorted(training.kept)]
+        state = context.state_dir / "state.pt"
+        keep = partial(_keep, training, read, point, context)
+        training.run(read.batches, state, inputs["keep"], keep, context.progress)
+        kept, last = [training.kept[step] for step in sorted(training.kept)], training.losses[-100:]
         rows = recipe.batch_rows * recipe.context
         tokens, losses = pretrain.loss_curve(training.losses, rows)
-        last = training.losses[-100:]
+        made = Suite(
+            name=inputs["suite"],
+            recipe=point.source["recipe"],
+            evaluation=(point.source["evaluation"] or {}).get("name"),
+            checkpoints=[Checkpoint.model_validate(one["checkpoint"]) for one in kept],
+        )
         return Result(
             metrics={
                 "training_loss": math.fsum(last) / len(last) if not training.diverged else math.nan,
                 "nll_mean": sum(kept[-1]["nll"]) / sum(kept[-1]["num_tokens"]) if kept else math.nan,
                 "num_tokens": sum(kept[-1]["num_tokens"]) if kept else 0,
                 "steps_done": training.step,
-                "tokens_per_second": training.step * rows / training.seconds if training.seconds else math.nan,
+                "tokens_per_second": training.step * rows / max(training.seconds, 1e-9),
             },
             series={
                 "training_tokens": tokens,
@@ -246,21 +234,14 @@ class Pretraining(Spec):
                 "checkpoint_scored": [number for one in kept for number in one["num_tokens"]],
                 **{f"rms_{group}": [one["rms"][group] for one in kept] for group in pretrain.rms(training.model)},
             },
-            suite=Suite(
-                name=inputs["suite"],
-                description="Pre-trained here.",
-                checkpoints=[Checkpoint.model_validate(one["checkpoint"]) for one in kept],
-                evaluation=(point.source["evaluation"] or {}).get("name"),
-                recipe=point.source["recipe"],
-            ),
+            suite=made if kept else None,
         )
 
     def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
         """Training loss (live), held-out perplexity and size of the weights over tokens."""
         from ucurve import training_curves
 
-        runs = self.steps if self.protocol == "run_per_budget" else self.steps[-1:]
-        return training_curves.figures(table, runs, self.seeds, self.batch_rows * self.context)
+        return training_curves.figures(table, [run[0] for run in self._runs], self.seeds, self.batch_rows * self.context)
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
         """Whether the base keeps improving, per replicate."""
@@ -273,39 +254,43 @@ def _read(point: Point, context: Context) -> TrainingData:
     from ucurve import checkpoints, data
 
     source, artefacts = point.source, context.artefacts
+
+    def alive() -> None:
+        context.progress(0, point.inputs["recipe"]["num_steps"])
+
     training = Dataset.model_validate(source["dataset"])
     evaluation = Dataset.model_validate(source["evaluation"]) if source["evaluation"] else None
     tokenizer = None
     if source["tokenizer"]:
         tokenizer = checkpoints.read_tokenizer(data.text_file(Dataset.model_validate(source["tokenizer"]), artefacts))
     elif training.kind == "text":
-        tokenizer = data.train_tokenizer(training, point.inputs["data"]["tokenizer"]["bpe"], artefacts)
-    return data.training_data(training, evaluation, tokenizer, point.inputs["recipe"]["context"], artefacts)
+        tokenizer = data.train_tokenizer(training, point.inputs["data"]["tokenizer"]["bpe"], artefacts, alive)
+    return data.training_data(training, evaluation, tokenizer, point.inputs["recipe"]["context"], artefacts, alive)
 
 
-def _keep(step: int, training: Training, read: TrainingData, point: Point, context: Context) -> dict[str, Any]:
+def _keep(training: Training, read: TrainingData, point: Point, context: Context, step: int) -> dict[str, Any]:
     """Save a checkpoint and measure it: plain JSON, part of the state to resume from. Losses: sums over 64 blocks of windows."""
     import numpy as np
 
     from ucurve import checkpoints, evaluate, pretrain
 
-    suite, recipe, seed = point.inputs["suite"], training.recipe, training.seed
-    checkpoints.claim(context.artefacts / "suites" / suite, point.source["recipe"])
+    recipe, suite = training.recipe, context.artefacts / "suites" / point.inputs["suite"]
+    checkpoints.claim(suite, point.source["recipe"])
     tokens = step * recipe.batch_rows * recipe.context
-    revision = f"seed{seed}-step{step}-tokens{tokens}"
-    location = Location(scheme="artefacts", path=f"suites/{suite}/{revision}")
-    saved = checkpoints.save(training.model, checkpoints.folder_of(location, context.artefacts), read.tokenizer)
+    revision = f"seed{training.seed}-step{step}-tokens{tokens}"
+    saved = checkpoints.save(training.model, suite / revision, read.tokenizer)
     checkpoint = Checkpoint(
-        suite=suite,
+        suite=suite.name,
         revision=revision,
-        location=location,
+        location=Location(scheme="artefacts", path=f"suites/{suite.name}/{revision}"),
         step=step,
         tokens=tokens,
-        replicate=seed,
+        replicate=training.seed,
         phase=pretrain.phase(recipe, step),
         **asdict(saved),
     )
-    losses = evaluate.window_losses(training.model, read.held_out, window=read.window, stride=read.window)
+    measure = partial(evaluate.window_losses, training.model, read.held_out, window=read.window, stride=read.window)
+    losses = measure(progress=lambda done, total: context.progress(step, recipe.num_steps))
     blocks = min(NUM_BLOCKS, len(losses.nll_sum))
     return {
         "checkpoint": checkpoint.model_dump(mode="json"),
