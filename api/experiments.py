@@ -44,7 +44,8 @@ class Submission(records.Submission):
 
 
 EXAMPLES: dict[str, Any] = {
-    kind: {"summary": found.title or kind, "value": {"spec": {"kind": kind}}} for kind, found in kinds().items()
+    kind: {"summary": found.title or kind, "value": {"name": "a first look", "spec": {"kind": kind}}}
+    for kind, found in kinds().items()
 }
 Submitted = Annotated[Submission, Body(openapi_examples=EXAMPLES)]
 
