@@ -82,6 +82,22 @@ def test_a_download_holds_config_tokenizer_and_safetensors_and_is_asked_for_once
     assert fake.requests == []
 
 
+def test_the_hubs_own_client_reads_the_same_from_this_hub_and_from_our_cache(fake: FakeHub, tmp_path: Path) -> None:
+    from huggingface_hub import HfApi, snapshot_download
+
+    official = HfApi(endpoint=hub.endpoint())
+    assert {ref.name: ref.target_commit for ref in official.list_repo_refs(REPOSITORY).branches} == hub.revisions(REPOSITORY, tmp_path)
+    location = checkpoint("step1000", tmp_path / "hub").location
+    described = official.model_info(REPOSITORY, revision=location.commit, files_metadata=True).siblings or []
+    ours = hub.remote_files(REPOSITORY, str(location.commit))
+    assert {file.rfilename: (file.size, file.lfs.sha256 if file.lfs else file.blob_id) for file in described} == {
+        name: (file.size, file.blob) for name, file in ours.items()
+    }
+    folder = hub.download(location, tmp_path)
+    found = snapshot_download(REPOSITORY, revision=location.commit, cache_dir=tmp_path / "hub", local_files_only=True)
+    assert Path(found) == folder
+
+
 def test_pickles_are_fetched_only_where_there_are_no_safetensors(fake: FakeHub, tmp_path: Path) -> None:
     del fake.repositories[f"models/{REPOSITORY}"]["step1000"]["model.safetensors"]
     folder = hub.download(checkpoint("step1000", tmp_path / "hub").location, tmp_path)

@@ -4,15 +4,15 @@
     resolve(checkpoint, cache)                             # hashes from the hub's file metadata, without the weights
     download(checkpoint.location, artefacts, progress)     # the folder of config, tokenizer and weights
 
-HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE mean what they mean elsewhere. UCURVE_HUB_CACHE_GB caps the cache on disk.
+HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE mean what they mean elsewhere. UCURVE_HUB_CACHE_GB caps the cache on disk. The hub's
+REST API is asked directly, so that the service needs no hub library.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,11 @@ def endpoint() -> str:
 
 def revisions(repository: str, cache: Path) -> dict[str, str]:
     """Commit of every branch and tag; without an answer from the hub, of those in the local cache. Raises HubError."""
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repository):
+        raise HubError(f'{repository!r} is no repository name like "owner/name"')
     try:
-        with _in_plain_words(repository):
-            refs = _api().list_repo_refs(repository)
-            return {ref.name: _hexadecimal(ref.target_commit) for ref in (*refs.tags, *refs.branches)}
+        refs = _ask(repository, f"/api/models/{repository}/refs")
+        return {ref["name"]: _hexadecimal(ref["targetCommit"]) for ref in (*refs["tags"], *refs["branches"])}
     except HubUnreachableError:
         folder = repository_folder(cache, repository) / "refs"
         known = {str(ref.relative_to(folder)): ref.read_text().strip() for ref in folder.rglob("*") if ref.is_file()}
@@ -101,19 +102,15 @@ def _remote_hashes(repository: str, commit: str, cache: Path) -> dict[str, Any]:
 
 def remote_files(repository: str, commit: str, kind: str = "model") -> dict[str, RemoteFile]:
     """Every file of a commit, as the hub describes it. Raises HubError."""
-    with _in_plain_words(repository):
-        info = _api().repo_info(repository, revision=commit, repo_type=kind, files_metadata=True)
+    info = _ask(repository, f"/api/{kind}s/{repository}/revision/{commit}?blobs=true")
     root = f"{endpoint()}/{'' if kind == 'model' else f'{kind}s/'}{repository}/resolve/{commit}"
-    return {
-        file.rfilename: RemoteFile(
-            name=file.rfilename,
-            url=f"{root}/{file.rfilename}",
-            size=file.size or 0,
-            blob=_hexadecimal(file.lfs.sha256 if file.lfs else file.blob_id),
-            sha256=file.lfs.sha256 if file.lfs else None,
-        )
-        for file in info.siblings or []
-    }
+    return {file["rfilename"]: _remote_file(file, root) for file in info["siblings"]}
+
+
+def _remote_file(file: dict[str, Any], root: str) -> RemoteFile:
+    name, lfs = file["rfilename"], file.get("lfs")
+    blob = _hexadecimal(lfs["sha256"] if lfs else file["blobId"])
+    return RemoteFile(name, f"{root}/{name}", size=file["size"], blob=blob, sha256=blob if lfs else None)
 
 
 def _hexadecimal(answer: str) -> str:
@@ -226,38 +223,29 @@ def cap_bytes() -> float | None:
 
 
 def _headers() -> dict[str, str]:
-    from huggingface_hub import get_token
-
-    token = get_token()
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    saved = home / "token"  # where `hf auth login` leaves it
+    token = os.environ.get("HF_TOKEN") or (saved.read_text().strip() if saved.is_file() else "")
     return {"User-Agent": "ucurve"} | ({"Authorization": f"Bearer {token}"} if token else {})
 
 
-def _api() -> Any:
-    from huggingface_hub import HfApi
-
+def _ask(repository: str, path: str) -> Any:
+    """The hub's JSON answer. Raises HubError in plain words."""
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "yes", "true"):
         raise HubUnreachableError("the hub is switched off (HF_HUB_OFFLINE), and this is not in the local cache")
-    return HfApi(endpoint=endpoint(), library_name="ucurve")
-
-
-@contextmanager
-def _in_plain_words(repository: str) -> Iterator[None]:
-    import httpx2
-    from huggingface_hub import errors
-
     try:
-        yield
-    except errors.GatedRepoError as error:
-        raise HubError(f"{repository} is gated: accept its terms on the hub and set HF_TOKEN") from error
-    except errors.RepositoryNotFoundError as error:
-        raise HubError(f"{endpoint()} has no repository {repository}, or it is private: check the name or set HF_TOKEN") from error
-    except errors.RevisionNotFoundError as error:
-        raise HubError(f"{repository} no longer has this commit") from error
-    except errors.HFValidationError as error:
-        raise HubError(f'{repository!r} is no repository name like "owner/name"') from error
-    except errors.HfHubHTTPError as error:
-        status = error.response.status_code
-        kind = HubUnreachableError if status == 429 or status >= 500 else HubError
-        raise kind(f"{endpoint()} answered {status} for {repository}") from error
-    except (httpx2.HTTPError, OSError) as error:
+        answer = httpx.get(f"{endpoint()}{path}", headers=_headers(), follow_redirects=True, timeout=30.0)
+    except httpx.HTTPError as error:
         raise HubUnreachableError(f"{endpoint()} cannot be reached: {error}") from error
+    status, code = answer.status_code, answer.headers.get("X-Error-Code")
+    if status == 429 or status >= 500:
+        raise HubUnreachableError(f"{endpoint()} answered {status} for {repository}")
+    if code == "GatedRepo":
+        raise HubError(f"{repository} is gated: accept its terms on the hub and set HF_TOKEN")
+    if code == "RevisionNotFound":
+        raise HubError(f"{repository} no longer has this commit")
+    if status in (401, 404):  # the hub does not say which of the two to strangers
+        raise HubError(f"{endpoint()} has no repository {repository}, or it is private: check the name or set HF_TOKEN")
+    if status != 200:
+        raise HubError(f"{endpoint()} answered {status} for {repository}")
+    return answer.json()

@@ -5,7 +5,7 @@
         snapshots/COMMIT/config.json  -> ../../blobs/SHA
         refs/step1000                 the commit of a branch
 
-We fetch by ourselves since huggingface_hub 2 begins a file anew after an interruption. A cache made by any other tool works too.
+We fetch by ourselves: huggingface_hub 2 begins a file anew after an interruption. A cache made by it or any other tool works.
 """
 
 from __future__ import annotations
