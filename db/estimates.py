@@ -1,0 +1,149 @@
+"""How far experiments are, how fast, and how long they will take: read off the rows, never stored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.orm import Session
+
+from db.models import Experiment, Worker
+
+ALIVE_SECONDS = 15.0  # a worker that said nothing for this long is taken for dead
+RATE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an active experiment is doing now."""
+
+    num_running: int = 0
+    points_per_second: float | None = None
+    eta_seconds: float | None = None
+    waits_for: str | None = None
+
+
+def alive_workers(session: Session) -> list[Row[Any]]:
+    return list(
+        session.execute(
+            text("""
+                SELECT name, device, memory_gb, EXISTS (SELECT FROM measurements m WHERE m.lease_owner = w.name
+                    AND m.state = 'running' AND m.lease_expires > clock_timestamp()) AS busy
+                FROM workers w WHERE seen_at > clock_timestamp() - make_interval(secs => :alive)"""),
+            {"alive": ALIVE_SECONDS},
+        )
+    )
+
+
+def speed_of(session: Session, kind: str) -> float:
+    """Measured / planned seconds of the latest points of a kind; 1 while nothing was measured."""
+    found = session.scalar(
+        text("""
+            SELECT sum(extract(epoch FROM finished_at - started_at)) / nullif(sum(seconds), 0) FROM (
+                SELECT a.finished_at, a.started_at, m.seconds FROM measurements m JOIN attempts a ON a.id = m.attempt_id
+                WHERE m.kind = :kind AND m.state = 'done' ORDER BY m.finished_at DESC LIMIT 100) latest"""),
+        {"kind": kind},
+    )
+    return float(found) if found else 1.0
+
+
+def estimates(session: Session, experiments: Sequence[Experiment]) -> dict[int, Estimate]:
+    """An estimate per active experiment; those that are not active have none."""
+    active = [experiment for experiment in experiments if experiment.state == "active"]
+    if not active:
+        return {}
+    ids = [experiment.id for experiment in active]
+    workers = alive_workers(session)
+    speeds = {kind: speed_of(session, kind) for kind in {experiment.kind for experiment in active}}
+    open_work = _open_work(session, ids)
+    rates = _rates(session, ids)
+    owners = session.scalar(text("SELECT count(DISTINCT owner) FROM experiments WHERE state = 'active'")) or 1
+    found = {}
+    for experiment in active:
+        work = [row for row in open_work if row.experiment_id == experiment.id]
+        num_running = sum(row.num_running for row in work)
+        needs = [(row.requires_device, row.requires_memory_gb) for row in work]
+        able = [worker for worker in workers if can_run(worker, needs)]
+        left = sum(row.open_seconds for row in work) * speeds[experiment.kind]
+        running_left = sum(row.reported_left + row.silent_seconds * speeds[experiment.kind] for row in work)
+        hands = max(1.0, min(len(able), experiment.num_points) / owners)
+        longest = max((row.longest_left for row in work), default=0.0)
+        found[experiment.id] = Estimate(
+            num_running=num_running,
+            points_per_second=rates.get(experiment.id),
+            eta_seconds=max((left + running_left) / hands, longest) if able else None,
+            waits_for=None if num_running else reason_to_wait(workers, needs),
+        )
+    return found
+
+
+def can_run(worker: Row[Any], needs: Iterable[tuple[str, float]]) -> bool:
+    """Whether the worker has what at least one of the points requires: (device, memory in GiB) each."""
+    return any(device in ("any", worker.device) and memory_gb <= worker.memory_gb for device, memory_gb in needs)
+
+
+def reason_to_wait(workers: Sequence[Row[Any]], needs: Collection[tuple[str, float]]) -> str | None:
+    """Why nothing of this work runs, with the remedy; None when it is about to start."""
+    if not workers:
+        return "No worker is running. Start one: `ucurve up` on this machine, or `docker compose up worker`."
+    able = [worker for worker in workers if can_run(worker, needs)]
+    if not able and needs:
+        device, memory_gb = min(needs, key=lambda need: need[1])
+        what = "a GPU" if device == "cuda" else "a device"
+        have = ", ".join(sorted({f"{worker.device} with {worker.memory_gb:.0f} GB" for worker in workers}))
+        return f"Waits for a worker that has {what} with {memory_gb:.1f} GB; alive now: {have}."
+    if able and all(worker.busy for worker in able):
+        return f"Waits for its turn: all {len(able)} workers that can run it are measuring for other experiments."
+    return None
+
+
+def _open_work(session: Session, experiments: list[int]) -> list[Row[Any]]:
+    """Per experiment and requirement: what is open and what is running, in planned seconds."""
+    return list(
+        session.execute(
+            text("""
+                SELECT experiment_id, requires_device, requires_memory_gb, count(*) FILTER (WHERE held) AS num_running,
+                    coalesce(sum(seconds) FILTER (WHERE NOT held), 0) AS open_seconds,
+                    coalesce(sum(reported) FILTER (WHERE held), 0) AS reported_left,
+                    coalesce(sum(seconds) FILTER (WHERE held AND reported IS NULL), 0) AS silent_seconds,
+                    coalesce(max(reported) FILTER (WHERE held), 0) AS longest_left
+                FROM (SELECT p.experiment_id, m.requires_device, m.requires_memory_gb, m.seconds,
+                        m.state = 'running' AND m.lease_expires > clock_timestamp() AS held,
+                        CAST(m.live->>'seconds_left' AS float) AS reported
+                    FROM experiment_points p JOIN measurements m ON m.id = p.measurement_id
+                    WHERE p.experiment_id = ANY(:ids) AND m.state IN ('open', 'running')) points
+                GROUP BY experiment_id, requires_device, requires_memory_gb"""),
+            {"ids": experiments},
+        )
+    )
+
+
+def _rates(session: Session, experiments: list[int]) -> dict[int, float]:
+    rows = session.execute(
+        text("""
+            SELECT e.id AS experiment_id, count(*) / least(:window,
+                greatest(1, extract(epoch FROM clock_timestamp() - coalesce(e.started_at, e.created_at)))) AS rate
+            FROM experiments e JOIN experiment_points p ON p.experiment_id = e.id JOIN measurements m ON m.id = p.measurement_id
+            WHERE e.id = ANY(:ids) AND NOT p.reused AND m.finished_at > greatest(
+                e.created_at, clock_timestamp() - make_interval(secs => :window))
+            GROUP BY e.id"""),
+        {"ids": experiments, "window": RATE_SECONDS},
+    )
+    return {row.experiment_id: float(row.rate) for row in rows}
+
+
+def seen_workers(session: Session) -> list[tuple[Worker, bool, list[int]]]:
+    """Workers seen in the last day, whether alive, and the experiments that point at what each measures now."""
+    rows = session.execute(
+        text("""
+            SELECT w.name, w.seen_at > clock_timestamp() - make_interval(secs => :alive) AS alive,
+                array(SELECT DISTINCT p.experiment_id FROM measurements m JOIN experiment_points p ON p.measurement_id = m.id
+                    JOIN experiments e ON e.id = p.experiment_id AND e.state = 'active'
+                    WHERE m.lease_owner = w.name AND m.state = 'running' AND m.lease_expires > clock_timestamp()) AS measuring
+            FROM workers w WHERE seen_at > clock_timestamp() - interval '1 day' ORDER BY alive DESC, w.name"""),
+        {"alive": ALIVE_SECONDS},
+    ).all()
+    workers = {worker.name: worker for worker in session.query(Worker)}
+    return [(workers[row.name], row.alive, row.measuring) for row in rows]
