@@ -49,7 +49,7 @@ browser:
 	@command -v chromium >/dev/null || { \
 	  if [ "$$(id -u)" = 0 ]; then root=; else root="sudo -n"; fi; \
 	  echo "Installing Debian's chromium for the browser tests"; \
-	  { $$root apt-get update && $$root apt-get install -y --no-install-recommends chromium; } \
+	  { $$root apt-get update && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; } \
 	    >$(VENV)/chromium.log 2>&1 || { tail -n 5 $(VENV)/chromium.log >&2; \
 	    echo "The browser tests need chromium: install it so that 'chromium' is on PATH, then run 'make test' again." >&2; \
 	    exit 1; }; \

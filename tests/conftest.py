@@ -65,7 +65,8 @@ class Lab:
         name = name or f"worker-{len(self.workers) + 1}"
         child = processes.worker({**self.env, **env}, name, self.data / "logs")
         self._start(child)
-        processes.wait_for(child, lambda: processes.heard_of(self.client, child))
+        client = self.client
+        processes.wait_for(child, lambda: processes.heard_of(client, child))
         return child
 
     def start_dashboard(self, **env: str) -> str:
