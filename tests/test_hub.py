@@ -86,7 +86,8 @@ def test_the_hubs_own_client_reads_the_same_from_this_hub_and_from_our_cache(fak
     from huggingface_hub import HfApi, snapshot_download
 
     official = HfApi(endpoint=hub.endpoint())
-    assert {ref.name: ref.target_commit for ref in official.list_repo_refs(REPOSITORY).branches} == hub.revisions(REPOSITORY, tmp_path)
+    branches = official.list_repo_refs(REPOSITORY).branches
+    assert {ref.name: ref.target_commit for ref in branches} == hub.revisions(REPOSITORY, tmp_path)
     location = checkpoint("step1000", tmp_path / "hub").location
     described = official.model_info(REPOSITORY, revision=location.commit, files_metadata=True).siblings or []
     ours = hub.remote_files(REPOSITORY, str(location.commit))
