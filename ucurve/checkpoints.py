@@ -1,8 +1,8 @@
 """Checkpoints on disk: saved atomically, found where a `Location` says, verified by hash before they are believed.
 
-    saved = save(model, artefacts / "suites/mine/seed0-step437")
-    checkpoint = Checkpoint(..., location=Location(scheme="artefacts", path="suites/mine/seed0-step437"), **asdict(saved))
-    loaded = load(checkpoint, "cpu", artefacts)       # loaded.model: fp32, eval mode; raises CheckpointError(reason)
+saved = save(model, artefacts / "suites/mine/seed0-step437")
+checkpoint = Checkpoint(..., location=Location(scheme="artefacts", path="suites/mine/seed0-step437"), **asdict(saved))
+loaded = load(checkpoint, "cpu", artefacts)       # loaded.model: fp32, eval mode; raises CheckpointError(reason)
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from ucurve import hub
-from ucurve.hub_cache import HubError
+from ucurve.hub_cache import HubError, Progress
+from ucurve.registration import quiet
 from ucurve.suites import Checkpoint, Location, combined_sha256, weights_files
 
 disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -58,11 +59,11 @@ class Saved:
     size_bytes: int
 
 
-def folder_of(location: Location, artefacts: Path) -> Path:
+def folder_of(location: Location, artefacts: Path, progress: Progress = quiet) -> Path:
     """The folder (or file) that a location means on this machine; nothing outside its root, hub copies downloaded."""
     if location.scheme == "hub":
         try:
-            return hub.download(location, artefacts)
+            return hub.download(location, artefacts, progress)
         except HubError as error:
             raise CheckpointError(str(error)) from error
     if location.scheme == "path":
@@ -74,15 +75,15 @@ def folder_of(location: Location, artefacts: Path) -> Path:
     return place
 
 
-def load(checkpoint: Checkpoint, device: str, artefacts: Path) -> Loaded:
+def load(checkpoint: Checkpoint, device: str, artefacts: Path, progress: Progress = quiet) -> Loaded:
     """The checkpoint's model in fp32 on `device`, and its tokenizer.
 
     Weights and config must have the hashes of the checkpoint; safetensors first, pickles only as plain tensors; nothing
-    that a repository ships is ever executed. Raises CheckpointError.
+    that a repository ships is ever executed. `progress` hears of a download in bytes. Raises CheckpointError.
     """
     if checkpoint.unresolved:
         raise CheckpointError(f"{checkpoint.suite}/{checkpoint.revision}: {checkpoint.unresolved}")
-    folder = folder_of(checkpoint.location, artefacts)
+    folder = folder_of(checkpoint.location, artefacts, progress)
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{checkpoint.suite}/{checkpoint.revision}: no config.json in {folder}")
     weights = weights_files(entry.name for entry in folder.iterdir())

@@ -20,8 +20,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from ucurve import hub
 from ucurve.checkpoints import CheckpointError, file_sha256, folder_of, read_tokenizer, sync
-from ucurve.hub_cache import HubError
+from ucurve.hub_cache import HubError, Progress
 from ucurve.language import CONTEXT, VERSION, WORDS, Lang
+from ucurve.registration import quiet
 from ucurve.suites import Dataset
 
 END_OF_TEXT = "<|endoftext|>"  # separates documents of a training text; id 0 of the tokenizers trained here
@@ -69,32 +70,36 @@ def training_data(
     return TrainingData(text_batches(stream, context), held_out, context, tokenizer, tokenizer.get_vocab_size())
 
 
-def tokens_of(dataset: Dataset, tokenizer: Tokenizer | None, artefacts: Path) -> torch.Tensor:
+def tokens_of(dataset: Dataset, tokenizer: Tokenizer | None, artefacts: Path, progress: Progress = quiet) -> torch.Tensor:
     """The dataset as one stream, int64 [num_tokens].
 
     dataset: a language split, or a text (then `tokenizer` must be that of the checkpoint). Raises DataError.
     """
     if dataset.kind == "language":
         parameters = dataset.parameters
-        rows = _lang(dataset).documents(
-            int(parameters.get("rows", 1024)),
-            int(parameters.get("context", CONTEXT)),
-            split=str(parameters.get("split", "held-out")),
-        ).rows
+        rows = (
+            _lang(dataset)
+            .documents(
+                int(parameters.get("rows", 1024)),
+                int(parameters.get("context", CONTEXT)),
+                split=str(parameters.get("split", "held-out")),
+            )
+            .rows
+        )
         return torch.from_numpy(rows.astype(np.int64).ravel())
     if tokenizer is None:
         raise DataError(f"{dataset.name} is a text, but the checkpoint has no tokenizer.json to read it with")
-    text = text_file(dataset, artefacts).read_bytes().decode()
+    text = text_file(dataset, artefacts, progress).read_bytes().decode()
     return torch.tensor(tokenizer.encode(text, add_special_tokens=False).ids, dtype=torch.int64)
 
 
-def text_file(dataset: Dataset, artefacts: Path) -> Path:
+def text_file(dataset: Dataset, artefacts: Path, progress: Progress = quiet) -> Path:
     """The file of a text, with the hash it was registered with."""
     if dataset.unresolved or dataset.location is None:
         raise DataError(f"{dataset.name}: {dataset.unresolved or 'has no location'}")
     try:
         rebuilt = dataset.location.scheme == "hub"
-        path = hub.text(dataset, artefacts) if rebuilt else folder_of(dataset.location, artefacts)
+        path = hub.text(dataset, artefacts, progress) if rebuilt else folder_of(dataset.location, artefacts)
     except HubError as error:
         raise DataError(str(error)) from error
     found = file_sha256(path)

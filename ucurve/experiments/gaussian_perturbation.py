@@ -205,12 +205,12 @@ class GaussianPerturbation(Spec):
         # The model is asked for first: where only few things are kept, the one used longest ago makes room.
         loaded = context.cached(
             f"checkpoint/{checkpoint.weights_sha256}/{checkpoint.config_sha256}",
-            lambda: load(checkpoint, context.device, context.artefacts),
+            lambda: load(checkpoint, context.device, context.artefacts, context.progress),
         )
         evaluation = inputs["evaluation"]
         tokens = context.cached(
             f"tokens/{evaluation['dataset']}/{evaluation['tokenizer']}",
-            lambda: tokens_of(dataset, loaded.tokenizer, context.artefacts),
+            lambda: tokens_of(dataset, loaded.tokenizer, context.artefacts, context.progress),
         )
         metrics: dict[str, float] = {}
         with ExitStack() as stack:
@@ -260,7 +260,7 @@ def _stds(tensors: dict[str, torch.Tensor], point: Point, context: Context, conf
     initial = Checkpoint.model_validate(point.source["initial"])
     stds = context.cached(
         f"init_std/{initial.weights_sha256}",
-        lambda: perturb.current_std(perturb.select(load(initial, "cpu", context.artefacts).model)),
+        lambda: perturb.current_std(perturb.select(load(initial, "cpu", context.artefacts, context.progress).model)),
     )
     return {name: stds[name] for name in tensors}
 
