@@ -23,10 +23,10 @@ from ucurve.spec import Result, SpecError, canonical
 from ucurve.suites import Checkpoint, Dataset, Location, Suite, arrange
 
 DESCRIPTIONS = {
-    "tiny": "Built in: 46,592 parameters, the paper's protocol. A separate run per budget, each annealed to zero; weight decay "
-    "on matrices; two pre-training seeds. Its sensitivity grows under both noise conventions.",
-    "tiny-constant": "Built in: 46,592 parameters, the counter-example. One run at a constant learning rate without weight "
-    "decay, so that the weights grow: a sensitivity that is weight growth.",
+    "tiny": "Built in, 46,592 parameters. The paper's protocol: a separate run per budget, each annealed to zero by a cosine; "
+    "weight decay on matrices. Two pre-training seeds.",
+    "tiny-constant": "Built in, 46,592 parameters. The counter-example: one run at a constant learning rate, without weight "
+    "decay, so that the weights grow.",
 }
 
 

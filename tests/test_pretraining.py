@@ -151,20 +151,20 @@ def test_the_built_in_suites_take_at_most_6_mb() -> None:
 
 
 def test_training_again_by_the_recipe_gives_the_shipped_weights(tmp_path: Path) -> None:
-    """Bit for bit on a processor like the one that made them; elsewhere sums are rounded differently and training amplifies it."""
-    spec = Pretraining.model_validate_json((BUILTIN / "suites/tiny/recipe.json").read_text())
+    """Bit for bit on a processor like the one that made them. Another one rounds sums differently; a change of 1e-7 in the
+    initial weights moves these 437 steps by 1.3e-4 of the weights' norm, and the bound is far above that and far below 1.4,
+    the distance to another seed."""
+    recipe = Pretraining.model_validate_json((BUILTIN / "suites/tiny/recipe.json").read_text())
     shipped = Suite.model_validate_json((BUILTIN / "suites/tiny/suite.json").read_text())
-    point = next(spec.plan(Catalogue()))
-    made = Pretraining.run(point, Context(tmp_path)).suite
+    made = Pretraining.run(next(recipe.plan(Catalogue())), Context(tmp_path)).suite
     assert made
+    assert {checkpoint.step for checkpoint in made.checkpoints} == {0, 437}
     for ours in made.checkpoints:
-        [theirs] = [c for c in shipped.checkpoints if c.revision == ours.revision]
+        [theirs] = [checkpoint for checkpoint in shipped.checkpoints if checkpoint.revision == ours.revision]
+        assert ours.model_copy(update={"location": theirs.location, "weights_sha256": theirs.weights_sha256}) == theirs
         if ours.weights_sha256 != theirs.weights_sha256:
-            a, b = load(ours, "cpu", tmp_path).model, load(theirs, "cpu", tmp_path).model
-            tokens = tokens_of(BUILTIN_SETS["tiny-held-out"], None, tmp_path)
-            losses = [window_losses(m, tokens, window=64, stride=64).nll_mean for m in (a, b)]
-            assert abs(losses[0] - losses[1]) < 0.01, f"{ours.revision}: {losses}"
-    assert {c.step for c in made.checkpoints} == {0, 437}
+            a, b = (torch.nn.utils.parameters_to_vector(load(c, "cpu", tmp_path).model.parameters()) for c in (ours, theirs))
+            assert (a - b).norm() < 0.02 * b.norm(), f"{ours.revision} is not what the recipe gives"
 
 
 def test_a_text_gets_a_tokenizer_that_travels_with_every_checkpoint(tmp_path: Path) -> None:
