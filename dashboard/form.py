@@ -65,7 +65,8 @@ def _field(key: str, name: str, node: Mapping[str, Any], defs: Mapping[str, Any]
         "advanced": bool(node.get("advanced")),
         "default": node.get("default"),
     }
-    forms = [{**form, "const": value} for form in forms for value in form["enum"]] if _mixed(forms) else forms
+    if len(forms) > 1:  # each word of a closed choice is a form of its own
+        forms = [{**form, **word} for form in forms for word in [{"const": value} for value in form.get("enum", ())] or [{}]]
     if len(forms) > 1 or (optional and _is_group(forms[0])):
         if optional:
             forms = [{"const": None}, *forms]
@@ -73,11 +74,6 @@ def _field(key: str, name: str, node: Mapping[str, Any], defs: Mapping[str, Any]
         return Field(key, "union", parts=parts, **words)
     merged = {**forms[0], **{hint: node[hint] for hint in ("widget",) if hint in node}}
     return Field(**{**_shape(key, merged, defs), **words, "optional": optional})
-
-
-def _mixed(forms: Sequence[Mapping[str, Any]]) -> bool:
-    """Several forms, at least one a closed choice: each choice is offered as a form of its own."""
-    return len(forms) > 1 and all("enum" in form for form in forms)
 
 
 def _form_of(key: str, node: Mapping[str, Any], defs: Mapping[str, Any]) -> Field:
@@ -89,10 +85,8 @@ def _form_of(key: str, node: Mapping[str, Any], defs: Mapping[str, Any]) -> Fiel
         title = "none" if node["const"] is None else str(node["const"]).replace("_", " ")
     elif shape["widget"] == "group":
         title = node.get("description") or ", ".join(part.title.lower() for part in shape["parts"])
-    elif shape["widget"] == "select":
-        title = " or ".join(str(option) for option in shape["options"])
     tags = {"array": "list[", "integer": "int", "number": "float", "string": "str", "boolean": "bool"}
-    tag = node["title"] if shape["widget"] == "group" else tags.get(str(node.get("type")), "literal[")
+    tag = {"group": str(node.get("title")), "constant": "literal["}.get(shape["widget"]) or tags.get(str(node.get("type")), "")
     return Field(**{**shape, "title": title, "help": node.get("description", ""), "tag": tag})
 
 

@@ -127,14 +127,26 @@ def said_of_empty(field: Field) -> str | None:
 
 
 def kept(widget: Any, key: str, label: str, default: Any = None, **options: Any) -> Any:
-    """A widget whose value outlives it: Streamlit forgets a widget that is not on the page."""
+    """A widget whose value outlives it: Streamlit forgets a widget that is not on the page, or not reached by a broken-off run.
+
+    The draft is given as the widget's own default, not through session state: that would be sent back and overwrite what is
+    being typed meanwhile.
+    """
     drafts = st.session_state.setdefault("drafts", {})
-    if key not in st.session_state:
-        st.session_state[key] = drafts.get(key, default)
+    start = drafts.get(key, default)
+    if key not in st.session_state:  # not when `put` has just set it
+        if widget == st.selectbox:
+            options["index"] = list(options["options"]).index(start) if start in options["options"] else None
+        elif widget in (st.multiselect, st.segmented_control):
+            options["default"] = start
+        else:
+            options["value"] = start
     drafts[key] = value = widget(label, key=key, **options)
     return value
 
 
 def say_problem(text: str | None) -> None:
+    """What is wrong, in a place that is always there: else what follows would be mounted anew, and lose what is being typed."""
+    place = st.empty()
     if text:
-        st.markdown(f'<div class="problem" role="alert">{escape(text)}</div>', unsafe_allow_html=True)
+        place.markdown(f'<div class="problem" role="alert">{escape(text)}</div>', unsafe_allow_html=True)

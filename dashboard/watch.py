@@ -40,8 +40,12 @@ def latest(key: str, ask: Callable[[], T]) -> T | None:
     try:
         held[key] = ask()
         st.session_state["silence"] = None
-    except NoAnswerError as error:
-        st.session_state["silence"] = str(error)
+    except NoAnswerError:
+        st.session_state["silence"] = "does not answer"
+    except RefusedError as error:
+        if error.status < 500:
+            raise
+        st.session_state["silence"] = f"answers with an error ({error})"
     return held.get(key)  # type: ignore[no-any-return]
 
 
@@ -64,9 +68,9 @@ def page(body: Callable[[], None], every: float | None) -> None:
 
 
 def say_silence() -> None:
+    what = f"The API at `{client().url}` {st.session_state['silence']}."
     st.error(
-        f"The API at {client().url} does not answer. What is shown is the last that arrived; this page keeps asking "
-        "and goes on by itself. Measurements go on without it.",
+        f"{what} What is shown is the last that arrived; this page keeps asking and goes on by itself. Measuring goes on.",
         icon=":material/cloud_off:",
     )
 

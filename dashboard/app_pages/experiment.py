@@ -88,8 +88,11 @@ def buttons(now: Watched) -> None:
 
 def figures(now: Watched) -> None:
     """Two abreast; one that consists of several panels has the row for itself. A click on a mark shows its provenance below."""
-    if now.figure_problem:
-        st.error(f"The figures cannot be drawn: {plain(now.figure_problem)}", icon=":material/error:")
+    with st.container():
+        if now.figure_problem:
+            st.error(f"The figures cannot be drawn: {plain(now.figure_problem)}", icon=":material/error:")
+        elif not now.figures:
+            quiet("This kind draws no figures; the measurements are below.")
     rows: list[list[str]] = []
     for name, figure in now.figures.items():
         if composed(figure) or not rows or len(rows[-1]) == 2 or composed(now.figures[rows[-1][0]]):
@@ -101,8 +104,9 @@ def figures(now: Watched) -> None:
         for column, name in zip(st.columns(1 if whole else 2, gap="large"), row, strict=False):
             with column:
                 one_figure(now, name, now.figures[name])
-        if st.session_state.get("picked_in") in [(now.id, name) for name in row]:
-            evidence.provenance(now, st.session_state["picked"])
+        with st.container():
+            if st.session_state.get("picked_in") in [(now.id, name) for name in row]:
+                evidence.provenance(now, st.session_state["picked"])
 
 
 def one_figure(now: Watched, name: str, figure: Figure) -> None:
@@ -140,12 +144,10 @@ def body() -> None:
         return
     if now is None:
         return
-    header(now)
-    figures(now)
-    if not now.figures and not now.figure_problem:
-        quiet("This kind draws no figures; the measurements are below.")
-    evidence.verdicts(now)
-    evidence.measurements(now)
+    # Each part in a container of its own: what comes and goes in one leaves the charts in the others mounted.
+    for part in (header, figures, evidence.verdicts, evidence.measurements):
+        with st.container():
+            part(now)
     if now.ended != st.session_state.get("slow"):  # an experiment at rest is looked at less often
         st.session_state["slow"] = now.ended
         st.rerun()

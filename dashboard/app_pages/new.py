@@ -45,8 +45,8 @@ def checked(kind: type[Spec], form: list[Field], prefix: str) -> tuple[dict[str,
         return spec, placed(form, typed, [(found["loc"], found["msg"]) for found in error.errors()]), None
     except RefusedError as error:
         return spec, refused(form, typed, error), None
-    except NoAnswerError as error:
-        st.session_state["silence"] = str(error)
+    except NoAnswerError:
+        st.session_state["silence"] = "does not answer"
         return spec, {}, None
 
 
@@ -153,13 +153,14 @@ def body() -> None:
         inputs.say_problem(problems.get(""))
         inputs.draw(form, prefix, problems, known)
     with side, st.container(border=True, key="plan"):
-        if plan:
-            preview(plan)
-        elif problems:
-            st.markdown(f"### {counted(len(problems), 'field')} to mend", anchors=False)
-            quiet("The plan appears here as soon as the form can be read.")
-        else:
-            quiet("The plan appears here when the API answers.")
+        with st.container():
+            if plan:
+                preview(plan)
+            elif problems:
+                st.markdown(f"### {counted(len(problems), 'field')} to mend", anchors=False)
+                quiet("The plan appears here as soon as the form can be read.")
+            else:
+                quiet("The plan appears here when the API answers.")
         more, trouble = details()
         if st.button(
             "Submit", type="primary", width="stretch", disabled=plan is None or trouble is not None, icon=":material/play_arrow:"

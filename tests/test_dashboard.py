@@ -1,0 +1,314 @@
+"""The pages as a user meets them: real lab, real dashboard process, Debian's chromium."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+from tests.conftest import Lab
+
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+ARGUMENTS += ["--disable-component-update", "--disable-sync"]
+PATIENCE = 30_000  # ms; the machine may be busy
+SMALL = {"kind": "linear_model", "width": 8, "num_features": 8, "draws": 5, "relative_gammas": [], "l2_sp": []}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _kind() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UCURVE_KINDS", str(Path(__file__).parent / "kinds"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def address(lab: Lab) -> str:
+    return lab.start_dashboard()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    assert chromium, "these tests need Debian's package chromium"
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """A fresh session; every request it makes has to stay on this machine."""
+    context = browser.new_context(viewport={"width": 1360, "height": 1000}, base_url=address, color_scheme="light")
+    context.set_default_timeout(PATIENCE)
+    asked: set[str | None] = set()
+    context.on("request", lambda request: asked.add(urlparse(request.url).hostname))
+    yield context.new_page()
+    context.close()
+    assert asked - {None} <= {"127.0.0.1"}
+
+
+def box(page: Page, name: str) -> Locator:
+    return page.get_by_role("textbox", name=name, exact=True)
+
+
+def badge(page: Page, word: str) -> Locator:
+    return page.locator(".stMarkdownBadge").filter(has_text=word).first
+
+
+def chart(page: Page, number: int = 0) -> Locator:
+    found = page.locator(".ucurve-chart").nth(number)
+    expect(found.locator("svg")).to_be_visible(timeout=PATIENCE)
+    return found
+
+
+def marks(figure: Locator) -> int:
+    return figure.locator("svg .mark-symbol.role-mark path").count()
+
+
+def until(true: Callable[[], bool], seconds: float = 30) -> None:
+    start = time.monotonic()
+    while not true():
+        assert time.monotonic() - start < seconds, "it did not happen"
+        time.sleep(0.1)
+
+
+def open_experiment(page: Page, id: int) -> None:
+    page.goto(f"/experiment?id={id}")
+
+
+def test_an_experiment_goes_from_the_form_to_its_figures_and_nothing_typed_is_lost_on_the_way(page: Page, lab: Lab) -> None:
+    page.goto("/")
+    expect(page.get_by_text("No experiment yet")).to_be_visible(timeout=PATIENCE)
+    page.get_by_role("button", name="New experiment").click()
+    page.get_by_role("radio", name="Two-layer linear model").click()
+    for name, value in [("Width", "8"), ("Features", "8"), ("Draws", "1"), ("Fixed noise", "0.1, zwei"), ("Relative noise", "")]:
+        box(page, name).fill(value)
+    expect(page.get_by_text("“zwei” is not a number.")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("button", name="Submit")).to_be_disabled()
+    page.get_by_role("radio", name="Slow count").click()
+    expect(box(page, "Count to")).to_be_visible(timeout=PATIENCE)
+    page.get_by_role("link", name="Workers").click()
+    expect(page.get_by_text("1 worker alive")).to_be_visible(timeout=PATIENCE)
+    page.get_by_role("link", name="New experiment").click()
+    page.get_by_role("radio", name="Two-layer linear model").click()
+    expect(box(page, "Fixed noise")).to_have_value("0.1, zwei", timeout=PATIENCE)
+    box(page, "Fixed noise").fill("0.1, 0.2")
+    expect(page.get_by_text("Must be greater than or equal to 2")).to_be_visible(timeout=PATIENCE)  # a bound of the kind: draws
+    box(page, "Draws").fill("5")
+    expect(page.get_by_text("36 to measure")).to_be_visible(timeout=PATIENCE)
+    box(page, "Name").fill("from the form")
+    box(page, "Tags").fill("one, two")
+    expect(page.get_by_role("button", name="Submit")).to_be_enabled(timeout=PATIENCE)
+    page.get_by_role("button", name="Submit").click()
+    page.wait_for_url(re.compile(r"/experiment\?id=\d+"))
+    expect(page.get_by_role("heading", name="from the form")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("36 of 36 points measured")).to_be_visible(timeout=PATIENCE)
+    until(lambda: marks(chart(page)) > 0)
+    expect(page.get_by_role("heading", name="What it says")).to_be_visible(timeout=PATIENCE)
+    (made,) = lab.client.experiments().experiments
+    assert (made.name, made.tags) == ("from the form", ["one", "two"])
+    assert (made.spec["fixed_gammas"], made.spec["relative_gammas"], made.spec["draws"]) == ([0.1, 0.2], [], 5)
+
+
+def test_the_charts_node_zoom_and_legend_choice_survive_new_results(page: Page, lab: Lab) -> None:
+    id = lab.client.submit({**SMALL, "num_features": 32, "width": 32, "draws": 200, "fixed_gammas": [0.05, 0.1]}).id
+    until(lambda: lab.client.experiment(id).progress.done >= 6)
+    lab.client.pause(id)
+    open_experiment(page, id)
+    expect(badge(page, "paused")).to_be_visible(timeout=PATIENCE)
+    figure = chart(page)
+    until(lambda: lab.client.experiment(id).progress.running == 0)
+    until(lambda: marks(figure) > 0)
+    figure.locator("svg").evaluate("svg => { svg.met = true; }")
+    whole = labels(figure)
+    where = figure.locator("svg").bounding_box()
+    assert where
+    page.mouse.move(where["x"] + where["width"] / 3, where["y"] + where["height"] / 2)
+    page.mouse.wheel(0, -400)
+    symbol = figure.locator(".role-legend-symbol path").first.bounding_box()
+    assert symbol
+    page.mouse.click(symbol["x"] + symbol["width"] / 2, symbol["y"] + symbol["height"] / 2)
+    until(lambda: labels(figure) != whole and faded(figure) > 0)
+    page.mouse.move(where["x"], where["y"] - 40)
+    zoomed, before, version = labels(figure), marks(figure), figure.get_attribute("data-version")
+    page.get_by_role("button", name="Resume").click()
+    lab.client.wait(id, timeout=60)
+    expect(page.get_by_text("66 of 66 points measured")).to_be_visible(timeout=PATIENCE)
+    until(lambda: marks(figure) > before and figure.get_attribute("data-version") != version)
+    assert labels(figure) == zoomed
+    assert faded(figure) > 0
+    assert figure.locator("svg").evaluate("svg => svg.met")
+
+
+def labels(figure: Locator) -> list[str | None]:
+    return figure.locator(".role-axis-label text").all_text_contents()
+
+
+def faded(figure: Locator) -> int:
+    """How many marks the legend has dimmed."""
+    shown = figure.locator(".mark-symbol.role-mark path").evaluate_all(
+        "all => all.map(path => +(path.getAttribute('opacity') ?? 1))"
+    )
+    return sum(opacity < 0.5 for opacity in shown)
+
+
+def test_a_new_result_is_on_the_chart_within_two_seconds_of_its_commit(page: Page, lab: Lab) -> None:
+    id = lab.client.submit({"kind": "slow_count", "to": [100, *range(20, 31)], "step_seconds": 0.03}).id
+    open_experiment(page, id)
+    figure = chart(page)
+    figure.evaluate(
+        """root => { root.seen = []; new MutationObserver(() => {
+            const count = root.querySelectorAll('.mark-symbol.role-mark path').length;
+            while (root.seen.length < count) root.seen.push(Date.now() / 1000);
+        }).observe(root, { subtree: true, childList: true, attributes: true }); }"""
+    )
+    lab.client.wait(id, timeout=90)
+    until(lambda: marks(figure) == 12)
+    seen: list[float] = figure.evaluate("root => root.seen")
+    committed = sorted(row.finished_at.timestamp() for row in lab.client.rows(id) if row.finished_at)
+    waits = sorted(shown - done for shown, done in zip(seen, committed, strict=True))
+    assert waits[0] > 0
+    assert waits[len(waits) // 2] < 2
+    assert waits[-1] < 10
+
+
+def test_failed_points_are_shown_with_their_reason_and_can_be_retried(page: Page, lab: Lab) -> None:
+    id = lab.client.submit({"kind": "slow_count", "to": [3, -7]}, name="half of it fails").id
+    lab.client.wait(id, timeout=60)
+    open_experiment(page, id)
+    expect(page.get_by_text("ValueError: cannot count to -7")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("1 of 2 points measured · 1 failed")).to_be_visible()
+    expect(page.get_by_role("button", name="Pause")).to_have_count(0)  # nothing runs: nothing to pause
+    tried = len(lab.client.provenance(failed_row(lab, id)).attempts)
+    page.get_by_role("button", name="Retry failed").click()
+    until(lambda: len(lab.client.provenance(failed_row(lab, id)).attempts) > tried)
+    page.get_by_role("link", name="Experiments").click()
+    expect(page.get_by_text("1 failed").first).to_be_visible(timeout=PATIENCE)
+
+
+def failed_row(lab: Lab, id: int) -> int:
+    return next(row.id for row in lab.client.rows(id) if row.labels["to"] < 0)
+
+
+def test_running_experiments_can_be_paused_resumed_and_cancelled(page: Page, lab: Lab) -> None:
+    id = lab.client.submit({"kind": "slow_count", "to": [1000], "step_seconds": 0.05}).id
+    open_experiment(page, id)
+    for button, state in [("Pause", "paused"), ("Resume", "running"), ("Cancel", "cancelled")]:
+        page.get_by_role("button", name=button, exact=True).click()
+        expect(badge(page, state)).to_be_visible(timeout=PATIENCE)
+        assert lab.client.experiment(id).state in (state, "queued")
+    expect(page.get_by_role("button", name="Cancel", exact=True)).to_have_count(0, timeout=PATIENCE)
+
+
+def test_a_click_on_a_mark_tells_where_its_number_comes_from(page: Page, lab: Lab) -> None:
+    id = small(lab)
+    open_experiment(page, id)
+    figure = chart(page)
+    until(lambda: marks(figure) > 3)
+    mark = figure.locator(".mark-symbol.role-mark path").nth(2).bounding_box()
+    assert mark
+    page.mouse.click(mark["x"] + mark["width"] / 2, mark["y"] + mark["height"] / 2)
+    expect(page.get_by_text("Where this number comes from")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text(re.compile(r"Attempt \d+: done on worker-1"))).to_be_visible()
+    page.get_by_role("button", name="Close").click()
+    expect(page.get_by_text("Where this number comes from")).to_have_count(0, timeout=PATIENCE)
+
+
+def small(lab: Lab) -> int:
+    """A finished experiment of two curves."""
+    id = lab.client.submit({**SMALL, "fixed_gammas": [0.1, 0.2]}, name="small").id
+    lab.client.wait(id, timeout=60)
+    return id
+
+
+def test_figures_and_table_come_as_files(page: Page, lab: Lab) -> None:
+    open_experiment(page, small(lab))
+    chart(page)
+    page.locator("[data-testid=stPopover] button").first.click()
+    for name, begins in [("PDF", b"%PDF"), ("PNG", b"\x89PNG"), ("SVG", b"<svg"), ("CSV of the rows", b"dataset,")]:
+        assert downloaded(page, name).startswith(begins)
+    page.keyboard.press("Escape")
+    table = downloaded(page, "Table").decode().splitlines()
+    assert len(table) == 1 + 18
+    assert "mse_mean" in table[0]
+
+
+def downloaded(page: Page, button: str) -> bytes:
+    with page.expect_download(timeout=PATIENCE) as waiting:
+        page.get_by_role("button", name=button, exact=True).click()
+    return Path(waiting.value.path()).read_bytes()
+
+
+def test_an_experiment_is_cloned_into_the_form(page: Page, lab: Lab) -> None:
+    id = lab.client.submit({**SMALL, "fixed_gammas": [0.3, 1e-5], "seed": 4}, name="origin", tags=["x"]).id
+    open_experiment(page, id)
+    page.get_by_role("button", name="Clone").click()
+    expect(box(page, "Fixed noise")).to_have_value("0.3, 1e-05", timeout=PATIENCE)
+    expect(box(page, "Seed")).to_have_value("4")
+    expect(box(page, "Name")).to_have_value("origin, changed")
+    expect(page.get_by_text(re.compile("18 exist already|asked for by another"))).to_be_visible(timeout=PATIENCE)
+
+
+def test_the_list_is_filtered_by_what_is_in_the_address(page: Page, lab: Lab) -> None:
+    lab.client.submit({**SMALL, "fixed_gammas": [0.7]}, name="needle in the list")
+    page.goto("/?q=needle&kind=linear_model")
+    expect(page.get_by_role("link", name="needle in the list")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("[data-testid=stProgress]")).to_have_count(1)
+    box(page, "Find").fill("hay")
+    expect(page.get_by_text("No experiment fits the filter.")).to_be_visible(timeout=PATIENCE)
+    page.wait_for_url(re.compile("q=hay"))
+
+
+def test_dark_mode_is_dark_and_its_charts_are_legible(browser: Browser, address: str, lab: Lab) -> None:
+    context = browser.new_context(color_scheme="dark", base_url=address)
+    page = context.new_page()
+    open_experiment(page, small(lab))
+    figure = chart(page)
+    assert brightness(page.locator("[data-testid=stApp]"), "backgroundColor") < 0.2
+    for text in (".role-axis-label text", ".role-axis-title text", ".role-legend-label text"):
+        assert brightness(figure.locator(text).first, "fill") > 0.5
+    context.close()
+
+
+def brightness(element: Locator, prop: str) -> float:
+    """Of a computed colour, 0 black to 1 white."""
+    colour: Any = element.evaluate(f"element => getComputedStyle(element).{prop}")
+    return sum(float(part) for part in re.findall(r"[\d.]+", colour)[:3]) / 3 / 255
+
+
+def test_a_silent_api_is_said_plainly_and_the_page_goes_on_by_itself(page: Page, lab: Lab) -> None:
+    open_experiment(page, small(lab))
+    figure = chart(page)
+    figure.locator("svg").evaluate("svg => { svg.met = true; }")
+    lab.children["api"].stop()
+    try:
+        expect(page.get_by_text("does not answer")).to_be_visible(timeout=PATIENCE)
+        assert marks(figure) > 0
+    finally:
+        lab.start_api()
+    expect(page.get_by_text("does not answer")).to_have_count(0, timeout=PATIENCE)
+    assert figure.locator("svg").evaluate("svg => svg.met")
+
+
+def test_suites_and_texts_are_registered_on_their_page(page: Page, lab: Lab, tmp_path: Path) -> None:
+    text = tmp_path / "novel.txt"
+    text.write_text("It was a dark and stormy night. " * 100)
+    page.goto("/suites")
+    page.get_by_text("Register a text").click()
+    box(page, "Name").last.fill("novel")
+    box(page, "File").fill(str(tmp_path / "absent.txt"))
+    page.get_by_role("button", name="Register text").click()
+    expect(page.get_by_role("alert").filter(has_text="absent.txt")).to_be_visible(timeout=PATIENCE)
+    expect(box(page, "File")).to_have_value(str(tmp_path / "absent.txt"))
+    box(page, "File").fill(str(text))
+    page.get_by_role("button", name="Register text").click()
+    until(lambda: any(dataset.name == "novel" for dataset in lab.client.datasets()))
+    expect(page.get_by_text("novel", exact=True).first).to_be_visible(timeout=PATIENCE)
