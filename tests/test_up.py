@@ -126,6 +126,19 @@ def test_a_taken_port_is_named_with_the_option_that_helps(tmp_path: Path, option
     assert f"try {option} " in refused.stderr
 
 
+def test_a_process_that_cannot_start_shows_the_end_of_its_log_and_nothing_stays_behind(tmp_path: Path) -> None:
+    (tmp_path / "kinds").mkdir()
+    (tmp_path / "kinds" / "broken.py").write_text("raise RuntimeError('broken on purpose')\n")
+    run = Run(tmp_path / "home")
+    run.home.mkdir()
+    env = {**environment(run.home), "UCURVE_KINDS": str(tmp_path / "kinds")}
+    failed = subprocess.run(command(run), env=env, capture_output=True, text=True, timeout=120)
+    assert failed.returncode == 1
+    assert "ucurve: api stopped while starting" in failed.stderr
+    assert "RuntimeError: broken on purpose" in failed.stderr
+    assert not run.children()
+
+
 def test_whatever_is_killed_is_started_again(up: Run) -> None:
     up.say("The lab is ready")
     victims = up.children()
