@@ -163,8 +163,15 @@ class Figure:
         return {**self.chart, "datasets": self.datasets}
 
 
+ADVANCED: dict[str, Any] = {"advanced": True}  # `json_schema_extra` of fields that the form folds away
+
+
 class Spec(BaseModel):
-    """Base of every kind. Fields carry title, description, unit and bounds; the class docstring is its help."""
+    """Base of every kind. Fields carry title, description and bounds; the class docstring is its help.
+
+    The form also reads `json_schema_extra`: {"unit": "s"}, {"widget": "suite"} or {"widget": "dataset"} for names of what is
+    registered, and ADVANCED.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

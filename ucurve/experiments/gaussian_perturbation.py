@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from ucurve.selection import Choice, bisection_levels, by_replicate, choose, is_initial, usable
-from ucurve.spec import Catalogue, Context, Figure, Point, Requires, Result, Spec, SpecError, Verdict
+from ucurve.spec import ADVANCED, Catalogue, Context, Figure, Point, Requires, Result, Spec, SpecError, Verdict
 from ucurve.suites import Checkpoint, Dataset, Suite
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class GaussianPerturbation(Spec):
         },
     }
 
-    suite: str = Field("tiny", description="Name of a registered suite.")
+    suite: str = Field("tiny", description="Name of a registered suite.", json_schema_extra={"widget": "suite"})
     checkpoints: Choice = Field(
         "all", description='"all", {"log_spaced": n} of each replicate, or a list of revisions. Step 0 only if listed.'
     )
@@ -55,7 +55,7 @@ class GaussianPerturbation(Spec):
         description="Sizes of the noise, as fractions of each tensor's sigma. The tiny suites take 0.05 to 0.3.",
     )
     draws: int = Field(8, ge=1, le=1000, description="Noise draws per checkpoint and gamma, the same for all of them.")
-    seed: int = Field(0, ge=0, le=2**31, description="Of the first draw; the others count on from it.")
+    seed: int = Field(0, ge=0, le=2**31, description="Of the first draw; the others count on from it.", json_schema_extra=ADVANCED)
     scale: Literal["both", "current_std", "init_std"] = Field(
         "both",
         title="Noise scale",
@@ -64,19 +64,42 @@ class GaussianPerturbation(Spec):
         "not just growth of the weights.",
     )
     tensors: Literal["all", "matrices"] = Field("all", description="matrices leaves out biases and gains of norms.")
-    include: list[str] = Field([], max_length=50, description='Only parameters like these, e.g. "*.attention.*".')
-    exclude: list[str] = Field([], max_length=50, description='No parameters like these, e.g. "*embed*".')
+    include: list[str] = Field(
+        [], max_length=50, description='Only parameters like these, e.g. "*.attention.*".', json_schema_extra=ADVANCED
+    )
+    exclude: list[str] = Field(
+        [], max_length=50, description='No parameters like these, e.g. "*embed*".', json_schema_extra=ADVANCED
+    )
     by_group: bool = Field(
-        False, title="By tensor group", description="Also perturb embedding, attention, MLP, norms and unembedding one by one."
+        False,
+        title="By tensor group",
+        description="Also perturb embedding, attention, MLP, norms and unembedding one by one.",
+        json_schema_extra=ADVANCED,
     )
-    group_gamma: Gamma | None = Field(None, description="Gamma for that; empty: the middle one of the gammas.")
-    evaluation: str | None = Field(None, title="Evaluation set", description="Empty: the suite's own.")
+    group_gamma: Gamma | None = Field(
+        None, description="Gamma for that; empty: the middle one of the gammas.", json_schema_extra=ADVANCED
+    )
+    evaluation: str | None = Field(
+        None, title="Evaluation set", description="Empty: the suite's own.", json_schema_extra={"widget": "dataset"}
+    )
     window: int | None = Field(
-        None, ge=2, le=1 << 20, description="Tokens per window; empty: 1024, or a row of the built-in language."
+        None,
+        ge=2,
+        le=1 << 20,
+        description="Tokens per window; empty: 1024, or a row of the built-in language.",
+        json_schema_extra=ADVANCED,
     )
-    stride: int | None = Field(None, ge=1, le=1 << 20, description="Tokens between windows' starts; empty: the window.")
+    stride: int | None = Field(
+        None,
+        ge=1,
+        le=1 << 20,
+        description="Tokens between windows' starts; empty: the window.",
+        json_schema_extra=ADVANCED,
+    )
     precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="Of the evaluation; weights and noise are fp32. bf16 blurs gammas below about 0.01."
+        "fp32",
+        description="Of the evaluation; weights and noise are fp32. bf16 blurs gammas below about 0.01.",
+        json_schema_extra=ADVANCED,
     )
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ucurve.spec import Catalogue, Context, Figure, Point, Result, Spec, Verdict, canonical
+from ucurve.spec import ADVANCED, Catalogue, Context, Figure, Point, Result, Spec, Verdict, canonical
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,13 +39,14 @@ class LinearModel(Spec):
 
     width: int = Field(32, ge=2, le=64, title="Width", description="Inputs, outputs and hidden units: p = n = h.")
     num_features: int = Field(32, ge=2, le=64, title="Features", description="Rank of the target, at most the width.")
-    strongest: float = Field(1.0, gt=0, le=10, description="Largest singular value of the target.")
-    weakest: float = Field(0.05, gt=0, le=10, description="Smallest; the values between are geometric.")
+    strongest: float = Field(1.0, gt=0, le=10, description="Largest singular value of the target.", json_schema_extra=ADVANCED)
+    weakest: float = Field(0.05, gt=0, le=10, description="Smallest; the values between are geometric.", json_schema_extra=ADVANCED)
     snapshots: Literal["flow", "ideal"] = Field(
         "flow",
         title="Networks",
         description="flow: snapshots of gradient flow from small random weights, each partly through its next feature. "
         "ideal: the exact states with k features learned, to which the closed form applies.",
+        json_schema_extra=ADVANCED,
     )
     fixed_gammas: list[Gamma] = Field(
         [0.04, 0.05, 0.06, 0.08, 0.1],
@@ -67,10 +68,24 @@ class LinearModel(Spec):
         description="Fine-tuning is done once per value: strength of the pull back to the pre-trained weights, 0 for "
         "plain fine-tuning; empty: no fine-tuning.",
     )
-    targets: int = Field(8, ge=2, le=200, description="Fine-tuning targets: same spectrum, random singular vectors.")
-    learning_rate: float = Field(0.05, gt=0, le=1, description="Of fine-tuning, plain gradient descent.")
-    steps: int = Field(40, ge=1, le=2000, description="Fine-tuning steps.")
-    seed: int = Field(0, ge=0, le=2**31, description="Of target, initial weights, noise and fine-tuning targets.")
+    targets: int = Field(
+        8,
+        ge=2,
+        le=200,
+        description="Fine-tuning targets: same spectrum, random singular vectors.",
+        json_schema_extra=ADVANCED,
+    )
+    learning_rate: float = Field(
+        0.05, gt=0, le=1, description="Of fine-tuning, plain gradient descent.", json_schema_extra=ADVANCED
+    )
+    steps: int = Field(40, ge=1, le=2000, description="Fine-tuning steps.", json_schema_extra=ADVANCED)
+    seed: int = Field(
+        0,
+        ge=0,
+        le=2**31,
+        description="Of target, initial weights, noise and fine-tuning targets.",
+        json_schema_extra=ADVANCED,
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
