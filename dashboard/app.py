@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from dashboard import watch
 from dashboard.chart import chart_library
 from dashboard.look import STYLE, page_icon, wordmark
 
@@ -19,4 +20,5 @@ page = st.navigation(
     position="top",
 )
 chart_library()
+watch.warm_up()
 page.run()

@@ -16,6 +16,13 @@ function theme(element) {
 
 const composed = (chart) => ["hconcat", "vconcat", "concat", "facet", "repeat"].some((key) => key in chart);
 
+// How many panels lie beside one another: 0 for a single chart, -1 where that cannot be told.
+function columns_of({ chart, datasets }) {
+  const field = chart.facet?.column?.field;
+  if (!composed(chart)) return 0;
+  return chart.facet?.row || field ? new Set(Object.values(datasets).flat().map((row) => row[field])).size || 1 : -1;
+}
+
 // JSON has no infinity; the browser's globals are set by the page's other element, which may still be loading.
 async function library() {
   while (!window.vegaEmbed) await new Promise((resume) => setTimeout(resume, 20));
@@ -26,7 +33,7 @@ async function build(root, { chart, datasets, dark }, signature, style) {
   const embed = await library();
   const sized = composed(chart) ? {} : { width: root.clientWidth, autosize: { type: "fit-x", contains: "padding" } };
   const num_rows = Object.values(datasets).reduce((sum, rows) => sum + rows.length, 0);
-  root.live?.result.finalize();
+  root.live?.finalize();
   const result = await embed(root.querySelector(".canvas"), { ...chart, ...sized, datasets }, {
     mode: "vega-lite", actions: false, renderer: num_rows > 6000 ? "canvas" : "svg",
     config: style, tooltip: { theme: dark ? "dark" : "light" },
@@ -36,7 +43,7 @@ async function build(root, { chart, datasets, dark }, signature, style) {
     const datum = item?.datum?.datum ?? item?.datum;
     if (datum?.measurement != null) root.pick(datum.measurement);
   });
-  root.live = { result, signature, datasets: {} , sized: "width" in sized };
+  root.live = { view: result.view, finalize: result.finalize, signature };
 }
 
 async function show(root, data) {
@@ -44,17 +51,26 @@ async function show(root, data) {
   const signature = JSON.stringify([data.chart, style]);
   if (root.live?.signature !== signature) await build(root, data, signature, style);
   else {
-    const view = root.live.result.view;
+    const view = root.live.view;
     for (const [name, rows] of Object.entries(data.datasets)) view.data(name, rows);
     await view.runAsync();
   }
+  root.live.columns = columns_of(data);
+  resize(root);
   root.dataset.version = data.version;
   root.querySelector(".fault").textContent = "";
 }
 
+// A single chart takes the width there is; panels beside one another share it, whatever their axes and legend leave.
 function resize(root) {
-  const view = root.live?.result.view, width = root.clientWidth;
-  if (view && root.live.sized && width > 0 && Math.abs(view.width() - width) > 1) view.width(width).resize().runAsync();
+  const { view, columns } = root.live ?? {}, width = root.clientWidth;
+  if (!view || !width) return;
+  if (columns === 0 && Math.abs(view.width() - width) > 1) view.width(width).resize().runAsync();
+  if (columns > 0) {
+    const panel = view.signal("child_width"), drawn = root.querySelector(".canvas svg, .canvas canvas").clientWidth;
+    const wanted = Math.max(160, Math.min(620, Math.floor(panel + (width - drawn) / columns)));
+    if (Math.abs(wanted - panel) > 1) view.signal("child_width", wanted).resize().runAsync();
+  }
 }
 
 export default function ({ data, parentElement, setTriggerValue }) {
@@ -70,7 +86,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   root.observer.observe(root);
   return () => {
     root.observer.disconnect();
-    root.live?.result.finalize();
+    root.live?.finalize();
     root.live = undefined;
   };
 }

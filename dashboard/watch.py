@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TypeVar
 
 import streamlit as st
@@ -32,6 +33,12 @@ def client() -> Client:
 def _aside() -> ThreadPoolExecutor:
     """For answers that take long and must not hold up the figures."""
     return ThreadPoolExecutor(2, thread_name_prefix="verdicts")
+
+
+@st.cache_resource(show_spinner=False)
+def warm_up() -> None:
+    """Load what figures are made with before somebody waits for one."""
+    _aside().submit(lambda: [import_module(name) for name in ("pandas", "altair", "scipy.stats")])
 
 
 def latest(key: str, ask: Callable[[], T]) -> T | None:

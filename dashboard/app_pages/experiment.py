@@ -129,7 +129,8 @@ def one_figure(now: Watched, name: str, figure: Figure) -> None:
     picked = live_chart(figure, key=f"figure:{now.id}:{name}")
     if picked is not None:
         st.session_state["picked"], st.session_state["picked_in"] = picked, (now.id, name)
-    st.markdown(f":small[:gray[{plain(figure.caption)}]]")
+    empty = "" if any(figure.datasets.values()) else "No result yet. "
+    st.markdown(f":small[:gray[{empty}{plain(figure.caption)}]]")
 
 
 def body() -> None:

@@ -78,7 +78,7 @@ def preview(plan: PlanPreview) -> None:
         parts.append("the figures appear at once")
     st.markdown("; ".join(parts) + ".")
     if plan.waits_for:
-        st.warning(f"Would wait: {plain(plan.waits_for)}", icon=":material/hourglass:")
+        st.warning(plain(plan.waits_for), icon=":material/hourglass:")
     for warning in plan.warnings:
         st.warning(plain(warning), icon=":material/warning:")
 
