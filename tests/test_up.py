@@ -101,8 +101,9 @@ def test_a_first_start_measures_the_demo_and_prints_where_everything_is(up: Run)
         assert step in said
     assert f"http://127.0.0.1:{up.dashboard_port}" in said
     assert lab.answers(f"http://127.0.0.1:{up.dashboard_port}/")
-    demo = up.client.wait(1, timeout=120)
-    assert (demo.state, demo.progress.failed, demo.tags) == ("done", 0, ["demo"])
+    for id in (1, 2):
+        demo = up.client.wait(id, timeout=240)
+        assert (demo.state, demo.progress.failed, demo.tags) == ("done", 0, ["demo"])
 
 
 def test_a_second_up_on_the_same_data_says_who_runs(up: Run) -> None:
