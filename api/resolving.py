@@ -107,16 +107,17 @@ def resolved(checkpoint: Checkpoint, progress: registration.Progress = registrat
 def _resolve_datasets(connection: Connection) -> bool:
     waiting = select(DatasetRow).where(DatasetRow.unresolved.startswith(PENDING)).limit(1)
     while (row := connection.execute(waiting).first()) is not None:
-        found = resolved_text(as_dataset(row), _noting(connection, DatasetRow, DatasetRow.name == row.name))  # type: ignore[arg-type]
-        change = {name: getattr(found, name) for name in ("sha256", "size_bytes", "unresolved")}
+        found = resolved_dataset(as_dataset(row), _noting(connection, DatasetRow, DatasetRow.name == row.name))  # type: ignore[arg-type]
+        change = {name: getattr(found, name) for name in ("sha256", "size_bytes", "parameters", "unresolved")}
         connection.execute(update(DatasetRow).where(DatasetRow.name == row.name).values(change))
     return True
 
 
-def resolved_text(dataset: Dataset, progress: registration.Progress = registration.quiet) -> Dataset:
-    """The text with its hash or the reason why it has none."""
-    assert dataset.location, "a text has a location"
-    return registration.resolve_text(dataset, folder_of(dataset.location), progress)
+def resolved_dataset(dataset: Dataset, progress: registration.Progress = registration.quiet) -> Dataset:
+    """The text or the examples with their hash or the reason why they have none."""
+    assert dataset.location, "what is made of files has a location"
+    resolve = registration.resolve_examples if dataset.kind == "examples" else registration.resolve_text
+    return resolve(dataset, folder_of(dataset.location), progress)
 
 
 def _noting(connection: Connection, row: type[CheckpointRow] | type[DatasetRow], which: Any) -> Callable[[float, float], None]:

@@ -7,6 +7,7 @@ POST /v1/datasets {"name": "wikitext-2", "preset": "wikitext-2"}
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +22,7 @@ import ucurve
 from api.access import Owner
 from api.catalogue import DatabaseCatalogue, as_dataset, suites_of
 from api.errors import ProblemError, invalid, not_found
-from api.resolving import artefacts, folder_of, resolve_pending, resolved, resolved_text
+from api.resolving import artefacts, folder_of, resolve_pending, resolved, resolved_dataset
 from db.models import Dataset as DatasetRow
 from db.session import open_session
 from db.submissions import register_suite
@@ -44,6 +45,10 @@ SUITE_EXAMPLES: dict[str, Any] = {
 DATASET_EXAMPLES: dict[str, Any] = {
     "preset": {"summary": "A preset of the hub", "value": {"name": "wikitext-2", "preset": "wikitext-2"}},
     "text": {"summary": "A text file", "value": {"name": "novels", "text": "/texts/novels.txt"}},
+    "examples": {
+        "summary": "Examples to fine-tune on",
+        "value": {"name": "sst2", "train": "/data/sst2/train.tsv", "validation": "/data/sst2/dev.tsv"},
+    },
 }
 
 
@@ -189,20 +194,7 @@ def add_dataset(
     submission: Annotated[records.DatasetSubmission, Body(openapi_examples=DATASET_EXAMPLES)], owner: Owner, response: Response
 ) -> Dataset:
     """The same name and file again: its hash is taken anew."""
-    if (submission.text is None) == (submission.preset is None):
-        raise invalid("/text", "Give either text (a file) or preset (a name).")
-    if submission.preset:
-        preset = {known.name: known for known in presets.datasets()}[submission.preset]
-        dataset = preset.model_copy(update={"name": submission.name})
-    else:
-        path = _absolute("/text", submission.text or "")
-        if not path.is_file():
-            raise invalid("/text", f"{path} is not a file that the server can read.")
-        dataset = Dataset(name=submission.name, kind="text", location=_portable(path), unresolved=f"{PENDING}: waiting")
-        if path.stat().st_size <= INLINE_BYTES:
-            dataset = resolved_text(dataset)
-        if dataset.unresolved and not dataset.unresolved.startswith(PENDING):
-            raise invalid("/text", f"{dataset.unresolved}.")
+    dataset = _dataset_of(submission)
     dataset = dataset.model_copy(update={"description": submission.description or dataset.description})
     with open_session() as session:
         known = session.get(DatasetRow, dataset.name)
@@ -213,6 +205,33 @@ def add_dataset(
         resolve_pending(session)
         response.status_code = 200 if known else 201
         return dataset
+
+
+def _dataset_of(submission: records.DatasetSubmission) -> Dataset:
+    """What is asked for, hashed where it is small."""
+    given = [submission.text, submission.train or submission.validation, submission.preset]
+    if sum(one is not None for one in given) != 1:
+        raise invalid("/text", "Give one of text (a file), train with validation (two files), and preset (a name).")
+    if submission.preset:
+        preset = {known.name: known for known in presets.datasets()}[submission.preset]
+        return preset.model_copy(update={"name": submission.name})
+    asked = {"text": submission.text} if submission.text else {"train": submission.train, "validation": submission.validation}
+    files = {pointer: _absolute(f"/{pointer}", path or "") for pointer, path in asked.items()}
+    for pointer, path in files.items():
+        if not path.is_file():
+            raise invalid(f"/{pointer}", f"{path} is not a file that the server can read.")
+    if submission.text:
+        dataset = Dataset(name=submission.name, kind="text", location=_portable(files["text"]))
+    else:
+        folder = Path(os.path.commonpath([path.parent for path in files.values()]))
+        names = {split: str(path.relative_to(folder)) for split, path in files.items()}
+        dataset = Dataset(name=submission.name, kind="examples", parameters=names, location=_portable(folder))
+    dataset = dataset.model_copy(update={"unresolved": f"{PENDING}: waiting"})
+    if sum(path.stat().st_size for path in files.values()) <= INLINE_BYTES:
+        dataset = resolved_dataset(dataset)
+    if dataset.unresolved and not dataset.unresolved.startswith(PENDING):
+        raise invalid(f"/{next(iter(files))}", f"{dataset.unresolved}.")
+    return dataset
 
 
 def _expect_dataset(session: Session, name: str, owner: str) -> None:

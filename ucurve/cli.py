@@ -120,7 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("name")
     source = add.add_mutually_exclusive_group(required=True)
     source.add_argument("--text", type=Path, help="UTF-8 text file")
-    source.add_argument("--preset", choices=("wikitext-2",), help="known set of the hub")
+    source.add_argument("--train", type=Path, help="examples to fine-tune on: .tsv with a header, or .jsonl; with --validation")
+    source.add_argument("--preset", choices=("wikitext-2", "sst2"), help="known set of the hub")
+    add.add_argument("--validation", type=Path, help="examples to validate on")
 
     command("workers", _workers, "measuring processes")
     command("version", lambda given: print(f"ucurve {__version__}"), "this program's version")
@@ -281,8 +283,10 @@ def _datasets(given: argparse.Namespace) -> None:
 
 
 def _add_dataset(given: argparse.Namespace) -> None:
-    text = str(given.text.expanduser().resolve()) if given.text else None
-    dataset = _client(given).add_dataset(given.name, text, given.preset)
+    if (given.train is None) != (given.validation is None):
+        raise InputError("examples are two files: give --train and --validation")
+    text, train, validation = (path and str(path.expanduser().resolve()) for path in (given.text, given.train, given.validation))
+    dataset = _client(given).add_dataset(given.name, text, given.preset, train=train, validation=validation)
     print(f"evaluation set {dataset.name}: {dataset.unresolved or dataset.sha256}")
 
 

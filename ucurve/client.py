@@ -184,10 +184,19 @@ class Client:
         return _list_of(Dataset, self._request("GET", "/v1/datasets"))
 
     def add_dataset(
-        self, name: str, text: str | None = None, preset: Literal["wikitext-2"] | None = None, description: str = ""
+        self,
+        name: str,
+        text: str | None = None,
+        preset: Literal["wikitext-2", "sst2"] | None = None,
+        description: str = "",
+        *,
+        train: str | None = None,
+        validation: str | None = None,
     ) -> Dataset:
-        """Register a UTF-8 text file, or a preset of the hub."""
-        sent = records.DatasetSubmission(name=name, text=text, preset=preset, description=description)
+        """Register a UTF-8 text file, two files of examples to fine-tune on, or a preset of the hub."""
+        sent = records.DatasetSubmission(
+            name=name, text=text, train=train, validation=validation, preset=preset, description=description
+        )
         return Dataset.model_validate(self._request("POST", "/v1/datasets", json=sent.model_dump(mode="json"), timeout=600.0))
 
     def workers(self) -> list[records.WorkerInfo]:

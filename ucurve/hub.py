@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 
 from ucurve import registration
+from ucurve.examples import SPLITS
 from ucurve.hub_cache import (
     HubError,
     HubUnreachableError,
@@ -184,27 +185,54 @@ def text(dataset: Dataset, artefacts: Path, progress: Progress = quiet) -> Path:
     target = artefacts / "texts" / f"{dataset.name}-{(dataset.sha256 or 'unchecked')[:16]}.txt"
     if target.is_file():
         return target
-    rows = str(dataset.parameters["rows"])
-    repository, commit = dataset.location.path, dataset.location.commit
-    folder = repository_folder(artefacts / "hub", repository, "datasets")
-    table = folder / "snapshots" / commit / rows
-    if not table.is_file():
-        files = remote_files(repository, commit, "dataset")
-        if rows not in files:
-            raise HubError(f"{repository}@{commit[:12]} has no file {rows}")
-        table = _fetch_all([files[rows]], folder, commit, progress)[0]
-    data = rebuilt(_column(table)).encode()
+    table = _table(dataset, str(dataset.parameters["rows"]), artefacts, progress)
+    data = rebuilt(_column(table, "text")).encode()
     found = registration.bytes_sha256(data)
     if dataset.sha256 and found != dataset.sha256:
-        raise HubError(f"{dataset.name} rebuilt from {rows} has sha256 {found[:12]}... instead of {dataset.sha256[:12]}...")
+        raise HubError(f"{dataset.name} rebuilt from the hub has sha256 {found[:12]}... instead of {dataset.sha256[:12]}...")
     registration.write_whole(target, data)
     return target
 
 
-def _column(table: Path) -> list[str]:
+def examples(dataset: Dataset, artefacts: Path, progress: Progress = quiet) -> dict[str, Path]:
+    """The files of a hub set of examples by split, rebuilt as TSV from its rows and checked by their hash. Raises HubError."""
+    folder = artefacts / "texts" / f"{dataset.name}-{(dataset.sha256 or 'unchecked')[:16]}"
+    targets = {split: folder / f"{split}.tsv" for split in SPLITS}
+    if not all(target.is_file() for target in targets.values()):
+        data = {split: _tsv(_table(dataset, str(dataset.parameters[split]), artefacts, progress), dataset) for split in SPLITS}
+        found = combined_sha256({split: registration.bytes_sha256(text) for split, text in data.items()})
+        if dataset.sha256 and found != dataset.sha256:
+            raise HubError(f"{dataset.name} rebuilt from the hub has sha256 {found[:12]}... instead of {dataset.sha256[:12]}...")
+        for split, target in targets.items():
+            registration.write_whole(target, data[split])
+    return targets
+
+
+def _tsv(table: Path, dataset: Dataset) -> bytes:
+    columns = str(dataset.parameters["columns"]).split(",")
+    rows = zip(*(_column(table, column) for column in columns), strict=True)
+    return "".join("\t".join(map(str, row)) + "\n" for row in [columns, *rows]).encode()
+
+
+def _table(dataset: Dataset, name: str, artefacts: Path, progress: Progress) -> Path:
+    """A Parquet file of a hub dataset."""
+    assert dataset.location, "a hub dataset has a location"
+    assert dataset.location.commit, "a hub location is registered with its commit"
+    repository, commit = dataset.location.path, dataset.location.commit
+    folder = repository_folder(artefacts / "hub", repository, "datasets")
+    table = folder / "snapshots" / commit / name
+    if not table.is_file():
+        files = remote_files(repository, commit, "dataset")
+        if name not in files:
+            raise HubError(f"{repository}@{commit[:12]} has no file {name}")
+        table = _fetch_all([files[name]], folder, commit, progress)[0]
+    return table
+
+
+def _column(table: Path, name: str) -> list[Any]:
     from pyarrow import parquet  # type: ignore[import-untyped]
 
-    column: list[str] = parquet.read_table(table, columns=["text"])["text"].to_pylist()
+    column: list[Any] = parquet.read_table(table, columns=[name])[name].to_pylist()
     return column
 
 

@@ -182,13 +182,17 @@ class SuiteSubmission(BaseModel):
 
 
 class DatasetSubmission(BaseModel):
-    """Register an evaluation set or a training text: a file, or a preset of the hub."""
+    """Register a text (to evaluate or train on), examples to fine-tune on, or a preset of the hub."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
     text: str | None = Field(None, description="Path of a UTF-8 text file, readable by the API and all workers.")
-    preset: Literal["wikitext-2"] | None = None
+    train: str | None = Field(
+        None, description="Path of examples: .tsv with a header, or .jsonl; columns sentence and label, or prompt and completion."
+    )
+    validation: str | None = Field(None, description="Path of the examples to validate on, in the same form.")
+    preset: Literal["wikitext-2", "sst2"] | None = None
     description: str = ""
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ucurve import examples
 from ucurve.suites import (
     PENDING,
     Checkpoint,
@@ -194,6 +195,28 @@ def resolve_text(dataset: Dataset, path: Path, progress: Progress = quiet) -> Da
         _expect_utf8(path)
         found = {"sha256": file_sha256(path, progress), "size_bytes": path.stat().st_size, "unresolved": None}
     except (OSError, RegistrationError) as error:
+        found = {"unresolved": f"not plannable: {error}"}
+    return dataset.model_copy(update=found)
+
+
+def resolve_examples(dataset: Dataset, folder: Path, progress: Progress = quiet) -> Dataset:
+    """Registered examples with one hash for both files and what a plan must know of them, or with the reason why not."""
+    try:
+        files = {split: folder / str(dataset.parameters[split]) for split in examples.SPLITS}
+        train, validation = (examples.read(path) for path in files.values())
+        if train.columns != validation.columns:
+            raise RegistrationError("the train and the validation file have different columns")
+        known = examples.classes(train) if train.columns == examples.LABELLED else []
+        if known and not set(examples.classes(validation)) <= set(known):
+            raise RegistrationError("the validation file has labels that the train file has not")
+        facts = {"train_rows": len(train.rows), "validation_rows": len(validation.rows), "classes": len(known)}
+        found: dict[str, Any] = {
+            "sha256": combined_sha256({split: file_sha256(path, progress) for split, path in files.items()}),
+            "size_bytes": sum(path.stat().st_size for path in files.values()),
+            "parameters": {**dataset.parameters, "columns": ",".join(train.columns), **facts},
+            "unresolved": None,
+        }
+    except (OSError, RegistrationError, examples.ExamplesError) as error:
         found = {"unresolved": f"not plannable: {error}"}
     return dataset.model_copy(update=found)
 

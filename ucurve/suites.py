@@ -58,14 +58,14 @@ class Suite(BaseModel):
 
 
 class Dataset(BaseModel):
-    """An evaluation set or a training text: a built-in generator, a registered file, or a hub preset."""
+    """An evaluation set, a training text, or examples to fine-tune on: a built-in generator, registered files, or a hub preset."""
 
     name: str
     description: str = ""
-    kind: Literal["language", "text"]  # the built-in synthetic language, or a text file
-    parameters: dict[str, str | int | float] = {}  # of the generator
+    kind: Literal["language", "text", "examples"]  # the built-in synthetic language, a text file, train and validation files
+    parameters: dict[str, str | int | float] = {}  # of the generator; of examples: their files below the location, and columns
     location: Location | None = None
-    sha256: str | None = None  # of the file's bytes, or of the generator's name, version and parameters
+    sha256: str | None = None  # of the file's bytes (of both files), or of the generator's name, version and parameters
     size_bytes: int | None = None
     unresolved: str | None = None
 
