@@ -28,7 +28,7 @@ NEUTRAL = "#808080"
 CONFIG: dict[str, Any] = {
     "background": "transparent",
     "view": {"stroke": None, "continuousWidth": 380, "continuousHeight": 260},
-    "axis": {"gridOpacity": 0.25, "tickSize": 4, "titleFontWeight": "normal", "labelOverlap": "greedy"},
+    "axis": {"gridOpacity": 0.25, "tickSize": 4, "titleFontWeight": "normal", "labelOverlap": "greedy", "labelSeparation": 4},
     "legend": {"titleFontWeight": "normal", "symbolOpacity": 1, "symbolStrokeWidth": 2.5},
     "header": {"titleFontWeight": "normal", "labelPadding": 18},
 }
@@ -201,7 +201,8 @@ def _x(axis: Axis) -> Any:
 
 
 def _y(axis: Axis) -> Any:
-    return alt.Y(f"{axis.field}:Q", title=axis.title, scale=_scale(axis, nice=axis.scale == "linear"), axis=_axis(axis))
+    room = {"nice": True} if axis.scale == "linear" else {"nice": False, "padding": 8}  # no line on the very edge
+    return alt.Y(f"{axis.field}:Q", title=axis.title, scale=_scale(axis, **room), axis=_axis(axis))
 
 
 def _scale(axis: Axis, **options: Any) -> Any:
@@ -213,11 +214,13 @@ def _scale(axis: Axis, **options: Any) -> Any:
 
 
 def _axis(axis: Axis) -> Any:
+    if axis.compact and axis.scale == "log":
+        return alt.Axis(labelExpr=COMPACT, values=[m * 10**e for e in range(3, 15) for m in (1, 2, 5)])
     if axis.compact:
         return alt.Axis(labelExpr=COMPACT)
     if axis.scale == "symlog":  # Vega's own ticks are those of a linear scale: all at the top
         steps = [m * 10.0**e for e in range(-6, 9) for m in (1, 2, 5) if m * 10.0**e >= axis.constant]
-        return alt.Axis(values=[*(-step for step in reversed(steps)), 0, *steps], format="~g")
+        return alt.Axis(values=[*(-step for step in reversed(steps)), 0, *steps], labelExpr="format(datum.value, '.3~r')")
     return alt.Axis()
 
 
