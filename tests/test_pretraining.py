@@ -257,6 +257,8 @@ def test_plans_name_the_field_to_mend() -> None:
         ({"suite": "taken"}, "suite"),
         ({"data": "missing"}, "data"),
         ({"data": "u"}, "data"),
+        ({"data": "tiny-held-out"}, "data"),
+        ({"evaluation": "tiny-language"}, "evaluation"),
         ({"evaluation": "t"}, "evaluation"),
         ({"data": "t", "evaluation": "tiny-held-out"}, "evaluation"),
         ({"tokenizer": "t"}, "tokenizer"),

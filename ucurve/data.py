@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from ucurve import hub
 from ucurve.checkpoints import CheckpointError, file_sha256, folder_of, read_tokenizer, sync
 from ucurve.hub_cache import HubError, Progress
-from ucurve.language import CONTEXT, VERSION, WORDS, Lang
+from ucurve.language import VERSION, WORDS, Lang
 from ucurve.registration import quiet
 from ucurve.suites import Dataset
 
@@ -58,7 +59,7 @@ def training_data(
     """Batches of `context` tokens, and the held-out tokens: of `evaluation`, else the last part of the text itself."""
     if data.kind == "language":
         assert evaluation is not None, "the language is endless: its held-out set has a name"
-        window = int(evaluation.parameters.get("context", CONTEXT))
+        window = int(evaluation.parameters["context"])
         held_out = tokens_of(evaluation, None, artefacts)
         return TrainingData(language_batches(data, context), held_out, window, None, len(WORDS))
     assert tokenizer is not None, "a text is read with a tokenizer"
@@ -76,20 +77,15 @@ def tokens_of(dataset: Dataset, tokenizer: Tokenizer | None, artefacts: Path, pr
     dataset: a language split, or a text (then `tokenizer` must be that of the checkpoint). Raises DataError.
     """
     if dataset.kind == "language":
-        parameters = dataset.parameters
-        rows = (
-            _lang(dataset)
-            .documents(
-                int(parameters.get("rows", 1024)),
-                int(parameters.get("context", CONTEXT)),
-                split=str(parameters.get("split", "held-out")),
-            )
-            .rows
-        )
+        asked = dataset.parameters
+        if "rows" not in asked:
+            raise DataError(f"{dataset.name} is endless, to train on; measure on a held-out set")
+        documents = partial(_lang(dataset).documents, int(asked["rows"]), int(asked["context"]))
+        rows = documents(split=str(asked["split"])).rows
         return torch.from_numpy(rows.astype(np.int64).ravel())
     if tokenizer is None:
         raise DataError(f"{dataset.name} is a text, but the checkpoint has no tokenizer.json to read it with")
-    text = text_file(dataset, artefacts, progress).read_bytes().decode()
+    text = _read(text_file(dataset, artefacts, progress))
     return torch.tensor(tokenizer.encode(text, add_special_tokens=False).ids, dtype=torch.int64)
 
 
@@ -143,7 +139,7 @@ def training_stream(
     tokenizer_sha256 = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
     kept = artefacts / "texts" / f"{file_sha256(text)[:16]}-{tokenizer_sha256[:16]}.npy"
     if not kept.exists():
-        stream = _encode_documents(text.read_bytes().decode(), tokenizer, alive)
+        stream = _encode_documents(_read(text), tokenizer, alive)
         _write(kept, lambda path: np.save(path.open("wb"), stream))
     stream = np.load(kept, mmap_mode="r")
     cut = len(stream) - int(HELD_OUT * len(stream))
@@ -164,7 +160,7 @@ def train_tokenizer(dataset: Dataset, vocab_size: int, artefacts: Path, alive: A
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(_lines(text.read_bytes().decode(), alive), trainer)
+        tokenizer.train_from_iterator(_lines(_read(text), alive), trainer)
         _write(kept, lambda path: tokenizer.save(str(path)))
     return read_tokenizer(kept)
 
@@ -174,6 +170,13 @@ def _lang(dataset: Dataset) -> Lang:
     if version != VERSION:
         raise DataError(f"{dataset.name} is of version {version} of the language; this installation has {VERSION}")
     return Lang(int(dataset.parameters.get("language", 0)))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start:,}") from error
 
 
 def _lines(text: str, alive: Alive) -> Iterator[str]:

@@ -75,9 +75,7 @@ class Pretraining(Spec):
     num_heads: int = Field(2, ge=1, le=64, title="Heads", description="Each head needs a multiple of 8 hidden units.")
     intermediate_size: int = Field(128, ge=8, le=16_384, title="Intermediate size", description="Width of the MLP.")
     context: int = Field(64, ge=8, le=2048, description="Tokens per row.")
-    init_std: float | None = Field(
-        None, gt=0, le=1, title="Initial std", description="Of all matrices; empty: sqrt(2 / (5 hidden size)), Pythia's."
-    )
+    init_std: float | None = Field(None, gt=0, le=1, title="Initial std", description="Of matrices; empty: sqrt(2 / (5 d)).")
     protocol: Literal["run_per_budget", "one_run"] = Field(
         "run_per_budget", description="A run of its own for every number of steps (the paper), or one run with checkpoints."
     )
@@ -169,8 +167,10 @@ class Pretraining(Spec):
             if dataset is not None and (dataset.unresolved or not dataset.sha256):
                 raise SpecError(field, f"{dataset.name} is not usable yet: {dataset.unresolved or 'its hash is unknown'}")
         if evaluation is not None and evaluation.kind != data.kind:
-            what = "a text" if evaluation.kind == "text" else "the built-in language"
-            raise SpecError("evaluation", f"{evaluation.name} is {what}, which a model of {data.name} cannot read.")
+            raise SpecError("evaluation", f"{evaluation.name} is a {evaluation.kind}, which a model of {data.name} cannot read.")
+        for field, dataset, split in (("data", data, "held-out"), ("evaluation", evaluation, "train")):
+            if dataset is not None and dataset.parameters.get("split") == split:
+                raise SpecError(field, f"{dataset.name} is the {split} part of the language: not for this.")
         if data.kind == "language" and self.tokenizer:
             raise SpecError("tokenizer", "The built-in language is made of tokens and needs no tokenizer; leave this empty.")
         if evaluation is not None and int(evaluation.parameters.get("context", 0)) > self.context:
@@ -244,7 +244,7 @@ class Pretraining(Spec):
         return training_curves.figures(table, [run[0] for run in self._runs], self.seeds, self.batch_rows * self.context)
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
-        """Whether the base keeps improving, per replicate."""
+        """Which runs broke, and whether the base keeps improving."""
         from ucurve import training_curves
 
         return training_curves.verdicts(table)
