@@ -4,11 +4,12 @@ import streamlit as st
 
 from dashboard import watch
 from dashboard.chart import chart_library
-from dashboard.look import STYLE, page_icon, wordmark
+from dashboard.look import page_icon, style, wordmark
 
 st.set_page_config(page_title="ucurve", page_icon=page_icon(), layout="wide")
-st.html(f"<style>{STYLE}</style>")
-st.logo(wordmark(dark=st.context.theme.type == "dark"), size="large")
+dark = st.context.theme.type == "dark"
+st.html(f"<style>{style(dark)}</style>")
+st.logo(wordmark(dark), size="large")
 page = st.navigation(
     [
         st.Page("app_pages/experiments.py", title="Experiments", icon=":material/stacked_line_chart:", default=True),

@@ -29,29 +29,50 @@ def verdicts(now: Watched) -> None:
         quiet(f"So far, from {counted(now.verdicts_of, 'point')} of {now.experiment.progress.total:,}; the rest may change it.")
     elif now.judging and not now.verdicts:
         quiet("Being worked out.")
-    for claim, group in groupby(now.verdicts, key=lambda verdict: verdict.claim):
-        with st.container(border=True):
-            st.markdown(f"**{plain(claim[:1].upper() + claim[1:])}**")
-            for _, same in groupby(group, key=lambda verdict: (verdict.answer, verdict.sentence, basis(verdict))):
-                one_verdict(list(same))
+    claims: dict[str, list[Verdict]] = {}
+    for verdict in now.verdicts:
+        claims.setdefault(verdict.claim, []).append(verdict)
+    for claim, found in claims.items():
+        one_claim(claim, found)
 
 
-def one_verdict(same: list[Verdict]) -> None:
-    """A verdict, or several that differ in their scope only."""
-    answer, words = st.columns([1, 7], gap="small")
-    sentence = same[0].sentence.removeprefix(f"{same[0].answer}: ")  # the badge says it
-    scopes = "; ".join(verdict.scope for verdict in same if verdict.scope)
-    answer.markdown(badge(same[0].answer, ANSWERS))
-    lines = [
-        f":gray[{plain(scopes)}]" if scopes else "",
-        plain(sentence[:1].upper() + sentence[1:]),
-        f":small[:gray[{plain(basis(same[0]))}]]" if basis(same[0]) else "",
-    ]
-    words.markdown("  \n".join(line for line in lines if line))
+def one_claim(claim: str, found: list[Verdict]) -> None:
+    """The overall answers; those of single conditions are folded away when there are many."""
+    overall = [verdict for verdict in found if verdict.effect is None]
+    single = [verdict for verdict in found if verdict.effect is not None]
+    if not overall or len(single) <= 4:
+        overall, single = (found, []) if len(found) <= 4 else (overall, single)
+    tests = {verdict.test for verdict in found if verdict.test}
+    with st.container(border=True, gap="xsmall"):
+        st.markdown(f"**{plain(claim[:1].upper() + claim[1:])}**")
+        listed(overall, say_test=len(tests) > 1)
+        if single:
+            counts = Counter(str(verdict.answer) for verdict in single)
+            said = ", ".join(f"{counts[answer]} {answer}" for answer in ANSWERS if counts[answer])
+            with st.expander(f"{counted(len(single), 'condition')} one by one: {said}"):
+                listed(single, say_test=len(tests) > 1)
+        if len(tests) == 1:
+            st.markdown(f":small[:gray[Test: {plain(tests.pop())}]]")
 
 
-def basis(verdict: Verdict) -> str:
-    """Effect with interval, test, p and draws: "rise after the minimum, nats: 0.21 [0.12, 0.30] · p = 0.003 · 8 draws"."""
+def listed(found: list[Verdict], say_test: bool) -> None:
+    """Each with its badge, its words and its numbers; neighbours that differ in their scope only are said once."""
+    for _, group in groupby(found, key=lambda verdict: (verdict.answer, verdict.sentence, basis(verdict, say_test))):
+        same = list(group)
+        answer, words = st.columns([1, 7], gap="small")
+        answer.markdown(badge(same[0].answer, ANSWERS))
+        sentence = same[0].sentence.removeprefix(f"{same[0].answer}: ")  # the badge says it
+        scopes, numbers = "; ".join(verdict.scope for verdict in same if verdict.scope), basis(same[0], say_test)
+        lines = [
+            f":gray[{plain(scopes)}]" if scopes else "",
+            plain(sentence[:1].upper() + sentence[1:]),
+            f":small[:gray[{plain(numbers)}]]" if numbers else "",
+        ]
+        words.markdown("  \n".join(line for line in lines if line))
+
+
+def basis(verdict: Verdict, say_test: bool) -> str:
+    """Effect with interval, p, draws and test: "rise after the minimum, nats: 0.21 [0.12, 0.30] · p = 0.003 · 8 draws"."""
     parts = []
     if verdict.effect is not None:
         interval = f" [{number(verdict.interval[0])}, {number(verdict.interval[1])}]" if verdict.interval else ""
@@ -60,7 +81,7 @@ def basis(verdict: Verdict) -> str:
         parts.append("p < 0.001" if verdict.p_value < 0.001 else f"p = {verdict.p_value:.2g}")
     if verdict.num_draws:
         parts.append(counted(verdict.num_draws, "draw"))
-    if verdict.test:
+    if say_test and verdict.test:
         parts.append(verdict.test)
     return " · ".join(parts)
 

@@ -12,6 +12,7 @@ list, or so many log-spaced) is chosen under "path?", and typed under "path?1".
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -84,7 +85,7 @@ def _form_of(key: str, node: Mapping[str, Any], defs: Mapping[str, Any]) -> Fiel
     if shape["widget"] == "constant":
         title = "none" if node["const"] is None else str(node["const"]).replace("_", " ")
     elif shape["widget"] == "group":
-        title = node.get("description") or ", ".join(part.title.lower() for part in shape["parts"])
+        title = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", title).lower()  # LogSpaced
     tags = {"array": "list[", "integer": "int", "number": "float", "string": "str", "boolean": "bool"}
     tag = {"group": str(node.get("title")), "constant": "literal["}.get(shape["widget"]) or tags.get(str(node.get("type")), "")
     return Field(**{**shape, "title": title, "help": node.get("description", ""), "tag": tag})

@@ -25,18 +25,20 @@ ANSWERS: dict[str, tuple[Colour, str]] = {  # a yes is no praise: neither green 
     "undetermined": ("orange", "question_mark"),
 }
 
-STYLE = """
-.block-container { max-width: 1240px; }
-[data-testid="stStatusWidget"], [data-testid="stHeaderActionElements"] { display: none; }
-[data-testid="stMarkdownContainer"] .quiet { color: var(--st-gray-text-color, #687380); font-size: 0.875rem; }
-[data-testid="stMarkdownContainer"] .problem { margin: -0.7rem 0 0.4rem; }
-.problem { color: var(--st-red-text-color, #9e303b); font-size: 0.85rem; }
-[data-stale="true"] { opacity: 1 !important; transition: none !important; }
-.st-key-experiments [data-testid="stPageLink"] a { padding: 0; }
-.st-key-experiments [data-testid="stPageLink"] a:hover { background: none; }
-.st-key-experiments [data-testid="stPageLink"] p { font-weight: 600; font-size: 1.05rem; }
-.st-key-experiments [data-testid="stPageLink"] a:hover p { color: var(--st-link-color, #1a6580); text-decoration: underline; }
-.ucurve-number { font-variant-numeric: tabular-nums; }
+
+def style(dark: bool) -> str:
+    """The style sheet; Streamlit's own colours are not to be had here by name."""
+    quiet, alarm, link = ("#a9b4bd", "#f2919a", "#7cc6de") if dark else ("#5d6873", "#9e303b", "#1a6580")
+    return f"""
+.block-container {{ max-width: 1240px; }}
+[data-testid="stStatusWidget"], [data-testid="stHeaderActionElements"] {{ display: none; }}
+[data-stale="true"] {{ opacity: 1 !important; transition: none !important; }}
+.quiet {{ color: {quiet}; font-size: 0.875rem; }}
+.problem {{ color: {alarm}; font-size: 0.85rem; margin: -0.7rem 0 0.4rem; }}
+.st-key-experiments [data-testid="stPageLink"] a {{ padding: 0; }}
+.st-key-experiments [data-testid="stPageLink"] a:hover {{ background: none; }}
+.st-key-experiments [data-testid="stPageLink"] p {{ font-weight: 600; font-size: 1.05rem; }}
+.st-key-experiments [data-testid="stPageLink"] a:hover p {{ color: {link}; text-decoration: underline; }}
 """
 
 

@@ -12,9 +12,7 @@ from ucurve.experiments import kinds
 from ucurve.spec import Spec
 
 
-class Few(BaseModel):
-    """So many, evenly spaced."""
-
+class LogSpaced(BaseModel):
     log_spaced: int = Field(ge=2, title="How many")
 
 
@@ -27,7 +25,7 @@ class Everything(Spec):
     kind: Literal["everything"] = "everything"
     suite: str = Field(json_schema_extra={"widget": "suite"})
     evaluation: str | None = Field(None, json_schema_extra={"widget": "dataset"})
-    checkpoints: Literal["all", "last"] | list[str] | Few = "all"
+    checkpoints: Literal["all", "last"] | list[str] | LogSpaced = "all"
     gammas: list[float] = Field([0.05, 0.1], min_length=1)
     seeds: list[int] = Field([0])
     metrics: list[Literal["loss", "accuracy"]] = Field(["loss"])
@@ -79,7 +77,7 @@ def test_the_fields_say_what_the_class_says() -> None:
     assert (form["suite"].source, form["evaluation"].source) == ("suite", "dataset")
     assert form["evaluation"].optional
     assert not form["suite"].optional
-    assert [part.title for part in form["checkpoints"].parts] == ["all", "last", "a list", "So many, evenly spaced."]
+    assert [part.title for part in form["checkpoints"].parts] == ["all", "last", "a list", "log spaced"]
     rate = form["optimiser"].parts[0]
     assert (rate.key, rate.title, rate.help) == ("optimiser/learning_rate", "Learning rate (1/step)", "Peak rate.")
     assert form["note"].advanced
