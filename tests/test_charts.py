@@ -65,7 +65,9 @@ def test_one_draw_has_no_band() -> None:
 
 def test_the_chart_is_the_same_every_time_and_holds_no_numbers() -> None:
     assert json.dumps(chart()) == json.dumps(chart())
-    assert '"values"' not in json.dumps(chart())
+    assert "datasets" not in chart()
+    assert chart()["data"] == {"name": "curves"}
+    assert json.dumps(chart()).count('"data": ') == 1, "no layer brings rows of its own"
     assert [param["name"] for param in chart()["params"]] == ["shown", "zoom", "picked"]
 
 

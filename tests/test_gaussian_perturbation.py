@@ -192,8 +192,8 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Suite, Context]:
     return Suite(name="real", checkpoints=checkpoints, evaluation="few"), Context(artefacts)
 
 
-def point_of(suite: Suite, **labels: Any) -> Point:
-    points = planned(suite, gammas=[0.1, 0.5], draws=2, by_group=True)
+def point_of(suite: Suite, precision: str = "fp32", **labels: Any) -> Point:
+    points = planned(suite, gammas=[0.1, 0.5], draws=2, by_group=True, precision=precision)
     [point] = [p for p in points if labels.items() <= p.labels.items()]
     return point
 
@@ -255,6 +255,16 @@ def test_the_same_point_gives_the_same_number_and_leaves_the_weights_as_they_wer
     } == before
     assert measured(real, revision="step20", gamma=0.0) == base
     assert context.calls[-1][0] == context.calls[-1][1] == 40 * 64
+
+
+def test_bf16_is_another_measurement_and_reports_its_difference(real: tuple[Suite, Context]) -> None:
+    labels = {"revision": "step20", "scale": "current_std", "gamma": 0.5, "draw": 0, "group": "all"}
+    exact, rounded = measured(real, **labels), measured(real, precision="bf16", **labels)
+    assert point_of(real[0], **labels).identity != point_of(real[0], "bf16", **labels).identity
+    few = slice(0, 8)  # windows
+    difference = sum(rounded.series["window_nll"][few]) - sum(exact.series["window_nll"][few])
+    assert rounded.metrics["bf16_difference"] == pytest.approx(difference / (8 * 63), abs=1e-5)
+    assert rounded.metrics["nll_mean"] == pytest.approx(exact.metrics["nll_mean"], rel=0.01)
 
 
 def test_a_tensor_group_alone_is_perturbed_as_it_is_among_all(real: tuple[Suite, Context]) -> None:

@@ -158,6 +158,7 @@ def test_init_std_gives_constant_tensors_no_noise() -> None:
         assert std == pytest.approx(stated[name], abs=5 * stated[name] / math.sqrt(2 * size)), name
     with perturbed(tensors, measured, 0.5, Noise(0)):
         assert torch.equal(tensors["gpt_neox.final_layer_norm.weight"], torch.ones(32))
+    assert current_std({"constant": torch.full((1001,), 0.1)}) == {"constant": 0.0}, "0.1 has no exact mean"
 
 
 def test_noise_on_a_linear_layer_raises_its_loss_as_theory_says() -> None:

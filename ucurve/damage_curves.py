@@ -119,7 +119,8 @@ def cells(rows: Sequence[Mapping[str, Any]], number: str) -> list[dict[str, Any]
 
 def figures(table: pd.DataFrame, gammas: Sequence[float], group_gamma: float | None = None) -> dict[str, Figure]:
     """All figures by name, from whatever rows there are. group_gamma: also damage by tensor group, measured at this gamma."""
-    lines = charts.Lines("gamma", "γ", [0.0, *gammas], neutral=[0.0])
+    lines = charts.Lines("gamma", "γ", list(gammas))
+    lines_and_base = charts.Lines("gamma", "γ", [0.0, *gammas], neutral=[0.0])
     if table.empty:
         table = _empty(table)
     table = prepared(table)
@@ -132,7 +133,8 @@ def figures(table: pd.DataFrame, gammas: Sequence[float], group_gamma: float | N
         return charts.curve_rows(frame, "tokens", "nll_mean", ["gamma", "phase", "base"], facets=FACETS, shown=shown)
 
     def drawn(title: str, caption: str, y: charts.Axis, data: list[dict[str, Any]], zero_line: bool = False) -> Figure:
-        chart = charts.curves(TOKENS, y, lines, row="replicate", column="scale", also=["phase"], zero_line=zero_line)
+        told = lines if zero_line else lines_and_base
+        chart = charts.curves(TOKENS, y, told, row="replicate", column="scale", also=["phase"], zero_line=zero_line)
         return Figure(title, f"{caption} {BANDS}", chart, {"curves": data})
 
     lowest = bottoms(table)
@@ -169,13 +171,13 @@ def figures(table: pd.DataFrame, gammas: Sequence[float], group_gamma: float | N
         "heat_map": Figure(
             "Damage by checkpoint and noise",
             "Mean change of the loss in nats.",
-            charts.heat_map(TOKENS, charts.Lines("gamma", "γ", list(gammas)), NATS, row="replicate", column="scale"),
+            charts.heat_map(TOKENS, lines, NATS, row="replicate", column="scale"),
             {"cells": cells(change, ".3g")},
         ),
         "table": Figure(
             "Perplexity before and after",
             "Perplexity (exp of the mean loss over draws) of every checkpoint, base first.",
-            charts.text_table(TOKENS, lines, row="replicate", column="scale"),
+            charts.text_table(TOKENS, lines_and_base, row="replicate", column="scale"),
             {"cells": cells(whole, ".4g")},
         ),
         "weights": _weights(base),

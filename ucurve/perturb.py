@@ -83,21 +83,33 @@ def group_of(name: str) -> str:
 
 def rms_by_group(tensors: Tensors) -> dict[str, float]:
     """Root mean square of the weights of each group that has any."""
-    squares: dict[str, float] = {}
-    sizes: dict[str, int] = {}
+    squares, sizes = dict.fromkeys(GROUPS, 0.0), dict.fromkeys(GROUPS, 0)
     for name, tensor in tensors.items():
         group = group_of(name)
-        squares[group] = squares.get(group, 0.0) + float(tensor.double().square().sum())
-        sizes[group] = sizes.get(group, 0) + tensor.numel()
-    return {group: math.sqrt(squares[group] / sizes[group]) for group in GROUPS if group in sizes}
+        squares[group] += _mean_square(tensor) * tensor.numel()
+        sizes[group] += tensor.numel()
+    return {group: math.sqrt(squares[group] / sizes[group]) for group in GROUPS if sizes[group]}
 
 
 # ---- how large
 
 
 def current_std(tensors: Tensors) -> dict[str, float]:
-    """Standard deviation of each tensor's own entries (over the population, so that one entry has 0)."""
-    return {name: float(tensor.double().std(correction=0)) for name, tensor in tensors.items()}
+    """Standard deviation of each tensor's own entries (over the population); exactly 0 for a constant tensor."""
+    return {name: math.sqrt(_mean_square(tensor - _mean(tensor))) for name, tensor in tensors.items()}
+
+
+def _mean(tensor: torch.Tensor) -> float:
+    return sum(float(part.double().sum()) for part in _parts(tensor)) / tensor.numel()
+
+
+def _mean_square(tensor: torch.Tensor) -> float:
+    return sum(float(part.double().square().sum()) for part in _parts(tensor)) / tensor.numel()
+
+
+def _parts(tensor: torch.Tensor) -> Sequence[torch.Tensor]:
+    """Pieces that are small in float64: a whole embedding would not always fit beside the model."""
+    return tensor.flatten().split(1 << 22)
 
 
 def init_std(tensors: Tensors, initializer_range: float) -> dict[str, float]:
@@ -206,8 +218,8 @@ def perturbed(tensors: Tensors, stds: Mapping[str, float], gamma: float, noise: 
         change = 0.0
         for name, tensor in moving.items():
             tensor.add_(noise.like(name, tensor) * (gamma * stds[name]))
-            change += float((tensor - kept[name]).double().square().sum())
-        size = sum(float(kept.get(name, tensor).double().square().sum()) for name, tensor in tensors.items())
+            change += _mean_square(tensor - kept[name]) * tensor.numel()
+        size = sum(_mean_square(kept.get(name, tensor)) * tensor.numel() for name, tensor in tensors.items())
         yield math.sqrt(change / size) if size else math.inf
     finally:
         for name, tensor in moving.items():

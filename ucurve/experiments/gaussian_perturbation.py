@@ -205,7 +205,7 @@ class GaussianPerturbation(Spec):
             },
             group=checkpoint.weights_sha256 or "",
             stage=stage,
-            seconds=0.02 + num_tokens * (5e-6 + 2 * size / 5e10),
+            seconds=0.02 + num_tokens * (2e-6 + 2 * size / 5e10),
             requires=Requires(memory_gb=round(0.5 + (12 if perturbation else 4) * size / 1e9, 2)),
         )
 
