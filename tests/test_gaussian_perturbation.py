@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -391,7 +392,9 @@ def test_a_claim_names_its_convention_and_needs_both() -> None:
         assert answers[claim, "under init_std"].answer == "no"
         whole = answers[claim, ""]
         assert whole.answer == "undetermined"
-        assert whole.sentence == "yes under current_std, no under init_std: weight growth is not separated from fragility."
+        assert re.fullmatch(
+            r"yes under current_std \(gamma .*\), no under init_std: weight growth is not separated from fragility.", whole.sentence
+        )
     assert verdicts[0] is answers["progressive sensitivity", ""], "the summary comes first"
     assert answers["base degrades", "replicate 1"].answer == "no"
     assert answers["inflection point", "gamma 0.2 under current_std, replicate 0"].effect == 4_000_000

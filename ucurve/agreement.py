@@ -18,7 +18,9 @@ def over_conditions(verdicts: Sequence[Verdict], scope: str) -> Verdict:
     """
     answers = [verdict.answer for verdict in verdicts]
     answer: Answer = "yes" if "yes" in answers else "no" if set(answers) == {"no"} else "undetermined"
-    return _summed(verdicts, scope, answer, _listed(verdicts))
+    summed = _summed(verdicts, scope, answer, _listed(verdicts))
+    holds = [verdict.scope.split(" under ")[0] for verdict in verdicts if verdict.answer == "yes"]
+    return summed.model_copy(update={"evidence": {**summed.evidence, "where": holds}})
 
 
 def over_replicates(verdicts: Sequence[Verdict], scope: str) -> Verdict:
@@ -28,10 +30,13 @@ def over_replicates(verdicts: Sequence[Verdict], scope: str) -> Verdict:
     """
     answers = {verdict.answer for verdict in verdicts}
     answer = verdicts[0].answer if len(answers) == 1 else "undetermined"
+    sentence = _listed(verdicts) + (" The pre-training runs differ." if {"yes", "no"} <= answers else "")
     if len(verdicts) == 1:
-        return _summed(verdicts, scope, answer, f"{answer} in the one pre-training run measured; draws describe that run.")
-    differ = " The pre-training runs differ." if {"yes", "no"} <= answers else ""
-    return _summed(verdicts, scope, answer, _listed(verdicts) + differ)
+        sentence = f"{answer}{_where(verdicts[0])} in the one pre-training run measured; draws describe that run."
+    summed = _summed(verdicts, scope, answer, sentence)
+    found = [verdict.evidence.get("where", []) for verdict in verdicts]
+    everywhere = [place for place in found[0] if all(place in places for places in found)]
+    return summed.model_copy(update={"evidence": {**summed.evidence, "where": everywhere if answer == "yes" else []}})
 
 
 def over_conventions(verdicts: Mapping[str, Verdict], scope: str = "") -> Verdict:
@@ -40,7 +45,7 @@ def over_conventions(verdicts: Mapping[str, Verdict], scope: str = "") -> Verdic
     Under current_std the noise grows with the weights, so a yes there alone may be weight growth.
     """
     answers = {name: verdict.answer for name, verdict in verdicts.items()}
-    told = ", ".join(f"{answer} under {name}" for name, answer in answers.items())
+    told = ", ".join(f"{verdict.answer} under {name}{_where(verdict)}" for name, verdict in verdicts.items())
     both = {answers.get("current_std"), answers.get("init_std")}
     answer: Answer = "undetermined"
     reason = f"{told}: the noise conventions do not agree."
@@ -58,9 +63,20 @@ def over_conventions(verdicts: Mapping[str, Verdict], scope: str = "") -> Verdic
 def _listed(verdicts: Sequence[Verdict]) -> str:
     """ "yes for gamma 0.2, gamma 0.3; no for gamma 0.05."""
     scopes = {
-        answer: [verdict.scope for verdict in verdicts if verdict.answer == answer] for answer in ("yes", "no", "undetermined")
+        answer: [verdict.scope + _where(verdict) for verdict in verdicts if verdict.answer == answer]
+        for answer in ("yes", "no", "undetermined")
     }
     return "; ".join(f"{answer} for {', '.join(names)}" for answer, names in scopes.items() if names) + "."
+
+
+def _where(verdict: Verdict) -> str:
+    """ " (gamma 0.2, 0.3)": the conditions under which a summed up yes holds."""
+    places = verdict.evidence.get("where")
+    if not places:
+        return ""
+    word = places[0].partition(" ")[0]
+    same = all(place.startswith(f"{word} ") for place in places)
+    return f" ({places[0]}{''.join(', ' + (p.removeprefix(f'{word} ') if same else p) for p in places[1:])})"
 
 
 def _summed(verdicts: Sequence[Verdict], scope: str, answer: Answer, sentence: str) -> Verdict:
