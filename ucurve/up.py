@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from ucurve import lab
-from ucurve.client import Client
+from ucurve.client import Client, RefusedError
 from ucurve.data_folder import EmbeddedError
 from ucurve.embedded import POSTGRES_VERSION, Engines
 from ucurve.processes import Child
@@ -165,9 +165,7 @@ class Up:
             where = f"GPU {device}" if device else "CPU"
             self._ready(child, partial(lab.heard_of, client, child), where)
         if self.demo and client.experiments(limit=1).total == 0:
-            for path in sorted(DEMO.glob("*.json")):
-                submission = json.loads(path.read_text())
-                self._step(f"demo experiment submitted: {client.submit(**submission).name}")
+            self._submit_demo(client)
         self._ready(dashboard, lambda: lab.answers(f"{self.dashboard_url}/_stcore/health"), self.dashboard_url)
         say(
             f"\nThe lab is ready. Ctrl-C stops it; results stay.\n\n  dashboard  {self.dashboard_url}\n"
@@ -175,6 +173,13 @@ class Up:
         )
         if self.open_browser and sys.stdout.isatty():
             webbrowser.open(self.dashboard_url)
+
+    def _submit_demo(self, client: Client) -> None:
+        for path in sorted(DEMO.glob("*.json")):
+            try:
+                self._step(f"demo submitted: {client.submit(**json.loads(path.read_text())).name}")
+            except RefusedError as error:  # the lab is of use without it
+                self._step(f"demo {path.stem} was refused: {error}")
 
     def _ready(self, child: Child, ready: Callable[[], bool], what: str) -> None:
         def checked() -> bool:
