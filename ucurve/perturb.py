@@ -109,7 +109,7 @@ def _mean_square(tensor: torch.Tensor) -> float:
 
 def _parts(tensor: torch.Tensor) -> Sequence[torch.Tensor]:
     """Pieces that are small in float64: a whole embedding would not always fit beside the model."""
-    return tensor.flatten().split(1 << 22)
+    return torch.split(tensor.flatten(), 1 << 22)
 
 
 def init_std(tensors: Tensors, initializer_range: float) -> dict[str, float]:
