@@ -119,70 +119,86 @@ def cells(rows: Sequence[Mapping[str, Any]], number: str) -> list[dict[str, Any]
 
 def figures(table: pd.DataFrame, gammas: Sequence[float], group_gamma: float | None = None) -> dict[str, Figure]:
     """All figures by name, from whatever rows there are. group_gamma: also damage by tensor group, measured at this gamma."""
+    table = prepared(_empty(table) if table.empty else table)
+    base, after = table[table["gamma"] == 0], perturbed(table)
+    scales = [scale for scale in dict.fromkeys(table["scale"]) if isinstance(scale, str)]
+    before_and_after = _stacked([*(base.assign(scale=scale) for scale in scales), after])
     lines = charts.Lines("gamma", "γ", list(gammas))
     lines_and_base = charts.Lines("gamma", "γ", [0.0, *gammas], neutral=[0.0])
-    if table.empty:
-        table = _empty(table)
-    table = prepared(table)
-    scales = [scale for scale in dict.fromkeys(table["scale"]) if isinstance(scale, str)]
-    base = table[table["gamma"] == 0]
-    before_and_after = _stacked([*(base.assign(scale=scale) for scale in scales), perturbed(table)])
-    after = perturbed(table)
-
-    def rows(frame: pd.DataFrame, shown: Shown) -> list[dict[str, Any]]:
-        return charts.curve_rows(frame, "tokens", "nll_mean", ["gamma", "phase", "base"], facets=FACETS, shown=shown)
-
-    def drawn(title: str, caption: str, y: charts.Axis, data: list[dict[str, Any]], zero_line: bool = False) -> Figure:
-        told = lines if zero_line else lines_and_base
-        chart = charts.curves(TOKENS, y, told, row="replicate", column="scale", also=["phase"], zero_line=zero_line)
-        return Figure(title, f"{caption} {BANDS}", chart, {"curves": data})
-
-    lowest = bottoms(table)
-    change = rows(after, lambda loss, row: loss - row["base"])
-    whole = rows(before_and_after, lambda loss, _: np.exp(loss))
+    perplexity = _rows(before_and_after, lambda loss, _: np.exp(loss))
+    damage = _rows(after, lambda loss, row: loss - row["base"])
     made = {
-        "perplexity": drawn(
-            "Perplexity after noise",
-            "Perplexity (exp of the mean loss) against pre-training tokens, base in grey. Pointing down: the lowest point with "
-            "its 95% bootstrap interval, filled where the rise after it is established.",
-            charts.Axis("y", "perplexity", "log"),
-            [*whole, *({**row, "y": float(np.exp(row["y"]))} for row in lowest)],
-        ),
-        "perplexity_change": drawn(
-            "Change of perplexity by noise",
-            "Perplexity after minus before, against pre-training tokens.",
-            charts.Axis("y", "change of perplexity", "symlog"),
-            rows(after, lambda loss, row: np.exp(loss) - np.exp(row["base"])),
-            zero_line=True,
-        ),
-        "loss": drawn(
-            "Loss after noise",
-            "The same as perplexity, in nats per token.",
-            charts.Axis("y", "loss / nats"),
-            [*rows(before_and_after, lambda loss, _: loss), *lowest],
-        ),
-        "loss_change": drawn(
-            "Damage",
-            "Loss after minus before in nats: comparable between checkpoints, which a change of perplexity is not.",
-            NATS,
-            change,
-            zero_line=True,
-        ),
+        **_absolute(perplexity, _rows(before_and_after, lambda loss, _: loss), bottoms(table), lines_and_base),
+        **_changes(_rows(after, lambda loss, row: np.exp(loss) - np.exp(row["base"])), damage, lines),
         "heat_map": Figure(
             "Damage by checkpoint and noise",
             "Mean change of the loss in nats.",
             charts.heat_map(TOKENS, lines, NATS, row="replicate", column="scale"),
-            {"cells": cells(change, ".3g")},
+            {"cells": cells(damage, ".3g")},
         ),
         "table": Figure(
             "Perplexity before and after",
             "Perplexity (exp of the mean loss over draws) of every checkpoint, base first.",
             charts.text_table(TOKENS, lines_and_base, row="replicate", column="scale"),
-            {"cells": cells(whole, ".4g")},
+            {"cells": cells(perplexity, ".4g")},
         ),
         "weights": _weights(base),
     }
     return made if group_gamma is None else {**made, "by_group": _by_group(table, group_gamma)}
+
+
+def _rows(frame: pd.DataFrame, shown: Shown, line: str = "gamma") -> list[dict[str, Any]]:
+    return charts.curve_rows(frame, "tokens", "nll_mean", [line, "phase", "base"], facets=FACETS, shown=shown)
+
+
+def _drawn(title: str, caption: str, y: charts.Axis, lines: charts.Lines, rows: list[dict[str, Any]], **options: Any) -> Figure:
+    chart = charts.curves(TOKENS, y, lines, row="replicate", column="scale", also=["phase"], **options)
+    return Figure(title, f"{caption} {BANDS}", chart, {"curves": rows})
+
+
+def _absolute(
+    perplexity: list[dict[str, Any]], loss: list[dict[str, Any]], lowest: list[dict[str, Any]], lines: charts.Lines
+) -> dict[str, Figure]:
+    """What is left after the noise: the U-curve, and the same in nats."""
+    pointing = "Pointing down: the lowest point with its 95% bootstrap interval, filled where the rise after it is established."
+    return {
+        "perplexity": _drawn(
+            "Perplexity after noise",
+            f"Perplexity (exp of the mean loss) against pre-training tokens, base in grey. {pointing}",
+            charts.Axis("y", "perplexity", "log"),
+            lines,
+            [*perplexity, *({**row, "y": float(np.exp(row["y"]))} for row in lowest)],
+        ),
+        "loss": _drawn(
+            "Loss after noise",
+            f"Mean loss against pre-training tokens, base in grey. {pointing}",
+            charts.Axis("y", "loss / nats"),
+            lines,
+            [*loss, *lowest],
+        ),
+    }
+
+
+def _changes(perplexity: list[dict[str, Any]], loss: list[dict[str, Any]], lines: charts.Lines) -> dict[str, Figure]:
+    """After minus before."""
+    return {
+        "perplexity_change": _drawn(
+            "Change of perplexity by noise",
+            "Perplexity after minus before, against pre-training tokens.",
+            charts.Axis("y", "change of perplexity", "symlog"),
+            lines,
+            perplexity,
+            zero_line=True,
+        ),
+        "loss_change": _drawn(
+            "Damage",
+            "Loss after minus before in nats: comparable between checkpoints, which a change of perplexity is not.",
+            NATS,
+            lines,
+            loss,
+            zero_line=True,
+        ),
+    }
 
 
 def _empty(table: pd.DataFrame) -> pd.DataFrame:
@@ -212,15 +228,13 @@ def _weights(base: pd.DataFrame) -> Figure:
 
 def _by_group(table: pd.DataFrame, gamma: float) -> Figure:
     """Which part of the model carries the sensitivity?"""
-    single = table[(table["gamma"] > 0) & (table["group"] != "all")]
-    shown: Shown = lambda loss, row: loss - row["base"]  # noqa: E731
-    rows = charts.curve_rows(single, "tokens", "nll_mean", ["group", "phase", "base"], facets=FACETS, shown=shown)
-    lines = charts.Lines("group", "tensors", list(GROUPS), ordered=False)
-    return Figure(
+    return _drawn(
         "Damage by tensor group",
-        f"Change of the loss in nats when only one group of tensors gets noise of gamma {gamma:g}. {BANDS}",
-        charts.curves(TOKENS, NATS, lines, row="replicate", column="scale", also=["phase"], zero_line=True),
-        {"curves": rows},
+        f"Change of the loss in nats when only one group of tensors gets noise of gamma {gamma:g}.",
+        NATS,
+        charts.Lines("group", "tensors", list(GROUPS), ordered=False),
+        _rows(table[(table["gamma"] > 0) & (table["group"] != "all")], lambda loss, row: loss - row["base"], "group"),
+        zero_line=True,
     )
 
 
