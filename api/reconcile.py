@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.suites import resolve_pending
 from db import claims
-from db.session import open_session
+from db.session import engine, open_session
 from worker.queue import wake_workers
 
 SWEEP_SECONDS = 5.0
@@ -26,22 +26,27 @@ log = logging.getLogger(__name__)
 
 def sweep() -> bool:
     """One sweep; False when another process is at it."""
-    with open_session() as session:
-        if not session.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": SWEEP_LOCK}):
+    with engine().connect() as lock:  # the lock belongs to a connection, and a session changes its own at every commit
+        if not lock.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": SWEEP_LOCK}):
             return False
+        lock.commit()
         try:
-            while (measurement := claims.fail_poison(session)) is not None:
-                log.warning("measurement %d failed: the workers that measured it died", measurement)
-                session.commit()
-            if session.scalar(text("SELECT EXISTS (SELECT FROM measurements WHERE state = 'open')")):
-                wake_workers()
-            resolve_pending(session)
-            session.commit()
+            _sweep()
         finally:
-            session.rollback()
-            session.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": SWEEP_LOCK})
-            session.commit()
+            lock.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": SWEEP_LOCK})
+            lock.commit()
     return True
+
+
+def _sweep() -> None:
+    with open_session() as session:
+        while (measurement := claims.fail_poison(session)) is not None:
+            session.commit()
+            log.warning("measurement %d failed: the workers that measured it died", measurement)
+        if session.scalar(text("SELECT EXISTS (SELECT FROM measurements WHERE state = 'open')")):
+            wake_workers()
+        resolve_pending(session)
+        session.commit()
 
 
 def keep_sweeping(stop: threading.Event) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
+from conftest import Lab
 
 from db import claims
 from db.session import open_session
-from tests.conftest import Lab
 from ucurve.experiments import kinds
 
 NUM_WORKERS = 0

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from conftest import Lab
 
-from tests.conftest import Lab
 from ucurve import records
 from ucurve.embedded import Engines
 from ucurve.lab import answers

@@ -278,7 +278,7 @@ def test_many_people_submitting_the_same_grid_at_once_share_its_rows() -> None:
 
 
 def test_the_migrations_make_the_schema_of_the_models(engines: Any) -> None:
-    from tests.conftest import execute
+    from conftest import execute
 
     execute(engines, "CREATE DATABASE of_models")
     from sqlalchemy import create_engine
