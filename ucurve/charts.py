@@ -86,7 +86,7 @@ def ordered_palette(num: int) -> list[str]:
     return ["#" + "".join(f"{round(channel):02x}" for channel in colour) for colour in channels]
 
 
-def _drawn_once(draw: Callable[P, dict[str, Any]]) -> Callable[P, dict[str, Any]]:
+def drawn_once(draw: Callable[P, dict[str, Any]]) -> Callable[P, dict[str, Any]]:
     """Equal arguments give an equal chart at once: Altair takes a third of a second for one, and pages ask all the time."""
     drawn: dict[str, str] = {}
 
@@ -101,7 +101,7 @@ def _drawn_once(draw: Callable[P, dict[str, Any]]) -> Callable[P, dict[str, Any]
     return again
 
 
-@_drawn_once
+@drawn_once
 def curves(
     x: Axis,
     y: Axis,
@@ -130,7 +130,7 @@ def curves(
         legend=alt.Legend(labelExpr=_base(lines)),
     )
     layers = [layer.encode(color=colour) for layer in _layers(x, y, lines, shown, dash, also, height)]
-    layers.append(_only("note").mark_text(**NOTE).encode(text="label:N"))
+    layers.append(only("note").mark_text(**NOTE).encode(text="label:N"))
     if zero_line:
         layers.append(alt.Chart().mark_rule(color=NEUTRAL, strokeDash=[2, 2]).encode(y=alt.datum(0)))
     layers[0] = layers[0].properties(name="lines").add_params(shown, alt.selection_interval(name="zoom", bind="scales"))
@@ -138,7 +138,7 @@ def curves(
     if row or column:
         facets = {"row": row, "column": column}
         chart = chart.properties(width=width, height=height).facet(
-            **{name: _facet(field) for name, field in facets.items() if field}
+            **{name: facet(field) for name, field in facets.items() if field}
         )
     else:
         chart = chart.properties(width="container" if width == 0 else width, height=height)
@@ -147,15 +147,15 @@ def curves(
 
 def _layers(x: Axis, y: Axis, lines: Lines, shown: Any, dash: str | None, also: Sequence[str], height: int) -> list[Any]:
     """Bands, lines, draws, references, bottoms, edge marks and waiting ticks: one layer per `what`."""
-    at_x, at_y = _x(x), _y(y)
-    names = [_tip(lines.field, lines.title), _tip(x.field, x.title, ",")] + [
-        _tip(field) for field in (*also, *filter(None, [dash]))
+    at_x, at_y = encoded_x(x), encoded_y(y)
+    names = [tip(lines.field, lines.title), tip(x.field, x.title, ",")] + [
+        tip(field) for field in (*also, *filter(None, [dash]))
     ]
-    value, found = _tip(y.field, y.title, ".4~g"), _tip("measurement")
+    value, found = tip(y.field, y.title, ".4~g"), tip("measurement")
     dashed = {"strokeDash": alt.StrokeDash(f"{dash}:N", title=dash)} if dash else {}
     detail = {"detail": alt.Detail(f"{dash}:N")} if dash else {}
     picked = alt.selection_point(name="picked", fields=["measurement"], on="click", toggle=False)
-    mean, bottom, edge = _only("mean"), _only("bottom"), _only("edge")
+    mean, bottom, edge = only("mean"), only("bottom"), only("edge")
     slot = alt.expr("8 + 12 * datum.slot")
 
     def faded(opacity: float) -> Any:
@@ -163,44 +163,44 @@ def _layers(x: Axis, y: Axis, lines: Lines, shown: Any, dash: str | None, also: 
 
     def dots(what: str, opacity: float, *tips: Any, **mark: Any) -> Any:
         encoding = {"opacity": faded(opacity), "tooltip": [*names, value, *tips]}
-        return _only(what).mark_point(clip=True, **{"filled": True, **mark}).encode(at_x, at_y, **encoding)
+        return only(what).mark_point(clip=True, **{"filled": True, **mark}).encode(at_x, at_y, **encoding)
 
-    between = [_tip("low", "95% from", ".4~g"), _tip("high", "to", ".4~g"), _tip("num_draws", "draws")]
-    waiting = [*names, _tip("num_waiting", "still to come")]
+    between = [tip("low", "95% from", ".4~g"), tip("high", "to", ".4~g"), tip("num_draws", "draws")]
+    waiting = [*names, tip("num_waiting", "still to come")]
     return [
         mean.mark_area(clip=True).encode(at_x, alt.Y("low:Q"), alt.Y2("high"), opacity=faded(0.18), **detail),
         mean.mark_line(clip=True, strokeWidth=2).encode(at_x, at_y, opacity=faded(1), **dashed),
         dots("mean", 1, *between, size=36),
         dots("draw", 0.4, found, size=22).properties(name="draws").add_params(picked),
-        dots("reference", 1, _tip("label", "source"), shape="cross", filled=False, size=60),
+        dots("reference", 1, tip("label", "source"), shape="cross", filled=False, size=60),
         bottom.mark_rule(clip=True, strokeWidth=3).encode(alt.X("x_low:Q"), alt.X2("x_high"), at_y, opacity=faded(0.7)),
-        dots("open bottom", 1, _tip("label", "lowest"), shape="triangle-down", size=90, filled=False, strokeWidth=1.5),
-        dots("bottom", 1, _tip("label", "bottom"), shape="triangle-down", size=110),
+        dots("open bottom", 1, tip("label", "lowest"), shape="triangle-down", size=90, filled=False, strokeWidth=1.5),
+        dots("bottom", 1, tip("label", "bottom"), shape="triangle-down", size=110),
         edge.mark_point(shape="triangle-up", filled=True, size=60, clip=False, y=slot).encode(
-            at_x, opacity=faded(1), tooltip=[*names, _tip("label", "not drawn"), found]
+            at_x, opacity=faded(1), tooltip=[*names, tip("label", "not drawn"), found]
         ),
         edge.mark_text(align="left", dx=6, fontSize=9, clip=False, y=slot).encode(at_x, opacity=faded(1), text="label:N"),
-        _only("waiting")
+        only("waiting")
         .mark_tick(orient="vertical", size=6)
         .encode(at_x, y=alt.value(height - 3), opacity=faded(0.3), tooltip=waiting),
     ]
 
 
-def _tip(field: str, title: str | None = None, number: str | None = None) -> Any:
+def tip(field: str, title: str | None = None, number: str | None = None) -> Any:
     """A tooltip line; `number` is the format of a quantity."""
     options: dict[str, Any] = {"format": number} if number else {}
     return alt.Tooltip(f"{field}:{'Q' if number else 'N'}", title=title or field, **options)
 
 
-def _only(what: str) -> Any:
+def only(what: str) -> Any:
     return alt.Chart().transform_filter(alt.datum.what == what)
 
 
-def _x(axis: Axis) -> Any:
+def encoded_x(axis: Axis) -> Any:
     return alt.X(f"{axis.field}:Q", title=axis.title, scale=_scale(axis, nice=False, padding=12), axis=_axis(axis))
 
 
-def _y(axis: Axis) -> Any:
+def encoded_y(axis: Axis) -> Any:
     room = {"nice": True} if axis.scale == "linear" else {"nice": False, "padding": 8}  # no line on the very edge
     return alt.Y(f"{axis.field}:Q", title=axis.title, scale=_scale(axis, **room), axis=_axis(axis))
 
@@ -224,7 +224,7 @@ def _axis(axis: Axis) -> Any:
     return alt.Axis()
 
 
-@_drawn_once
+@drawn_once
 def heat_map(
     x: Axis, y: Lines, value: Axis, *, dataset: str = "cells", row: str | None = None, column: str | None = None
 ) -> dict[str, Any]:
@@ -234,7 +234,7 @@ def heat_map(
         alt.X(f"{x.field}:O", title=x.title, axis=label),
         alt.Y(f"{y.field}:O", title=y.title, scale=alt.Scale(domain=list(reversed(y.values)))),
     )
-    tips = [_tip(x.field, x.title, ","), _tip(y.field, y.title), _tip(value.field, value.title, ".4~g"), _tip("label")]
+    tips = [tip(x.field, x.title, ","), tip(y.field, y.title), tip(value.field, value.title, ".4~g"), tip("label")]
     colour = alt.Color(f"{value.field}:Q", title=value.title, scale=_scale(value, scheme="viridis"))
     filled = alt.Chart().transform_filter(f"isValid(datum.{value.field})").mark_rect()
     empty = alt.Chart().transform_filter(f"!isValid(datum.{value.field})").mark_text(color=NEUTRAL)
@@ -248,7 +248,7 @@ def _base(lines: Lines) -> str:
     return f"({neutral}) ? 'base' : datum.label" if neutral else "datum.label"
 
 
-@_drawn_once
+@drawn_once
 def text_table(y: Axis, x: Lines, *, dataset: str = "cells", row: str | None = None, column: str | None = None) -> dict[str, Any]:
     """Vega-Lite of the rows' `label` in a grid, a column per value of x: a table that is also a figure."""
     columns = alt.X(
@@ -267,12 +267,13 @@ def _gridded(chart: Any, row: str | None, column: str | None) -> dict[str, Any]:
     chart = chart.properties(width={"step": 46}, height={"step": 26})
     facets = {"row": row, "column": column}
     if row or column:
-        chart = chart.facet(**{name: _facet(field) for name, field in facets.items() if field})
+        chart = chart.facet(**{name: facet(field) for name, field in facets.items() if field})
     return finished(chart)
 
 
-def _facet(field: str) -> Any:
-    return alt.Facet(f"{field}:N", header=alt.Header(title=None, labelExpr=f"'{field} ' + datum.value"))
+def facet(field: str) -> Any:
+    label = f"({COMPACT}) + ' tokens'" if field == "tokens" else f"'{field} ' + datum.value"
+    return alt.Facet(f"{field}:N", header=alt.Header(title=None, labelExpr=label))
 
 
 def finished(chart: Any) -> dict[str, Any]:

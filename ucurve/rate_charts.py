@@ -1,0 +1,61 @@
+"""Charts of a sweep: a line per checkpoint, coloured by its tokens, or a line per method, a panel per checkpoint.
+
+chart = by_checkpoint(Axis("learning_rate", "learning rate", "log"), Axis("y", "forgetting / nats"), row="replicate")
+rows = [{"what": "mean", "tokens": 894976, "learning_rate": 1e-3, "y": 0.21, "low": 0.19, "high": 0.23, "replicate": 0}, ...]
+
+Lines go from small learning rates to large ones, whatever the axes show. `what`: mean, draw, edge, note as in `charts`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+
+from ucurve.charts import COMPACT, NOTE, ORDERED, Axis, Lines, drawn_once, encoded_x, encoded_y, facet, finished, only, tip
+
+
+@drawn_once
+def by_checkpoint(x: Axis, y: Axis, *, row: str | None = None, column: str | None = None, zero_line: bool = False) -> dict[str, Any]:
+    """Vega-Lite of lines over x and y, one per checkpoint: blue for few tokens, orange for many."""
+    scale = alt.Scale(type="log", range=ORDERED)
+    colour = alt.Color("tokens:Q", title="tokens", scale=scale, legend=alt.Legend(labelExpr=COMPACT))
+    return _swept(x, y, colour, "tokens", row, column, zero_line)
+
+
+@drawn_once
+def by_method(x: Axis, y: Axis, lines: Lines, *, row: str | None = None, column: str | None = None) -> dict[str, Any]:
+    """Vega-Lite of lines over x and y, one per method."""
+    scale = alt.Scale(domain=list(lines.values), range=lines.colours())
+    colour = alt.Color(f"{lines.field}:N", title=lines.title, scale=scale)
+    return _swept(x, y, colour, lines.field, row, column, zero_line=False)
+
+
+def _swept(x: Axis, y: Axis, colour: Any, by: str, row: str | None, column: str | None, zero_line: bool) -> dict[str, Any]:
+    at = (encoded_x(x), encoded_y(y))
+    tips = [tip("tokens", "tokens", ","), tip("method"), tip("learning_rate", "learning rate"), tip("alpha"), tip("num_draws", "seeds")]
+    tips += [tip(axis.field, axis.title, ".4~g") for axis in (x, y)]
+    detail, order = alt.Detail([f"{by}:N", "line:N"]), alt.Order("order:Q")
+    mean, picked = only("mean"), alt.selection_point(name="picked", fields=["measurement"], on="click", toggle=False)
+    zoom = alt.selection_interval(name="zoom", bind="scales")
+    layers = [
+        mean.mark_line(clip=True, strokeWidth=2).encode(*at, colour, detail, order).properties(name="lines").add_params(zoom),
+        mean.mark_rule(clip=True, opacity=0.5).encode(at[0], alt.Y("low:Q"), alt.Y2("high"), colour, detail),
+        mean.mark_point(clip=True, filled=True, size=36).encode(*at, colour, tooltip=tips),
+        only("draw")
+        .mark_point(clip=True, filled=True, size=16, opacity=0.3)
+        .encode(*at, colour, tooltip=[*tips, tip("measurement")])
+        .properties(name="draws")
+        .add_params(picked),
+        only("edge")
+        .mark_point(shape="triangle-up", filled=True, size=60, clip=False, y=8)
+        .encode(at[0], colour, tooltip=[*tips[:4], tip("label", "not drawn"), tip("measurement")]),
+        only("note").mark_text(**NOTE).encode(text="label:N"),
+    ]
+    if zero_line:
+        layers.append(alt.Chart().mark_rule(strokeDash=[2, 2], opacity=0.6).encode(y=alt.datum(0)))
+    chart: Any = alt.layer(*layers, data=alt.NamedData("curves")).properties(width=380, height=260)
+    facets = {"row": row, "column": column}
+    if row or column:
+        chart = chart.facet(**{name: facet(field) for name, field in facets.items() if field})
+    return finished(chart)
