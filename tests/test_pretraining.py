@@ -284,7 +284,7 @@ def test_the_loss_curve_keeps_the_mean() -> None:
     losses = list(np.random.default_rng(0).normal(3, 1, 14_000))
     tokens, means = loss_curve(losses, 2048)
     widths = np.diff([0, *tokens]) / 2048
-    assert len(tokens) <= 300
+    assert len(tokens) <= 80
     assert tokens[-1] == 14_000 * 2048
     assert np.dot(widths, means) == pytest.approx(sum(losses))
     assert loss_curve([], 2048) == ([], [])
@@ -300,6 +300,10 @@ def test_figures_show_finished_and_running_runs_and_the_verdict_follows_the_held
     assert (verdict.answer, verdict.scope) == ("yes", "replicate 0")
     perplexities = [one["y"] for one in training_curves.held_out_rows(table)]
     assert perplexities == pytest.approx([math.exp(one.metrics["nll_mean"] or 0) for one in rows])
+    growth = {(one["group"], one["tokens"]): one["y"] for one in training_curves.growth_rows(table, 0)}
+    [initial, after] = table.series[0]["rms_matrices"]
+    assert growth["matrices", 30 * 256] == after / initial
+    assert all(math.isfinite(size) for size in growth.values())
     live = {"done": 7, "total": 60, "series": {"loss": [5.0, None], "done": [6.0, 7.0]}}
     running = MeasurementRow(id=9, identity="", position=1, state="running", labels=dict(points[1].labels), live=live)
     drawn = training_curves.loss_rows(frame([rows[0], running]), 256)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch.nn import functional
@@ -75,7 +75,20 @@ def build(recipe: Recipe, seed: int) -> GPTNeoXForCausalLM:
         return GPTNeoXForCausalLM(config)
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
+class Scheduled(Protocol):
+    """The part of a recipe that the learning rate depends on."""
+
+    @property
+    def num_steps(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def warmup_steps(self) -> int: ...
+    @property
+    def schedule(self) -> Literal["cosine", "linear", "constant"]: ...
+
+
+def learning_rate(recipe: Scheduled, step: int) -> float:
     """Rate of the update that follows `step` updates: linear warm-up, then constant or a decay that ends at zero."""
     if step < recipe.warmup_steps:
         return recipe.learning_rate * (step + 1) / recipe.warmup_steps
@@ -143,7 +156,7 @@ class Training:
         """
         self.restore(state)
         saved = time.monotonic()
-        with _one_thread(self.device):
+        with one_thread(self.device):
             while True:
                 finished = self.step == self.recipe.num_steps or self.diverged
                 try:
@@ -213,7 +226,7 @@ class Training:
         self.kept, self.diverged = state["kept"], state["diverged"]
 
 
-def loss_curve(losses: list[float], tokens_per_step: int, num_points: int = 300) -> tuple[list[float], list[float]]:
+def loss_curve(losses: list[float], tokens_per_step: int, num_points: int = 80) -> tuple[list[float], list[float]]:
     """(tokens, mean loss) over at most `num_points` bins, equally wide on a log axis of tokens; tokens: a bin's last."""
     edges = sorted({0, *(round(len(losses) ** (k / (num_points - 1))) for k in range(num_points) if losses)})
     means = [math.fsum(losses[a:b]) / (b - a) for a, b in pairwise(edges)]
@@ -221,7 +234,7 @@ def loss_curve(losses: list[float], tokens_per_step: int, num_points: int = 300)
 
 
 @contextmanager
-def _one_thread(device: str) -> Iterator[None]:
+def one_thread(device: str) -> Iterator[None]:
     """On a CPU, sums depend on the number of threads: one, so that any worker continues to the same bits."""
     threads = torch.get_num_threads()
     if device == "cpu":

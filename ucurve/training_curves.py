@@ -17,7 +17,8 @@ from ucurve.spec import Figure, Verdict
 if TYPE_CHECKING:
     import pandas as pd
 
-GROUPS = ("matrices", "embedding", "attention", "mlp", "unembedding", "gains", "biases")
+GROUPS = ("matrices", "embedding", "attention", "mlp", "unembedding", "gains")
+NUM_DOTS = 80  # of a running run's loss curve: as many as a finished one has
 
 
 def loss_rows(table: pd.DataFrame, tokens_per_step: int) -> list[dict[str, Any]]:
@@ -33,7 +34,8 @@ def loss_rows(table: pd.DataFrame, tokens_per_step: int) -> list[dict[str, Any]]
         else:
             continue
         where = {"replicate": run["replicate"], "run": run["step"], "measurement": run["measurement"]}
-        for at, loss in zip(tokens, losses, strict=False):
+        every = 1 + len(losses) // (2 * NUM_DOTS)
+        for at, loss in list(zip(tokens, losses, strict=False))[::-every][::-1]:
             finite = loss is not None and np.isfinite(loss)
             if at:
                 end = {"what": "mean", "y": loss} if finite else {"what": "edge", "slot": 0, "label": "diverged"}
@@ -70,26 +72,31 @@ def held_out_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def rms_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Root mean square of the weights of every checkpoint but step 0, by tensor group."""
-    rows = [
-        {"what": "mean", "tokens": tokens, "replicate": run["replicate"], "group": group, "y": value}
-        for run in table[table["state"] == "done"].to_dict("records")
-        for group in GROUPS
-        for tokens, value in zip(run["series"]["checkpoint_tokens"], run["series"][f"rms_{group}"], strict=True)
-        if tokens and value is not None
+def growth_rows(table: pd.DataFrame, first: int) -> list[dict[str, Any]]:
+    """Root mean square of the weights over that of the replicate's checkpoint at `first` tokens, by tensor group."""
+    found: dict[tuple[int, str], dict[int, float]] = {}
+    for run in table[table["state"] == "done"].to_dict("records"):
+        for group in GROUPS:
+            sizes = zip(run["series"]["checkpoint_tokens"], run["series"][f"rms_{group}"], strict=True)
+            found.setdefault((int(run["replicate"]), group), {}).update({int(at): size for at, size in sizes})
+    return [
+        {"what": "mean", "tokens": tokens, "replicate": replicate, "group": group, "y": size / sizes[first]}
+        for (replicate, group), sizes in sorted(found.items())
+        for tokens, size in sorted(sizes.items())
+        if tokens and first in sizes
     ]
-    return sorted(rows, key=lambda row: (row["replicate"], row["group"], row["tokens"]))
 
 
-def figures(table: pd.DataFrame, runs: Sequence[int], seeds: Sequence[int], tokens_per_step: int) -> dict[str, Figure]:
-    """The three figures; `runs` are the lengths of the runs in steps."""
+def figures(
+    table: pd.DataFrame, runs: Sequence[int], first: int, seeds: Sequence[int], tokens_per_step: int
+) -> dict[str, Figure]:
+    """The three figures. runs: their lengths in steps; first: tokens of the first checkpoint that is kept."""
     from ucurve.charts import Axis, Lines, curves, tokens_axis
 
     several = "replicate" if len(seeds) > 1 else None
     lengths, replicates = Lines("run", "steps of the run", list(runs)), Lines("replicate", "seed", list(seeds), ordered=False)
     loss, perplexity = Axis("y", "training loss / nats"), Axis("y", "held-out perplexity", "log")
-    size = Axis("y", "rms of the weights", "log")
+    growth = Axis("y", f"rms of the weights / rms at {'step 0' if not first else f'{first:,} tokens'}")
     return {
         "training": Figure(
             "Training loss",
@@ -105,11 +112,11 @@ def figures(table: pd.DataFrame, runs: Sequence[int], seeds: Sequence[int], toke
             {"curves": held_out_rows(table)},
         ),
         "weights": Figure(
-            "Size of the weights",
-            "Root mean square by tensor group: matrices by part and all together, gains of norms, biases. Where matrices grow, "
-            "noise in proportion to them grows too.",
-            curves(tokens_axis(), size, Lines("group", "tensors", list(GROUPS), ordered=False, neutral=["biases"]), row=several),
-            {"curves": rms_rows(table)},
+            "Growth of the weights",
+            "Root mean square by tensor group, in units of its first value: matrices all together and by part, and the gains of "
+            "norms (biases begin at zero). Where matrices grow, noise in proportion to them grows too.",
+            curves(tokens_axis(), growth, Lines("group", "tensors", list(GROUPS), ordered=False), row=several),
+            {"curves": growth_rows(table, first)},
         ),
     }
 

@@ -120,17 +120,17 @@ class Pretraining(Spec):
         return self
 
     def num_parameters(self, vocab_size: int) -> int:
-        """Of the model, all tensors, input and output embeddings untied."""
+        """Of the model; input and output embeddings are untied."""
         d, m = self.hidden_size, self.intermediate_size
         return 2 * vocab_size * d + self.num_layers * (4 * d * d + 2 * d * m + 9 * d + m) + 2 * d
 
     @property
     def _runs(self) -> list[tuple[int, list[int]]]:
         """(length, steps to keep) of every run of a seed; the first one also keeps step 0."""
-        first = [0] if self.keep_initial else []
+        first = [0] * self.keep_initial
         if self.protocol == "one_run":
             return [(self.steps[-1], first + self.steps)]
-        return [(step, [step] if i else [*first, step]) for i, step in enumerate(self.steps)]
+        return [(self.steps[0], [*first, self.steps[0]]), *((step, [step]) for step in self.steps[1:])]
 
     def plan(self, catalogue: Catalogue) -> Iterator[Point]:
         """One point per seed and budget, or per seed for one run; short runs first."""
@@ -201,8 +201,7 @@ class Pretraining(Spec):
         """Train, keep the checkpoints, measure each on the held-out set."""
         from ucurve import pretrain
 
-        inputs = point.inputs
-        what = [inputs["data"], inputs["evaluation"], inputs["recipe"]["context"]]
+        inputs, what = point.inputs, [point.inputs["data"], point.inputs["evaluation"], point.inputs["recipe"]["context"]]
         read: TrainingData = context.cached(canonical(what), lambda: _read(point, context))
         recipe = pretrain.Recipe(vocab_size=read.vocab_size, **inputs["recipe"])
         training = pretrain.Training(recipe, inputs["seed"], context.device)
@@ -238,10 +237,11 @@ class Pretraining(Spec):
         )
 
     def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
-        """Training loss (live), held-out perplexity and size of the weights over tokens."""
+        """Training loss (live), held-out perplexity and growth of the weights over tokens."""
         from ucurve import training_curves
 
-        return training_curves.figures(table, [run[0] for run in self._runs], self.seeds, self.batch_rows * self.context)
+        lengths, rows = [run[0] for run in self._runs], self.batch_rows * self.context
+        return training_curves.figures(table, lengths, self._runs[0][1][0] * rows, self.seeds, rows)
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
         """Which runs broke, and whether the base keeps improving."""
