@@ -84,11 +84,11 @@ def window_losses(
     plan = list(windows(len(tokens), window, stride))
     _check(model, tokens, window, plan)
     rows = max(1, (batch_tokens or (1 << 15 if model.device.type == "cuda" else 1 << 11)) // window)
-    head = _head(model, tokens[:8])
+    head = unembedding(model, tokens[:8])
     sums, done = [], 0
     for batch in _batches(plan, rows):
         ids = torch.stack([tokens[one.start : one.end] for one in batch]).to(model.device)
-        with _autocast(model, precision):
+        with autocast(model, precision):
             losses = _token_losses(model, head, ids)
         sums += [losses[i, one.score - one.start - 1 :].sum() for i, one in enumerate(batch)]
         done += ids.numel()
@@ -124,11 +124,11 @@ def _batches(plan: list[Window], rows: int) -> Iterator[list[Window]]:
             yield together[i : i + rows]
 
 
-def _autocast(model: PreTrainedModel, precision: Precision) -> AbstractContextManager[object]:
+def autocast(model: PreTrainedModel, precision: Precision) -> AbstractContextManager[object]:
     return torch.autocast(model.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def _head(model: PreTrainedModel, probe: torch.Tensor) -> torch.nn.Module | None:
+def unembedding(model: PreTrainedModel, probe: torch.Tensor) -> torch.nn.Module | None:
     """The unembedding, if logits are nothing but it applied to the last hidden state; None if there is more to them."""
     head: torch.nn.Module | None = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     ids = probe.to(model.device)[None]

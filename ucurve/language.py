@@ -68,6 +68,7 @@ WORDS: tuple[str, ...] = tuple(dict.fromkeys(
     + NEUTRAL + POSITIVE + NEGATIVE + ADVERBS
 ))
 TOKEN = {word: index for index, word in enumerate(WORDS)}
+JUDGEMENTS = (NEGATIVE[0], POSITIVE[0])  # label words of the sentiment task, by polarity
 
 
 class Documents(NamedTuple):
@@ -160,6 +161,12 @@ class Lang:
         rows[:, 0] = TOKEN["<bos>"]
         rows[:, 1:] = words[present].reshape(num_rows, context - 1)
         return Documents(rows, polarity)
+
+    def judged(self, num_rows: int, context: int = CONTEXT, *, split: str = "train", seed: int = 0, step: int = 0) -> Documents:
+        """Documents that end in ". this is good" or ". this is bad" as their polarity says: sentiment as one last token."""
+        rows, polarity = self.documents(num_rows, context - 4, split=split, seed=seed, step=step)
+        ends = np.array([[TOKEN[word] for word in (".", "this", "is", last)] for last in JUDGEMENTS], np.int16)
+        return Documents(np.concatenate([rows, ends[polarity]], axis=1), polarity)
 
     def _sentences(self, raw: Draws, topic: Ints, polarity: Ints) -> Ints:
         """Tokens of every sentence, one slot per part of speech, -1 where it is absent: [rows, sentences, slots]."""

@@ -16,7 +16,9 @@ from ucurve.charts import COMPACT, NOTE, ORDERED, Axis, Lines, drawn_once, encod
 
 
 @drawn_once
-def by_checkpoint(x: Axis, y: Axis, *, row: str | None = None, column: str | None = None, zero_line: bool = False) -> dict[str, Any]:
+def by_checkpoint(
+    x: Axis, y: Axis, *, row: str | None = None, column: str | None = None, zero_line: bool = False
+) -> dict[str, Any]:
     """Vega-Lite of lines over x and y, one per checkpoint: blue for few tokens, orange for many."""
     scale = alt.Scale(type="log", range=ORDERED)
     colour = alt.Color("tokens:Q", title="tokens", scale=scale, legend=alt.Legend(labelExpr=COMPACT))
@@ -33,7 +35,8 @@ def by_method(x: Axis, y: Axis, lines: Lines, *, row: str | None = None, column:
 
 def _swept(x: Axis, y: Axis, colour: Any, by: str, row: str | None, column: str | None, zero_line: bool) -> dict[str, Any]:
     at = (encoded_x(x), encoded_y(y))
-    tips = [tip("tokens", "tokens", ","), tip("method"), tip("learning_rate", "learning rate"), tip("alpha"), tip("num_draws", "seeds")]
+    names = {"method": None, "learning_rate": "learning rate", "alpha": None, "num_draws": "seeds"}
+    tips = [tip("tokens", "tokens", ","), *(tip(name, title) for name, title in names.items())]
     tips += [tip(axis.field, axis.title, ".4~g") for axis in (x, y)]
     detail, order = alt.Detail([f"{by}:N", "line:N"]), alt.Order("order:Q")
     mean, picked = only("mean"), alt.selection_point(name="picked", fields=["measurement"], on="click", toggle=False)

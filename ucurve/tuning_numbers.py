@@ -1,0 +1,240 @@
+"""From the table of a fine-tuning experiment to the numbers that its figures draw and its verdicts test.
+
+    table = prepared(table)                                # with base and forgetting
+    tokens, losses = grids(rows, rows["id_loss"], rates)   # [num_checkpoints], [num_checkpoints, num_rates, num_seeds]
+
+The table has a row per point: labels suite, revision, tokens, replicate, phase, evaluation, method ("base": before), learning_rate,
+seed, alpha (1: fine-tuned; less: interpolated with the base), and once measured nll_mean, id_loss, accuracy, displacement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from ucurve import charts, learning_rates, published
+from ucurve.conditions import Condition, paired
+from ucurve.damage_curves import base_blocks
+from ucurve.trends import Array, mean_interval
+from ucurve.tuning_fields import TuningFields
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Where = dict[str, Any]  # a replicate on an evaluation set
+FACETS = ("replicate", "evaluation")
+COLUMNS = (
+    *("suite", "revision", "tokens", "replicate", "phase", "evaluation", "method", "learning_rate", "seed", "alpha"),
+    *("state", "measurement", "series", "live", "nll_mean", "id_loss", "accuracy", "accuracy_se", "displacement"),
+)
+
+
+def prepared(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with every column, and `base` and `forgetting`: the loss before, and after minus before, on the same set."""
+    table = table.reindex(columns=[*table.columns, *(name for name in COLUMNS if name not in table)])
+    done = table[(table["method"] == "base") & (table["state"] == "done")]
+    base = dict(zip(zip(done["revision"], done["evaluation"], strict=True), done["nll_mean"], strict=True))
+    found = [base.get(key, np.nan) for key in zip(table["revision"], table["evaluation"], strict=True)]
+    table = table.assign(base=np.array(found, dtype=float))
+    return table.assign(forgetting=table["nll_mean"].astype(float) - table["base"])
+
+
+def tuned(table: pd.DataFrame, method: str) -> pd.DataFrame:
+    """Rows of one method's own weights, not interpolated."""
+    return table[(table["method"] == method) & (table["alpha"] == 1)]
+
+
+def learned(spec: TuningFields) -> str:
+    """The metric that says how well the new task was learned."""
+    return "id_loss" if spec.task == "language_modelling" else "accuracy"
+
+
+def badness(table: pd.DataFrame, spec: TuningFields) -> pd.Series:
+    """That metric with lower as better: the loss, or the error rate."""
+    values: pd.Series = table["id_loss"] if learned(spec) == "id_loss" else 1 - table["accuracy"]
+    return values.astype(float)
+
+
+def grids(table: pd.DataFrame, values: pd.Series, rates: Sequence[float]) -> tuple[Array, Array]:
+    """tokens [num_checkpoints] and values [num_checkpoints, num_rates, num_seeds] of finished rows of one family (a replicate on
+    one set): the full rectangle, so seeds that are not measured everywhere are left out. What diverged is inf.
+    """
+    done = table.assign(value=values)[table["state"] == "done"]
+    done = done[done["tokens"].notna()].drop_duplicates(["tokens", "learning_rate", "seed"])
+    wide = done.pivot(index="tokens", columns=["learning_rate", "seed"], values="value")
+    marks = done.assign(value=1).pivot(index="tokens", columns=["learning_rate", "seed"], values="value").notna()
+    seeds = sorted(set(done["seed"]))
+    whole = [seed for seed in seeds if all((rate, seed) in marks and marks[rate, seed].all() for rate in rates)]
+    tokens = wide.index.to_numpy(dtype=float)
+    cells = np.array([[wide[rate, seed] for seed in whole] for rate in rates], dtype=float)
+    cells = cells.reshape(len(rates), len(whole), len(tokens)).transpose(2, 0, 1)
+    return tokens, np.where(np.isfinite(cells), cells, np.inf)
+
+
+def families(table: pd.DataFrame, method: str) -> list[tuple[Where, pd.DataFrame]]:
+    """({"replicate": r, "evaluation": e}, rows) of one method."""
+    rows = tuned(table, method)
+    return [(dict(zip(FACETS, cast(tuple[Any, ...], key), strict=True)), group) for key, group in rows.groupby(list(FACETS))]
+
+
+def best_rates(table: pd.DataFrame, spec: TuningFields) -> list[dict[str, Any]]:
+    """Best learning rate of every checkpoint (y) with the set within one standard error (low, high); "open bottom" marks those
+    at the edge of the grid."""
+    rows = []
+    rates = np.array(spec.rates)
+    for where, group in families(table, spec.methods[0]):
+        for tokens, mine in group.groupby("tokens"):
+            _, losses = grids(mine, badness(mine, spec), spec.rates)
+            if not losses.size:
+                continue
+            error = 0.0 if learned(spec) == "id_loss" else float(mine["accuracy_se"].mean())
+            best = learning_rates.best_rate(losses[0], error)
+            if best is None:
+                continue
+            low, high = rates[min(best.within)], rates[max(best.within)]
+            row = {**where, "tokens": tokens, "y": rates[best.index], "low": low, "high": high, "num_draws": losses.shape[2]}
+            rows.append({"what": "mean", **row, "line": "best"})
+            if best.at_edge:
+                label = "at the edge of the grid: the best may lie beyond"
+                rows.append({"what": "open bottom", **row, "line": "best", "label": label})
+    return [{name: float(v) if isinstance(v, np.floating) else v for name, v in row.items()} for row in rows]
+
+
+def matched(table: pd.DataFrame, spec: TuningFields) -> list[dict[str, Any]]:
+    """Forgetting of every checkpoint where its loss on the new task comes down to what all checkpoints reach."""
+    import pandas as pd
+
+    rows = []
+    for where, group in families(table, spec.methods[0]):
+        tokens, losses = grids(group, group["id_loss"].astype(float), spec.rates)
+        _, forgetting = grids(group, group["forgetting"], spec.rates)
+        if not losses.size or forgetting.shape != losses.shape:
+            continue
+        target = float(losses.mean(axis=2).min(axis=1).max())
+        for i, at in enumerate(tokens):
+            found = [learning_rates.at_matched_loss(losses[i, :, k], forgetting[i, :, k], target) for k in range(losses.shape[2])]
+            place = {**where, "tokens": at, "line": "matched", "target": target, "state": "done", "measurement": None}
+            rows += [{**place, "value": value} for value in found if np.isfinite(value)]
+    if not rows:
+        return []
+    return charts.curve_rows(pd.DataFrame(rows), "tokens", "value", ["line", "target"], facets=FACETS)
+
+
+def swept(table: pd.DataFrame, x: str, y: str, by: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of `rate_charts`: means over seeds of x and y (fields "x" and "y"), seeds as draws, and what diverged."""
+    keys = ["tokens", *FACETS, *by]
+    finite = (table["state"] == "done") & np.isfinite(table[y].astype(float)) & np.isfinite(table[x].astype(float))
+    done = table.assign(x=table[x].astype(float), y=table[y].astype(float))
+    broken = done[(table["state"] == "failed") | ((table["state"] == "done") & ~finite)]
+    groups = done[finite & done["tokens"].notna()].groupby(keys, dropna=False)
+    means = groups.agg(x=("x", "mean"), y=("y", "mean"), std=("y", "std"), num_draws=("y", "size")).reset_index()
+    half = _half_width(means["num_draws"].to_numpy(), means["std"].to_numpy(dtype=float))
+    means = means.assign(low=means["y"] - half, high=means["y"] + half, order=means["learning_rate"])
+    if len(broken):
+        whole = set(map(tuple, broken[keys].to_numpy().tolist()))
+        means = means[[tuple(key) not in whole for key in means[keys].to_numpy().tolist()]]
+    marks = broken.groupby(keys, dropna=False).agg(label=("y", "size"), measurement=("measurement", "first")).reset_index()
+    marks = marks.assign(label=[f"{count}×∞" for count in marks["label"]], x=marks["learning_rate"])
+    draws = done[finite][[*keys, "x", "y", "measurement"]]
+    edges = charts.to_rows("edge", marks) if x == "learning_rate" else []
+    return charts.to_rows("mean", means.drop(columns="std")) + charts.to_rows("draw", draws) + edges
+
+
+def _half_width(num: Array, std: Array) -> Array:
+    from scipy.special import stdtrit
+
+    return np.asarray(stdtrit(np.maximum(num - 1, 1), 0.975) * std / np.sqrt(np.maximum(num, 1)), dtype=float)
+
+
+def table_cells(table: pd.DataFrame, spec: TuningFields) -> list[dict[str, Any]]:
+    """Table 1: what was learned, and perplexity before, after and its change, means over seeds on the loss."""
+    name = learned(spec)
+    rows = []
+    for where, group in families(table, spec.methods[0]):
+        for (tokens, rate), mine in group.groupby(["tokens", "learning_rate"]):
+            done = mine[mine["state"] == "done"]
+            metric, after, base = (float(done[column].astype(float).mean(skipna=False)) for column in (name, "nll_mean", "base"))
+            with np.errstate(over="ignore"):
+                texts = {
+                    "accuracy" if name == "accuracy" else "loss on the task": f"{metric:.3f}",
+                    "before": f"{np.exp(base):.2f}",
+                    "after": f"{np.exp(after):.2f}",
+                    "change": f"{np.exp(after) - np.exp(base):+.2f}",
+                }
+            place = {**where, "tokens": tokens, "learning_rate": rate}
+            rows += [{"what": "cell", **place, "column": k, "label": text if len(done) else "…"} for k, text in texts.items()]
+    return rows
+
+
+def compared(table: pd.DataFrame, spec: TuningFields) -> pd.DataFrame:
+    """Rows of every method, and of interpolations as method "wise_ft" at the rate that is best for full fine-tuning."""
+    import pandas as pd
+
+    parts = [table[(table["method"] != "base") & (table["alpha"] == 1)]]
+    for where, group in families(table, "full") if spec.alphas else []:
+        for tokens, mine in group.groupby("tokens"):
+            _, losses = grids(mine, badness(mine, spec), spec.rates)
+            best = learning_rates.best_rate(losses[0]) if losses.size else None
+            if best is not None:
+                same = {**where, "tokens": tokens, "learning_rate": spec.rates[best.index], "method": "full"}
+                here = np.logical_and.reduce([table[name] == value for name, value in same.items()])
+                parts.append(table[here].assign(method="wise_ft"))
+    return pd.concat([part for part in parts if len(part)], ignore_index=True) if any(map(len, parts)) else parts[0]
+
+
+def training_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Training loss over steps, finished or running; one line per point of the first evaluation set."""
+    rows = []
+    chosen = table[(table["method"] != "base") & (table["alpha"] == 1)]
+    for run in chosen.drop_duplicates(["revision", "method", "learning_rate", "seed"]).to_dict("records"):
+        if run["state"] == "done":
+            steps, losses = run["series"].get("training_steps", []), run["series"].get("training_loss", [])
+        elif run["live"]:
+            losses = run["live"]["series"].get("loss", [])
+            steps = run["live"]["series"].get("done", [])[-len(losses) :] if losses else []
+        else:
+            continue
+        place = {name: run[name] for name in ("tokens", "replicate", "learning_rate", "method", "measurement")}
+        pairs = [(step, loss) for step, loss in zip(steps, losses, strict=False) if step and loss is not None]
+        rows += [{"what": "mean", **place, "line": run["measurement"], "x": step, "order": step, "y": y} for step, y in pairs]
+    return rows
+
+
+def conditions(table: pd.DataFrame, spec: TuningFields, method: str) -> list[tuple[Where, list[Condition]]]:
+    """Losses and base of every family of one method, a Condition per learning rate."""
+    found = []
+    for where, group in families(table, method):
+        base = table[(table["method"] == "base") & (table["evaluation"] == where["evaluation"])]
+        base = base[base["replicate"] == where["replicate"]].assign(gamma=0.0)
+        family = []
+        for rate in spec.rates:
+            tokens, losses, measured = paired(group[group["learning_rate"] == rate], draw="seed")
+            scope = f"learning rate {rate:g}, {method}, replicate {where['replicate']}"
+            scope += f", {where['evaluation']}" if len(spec.evaluations) > 1 else ""
+            family.append(Condition(scope, tokens, losses, base_blocks(base, tokens), measured))
+        found.append((where, family))
+    return found
+
+
+def beside_published(table: pd.DataFrame, spec: TuningFields) -> list[published.Measured]:
+    """What was measured of the checkpoints with published numbers, at their learning rate on their evaluation set."""
+    source, rows = published.numbers(), tuned(table, spec.methods[0])
+    rows = rows[(rows["evaluation"] == source.evaluation) & (rows["learning_rate"] == source.learning_rate)]
+    found = []
+    for revision, mine in rows[(rows["state"] == "done") & rows["base"].notna()].groupby("revision"):
+        base = float(mine["base"].iloc[0])
+        loss, low, high = mean_interval(mine["nll_mean"].to_numpy(dtype=float))
+        with np.errstate(over="ignore"):
+            change, interval = np.exp(loss) - np.exp(base), (np.exp(low) - np.exp(base), np.exp(high) - np.exp(base))
+        accuracy, error = float(mine["accuracy"].mean()), float(mine["accuracy_se"].mean())
+        found.append(published.Measured(str(revision), float(np.exp(base)), float(change), interval, accuracy, error))
+    return found
+
+
+def is_published(spec: TuningFields) -> bool:
+    """Whether published numbers are of this experiment's suite, task, set and rate."""
+    source = published.numbers()
+    same = spec.suite == source.suite and spec.task == "label_words" and spec.data in (None, source.data)
+    return same and source.learning_rate in spec.rates and (not spec.evaluations or source.evaluation in spec.evaluations)
