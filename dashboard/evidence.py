@@ -187,7 +187,7 @@ def provenance(now: Watched, measurement: int, closable: bool = True) -> None:
         if closable:
             with close.container(horizontal_alignment="right"):
                 st.button(
-                    "Close", type="tertiary", key=f"close:{measurement}", on_click=lambda: st.session_state.pop("picked_in", None)
+                    "Close", f"close:{measurement}", on_click=lambda: st.session_state.pop("picked_in", None), type="tertiary"
                 )
         if row and row.metrics:
             st.markdown(

@@ -35,6 +35,7 @@ def style(dark: bool) -> str:
 [data-stale="true"] {{ opacity: 1 !important; transition: none !important; }}
 .quiet {{ color: {quiet}; font-size: 0.875rem; }}
 .problem {{ color: {alarm}; font-size: 0.85rem; margin: -0.7rem 0 0.4rem; }}
+.st-key-preview {{ min-height: 8rem; }}
 .st-key-experiments [data-testid="stPageLink"] a {{ padding: 0; }}
 .st-key-experiments [data-testid="stPageLink"] a:hover {{ background: none; }}
 .st-key-experiments [data-testid="stPageLink"] p {{ font-weight: 600; font-size: 1.05rem; }}

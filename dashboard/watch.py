@@ -95,6 +95,7 @@ class Watched:
     verdicts: list[Verdict] = field(default_factory=list)
     verdicts_of: int = 0  # how many points were measured when they were given
     verdict_problem: str | None = None
+    refusal: str | None = None  # why the last action was not done
     _drawn: int = -1  # cursor at which the figures were made
     _draw_seconds: float = 0.0
     _draw_at: float = 0.0

@@ -11,9 +11,8 @@ from typing import Any
 from urllib.parse import urlparse
 
 import pytest
+from conftest import Lab
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
-
-from tests.conftest import Lab
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 ARGUMENTS += ["--disable-component-update", "--disable-sync"]
@@ -188,7 +187,7 @@ def test_failed_points_are_shown_with_their_reason_and_can_be_retried(page: Page
     expect(page.get_by_text("1 of 2 points measured · 1 failed")).to_be_visible()
     expect(page.get_by_role("button", name="Pause")).to_have_count(0)  # nothing runs: nothing to pause
     tried = len(lab.client.provenance(failed_row(lab, id)).attempts)
-    page.get_by_role("button", name="Retry failed").click()
+    page.get_by_role("button", name="Retry").click()
     until(lambda: len(lab.client.provenance(failed_row(lab, id)).attempts) > tried)
     page.get_by_role("link", name="Experiments").click()
     expect(page.get_by_text("1 failed").first).to_be_visible(timeout=PATIENCE)
@@ -252,6 +251,7 @@ def test_an_experiment_is_cloned_into_the_form(page: Page, lab: Lab) -> None:
     open_experiment(page, id)
     page.get_by_role("button", name="Clone").click()
     expect(box(page, "Fixed noise")).to_have_value("0.3, 1e-05", timeout=PATIENCE)
+    page.get_by_text("More settings").click()
     expect(box(page, "Seed")).to_have_value("4")
     expect(box(page, "Name")).to_have_value("origin, changed")
     expect(page.get_by_text(re.compile("18 exist already|asked for by another"))).to_be_visible(timeout=PATIENCE)

@@ -3,6 +3,7 @@
 from functools import partial
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import evidence, watch
 from dashboard.chart import FORMS, composed, figure_file, live_chart
@@ -15,28 +16,29 @@ from ucurve.spec import Figure
 
 def act(now: Watched, verb: str) -> None:
     """Pause, resume, cancel or retry; a refusal is said on the page."""
+    now.refusal = None
     try:
         getattr(watch.client(), verb)(now.id)
     except ClientError as error:
-        st.session_state["refused_action"] = str(error)
+        now.refusal = str(error)
     now.refresh()
 
 
 def header(now: Watched) -> None:
     experiment, progress = now.experiment, now.experiment.progress
     kind = kinds().get(experiment.kind)
-    name, controls = st.columns([3, 2], vertical_alignment="top")
+    name, controls = st.columns([6, 5], vertical_alignment="top")
     with name:
         st.markdown(f"# {plain(experiment.name or f'experiment {experiment.id}')}", anchors=False)
         tags = "".join(f" :gray-badge[{plain(tag)}]" for tag in experiment.tags)
         what = (kind and kind.title) or experiment.kind.replace("_", " ")
         words = f"{what} · number {experiment.id} · {experiment.owner} · {ago(experiment.created_at)}"
         st.markdown(f"{badge(experiment.state)}{tags} :small[:gray[{plain(words)}]]")
-    with controls.container(horizontal=True, horizontal_alignment="right"):
+    with controls:
         buttons(now)
     st.progress((progress.done + progress.failed) / max(progress.total, 1), text=counts(now))
-    if refusal := st.session_state.pop("refused_action", None):
-        st.warning(plain(refusal), icon=":material/block:")
+    if now.refusal:
+        st.warning(plain(now.refusal), icon=":material/block:")
     if experiment.waits_for and experiment.state in ("queued", "running"):
         st.warning(plain(experiment.waits_for), icon=":material/hourglass:")
     if experiment.notes:
@@ -63,27 +65,26 @@ def counts(now: Watched) -> str:
 
 
 def buttons(now: Watched) -> None:
-    """Only what the state allows."""
+    """Only what the state allows. Each has its own place: a button that moves while the page is redrawn loses the click."""
     state, failed = now.experiment.state, now.experiment.progress.failed
+    going = state in ("queued", "running", "paused")
+    retry, pause, stop, clone = st.columns(4, gap="small")
     if state == "paused":
-        st.button("Resume", icon=":material/play_arrow:", on_click=act, args=(now, "resume"), type="primary")
-    elif state in ("queued", "running"):
-        st.button(
-            "Pause",
-            icon=":material/pause:",
-            on_click=act,
-            args=(now, "pause"),
-            help="What is being measured stops, too, unless another experiment wants it.",
-        )
-    if state in ("queued", "running", "paused"):
-        st.button(
-            "Cancel", icon=":material/close:", on_click=act, args=(now, "cancel"), help="What is measured stays; Retry goes on."
-        )
+        button(pause, now, "resume", "Resume", "play_arrow")
+    elif going:
+        button(pause, now, "pause", "Pause", "pause", "What is being measured stops, too, unless another experiment wants it.")
+    if going:
+        button(stop, now, "cancel", "Cancel", "close", "What is measured stays; Retry goes on.")
     if failed or state == "cancelled":
-        label = "Retry failed" if failed and state != "cancelled" else "Retry"
-        st.button(label, icon=":material/replay:", on_click=act, args=(now, "retry"))
-    if st.button("Clone", icon=":material/content_copy:", help="Opens the form with these settings, to change and submit."):
+        button(
+            retry if going else stop, now, "retry", "Retry", "replay", "Measures failed points again and goes on with what is left."
+        )
+    if clone.button("Clone", icon=":material/content_copy:", width="stretch", help="Opens the form with these settings."):
         st.switch_page("app_pages/new.py", query_params={"clone": str(now.id)})
+
+
+def button(place: DeltaGenerator, now: Watched, verb: str, label: str, icon: str, help: str | None = None) -> None:
+    place.button(label, f"{verb}:{now.id}", help, on_click=act, args=(now, verb), icon=f":material/{icon}:", width="stretch")
 
 
 def figures(now: Watched) -> None:

@@ -153,7 +153,7 @@ def body() -> None:
         inputs.say_problem(problems.get(""))
         inputs.draw(form, prefix, problems, known)
     with side, st.container(border=True, key="plan"):
-        with st.container():
+        with st.container(key="preview"):  # of a least height, or the button below would move under a click
             if plan:
                 preview(plan)
             elif problems:
