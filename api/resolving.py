@@ -31,7 +31,7 @@ RESOLVER_LOCK = 0x72736C76  # "rslv"
 REPORT_SECONDS = 1.0  # between two notes of progress in a row
 PATIENCE_SECONDS = 30.0  # for a hub that did not answer
 
-FOUND = ("weights_sha256", "config_sha256", "tokenizer_sha256", "num_parameters", "size_bytes", "unresolved")
+FOUND = ("weights_sha256", "config_sha256", "tokenizer_sha256", "num_parameters", "context", "size_bytes", "unresolved")
 
 log = logging.getLogger(__name__)
 _starting = threading.Lock()

@@ -104,6 +104,7 @@ class Checkpoint(Base):
     replicate: Mapped[int] = mapped_column(server_default="0")
     phase: Mapped[str | None]
     num_parameters: Mapped[int | None] = mapped_column(BigInteger)
+    context: Mapped[int | None]
     weights_sha256: Mapped[str | None]
     config_sha256: Mapped[str | None]
     tokenizer_sha256: Mapped[str | None]

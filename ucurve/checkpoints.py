@@ -57,6 +57,7 @@ class Saved:
     config_sha256: str
     tokenizer_sha256: str | None
     size_bytes: int
+    context: int | None
 
 
 def folder_of(location: Location, artefacts: Path, progress: Progress = quiet) -> Path:
@@ -180,6 +181,7 @@ def save(model: PreTrainedModel, folder: Path, tokenizer: Tokenizer | None = Non
         hashes["config.json"],
         hashes.get("tokenizer.json"),
         size,
+        getattr(model.config, "max_position_embeddings", None),
     )
 
 

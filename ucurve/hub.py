@@ -89,14 +89,17 @@ def _remote_hashes(repository: str, commit: str, cache: Path) -> dict[str, Any]:
     local = [name for name in (*SMALL, *weights) if name in files and (name in SMALL or files[name].sha256 is None)]
     make_room(cache, sum(files[name].size for name in local), cap_bytes())
     hashes = {name: file.sha256 for name, file in files.items()}
+    fetched = {}
     for name in local:
-        hashes[name] = registration.file_sha256(fetch(files[name], folder, commit, _headers(), quiet))
+        fetched[name] = fetch(files[name], folder, commit, _headers(), quiet)
+        hashes[name] = registration.file_sha256(fetched[name])
     parameters = [_stored_parameters(files[name]) for name in weights if name.endswith(".safetensors")]
     return {
         "weights_sha256": combined_sha256({name: hashes[name] or "" for name in weights}),
         "config_sha256": hashes["config.json"],
         "tokenizer_sha256": hashes.get("tokenizer.json"),
         "num_parameters": sum(parameters) or None,
+        "context": registration.context_of(fetched["config.json"]),
         "size_bytes": sum(files[name].size for name in (*SMALL, *weights) if name in files),
     }
 

@@ -47,7 +47,10 @@ def evaluation_of(
         raise SpecError(field, f"{dataset.name!r} is to train on; evaluate on a text or a held-out set.")
     if dataset.kind == "text" and checkpoint.tokenizer_sha256 is None:
         raise SpecError(field, f"{dataset.name!r} is a text, and {checkpoint.revision} has no tokenizer.json.")
-    window = window or int(dataset.parameters.get("context", 64 if dataset.kind == "language" else WINDOW))
+    longest = checkpoint.context or WINDOW
+    if window and checkpoint.context and window > checkpoint.context:
+        raise SpecError("window", f"{checkpoint.revision} reads at most {checkpoint.context} tokens at once.")
+    window = window or min(longest, int(dataset.parameters.get("context", 64 if dataset.kind == "language" else WINDOW)))
     return {
         "evaluation": {
             "protocol": "perplexity/1",

@@ -117,8 +117,19 @@ def _hashes(folder: Path, progress: Progress) -> dict[str, Any]:
         "config_sha256": hashes["config.json"],
         "tokenizer_sha256": hashes.get("tokenizer.json"),
         "num_parameters": sum(parameters) or None,
+        "context": context_of(folder / "config.json"),
         "size_bytes": total,
     }
+
+
+def context_of(config: Path) -> int | None:
+    """Tokens of the longest row that a model reads, from its config.json; None where it does not say."""
+    try:
+        found = json.loads(config.read_bytes())
+    except ValueError as error:
+        raise RegistrationError("config.json is not JSON") from error
+    longest = found.get("max_position_embeddings") or found.get("n_positions")
+    return longest if isinstance(longest, int) else None
 
 
 def expect_all_shards(weights: list[str]) -> None:

@@ -39,6 +39,7 @@ class Checkpoint(BaseModel):
     replicate: int = 0  # seed of the pre-training run: curves are drawn per replicate
     phase: str | None = None  # learning-rate phase: "warm-up", "constant", "decay", "annealed"; None where unknown
     num_parameters: int | None = None
+    context: int | None = None  # tokens of the longest row that it reads, where its config says so
     weights_sha256: str | None = None  # of the weights file(s)
     config_sha256: str | None = None
     tokenizer_sha256: str | None = None

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ucurve import perplexity
 from ucurve.selection import Choice, bisection_levels, by_replicate, choose, is_initial, usable
 from ucurve.spec import ADVANCED, Catalogue, Context, Figure, Point, Requires, Result, Spec, SpecError, Verdict
-from ucurve.suites import Checkpoint, Dataset, Suite
+from ucurve.suites import Checkpoint, Dataset
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 Gamma = Annotated[float, Field(gt=0, le=100)]
 Scale = Literal["current_std", "init_std"]
 GROUPS = ("embedding", "attention", "mlp", "norm", "unembedding")
-WINDOW = 1024
 
 
 class GaussianPerturbation(Spec):
@@ -132,21 +132,15 @@ class GaussianPerturbation(Spec):
     def plan(self, catalogue: Catalogue) -> Iterator[Point]:
         """First and last checkpoints with the base and the first draw, bisection between them, then more draws."""
         suite = catalogue.suite(self.suite)
-        dataset = self._dataset(suite, catalogue)
+        name = self.evaluation or suite.evaluation
+        if name is None:
+            raise SpecError("evaluation", f"{suite.name!r} has no evaluation set of its own: name one.")
+        dataset = perplexity.usable_set(catalogue, name, "evaluation")
         initial = {c.replicate: c for c in suite.checkpoints if is_initial(c) and usable(c)}
         for mine in by_replicate(choose(suite, self.checkpoints)):
             levels = bisection_levels(len(mine))
             for checkpoint, level in zip(mine, levels, strict=True):
                 yield from self._points(checkpoint, initial.get(checkpoint.replicate), dataset, level, max(levels) + 1)
-
-    def _dataset(self, suite: Suite, catalogue: Catalogue) -> Dataset:
-        name = self.evaluation or suite.evaluation
-        if name is None:
-            raise SpecError("evaluation", f"{suite.name!r} has no evaluation set of its own: name one.")
-        dataset = catalogue.dataset(name)
-        if dataset.unresolved or not dataset.sha256:
-            raise SpecError("evaluation", f"{name!r} is not usable: {dataset.unresolved or 'its hash is unknown'}.")
-        return dataset
 
     def _points(
         self, checkpoint: Checkpoint, initial: Checkpoint | None, dataset: Dataset, level: int, num_levels: int
@@ -163,10 +157,7 @@ class GaussianPerturbation(Spec):
     def _point(
         self, checkpoint: Checkpoint, initial: Checkpoint | None, dataset: Dataset, stage: int, labels: dict[str, Any]
     ) -> Point:
-        if dataset.kind == "text" and checkpoint.tokenizer_sha256 is None:
-            raise SpecError("evaluation", f"{dataset.name!r} is a text, and {checkpoint.revision} has no tokenizer.json.")
-        window = self.window or int(dataset.parameters.get("context", 64 if dataset.kind == "language" else WINDOW))
-        size, num_tokens = checkpoint.num_parameters or 0, _num_tokens(dataset)
+        size = checkpoint.num_parameters or 0
         initial = initial if labels["scale"] == "init_std" else None
         perturbation = labels["draw"] is not None and {
             "protocol": "gaussian/1",
@@ -183,21 +174,11 @@ class GaussianPerturbation(Spec):
         }
         return Point(
             inputs={
-                "checkpoint": {"weights": checkpoint.weights_sha256, "config": checkpoint.config_sha256},
+                "checkpoint": perplexity.weights_of(checkpoint),
                 "perturbation": perturbation or None,
-                "evaluation": {
-                    "protocol": "perplexity/1",
-                    "dataset": dataset.sha256,
-                    "tokenizer": checkpoint.tokenizer_sha256 if dataset.kind == "text" else None,
-                    "window": window,
-                    "stride": self.stride or window,
-                },
-                "precision": {"weights": "fp32", "evaluation": self.precision},
+                **perplexity.evaluation_of(checkpoint, dataset, self.window, self.stride, self.precision),
             },
-            labels={
-                **{name: getattr(checkpoint, name) for name in ("suite", "revision", "step", "tokens", "replicate", "phase")},
-                **labels,
-            },
+            labels={**perplexity.labels_of(checkpoint), **labels},
             source={
                 "checkpoint": checkpoint.model_dump(mode="json"),
                 "initial": initial and initial.model_dump(mode="json"),
@@ -205,7 +186,7 @@ class GaussianPerturbation(Spec):
             },
             group=checkpoint.weights_sha256 or "",
             stage=stage,
-            seconds=0.02 + num_tokens * (2e-6 + 2 * size / 5e10),
+            seconds=perplexity.seconds_of(checkpoint, dataset),
             requires=Requires(memory_gb=round(0.5 + (12 if perturbation else 4) * size / 1e9, 2)),
         )
 
@@ -214,47 +195,18 @@ class GaussianPerturbation(Spec):
     @staticmethod
     def run(point: Point, context: Context) -> Result:
         """Load, perturb, evaluate, restore."""
-        from contextlib import ExitStack
-        from functools import partial
-
         from ucurve import perturb
-        from ucurve.checkpoints import load
-        from ucurve.data import tokens_of
-        from ucurve.evaluate import window_losses
 
-        inputs, source = point.inputs, point.source
-        checkpoint = Checkpoint.model_validate(source["checkpoint"])
-        dataset = Dataset.model_validate(source["dataset"])
-        # The model is asked for first: where only few things are kept, the one used longest ago makes room.
-        loaded = context.cached(
-            f"checkpoint/{checkpoint.weights_sha256}/{checkpoint.config_sha256}",
-            lambda: load(checkpoint, context.device, context.artefacts, context.progress),
-        )
-        evaluation = inputs["evaluation"]
-        tokens = context.cached(
-            f"tokens/{evaluation['dataset']}/{evaluation['tokenizer']}",
-            lambda: tokens_of(dataset, loaded.tokenizer, context.artefacts, context.progress),
-        )
-        metrics: dict[str, float] = {}
-        with ExitStack() as stack:
-            change = inputs["perturbation"]
-            if change is None:
-                rms = perturb.rms_by_group(perturb.select(loaded.model))
-                metrics |= {f"rms_{group}": value for group, value in rms.items()}
-            else:
-                tensors = perturb.select(loaded.model, **change["tensors"])
-                noise = context.cached(f"noise/{change['seed']}", lambda: perturb.Noise(change["seed"]))
-                stds = _stds(tensors, point, context, loaded.model.config)
-                metrics["relative_change"] = stack.enter_context(perturb.perturbed(tensors, stds, change["gamma"], noise))
-            measure = partial(window_losses, loaded.model, window=evaluation["window"], stride=evaluation["stride"])
-            losses = measure(tokens, precision=inputs["precision"]["evaluation"], progress=context.progress)
-            if inputs["precision"]["evaluation"] == "bf16":
-                few = tokens[: 8 * evaluation["window"]]
-                metrics["bf16_difference"] = measure(few, precision="bf16").nll_mean - measure(few).nll_mean
-        return Result(
-            metrics={"nll_mean": losses.nll_mean, "num_tokens": float(losses.num_tokens.sum()), **metrics},
-            series={"window_nll": losses.nll_sum.tolist(), "window_tokens": losses.num_tokens.tolist()},
-        )
+        change = point.inputs["perturbation"]
+        if change is None:
+            return perplexity.base(point, context)
+        loaded = perplexity.loaded_for(point, context)
+        tensors = perturb.select(loaded.model, **change["tensors"])
+        noise = context.cached(f"noise/{change['seed']}", lambda: perturb.Noise(change["seed"]))
+        stds = _stds(tensors, point, context, loaded.model.config)
+        with perturb.perturbed(tensors, stds, change["gamma"], noise) as relative_change:
+            measured = perplexity.measure(point, context, loaded)
+        return Result(metrics={**measured.metrics, "relative_change": relative_change}, series=measured.series)
 
     # ---- figures and verdicts
 
@@ -286,10 +238,3 @@ def _stds(tensors: dict[str, torch.Tensor], point: Point, context: Context, conf
         lambda: perturb.current_std(perturb.select(load(initial, "cpu", context.artefacts, context.progress).model)),
     )
     return {name: stds[name] for name in tensors}
-
-
-def _num_tokens(dataset: Dataset) -> float:
-    """About how many tokens an evaluation reads, for estimates only."""
-    if dataset.kind == "language":
-        return int(dataset.parameters.get("rows", 1024)) * int(dataset.parameters.get("context", 64))
-    return (dataset.size_bytes or 1e6) / 4.5

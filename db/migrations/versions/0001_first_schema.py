@@ -137,6 +137,7 @@ def upgrade() -> None:
         sa.Column("replicate", sa.Integer(), server_default="0", nullable=False),
         sa.Column("phase", sa.Text(), nullable=True),
         sa.Column("num_parameters", sa.BigInteger(), nullable=True),
+        sa.Column("context", sa.Integer(), nullable=True),
         sa.Column("weights_sha256", sa.Text(), nullable=True),
         sa.Column("config_sha256", sa.Text(), nullable=True),
         sa.Column("tokenizer_sha256", sa.Text(), nullable=True),
