@@ -18,10 +18,11 @@ from ucurve.suites import Checkpoint, Dataset, Suite, arrange, warnings_of
 
 
 class DatabaseCatalogue:
-    """What plan() may ask (ucurve.spec.Catalogue)."""
+    """What plan() may ask (ucurve.spec.Catalogue); notes the warnings of what was asked for."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self.warnings: list[str] = []
 
     def find_suite(self, name: str) -> Suite | None:
         found = suites_of(self.session, [name])
@@ -31,6 +32,7 @@ class DatabaseCatalogue:
         found = self.find_suite(name)
         if found is None:
             raise SpecError(field, self._no_suite(name))
+        self.warnings += [f"{name}: {warning}" for warning in found.warnings]
         return found
 
     def dataset(self, name: str, field: str = "evaluation") -> Dataset:

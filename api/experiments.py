@@ -23,7 +23,7 @@ from db.models import Experiment, ExperimentPoint, Measurement
 from db.session import open_session
 from ucurve import records
 from ucurve.experiments import kinds, union
-from ucurve.spec import Point, Spec, SpecError
+from ucurve.spec import Catalogue, Point, Spec, SpecError
 from worker.queue import wake_workers
 
 router = APIRouter(prefix="/v1", tags=["experiments"])
@@ -50,9 +50,9 @@ EXAMPLES: dict[str, Any] = {
 Submitted = Annotated[Submission, Body(openapi_examples=EXAMPLES)]
 
 
-def planned(session: Session, spec: Spec) -> list[Point]:
+def planned(spec: Spec, catalogue: Catalogue) -> list[Point]:
     """All points of a spec, each once. Raises SpecError where it cannot be planned here."""
-    points = list(islice(spec.plan(DatabaseCatalogue(session)), MAX_POINTS + 1))
+    points = list(islice(spec.plan(catalogue), MAX_POINTS + 1))
     if len(points) > MAX_POINTS:
         raise SpecError("", f"This would be more than {MAX_POINTS} points: use fewer values, or split the experiment.")
     if not points:
@@ -64,7 +64,8 @@ def planned(session: Session, spec: Spec) -> list[Point]:
 def plan(submission: Submitted) -> records.PlanPreview:
     """Nothing is stored. Says how much exists already, how long the rest takes, and what it would wait for."""
     with open_session() as session:
-        points = planned(session, submission.spec)
+        catalogue = DatabaseCatalogue(session)
+        points = planned(submission.spec, catalogue)
         states = submissions.existing_states(session, [point.identity for point in points])
         left = [point for point in points if states.get(point.identity) != "done"]
         needs = {(point.requires.device, point.requires.memory_gb) for point in left}
@@ -79,6 +80,7 @@ def plan(submission: Submitted) -> records.PlanPreview:
             estimated_seconds=0.0 if not left else seconds / min(len(able), len(left)) if able else None,
             num_workers=len(able if left else workers),
             waits_for=reason_to_wait(workers, needs) if left else None,
+            warnings=list(dict.fromkeys(catalogue.warnings)),
         )
 
 
@@ -87,7 +89,7 @@ def submit(submission: Submitted, owner: Owner, request: Request, response: Resp
     """Plans, records, and wakes workers. What anybody measured before is there at once."""
     spec = submission.spec
     with open_session() as session:
-        points = planned(session, spec)
+        points = planned(spec, DatabaseCatalogue(session))
         fields = submission.model_dump(include={"tags", "notes", "priority"}) | {
             "name": submission.name.strip() or spec.title or spec.kind.replace("_", " "),
             "kind": spec.kind,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import shutil
 import threading
 import time
 import traceback
@@ -143,7 +144,9 @@ class Drain:
                 register_suite(session, *suite)
             return held
 
-        if not committed(finish):
+        if committed(finish):
+            shutil.rmtree(self.context.state_dir, ignore_errors=True)  # what it would have resumed from
+        else:
             log.warning("measurement %d is somebody else's by now; its number is dropped", claimed.id)
 
     def _outcome(self, claimed: claims.Claimed) -> tuple[dict[str, Any] | None, tuple[Any, Any] | None]:
