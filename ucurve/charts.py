@@ -249,8 +249,10 @@ def _base(lines: Lines) -> str:
 
 
 @drawn_once
-def text_table(y: Axis, x: Lines, *, dataset: str = "cells", row: str | None = None, column: str | None = None) -> dict[str, Any]:
-    """Vega-Lite of the rows' `label` in a grid, a column per value of x: a table that is also a figure."""
+def text_table(
+    y: Axis, x: Lines, *, dataset: str = "cells", row: str | None = None, column: str | None = None, width: int = 46
+) -> dict[str, Any]:
+    """Vega-Lite of the rows' `label` in a grid, a column `width` wide per value of x: a table that is also a figure."""
     columns = alt.X(
         f"{x.field}:O",
         title=x.title,
@@ -259,12 +261,12 @@ def text_table(y: Axis, x: Lines, *, dataset: str = "cells", row: str | None = N
     )
     lines = alt.Y(f"{y.field}:O", title=y.title, axis=alt.Axis(labelExpr=COMPACT, domain=False, ticks=False))
     texts = alt.Chart().mark_text(color=NEUTRAL, fontSize=12).encode(columns, lines, text="label:N")
-    return _gridded(alt.layer(texts, data=alt.NamedData(dataset)), row, column)
+    return _gridded(alt.layer(texts, data=alt.NamedData(dataset)), row, column, width)
 
 
-def _gridded(chart: Any, row: str | None, column: str | None) -> dict[str, Any]:
+def _gridded(chart: Any, row: str | None, column: str | None, width: int = 46) -> dict[str, Any]:
     """Cells of a fixed size, faceted."""
-    chart = chart.properties(width={"step": 46}, height={"step": 26})
+    chart = chart.properties(width={"step": width}, height={"step": 26})
     facets = {"row": row, "column": column}
     if row or column:
         chart = chart.facet(**{name: facet(field) for name, field in facets.items() if field})

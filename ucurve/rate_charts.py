@@ -21,19 +21,23 @@ def by_checkpoint(
 ) -> dict[str, Any]:
     """Vega-Lite of lines over x and y, one per checkpoint: blue for few tokens, orange for many."""
     scale = alt.Scale(type="log", range=ORDERED)
-    colour = alt.Color("tokens:Q", title="tokens", scale=scale, legend=alt.Legend(labelExpr=COMPACT))
+    colour = alt.Color("tokens:Q", title="tokens", scale=scale, legend=alt.Legend(type="gradient", labelExpr=COMPACT))
     return _swept(x, y, colour, "tokens", row, column, zero_line)
 
 
 @drawn_once
-def by_method(x: Axis, y: Axis, lines: Lines, *, row: str | None = None, column: str | None = None) -> dict[str, Any]:
-    """Vega-Lite of lines over x and y, one per method."""
+def by_method(
+    x: Axis, y: Axis, lines: Lines, *, row: str | None = None, column: str | None = None, dots: bool = True
+) -> dict[str, Any]:
+    """Vega-Lite of lines over x and y, one per method (or whatever `lines` tells apart)."""
     scale = alt.Scale(domain=list(lines.values), range=lines.colours())
     colour = alt.Color(f"{lines.field}:N", title=lines.title, scale=scale)
-    return _swept(x, y, colour, lines.field, row, column, zero_line=False)
+    return _swept(x, y, colour, lines.field, row, column, zero_line=False, dots=dots)
 
 
-def _swept(x: Axis, y: Axis, colour: Any, by: str, row: str | None, column: str | None, zero_line: bool) -> dict[str, Any]:
+def _swept(
+    x: Axis, y: Axis, colour: Any, by: str, row: str | None, column: str | None, zero_line: bool, dots: bool = True
+) -> dict[str, Any]:
     at = (encoded_x(x), encoded_y(y))
     names = {"method": None, "learning_rate": "learning rate", "alpha": None, "num_draws": "seeds"}
     tips = [tip("tokens", "tokens", ","), *(tip(name, title) for name, title in names.items())]
@@ -42,9 +46,12 @@ def _swept(x: Axis, y: Axis, colour: Any, by: str, row: str | None, column: str 
     mean, picked = only("mean"), alt.selection_point(name="picked", fields=["measurement"], on="click", toggle=False)
     zoom = alt.selection_interval(name="zoom", bind="scales")
     layers = [
-        mean.mark_line(clip=True, strokeWidth=2).encode(*at, colour, detail, order).properties(name="lines").add_params(zoom),
+        mean.mark_line(clip=True, strokeWidth=2 if dots else 1)
+        .encode(*at, colour, detail, order)
+        .properties(name="lines")
+        .add_params(zoom),
         mean.mark_rule(clip=True, opacity=0.5).encode(at[0], alt.Y("low:Q"), alt.Y2("high"), colour, detail),
-        mean.mark_point(clip=True, filled=True, size=36).encode(*at, colour, tooltip=tips),
+        mean.mark_point(clip=True, filled=True, size=36 if dots else 6, opacity=1).encode(*at, colour, tooltip=tips),
         only("draw")
         .mark_point(clip=True, filled=True, size=16, opacity=0.3)
         .encode(*at, colour, tooltip=[*tips, tip("measurement")])

@@ -143,7 +143,7 @@ def task_of(
         kept = [_prompted(tokenizer, one, context) for one in (train, validation)]
         return Rows(_some(kept[0], asked["max_examples"]), kept[1], [])
     names = examples.classes(train)
-    answers = [tokenizer.encode(word, add_special_tokens=False).ids for word in asked["label_words"]]
+    answers = [tokenizer.encode(f" {word}", add_special_tokens=False).ids for word in asked["label_words"]]
     if len(names) != len(answers) or len({answer[0] for answer in answers}) < len(answers):
         words = f"{dataset.name} has the labels {', '.join(names[:5])}; the label words {asked['label_words']}"
         raise DataError(f"{words} must be as many, and differ in their first token")

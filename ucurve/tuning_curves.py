@@ -32,13 +32,18 @@ BANDS = (
     "Bands and bars: 95% t interval over seeds; dots: single seeds; triangles at the top: seeds that diverged, or failed. Seeds "
     "describe one pre-training run; replicates are further runs."
 )
+SPREAD = f"One line per checkpoint, from small learning rates to large ones. {BANDS}"
 METHODS = ("full", "wise_ft", "l2_sp", "ewc", "lora", "head")
 
 
 def figures(table: pd.DataFrame, spec: TuningFields) -> dict[str, Figure]:
     """All figures by name, from whatever rows there are."""
     table = numbers.prepared(table)
-    made = {**_over_tokens(table, spec), **_over_rates(table, spec), "training": _training(table, spec)}
+    made = {**_over_tokens(table, spec), **(_over_rates(table, spec) if len(spec.rates) > 1 else {})}
+    made |= {"displacement": _displacement(table, spec)}
+    if len(spec.methods) > 1 or spec.alphas:
+        made["methods"] = _methods(table, spec)
+    made["training"] = _training(table, spec)
     if numbers.is_published(spec):
         made["published"] = _published(table, spec)
     return made
@@ -59,8 +64,8 @@ def _over_tokens(table: pd.DataFrame, spec: TuningFields) -> dict[str, Figure]:
         chart = curves(TOKENS, y, lines, also=["phase"], zero_line=zero_line)
         return Figure(title, f"{caption} {BANDS}", chart, {"curves": data})
 
-    columns = Lines("column", "", ["accuracy" if metric == "accuracy" else "loss on the task", "before", "after", "change"])
-    cells = charts.text_table(TOKENS, columns, row="learning_rate", column="replicate")
+    columns = Lines("column", "", ["accuracy" if metric == "accuracy" else "task loss", "before", "after", "change"])
+    cells = charts.text_table(TOKENS, columns, row="learning_rate", column="replicate", width=60)
     first = [row for row in numbers.table_cells(table, spec) if row["evaluation"] in (table["evaluation"].iloc[0],)]
     return {
         "table_1": Figure(
@@ -104,9 +109,7 @@ def _over_rates(table: pd.DataFrame, spec: TuningFields) -> dict[str, Figure]:
     metric, after = numbers.learned(spec), numbers.tuned(table, spec.methods[0])
     task, one = Axis("x", TASK[metric]), Lines("line", "", ["best"], ordered=False)
     by_rate = ["learning_rate"]
-    spread = f"One line per checkpoint, from small learning rates to large ones. {BANDS}"
     best = Axis("y", "best learning rate", "log")
-    methods = [name for name in METHODS if name in spec.methods or (name == "wise_ft" and spec.alphas)]
     return {
         "best_rate": Figure(
             "Best learning rate",
@@ -117,19 +120,19 @@ def _over_rates(table: pd.DataFrame, spec: TuningFields) -> dict[str, Figure]:
         ),
         "forgetting_by_rate": Figure(
             "Forgetting by learning rate",
-            spread,
+            SPREAD,
             by_checkpoint(RATE, FORGETTING, zero_line=True),
             {"curves": numbers.swept(after, "learning_rate", "forgetting", by_rate)},
         ),
         "learned_by_rate": Figure(
             "What was learned, by learning rate",
-            spread,
+            SPREAD,
             by_checkpoint(RATE, Axis("y", TASK[metric])),
             {"curves": numbers.swept(after, "learning_rate", metric, by_rate)},
         ),
         "trade_off": Figure(
             "Trade-off between learning and forgetting",
-            "The Pareto front of every checkpoint: for each learning rate what was learned and what was forgotten. " + spread,
+            "The Pareto front of every checkpoint: for each learning rate what was learned and what was forgotten. " + SPREAD,
             by_checkpoint(task, FORGETTING, zero_line=True),
             {"curves": numbers.swept(after, metric, "forgetting", by_rate)},
         ),
@@ -140,26 +143,30 @@ def _over_rates(table: pd.DataFrame, spec: TuningFields) -> dict[str, Figure]:
             curves(TOKENS, FORGETTING, Lines("line", "", ["matched"], ordered=False), zero_line=True),
             {"curves": numbers.matched(table, spec)},
         ),
-        "displacement": Figure(
-            "Displacement and forgetting",
-            "Relative displacement |theta - base| / |base| and forgetting: a larger step, or a more sensitive model? " + spread,
-            by_checkpoint(Axis("x", "relative displacement", "log"), FORGETTING, zero_line=True),
-            {"curves": numbers.swept(after, "displacement", "forgetting", by_rate)},
-        ),
-        "methods": Figure(
-            "Methods compared",
-            "What was forgotten and what was learned by every method, a point per learning rate; of wise_ft, one per alpha at "
-            f"full's best rate. First evaluation set. {BANDS}",
-            rate_charts.by_method(
-                Axis("x", "forgetting / nats", "symlog", constant=0.01),
-                Axis("y", TASK[metric]),
-                Lines("method", "method", methods, ordered=False),
-                row="replicate",
-                column="tokens",
-            ),
-            {"curves": _compared(table, spec, metric)},
-        ),
     }
+
+
+def _displacement(table: pd.DataFrame, spec: TuningFields) -> Figure:
+    rows = numbers.swept(numbers.tuned(table, spec.methods[0]), "displacement", "forgetting", ["learning_rate"])
+    return Figure(
+        "Displacement and forgetting",
+        f"Relative displacement |theta - base| / |base| and forgetting: a larger step, or a more sensitive model? {SPREAD}",
+        by_checkpoint(Axis("x", "relative displacement", "log"), FORGETTING, zero_line=True),
+        {"curves": rows},
+    )
+
+
+def _methods(table: pd.DataFrame, spec: TuningFields) -> Figure:
+    metric = numbers.learned(spec)
+    methods = [name for name in METHODS if name in spec.methods or (name == "wise_ft" and spec.alphas)]
+    forgetting, lines = Axis("x", "forgetting / nats", "symlog", constant=0.01), Lines("method", "method", methods, ordered=False)
+    return Figure(
+        "Methods compared",
+        "What was forgotten and what was learned by every method, a point per learning rate; of wise_ft, one per alpha at "
+        f"full's best rate. First evaluation set. {BANDS}",
+        rate_charts.by_method(forgetting, Axis("y", TASK[metric]), lines, row="replicate", column="tokens"),
+        {"curves": _compared(table, spec, metric)},
+    )
 
 
 def _compared(table: pd.DataFrame, spec: TuningFields, metric: str) -> Rows:
@@ -170,7 +177,7 @@ def _compared(table: pd.DataFrame, spec: TuningFields, metric: str) -> Rows:
 
 def _training(table: pd.DataFrame, spec: TuningFields) -> Figure:
     lines = Lines("learning_rate", "learning rate", list(spec.rates))
-    chart = rate_charts.by_method(Axis("x", "step"), Axis("y", "training loss / nats"), lines, row="replicate")
+    chart = rate_charts.by_method(Axis("x", "step"), Axis("y", "training loss / nats"), lines, row="replicate", dots=False)
     return Figure("Training loss", "Mean loss of the batches in each bin of steps, per scored token; live while it runs.", chart, {
         "curves": numbers.training_rows(table)
     })
@@ -182,7 +189,7 @@ def _published(table: pd.DataFrame, spec: TuningFields) -> Figure:
         "Beside the published numbers",
         f"Measured (published): {published.numbers().source}. Where the base perplexity is more than 5% off, the evaluation "
         "protocol differs and the numbers are not comparable.",
-        charts.text_table(TOKENS, columns),
+        charts.text_table(TOKENS, columns, width=130),
         {"cells": published.cells(numbers.beside_published(table, spec))},
     )
 

@@ -64,10 +64,12 @@ class TuningFields(Spec):
     beta1: float = Field(0.9, ge=0, lt=1, json_schema_extra=RARE)
     beta2: float = Field(0.999, ge=0, lt=1, json_schema_extra=RARE)
     prompt: str = Field(
-        "Review: {sentence}\nSentiment:", json_schema_extra=RARE, description="{sentence} stands for the text."
+        "Review: {sentence}\\nSentiment:",
+        description="{sentence} stands for the text, \\n for a new line.",
+        json_schema_extra=RARE,
     )
     label_words: list[str] = Field(
-        [" negative", " positive"], json_schema_extra=RARE, description="One per class, with the space before it."
+        ["negative", "positive"], description="One per class in the order of labels; a space comes before.", json_schema_extra=RARE
     )
     context: int | None = Field(
         None, ge=8, le=1 << 16, json_schema_extra=RARE, description="Tokens per row; empty: 64 of the language, else 512."
@@ -114,7 +116,7 @@ class TuningFields(Spec):
             "data": data.sha256,
             "tokenizer": None if language else checkpoint.tokenizer_sha256,
             "context": self.context or (64 if language else 512),
-            "prompt": self.prompt if words else None,
+            "prompt": self.prompt.replace("\\n", "\n") if words else None,
             "label_words": self.label_words if words else None,
             "max_examples": self.max_examples if data.kind == "examples" else None,
         }

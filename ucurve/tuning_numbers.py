@@ -112,6 +112,8 @@ def matched(table: pd.DataFrame, spec: TuningFields) -> list[dict[str, Any]]:
         _, forgetting = grids(group, group["forgetting"], spec.rates)
         if not losses.size or forgetting.shape != losses.shape:
             continue
+        if len(tokens) < 2 or len(spec.rates) < 2:
+            continue
         target = float(losses.mean(axis=2).min(axis=1).max())
         for i, at in enumerate(tokens):
             found = [learning_rates.at_matched_loss(losses[i, :, k], forgetting[i, :, k], target) for k in range(losses.shape[2])]
@@ -158,7 +160,7 @@ def table_cells(table: pd.DataFrame, spec: TuningFields) -> list[dict[str, Any]]
             metric, after, base = (float(done[column].astype(float).mean(skipna=False)) for column in (name, "nll_mean", "base"))
             with np.errstate(over="ignore"):
                 texts = {
-                    "accuracy" if name == "accuracy" else "loss on the task": f"{metric:.3f}",
+                    "accuracy" if name == "accuracy" else "task loss": f"{metric:.3f}",
                     "before": f"{np.exp(base):.2f}",
                     "after": f"{np.exp(after):.2f}",
                     "change": f"{np.exp(after) - np.exp(base):+.2f}",
