@@ -44,7 +44,7 @@ def _element() -> Any:
     return st.components.v2.component(
         "ucurve_chart",
         html='<div class="ucurve-chart"><div class="canvas"></div><div class="fault"></div></div>',
-        css=".ucurve-chart, .canvas { width: 100%; } .canvas { min-height: 1px; }"
+        css=".ucurve-chart, .canvas { width: 100%; } .canvas { min-height: 1px; overflow-x: auto; overflow-y: hidden; }"
         " .fault { color: var(--st-red-text-color); font: 0.9rem var(--st-font); }",
         js=Path(__file__).with_name("chart.js").read_text(),
     )
@@ -61,7 +61,7 @@ def live_chart(figure: Figure, key: str) -> int | None:
     result = _element()(
         key=key,
         data={
-            "chart": figure.chart,
+            "chart": {"description": f"{figure.title}. {figure.caption}", **figure.chart},  # read to those who cannot see it
             "datasets": datasets,
             "dark": st.context.theme.type == "dark",
             "version": hashlib.sha256(json.dumps(datasets).encode()).hexdigest()[:12],

@@ -118,7 +118,7 @@ def _widget(field: Field, key: str, names: Mapping[str, Sequence[str]]) -> None:
 
 def said_of_empty(field: Field) -> str | None:
     """What an empty field means: what its help says after "empty:", where it does."""
-    said = re.search(r"\bempty: ([^.]+)", field.help, re.IGNORECASE)
+    said = re.search(r"\bempty: (.+?)(?:\.\s|\.?$)", field.help, re.IGNORECASE)
     if said:
         return said[1]
     if field.widget == "list":

@@ -27,7 +27,7 @@ def act(now: Watched, verb: str) -> None:
 def header(now: Watched) -> None:
     experiment, progress = now.experiment, now.experiment.progress
     kind = kinds().get(experiment.kind)
-    name, controls = st.columns([6, 5], vertical_alignment="top")
+    name, controls = st.columns(2, vertical_alignment="top")
     with name:
         st.markdown(f"# {plain(experiment.name or f'experiment {experiment.id}')}", anchors=False)
         tags = "".join(f" :gray-badge[{plain(tag)}]" for tag in experiment.tags)
@@ -42,7 +42,8 @@ def header(now: Watched) -> None:
     if experiment.waits_for and experiment.state in ("queued", "running"):
         st.warning(plain(experiment.waits_for), icon=":material/hourglass:")
     if experiment.notes:
-        st.markdown(f":gray[{plain(experiment.notes)}]")
+        lines = "  \n".join(plain(line) for line in experiment.notes.splitlines())
+        st.markdown(f":gray[{lines}]")
 
 
 def counts(now: Watched) -> str:
@@ -68,7 +69,8 @@ def buttons(now: Watched) -> None:
     """Only what the state allows. Each has its own place: a button that moves while the page is redrawn loses the click."""
     state, failed = now.experiment.state, now.experiment.progress.failed
     going = state in ("queued", "running", "paused")
-    retry, pause, stop, clone = st.columns(4, gap="small")
+    with st.container(horizontal=True, horizontal_alignment="right"):
+        retry, pause, stop, clone = (st.container(width=116) for _ in range(4))
     if state == "paused":
         button(pause, now, "resume", "Resume", "play_arrow")
     elif going:
