@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row, select, text
 from sqlalchemy.orm import Session
 
 from db.models import Experiment, Worker
@@ -50,30 +50,36 @@ def speed_of(session: Session, kind: str) -> float:
 
 
 def estimates(session: Session, experiments: Sequence[Experiment]) -> dict[int, Estimate]:
-    """An estimate per active experiment; those that are not active have none."""
-    active = [experiment for experiment in experiments if experiment.state == "active"]
-    if not active:
+    """An estimate per active experiment; those that are not active have none.
+
+    Users share the workers evenly, and a user's experiments are measured one after the other: what is ahead counts as time to wait.
+    """
+    if all(experiment.state != "active" for experiment in experiments):
         return {}
-    ids = [experiment.id for experiment in active]
+    queue = session.scalars(
+        select(Experiment).where(Experiment.state == "active").order_by(Experiment.priority.desc(), Experiment.id)
+    ).all()
     workers = alive_workers(session)
-    speeds = {kind: speed_of(session, kind) for kind in {experiment.kind for experiment in active}}
-    open_work = _open_work(session, ids)
-    rates = _rates(session, ids)
-    owners = session.scalar(text("SELECT count(DISTINCT owner) FROM experiments WHERE state = 'active'")) or 1
+    work = _work_left(session, [experiment.id for experiment in queue])
+    speeds = {kind: speed_of(session, kind) for kind in {experiment.kind for experiment in queue}}
+    rates = _rates(session, [experiment.id for experiment in experiments])
+    share = 1 / max(1, len({experiment.owner for experiment in queue}))
+    ahead: dict[str, float] = {}
     found = {}
-    for experiment in active:
-        work = [row for row in open_work if row.experiment_id == experiment.id]
-        num_running = sum(row.num_running for row in work)
-        needs = [(row.requires_device, row.requires_memory_gb) for row in work]
+    for experiment in queue:
+        rows, speed = work.get(experiment.id, []), speeds[experiment.kind]
+        num_running = sum(row.num_running for row in rows)
+        needs = [(row.requires_device, row.requires_memory_gb) for row in rows]
         able = [worker for worker in workers if can_run(worker, needs)]
-        left = sum(row.open_seconds for row in work) * speeds[experiment.kind]
-        running_left = sum(row.reported_left + row.silent_seconds * speeds[experiment.kind] for row in work)
-        hands = max(1.0, min(len(able), experiment.num_points) / owners)
-        longest = max((row.longest_left for row in work), default=0.0)
+        left = sum(row.reported_left + (row.open_seconds + row.silent_seconds) * speed for row in rows)
+        before = ahead.get(experiment.owner, 0.0)
+        ahead[experiment.owner] = before + left
+        hands = max(1.0, min(len(able), experiment.num_points) * share)
+        longest = max((row.longest_left for row in rows), default=0.0)
         found[experiment.id] = Estimate(
             num_running=num_running,
             points_per_second=rates.get(experiment.id),
-            eta_seconds=max((left + running_left) / hands, longest) if able else None,
+            eta_seconds=max((before + left) / hands, longest) if able else None,
             waits_for=None if num_running else reason_to_wait(workers, needs),
         )
     return found
@@ -99,11 +105,10 @@ def reason_to_wait(workers: Sequence[Row[Any]], needs: Collection[tuple[str, flo
     return None
 
 
-def _open_work(session: Session, experiments: list[int]) -> list[Row[Any]]:
-    """Per experiment and requirement: what is open and what is running, in planned seconds."""
-    return list(
-        session.execute(
-            text("""
+def _work_left(session: Session, experiments: list[int]) -> dict[int, list[Row[Any]]]:
+    """Per experiment a row per requirement: what is open and what is running, in planned seconds."""
+    rows = session.execute(
+        text("""
                 SELECT experiment_id, requires_device, requires_memory_gb, count(*) FILTER (WHERE held) AS num_running,
                     coalesce(sum(seconds) FILTER (WHERE NOT held), 0) AS open_seconds,
                     coalesce(sum(reported) FILTER (WHERE held), 0) AS reported_left,
@@ -115,9 +120,12 @@ def _open_work(session: Session, experiments: list[int]) -> list[Row[Any]]:
                     FROM experiment_points p JOIN measurements m ON m.id = p.measurement_id
                     WHERE p.experiment_id = ANY(:ids) AND m.state IN ('open', 'running')) points
                 GROUP BY experiment_id, requires_device, requires_memory_gb"""),
-            {"ids": experiments},
-        )
+        {"ids": experiments},
     )
+    found: dict[int, list[Row[Any]]] = {}
+    for row in rows:
+        found.setdefault(row.experiment_id, []).append(row)
+    return found
 
 
 def _rates(session: Session, experiments: list[int]) -> dict[int, float]:

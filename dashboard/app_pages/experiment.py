@@ -54,12 +54,11 @@ def counts(now: Watched) -> str:
         parts.append(f"{progress.reused:,} of them existed already")
     if progress.failed:
         parts.append(f":red[{progress.failed:,} failed]")
-    if experiment.state == "running":
-        if progress.points_per_second:
-            rate = progress.points_per_second
-            parts.append(f"{rate:.2g} points/s" if rate >= 0.1 else f"{rate * 60:.2g} points/min")
-        if experiment.eta_seconds is not None:
-            parts.append(f"about {duration(experiment.eta_seconds)} left")
+    if experiment.state == "running" and progress.points_per_second:
+        rate = progress.points_per_second
+        parts.append(f"{rate:.2g} points/s" if rate >= 0.1 else f"{rate * 60:.2g} points/min")
+    if experiment.eta_seconds is not None:
+        parts.append(f"about {duration(experiment.eta_seconds)} left")
     elif now.ended and experiment.started_at and experiment.finished_at:
         parts.append(f"took {duration((experiment.finished_at - experiment.started_at).total_seconds())}")
     return " · ".join(parts)

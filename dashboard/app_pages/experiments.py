@@ -39,7 +39,7 @@ def row(experiment: Experiment) -> None:
             st.markdown(f":small[:orange[{plain(experiment.waits_for)}]]")
     with state, st.container(gap="xxsmall"):
         st.markdown(badge(experiment.state))
-        if experiment.state == "running" and experiment.eta_seconds is not None:
+        if experiment.eta_seconds is not None:
             quiet(f"about {duration(experiment.eta_seconds)} left")
     st.html('<hr style="margin:0;border:0;border-top:1px solid var(--st-border-color,#8883)">')
 
