@@ -116,7 +116,7 @@ def _over_rates(table: pd.DataFrame, spec: TuningFields) -> dict[str, Figure]:
             f"The rate with the best {TASK[metric].split(' / ')[0]}, and as a band all within one standard error of it. Hollow "
             "triangles: the best is at the edge of the grid, so that the optimum may lie beyond.",
             curves(TOKENS, best, one),
-            {"curves": numbers.best_rates(table, spec)},
+            {"curves": numbers.best_rate_rows(table, spec)},
         ),
         "forgetting_by_rate": Figure(
             "Forgetting by learning rate",

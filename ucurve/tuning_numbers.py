@@ -1,7 +1,7 @@
 """From the table of a fine-tuning experiment to the numbers that its figures draw and its verdicts test.
 
     table = prepared(table)                                # with base and forgetting
-    tokens, losses = grids(rows, rows["id_loss"], rates)   # [num_checkpoints], [num_checkpoints, num_rates, num_seeds]
+    tokens, losses = grid(rows, badness(rows, spec), rates)  # [num_checkpoints], [num_checkpoints, num_rates, num_seeds]
 
 The table has a row per point: labels suite, revision, tokens, replicate, phase, evaluation, method ("base": before), learning_rate,
 seed, alpha (1: fine-tuned; less: interpolated with the base), and once measured nll_mean, id_loss, accuracy, displacement.
@@ -37,8 +37,9 @@ def prepared(table: pd.DataFrame) -> pd.DataFrame:
     done = table[(table["method"] == "base") & (table["state"] == "done")]
     base = dict(zip(zip(done["revision"], done["evaluation"], strict=True), done["nll_mean"], strict=True))
     found = [base.get(key, np.nan) for key in zip(table["revision"], table["evaluation"], strict=True)]
-    table = table.assign(base=np.array(found, dtype=float))
-    return table.assign(forgetting=table["nll_mean"].astype(float) - table["base"])
+    base_loss, after = np.array(found, dtype=float), table["nll_mean"].to_numpy(dtype=float)
+    diverged = (table["state"] == "done") & ~np.isfinite(after)
+    return table.assign(base=base_loss, forgetting=np.where(diverged, np.inf, after) - base_loss)
 
 
 def tuned(table: pd.DataFrame, method: str) -> pd.DataFrame:
@@ -51,26 +52,29 @@ def learned(spec: TuningFields) -> str:
     return "id_loss" if spec.task == "language_modelling" else "accuracy"
 
 
-def badness(table: pd.DataFrame, spec: TuningFields) -> pd.Series:
-    """That metric with lower as better: the loss, or the error rate."""
-    values: pd.Series = table["id_loss"] if learned(spec) == "id_loss" else 1 - table["accuracy"]
-    return values.astype(float)
+def badness(table: pd.DataFrame, spec: TuningFields) -> Array:
+    """That metric with lower as better, the loss or the error rate, one per row; inf where it diverged, NaN where unmeasured."""
+    values = table[learned(spec)].to_numpy(dtype=float)
+    values = values if learned(spec) == "id_loss" else 1 - values
+    return np.where((table["state"] == "done") & ~np.isfinite(values), np.inf, values)
 
 
-def grids(table: pd.DataFrame, values: pd.Series, rates: Sequence[float]) -> tuple[Array, Array]:
-    """tokens [num_checkpoints] and values [num_checkpoints, num_rates, num_seeds] of finished rows of one family (a replicate on
-    one set): the full rectangle, so seeds that are not measured everywhere are left out. What diverged is inf.
-    """
-    done = table.assign(value=values)[table["state"] == "done"]
-    done = done[done["tokens"].notna()].drop_duplicates(["tokens", "learning_rate", "seed"])
-    wide = done.pivot(index="tokens", columns=["learning_rate", "seed"], values="value")
-    marks = done.assign(value=1).pivot(index="tokens", columns=["learning_rate", "seed"], values="value").notna()
-    seeds = sorted(set(done["seed"]))
-    whole = [seed for seed in seeds if all((rate, seed) in marks and marks[rate, seed].all() for rate in rates)]
-    tokens = wide.index.to_numpy(dtype=float)
-    cells = np.array([[wide[rate, seed] for seed in whole] for rate in rates], dtype=float)
-    cells = cells.reshape(len(rates), len(whole), len(tokens)).transpose(2, 0, 1)
-    return tokens, np.where(np.isfinite(cells), cells, np.inf)
+def grid(table: pd.DataFrame, values: Array, rates: Sequence[float]) -> tuple[Array, Array]:
+    """tokens [num_checkpoints] and values [num_checkpoints, num_rates, num_seeds] of one family (a replicate on one set); NaN where
+    there is none."""
+    known = (table["tokens"].notna() & (table["state"] == "done") & table["learning_rate"].isin(rates)).to_numpy()
+    tokens, i = np.unique(table["tokens"].to_numpy(dtype=float)[known], return_inverse=True)
+    seeds, k = np.unique(table["seed"].to_numpy(dtype=float)[known], return_inverse=True)
+    j = np.searchsorted(np.array(rates), table["learning_rate"].to_numpy(dtype=float)[known])
+    cells = np.full((len(tokens), len(rates), len(seeds)), np.nan)
+    cells[i, j, k] = values[known]
+    return tokens, cells
+
+
+def whole_seeds(*grids: Array) -> list[Array]:
+    """The grids with only those seeds that are measured everywhere in all of them."""
+    whole = np.logical_and.reduce([~np.isnan(cells).any(axis=(0, 1)) for cells in grids])
+    return [cells[:, :, whole] for cells in grids]
 
 
 def families(table: pd.DataFrame, method: str) -> list[tuple[Where, pd.DataFrame]]:
@@ -79,27 +83,30 @@ def families(table: pd.DataFrame, method: str) -> list[tuple[Where, pd.DataFrame
     return [(dict(zip(FACETS, cast(tuple[Any, ...], key), strict=True)), group) for key, group in rows.groupby(list(FACETS))]
 
 
-def best_rates(table: pd.DataFrame, spec: TuningFields) -> list[dict[str, Any]]:
-    """Best learning rate of every checkpoint (y) with the set within one standard error (low, high); "open bottom" marks those
-    at the edge of the grid."""
+def best_rates(table: pd.DataFrame, spec: TuningFields, method: str) -> list[tuple[Where, float, int, learning_rates.Best]]:
+    """Best learning rate of every checkpoint: (family, tokens, number of seeds, Best)."""
+    found = []
+    for where, group in families(table, method):
+        error = 0.0 if learned(spec) == "id_loss" else float(np.nan_to_num(group["accuracy_se"].to_numpy(dtype=float).max()))
+        tokens, losses = grid(group, badness(group, spec), spec.rates)
+        for at, cells in zip(tokens, losses, strict=True):
+            [mine] = whole_seeds(cells[None])
+            if mine.size and (best := learning_rates.best_rate(mine[0], error)) is not None:
+                found.append((where, float(at), mine.shape[2], best))
+    return found
+
+
+def best_rate_rows(table: pd.DataFrame, spec: TuningFields) -> list[dict[str, Any]]:
+    """The best rate (y) with the set within one standard error (low, high); "open bottom" marks those at the edge of the grid."""
     rows = []
-    rates = np.array(spec.rates)
-    for where, group in families(table, spec.methods[0]):
-        for tokens, mine in group.groupby("tokens"):
-            _, losses = grids(mine, badness(mine, spec), spec.rates)
-            if not losses.size:
-                continue
-            error = 0.0 if learned(spec) == "id_loss" else float(mine["accuracy_se"].mean())
-            best = learning_rates.best_rate(losses[0], error)
-            if best is None:
-                continue
-            low, high = rates[min(best.within)], rates[max(best.within)]
-            row = {**where, "tokens": tokens, "y": rates[best.index], "low": low, "high": high, "num_draws": losses.shape[2]}
-            rows.append({"what": "mean", **row, "line": "best"})
-            if best.at_edge:
-                label = "at the edge of the grid: the best may lie beyond"
-                rows.append({"what": "open bottom", **row, "line": "best", "label": label})
-    return [{name: float(v) if isinstance(v, np.floating) else v for name, v in row.items()} for row in rows]
+    for where, tokens, num_seeds, best in best_rates(table, spec, spec.methods[0]):
+        low, high = spec.rates[min(best.within)], spec.rates[max(best.within)]
+        row = {**where, "tokens": tokens, "line": "best", "y": spec.rates[best.index], "low": low, "high": high}
+        row["num_draws"] = num_seeds
+        rows.append({"what": "mean", **row})
+        if best.at_edge:
+            rows.append({"what": "open bottom", **row, "label": "at the edge of the grid: the best may lie beyond"})
+    return rows
 
 
 def matched(table: pd.DataFrame, spec: TuningFields) -> list[dict[str, Any]]:
@@ -108,19 +115,15 @@ def matched(table: pd.DataFrame, spec: TuningFields) -> list[dict[str, Any]]:
 
     rows = []
     for where, group in families(table, spec.methods[0]):
-        tokens, losses = grids(group, group["id_loss"].astype(float), spec.rates)
-        _, forgetting = grids(group, group["forgetting"], spec.rates)
-        if not losses.size or forgetting.shape != losses.shape:
-            continue
-        if len(tokens) < 2 or len(spec.rates) < 2:
+        tokens, losses = grid(group, group["id_loss"].to_numpy(dtype=float), spec.rates)
+        losses, forgetting = whole_seeds(losses, grid(group, group["forgetting"].to_numpy(dtype=float), spec.rates)[1])
+        if len(tokens) < 2 or not losses.size:
             continue
         target = float(losses.mean(axis=2).min(axis=1).max())
         for i, at in enumerate(tokens):
             found = [learning_rates.at_matched_loss(losses[i, :, k], forgetting[i, :, k], target) for k in range(losses.shape[2])]
             place = {**where, "tokens": at, "line": "matched", "target": target, "state": "done", "measurement": None}
             rows += [{**place, "value": value} for value in found if np.isfinite(value)]
-    if not rows:
-        return []
     return charts.curve_rows(pd.DataFrame(rows), "tokens", "value", ["line", "target"], facets=FACETS)
 
 
@@ -175,14 +178,10 @@ def compared(table: pd.DataFrame, spec: TuningFields) -> pd.DataFrame:
     import pandas as pd
 
     parts = [table[(table["method"] != "base") & (table["alpha"] == 1)]]
-    for where, group in families(table, "full") if spec.alphas else []:
-        for tokens, mine in group.groupby("tokens"):
-            _, losses = grids(mine, badness(mine, spec), spec.rates)
-            best = learning_rates.best_rate(losses[0]) if losses.size else None
-            if best is not None:
-                same = {**where, "tokens": tokens, "learning_rate": spec.rates[best.index], "method": "full"}
-                here = np.logical_and.reduce([table[name] == value for name, value in same.items()])
-                parts.append(table[here].assign(method="wise_ft"))
+    for where, tokens, _, best in best_rates(table, spec, "full") if spec.alphas else []:
+        same = {**where, "tokens": tokens, "learning_rate": spec.rates[best.index], "method": "full"}
+        here = np.logical_and.reduce([table[name] == value for name, value in same.items()])
+        parts.append(table[here].assign(method="wise_ft"))
     return pd.concat([part for part in parts if len(part)], ignore_index=True) if any(map(len, parts)) else parts[0]
 
 

@@ -71,8 +71,9 @@ def _rates(table: pd.DataFrame, spec: TuningFields, method: str) -> list[Verdict
     made = []
     rates = np.array(spec.rates)
     for where, rows in numbers.families(table, method):
-        x, losses = numbers.grids(rows, numbers.badness(rows, spec), spec.rates)
-        _, forgetting = numbers.grids(rows, rows["forgetting"], spec.rates)
+        x, losses = numbers.grid(rows, numbers.badness(rows, spec), spec.rates)
+        _, forgotten = numbers.grid(rows, rows["forgetting"].to_numpy(dtype=float), spec.rates)
+        losses, forgetting = numbers.whole_seeds(losses, forgotten)
         scope = f"{method}, {_scope(where, spec)}"
         made += [_best_rate(x, rates, losses, forgetting, scope), _growth(rates, forgetting, scope)]
     return made
