@@ -1,4 +1,4 @@
-"""The live chart: a Vega-Lite figure whose data is swapped in place, and the same figure as a file.
+"""The live chart: a Vega-Lite figure whose data is swapped in place.
 
     picked = live_chart(figure, key="experiment-7-fig1a")   # the measurement whose mark was clicked, or None
 
@@ -7,20 +7,17 @@ The browser's part is chart.js. Its libraries come out of vl-convert, so nothing
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
-import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import streamlit as st
 import vl_convert
 
+from ucurve.figure_files import Form, finite
 from ucurve.spec import Figure
 
-Form = Literal["svg", "png", "pdf", "csv"]
 FORMS: dict[Form, str] = {  # and their media types
     "svg": "image/svg+xml",
     "png": "image/png",
@@ -71,44 +68,6 @@ def live_chart(figure: Figure, key: str) -> int | None:
     return None if result.picked is None else int(result.picked)
 
 
-def finite(value: Any) -> Any:
-    """The same JSON with null for inf and NaN, which JSON has not."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-@st.cache_data(show_spinner=False, max_entries=64)
-def _converted(chart: str, form: Form) -> bytes:
-    if form == "svg":
-        return str(vl_convert.vegalite_to_svg(chart)).encode()
-    if form == "png":
-        return bytes(vl_convert.vegalite_to_png(chart, scale=3))
-    return bytes(vl_convert.vegalite_to_pdf(chart))
-
-
 def composed(figure: Figure) -> bool:
     """Whether it consists of several panels, and so needs a row for itself."""
     return any(key in figure.chart for key in ("hconcat", "vconcat", "concat", "facet", "repeat"))
-
-
-def figure_file(figure: Figure, form: Form) -> bytes:
-    """The figure as a file on white, or the rows behind it."""
-    if form == "csv":
-        return _rows_csv(figure.datasets)
-    return _converted(json.dumps({"background": "white", **finite(figure.vega_lite())}), form)
-
-
-def _rows_csv(datasets: dict[str, list[dict[str, Any]]]) -> bytes:
-    """All datasets below one another, the first column naming the dataset."""
-    columns = ["dataset", *dict.fromkeys(name for rows in datasets.values() for row in rows for name in row)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="")
-    writer.writeheader()
-    for dataset, rows in datasets.items():
-        writer.writerows({"dataset": dataset, **row} for row in rows)
-    return text.getvalue().encode()

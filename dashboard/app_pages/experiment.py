@@ -6,11 +6,12 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import evidence, watch
-from dashboard.chart import FORMS, composed, figure_file, live_chart
+from dashboard.chart import FORMS, composed, live_chart
 from dashboard.look import ago, badge, duration, nothing_yet, plain, quiet
 from dashboard.watch import Watched
 from ucurve.client import ClientError, RefusedError
 from ucurve.experiments import kinds
+from ucurve.figure_files import figure_file
 from ucurve.spec import Figure
 
 
