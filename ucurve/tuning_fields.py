@@ -56,13 +56,13 @@ class TuningFields(Spec):
         None, ge=1, le=4096, title="Rows per step", description="Empty: 32, or 16 for language modelling."
     )
     max_examples: int | None = Field(None, ge=1, title="Most training examples", description="Chosen at random, once. Empty: all.")
-    optimiser: Literal["adamw", "sgd"] = "adamw"
+    optimiser: Literal["adamw", "sgd"] = Field("adamw", description="sgd has no momentum.")
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="After the warm-up; to zero but for constant.")
     warmup: float = Field(0.06, ge=0, lt=1, title="Warm-up", description="Fraction of the steps, linear.")
     weight_decay: float = Field(0.0, ge=0, le=10, description="Pulls towards zero, and so is a perturbation by itself.")
     grad_clip: float = Field(1.0, gt=0, le=1e6, description="Largest norm of the gradient.")
-    beta1: float = Field(0.9, ge=0, lt=1, json_schema_extra=RARE)
-    beta2: float = Field(0.999, ge=0, lt=1, json_schema_extra=RARE)
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW: of the mean of gradients.", json_schema_extra=RARE)
+    beta2: float = Field(0.999, ge=0, lt=1, description="AdamW: of their squares.", json_schema_extra=RARE)
     prompt: str = Field(
         "Review: {sentence}\\nSentiment:",
         description="{sentence} stands for the text, \\n for a new line.",

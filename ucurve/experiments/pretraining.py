@@ -97,8 +97,8 @@ class Pretraining(Spec):
     schedule: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="After the warm-up; cosine and linear end at zero with the run."
     )
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.95, ge=0, lt=1)
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW: of the mean of gradients.")
+    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW: of their squares.")
     weight_decay: float = Field(0.15, ge=0, le=10, description="AdamW's, times the rate.")
     decayed: Literal["matrices", "all"] = Field("matrices", description="Tensors that decay: all includes gains and biases.")
     grad_clip: float = Field(1.0, gt=0, le=1e6, description="Largest norm of the gradient.")

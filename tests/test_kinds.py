@@ -1,0 +1,129 @@
+"""What every kind promises, run through by all of them; and a further kind, dropped in as one file with no other edit."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import Lab
+
+from ucurve import records
+from ucurve.experiments import kinds, parse
+from ucurve.spec import Point, Spec, SpecError, canonical
+from ucurve.suites import Dataset, Suite
+
+BUILTIN = Path(__file__).parents[1] / "ucurve" / "builtin"
+DROPPED = Path(__file__).parent / "kinds"
+
+
+class Catalogue:
+    """The built-in suites and evaluation sets."""
+
+    def find_suite(self, name: str) -> Suite | None:
+        manifest = BUILTIN / "suites" / name / "suite.json"
+        return Suite.model_validate_json(manifest.read_bytes()) if manifest.is_file() else None
+
+    def suite(self, name: str, field: str = "suite") -> Suite:
+        if (found := self.find_suite(name)) is None:
+            raise SpecError(field, f"no suite {name}")
+        return found
+
+    def dataset(self, name: str, field: str = "evaluation") -> Dataset:
+        for entry in json.loads((BUILTIN / "datasets.json").read_text()):
+            if entry["name"] == name:
+                return Dataset.model_validate(entry)
+        raise SpecError(field, f"no dataset {name}")
+
+
+def specs() -> Iterator[Spec]:
+    for name, kind in kinds().items():
+        yield parse({"kind": name})
+        for values in kind.presets.values():
+            spec = parse({"kind": name, **values})
+            if Catalogue().find_suite(getattr(spec, "suite", "tiny")) or name == "pretraining":  # not of the hub
+                yield spec
+
+
+def planned(spec: Spec) -> list[Point]:
+    return list(spec.plan(Catalogue()))
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_the_defaults_of_a_kind_can_be_planned_and_a_spec_is_read_back_as_it_was(kind: str) -> None:
+    spec = parse({"kind": kind})
+    assert planned(spec)
+    assert parse(spec.model_dump(mode="json")) == spec
+    assert spec.title
+    assert (spec.__doc__ or "").strip()
+
+
+@pytest.mark.parametrize("spec", list(specs()), ids=lambda spec: spec.kind)
+def test_a_plan_is_pure_and_its_points_are_plain_json(spec: Spec) -> None:
+    points = planned(spec)
+    assert [point.identity for point in points] == [point.identity for point in planned(spec)]
+    for point in points:
+        for part in (point.inputs, point.labels, point.source):
+            assert json.loads(canonical(part)) == part
+        assert point.seconds > 0
+        assert spec.kind not in canonical(point.inputs), "a kind's name is no part of an identity"
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_every_field_explains_itself(kind: str) -> None:
+    for name, field in kinds()[kind].model_fields.items():
+        assert name == "kind" or field.description or field.title, name
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_nothing_measured_is_drawn_and_judged_without_an_error_or_an_answer(kind: str) -> None:
+    spec = parse({"kind": kind})
+    waiting: list[dict[str, Any]] = [
+        {
+            **point.labels,
+            "measurement": i,
+            "position": i,
+            "state": "open",
+            "error": None,
+            "series": {},
+            "live": None,
+            "reused": False,
+        }
+        for i, point in enumerate(planned(spec))
+    ]
+    for table in (pd.DataFrame(waiting), records.frame([])):
+        for figure in spec.figures(table).values():
+            json.dumps(figure.vega_lite(), allow_nan=False)
+            assert figure.title
+        assert {verdict.answer for verdict in spec.verdicts(table)} <= {"undetermined"}
+
+
+NUM_WORKERS = 1
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _kind() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UCURVE_KINDS", str(DROPPED))
+        yield
+
+
+def test_a_kind_dropped_in_as_one_file_is_planned_measured_drawn_and_judged(lab: Lab, tmp_path: Path) -> None:
+    spec = {"kind": "slow_count", "to": [2, 3], "step_seconds": 0.01}
+    assert lab.client.plan(spec).num_new == 2
+    id = lab.client.submit(spec).id
+    assert lab.client.wait(id, timeout=60).state == "done"
+    assert lab.client.verdicts(id)[0].sentence == "2 points counted."
+    subprocess.run(
+        [sys.executable, "-m", "ucurve.cli", "figures", str(id), "-o", str(tmp_path), "--format", "svg"],
+        env={**os.environ, "UCURVE_URL": lab.url},
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    (drawn,) = tmp_path.glob("*.svg")
+    assert "counted" in drawn.read_text()
