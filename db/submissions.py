@@ -27,43 +27,56 @@ def submit(session: Session, owner: str, fields: Json, points: Sequence[Json]) -
     group_key, stage, seconds, requires_device, requires_memory_gb. A finished measurement counts at once; a failed one is
     opened again.
     """
+    return submit_all(session, owner, [(fields, points)])[0]
+
+
+def submit_all(session: Session, owner: str, asked: Sequence[tuple[Json, Sequence[Json]]]) -> list[Experiment]:
+    """Several experiments (see `submit`) at once: all measurements are locked in one order, or two of these could deadlock."""
     join_queue(session, owner)
-    experiment = Experiment(owner=owner, **fields)
-    session.add(experiment)
+    experiments = [Experiment(owner=owner, **fields) for fields, _ in asked]
+    session.add_all(experiments)
     session.flush()
-    unique = {point["identity"]: point for point in points}
-    ids = _measurements_for(session, experiment.kind, unique)
-    reopen(session, [row.id for row in ids.values() if row.state == "failed"])
+    unique: dict[str, Json] = {}
+    for fields, points in asked:
+        unique |= {p["identity"]: {"kind": fields["kind"], **p} for p in points if p["identity"] not in unique}
+    found = _measurements_for(session, unique)
+    reopen(session, [row.id for row in found.values() if row.state == "failed"])
+    for experiment, (_, points) in zip(experiments, asked, strict=True):
+        _link(session, experiment, {point["identity"]: point for point in points}, found)
+    session.flush()
+    settle(session, [experiment.id for experiment in experiments])
+    return experiments
+
+
+def _link(session: Session, experiment: Experiment, points: dict[str, Json], found: dict[str, Row[Any]]) -> None:
+    """Point the experiment at its measurements."""
     links = [
         {
             "experiment_id": experiment.id,
-            "measurement_id": ids[identity].id,
+            "measurement_id": found[identity].id,
             "position": position,
             "stage": point["stage"],
             "labels": point["labels"],
-            "reused": ids[identity].state == "done",
+            "reused": found[identity].state == "done",
             "version": 1 + position // PER_VERSION,
         }
-        for position, (identity, point) in enumerate(unique.items())
+        for position, (identity, point) in enumerate(points.items())
     ]
     for start in range(0, len(links), CHUNK):
         session.execute(insert(ExperimentPoint), links[start : start + CHUNK])
     experiment.version = links[-1]["version"]
     experiment.num_points = len(links)
     experiment.num_done = experiment.num_reused = sum(link["reused"] for link in links)
-    session.flush()
-    settle(session, [experiment.id])
-    return experiment
 
 
-def _measurements_for(session: Session, kind: str, unique: dict[str, Json]) -> dict[str, Row[Any]]:
+def _measurements_for(session: Session, unique: dict[str, Json]) -> dict[str, Row[Any]]:
     """The rows of these identities, made where missing, locked against finishing until this transaction has linked them."""
-    columns = ("identity", "inputs", "source", "group_key", "seconds", "requires_device", "requires_memory_gb")
+    columns = ("kind", "identity", "inputs", "source", "group_key", "seconds", "requires_device", "requires_memory_gb")
     ordered = sorted(unique)
     found: dict[str, Row[Any]] = {}
     for start in range(0, len(ordered), CHUNK):
         chunk = ordered[start : start + CHUNK]
-        rows = [{"kind": kind, **{column: unique[identity][column] for column in columns}} for identity in chunk]
+        rows = [{column: unique[identity][column] for column in columns} for identity in chunk]
         session.execute(insert(Measurement).on_conflict_do_nothing(index_elements=["identity"]), rows)
         # Not a plain read: a worker finishing one of these now would not see our links, nor we its number.
         locked = session.execute(

@@ -101,7 +101,8 @@ def progressive_sensitivity(conditions: Sequence[Condition]) -> list[Verdict]:
         verdicts.append(
             tell(
                 answer,
-                f"{course}.{more if answer == 'undetermined' else ''}",
+                f"{course}.",
+                more_draws=more,
                 effect=growth,
                 effect_name=f"growth of the damage from the first to the last checkpoint, {condition.unit}",
                 interval=(low, high),
@@ -128,12 +129,12 @@ def catastrophic_overtraining(conditions: Sequence[Condition]) -> list[Verdict]:
         change = condition.base[-1] - condition.base[rise.bottom]
         base, base_low, base_high = trends.mean_interval(change) if len(change) > 1 else (float(change[0]),) * 3
         answer, reason = _overtrained(condition, rise, p, (base, base_low, base_high), tell.broken_at_last)
-        if answer == "undetermined" and p >= ALPHA:
-            reason += tell.more_draws(rise.rise, rise.std, len(condition.x) - 1, len(family))
+        more = tell.more_draws(rise.rise, rise.std, len(condition.x) - 1, len(family)) if p >= ALPHA else None
         verdicts.append(
             tell(
                 answer,
                 reason,
+                more_draws=more,
                 effect=rise.rise,
                 effect_name=f"rise of the loss after its minimum, {condition.unit}",
                 interval=rise.interval,

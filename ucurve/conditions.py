@@ -118,7 +118,13 @@ class Teller:
         """Some draw at the last checkpoint is not finite."""
         return bool(len(self.used.losses)) and not bool(np.isfinite(self.used.losses[-1]).all())
 
-    def __call__(self, answer: Answer, reason: str, *, evidence: dict[str, Any], **more: Any) -> Verdict:
+    def __call__(
+        self, answer: Answer, reason: str, *, evidence: dict[str, Any], more_draws: int | None = None, **more: Any
+    ) -> Verdict:
+        """more_draws: how many would settle it, 0: too many to ask for; said, and kept as evidence, where undetermined."""
+        if answer == "undetermined" and more_draws is not None:
+            reason += f" Too few draws: about {more_draws} more would settle it." if more_draws else " Too few draws to settle it."
+            evidence = {**evidence, "more_draws": more_draws} if more_draws else evidence
         num_draws = self.used.losses.shape[1]
         gaps = int(self.asked.losses.size - self.used.losses.size)
         infinite = int((~np.isfinite(self.used.losses)).sum())
@@ -144,12 +150,12 @@ class Teller:
         """Nothing can be said yet."""
         return self("undetermined", f"needs {num_checkpoints} checkpoints and 2 draws at each, measured.", evidence={})
 
-    def more_draws(self, effect: float, std: float, num_contrasts: int, num_conditions: int) -> str:
-        """How many draws would settle an effect of the size seen, one way or the other."""
+    def more_draws(self, effect: float, std: float, num_contrasts: int, num_conditions: int) -> int:
+        """How many more draws would settle an effect of the size seen, one way or the other; 0 if more than 1000."""
         yes = trends.draws_needed(effect, std, ALPHA / num_contrasts / num_conditions)
         no = trends.draws_needed(self.used.relevant - effect, std, 0.025)
         num = max(min(yes, no) - self.used.losses.shape[1], 1)
-        return f" Too few draws: about {num} more would settle it." if num <= 1000 else " Too few draws to settle it."
+        return int(num) if num <= 1000 else 0
 
 
 def enough(condition: Condition, num_checkpoints: int) -> bool:

@@ -21,11 +21,12 @@ The form, the OpenAPI schema, the worker and the contract tests pick it up; noth
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -178,6 +179,23 @@ class Spec(BaseModel):
     kind: str
     title: ClassVar[str] = ""  # the kind in words, for the form; the kind's name when empty
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # named starting values for the form
+    repeats: ClassVar[Sequence[str]] = ()  # fields that say how often all is repeated: numbers of draws, lists of seeds
+
+    def extended(self, more: int) -> Self | None:
+        """The same with `more` further draws or seeds, keeping those there are; None where nothing is repeated.
+
+        Raises pydantic.ValidationError where a field allows no more.
+        """
+        if not self.repeats:
+            return None
+        fields = self.model_dump(mode="json")
+        for name in self.repeats:
+            if isinstance(now := fields[name], list):
+                unused = (seed for seed in itertools.count() if seed not in now)
+                fields[name] = [*now, *itertools.islice(unused, more)]
+            else:
+                fields[name] = now + more
+        return type(self).model_validate(fields)
 
     def plan(self, catalogue: Catalogue) -> Iterator[Point]:
         """Every measurement, cheap first; pure and bounded. Raises SpecError naming the field to mend."""

@@ -52,6 +52,7 @@ class FineTuning(TuningFields):
 
     kind: Literal["fine_tuning"] = "fine_tuning"
     title: ClassVar[str] = "Fine-tuning"
+    repeats: ClassVar[tuple[str, ...]] = ("seeds",)
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "Experiment II on tiny: one learning rate": {"suite": "tiny", "learning_rates": [3e-3], "seeds": [0, 1, 2, 3, 4]},
         "Experiment III on tiny: the learning-rate trade-off": {

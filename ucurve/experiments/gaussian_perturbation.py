@@ -33,6 +33,7 @@ class GaussianPerturbation(Spec):
 
     kind: Literal["gaussian_perturbation"] = "gaussian_perturbation"
     title: ClassVar[str] = "Gaussian perturbation"
+    repeats: ClassVar[tuple[str, ...]] = ("draws",)
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "tiny, two minutes": {"suite": "tiny", "gammas": [0.05, 0.1, 0.2, 0.3], "draws": 5},
         "tiny-constant, the counter-example": {"suite": "tiny-constant", "gammas": [0.05, 0.1, 0.2, 0.3], "draws": 5},

@@ -32,6 +32,7 @@ class LinearModel(Spec):
 
     kind: Literal["linear_model"] = "linear_model"
     title: ClassVar[str] = "Two-layer linear model"
+    repeats: ClassVar[tuple[str, ...]] = ("draws", "targets")
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "exact k-feature states": {"snapshots": "ideal", "draws": 200},
         "a quick look": {"width": 16, "num_features": 16, "draws": 10, "fixed_gammas": [0.08, 0.12]},
