@@ -165,7 +165,6 @@ def _keeps_improving(replicate: int, by_tokens: dict[int, NDArray[np.float64]]) 
         effect=rise.rise,
         effect_name="held-out loss of the last checkpoint minus the best earlier one, nats",
         interval=rise.interval,
-        p_value=rise.p_value,
-        test="paired t tests over blocks of held-out windows, last against every earlier checkpoint, Simes",
-        num_draws=losses.shape[1],
+        p_value=rise.p_value if answer == "no" else None,  # of a rise: it says nothing for a fall
+        test=f"paired t tests over {losses.shape[1]} blocks of held-out windows, last against every earlier checkpoint, Simes",
     )
