@@ -108,6 +108,11 @@ class Watched:
     def ended(self) -> bool:
         return self.experiment.state in ENDED
 
+    @property
+    def at_rest(self) -> bool:
+        """Ended, and all that came of it is on the page."""
+        return self.ended and self._drawn == self.cursor and self._asked == self.cursor and not self.judging
+
     def follow(self) -> None:
         """Ask what changed since last time; the experiment itself only when something did, or after 3 s."""
         changed, more = False, True

@@ -152,8 +152,8 @@ def body() -> None:
     for part in (header, figures, evidence.verdicts, evidence.measurements):
         with st.container():
             part(now)
-    if now.ended != st.session_state.get("slow"):  # an experiment at rest is looked at less often
-        st.session_state["slow"] = now.ended
+    if now.at_rest != st.session_state.get("slow"):  # an experiment at rest is looked at less often
+        st.session_state["slow"] = now.at_rest
         st.rerun()
 
 
