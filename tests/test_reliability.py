@@ -95,6 +95,13 @@ def test_a_failing_point_fails_alone_and_says_why(lab: Lab) -> None:
     assert "slow_count.py" in (attempt.traceback or "")
 
 
+def test_a_result_that_the_database_refuses_fails_its_point_instead_of_being_measured_for_ever(lab: Lab) -> None:
+    lab.start_worker()
+    id = count(lab, 666)
+    assert finished(lab, id).state == "failed"
+    assert attempts(lab, id) == [["failed"]]
+
+
 def test_cancelling_stops_a_running_point_within_a_step_and_retry_goes_on(lab: Lab) -> None:
     lab.start_worker()
     id = count(lab, 300)

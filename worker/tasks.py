@@ -34,10 +34,14 @@ from worker.lease import Lease, Progress
 from worker.queue import app
 
 T = TypeVar("T")
+SuiteRows = tuple[dict[str, Any], list[dict[str, Any]]]
 POLL_SECONDS = 3.0
+LONGEST_SLICE = 6.0  # seconds after which the unbegun points of a slice are given back
 DATABASE_PATIENCE = 600.0  # seconds for which a finished number waits for the database to come back
 EXIT_BROKEN = 70  # EX_SOFTWARE
 KEPT = 4  # loaded checkpoints and the like that a process keeps
+
+REFUSED = (DataError, IntegrityError, ProgrammingError)  # what the database says of a statement, not of itself
 
 log = logging.getLogger(__name__)
 
@@ -112,10 +116,11 @@ class Drain:
         if not points:
             return False
         self.lease.hold(token)
+        started = time.monotonic()
         try:
             for claimed in points:
-                if self.lease.leaving.is_set():
-                    break
+                if self.lease.leaving.is_set() or time.monotonic() - started > LONGEST_SLICE:
+                    break  # the points were slower than planned: other workers may have the rest
                 if self.lease.still_wanted(claimed.id):
                     self._measure(token, claimed)
         finally:
@@ -138,18 +143,12 @@ class Drain:
         self.speed += 0.3 * ((time.monotonic() - started) / max(claimed.seconds, 1e-6) - self.speed)
         self.loaded = claimed.group_key
 
-        def finish(session: Session) -> bool:
-            held = claims.finish(session, claimed.id, token, attempt, outcome)
-            if held and suite:
-                register_suite(session, *suite)
-            return held
-
-        if committed(finish):
-            shutil.rmtree(self.context.state_dir, ignore_errors=True)  # what it would have resumed from
-        else:
+        if not finished(token, claimed.id, attempt, outcome, suite):
             log.warning("measurement %d is somebody else's by now; its number is dropped", claimed.id)
+        elif "traceback" not in outcome:
+            shutil.rmtree(self.context.state_dir, ignore_errors=True)  # what it would have resumed from
 
-    def _outcome(self, claimed: claims.Claimed) -> tuple[dict[str, Any] | None, tuple[Any, Any] | None]:
+    def _outcome(self, claimed: claims.Claimed) -> tuple[dict[str, Any] | None, SuiteRows | None]:
         """Run the point: its numbers, or the traceback of its failure, or None when it was stopped."""
         point = Point(inputs=claimed.inputs, labels={}, source=claimed.source, group=claimed.group_key)
         self.context.state_dir = self.context.artefacts / "state" / claimed.identity
@@ -163,9 +162,33 @@ class Drain:
             return None, None
         except Exception:  # the one broad except: whatever an experiment raises becomes its point's state
             log.exception("measurement %d failed", claimed.id)
-            return {"traceback": traceback.format_exc().replace("\0", "\\0")}, None
+            return failure(), None
         finally:
             self.lease.work_on(None)
+
+
+def failure() -> dict[str, Any]:
+    """The exception being handled, as an outcome; text in Postgres has no NUL."""
+    return {"traceback": traceback.format_exc().replace("\0", "\\0")}
+
+
+def finished(token: str, measurement: int, attempt: int, outcome: dict[str, Any], suite: SuiteRows | None) -> bool:
+    """Write the outcome, and the suite that the point made; False when the lease is somebody else's.
+
+    A result that the database refuses fails the point: measuring it again would end the same way.
+    """
+
+    def write(session: Session) -> bool:
+        held = claims.finish(session, measurement, token, attempt, outcome)
+        if held and suite:
+            register_suite(session, *suite)
+        return held
+
+    try:
+        return committed(write)
+    except REFUSED:
+        refused = failure()
+        return committed(lambda session: claims.finish(session, measurement, token, attempt, refused))
 
 
 def committed(action: Callable[[Session], T], patience: float = DATABASE_PATIENCE) -> T:
@@ -181,7 +204,7 @@ def committed(action: Callable[[Session], T], patience: float = DATABASE_PATIENC
                 session.commit()
                 return answer
         except (DBAPIError, PoolTimeoutError) as error:
-            if time.monotonic() > deadline or isinstance(error, (IntegrityError, ProgrammingError, DataError)):
+            if time.monotonic() > deadline or isinstance(error, REFUSED):
                 raise
             log.warning("the database does not answer, trying again: %s", str(error).splitlines()[0])
             time.sleep(1.0)
@@ -208,7 +231,7 @@ def _nonfinite(value: float) -> str | None:
     return None
 
 
-def suite_rows(result: Result) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+def suite_rows(result: Result) -> SuiteRows | None:
     if result.suite is None:
         return None
     suite = result.suite.model_dump(mode="json", include={"name", "description", "evaluation", "recipe"})

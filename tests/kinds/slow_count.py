@@ -19,7 +19,7 @@ class SlowCount(Spec):
 
     kind: Literal["slow_count"] = "slow_count"
     title = "Slow count"
-    to: list[int] = Field([10], title="Count to", description="A number fails when negative and hangs when zero.", max_length=1000)
+    to: list[int] = Field([10], title="Count to", description="A number fails when negative and hangs when zero; 666 gives what cannot be stored.", max_length=1000)
     step_seconds: float = Field(0.02, ge=0, le=10, description="Time of one step.", json_schema_extra={"unit": "s"})
 
     def plan(self, catalogue: Catalogue) -> Iterator[Point]:
@@ -34,6 +34,8 @@ class SlowCount(Spec):
             raise ValueError(f"cannot count to {to}")
         if to == 0:
             time.sleep(3600)
+        if to == 666:
+            return Result(metrics={"not storable \0": 1.0})
         resumed = int(saved.read_text()) if saved.exists() else 0
         context.state_dir.mkdir(parents=True, exist_ok=True)
         for count in range(resumed, to):
