@@ -10,19 +10,19 @@ from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Query, Request, Response
-from pydantic import Field
+from pydantic import Field, ValidationError
 from sqlalchemy import ColumnElement, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from api.access import Owner
-from api.errors import ProblemError, not_found
+from api.errors import ProblemError, invalid, not_found
 from api.suites import DatabaseCatalogue
 from db import submissions
 from db.estimates import Estimate, alive_workers, can_run, estimates, reason_to_wait, speed_of
 from db.models import Experiment, ExperimentPoint, Measurement
 from db.session import open_session
 from ucurve import records
-from ucurve.experiments import kinds, union
+from ucurve.experiments import kinds, parse, union
 from ucurve.spec import Catalogue, Point, Spec, SpecError
 from worker.queue import wake_workers
 
@@ -30,6 +30,8 @@ router = APIRouter(prefix="/v1", tags=["experiments"])
 
 MAX_POINTS = 50_000
 WAKE_UPS = 8  # at most; more workers than these find the work within seconds by themselves
+
+Recorded = tuple[dict[str, Any], list[dict[str, Any]]]  # an experiment's row, and its points
 
 if TYPE_CHECKING:
     AnySpec = Spec
@@ -87,21 +89,34 @@ def plan(submission: Submitted) -> records.PlanPreview:
 @router.post("/experiments", status_code=201, summary="Submit an experiment")
 def submit(submission: Submitted, owner: Owner, request: Request, response: Response) -> records.Experiment:
     """Plans, records, and wakes workers. What anybody measured before is there at once."""
-    spec = submission.spec
     with open_session() as session:
-        points = planned(spec, DatabaseCatalogue(session))
-        fields = submission.model_dump(include={"tags", "notes", "priority"}) | {
-            "name": submission.name.strip() or spec.title or spec.kind.replace("_", " "),
-            "kind": spec.kind,
-            "spec": spec.model_dump(mode="json"),
-        }
-        experiment = submissions.submit(session, owner, fields, [as_row(point) for point in points])
-        session.commit()
-        session.refresh(experiment)
-        answer = shown(session, [experiment], request)[0]
-    wake_workers(min(WAKE_UPS, answer.progress.total - answer.progress.done))
+        [answer] = store(session, owner, [recorded(submission, DatabaseCatalogue(session))], request)
     response.headers["Location"] = answer.url
     return answer
+
+
+def store(session: Session, owner: str, asked: Sequence[Recorded], request: Request) -> list[records.Experiment]:
+    """Commit the experiments, all or none, and wake workers."""
+    rows = submissions.submit_all(session, owner, asked)
+    session.commit()
+    for row in rows:
+        session.refresh(row)
+    answer = shown(session, rows, request)
+    wake_workers(min(WAKE_UPS, sum(one.progress.total - one.progress.done for one in answer)))
+    return answer
+
+
+def recorded(submission: Submission, catalogue: Catalogue) -> Recorded:
+    """What is stored of a submission."""
+    spec = submission.spec
+    name = submission.name.strip() or spec.title or spec.kind.replace("_", " ")
+    fields = submission.model_dump(include={"tags", "notes", "priority"}) | {"name": name}
+    return as_rows(spec, fields, catalogue)
+
+
+def as_rows(spec: Spec, fields: dict[str, Any], catalogue: Catalogue) -> Recorded:
+    """The experiment's row, with further fields, and those of its points."""
+    return {**fields, "kind": spec.kind, "spec": spec.model_dump(mode="json")}, [as_row(p) for p in planned(spec, catalogue)]
 
 
 def as_row(point: Point) -> dict[str, Any]:
@@ -126,6 +141,7 @@ def listed(
     state: Annotated[list[records.ExperimentState] | None, Query()] = None,
     kind: str | None = None,
     owner: str | None = None,
+    tag: str | None = None,
     text: Annotated[str | None, Query(description="Found in name, notes or tags.")] = None,
 ) -> records.ExperimentPage:
     """A page of the list; filters are combined with "and"."""
@@ -136,6 +152,8 @@ def listed(
         wanted = wanted.where(Experiment.kind == kind)
     if owner:
         wanted = wanted.where(Experiment.owner == owner)
+    if tag:
+        wanted = wanted.where(Experiment.tags.contains([tag]))
     if text:
         searched = (Experiment.name, Experiment.notes, func.array_to_string(Experiment.tags, " "))
         wanted = wanted.where(or_(*(column.icontains(text, autoescape=True) for column in searched)))
@@ -162,6 +180,24 @@ def _in_state(state: str) -> ColumnElement[bool]:
 def one(id: int, request: Request) -> records.Experiment:
     with open_session() as session:
         return shown(session, [found(session, id)], request)[0]
+
+
+@router.post("/experiments/{id}/extend", status_code=201, summary="The same with more draws or seeds")
+def extend(id: int, extension: records.Extension, owner: Owner, request: Request, response: Response) -> records.Experiment:
+    """Submits a new experiment with the same name and tags; what the first one measured is reused, not measured again."""
+    with open_session() as session:
+        first = found(session, id)
+        try:
+            spec = parse(first.spec).extended(extension.draws)
+        except ValidationError as error:
+            raise invalid("/draws", f"Experiment {id} allows no {extension.draws} more: {error.errors()[0]['msg']}.") from error
+        if spec is None:
+            raise invalid("/draws", f"Experiment {id} has no draws or seeds to add to: its kind repeats nothing.")
+        fields = {name: getattr(first, name) for name in ("name", "tags", "priority")}
+        fields["notes"] = f"{first.notes}\n\nExperiment {id} with {extension.draws} more draws.".strip()
+        [answer] = store(session, owner, [as_rows(spec, fields, DatabaseCatalogue(session))], request)
+    response.headers["Location"] = answer.url
+    return answer
 
 
 @router.post("/experiments/{id}/{action}", summary="Pause, resume, cancel or retry")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from sqlalchemy import Row, select
+from sqlalchemy import Row, select, text
 from sqlalchemy.orm import Session
 
 from api.errors import not_found
@@ -22,6 +22,7 @@ from db.session import open_session
 from ucurve import records
 from ucurve.experiments import parse
 from ucurve.spec import Verdict
+from ucurve.suites import Checkpoint, Dataset, arrange
 
 router = APIRouter(prefix="/v1", tags=["results"])
 
@@ -41,8 +42,7 @@ def measurements(
         experiment = found(session, id)
         if format == "csv":
             name = f'attachment; filename="ucurve-experiment-{id}.csv"'
-            text = as_csv(all_rows(session, id))
-            return Response(text, media_type="text/csv", headers={"Content-Disposition": name})
+            return Response(as_csv(all_rows(session, id)), media_type="text/csv", headers={"Content-Disposition": name})
         rows, cursor, more = _page(session, id, after)
         state = shown(session, [experiment], request)[0].state
         return records.MeasurementPage(rows=rows, cursor=cursor, more=more, state=state)
@@ -128,6 +128,36 @@ def _changes(id: int, cursor: int, request: Request) -> tuple[records.Measuremen
         rows, cursor, more = _page(session, id, cursor)
         now = shown(session, [found(session, id)], request)[0]
         return records.MeasurementPage(rows=rows, cursor=cursor, more=more, state=now.state), now
+
+
+@router.get("/experiments/{id}/origins", summary="Where all its numbers come from")
+def origins(id: int) -> records.Origins:
+    """Attempts by worker, versions and outcome; checkpoints and texts with their hashes."""
+    with open_session() as session:
+        found(session, id)
+        rows = session.execute(
+            text("""
+                SELECT a.worker, a.device, a.versions, a.outcome, count(*) AS num_attempts, min(a.started_at) AS first,
+                    coalesce(sum(extract(epoch FROM a.finished_at - a.started_at)), 0)::float AS seconds,
+                    max(coalesce(a.finished_at, a.started_at)) AS last
+                FROM attempts a JOIN experiment_points p ON p.measurement_id = a.measurement_id
+                WHERE p.experiment_id = :id GROUP BY 1, 2, 3, 4 ORDER BY first"""),
+            {"id": id},
+        ).all()
+        sources = session.scalars(
+            text("""
+                SELECT DISTINCT s.value FROM experiment_points p JOIN measurements m ON m.id = p.measurement_id,
+                    jsonb_each(m.source) s
+                WHERE p.experiment_id = :id AND jsonb_typeof(s.value) = 'object'"""),
+            {"id": id},
+        ).all()
+    checkpoints = [Checkpoint.model_validate(one) for one in sources if "weights_sha256" in one]
+    datasets = [Dataset.model_validate(one) for one in sources if "sha256" in one]
+    return records.Origins(
+        measured=[records.Measured.model_validate(dict(row._mapping)) for row in rows],
+        checkpoints=arrange(checkpoints),
+        datasets=sorted(datasets, key=lambda dataset: dataset.name),
+    )
 
 
 @router.get("/measurements/{id}", summary="Where a number comes from")

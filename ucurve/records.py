@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ucurve.suites import Checkpoint, Dataset
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -44,6 +46,14 @@ class PlanPreview(BaseModel):
     num_workers: int  # alive now and able to run at least one of the points
     waits_for: str | None = None  # why nothing would start now, e.g. no live worker has what a point requires
     warnings: list[str] = []
+
+
+class Extension(BaseModel):
+    """What is POSTed to /v1/experiments/{id}/extend."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    draws: int = Field(ge=1, le=1000, description="So many further draws, or seeds, of everything.")
 
 
 class Progress(BaseModel):
@@ -149,6 +159,27 @@ class Provenance(BaseModel):
     state: MeasurementState
     attempts: list[Attempt]
     experiments: list[int]
+
+
+class Measured(BaseModel):
+    """How many numbers of an experiment one worker gave, with which versions (`hardware` and `code` among them)."""
+
+    worker: str
+    device: str
+    versions: dict[str, str]
+    outcome: Literal["running", "done", "failed", "stopped", "lost"]
+    num_attempts: int
+    seconds: float
+    first: datetime
+    last: datetime
+
+
+class Origins(BaseModel):
+    """Where all numbers of an experiment come from: every attempt, and the checkpoints and texts by their hashes."""
+
+    measured: list[Measured]
+    checkpoints: list[Checkpoint]
+    datasets: list[Dataset]
 
 
 class WorkerInfo(BaseModel):

@@ -1,0 +1,67 @@
+"""Studies: those that come with the package, submitting one whole, and what given experiments say together."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Query, Request
+from pydantic import Field
+
+from api.access import Owner
+from api.errors import invalid
+from api.experiments import Submission, found, recorded, store
+from api.measurements import all_rows
+from api.suites import DatabaseCatalogue
+from db.session import open_session
+from ucurve import records, study
+from ucurve.experiments import parse
+from ucurve.spec import SpecError, Verdict
+
+router = APIRouter(prefix="/v1", tags=["studies"])
+
+
+class Study(study.Study):
+    """As ucurve.study.Study, with the specs' schema."""
+
+    experiments: list[Submission] = Field(min_length=1, max_length=20)  # type: ignore[assignment]
+
+
+EXAMPLES: dict[str, Any] = {
+    name: {"summary": found.title, "value": found.model_dump(mode="json", exclude_defaults=True)}
+    for name, found in study.builtin().items()
+}
+
+
+@router.get("/studies", summary="The studies that come with the package")
+def listed() -> list[Study]:
+    return [Study.model_validate(one.model_dump()) for one in study.builtin().values()]
+
+
+@router.post("/studies", status_code=201, summary="Submit all experiments of a study, or none")
+def submit(
+    submitted: Annotated[Study, Body(openapi_examples=EXAMPLES)], owner: Owner, request: Request
+) -> list[records.Experiment]:
+    """One transaction. Every experiment gets the study's name as a tag. What was measured before is there at once. Its suites and
+    evaluation sets have to be registered: the answer says which are not.
+    """
+    with open_session() as session:
+        catalogue, asked = DatabaseCatalogue(session), []
+        for position, one in enumerate(submitted.experiments):
+            tagged = one.model_copy(update={"tags": list(dict.fromkeys([submitted.name, *one.tags]))})
+            try:
+                asked.append(recorded(tagged, catalogue))
+            except SpecError as error:
+                raise invalid(f"/experiments/{position}/spec/{error.field}".rstrip("/"), error.message) from error
+        return store(session, owner, asked, request)
+
+
+@router.get("/studies/verdicts", summary="What experiments say together")
+def verdicts(experiment: Annotated[list[int], Query(min_length=1, max_length=20)]) -> list[Verdict]:
+    """Claims side by side, inflection points compared, growth as a ratio, published numbers."""
+    with open_session() as session:
+        rows = [(found(session, id), all_rows(session, id)) for id in dict.fromkeys(experiment)]
+    parts = []
+    for row, measured in rows:
+        spec, table = parse(row.spec), records.frame(measured)
+        parts.append(study.Part(row.name, spec, table, spec.verdicts(table)))
+    return study.verdicts(parts)

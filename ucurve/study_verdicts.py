@@ -1,0 +1,152 @@
+"""What several experiments say together: their own claims side by side, growth as a ratio, and the published numbers.
+
+Nothing is tested anew that an experiment has tested already: answers come from its verdicts, so every p value keeps its
+correction and its calibration. Only inflection points are compared with each other (`ucurve.inflections`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ucurve import agreement, damage_curves, inflections, published, trends
+from ucurve.conditions import Answer
+from ucurve.spec import Verdict
+from ucurve.study import Part
+
+GROWTH = "growth of sensitivity"
+PUBLISHED = "published numbers reproduced"
+OF_CONDITIONS = ("inflection point", GROWTH)
+
+
+def verdicts(parts: Sequence[Part]) -> list[Verdict]:
+    """Published numbers first, then claims side by side, inflection points, growth, and what only single experiments say."""
+    return [
+        *(verdict for part in parts for verdict in part.verdicts if verdict.claim == PUBLISHED),
+        *filter(None, [published_noise(part) for part in parts]),
+        *side_by_side(parts),
+        *inflections.verdicts(parts),
+        *growth(parts),
+        *of_runs(parts),
+    ]
+
+
+def overall(part: Part, claim: str) -> Verdict | None:
+    """The experiment's most general answer to the claim: the first of its summed-up verdicts, where it sums it up."""
+    return next((verdict for verdict in part.verdicts if verdict.claim == claim and "parts" in verdict.evidence), None)
+
+
+def side_by_side(parts: Sequence[Part]) -> list[Verdict]:
+    """Every claim that two experiments or more sum up: yes or no where all say so."""
+    claims = dict.fromkeys(v.claim for part in parts for v in part.verdicts if "parts" in v.evidence)
+    made = []
+    for claim in claims:
+        found = {part.name: verdict for part in parts if (verdict := overall(part, claim))}
+        if len(found) < 2:
+            continue
+        answers = {verdict.answer for verdict in found.values()}
+        answer: Answer = next(iter(answers)) if len(answers) == 1 else "undetermined"
+        told = "; ".join(f"{name}: {verdict.answer}{_scope(verdict)}" for name, verdict in found.items())
+        made.append(
+            Verdict(
+                claim=claim,
+                scope="all experiments",
+                answer=answer,
+                sentence=f"{answer}: {told}." + (" The experiments differ." if {"yes", "no"} <= answers else ""),
+                evidence={"experiments": {name: verdict.answer for name, verdict in found.items()}},
+            )
+        )
+    return made
+
+
+def _scope(verdict: Verdict) -> str:
+    return f" ({verdict.scope})" if verdict.scope else ""
+
+
+def growth(parts: Sequence[Part]) -> list[Verdict]:
+    """The damage at the last checkpoint over that at the first, per experiment over all its conditions."""
+    made = []
+    for part in parts:
+        asked = [verdict for verdict in part.verdicts if verdict.claim == GROWTH]
+        known = [(v.effect, *v.interval, v.scope) for v in asked if v.effect is not None and v.interval is not None]
+        if not asked:
+            continue
+        above = sum(low > 1 for _, low, _, _ in known)
+        below = sum(high < 1 for _, _, high, _ in known)
+        answer: Answer = "yes" if known and above == len(known) else "no" if known and below == len(known) else "undetermined"
+        middle = sorted(known)[len(known) // 2] if known else (math.nan, math.nan, math.nan, "")
+        largest = max(known, default=middle)
+        told = (
+            f"{answer}: between {min(known)[0]:.3g}- and {largest[0]:.3g}-fold over {len(known)} of {len(asked)} conditions, above "
+            f"1 in {above} and below in {below}; the largest is {largest[0]:.3g}-fold (95%: {largest[1]:.3g} to {largest[2]:.3g}) "
+            f"at {largest[3]}."
+            if known
+            else "undetermined: in no condition can the damage at the first checkpoint be told from zero."
+        )
+        made.append(
+            Verdict(
+                claim=GROWTH,
+                scope=part.name,
+                answer=answer,
+                sentence=told,
+                effect=middle[0] if known else None,
+                effect_name="median ratio over conditions, last checkpoint over first; from the lowest lower to the highest upper "
+                "95% limit",
+                interval=(min(low for _, low, _, _ in known), max(high for _, _, high, _ in known)) if known else None,
+                test="all conditions must agree, so none is picked; bootstrap over draws in each",
+                num_draws=min((verdict.num_draws or 0 for verdict in asked), default=None),
+            )
+        )
+    return made
+
+
+def of_runs(parts: Sequence[Part]) -> list[Verdict]:
+    """Claims about whole pre-training runs (the base; what a sweep of learning rates says), over the runs."""
+    summed = {verdict.claim for part in parts for verdict in part.verdicts if "parts" in verdict.evidence}
+    found: dict[tuple[str, str], list[Verdict]] = {}
+    for part in parts:
+        for verdict in part.verdicts:
+            if "replicate" in verdict.scope and verdict.claim not in summed and verdict.claim not in OF_CONDITIONS:
+                found.setdefault((verdict.claim, part.name), []).append(verdict)
+    told: dict[str, Verdict] = {}
+    for (claim, name), mine in found.items():
+        told.setdefault(claim, agreement.over_replicates(mine, name))  # what several experiments say of one suite is said once
+    return list(told.values())
+
+
+def published_noise(part: Part) -> Verdict | None:
+    """The published changes of perplexity under noise beside this experiment's, after its bases beside those of Table 1."""
+    source = published.numbers()
+    same = getattr(part.spec, "suite", None) == source.suite and getattr(part.spec, "evaluation", None) in (None, source.evaluation)
+    if not same or not {"gamma", "scale", "draw", "tokens"} <= set(part.table.columns):
+        return None
+    table, told = damage_curves.prepared(part.table), {}
+    bases = {row.tokens: row for row in source.fine_tuning}
+    for number in source.gaussian:
+        row = bases[number["tokens"]]
+        mine = damage_curves.perturbed(table[(table["tokens"] == number["tokens"]) & (table["state"] == "done")])
+        mine = mine[(mine["gamma"] == number["gamma"]) & (mine["scale"] == number["scale"]) & mine["base"].notna()]
+        if mine.empty:
+            continue
+        base = float(mine["base"].iloc[0])
+        with np.errstate(over="ignore"):
+            change, low, high = np.exp(trends.mean_interval(mine["nll_mean"].to_numpy(dtype=float))) - np.exp(base)
+        measured = published.Measured(row.revision, math.exp(base), float(change), (float(low), float(high)), math.nan, math.nan)
+        reported = number["perplexity_change"]
+        expected = published.Row(row.revision, row.tokens, math.nan, row.base + reported, reported)
+        told[f"gamma {number['gamma']:g} at {row.revision}"] = published.outcome(expected, measured)
+    if not told:
+        return None
+    answers = {outcome for outcome, _ in told.values()}
+    whole = len(told) == len(source.gaussian)
+    answer: Answer = "no" if "not reproduced" in answers else "yes" if answers == {"reproduced"} and whole else "undetermined"
+    return Verdict(
+        claim=PUBLISHED,
+        scope=f"noise of {part.name}, under {source.gaussian[0]['scale']}",
+        answer=answer,
+        sentence="; ".join(f"{where}: {reason}" for where, (_, reason) in told.items()) + ".",
+        test="base perplexity within 5%, else not comparable; change of perplexity within 10% or inside the 95% interval",
+        evidence={"outcomes": {where: outcome for where, (outcome, _) in told.items()}},
+    )
