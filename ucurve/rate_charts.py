@@ -42,29 +42,34 @@ def _swept(
     names = {"method": None, "learning_rate": "learning rate", "alpha": None, "num_draws": "seeds"}
     tips = [tip("tokens", "tokens", ","), *(tip(name, title) for name, title in names.items())]
     tips += [tip(axis.field, axis.title, ".4~g") for axis in (x, y)]
+    silent = colour.copy()
+    if by == "tokens":  # then the legend is of dots alone: one of dots and lines could not be a gradient
+        silent.legend = None
     detail, order = alt.Detail([f"{by}:N", "line:N"]), alt.Order("order:Q")
     mean, picked = only("mean"), alt.selection_point(name="picked", fields=["measurement"], on="click", toggle=False)
     zoom = alt.selection_interval(name="zoom", bind="scales")
     layers = [
         mean.mark_line(clip=True, strokeWidth=2 if dots else 1)
-        .encode(*at, colour, detail, order)
+        .encode(*at, silent, detail, order)
         .properties(name="lines")
         .add_params(zoom),
-        mean.mark_rule(clip=True, opacity=0.5).encode(at[0], alt.Y("low:Q"), alt.Y2("high"), colour, detail),
+        mean.mark_rule(clip=True, opacity=0.5).encode(at[0], alt.Y("low:Q"), alt.Y2("high"), silent, detail),
         mean.mark_point(clip=True, filled=True, size=36 if dots else 6, opacity=1).encode(*at, colour, tooltip=tips),
         only("draw")
         .mark_point(clip=True, filled=True, size=16, opacity=0.3)
-        .encode(*at, colour, tooltip=[*tips, tip("measurement")])
+        .encode(*at, silent, tooltip=[*tips, tip("measurement")])
         .properties(name="draws")
         .add_params(picked),
         only("edge")
         .mark_point(shape="triangle-up", filled=True, size=60, clip=False, y=8)
-        .encode(at[0], colour, tooltip=[*tips[:4], tip("label", "not drawn"), tip("measurement")]),
+        .encode(at[0], silent, tooltip=[*tips[:4], tip("label", "not drawn"), tip("measurement")]),
         only("note").mark_text(**NOTE).encode(text="label:N"),
     ]
     if zero_line:
         layers.append(alt.Chart().mark_rule(strokeDash=[2, 2], opacity=0.6).encode(y=alt.datum(0)))
     chart: Any = alt.layer(*layers, data=alt.NamedData("curves")).properties(width=380, height=260)
+    if by == "tokens":
+        chart = chart.resolve_legend(color="independent")
     facets = {"row": row, "column": column}
     if row or column:
         chart = chart.facet(**{name: facet(field) for name, field in facets.items() if field})

@@ -57,7 +57,14 @@ class FineTuning(TuningFields):
         "Experiment II on tiny: one learning rate": {"suite": "tiny", "learning_rates": [3e-3], "seeds": [0, 1, 2, 3, 4]},
         "Experiment III on tiny: the learning-rate trade-off": {
             "suite": "tiny",
-            "learning_rates": [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2],
+            "learning_rates": [3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1],
+            "seeds": [0, 1, 2, 3, 4],
+        },
+        "Experiment III on tiny, sentiment as one label word": {
+            "suite": "tiny",
+            "task": "label_words",
+            "data": "tiny-sentiment",
+            "learning_rates": [3e-5, 1e-4, 3e-4, 1e-3],
         },
         "tiny, mitigations compared": {
             "suite": "tiny",
