@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -10,8 +11,11 @@ from conftest import Lab
 
 from ucurve import records
 from ucurve.embedded import Engines
+from ucurve.experiments import kinds
 from ucurve.lab import answers
-from worker.lease import EXIT_HUNG
+from ucurve.spec import Point
+from worker.lease import EXIT_HUNG, Progress
+from worker.tasks import Context
 
 NUM_WORKERS = 0  # each test starts its own
 
@@ -69,6 +73,34 @@ def test_a_killed_workers_point_runs_again_within_30_seconds_from_where_it_was(l
     table = lab.client.table(id)
     assert table["resumed"].item() >= 20
     assert table["endless"].item() == float("inf")
+
+
+LANGUAGE_RUN = {"suite": "killed", "steps": [150], "warmup_steps": 10, "batch_rows": 8, "hidden_size": 16}
+EACH_KIND = [
+    {"kind": "linear_model", "width": 16, "num_features": 16, "draws": 10, "fixed_gammas": [0.08]},
+    {"kind": "gaussian_perturbation", "gammas": [0.2], "draws": 2, "scale": "init_std"},
+    {"kind": "pretraining", **LANGUAGE_RUN},
+]
+
+
+@pytest.mark.parametrize("spec", EACH_KIND, ids=lambda spec: spec["kind"])
+def test_a_worker_killed_in_the_middle_of_any_kind_changes_no_number(lab: Lab, tmp_path: Path, spec: dict[str, Any]) -> None:
+    killed = lab.start_worker("worker-killed")
+    id = lab.client.submit(spec).id
+    until(lambda: lab.client.experiment(id).progress.done > 2 or progress(lab, id) > 20)
+    killed.kill()
+    lab.start_worker("worker-other")
+    ended = finished(lab, id)
+    assert (ended.state, ended.progress.failed) == ("done", 0)
+    assert all(outcomes.count("done") == 1 for outcomes in attempts(lab, id))
+    rows = lab.client.rows(id)
+    for row in rows[:: max(1, len(rows) // 5)]:
+        origin = lab.client.provenance(row.id)
+        context = Context("cpu", tmp_path, state_dir=tmp_path / str(row.id), reporting=Progress(row.id))
+        undisturbed = kinds()[origin.kind].run(Point(origin.inputs, row.labels, origin.source), context)
+        for name, value in undisturbed.metrics.items():
+            if name != "tokens_per_second":
+                assert records.restored(row.metrics, row.nonfinite)[name] == pytest.approx(value, rel=1e-6), name
 
 
 def test_a_stopped_worker_gives_its_point_back_at_once(lab: Lab) -> None:
