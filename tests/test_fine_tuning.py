@@ -22,7 +22,7 @@ from ucurve.checkpoints import BUILTIN, save
 from ucurve.experiments.fine_tuning import FineTuning
 from ucurve.experiments.gaussian_perturbation import GaussianPerturbation
 from ucurve.language import Lang
-from ucurve.records import MeasurementRow, frame
+from ucurve.records import Live, MeasurementRow, frame
 from ucurve.spec import Figure, Point, SpecError, Stopped
 from ucurve.suites import Checkpoint, Dataset, Location, Suite
 
@@ -364,8 +364,10 @@ def test_figures_show_what_was_forgotten_and_learned() -> None:
     assert row["y"] == pytest.approx(math.exp(base))
     [row] = named(figures["forgetting_by_rate"], "mean", **where, learning_rate=3e-3)
     assert (row["x"], row["y"]) == pytest.approx((3e-3, after - base))
-    [row] = named(figures["trade_off"], "mean", **where, learning_rate=3e-3)
+    [row] = named(figures["trade_off"], "dominated", **where, learning_rate=3e-3)
     assert (row["x"], row["y"], row["order"]) == pytest.approx((learned, after - base, 3e-3))
+    front = [row["learning_rate"] for row in named(figures["trade_off"], "mean", **where)]
+    assert front == [3e-4, 1e-3], "larger rates forget more and learn less"
     cells = {cell["column"]: cell["label"] for cell in named(figures["table_1"], "cell", **where, learning_rate=3e-3)}
     told = {"before": f"{math.exp(base):.2f}", "after": f"{math.exp(after):.2f}", "change": f"{change:+.2f}"}
     assert cells == {"task loss": f"{learned:.3f}", **told}
@@ -385,6 +387,15 @@ def test_forgetting_is_matched_at_the_loss_that_every_checkpoint_reaches() -> No
     common = {"tokens": 1e6, "alpha": 1, "method": "full"}
     losses = [[sensitive({**common, "learning_rate": rate, "seed": seed})["id_loss"] for seed in range(5)] for rate in spec.rates]
     assert target == pytest.approx(min(np.mean(losses, axis=1)))
+
+
+def test_a_running_point_s_training_loss_is_drawn_as_far_as_it_is() -> None:
+    point = next(point for point in planned() if point.labels["learning_rate"] == 1e-3)
+    live = Live(done=2, total=200, series={"done": [0.0, 1.0, 2.0], "loss": [3.5, 3.4]})
+    labels = dict(point.labels)
+    row = MeasurementRow(id=1, identity=point.identity, position=0, state="running", labels=labels, live=live)
+    drawn = FineTuning(**EXAMPLE).figures(frame([row]))["training"]
+    assert [(one["x"], one["y"], one["line"]) for one in named(drawn, "mean", learning_rate=1e-3)] == [(1.0, 3.5, 1), (2.0, 3.4, 1)]
 
 
 def test_the_best_rate_at_the_grid_s_edge_is_marked_so() -> None:

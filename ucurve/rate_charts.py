@@ -3,7 +3,8 @@
 chart = by_checkpoint(Axis("learning_rate", "learning rate", "log"), Axis("y", "forgetting / nats"), row="replicate")
 rows = [{"what": "mean", "tokens": 894976, "learning_rate": 1e-3, "y": 0.21, "low": 0.19, "high": 0.23, "replicate": 0}, ...]
 
-Lines go from small learning rates to large ones, whatever the axes show. `what`: mean, draw, edge, note as in `charts`.
+Lines go from small learning rates to large ones, whatever the axes show. `what`: mean, draw, edge, note as in `charts`; dominated:
+a mean off the line.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def _swept(
         .add_params(zoom),
         mean.mark_rule(clip=True, opacity=0.5).encode(at[0], alt.Y("low:Q"), alt.Y2("high"), silent, detail),
         mean.mark_point(clip=True, filled=True, size=36 if dots else 6, opacity=1).encode(*at, colour, tooltip=tips),
+        only("dominated").mark_point(clip=True, filled=False, size=36, opacity=0.7).encode(*at, silent, tooltip=tips),
         only("draw")
         .mark_point(clip=True, filled=True, size=16, opacity=0.3)
         .encode(*at, silent, tooltip=[*tips, tip("measurement")])

@@ -99,7 +99,7 @@ def num_scored(trainee: Trainee, batch: Batch) -> int:
 def token_loss(trainee: Trainee, batch: Batch) -> torch.Tensor:
     """Sum of the losses of the scored tokens, nats; with a linear head, of the classes."""
     if trainee.head is not None:
-        scores = trainee.head(trainee.hidden(batch.ids)[torch.arange(len(batch.ids)), batch.last])
+        scores = trainee.head(trainee.hidden(batch.ids)[torch.arange(len(batch.ids), device=batch.ids.device), batch.last])
         return cross_entropy(scores.float(), batch.labels, reduction="sum")
     wanted = pad(batch.targets != NONE, (0, 1))
     return cross_entropy(trainee.logits(batch.ids, wanted), batch.targets[batch.targets != NONE], reduction="sum")

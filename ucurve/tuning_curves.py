@@ -132,9 +132,10 @@ def _over_rates(table: pd.DataFrame, spec: TuningFields) -> dict[str, Figure]:
         ),
         "trade_off": Figure(
             "Trade-off between learning and forgetting",
-            "The Pareto front of every checkpoint: for each learning rate what was learned and what was forgotten. " + SPREAD,
+            "The Pareto front of every checkpoint: what was learned and what was forgotten at each learning rate; hollow: rates "
+            "that another one beats in both. " + SPREAD,
             by_checkpoint(task, FORGETTING, zero_line=True),
-            {"curves": numbers.swept(after, metric, "forgetting", by_rate)},
+            {"curves": numbers.fronts(numbers.swept(after, metric, "forgetting", by_rate), metric == "accuracy")},
         ),
         "matched": Figure(
             "Forgetting at matched loss on the new task",
@@ -207,8 +208,9 @@ def _bottoms(table: pd.DataFrame, spec: TuningFields) -> Rows:
     """Where the perplexity after fine-tuning is lowest, with its bootstrap interval, unless at the last checkpoint."""
     rows = []
     for where, family in numbers.conditions(table, spec, spec.methods[0]):
-        found = analysis.inflection_point(family, analysis.catastrophic_overtraining(family))
-        for rate, asked, verdict in zip(spec.rates, family, found, strict=True):
+        asked_for = list(family.values())
+        found = analysis.inflection_point(asked_for, analysis.catastrophic_overtraining(asked_for))
+        for (rate, asked), verdict in zip(family.items(), found, strict=True):
             condition = asked.complete()
             if verdict.interval is None or verdict.effect == condition.x[-1]:
                 continue

@@ -147,6 +147,20 @@ def swept(table: pd.DataFrame, x: str, y: str, by: Sequence[str]) -> list[dict[s
     return charts.to_rows("mean", means.drop(columns="std")) + charts.to_rows("draw", draws) + edges
 
 
+def fronts(rows: list[dict[str, Any]], larger_is_better: bool) -> list[dict[str, Any]]:
+    """Rows of `swept` with x what was learned and y what was forgotten: means that another rate of the same checkpoint beats in
+    both become "dominated", so that the line left is the Pareto front."""
+    sign = -1 if larger_is_better else 1
+    means = [row for row in rows if row["what"] == "mean"]
+
+    def beaten(row: dict[str, Any]) -> bool:
+        same = (other for other in means if all(other[name] == row[name] for name in ("tokens", *FACETS)))
+        at = (sign * row["x"], row["y"])
+        return any(x <= at[0] and y <= at[1] and (x, y) != at for x, y in ((sign * other["x"], other["y"]) for other in same))
+
+    return [{**row, "what": "dominated"} if row["what"] == "mean" and beaten(row) else row for row in rows]
+
+
 def _half_width(num: Array, std: Array) -> Array:
     from scipy.special import stdtrit
 
@@ -203,18 +217,18 @@ def training_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def conditions(table: pd.DataFrame, spec: TuningFields, method: str) -> list[tuple[Where, list[Condition]]]:
-    """Losses and base of every family of one method, a Condition per learning rate."""
+def conditions(table: pd.DataFrame, spec: TuningFields, method: str) -> list[tuple[Where, dict[float, Condition]]]:
+    """Losses and base of every family of one method, a Condition per learning rate that has rows."""
     found = []
     for where, group in families(table, method):
         base = table[(table["method"] == "base") & (table["evaluation"] == where["evaluation"])]
         base = base[base["replicate"] == where["replicate"]].assign(gamma=0.0)
-        family = []
-        for rate in spec.rates:
-            tokens, losses, measured = paired(group[group["learning_rate"] == rate], draw="seed")
+        family = {}
+        for rate, rows in sorted(group.groupby("learning_rate")):
+            tokens, losses, measured = paired(rows, draw="seed")
             scope = f"learning rate {rate:g}, {method}, replicate {where['replicate']}"
             scope += f", {where['evaluation']}" if len(spec.evaluations) > 1 else ""
-            family.append(Condition(scope, tokens, losses, base_blocks(base, tokens), measured))
+            family[cast(float, rate)] = Condition(scope, tokens, losses, base_blocks(base, tokens), measured)
         found.append((where, family))
     return found
 

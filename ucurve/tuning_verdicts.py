@@ -30,12 +30,11 @@ def verdicts(table: pd.DataFrame, spec: TuningFields) -> list[Verdict]:
     first: list[Verdict] = []
     parts: list[Verdict] = []
     for method in spec.methods:
-        families = numbers.conditions(table, spec, method)
+        families = [(where, list(family.values())) for where, family in numbers.conditions(table, spec, method)]
         found = [(where, analysis.all_verdicts(family)[1:]) for where, family in families]
         if method == spec.methods[0]:
             parts += [_base(where, family, spec) for where, family in families if family]
-        first += _summed(found, method, spec)
-        first += _rates(table, spec, method)
+        first += _summed(found, method, spec) + _rates(table, spec, method)
         parts += [verdict for _, mine in found for verdict in mine]
     reported = published.verdict(numbers.beside_published(table, spec)) if numbers.is_published(spec) else None
     return [*first, *([reported] if reported else []), *parts]
@@ -65,18 +64,29 @@ def _summed(found: Sequence[tuple[Where, list[Verdict]]], method: str, spec: Tun
 
 
 def _rates(table: pd.DataFrame, spec: TuningFields, method: str) -> list[Verdict]:
-    """What several learning rates say, per replicate and evaluation set."""
+    """What several learning rates say, per replicate and evaluation set, and over replicates where there are several."""
     if len(spec.rates) < 2:
         return []
-    made = []
+    trends, laws = [], []
     rates = np.array(spec.rates)
     for where, rows in numbers.families(table, method):
         x, losses = numbers.grid(rows, numbers.badness(rows, spec), spec.rates)
         _, forgotten = numbers.grid(rows, rows["forgetting"].to_numpy(dtype=float), spec.rates)
         losses, forgetting = numbers.whole_seeds(losses, forgotten)
         scope = f"{method}, {_scope(where, spec)}"
-        made += [_best_rate(x, rates, losses, forgetting, scope), _growth(rates, forgetting, scope)]
-    return made
+        trends.append(_best_rate(x, rates, losses, forgetting, scope))
+        laws.append(_growth(rates, forgetting, scope))
+    summed = [analysis.over_replicates(found, method) for found in (trends, laws)] if len(trends) > 1 else []
+    return [*summed, *trends, *laws]
+
+
+def _settled_by(num_seeds: int, effect: float, interval: tuple[float, float]) -> tuple[str, dict[str, int]]:
+    """How many more seeds would take zero out of an interval around an effect of this size: a sentence, and evidence."""
+    half = (interval[1] - interval[0]) / 2
+    more = int(np.ceil(num_seeds * (1.2 * half / abs(effect)) ** 2)) - num_seeds if effect else 10**6
+    if more > 1000:
+        return " Too few seeds to settle it.", {}
+    return f" Too few seeds: about {max(more, 1)} more would settle it.", {"more_draws": max(more, 1)}
 
 
 def _best_rate(x: Array, rates: Array, losses: Array, forgetting: Array, scope: str) -> Verdict:
@@ -96,18 +106,23 @@ def _best_rate(x: Array, rates: Array, losses: Array, forgetting: Array, scope: 
         "undetermined": f"undetermined: {trend.reason}." if np.isnan(trend.p) else f"undetermined: {law}: {trend.reason}.",
     }
     known = bool(np.isfinite(trend.p))
+    more: tuple[str, dict[str, int]] = ("", {})
+    if known and trend.speed == "undetermined":
+        more = _settled_by(losses.shape[2], trend.p, trend.p_interval)
+    elif trend.speed == "falling":
+        more = _settled_by(losses.shape[2], trend.excess, trend.excess_interval)
     return Verdict(
         claim=claim,
         scope=scope,
         answer=answers.get(trend.speed, "yes"),
-        sentence=says[trend.speed],
+        sentence=says[trend.speed] + more[0],
         effect=trend.p if known else None,
         effect_name="p in lr* ~ tokens^-p",
         interval=trend.p_interval if known else None,
         test="parabola through the best rate and its neighbours; bootstrap over seeds, paired over checkpoints and rates; the "
         "validation set's own error is not included",
         num_draws=losses.shape[2] if losses.ndim == 3 else 0,
-        evidence={"speed": trend.speed, "b": trend.b, "q": trend.q, "excess": trend.excess} if known else {"speed": trend.speed},
+        evidence={"speed": trend.speed, **({"b": trend.b, "q": trend.q, "excess": trend.excess, **more[1]} if known else {})},
     )
 
 
@@ -125,16 +140,17 @@ def _growth(rates: Array, forgetting: Array, scope: str) -> Verdict:
         "no": f"no: a power law fits better, {power}.",
         "undetermined": f"undetermined: an exponential and a power law ({power}) fit equally well.",
     }
+    more = _settled_by(forgetting.shape[2], law.advantage, law.interval) if answer == "undetermined" else ("", {})
     return Verdict(
         claim=claim,
         scope=scope,
         answer=answer,
-        sentence=says[answer],
+        sentence=says[answer] + more[0],
         effect=law.advantage,
         effect_name="squares of log forgetting left by the power law minus those left by the exponential",
         interval=law.interval,
         test=f"least squares with two parameters per checkpoint over up to {law.num_rates} rates; bootstrap over seeds; which of "
         "the two fits better, not whether either is true; the base's own error is not included",
         num_draws=forgetting.shape[2],
-        evidence={"exponent": law.exponent, "num_rates": law.num_rates},
+        evidence={"exponent": law.exponent, "num_rates": law.num_rates, **more[1]},
     )

@@ -38,6 +38,9 @@ PYTHIA: dict[str, Any] = {
 REST = 0.1  # of the work of a point that follows its training, for the progress bar
 
 
+Cell = tuple[Method, float, int, float]  # method, learning rate, seed, alpha
+
+
 class Datasets(NamedTuple):
     """What a plan reads: to fine-tune on, to measure forgetting on, and EWC's."""
 
@@ -144,16 +147,17 @@ class FineTuning(TuningFields):
                     cells = [(dataset, alpha) for dataset in sets.evaluations for alpha in (1.0, *more)]
                     for i, (dataset, alpha) in enumerate(cells):
                         stage = 20 * (rank + (i > 0) * len(self.seeds) * len(self.methods)) + level + levels[rate]
-                        yield self._point(checkpoint, sets, dataset, stage, (method, rate, seed, alpha))
+                        yield self._point(checkpoint, sets, dataset, stage, (method, rate, seed, alpha), trains=i == 0)
                 rank += 1
 
     def _point(
-        self, checkpoint: Checkpoint, sets: Datasets, dataset: Dataset, stage: int, cell: tuple[Method, float, int, float]
+        self, checkpoint: Checkpoint, sets: Datasets, dataset: Dataset, stage: int, cell: Cell, *, trains: bool
     ) -> Point:
+        """trains: the first of its fine-tuning; the others find the weights, so that only the estimate of their time differs."""
         method, rate, seed, alpha = cell
         base, size = self._base(checkpoint, dataset, 0), checkpoint.num_parameters or 0
         tokens, steps = self.size_of(sets.data)
-        seconds = base.seconds + steps * (0.005 + 6 * size * tokens / 5e10)
+        seconds = 2 * base.seconds + trains * steps * (0.005 + 6 * size * tokens / 5e10)
         change = {
             "protocol": "fine_tune/1",
             "task": self.task_inputs(checkpoint, sets.data),
