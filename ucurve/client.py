@@ -4,7 +4,7 @@ client = Client()                                         # UCURVE_URL, or http:
 experiment = client.submit({"kind": "linear_model"}, name="first")
 client.wait(experiment.id, lambda now: print(now.progress.done, "of", now.progress.total))
 client.table(experiment.id).groupby("k")["mse"].mean()    # a frame: one row per measured point
-client.figures(experiment.id)["fig8"].vega_lite()         # Vega-Lite, data included
+client.figures(experiment.id)["8_loss_fixed_noise"].vega_lite()  # data included
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from ucurve import records
 from ucurve.spec import Figure, Spec, Verdict
-from ucurve.suites import Dataset, Suite
+from ucurve.study import Study
+from ucurve.suites import PENDING, Dataset, Suite
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +69,7 @@ class Client:
     # Experiments
 
     def plan(self, spec: Spec | Mapping[str, Any]) -> records.PlanPreview:
-        """What submitting would measure, and about how long it would take. Nothing is stored."""
+        """What submitting would measure, and about how long it would take."""
         body = records.Submission(spec=as_json(spec)).model_dump(mode="json")
         return records.PlanPreview.model_validate(self._request("POST", "/v1/plan", json=body, repeat=True))
 
@@ -103,6 +104,10 @@ class Client:
     def retry(self, id: int) -> records.Experiment:
         """Measure the failed points once more."""
         return self._act(id, "retry")
+
+    def extend(self, id: int, draws: int) -> records.Experiment:
+        """The same experiment with so many more draws or seeds, as a new one that reuses what is measured."""
+        return records.Experiment.model_validate(self._request("POST", f"/v1/experiments/{id}/extend", json={"draws": draws}))
 
     def wait(
         self,
@@ -169,6 +174,35 @@ class Client:
     def provenance(self, measurement: int) -> records.Provenance:
         """What determined a number, and every attempt at it."""
         return records.Provenance.model_validate(self._request("GET", f"/v1/measurements/{measurement}"))
+
+    def origins(self, id: int) -> records.Origins:
+        """Where all numbers of an experiment come from."""
+        return records.Origins.model_validate(self._request("GET", f"/v1/experiments/{id}/origins"))
+
+    # Studies
+
+    def studies(self) -> list[Study]:
+        return _list_of(Study, self._request("GET", "/v1/studies"))
+
+    def prepare(self, study: Study) -> str | None:
+        """Register what the study needs and is missing; what is still being looked up, None once it can be submitted."""
+        suites = {suite.name: suite for suite in self.suites()} if study.suites else {}
+        names = {dataset.name for dataset in self.datasets()} if study.datasets else set()
+        for dataset in (one for one in study.datasets if one.name not in names):
+            self.add_dataset(**dataset.model_dump())
+        for suite in study.suites:
+            found = suites.get(suite.name) or self.add_suite(**suite.model_dump())
+            if pending := sum((checkpoint.unresolved or "").startswith(PENDING) for checkpoint in found.checkpoints):
+                return f"{pending} of {len(found.checkpoints)} checkpoints of {suite.name} are being looked up"
+        return None
+
+    def submit_study(self, study: Study) -> list[records.Experiment]:
+        """All experiments of the study, or none: RefusedError names the one and its field."""
+        return _list_of(records.Experiment, self._request("POST", "/v1/studies", json=study.model_dump(mode="json")))
+
+    def study_verdicts(self, ids: Sequence[int]) -> list[Verdict]:
+        """What these experiments say together."""
+        return _list_of(Verdict, self._request("GET", "/v1/studies/verdicts", params={"experiment": list(ids)}, timeout=120.0))
 
     # Suites, evaluation sets, workers
 

@@ -146,6 +146,12 @@ class Verdict(BaseModel):
     evidence: dict[str, Any] = {}
 
 
+def more_draws(verdict: Verdict) -> int | None:
+    """How many more draws or seeds would settle an open verdict, where it says so."""
+    found = verdict.evidence.get("more_draws")
+    return int(found) if found and verdict.answer == "undetermined" else None
+
+
 @dataclass(frozen=True)
 class Figure:
     """A chart whose data can be swapped in place: Vega-Lite that names its datasets, and their rows.

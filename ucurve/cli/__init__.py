@@ -1,0 +1,57 @@
+"""The command line: `ucurve up` starts a lab, the other commands speak with one over its REST API.
+
+    echo '{"kind": "linear_model"}' | ucurve submit - --wait
+    ucurve figures 1 -o figures --format pdf
+    ucurve study submit tiny --wait
+
+Exit status: 0 done, 1 failed, 2 bad input (one line says which field and what to do).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from ucurve.cli import experiments, lab, registered, results, studies
+from ucurve.cli.typed import BAD_INPUT, FAILED, INTERRUPTED, InputError, fail
+from ucurve.client import ClientError, RefusedError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; answers the exit status."""
+    given = _parser().parse_args(arguments)
+    try:
+        return int(given.run(given) or 0)
+    except InputError as error:
+        return fail(error, BAD_INPUT)
+    except ValidationError as error:
+        return fail("\n".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()), BAD_INPUT)
+    except RefusedError as error:
+        return fail(error, BAD_INPUT if error.status in (400, 404, 413, 422) else FAILED)
+    except (ClientError, TimeoutError) as error:
+        return fail(error, FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `ucurve table 1 | head`
+        sys.stderr.close()
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("ucurve", description="Does pre-training longer make a model more fragile?")
+    parser.add_argument("--url", help="address of the lab's API (default: UCURVE_URL, or http://127.0.0.1:8000)")
+    parser.add_argument("--token", help="access token (default: UCURVE_TOKEN)")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, help: str, within: Any = commands) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = within.add_parser(name, help=help, description=help)
+        made.set_defaults(run=run)
+        return made
+
+    for topic in (lab, experiments, results, studies, registered):
+        topic.commands(command)
+    return parser

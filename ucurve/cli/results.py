@@ -1,0 +1,58 @@
+"""Commands about results: verdicts, table, figures and the report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from ucurve.cli.typed import EXPERIMENT, Command, client, tell, write
+
+
+def commands(command: Command) -> None:
+    command("verdicts", verdicts, "what the data supports, claim by claim").add_argument("id", type=int, help=EXPERIMENT)
+    made = command("table", table, "all measurements")
+    made.add_argument("id", type=int, help=EXPERIMENT)
+    made.add_argument("--format", choices=("csv", "json"), default="csv")
+    made = command("figures", figures, "write the figures to files")
+    made.add_argument("id", type=int, help=EXPERIMENT)
+    made.add_argument("-o", "--output", type=Path, default=Path("."), metavar="DIR")
+    made.add_argument("--format", choices=("svg", "png", "pdf", "csv"), default="svg")
+    made = command("report", report, "one self-contained HTML file: specs, figures, verdicts, and where every number comes from")
+    made.add_argument("id", type=int, nargs="+", help="one experiment or several; several are judged together")
+    made.add_argument("-o", "--output", type=Path, default=Path("report.html"), metavar="FILE")
+    made.add_argument("--title", default="", help="of the report; made from the experiments when empty")
+    made.add_argument("--pdf", action="store_true", help="also write each figure as PDF, into a folder beside it")
+
+
+def verdicts(given: argparse.Namespace) -> None:
+    tell(client(given).verdicts(given.id))
+
+
+def table(given: argparse.Namespace) -> None:
+    lab = client(given)
+    if given.format == "csv":
+        sys.stdout.write(lab.csv(given.id))
+    else:
+        json.dump([row.model_dump(mode="json") for row in lab.rows(given.id)], sys.stdout, indent=1)
+        print()
+
+
+def figures(given: argparse.Namespace) -> None:
+    from ucurve.figure_files import figure_file
+
+    for name, figure in client(given).figures(given.id).items():
+        write(given.output / f"{name}.{given.format}", figure_file(figure, given.format))
+
+
+def report(given: argparse.Namespace) -> None:
+    from ucurve.figure_files import figure_file
+    from ucurve.report import gathered, html
+
+    found = gathered(client(given), given.id, given.title)
+    write(given.output, html(found).encode())
+    if given.pdf:
+        folder = given.output.with_suffix("")
+        for name, figure in found.all_figures().items():
+            write(folder / f"{name}.pdf", figure_file(figure, "pdf"))
