@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 
 def verdicts(table: pd.DataFrame, spec: TuningFields) -> list[Verdict]:
-    """Sums over learning rates and replicates, base, best rate, growth, published numbers; then every family's own verdicts."""
+    """What holds over learning rates and replicates, method by method, and the published numbers; then the base, and the
+    evidence for the first method, rate by rate."""
     if table.empty:
         return []
     table = numbers.prepared(table)
@@ -32,10 +33,10 @@ def verdicts(table: pd.DataFrame, spec: TuningFields) -> list[Verdict]:
     for method in spec.methods:
         families = [(where, list(family.values())) for where, family in numbers.conditions(table, spec, method)]
         found = [(where, analysis.all_verdicts(family)[1:]) for where, family in families]
-        if method == spec.methods[0]:
-            parts += [_base(where, family, spec) for where, family in families if family]
         first += _summed(found, method, spec) + _rates(table, spec, method)
-        parts += [verdict for _, mine in found for verdict in mine]
+        if method == spec.methods[0]:
+            parts += [_base(where, family, spec) for where, family in families]
+            parts += [verdict for _, mine in found for verdict in mine]
     reported = published.verdict(numbers.beside_published(table, spec)) if numbers.is_published(spec) else None
     return [*first, *([reported] if reported else []), *parts]
 
