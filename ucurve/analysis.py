@@ -97,7 +97,8 @@ def progressive_sensitivity(conditions: Sequence[Condition]) -> list[Verdict]:
             f"the damage goes from {means[0]:.3g} to {means[-1]:.3g} {condition.unit} between {condition.at(0)} and "
             f"{condition.at(-1)} and rises at {int((np.diff(means) > 0).sum())} of {steps} steps"
         )
-        more = tell.more_draws(growth, float((damage[-1] - damage[0]).std(ddof=1)), 1, len(family))
+        least = trends.least_draws(steps + 1, ALPHA / len(family))
+        more = tell.more_draws(growth, float((damage[-1] - damage[0]).std(ddof=1)), 1, len(family), least)
         verdicts.append(
             tell(
                 answer,

@@ -150,9 +150,12 @@ class Teller:
         """Nothing can be said yet."""
         return self("undetermined", f"needs {num_checkpoints} checkpoints and 2 draws at each, measured.", evidence={})
 
-    def more_draws(self, effect: float, std: float, num_contrasts: int, num_conditions: int) -> int:
-        """How many more draws would settle an effect of the size seen, one way or the other; 0 if more than 1000."""
-        yes = trends.draws_needed(effect, std, ALPHA / num_contrasts / num_conditions)
+    def more_draws(self, effect: float, std: float, num_contrasts: int, num_conditions: int, least: int = 2) -> int:
+        """How many more draws would settle an effect of the size seen, one way or the other; 0 if more than 1000.
+
+        least: with fewer draws than these the test says yes to no data at all.
+        """
+        yes = max(trends.draws_needed(effect, std, ALPHA / num_contrasts / num_conditions), least)
         no = trends.draws_needed(self.used.relevant - effect, std, 0.025)
         num = max(min(yes, no) - self.used.losses.shape[1], 1)
         return int(num) if num <= 1000 else 0

@@ -27,7 +27,7 @@ UNIT = "tokens"  # bottoms on another axis (features learned) are no neighbours 
 
 @dataclass(frozen=True)
 class Bottom:
-    """Where one condition's loss after the change is lowest, with its 95% interval, in tokens.
+    """Where one condition's loss after the change is lowest (tokens), with its 95% interval.
 
     low is 0 where the bottom may lie before the first checkpoint; step: the largest ratio between neighbouring checkpoints.
     """
@@ -36,7 +36,7 @@ class Bottom:
     condition: str
     run: str  # "replicate 0"
     answer: Answer
-    at: float
+    tokens: float
     low: float
     high: float
     step: float
@@ -138,7 +138,7 @@ def figures(verdicts: Sequence[Verdict]) -> dict[str, Figure]:
         "Where the loss after the change is lowest, with its 95% bootstrap interval, per condition. Filled: the rise after it is "
         "established; open: it is not. A line that reaches the left edge may begin before the first checkpoint."
     )
-    first = min(row["at"] for row in rows)
+    first = min(row["tokens"] for row in rows)
     shown = [{**row, "low": row["low"] or first * 0.7, "established": row["answer"] == "yes"} for row in rows]
     return {"inflection_points": Figure("Inflection points side by side", caption, _chart(rows), {"bottoms": shown})}
 
@@ -153,7 +153,7 @@ def _chart(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     colour = alt.Color("change:N", title=None, scale=alt.Scale(domain=changes, range=charts.DISTINCT[: len(changes)]))
     conditions = list(dict.fromkeys(row["condition"] for row in rows))
     y = alt.Y("condition:N", title=None, sort=conditions, axis=alt.Axis(labelLimit=320))
-    x = alt.X("at:Q", title=tokens.title, scale=alt.Scale(type="log", padding=12), axis=charts.encoded_x(tokens).axis)
+    x = charts.encoded_x(tokens)
     tips = [charts.tip("change"), charts.tip("condition"), *(charts.tip(name, title, ",") for name, title in TIPS)]
     base = alt.Chart().encode(y=y, color=colour, tooltip=tips)
     known = alt.datum.established == True  # noqa: E712 - an expression of Vega
@@ -171,4 +171,4 @@ def _chart(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return charts.finished(chart)
 
 
-TIPS = (("at", "lowest at, tokens"), ("low", "95% from"), ("high", "to"))
+TIPS = (("tokens", "lowest at, tokens"), ("low", "95% from"), ("high", "to"))

@@ -80,8 +80,9 @@ def gathered(client: Client, ids: Sequence[int], title: str = "") -> Report:
     known = {one.name: one for one in client.studies()}
     tags = [tag for tag in chapters[0].experiment.tags if all(tag in c.experiment.tags for c in chapters)]
     of_study = [known[tag].title for tag in tags if tag in known and len(chapters) > 1]
-    names = ", ".join(chapter.experiment.name for chapter in chapters)
-    return Report(title or next(iter(of_study), names), chapters, together, datetime.now(UTC))
+    names = [chapter.experiment.name for chapter in chapters]
+    joined = " and ".join(names) if len(names) < 3 else f"{names[0]} and {len(names) - 1} more experiments"
+    return Report(title or next(iter(of_study), joined), chapters, together, datetime.now(UTC))
 
 
 def html(report: Report) -> str:
@@ -196,7 +197,7 @@ def _settings(spec: Spec) -> str:
         meaning = escape(field.description or "")
         rows.append(f"<tr><th>{escape(field.title or name)}</th><td class='value'>{shown}</td><td>{meaning}</td></tr>")
     table = f"<table class='settings'>{''.join(rows)}</table>"
-    return f"<details><summary>{len(rows)} settings; bold: other than the default</summary>{table}</details>"
+    return f"<details class='always'><summary>{len(rows)} settings; bold: other than the default</summary>{table}</details>"
 
 
 # ---- provenance and repetition
@@ -261,7 +262,8 @@ def _repeat(report: Report) -> str:
 
 def _submission(experiment: Experiment) -> str:
     fields: dict[str, Any] = experiment.model_dump(mode="json", include={"name", "tags", "notes", "spec"})
-    return json.dumps({name: value for name, value in fields.items() if value}, indent=1, ensure_ascii=False)
+    lines = [f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items() if value]
+    return "{" + ",\n ".join(lines) + "}"
 
 
 def _date(moment: datetime) -> str:

@@ -39,12 +39,13 @@ def overall(part: Part, claim: str) -> Verdict | None:
 
 
 def side_by_side(parts: Sequence[Part]) -> list[Verdict]:
-    """Every claim that two experiments or more sum up: yes or no where all say so."""
+    """Every claim that experiments sum up: yes or no where all say so; what only one of them says is passed on."""
     claims = dict.fromkeys(v.claim for part in parts for v in part.verdicts if "parts" in v.evidence)
     made = []
     for claim in claims:
         found = {part.name: verdict for part in parts if (verdict := overall(part, claim))}
-        if len(found) < 2:
+        if len(found) == 1:
+            made += [verdict.model_copy(update={"scope": name}) for name, verdict in found.items()]
             continue
         answers = {verdict.answer for verdict in found.values()}
         answer: Answer = next(iter(answers)) if len(answers) == 1 else "undetermined"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,6 +198,13 @@ def draws_needed(effect: float, std: float, alpha: float) -> int:
 
     threshold = float(ndtri(1 - alpha))
     return int(np.ceil(((threshold + 0.84) * std / effect) ** 2 + threshold**2 / 2)) if effect > 0 else 10**9
+
+
+@cache
+def least_draws(num_checkpoints: int, alpha: float) -> int:
+    """Draws with which `trend` can be significant at all: when every one of them rises at every step."""
+    perfect = np.arange(num_checkpoints, dtype=np.float64)[:, None]
+    return next((num for num in range(2, 100) if trend(np.tile(perfect, (1, num))).p_rising < alpha), 100)
 
 
 def blocks(window_nll: Array, window_tokens: Array, num_blocks: int = 32) -> Array:
