@@ -123,7 +123,7 @@ def test_a_sweep_after_a_fixed_rate_measures_what_is_new_and_says_so(lab: Lab) -
 
 
 def test_a_worker_killed_in_the_middle_of_a_fine_tuning_loses_nothing(lab: Lab, tmp_path: Path) -> None:
-    spec = {**TUNING, "checkpoints": TUNING["checkpoints"][:1], "steps": 150, "seeds": [7]}
+    spec = {**TUNING, "checkpoints": TUNING["checkpoints"][:1], "steps": 2000, "seeds": [7]}
     experiment = lab.client.submit(spec)
     deadline = time.monotonic() + 120
     while not any(row.live and row.live.done > 5 for row in lab.client.rows(experiment.id)):
