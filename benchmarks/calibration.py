@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import sweeps
 from numpy.typing import NDArray
 
 from ucurve import analysis, trends
@@ -203,6 +204,7 @@ def main() -> None:
             found = (over["yes"], over["no"], worse["yes"], grows["yes"], grows["no"])
             columns = " | ".join(f"{100 * rate:.1f}" for rate in found)
             print(f"| {t:g} | {num_checkpoints} x {num_draws} | {columns} |", flush=True)
+    sweeps.print_tables(num // 4)
 
 
 if __name__ == "__main__":

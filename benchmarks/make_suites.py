@@ -95,12 +95,18 @@ def write_datasets() -> None:
     held_out = {"language": 0, "split": "held-out", "rows": 1024, "context": CONTEXT, "version": VERSION}
     sets = {
         "tiny-held-out": ("1,024 documents of the built-in language from a stream that no training run reads.", held_out),
-        "tiny-language": ("The built-in language, endless: what the built-in suites are pre-trained on.",
-                          {"language": 0, "split": "train", "version": VERSION}),
-        "tiny-redrawn": ("The same words and syntax with all facts and preferences drawn anew, endless: to fine-tune on.",
-                         {"language": 1, "split": "train", "version": VERSION}),
-        "tiny-sentiment": ("Documents of the built-in language and whether they are meant well or ill: to fine-tune on.",
-                           {"language": 0, "split": "train", "task": "sentiment", "version": VERSION}),
+        "tiny-language": (
+            "The built-in language, endless: what the built-in suites are pre-trained on.",
+            {"language": 0, "split": "train", "version": VERSION},
+        ),
+        "tiny-redrawn": (
+            "The same words and syntax with all facts and preferences drawn anew, endless: to fine-tune on.",
+            {"language": 1, "split": "train", "version": VERSION},
+        ),
+        "tiny-sentiment": (
+            "Documents of the built-in language and whether they are meant well or ill: to fine-tune on.",
+            {"language": 0, "split": "train", "task": "sentiment", "version": VERSION},
+        ),
     }
     entries = [
         {

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import calibration
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,20 +15,6 @@ from ucurve.spec import Verdict
 
 TOKENS = np.array([0.9e6, 1.8e6, 3.5e6, 7e6, 14e6])
 FALLING_BASE = np.linspace(2.6, 2.2, 5)[:, None] + 0.002 * np.random.default_rng(1).standard_normal((5, 32))
-
-
-def load(name: str) -> ModuleType:
-    path = Path(__file__).parent.parent / "benchmarks" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-calibration: Any = load("calibration")
 
 
 def condition(means: list[float], seed: int = 0, draws: int = 5, spread: float = 0.01, **more: Any) -> analysis.Condition:

@@ -2,21 +2,9 @@
 
 import numpy as np
 import pytest
+from sweeps import RATES, TOKENS, grown, sweep
 
 from ucurve.learning_rates import at_matched_loss, best_rate, growth_law, optima, rate_trend
-
-RATES = 1e-3 * 2.0 ** np.arange(-4, 5)
-TOKENS = 1e6 * 2.0 ** np.arange(5)
-
-
-def sweep(generator: np.random.Generator, p: float, q: float, noise: float, seeds: int) -> tuple[np.ndarray, np.ndarray]:
-    """Losses with their best rate at 1e-3 T^-p, and forgetting ~ lr T^q; a seed shifts all rates alike, and each alone."""
-    log_t = np.log(TOKENS / TOKENS.mean())
-    distance = np.log(RATES / 1e-3)[None, :] + p * log_t[:, None]
-    shared, own = generator.normal(0, 0.05, (5, 1, seeds)), generator.normal(0, noise, (5, len(RATES), seeds))
-    losses = 2 + 0.05 * distance[:, :, None] ** 2 + shared + own
-    forgetting = 50 * RATES[None, :, None] * np.exp(q * log_t)[:, None, None] * np.exp(generator.normal(0, 0.05, own.shape))
-    return losses, forgetting
 
 
 def test_the_set_within_one_standard_error_grows_with_the_error() -> None:
@@ -74,12 +62,6 @@ def test_the_trend_is_undetermined_where_the_grid_or_the_forgetting_does_not_all
     assert "2 seeds" in rate_trend(TOKENS, RATES, losses[:, :, :1], forgetting[:, :, :1]).reason
 
 
-def grown(generator: np.random.Generator, law: str, seeds: int = 5, noise: float = 0.1) -> np.ndarray:
-    shape = {"power": RATES**1.3, "exponential": np.exp(RATES / 4e-3)}[law]
-    curve = 0.1 * shape / shape[4]
-    return curve[None, :, None] * np.linspace(1, 4, 5)[:, None, None] * np.exp(generator.normal(0, noise, (5, len(RATES), seeds)))
-
-
 @pytest.mark.parametrize(("law", "sign"), [("power", -1), ("exponential", 1)])
 def test_the_law_of_growth_is_found_and_never_the_other_one(law: str, sign: int) -> None:
     generator = np.random.default_rng(4)
@@ -92,12 +74,9 @@ def test_the_law_of_growth_is_found_and_never_the_other_one(law: str, sign: int)
 def test_a_curve_between_both_laws_is_told_either_way_at_the_nominal_rate() -> None:
     """Log forgetting that both laws fit equally badly: 5% of 200 sweeps may decide (at most 20: P > 0.999)."""
     generator = np.random.default_rng(5)
-    x, z = np.log(RATES), RATES
-    a, b = (x - x.mean()) / x.std(), (z - z.mean()) / z.std()
-    curve = np.exp((a + b) / 2)
     decided = 0
     for _ in range(200):
-        one = growth_law(RATES, curve[None, :, None] * np.exp(generator.normal(0, 0.1, (5, len(RATES), 5))))
+        one = growth_law(RATES, grown(generator, "between"))
         assert one is not None
         decided += not one.interval[0] <= 0 <= one.interval[1]
     assert decided <= 20
