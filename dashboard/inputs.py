@@ -14,7 +14,7 @@ import streamlit as st
 
 from dashboard.form import Field, entries
 
-LIVE = "400ms"  # a pause in typing after which the plan is asked for anew
+LIVE = "200ms"  # a pause in typing after which the plan is asked for anew
 
 
 def typed(form: Sequence[Field], prefix: str) -> dict[str, Any]:
@@ -29,6 +29,13 @@ def fill(form: Sequence[Field], prefix: str, spec: Mapping[str, Any]) -> None:
     """Put a spec into the form, before it is drawn."""
     for key, value in entries(form, spec).items():
         put(prefix + key, value)
+
+
+def remember() -> None:
+    """Keep what came with this run before anything is drawn: typed just before the kind or the page was changed, its field
+    is not drawn any more."""
+    drafts = st.session_state.setdefault("drafts", {})
+    drafts |= {key: st.session_state[key] for key in drafts if key in st.session_state}
 
 
 def prefer(form: Sequence[Field], prefix: str, names: Mapping[str, Sequence[str]]) -> None:

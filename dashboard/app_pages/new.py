@@ -171,4 +171,4 @@ def body() -> None:
 st.title("New experiment", anchor=False)
 if "clone" in st.query_params:
     clone(st.query_params["clone"])
-watch.page(body, every=None)
+watch.page(body, every=None, first=inputs.remember)

@@ -140,4 +140,4 @@ def body() -> None:
 
 
 st.title("Suites and texts", anchor=False)
-watch.page(body, every=3)
+watch.page(body, every=3, first=inputs.remember)
