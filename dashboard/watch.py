@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TypeVar
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from ucurve.client import Client, NoAnswerError, RefusedError
 from ucurve.experiments import parse
@@ -33,6 +34,11 @@ def client() -> Client:
 def _aside() -> ThreadPoolExecutor:
     """For answers that take long and must not hold up the figures."""
     return ThreadPoolExecutor(2, thread_name_prefix="verdicts")
+
+
+def aside(ask: Callable[[], T]) -> Future[T]:
+    """The answer, when it comes."""
+    return _aside().submit(ask)
 
 
 @st.cache_resource(show_spinner=False)
@@ -56,27 +62,34 @@ def latest(key: str, ask: Callable[[], T]) -> T | None:
     return held.get(key)  # type: ignore[no-any-return]
 
 
-def page(body: Callable[[], None], every: float | None) -> None:
-    """Draw a page and draw it again every so many seconds: its one fragment."""
+def page(body: Callable[[], None], every: float | None, first: Callable[[], None] = lambda: None) -> None:
+    """Draw a page and draw it again every so many seconds: its one fragment.
+
+    first: done before anything is drawn, because with the first element a newer request may break the run off.
+    """
 
     silent = bool(st.session_state.get("silence"))
 
     @st.fragment(run_every=every or (2 if silent else None))
     def tick() -> None:
+        first()
         top = st.empty()
+        if silent_before := st.session_state.get("silence"):
+            say_silence(top)  # at once: what is below must not jump up and down while the API is silent
         body()
-        if st.session_state.get("silence"):
-            with top:
-                say_silence()
-        if not every and silent != bool(st.session_state.get("silence")):
+        if silence := st.session_state.get("silence"):
+            say_silence(top)
+        elif silent_before:
+            top.empty()
+        if not every and silent != bool(silence):
             st.rerun()  # a page without a clock has one while the API is silent
 
     tick()
 
 
-def say_silence() -> None:
+def say_silence(place: DeltaGenerator) -> None:
     what = f"The API at `{client().url}` {st.session_state['silence']}."
-    st.error(
+    place.error(
         f"{what} What is shown is the last that arrived; this page keeps asking and goes on by itself. Measuring goes on.",
         icon=":material/cloud_off:",
     )
