@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard import watch
+from dashboard import inputs, watch
 from dashboard.chart import chart_library
 from dashboard.look import page_icon, style, wordmark
 
@@ -22,4 +22,5 @@ page = st.navigation(
 )
 chart_library()
 watch.warm_up()
+inputs.remember()
 page.run()
