@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ucurve.spec import Catalogue, Context, Figure, Point, Requires, Result, Spec, SpecError, Verdict, canonical
+from ucurve.spec import ADVANCED, Catalogue, Context, Figure, Point, Requires, Result, Spec, SpecError, Verdict, canonical
 from ucurve.suites import Checkpoint, Dataset, Location, Suite
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ucurve.pretrain import Training
 
 Step = Annotated[int, Field(ge=1, le=1_000_000)]
+DATASET: dict[str, Any] = {"widget": "dataset"}  # the form offers what is registered
 Seed = Annotated[int, Field(ge=0, le=2**31)]
 LANGUAGE_WORDS = 330
 RECIPE = (
@@ -37,9 +38,8 @@ NUM_BLOCKS = 64  # the held-out loss is kept as sums over so many blocks of wind
 
 
 class Pretraining(Spec):
-    """Make a suite: GPT-NeoX models trained from scratch, saved after different numbers of tokens. How a suite was
-    pre-trained is the largest choice of all: separate runs, each annealed to zero, or one run whose checkpoints differ
-    in learning rate too."""
+    """Make a suite: GPT-NeoX models trained from scratch, saved after different numbers of tokens. The largest choice of all
+    is how: separate runs, each annealed to zero, or one run whose checkpoints differ in learning rate too."""
 
     kind: Literal["pretraining"] = "pretraining"
     title: ClassVar[str] = "Pre-training"
@@ -58,32 +58,30 @@ class Pretraining(Spec):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$",
         description="Name of the suite to make. Another name trains again, even with the same recipe.",
     )
-    data: str = Field("tiny-language", description="The built-in language, or the name of a registered text.")
+    data: str = Field("tiny-language", description="The built-in language, or a registered text.", json_schema_extra=DATASET)
     evaluation: str | None = Field(
         None,
         description="Held-out set for the loss of every checkpoint, and the suite's own evaluation set. Empty: tiny-held-out "
         "for the language; for a text its last hundredth, which is never trained on.",
+        json_schema_extra=DATASET,
     )
     vocabulary: int = Field(
         512, ge=257, le=65_536, description="Size of the byte-level BPE tokenizer trained on the text; unused for the language."
     )
     tokenizer: str | None = Field(
-        None, description="Use the tokenizer.json registered under this name (as a text) instead of training one."
+        None, description="Use the tokenizer.json registered (as a text) under this name; empty: train one."
     )
     hidden_size: int = Field(32, ge=8, le=4096, title="Hidden size")
     num_layers: int = Field(2, ge=1, le=48, title="Layers")
     num_heads: int = Field(2, ge=1, le=64, title="Heads", description="Each head needs a multiple of 8 hidden units.")
     intermediate_size: int = Field(128, ge=8, le=16_384, title="Intermediate size", description="Width of the MLP.")
     context: int = Field(64, ge=8, le=2048, description="Tokens per row.")
-    init_std: float | None = Field(None, gt=0, le=1, title="Initial std", description="Of matrices; empty: sqrt(2 / (5 d)).")
+    init_std: float | None = Field(None, gt=0, le=1, description="Of matrices; empty: sqrt(2/5d).", json_schema_extra=ADVANCED)
     protocol: Literal["run_per_budget", "one_run"] = Field(
         "run_per_budget", description="A run of its own for every number of steps (the paper), or one run with checkpoints."
     )
     steps: list[Step] = Field(
-        [437, 875, 1750, 3500, 7000],
-        min_length=1,
-        max_length=64,
-        description="Optimiser steps after which a checkpoint is kept, ascending: the budgets, or the checkpoints of the run.",
+        [437, 875, 1750, 3500, 7000], min_length=1, max_length=64, description="Ascending: the budgets, or a run's checkpoints."
     )
     seeds: list[Seed] = Field(
         [0], min_length=1, max_length=16, description="One replicate of the suite each: initial weights and order of the data."
@@ -97,12 +95,12 @@ class Pretraining(Spec):
     schedule: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="After the warm-up; cosine and linear end at zero with the run."
     )
-    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW: of the mean of gradients.")
-    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW: of their squares.")
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW: of the mean of gradients.", json_schema_extra=ADVANCED)
+    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW: of their squares.", json_schema_extra=ADVANCED)
     weight_decay: float = Field(0.15, ge=0, le=10, description="AdamW's, times the rate.")
     decayed: Literal["matrices", "all"] = Field("matrices", description="Tensors that decay: all includes gains and biases.")
-    grad_clip: float = Field(1.0, gt=0, le=1e6, description="Largest norm of the gradient.")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the forward pass; weights are always fp32.")
+    grad_clip: float = Field(1.0, gt=0, le=1e6, description="Largest norm of the gradient.", json_schema_extra=ADVANCED)
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the forward pass.", json_schema_extra=ADVANCED)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
