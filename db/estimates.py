@@ -101,7 +101,8 @@ def reason_to_wait(workers: Sequence[Row[Any]], needs: Collection[tuple[str, flo
         have = ", ".join(sorted({f"{worker.device} with {worker.memory_gb:.0f} GB" for worker in workers}))
         return f"Waits for a worker that has {what} with {memory_gb:.1f} GB; alive now: {have}."
     if able and all(worker.busy for worker in able):
-        return f"Waits for its turn: all {len(able)} workers that can run it are measuring for other experiments."
+        who = f"all {len(able)} workers that can run it are" if len(able) > 1 else "the one worker that can run it is"
+        return f"Waits for its turn: {who} measuring for other experiments."
     return None
 
 
