@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import watch
+from dashboard import extension, watch
 from dashboard.look import ANSWERS, ago, badge, counted, duration, number, plain, quiet
 from dashboard.watch import Watched
 from ucurve.client import ClientError, RefusedError
@@ -34,6 +34,7 @@ def verdicts(now: Watched) -> None:
         claims.setdefault(verdict.claim, []).append(verdict)
     for claim, found in claims.items():
         one_claim(claim, found)
+    extension.buttons(now)
 
 
 def one_claim(claim: str, found: list[Verdict]) -> None:

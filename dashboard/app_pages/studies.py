@@ -1,0 +1,146 @@
+"""Studies: all experiments of a report by one click, how far they are, and what they say together."""
+
+import time
+from concurrent.futures import Future
+
+import streamlit as st
+
+from dashboard import evidence, watch
+from dashboard.chart import live_chart
+from dashboard.look import badge, counted, duration, plain, quiet
+from ucurve import report, study
+from ucurve.client import Client, NoAnswerError, RefusedError
+from ucurve.records import Experiment
+from ucurve.spec import Verdict
+from ucurve.study import Study
+
+ENDED = ("done", "failed", "cancelled")
+PATIENCE = 20.0  # seconds between verdicts while measuring goes on: they are as much work as a measurement
+
+
+def card(one: Study) -> None:
+    """A study: what it is, its experiments, what they say."""
+    found = watch.latest(f"study {one.name}", lambda: watch.client().experiments(tag=one.name, limit=200))
+    experiments = one.newest(found.experiments) if found else []
+    with st.container(border=True, key=f"study-{one.name.replace('.', '-')}"):
+        words, action = st.columns([5, 1.6], vertical_alignment="top")
+        words.markdown(f"## {plain(one.title or one.name)}", anchors=False)
+        words.markdown(plain(one.description))
+        with action.container(horizontal_alignment="right"):
+            going = st.session_state.get("wanted") == one.name or any(e.state not in ENDED for e in experiments)
+            st.button(
+                "Submit again" if experiments else "Reproduce the report",
+                f"submit:{one.name}",
+                "What is measured already is not measured again." if experiments else None,
+                on_click=lambda: st.session_state.update(wanted=one.name, refused=None),
+                type="secondary" if experiments else "primary",
+                icon=":material/play_arrow:",
+                disabled=going,
+                width="stretch",
+            )
+            if experiments:
+                files(one, experiments)
+        submitting(one)
+        if experiments:
+            for experiment in experiments:
+                row(experiment)
+            together(one, experiments)
+        else:
+            quiet(" · ".join(submission.name for submission in one.experiments))
+
+
+def submitting(one: Study) -> None:
+    """Register what the study needs, wait for it, and submit; a refusal is said."""
+    if st.session_state.get("wanted") == one.name:
+        try:
+            with st.spinner("Looking up suites and texts …" if one.suites else "Submitting …"):
+                pending = watch.client().prepare(one)
+                if not pending:
+                    watch.client().submit_study(one)
+            if pending:
+                st.info(plain(f"Before it can be submitted: {pending}."), icon=":material/hourglass:")
+                return
+        except RefusedError as error:
+            st.session_state["refused"] = (one.name, str(error))
+        except NoAnswerError:
+            st.session_state["silence"] = "does not answer"
+            return
+        st.session_state["wanted"] = None
+        st.rerun(scope="fragment")
+    name, problem = st.session_state.get("refused") or ("", "")
+    if name == one.name:
+        st.error(plain(problem), icon=":material/block:")
+
+
+def row(experiment: Experiment) -> None:
+    progress = experiment.progress
+    name, bar, state = st.columns([4, 4, 2], vertical_alignment="center", gap="medium")
+    name.page_link("app_pages/experiment.py", label=plain(experiment.name), query_params={"id": str(experiment.id)})
+    counts = f"{progress.done:,} of {counted(progress.total, 'point')}"
+    counts += f" · :red[{progress.failed:,} failed]" if progress.failed else ""
+    counts += f" · {progress.reused:,} reused" if progress.reused else ""
+    counts += f" · about {duration(experiment.eta_seconds)} left" if experiment.eta_seconds is not None else ""
+    bar.progress((progress.done + progress.failed) / max(progress.total, 1), text=f":small[{counts}]")
+    state.markdown(badge(experiment.state))
+    if experiment.waits_for and experiment.state in ("queued", "running"):
+        st.warning(plain(experiment.waits_for), icon=":material/hourglass:")
+
+
+def together(one: Study, experiments: list[Experiment]) -> None:
+    """Claims side by side, the inflection points, growth, the published numbers."""
+    if not any(experiment.progress.done for experiment in experiments):
+        return
+    found = judged(one, experiments)
+    if not found:
+        quiet("What they say together is being worked out.")
+        return
+    with st.expander("What the experiments say together", expanded=all(e.state in ENDED for e in experiments)):
+        for name, figure in study.figures(found).items():
+            live_chart(figure, key=f"study:{one.name}:{name}")
+            quiet(figure.caption)
+        claims: dict[str, list[Verdict]] = {}
+        for verdict in found:
+            claims.setdefault(verdict.claim, []).append(verdict)
+        for claim, verdicts in claims.items():
+            evidence.one_claim(claim, verdicts)
+
+
+def judged(one: Study, experiments: list[Experiment]) -> list[Verdict]:
+    """The verdicts as last worked out, asked for again beside the page when there are newer numbers."""
+    held = st.session_state.setdefault("judged", {}).setdefault(one.name, {"found": [], "of": None, "asking": None, "at": 0.0})
+    asking: Future[list[Verdict]] | None = held["asking"]
+    if asking is not None and asking.done():
+        held["asking"] = None
+        if asking.exception() is None:
+            held["found"] = asking.result()
+    now = [(experiment.id, experiment.progress.done) for experiment in experiments]
+    due = all(e.state in ENDED for e in experiments) or time.monotonic() - held["at"] > PATIENCE
+    if held["asking"] is None and held["of"] != now and due:
+        ids = [experiment.id for experiment in experiments]
+        held.update(of=now, at=time.monotonic(), asking=watch.aside(lambda: watch.client().study_verdicts(ids)))
+    return list(held["found"])
+
+
+def files(one: Study, experiments: list[Experiment]) -> None:
+    ids, url = [experiment.id for experiment in experiments], watch.client().url
+    st.download_button(
+        "Report",
+        lambda: report.html(report.gathered(Client(url, timeout=120.0), ids)).encode(),
+        f"{one.name}.html",
+        "text/html",
+        key=f"report:{one.name}",
+        help="Everything in one file: figures, verdicts, settings, where the numbers come from. It takes some seconds.",
+        icon=":material/download:",
+        on_click="ignore",
+        width="stretch",
+    )
+
+
+def body() -> None:
+    for one in watch.latest("studies", lambda: watch.client().studies()) or []:
+        card(one)
+
+
+st.title("Studies", anchor=False)
+quiet("All experiments of a report at once, and what they say together. Points are shared with every other experiment of the lab.")
+watch.page(body, every=2)
