@@ -37,8 +37,7 @@ def not_found(what: str) -> ProblemError:
 def pointer_of(location: Sequence[str | int]) -> str:
     """The JSON pointer of pydantic's location: without "body", and without the kind that its union tags a spec with."""
     parts = list(location[1:] if location and location[0] in ("body", "query", "path") else location)
-    if len(parts) > 1 and parts[0] == "spec" and parts[1] in kinds():
-        del parts[1]
+    parts = [part for i, part in enumerate(parts) if not (i and parts[i - 1] == "spec" and part in kinds())]
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
 
 

@@ -42,8 +42,9 @@ def card(one: Study) -> None:
                 files(one, experiments)
         submitting(one)
         if experiments:
+            busy = any(experiment.state == "running" for experiment in experiments)
             for experiment in experiments:
-                row(experiment)
+                row(experiment, say_wait=not busy)
             together(one, experiments)
         else:
             quiet(" · ".join(submission.name for submission in one.experiments))
@@ -72,7 +73,8 @@ def submitting(one: Study) -> None:
         st.error(plain(problem), icon=":material/block:")
 
 
-def row(experiment: Experiment) -> None:
+def row(experiment: Experiment, say_wait: bool) -> None:
+    """say_wait: also say what it waits for, which goes without saying while another one of the study is measured."""
     progress = experiment.progress
     name, bar, state = st.columns([4, 4, 2], vertical_alignment="center", gap="medium")
     name.page_link("app_pages/experiment.py", label=plain(experiment.name), query_params={"id": str(experiment.id)})
@@ -82,8 +84,8 @@ def row(experiment: Experiment) -> None:
     counts += f" · about {duration(experiment.eta_seconds)} left" if experiment.eta_seconds is not None else ""
     bar.progress((progress.done + progress.failed) / max(progress.total, 1), text=f":small[{counts}]")
     state.markdown(badge(experiment.state))
-    if experiment.waits_for and experiment.state in ("queued", "running"):
-        st.warning(plain(experiment.waits_for), icon=":material/hourglass:")
+    if say_wait and experiment.waits_for and experiment.state == "queued":
+        st.markdown(f":small[:orange[{plain(experiment.waits_for)}]]")
 
 
 def together(one: Study, experiments: list[Experiment]) -> None:
