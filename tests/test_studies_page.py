@@ -1,0 +1,83 @@
+"""The page of studies and the buttons for more draws, as a user meets them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from conftest import Lab
+from playwright.sync_api import Page, expect, sync_playwright
+
+from dashboard.extension import offers
+from ucurve.spec import Verdict, more_draws
+
+PATIENCE = 30_000  # ms; the machine may be busy
+SMALL = {"kind": "linear_model", "num_features": 6, "width": 8, "targets": 2, "fixed_gammas": [0.03], "relative_gammas": []}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_hub() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody answers there
+        yield
+
+
+@pytest.fixture(scope="module")
+def page(lab: Lab) -> Iterator[Page]:
+    chromium = shutil.which("chromium")
+    assert chromium, "these tests need Debian's package chromium"
+    address = lab.start_dashboard()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        context = browser.new_context(viewport={"width": 1360, "height": 1000}, base_url=address)
+        context.set_default_timeout(PATIENCE)
+        yield context.new_page()
+        browser.close()
+
+
+def test_one_click_submits_the_whole_study_and_shows_how_far_it_is(page: Page, lab: Lab) -> None:
+    page.goto("/studies")
+    card = page.locator(".st-key-study-tiny")
+    card.get_by_role("button", name="Reproduce the report").click()
+    links = card.get_by_role("link")
+    expect(links).to_have_count(4, timeout=PATIENCE)
+    made = lab.client.experiments(tag="tiny").experiments
+    for one in made:
+        lab.client.cancel(one.id)
+    assert sorted(one.name for one in made) == [text.strip() for text in links.all_inner_texts()]
+    expect(card.get_by_text("cancelled")).to_have_count(4, timeout=PATIENCE)
+    expect(card.get_by_role("button", name="Submit again")).to_be_enabled()
+
+
+def test_a_study_that_cannot_be_planned_says_why_and_submits_nothing(page: Page, lab: Lab) -> None:
+    before = lab.client.experiments(limit=1).total
+    page.goto("/studies")
+    card = page.locator(".st-key-study-springer2025-pythia70m")
+    card.get_by_role("button", name="Reproduce the report").click()
+    expect(card.get_by_role("alert")).to_be_visible(timeout=2 * PATIENCE)
+    assert lab.client.experiments(limit=1).total == before
+
+
+def test_a_button_asks_for_as_many_draws_as_settle_an_open_verdict(page: Page, lab: Lab) -> None:
+    first = lab.client.submit({**SMALL, "seed": 7, "draws": 3}, name="few draws")
+    lab.client.wait(first.id, timeout=120)
+    fewest = min(num for verdict in lab.client.verdicts(first.id) if (num := more_draws(verdict)))
+    page.goto(f"/experiment?id={first.id}")
+    page.get_by_role("button", name=re.compile(rf"\b{fewest} more draws?:")).click()
+    page.wait_for_url(re.compile(rf"id=(?!{first.id}$)\d+"), timeout=PATIENCE)
+    made = lab.client.experiments(limit=1).experiments[0]
+    assert (made.name, made.spec["draws"]) == ("few draws", 3 + fewest)
+
+
+def test_few_numbers_are_offered_with_what_they_settle() -> None:
+    def told(*numbers: int) -> list[Verdict]:
+        return [
+            Verdict(claim="c", answer="undetermined" if num else "yes", sentence="", evidence={"more_draws": num})
+            for num in numbers
+        ]
+
+    assert offers(told(0)) == []
+    assert offers(told(3, 3)) == [(3, 2)]
+    assert offers(told(40, 2, 7, 7, 0, 900)) == [(2, 1), (7, 3), (900, 5)]
