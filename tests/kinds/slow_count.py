@@ -19,7 +19,12 @@ class SlowCount(Spec):
 
     kind: Literal["slow_count"] = "slow_count"
     title = "Slow count"
-    to: list[int] = Field([10], title="Count to", description="A number fails when negative and hangs when zero; 666 gives what cannot be stored.", max_length=1000)
+    to: list[int] = Field(
+        [10],
+        title="Count to",
+        description="Negative numbers fail, zero hangs, 666 gives what cannot be stored.",
+        max_length=1000,
+    )
     step_seconds: float = Field(0.02, ge=0, le=10, description="Time of one step.", json_schema_extra={"unit": "s"})
 
     def plan(self, catalogue: Catalogue) -> Iterator[Point]:
