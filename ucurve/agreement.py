@@ -5,6 +5,7 @@ over_conventions({"current_std": over_conditions(a, "under current_std"), "init_
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from ucurve.conditions import Answer
@@ -19,7 +20,7 @@ def over_conditions(verdicts: Sequence[Verdict], scope: str) -> Verdict:
     answers = [verdict.answer for verdict in verdicts]
     answer: Answer = "yes" if "yes" in answers else "no" if set(answers) == {"no"} else "undetermined"
     summed = _summed(verdicts, scope, answer, _listed(verdicts))
-    holds = [verdict.scope.split(" under ")[0] for verdict in verdicts if verdict.answer == "yes"]
+    holds = [re.split(" under |, ", verdict.scope)[0] for verdict in verdicts if verdict.answer == "yes"]
     return summed.model_copy(update={"evidence": {**summed.evidence, "where": holds}})
 
 
@@ -74,7 +75,7 @@ def _where(verdict: Verdict) -> str:
     places = verdict.evidence.get("where")
     if not places:
         return ""
-    word = places[0].partition(" ")[0]
+    word = places[0].rpartition(" ")[0]
     same = all(place.startswith(f"{word} ") for place in places)
     return f" ({places[0]}{''.join(', ' + (p.removeprefix(f'{word} ') if same else p) for p in places[1:])})"
 

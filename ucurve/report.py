@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -173,14 +174,19 @@ def _chapter(chapter: Chapter) -> str:
 
 
 def _figure(name: str, figure: Figure) -> str:
-    """Inline, scaled to the column; ids inside are made unique, since a page may have only one of each."""
+    """Inline, scaled to the column; ids inside are made unique, since a page may have only one of each.
+
+    It is one image for screen readers: what Vega says of every single mark is most of its size and is left out.
+    """
     svg = figure_file(figure, "svg").decode()
-    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r' (?:aria-[a-z]+|role)="[^"]*"', "", svg[svg.index("<svg") :])
+    svg = re.sub(r' (?:d|transform)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), svg)  # of a pixel
     for attribute in ('id="', "url(#"):
         svg = svg.replace(attribute, f"{attribute}{name}-")
     width = float(svg.split('width="', 1)[1].split('"', 1)[0])
     wide = " class='wide'" if width > 620 else ""
-    label = f'<svg role="img" aria-label="{escape(figure.title)}" style="max-width: {width:.0f}px"'
+    spoken = escape(f"{figure.title}. {figure.caption}")
+    label = f'<svg role="img" aria-label="{spoken}" style="max-width: {width:.0f}px"'
     return (
         f"<figure{wide}><h3>{escape(figure.title)}</h3>{svg.replace('<svg', label, 1)}"
         f"<figcaption>{escape(figure.caption)}</figcaption></figure>"
