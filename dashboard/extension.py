@@ -35,7 +35,7 @@ def buttons(now: Watched) -> None:
                     key=f"extend:{now.id}:{draws}",
                     on_click=extend,
                     args=(now, draws),
-                    icon=":material/exposure_plus_1:",
+                    icon=":material/add:",
                 )
     made = st.session_state.pop("extended", None)
     if made == "refused":

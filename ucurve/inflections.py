@@ -134,6 +134,7 @@ def figures(verdicts: Sequence[Verdict]) -> dict[str, Figure]:
     rows = [row for verdict in verdicts if verdict.claim == CLAIM for row in verdict.evidence.get("bottoms", [])]
     if not rows:
         return {}
+    rows = sorted(rows, key=lambda row: (row["change"] != rows[0]["change"], row["change"], *_size(row["condition"])))
     caption = (
         "Where the loss after the change is lowest, with its 95% bootstrap interval, per condition. Filled: the rise after it is "
         "established; open: it is not. A line that reaches the left edge may begin before the first checkpoint."
@@ -141,6 +142,12 @@ def figures(verdicts: Sequence[Verdict]) -> dict[str, Figure]:
     first = min(row["tokens"] for row in rows)
     shown = [{**row, "low": row["low"] or first * 0.7, "established": row["answer"] == "yes"} for row in rows]
     return {"inflection_points": Figure("Inflection points side by side", caption, _chart(rows), {"bottoms": shown})}
+
+
+def _size(condition: str) -> tuple[str, float]:
+    """What a condition is but for its size, and the size: ("gamma  under init_std", 0.2)."""
+    found = re.search(r"\d[\d.]*(?:e[+-]?\d+)?", condition)
+    return (condition.replace(found[0], "", 1), float(found[0])) if found else (condition, 0.0)
 
 
 def _chart(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
