@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
@@ -61,6 +61,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(PoolTimeoutError)
     def _no_database(request: Request, error: Exception) -> JSONResponse:
         return _problem(request, ProblemError(503, "The database does not answer; nothing was changed. Try again soon."))
+
+    @app.exception_handler(DataError)
+    def _not_storable(request: Request, error: DataError) -> JSONResponse:
+        return _problem(request, ProblemError(422, "A value cannot be stored: a number out of range, or a NUL in a text."))
 
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: HTTPException) -> JSONResponse:

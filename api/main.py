@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from sqlalchemy import text
 
-from api import errors, experiments, measurements, studies, suites, workers
+from api import errors, experiments, measurements, origin, studies, suites, workers
 from api.reconcile import keep_sweeping
 from db.session import open_session
 
@@ -36,6 +36,7 @@ app = FastAPI(
     docs_url="/docs",
 )
 errors.install(app)
+origin.install(app)
 for module in (experiments, measurements, studies, suites, workers):
     app.include_router(module.router)
 

@@ -125,8 +125,9 @@ async def events(id: int, request: Request, after: Annotated[int, Query(ge=0)] =
 
 def _changes(id: int, cursor: int, request: Request) -> tuple[records.MeasurementPage, records.Experiment]:
     with open_session() as session:
+        experiment = found(session, id)  # before its rows: what it says must not be newer than they are
         rows, cursor, more = _page(session, id, cursor)
-        now = shown(session, [found(session, id)], request)[0]
+        now = shown(session, [experiment], request)[0]
         return records.MeasurementPage(rows=rows, cursor=cursor, more=more, state=now.state), now
 
 

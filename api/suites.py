@@ -7,6 +7,7 @@ POST /v1/datasets {"name": "wikitext-2", "preset": "wikitext-2"}
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from api.errors import ProblemError, invalid, not_found
 from api.resolving import artefacts, folder_of, resolve_pending, resolved, resolved_dataset
 from db.models import Dataset as DatasetRow
 from db.session import open_session
-from db.submissions import register_suite
+from db.submissions import SuiteTakenError, register_suite
 from ucurve import hub, presets, records, registration
 from ucurve.hub_cache import HubError
 from ucurve.presets import SuitePreset
@@ -34,6 +35,8 @@ from ucurve.suites import PENDING, Checkpoint, Dataset, Location, Suite, parse_r
 __all__ = ["DatabaseCatalogue", "register_builtin", "resolve_pending", "router"]
 
 router = APIRouter(prefix="/v1", tags=["suites"])
+
+log = logging.getLogger(__name__)
 
 INLINE_BYTES = 50_000_000  # hashed within the request; more is hashed in the background
 BUILTIN = Path(ucurve.__file__).parent / "builtin"
@@ -259,7 +262,10 @@ def register_builtin(session: Session) -> None:
     for manifest in sorted(BUILTIN.glob("suites/*/suite.json")):
         suite = Suite.model_validate_json(manifest.read_bytes())
         row = suite.model_dump(mode="json", include={"name", "description", "evaluation", "recipe"})
-        register_suite(session, row, [checkpoint.model_dump(mode="json") for checkpoint in suite.checkpoints])
+        try:
+            register_suite(session, row, [checkpoint.model_dump(mode="json") for checkpoint in suite.checkpoints])
+        except SuiteTakenError as error:  # a lab that has kept the suite of an earlier version
+            log.warning("the built-in suite is not registered: %s", error)
 
 
 def _absolute(pointer: str, path: str) -> Path:

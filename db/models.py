@@ -10,7 +10,7 @@ measurements, many to many: whoever plans the same point shares the row. An **at
 
 - A measurement is wanted while any active experiment points at it. Pausing and cancelling are of the experiment.
 - Every transition compares and sets: finish and release need the lease's token, so a worker that lost its lease cannot write.
-- Lock order, always: measurements (by identity), then experiments (by id). No deadlocks.
+- Lock order, always: measurements (by identity), then experiments (by id), then users. No deadlocks.
 - Readers follow `ExperimentPoint.version`, taken from the experiment's counter under its row lock: versions commit in
   order, so "version > last seen" never skips a row, which a sequence would.
 
@@ -165,6 +165,7 @@ class Measurement(Base):
         CheckConstraint("state IN ('open', 'running', 'done', 'failed')", name="measurements_state"),
         CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="measurements_lease"),
         Index("measurements_unfinished", "id", postgresql_where=text("state IN ('open', 'running')")),
+        Index("measurements_latest", "kind", text("finished_at DESC"), postgresql_where=text("state = 'done'")),
         Index("measurements_lease_token", "lease_token", postgresql_where=text("lease_token IS NOT NULL")),
     )
 

@@ -20,6 +20,10 @@ MOST_ROWS = 1_000_000
 PER_VERSION = 250  # new rows that share a version: what a reader gets in one page stays small
 
 
+class SuiteTakenError(RuntimeError):
+    """The name of a suite belongs to another model."""
+
+
 def submit(session: Session, owner: str, fields: Json, points: Sequence[Json]) -> Experiment:
     """Record an experiment and point it at its measurements, creating those that are new.
 
@@ -32,19 +36,21 @@ def submit(session: Session, owner: str, fields: Json, points: Sequence[Json]) -
 
 def submit_all(session: Session, owner: str, asked: Sequence[tuple[Json, Sequence[Json]]]) -> list[Experiment]:
     """Several experiments (see `submit`) at once: all measurements are locked in one order, or two of these could deadlock."""
-    join_queue(session, owner)
-    experiments = [Experiment(owner=owner, **fields) for fields, _ in asked]
-    session.add_all(experiments)
-    session.flush()
+    session.execute(text("INSERT INTO users (name) VALUES (:owner) ON CONFLICT DO NOTHING"), {"owner": owner})
     unique: dict[str, Json] = {}
     for fields, points in asked:
         unique |= {p["identity"]: {"kind": fields["kind"], **p} for p in points if p["identity"] not in unique}
     found = _measurements_for(session, unique)
     reopen(session, [row.id for row in found.values() if row.state == "failed"])
+    experiments = [Experiment(owner=owner, **fields) for fields, _ in asked]
+    session.add_all(experiments)
+    session.flush()
     for experiment, (_, points) in zip(experiments, asked, strict=True):
         _link(session, experiment, {point["identity"]: point for point in points}, found)
     session.flush()
     settle(session, [experiment.id for experiment in experiments])
+    # Last: claims lock the user's row after the measurements'.
+    join_queue(session, owner, [experiment.id for experiment in experiments])
     return experiments
 
 
@@ -73,11 +79,12 @@ def _measurements_for(session: Session, unique: dict[str, Json]) -> dict[str, Ro
     """The rows of these identities, made where missing, locked against finishing until this transaction has linked them."""
     columns = ("kind", "identity", "inputs", "source", "group_key", "seconds", "requires_device", "requires_memory_gb")
     ordered = sorted(unique)
-    found: dict[str, Row[Any]] = {}
-    for start in range(0, len(ordered), CHUNK):
-        chunk = ordered[start : start + CHUNK]
+    chunks = [ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK)]
+    for chunk in chunks:
         rows = [{column: unique[identity][column] for column in columns} for identity in chunk]
         session.execute(insert(Measurement).on_conflict_do_nothing(index_elements=["identity"]), rows)
+    found: dict[str, Row[Any]] = {}
+    for chunk in chunks:
         # Not a plain read: a worker finishing one of these now would not see our links, nor we its number.
         locked = session.execute(
             select(Measurement.id, Measurement.identity, Measurement.state)
@@ -86,7 +93,20 @@ def _measurements_for(session: Session, unique: dict[str, Json]) -> dict[str, Ro
             .with_for_update(key_share=True)
         )
         found |= {row.identity: row for row in locked}
+    _refresh(session, [{"id": row.id, **unique[row.identity]} for row in found.values() if row.state == "failed"])
     return found
+
+
+def _refresh(session: Session, failed: list[Json]) -> None:
+    """A point that failed and is asked for again is measured as it is planned now: its files may have moved."""
+    if failed:
+        names = ("source", "kind", "group_key", "seconds", "requires_device", "requires_memory_gb")
+        session.execute(
+            text(f"UPDATE measurements SET {', '.join(f'{name} = :{name}' for name in names)} WHERE id = :id").bindparams(
+                bindparam("source", type_=JSONB)
+            ),
+            [{name: point[name] for name in ("id", *names)} for point in failed],
+        )
 
 
 def reopen(session: Session, measurements: list[int]) -> None:
@@ -121,15 +141,16 @@ def reopen(session: Session, measurements: list[int]) -> None:
     )
 
 
-def join_queue(session: Session, owner: str) -> None:
-    """A user who was idle takes a place beside the least served of the active ones: idleness brings no credit."""
-    session.execute(text("INSERT INTO users (name) VALUES (:owner) ON CONFLICT DO NOTHING"), {"owner": owner})
+def join_queue(session: Session, owner: str, joined: list[int]) -> None:
+    """A user who was idle before these experiments takes a place beside the least served: idleness brings no credit."""
     session.execute(
         text("""
             UPDATE users SET turn = greatest(turn, (
-                SELECT min(u.turn) FROM users u JOIN experiments e ON e.owner = u.name WHERE e.state = 'active'))
-            WHERE name = :owner"""),
-        {"owner": owner},
+                SELECT min(u.turn) FROM users u JOIN experiments e ON e.owner = u.name
+                WHERE e.state = 'active' AND u.name <> :owner))
+            WHERE name = :owner AND NOT EXISTS (
+                SELECT FROM experiments WHERE owner = :owner AND state = 'active' AND id <> ALL(:joined))"""),
+        {"owner": owner, "joined": joined},
     )
 
 
@@ -150,7 +171,7 @@ def change_state(session: Session, experiment: Experiment, action: str) -> bool:
         {"id": experiment.id, "after": after[action], "before": before[action]},
     ).first()
     if changed is not None and action == "resume":
-        join_queue(session, experiment.owner)
+        join_queue(session, experiment.owner, [experiment.id])
     return changed is not None
 
 
@@ -174,7 +195,7 @@ def _retry(session: Session, experiment: Experiment) -> bool:
         {"id": experiment.id},
     )
     settle(session, [experiment.id])
-    join_queue(session, experiment.owner)
+    join_queue(session, experiment.owner, [experiment.id])
     return True
 
 
@@ -202,13 +223,20 @@ def changes_after(session: Session, experiment: int, cursor: int, limit: int) ->
 
 
 def register_suite(session: Session, suite: Json, checkpoints: Sequence[Json]) -> None:
-    """Add checkpoints to a suite, making it where missing; a revision that exists keeps its row but gets these values."""
-    session.execute(
+    """Add checkpoints to a suite, making it where missing; a revision that exists keeps its row but gets these values.
+
+    Raises SuiteTakenError where a suite of that name was made by another recipe: two models must not share a curve.
+    """
+    same = session.scalar(
         text("""
             INSERT INTO suites (name, description, evaluation, recipe, owner)
-            VALUES (:name, :description, :evaluation, :recipe, :owner) ON CONFLICT (name) DO NOTHING"""),
+            VALUES (:name, :description, :evaluation, :recipe, :owner)
+            ON CONFLICT (name) DO UPDATE SET name = excluded.name WHERE suites.recipe IS NOT DISTINCT FROM excluded.recipe
+            RETURNING name"""),
         {"owner": "", **suite},
     )
+    if same is None:
+        raise SuiteTakenError(f"there is a suite {suite['name']!r} by now, from elsewhere: choose another name")
     for checkpoint in sorted(checkpoints, key=lambda c: str(c["revision"])):
         names = list(checkpoint)
         session.execute(

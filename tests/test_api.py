@@ -209,3 +209,17 @@ def test_a_kind_dropped_in_as_one_file_is_in_the_schema(http: httpx.Client) -> N
 def test_the_process_is_live_and_ready(lab: Lab) -> None:
     assert httpx.get(f"{lab.url}/health/live").json() == {"status": "ok"}
     assert httpx.get(f"{lab.url}/health/ready").json() == {"status": "ok"}
+
+
+def test_a_page_of_another_site_can_neither_name_the_service_nor_change_anything(http: httpx.Client) -> None:
+    id = submit(http, 701)["id"]
+    assert http.get("/experiments", headers={"Host": "evil.example"}).status_code == 400
+    refused = http.post(f"/experiments/{id}/cancel", headers={"Origin": "http://evil.example"})
+    assert (refused.status_code, "another site" in refused.json()["title"]) == (403, True)
+    assert http.get(f"/experiments/{id}").json()["state"] == "queued"
+    measure()
+
+
+def test_what_cannot_be_stored_is_refused(http: httpx.Client) -> None:
+    assert http.post("/experiments", json={"name": "\0", "spec": {"kind": "slow_count", "to": [1]}}).status_code == 422
+    assert http.get(f"/experiments/{2**70}").status_code in (404, 422)

@@ -2,11 +2,12 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from db import claims, submissions
 from db.models import Base, Experiment, Measurement
@@ -275,6 +276,44 @@ def test_many_people_submitting_the_same_grid_at_once_share_its_rows() -> None:
     with open_session() as session:
         assert session.query(Measurement).count() == 300
         assert session.query(Experiment).filter_by(num_points=300).count() == 6
+
+
+def test_submitting_overlapping_points_while_they_are_claimed_never_deadlocks() -> None:
+    submit("ada", *(point(f"p{i:03d}", seconds=0.5) for i in range(60)))
+    broken: list[Exception] = []
+
+    def repeat(action: Callable[[], object]) -> None:
+        try:
+            for _ in range(12):
+                action()
+        except OperationalError as error:
+            broken.append(error)
+
+    again = [point(f"p{i:03d}", seconds=0.5) for i in range(50, 110)]
+    actions = [lambda: submit("ada", *again), lambda: submit("ada", *again[::-1]), claim, claim]
+    threads = [threading.Thread(target=repeat, args=(action,)) for action in actions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert broken == []
+
+
+def test_a_failed_point_is_measured_again_as_it_is_planned_now() -> None:
+    submit("ada", point("p", source={"path": "/old"}))
+    token, (p,) = claim()
+    assert finish(token, p.id, {"traceback": "Traceback\nFileNotFoundError: /old"})
+    submit("ada", point("p", source={"path": "/new"}))
+    assert claim()[1][0].source == {"path": "/new"}
+
+
+def test_a_suite_never_mixes_two_recipes() -> None:
+    suite = {"name": "s", "description": "", "evaluation": None, "recipe": "one"}
+    with open_session() as session:
+        submissions.register_suite(session, suite, [])
+        submissions.register_suite(session, suite, [])
+        with pytest.raises(submissions.SuiteTakenError):
+            submissions.register_suite(session, {**suite, "recipe": None}, [])
 
 
 def test_the_migrations_make_the_schema_of_the_models(engines: Any) -> None:

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+import uuid
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -188,7 +189,7 @@ def save(model: PreTrainedModel, folder: Path, tokenizer: Tokenizer | None = Non
 def claim(suite: Path, recipe: str) -> None:
     """Make the folder of a suite its recipe's own: two experiments may be planned under one name before either saves."""
     suite.mkdir(parents=True, exist_ok=True)
-    mine, owner = suite / f".recipe.{os.getpid()}", suite / "recipe.sha256"
+    mine, owner = suite / f".recipe.{uuid.uuid4().hex}", suite / "recipe.sha256"
     mine.write_text(recipe)
     try:
         os.link(mine, owner)

@@ -65,7 +65,7 @@ def conditions(table: pd.DataFrame) -> dict[Family, list[analysis.Condition]]:
 
 def base_blocks(table: pd.DataFrame, tokens: Array) -> Array:
     """Base loss of the checkpoints at `tokens` in blocks of windows, [num_checkpoints, num_blocks]; NaN where unmeasured."""
-    done = table[(table["gamma"] == 0) & (table["state"] == "done")]
+    done = table[(table["gamma"] == 0) & (table["state"] == "done")].drop_duplicates("tokens")
     series = dict(zip(done["tokens"], done["series"], strict=True))
     found = {at: _blocks(series[at]) for at in tokens if "window_nll" in series.get(at, {})}
     width = max((len(blocks) for blocks in found.values()), default=1)

@@ -13,6 +13,7 @@ import copy
 import math
 import os
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -165,7 +166,7 @@ class Tuning:
     def save(self, path: Path) -> None:
         """Everything the next step depends on, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         torch.save(
             {
                 "recipe": asdict(self.recipe),

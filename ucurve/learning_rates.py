@@ -98,6 +98,7 @@ def rate_trend(x: Array, rates: Array, losses: Array, forgetting: Array, seed: i
     with fewer than 3 checkpoints, 3 rates or 2 seeds, where a best rate is at the edge of the grid, or where forgetting is
     not positive. Constant: the interval of p allows no change by as much as one step of the grid over the range of x.
     """
+    x, losses, forgetting = x[x > 0], losses[x > 0], forgetting[x > 0]  # step 0 has no place on a logarithmic axis
     if len(x) < 3 or len(rates) < 3 or losses.shape[2] < 2:
         return _unknown("it needs 3 checkpoints, 3 learning rates and 2 seeds")
     found = [best_rate(one) for one in losses]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import os
 import time
+import uuid
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -195,7 +196,7 @@ class Training:
     def save(self, path: Path) -> None:
         """Everything the next step depends on, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         torch.save(
             {
                 "recipe": asdict(self.recipe),

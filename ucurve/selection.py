@@ -62,7 +62,7 @@ def usable(checkpoint: Checkpoint) -> bool:
 
 def is_initial(checkpoint: Checkpoint) -> bool:
     """Saved before the first step."""
-    return 0 in (checkpoint.step, checkpoint.tokens)
+    return checkpoint.tokens == 0 if checkpoint.tokens is not None else checkpoint.step == 0
 
 
 def by_replicate(checkpoints: Iterable[Checkpoint]) -> list[list[Checkpoint]]:

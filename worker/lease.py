@@ -50,6 +50,8 @@ class Progress:
     def report(self, done: float, total: float, metrics: dict[str, float]) -> None:
         """Note work done; raises Stopped when nobody wants the number any more or the worker is leaving."""
         now = self.heard = time.monotonic()
+        if self.times and done < self.times[-1][1]:
+            self.times.clear()  # another stage of the work began
         if not self.times or now - self.times[-1][0] > 0.25:
             self.times.append((now, done))
         (then, before), (last, latest) = self.times[0], self.times[-1]

@@ -26,7 +26,7 @@ from sqlalchemy.orm import Session
 
 from db import claims
 from db.session import open_session
-from db.submissions import register_suite
+from db.submissions import SuiteTakenError, register_suite
 from ucurve.experiments import kinds
 from ucurve.spec import Point, Result, Stopped
 from worker.device import describe_worker
@@ -41,7 +41,7 @@ DATABASE_PATIENCE = 600.0  # seconds for which a finished number waits for the d
 EXIT_BROKEN = 70  # EX_SOFTWARE
 KEPT = 4  # loaded checkpoints and the like that a process keeps
 
-REFUSED = (DataError, IntegrityError, ProgrammingError)  # what the database says of a statement, not of itself
+REFUSED = (DataError, IntegrityError, ProgrammingError, SuiteTakenError)  # said of the result, not of the database
 
 log = logging.getLogger(__name__)
 

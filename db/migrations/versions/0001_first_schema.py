@@ -65,6 +65,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("lease_token IS NOT NULL"),
     )
     op.create_index(
+        "measurements_latest",
+        "measurements",
+        ["kind", sa.text("finished_at DESC")],
+        unique=False,
+        postgresql_where=sa.text("state = 'done'"),
+    )
+    op.create_index(
         "measurements_unfinished", "measurements", ["id"], unique=False, postgresql_where=sa.text("state IN ('open', 'running')")
     )
     op.create_table(
