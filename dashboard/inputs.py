@@ -43,7 +43,7 @@ def prefer(form: Sequence[Field], prefix: str, names: Mapping[str, Sequence[str]
     for field in form:
         if field.source and field.widget == "text" and not field.optional and names.get(field.source):
             key = prefix + field.key
-            if not st.session_state.get("drafts", {}).get(key) and not st.session_state.get(key):
+            if not (st.session_state.get("drafts", {}).get(key) or st.session_state.get(key) or field.default):
                 put(key, names[field.source][0])
 
 

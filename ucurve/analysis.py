@@ -48,6 +48,9 @@ def base_degrades(condition: Condition) -> Verdict:
     if len(base) < 2:
         return Verdict(claim=claim, answer="undetermined", sentence="undetermined: fewer than two checkpoints are measured.")
     x = Condition("", condition.x[known], base, base, x_name=condition.x_name, unit=condition.unit)
+    if base.shape[1] == 1 and condition.unit == "nats":
+        one = "undetermined: the evaluation text is a single window, so its error is unknown: evaluate more text."
+        return Verdict(claim=claim, answer="undetermined", sentence=one)
     if base.shape[1] == 1:
         bottom, rise = int(base[:-1, 0].argmin()), float(base[-1, 0] - base[:-1, 0].min())
         interval, p = (rise, rise), float(rise <= 0)
@@ -168,9 +171,10 @@ def _overtrained(
         if rise.rise <= 0:
             return "undetermined", f"the loss after the change is lowest at the last checkpoint, but not clearly ({place})."
         return "undetermined", f"{risen}, which the draws do not support."
-    if base[1] > 0 or base[1] == base[2] > 0:
+    single_window = condition.base.shape[1] == 1 and condition.unit == "nats"
+    if not single_window and base[0] >= condition.relevant and (base[1] > 0 or base[1] == base[2]):
         return "no", f"{risen}, but {since}: base degrades."
-    if base[2] > max(rise.rise, 0.0) / 2:
+    if single_window or base[2] > max(rise.rise, 0.0) / 2:
         return "undetermined", f"{risen}, but whether the base degrades is open ({since}): evaluate more text."
     return "yes", f"{risen}; {since}."
 
@@ -227,7 +231,7 @@ def growth_of_sensitivity(conditions: Sequence[Condition], seed: int = 0) -> lis
         verdicts.append(
             tell(
                 answer,
-                f"the damage grows {ratio:.3g}-fold (95%: {low:.3g} to {high:.3g}) from the first checkpoint to the last{law_words}"
+                f"the damage at the last checkpoint is {ratio:.3g} times the first's (95%: {low:.3g} to {high:.3g}){law_words}"
                 if bounded
                 else "the damage at the first checkpoint cannot be told from zero, so no ratio can be given.",
                 effect=ratio if bounded else None,

@@ -42,14 +42,17 @@ def curve_rows(
     placed = table[table[x].notna()]
     means, draws = _means(placed, keys), placed[placed["state"] == "done"].copy()
     shown = shown or (lambda values, rows: values)
+    measured = np.isfinite(means["mean"])
     with np.errstate(over="ignore", invalid="ignore"):
         for column in ("mean", "low", "high"):
             means[column] = shown(means[column], means)
         draws[y] = shown(draws["value"], draws)
     finite = means[np.isfinite(means["mean"])].rename(columns={"mean": y})
-    troubled = means[(means["num_nonfinite"] > 0) | (means["num_failed"] > 0)].copy()
+    means["off_scale"] = measured & ~np.isfinite(means["mean"])  # exp of a loss of thousands of nats
+    troubled = means[(means["num_nonfinite"] > 0) | (means["num_failed"] > 0) | means["off_scale"]].copy()
     troubled["slot"] = troubled.groupby([x, *facets], dropna=False).cumcount() if len(troubled) else 0
-    troubled["label"] = [_trouble(n, f) for n, f in zip(troubled["num_nonfinite"], troubled["num_failed"], strict=True)]
+    counts = zip(troubled["num_nonfinite"], troubled["num_failed"], troubled["off_scale"], strict=True)
+    troubled["label"] = [_trouble(*count) for count in counts]
     waiting = means[means["num_waiting"] > 0]
     dots = draws.loc[np.isfinite(draws[y]), [*keys, y, "measurement"]]
     return (
@@ -95,8 +98,9 @@ def _means(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return means.assign(low=means["mean"] - half, high=means["mean"] + half)
 
 
-def _trouble(num_nonfinite: int, num_failed: int) -> str:
+def _trouble(num_nonfinite: int, num_failed: int, off_scale: bool) -> str:
     parts = [f"{num_nonfinite}×∞" if num_nonfinite else "", f"{num_failed} failed" if num_failed else ""]
+    parts += ["off the scale"] if off_scale else []
     return ", ".join(part for part in parts if part)
 
 

@@ -82,19 +82,25 @@ def marks(metric: str, where: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def outcome(row: Row, measured: Measured) -> tuple[str, str]:
-    """("reproduced" | "not reproduced" | "not comparable", the reason) for one checkpoint."""
+    """("reproduced" | "not reproduced" | "undetermined" | "not comparable", the reason) for one checkpoint.
+
+    A wide interval that holds the published number reproduces nothing: the change itself has to be close.
+    """
     off = measured.base / row.base - 1
     if not abs(off) <= COMPARABLE:
         return "not comparable", f"{NOT_COMPARABLE} (base perplexity {measured.base:.4g} instead of {row.base:.4g})"
     low, high = measured.change_interval
     change = measured.perplexity_change / row.perplexity_change - 1
-    same_change = abs(change) <= CLOSE or (math.isfinite(low) and low <= row.perplexity_change <= high)
+    same_change = abs(change) <= CLOSE
+    open_change = not same_change and not (math.isfinite(low) and not low <= row.perplexity_change <= high)
     points = measured.accuracy - row.accuracy
     same_accuracy = math.isnan(points) or abs(points) <= 2 * math.hypot(measured.accuracy_error, measured.accuracy_error)
     told = f"change of perplexity {measured.perplexity_change:+.4g} against {row.perplexity_change:+.4g}"
     told += "" if math.isnan(points) else f", accuracy {measured.accuracy:.3f} against {row.accuracy:.3f}"
     if same_change and same_accuracy:
         return "reproduced", f"reproduced within {max(abs(change), abs(0 if math.isnan(points) else points)):.0%} ({told})"
+    if open_change and same_accuracy:
+        return "undetermined", f"undetermined: too few seeds to tell {change:+.0%} from none ({told})"
     what = " and ".join(name for name, same in (("forgetting", same_change), ("accuracy", same_accuracy)) if not same)
     return "not reproduced", f"not reproduced because of the {what} ({told})"
 
@@ -130,7 +136,7 @@ def verdict(measured: Sequence[Measured]) -> Verdict | None:
         scope=published.source,
         answer=answer,
         sentence="; ".join(f"{revision}: {reason}" for revision, (_, reason) in told.items()) + ".",
-        test="base perplexity within 5%, else not comparable; change of perplexity within 10% or inside the 95% interval over "
-        "seeds; accuracy within twice the standard error of a difference",
+        test="base perplexity within 5%, else not comparable; change of perplexity within 10%, not reproduced where the 95% "
+        "interval over seeds excludes it too; accuracy within twice the standard error of a difference",
         evidence={"outcomes": {revision: found for revision, (found, _) in told.items()}},
     )

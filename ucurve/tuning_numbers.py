@@ -249,7 +249,10 @@ def beside_published(table: pd.DataFrame, spec: TuningFields) -> list[published.
 
 
 def is_published(spec: TuningFields) -> bool:
-    """Whether published numbers are of this experiment's suite, task, set and rate."""
+    """Whether published numbers are of this experiment's suite, task, set, rate and recipe."""
     source = published.numbers()
+    recipe = ("optimiser", "schedule", "batch_rows", "weight_decay", "max_examples", "prompt", "label_words", "steps")
     same = spec.suite == source.suite and spec.task == "label_words" and spec.data in (None, source.data)
+    same = same and spec.epochs in (None, 3) and spec.methods[0] == "full"
+    same = same and all(getattr(spec, name) == type(spec).model_fields[name].get_default() for name in recipe)
     return same and source.learning_rate in spec.rates and (not spec.evaluations or source.evaluation in spec.evaluations)
