@@ -173,7 +173,7 @@ def simulated(truths: Sequence[Sequence[float]], generator: np.random.Generator)
     """The answer about two changes with these mean losses over 5 checkpoints, three sizes each, 6 draws."""
     parts = []
     for kind, truth in zip(("gaussian_perturbation", "fine_tuning"), truths, strict=True):
-        x, base = 1e6 * 2.0 ** np.arange(5), np.linspace(1.0, 0.9, 5)[:, None]
+        x, base = 1e6 * 2.0 ** np.arange(5), np.linspace(1.0, 0.9, 5)[:, None] + generator.normal(0, 1e-3, (5, 16))
         losses = [np.array(truth)[:, None] + generator.normal(0, 0.02, (5, 6)) for _ in range(3)]
         family = [analysis.Condition(f"size {i}, replicate 0", x, one, base) for i, one in enumerate(losses)]
         told = analysis.inflection_point(family, analysis.catastrophic_overtraining(family))
