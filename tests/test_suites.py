@@ -117,7 +117,7 @@ def api(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         patch.setenv("UCURVE_ARTEFACTS", str(tmp_path_factory.mktemp("artefacts")))
         from api.main import app
 
-        yield TestClient(app)  # without its lifespan: no sweep runs beside the test
+        yield TestClient(app, base_url="http://127.0.0.1")  # without its lifespan: no sweep runs beside the test
 
 
 def settled(api: TestClient, name: str) -> dict[str, Any]:
