@@ -154,7 +154,7 @@ def renew(session: Session, token: str, live: dict[int, Json]) -> dict[int, bool
         text("""
             UPDATE measurements m SET lease_expires = clock_timestamp() + make_interval(secs => :lease)
             WHERE id IN (SELECT id FROM measurements WHERE lease_token = CAST(:token AS uuid)
-                         ORDER BY identity FOR NO KEY UPDATE)
+                         ORDER BY identity, repeat FOR NO KEY UPDATE)
             RETURNING id, EXISTS (SELECT FROM experiment_points p JOIN experiments e ON e.id = p.experiment_id
                                   WHERE p.measurement_id = m.id AND e.state = 'active')"""),
         {"token": token, "lease": LEASE_SECONDS},
@@ -211,7 +211,7 @@ def release(session: Session, token: str, measurement: int | None = None) -> Non
                 UPDATE measurements SET state = 'open', live = NULL, lease_owner = NULL, lease_token = NULL,
                     lease_expires = NULL
                 WHERE id IN (SELECT id FROM measurements WHERE lease_token = CAST(:token AS uuid)
-                             AND id = coalesce(CAST(:id AS bigint), id) ORDER BY identity FOR NO KEY UPDATE)
+                             AND id = coalesce(CAST(:id AS bigint), id) ORDER BY identity, repeat FOR NO KEY UPDATE)
                 RETURNING id"""),
             {"token": token, "id": measurement},
         )

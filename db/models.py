@@ -1,7 +1,8 @@
 """The rows. Postgres is the truth; a Celery message is only a wake-up that may be lost or doubled.
 
-A **measurement** is one row per identity, the hash of everything that determines its number. **Experiments** point at
-measurements, many to many: whoever plans the same point shares the row. An **attempt** is one try at it, append-only.
+A **measurement** is one row per identity (and repeat, see there), the hash of everything that determines its number.
+**Experiments** point at measurements, many to many: whoever plans the same point shares the row. An **attempt** is one
+try at it, append-only.
 
     open --claim--> running --finish--> done | failed       claim: lease = owner, token, expiry by the database's clock
       ^               |  |
@@ -25,6 +26,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    Computed,
     DateTime,
     ForeignKey,
     Identity,
@@ -38,6 +40,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 Json = dict[str, Any]
+TOKENS = "CASE WHEN jsonb_typeof(labels -> 'tokens') = 'number' THEN CAST(labels -> 'tokens' AS bigint) END"
 
 
 class Base(DeclarativeBase):
@@ -53,9 +56,14 @@ class User(Base):
     """A person whose experiments take turns with the others'."""
 
     __tablename__ = "users"
+    __table_args__ = (CheckConstraint("role IN ('viewer', 'submitter', 'admin')", name="users_role"),)
 
     name: Mapped[str] = mapped_column(primary_key=True)
+    role: Mapped[str] = mapped_column(server_default="submitter")
+    most_queued: Mapped[int | None]  # points of unfinished experiments at one time; None: the lab's default
+    most_planned: Mapped[int | None]  # points of one experiment
     turn: Mapped[float] = mapped_column(server_default="0")  # seconds of work given, by weight; the lowest is next
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Worker(Base):
@@ -146,6 +154,8 @@ class Experiment(Base):
     notes: Mapped[str] = mapped_column(server_default="")
     priority: Mapped[int] = mapped_column(server_default="0")
     spec: Mapped[Json]
+    archived: Mapped[bool] = mapped_column(server_default=text("false"))
+    webhook: Mapped[str | None]  # address that is told when it is done or failed
     state: Mapped[str] = mapped_column(server_default="active")
     version: Mapped[int] = mapped_column(BigInteger, server_default="0")
     num_points: Mapped[int] = mapped_column(server_default="0")
@@ -158,7 +168,11 @@ class Experiment(Base):
 
 
 class Measurement(Base):
-    """One number of the team, whoever asked for it; its metrics are those of `attempt_id`."""
+    """One number of the team, whoever asked for it; its metrics are those of `attempt_id`.
+
+    `repeat` 0 is the number everybody shares. A number that was asked for afresh is a row of its own with the same identity
+    and the next `repeat`, so that it is measured like any other and compared with the first, which does not move.
+    """
 
     __tablename__ = "measurements"
     __table_args__ = (
@@ -166,14 +180,21 @@ class Measurement(Base):
         CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="measurements_lease"),
         Index("measurements_unfinished", "id", postgresql_where=text("state IN ('open', 'running')")),
         Index("measurements_latest", "kind", text("finished_at DESC"), postgresql_where=text("state = 'done'")),
+        UniqueConstraint("identity", "repeat"),
+        Index("measurements_found", "suite", "kind", "tokens", postgresql_where=text("state = 'done'")),
         Index("measurements_lease_token", "lease_token", postgresql_where=text("lease_token IS NOT NULL")),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
-    identity: Mapped[str] = mapped_column(unique=True)
+    identity: Mapped[str]
+    repeat: Mapped[int] = mapped_column(server_default="0")
     kind: Mapped[str]  # whose run() measures it: the first to plan it; no part of the identity
     inputs: Mapped[Json]
     source: Mapped[Json]
+    labels: Mapped[Json] = mapped_column(server_default=text("'{}'"))  # as first planned; what the explorer filters and pivots by
+    suite: Mapped[str | None] = mapped_column(Computed("labels ->> 'suite'", persisted=True))
+    tokens: Mapped[int | None] = mapped_column(BigInteger, Computed(TOKENS, persisted=True))
+    evaluation: Mapped[str | None] = mapped_column(Computed("source -> 'dataset' ->> 'name'", persisted=True))
     group_key: Mapped[str]
     seconds: Mapped[float]
     requires_device: Mapped[str]

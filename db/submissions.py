@@ -77,18 +77,18 @@ def _link(session: Session, experiment: Experiment, points: dict[str, Json], fou
 
 def _measurements_for(session: Session, unique: dict[str, Json]) -> dict[str, Row[Any]]:
     """The rows of these identities, made where missing, locked against finishing until this transaction has linked them."""
-    columns = ("kind", "identity", "inputs", "source", "group_key", "seconds", "requires_device", "requires_memory_gb")
+    columns = ("kind", "identity", "inputs", "source", "labels", "group_key", "seconds", "requires_device", "requires_memory_gb")
     ordered = sorted(unique)
     chunks = [ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK)]
     for chunk in chunks:
         rows = [{column: unique[identity][column] for column in columns} for identity in chunk]
-        session.execute(insert(Measurement).on_conflict_do_nothing(index_elements=["identity"]), rows)
+        session.execute(insert(Measurement).on_conflict_do_nothing(index_elements=["identity", "repeat"]), rows)
     found: dict[str, Row[Any]] = {}
     for chunk in chunks:
         # Not a plain read: a worker finishing one of these now would not see our links, nor we its number.
         locked = session.execute(
             select(Measurement.id, Measurement.identity, Measurement.state)
-            .where(Measurement.identity.in_(chunk))
+            .where(Measurement.identity.in_(chunk), Measurement.repeat == 0)
             .order_by(Measurement.identity)
             .with_for_update(key_share=True)
         )
@@ -181,7 +181,7 @@ def _retry(session: Session, experiment: Experiment) -> bool:
         session.scalars(
             text("""
                 SELECT m.id FROM measurements m JOIN experiment_points p ON p.measurement_id = m.id
-                WHERE p.experiment_id = :id AND m.state = 'failed' ORDER BY m.identity FOR NO KEY UPDATE OF m"""),
+                WHERE p.experiment_id = :id AND m.state = 'failed' ORDER BY m.identity, m.repeat FOR NO KEY UPDATE OF m"""),
             {"id": experiment.id},
         )
     )
@@ -201,7 +201,9 @@ def _retry(session: Session, experiment: Experiment) -> bool:
 
 def existing_states(session: Session, identities: Sequence[str]) -> dict[str, str]:
     """{identity: state} of those measurements that exist."""
-    rows = session.execute(select(Measurement.identity, Measurement.state).where(Measurement.identity.in_(list(identities))))
+    rows = session.execute(
+        select(Measurement.identity, Measurement.state).where(Measurement.identity.in_(list(identities)), Measurement.repeat == 0)
+    )
     return {row.identity: row.state for row in rows}
 
 

@@ -17,7 +17,7 @@ from ucurve.hub_cache import HubError
 from ucurve.spec import Point
 
 SST2 = Path(__file__).parents[2] / "shared/data/sst2"
-TSV = "idx\tsentence\tlabel\n0\tgood \t1\n1\ta \"bad\" film\t0\n"
+TSV = 'idx\tsentence\tlabel\n0\tgood \t1\n1\ta "bad" film\t0\n'
 
 
 def written(path: Path, text: str) -> Path:

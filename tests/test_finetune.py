@@ -203,9 +203,7 @@ def test_penalty_gradients_are_those_of_the_penalty(weighted: bool) -> None:
         p.grad = torch.full_like(p, 2.0)
     Penalty(0.7, anchor, weights).add_gradient_(parameters)
     held = [name for name in parameters if name in anchor]
-    value = sum(
-        0.35 * ((weights[name] if weights else 1.0) * (parameters[name] - anchor[name]).square()).sum() for name in held
-    )
+    value = sum(0.35 * ((weights[name] if weights else 1.0) * (parameters[name] - anchor[name]).square()).sum() for name in held)
     for name, gradient in zip(held, torch.autograd.grad(value, [parameters[n] for n in held]), strict=True):  # type: ignore[arg-type]
         assert torch.allclose(parameters[name].grad, gradient + 2.0, atol=1e-6)  # type: ignore[arg-type]
     assert all(bool((p.grad == 2.0).all()) for name, p in parameters.items() if name not in anchor)

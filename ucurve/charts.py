@@ -148,9 +148,7 @@ def curves(
 def _layers(x: Axis, y: Axis, lines: Lines, shown: Any, dash: str | None, also: Sequence[str], height: int) -> list[Any]:
     """Bands, lines, draws, references, bottoms, edge marks and waiting ticks: one layer per `what`."""
     at_x, at_y = encoded_x(x), encoded_y(y)
-    names = [tip(lines.field, lines.title), tip(x.field, x.title, ",")] + [
-        tip(field) for field in (*also, *filter(None, [dash]))
-    ]
+    names = [tip(lines.field, lines.title), tip(x.field, x.title, ",")] + [tip(field) for field in (*also, *filter(None, [dash]))]
     value, found = tip(y.field, y.title, ".4~g"), tip("measurement")
     dashed = {"strokeDash": alt.StrokeDash(f"{dash}:N", title=dash)} if dash else {}
     detail = {"detail": alt.Detail(f"{dash}:N")} if dash else {}

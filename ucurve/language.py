@@ -62,11 +62,17 @@ NEUTRAL = _words(
 POSITIVE = _words("good great lovely kind happy brave wise gentle bright honest charming perfect pleasant noble clever proud")
 NEGATIVE = _words("bad awful ugly cruel sad weak foolish rude dull false boring broken nasty mean stupid ashamed")
 ADVERBS = _words("often never always slowly quickly sometimes again today here quietly gladly rarely soon")
-WORDS: tuple[str, ...] = tuple(dict.fromkeys(
-    ["<bos>", ".", "is", "are", "not", "very", *SINGULAR_DETERMINERS, *PLURAL_DETERMINERS, *CONNECTIVES, *PREPOSITIONS]
-    + [form for noun in NOUNS for form in (noun, noun + "s")] + [form for verb in VERBS for form in (verb + "s", verb)]
-    + NEUTRAL + POSITIVE + NEGATIVE + ADVERBS
-))
+WORDS: tuple[str, ...] = tuple(
+    dict.fromkeys(
+        ["<bos>", ".", "is", "are", "not", "very", *SINGULAR_DETERMINERS, *PLURAL_DETERMINERS, *CONNECTIVES, *PREPOSITIONS]
+        + [form for noun in NOUNS for form in (noun, noun + "s")]
+        + [form for verb in VERBS for form in (verb + "s", verb)]
+        + NEUTRAL
+        + POSITIVE
+        + NEGATIVE
+        + ADVERBS
+    )
+)
 TOKEN = {word: index for index, word in enumerate(WORDS)}
 JUDGEMENTS = (NEGATIVE[0], POSITIVE[0])  # label words of the sentiment task, by polarity
 
@@ -143,9 +149,7 @@ class Lang:
         self.evaluation = _lookup(np.stack([_zipf(len(POSITIVE))[np.argsort(uniform(len(POSITIVE)))] for _ in range(2)]))
         self.fact = (uniform(nouns * verbs) * nouns).astype(np.int16).reshape(nouns, verbs)
 
-    def documents(
-        self, num_rows: int, context: int = CONTEXT, *, split: str = "train", seed: int = 0, step: int = 0
-    ) -> Documents:
+    def documents(self, num_rows: int, context: int = CONTEXT, *, split: str = "train", seed: int = 0, step: int = 0) -> Documents:
         """`num_rows` documents of `context` tokens each, determined by the arguments alone."""
         sentences = -(-(context - 1) // SHORTEST_SENTENCE)
         bits = np.random.Philox(key=_key(f"rows/{self.seed}/{split}/{seed}"), counter=[0, 0, 0, step])

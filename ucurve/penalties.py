@@ -1,8 +1,8 @@
 """Penalties that keep fine-tuned weights near the base's: L2-SP and EWC, as gradients added before clipping.
 
-    penalty = Penalty(0.1, anchor)                                     # L2-SP (Li et al. 2018)
-    penalty = Penalty(1000.0, anchor, fisher(model, parameters, rows)) # EWC (Kirkpatrick et al. 2017)
-    loss.backward(); penalty.add_gradient_(parameters)
+penalty = Penalty(0.1, anchor)                                     # L2-SP (Li et al. 2018)
+penalty = Penalty(1000.0, anchor, fisher(model, parameters, rows)) # EWC (Kirkpatrick et al. 2017)
+loss.backward(); penalty.add_gradient_(parameters)
 """
 
 from __future__ import annotations

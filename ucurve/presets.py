@@ -1,7 +1,7 @@
 """Suites and evaluation sets of the hub that this project knows by name: what their revision names leave out.
 
-    >>> for_hub("EleutherAI/pythia-70m").tokens_per_step
-    2097152
+>>> for_hub("EleutherAI/pythia-70m").tokens_per_step
+2097152
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What registration stores of a checkpoint folder: its place in pre-training and the hashes of its files; no torch.
 
-    >>> checkpoints, manifest = checkpoints_in(Path("/models/mine"), "mine")     # doctest: +SKIP
-    >>> resolve(checkpoints[0], Path("/models/mine/step1000")).weights_sha256    # doctest: +SKIP
-    'b0c6...'
+>>> checkpoints, manifest = checkpoints_in(Path("/models/mine"), "mine")     # doctest: +SKIP
+>>> resolve(checkpoints[0], Path("/models/mine/step1000")).weights_sha256    # doctest: +SKIP
+'b0c6...'
 """
 
 from __future__ import annotations
@@ -167,9 +167,7 @@ def parse_header(header: bytes) -> dict[str, dict[str, Any]]:
 def count_parameters(tensors: dict[str, dict[str, Any]]) -> int:
     """Elements of the floating-point tensors, without the buffers that old checkpoints store."""
     return sum(
-        math.prod(tensor["shape"])
-        for name, tensor in tensors.items()
-        if tensor["dtype"] in FLOATS and not name.endswith(BUFFERS)
+        math.prod(tensor["shape"]) for name, tensor in tensors.items() if tensor["dtype"] in FLOATS and not name.endswith(BUFFERS)
     )
 
 

@@ -1,7 +1,7 @@
 """A suite is one model at many checkpoints; revision names say after how many tokens.
 
-    >>> parse_revision("stage1-step928646-tokens3896B")
-    Revision(step=928646, tokens=3896000000000, stage=1)
+>>> parse_revision("stage1-step928646-tokens3896B")
+Revision(step=928646, tokens=3896000000000, stage=1)
 """
 
 from __future__ import annotations
@@ -90,9 +90,7 @@ class Phase(NamedTuple):
 START, END = r"(?:^|[-_/])", r"(?=$|[-_/])"
 STEP = re.compile(rf"{START}(?:global[-_]?)?(?:steps?|iter(?:ation)?|ckpt|checkpoint)[-_]?(\d+){END}")
 # tokens3896B, tokens-15T, tokens1000000 | 2BT, 240b_tokens, 1.5t-tokens
-TOKENS = re.compile(
-    rf"{START}tokens?[-_]?(\d+(?:\.\d+)?)([kmbt]?){END}|{START}(\d+(?:\.\d+)?)([kmbt])(?:t|[-_]?tokens?){END}"
-)
+TOKENS = re.compile(rf"{START}tokens?[-_]?(\d+(?:\.\d+)?)([kmbt]?){END}|{START}(\d+(?:\.\d+)?)([kmbt])(?:t|[-_]?tokens?){END}")
 STAGE = re.compile(rf"{START}(?:stage|phase)[-_]?(\d+){END}")
 REPLICATE = re.compile(rf"{START}(?:seed|ingredient|replicate)[-_]?(\d+){END}")
 UNITS = {"": 0, "k": 3, "m": 6, "b": 9, "t": 12}

@@ -1,8 +1,8 @@
 """What is fine-tuned on: batches, their loss, and how well it was learned on validation data.
 
-    task = task_of(inputs["task"], dataset, tokenizer, context, artefacts)
-    batch = task.batch(seed, step, num_rows)               # the same for the same (seed, step), whatever came before
-    task.validate(trainee, "fp32", progress)               # {"id_loss": 0.41, "accuracy": 0.83, "accuracy_se": 0.013, ...}
+task = task_of(inputs["task"], dataset, tokenizer, context, artefacts)
+batch = task.batch(seed, step, num_rows)               # the same for the same (seed, step), whatever came before
+task.validate(trainee, "fp32", progress)               # {"id_loss": 0.41, "accuracy": 0.83, "accuracy_se": 0.013, ...}
 """
 
 from __future__ import annotations

@@ -87,9 +87,7 @@ def growth_rows(table: pd.DataFrame, first: int) -> list[dict[str, Any]]:
     ]
 
 
-def figures(
-    table: pd.DataFrame, runs: Sequence[int], first: int, seeds: Sequence[int], tokens_per_step: int
-) -> dict[str, Figure]:
+def figures(table: pd.DataFrame, runs: Sequence[int], first: int, seeds: Sequence[int], tokens_per_step: int) -> dict[str, Figure]:
     """The three figures. runs: their lengths in steps; first: tokens of the first checkpoint that is kept."""
     from ucurve.charts import Axis, Lines, curves, tokens_axis
 

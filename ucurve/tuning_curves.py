@@ -179,9 +179,12 @@ def _compared(table: pd.DataFrame, spec: TuningFields, metric: str) -> Rows:
 def _training(table: pd.DataFrame, spec: TuningFields) -> Figure:
     lines = Lines("learning_rate", "learning rate", list(spec.rates))
     chart = rate_charts.by_method(Axis("x", "step"), Axis("y", "training loss / nats"), lines, row="replicate", dots=False)
-    return Figure("Training loss", "Mean loss of the batches in each bin of steps, per scored token; live while it runs.", chart, {
-        "curves": numbers.training_rows(table)
-    })
+    return Figure(
+        "Training loss",
+        "Mean loss of the batches in each bin of steps, per scored token; live while it runs.",
+        chart,
+        {"curves": numbers.training_rows(table)},
+    )
 
 
 def _published(table: pd.DataFrame, spec: TuningFields) -> Figure:

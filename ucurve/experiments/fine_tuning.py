@@ -150,9 +150,7 @@ class FineTuning(TuningFields):
                         yield self._point(checkpoint, sets, dataset, stage, (method, rate, seed, alpha), trains=i == 0)
                 rank += 1
 
-    def _point(
-        self, checkpoint: Checkpoint, sets: Datasets, dataset: Dataset, stage: int, cell: Cell, *, trains: bool
-    ) -> Point:
+    def _point(self, checkpoint: Checkpoint, sets: Datasets, dataset: Dataset, stage: int, cell: Cell, *, trains: bool) -> Point:
         """trains: the first of its fine-tuning; the others find the weights, so that only the estimate of their time differs."""
         method, rate, seed, alpha = cell
         base, size = self._base(checkpoint, dataset, 0), checkpoint.num_parameters or 0

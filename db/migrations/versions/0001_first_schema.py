@@ -30,9 +30,24 @@ def upgrade() -> None:
         "measurements",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("identity", sa.Text(), nullable=False),
+        sa.Column("repeat", sa.Integer(), server_default="0", nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("inputs", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
         sa.Column("source", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
+        sa.Column(
+            "labels", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+        ),
+        sa.Column("suite", sa.Text(), sa.Computed("labels ->> 'suite'", persisted=True), nullable=True),
+        sa.Column(
+            "tokens",
+            sa.BigInteger(),
+            sa.Computed(
+                "CASE WHEN jsonb_typeof(labels -> 'tokens') = 'number' THEN CAST(labels -> 'tokens' AS bigint) END",
+                persisted=True,
+            ),
+            nullable=True,
+        ),
+        sa.Column("evaluation", sa.Text(), sa.Computed("source -> 'dataset' ->> 'name'", persisted=True), nullable=True),
         sa.Column("group_key", sa.Text(), nullable=False),
         sa.Column("seconds", sa.Double(), nullable=False),
         sa.Column("requires_device", sa.Text(), nullable=False),
@@ -55,7 +70,17 @@ def upgrade() -> None:
         sa.CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="measurements_lease"),
         sa.CheckConstraint("state IN ('open', 'running', 'done', 'failed')", name="measurements_state"),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("identity"),
+        sa.UniqueConstraint("identity", "repeat"),
+    )
+    op.create_index(
+        "measurements_found", "measurements", ["suite", "kind", "tokens"], unique=False, postgresql_where=sa.text("state = 'done'")
+    )
+    op.create_index(
+        "measurements_latest",
+        "measurements",
+        ["kind", sa.literal_column("finished_at DESC")],
+        unique=False,
+        postgresql_where=sa.text("state = 'done'"),
     )
     op.create_index(
         "measurements_lease_token",
@@ -63,13 +88,6 @@ def upgrade() -> None:
         ["lease_token"],
         unique=False,
         postgresql_where=sa.text("lease_token IS NOT NULL"),
-    )
-    op.create_index(
-        "measurements_latest",
-        "measurements",
-        ["kind", sa.text("finished_at DESC")],
-        unique=False,
-        postgresql_where=sa.text("state = 'done'"),
     )
     op.create_index(
         "measurements_unfinished", "measurements", ["id"], unique=False, postgresql_where=sa.text("state IN ('open', 'running')")
@@ -87,7 +105,12 @@ def upgrade() -> None:
     op.create_table(
         "users",
         sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("role", sa.Text(), server_default="submitter", nullable=False),
+        sa.Column("most_queued", sa.Integer(), nullable=True),
+        sa.Column("most_planned", sa.Integer(), nullable=True),
         sa.Column("turn", sa.Double(), server_default="0", nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.CheckConstraint("role IN ('viewer', 'submitter', 'admin')", name="users_role"),
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
@@ -167,6 +190,8 @@ def upgrade() -> None:
         sa.Column("notes", sa.Text(), server_default="", nullable=False),
         sa.Column("priority", sa.Integer(), server_default="0", nullable=False),
         sa.Column("spec", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
+        sa.Column("archived", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("webhook", sa.Text(), nullable=True),
         sa.Column("state", sa.Text(), server_default="active", nullable=False),
         sa.Column("version", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("num_points", sa.Integer(), server_default="0", nullable=False),
@@ -188,6 +213,41 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_experiments_owner"), "experiments", ["owner"], unique=False)
     op.create_table(
+        "reference_curves",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("suite", sa.Text(), nullable=True),
+        sa.Column("origin", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
+        sa.Column("rows", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["owner"],
+            ["users.name"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("name"),
+    )
+    op.create_index(op.f("ix_reference_curves_suite"), "reference_curves", ["suite"], unique=False)
+    op.create_table(
+        "tokens",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["owner"],
+            ["users.name"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("sha256"),
+    )
+    op.create_index(op.f("ix_tokens_owner"), "tokens", ["owner"], unique=False)
+    op.create_table(
         "experiment_points",
         sa.Column("experiment_id", sa.BigInteger(), nullable=False),
         sa.Column("measurement_id", sa.BigInteger(), nullable=False),
@@ -206,4 +266,31 @@ def upgrade() -> None:
     op.create_index("experiment_points_measurement", "experiment_points", ["measurement_id"], unique=False)
     op.create_index("experiment_points_order", "experiment_points", ["experiment_id", "stage", "position"], unique=False)
     op.create_index("experiment_points_version", "experiment_points", ["experiment_id", "version"], unique=False)
+    op.create_table(
+        "notices",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("experiment_id", sa.BigInteger(), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("event", sa.Text(), nullable=False),
+        sa.Column("num_tries", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("due_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=True),
+        sa.Column("delivered_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(["experiment_id"], ["experiments.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(op.f("ix_notices_experiment_id"), "notices", ["experiment_id"], unique=False)
+    op.create_index("notices_due", "notices", ["due_at"], unique=False, postgresql_where=sa.text("due_at IS NOT NULL"))
+    op.create_table(
+        "stars",
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("experiment_id", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["experiment_id"], ["experiments.id"], ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["owner"],
+            ["users.name"],
+        ),
+        sa.PrimaryKeyConstraint("owner", "experiment_id"),
+    )
     # ### end Alembic commands ###

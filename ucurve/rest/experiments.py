@@ -1,0 +1,87 @@
+"""Calls about experiments: plan, submit, list, steer, wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ucurve import records
+from ucurve.rest.wire import NoAnswerError, Wire, as_json
+from ucurve.spec import Spec
+
+RESTART = 60.0  # seconds for which wait() bears an API that is away
+ENDED = ("done", "failed", "cancelled")
+
+
+class ExperimentCalls(Wire):
+    def plan(self, spec: Spec | Mapping[str, Any]) -> records.PlanPreview:
+        """What submitting would measure, and about how long it would take."""
+        body = records.Submission(spec=as_json(spec)).model_dump(mode="json")
+        return records.PlanPreview.model_validate(self._request("POST", "/v1/plan", json=body, repeat=True))
+
+    def submit(
+        self,
+        spec: Spec | Mapping[str, Any],
+        name: str = "",
+        tags: Sequence[str] = (),
+        notes: str = "",
+        priority: int = 0,
+    ) -> records.Experiment:
+        """Ask for an experiment. Raises RefusedError naming the field to mend."""
+        sent = records.Submission(name=name, tags=list(tags), notes=notes, priority=priority, spec=as_json(spec))
+        return records.Experiment.model_validate(self._request("POST", "/v1/experiments", json=sent.model_dump(mode="json")))
+
+    def experiments(self, **filters: Any) -> records.ExperimentPage:
+        """A page of experiments, newest first; `limit`, `offset` and whatever else the API filters by."""
+        return records.ExperimentPage.model_validate(self._request("GET", "/v1/experiments", params=filters))
+
+    def experiment(self, id: int) -> records.Experiment:
+        return records.Experiment.model_validate(self._request("GET", f"/v1/experiments/{id}"))
+
+    def cancel(self, id: int) -> records.Experiment:
+        return self._act(id, "cancel")
+
+    def pause(self, id: int) -> records.Experiment:
+        return self._act(id, "pause")
+
+    def resume(self, id: int) -> records.Experiment:
+        return self._act(id, "resume")
+
+    def retry(self, id: int) -> records.Experiment:
+        """Measure the failed points once more."""
+        return self._act(id, "retry")
+
+    def extend(self, id: int, draws: int) -> records.Experiment:
+        """The same experiment with so many more draws or seeds, as a new one that reuses what is measured."""
+        return records.Experiment.model_validate(self._request("POST", f"/v1/experiments/{id}/extend", json={"draws": draws}))
+
+    def wait(
+        self,
+        id: int,
+        on_progress: Callable[[records.Experiment], None] | None = None,
+        timeout: float | None = None,
+        poll: float = 0.5,
+    ) -> records.Experiment:
+        """Return the experiment once it is done, failed or cancelled. Raises TimeoutError after `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        heard = time.monotonic()
+        while True:
+            try:
+                experiment = self.experiment(id)
+            except NoAnswerError:
+                if time.monotonic() > heard + RESTART:
+                    raise
+                continue
+            heard = time.monotonic()
+            if on_progress is not None:
+                on_progress(experiment)
+            if experiment.state in ENDED:
+                return experiment
+            if deadline is not None and time.monotonic() > deadline:
+                now = experiment.progress
+                raise TimeoutError(f"experiment {id} is {experiment.state} at {now.done} of {now.total} points")
+            time.sleep(poll)
+
+    def _act(self, id: int, verb: str) -> records.Experiment:
+        return records.Experiment.model_validate(self._request("POST", f"/v1/experiments/{id}/{verb}"))

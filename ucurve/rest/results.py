@@ -1,0 +1,56 @@
+"""Calls about an experiment's results: rows, table, figures, verdicts, provenance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ucurve import records
+from ucurve.rest.experiments import ExperimentCalls
+from ucurve.rest.wire import list_of
+from ucurve.spec import Figure, Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class ResultCalls(ExperimentCalls):
+    def measurements(self, id: int, after: int = 0) -> records.MeasurementPage:
+        """Rows that changed after a cursor; ask again with the page's cursor."""
+        found = self._request("GET", f"/v1/experiments/{id}/measurements", params={"after": after})
+        return records.MeasurementPage.model_validate(found)
+
+    def rows(self, id: int) -> list[records.MeasurementRow]:
+        """All rows as they are now, in the plan's order."""
+        latest: dict[int, records.MeasurementRow] = {}
+        cursor, more = 0, True
+        while more:
+            page = self.measurements(id, cursor)
+            latest.update({row.id: row for row in page.rows})
+            cursor, more = page.cursor, page.more
+        return sorted(latest.values(), key=lambda row: row.position)
+
+    def table(self, id: int) -> pd.DataFrame:
+        """The experiment's table: a row per point, a column per label and metric (see records.frame)."""
+        return records.frame(self.rows(id))
+
+    def csv(self, id: int) -> str:
+        """The table as the API writes it."""
+        return self._send("GET", f"/v1/experiments/{id}/measurements", params={"format": "csv"}, repeat=True).text
+
+    def figures(self, id: int) -> dict[str, Figure]:
+        """The figures by short name, drawn here from the rows there are."""
+        from ucurve.experiments import parse
+
+        return parse(self.experiment(id).spec).figures(self.table(id))
+
+    def verdicts(self, id: int) -> list[Verdict]:
+        """What the data supports, claim by claim."""
+        return list_of(Verdict, self._request("GET", f"/v1/experiments/{id}/verdicts"))
+
+    def provenance(self, measurement: int) -> records.Provenance:
+        """What determined a number, and every attempt at it."""
+        return records.Provenance.model_validate(self._request("GET", f"/v1/measurements/{measurement}"))
+
+    def origins(self, id: int) -> records.Origins:
+        """Where all numbers of an experiment come from."""
+        return records.Origins.model_validate(self._request("GET", f"/v1/experiments/{id}/origins"))
