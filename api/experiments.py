@@ -1,4 +1,4 @@
-"""Plan, submit, list and steer experiments.
+"""Plan, submit, show and steer experiments.
 
 POST /v1/experiments {"name": "first", "spec": {"kind": "gaussian_perturbation", "suite": "tiny", "draws": 5}}
 """
@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi import APIRouter, Body, Request, Response
 from pydantic import Field, ValidationError
-from sqlalchemy import ColumnElement, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from api.access import Owner
@@ -19,7 +18,7 @@ from api.errors import ProblemError, invalid, not_found
 from api.suites import DatabaseCatalogue
 from db import submissions
 from db.estimates import Estimate, alive_workers, can_run, estimates, reason_to_wait, speed_of
-from db.models import Experiment, ExperimentPoint, Measurement
+from db.models import Experiment
 from db.session import open_session
 from ucurve import records
 from ucurve.experiments import kinds, parse, union
@@ -131,49 +130,6 @@ def as_row(point: Point) -> dict[str, Any]:
         "requires_device": point.requires.device,
         "requires_memory_gb": point.requires.memory_gb,
     }
-
-
-@router.get("/experiments", summary="Experiments, newest first")
-def listed(
-    request: Request,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    offset: Annotated[int, Query(ge=0)] = 0,
-    state: Annotated[list[records.ExperimentState] | None, Query()] = None,
-    kind: str | None = None,
-    owner: str | None = None,
-    tag: str | None = None,
-    text: Annotated[str | None, Query(description="Found in name, notes or tags.")] = None,
-) -> records.ExperimentPage:
-    """A page of the list; filters are combined with "and"."""
-    wanted = select(Experiment)
-    if state:
-        wanted = wanted.where(or_(*(_in_state(one) for one in state)))
-    if kind:
-        wanted = wanted.where(Experiment.kind == kind)
-    if owner:
-        wanted = wanted.where(Experiment.owner == owner)
-    if tag:
-        wanted = wanted.where(Experiment.tags.contains([tag]))
-    if text:
-        searched = (Experiment.name, Experiment.notes, func.array_to_string(Experiment.tags, " "))
-        wanted = wanted.where(or_(*(column.icontains(text, autoescape=True) for column in searched)))
-    with open_session() as session:
-        total = session.scalar(select(func.count()).select_from(wanted.subquery())) or 0
-        rows = session.scalars(wanted.order_by(Experiment.id.desc()).limit(limit).offset(offset)).all()
-        return records.ExperimentPage(experiments=shown(session, rows, request), total=total)
-
-
-def _in_state(state: str) -> ColumnElement[bool]:
-    """Stored states, and `active` told apart by whether something of it is being measured."""
-    if state not in ("queued", "running"):
-        return Experiment.state == state
-    running = exists().where(
-        ExperimentPoint.experiment_id == Experiment.id,
-        Measurement.id == ExperimentPoint.measurement_id,
-        Measurement.state == "running",
-        Measurement.lease_expires > func.clock_timestamp(),
-    )
-    return (Experiment.state == "active") & (running if state == "running" else ~running)
 
 
 @router.get("/experiments/{id}", summary="One experiment")

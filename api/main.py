@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from sqlalchemy import text
 
-from api import errors, experiments, measurements, origin, studies, suites, workers
+from api import errors, experiments, listing, measurements, origin, studies, suites, workers
 from api.reconcile import keep_sweeping
 from db.session import open_session
 
@@ -37,7 +37,7 @@ app = FastAPI(
 )
 errors.install(app)
 origin.install(app)
-for module in (experiments, measurements, studies, suites, workers):
+for module in (experiments, listing, measurements, studies, suites, workers):
     app.include_router(module.router)
 
 
