@@ -154,7 +154,9 @@ class Experiment(Base):
     notes: Mapped[str] = mapped_column(server_default="")
     priority: Mapped[int] = mapped_column(server_default="0")
     spec: Mapped[Json]
+    suite: Mapped[str | None] = mapped_column(Computed("spec ->> 'suite'", persisted=True), index=True)
     archived: Mapped[bool] = mapped_column(server_default=text("false"))
+    fresh: Mapped[bool] = mapped_column(server_default=text("false"))  # asked for all its numbers again, to compare them
     webhook: Mapped[str | None]  # address that is told when it is done or failed
     state: Mapped[str] = mapped_column(server_default="active")
     version: Mapped[int] = mapped_column(BigInteger, server_default="0")
@@ -233,6 +235,7 @@ class Attempt(Base):
     nonfinite: Mapped[Json] = mapped_column(server_default=text("'{}'"))
     series: Mapped[Json] = mapped_column(server_default=text("'{}'"))
     traceback: Mapped[str | None]
+    origin: Mapped[str | None]  # the lab it was imported from; None: tried here
 
 
 class ExperimentPoint(Base):

@@ -145,6 +145,7 @@ def upgrade() -> None:
             "series", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
         ),
         sa.Column("traceback", sa.Text(), nullable=True),
+        sa.Column("origin", sa.Text(), nullable=True),
         sa.CheckConstraint("outcome IN ('running', 'done', 'failed', 'stopped', 'lost')", name="attempts_outcome"),
         sa.ForeignKeyConstraint(
             ["measurement_id"],
@@ -190,7 +191,9 @@ def upgrade() -> None:
         sa.Column("notes", sa.Text(), server_default="", nullable=False),
         sa.Column("priority", sa.Integer(), server_default="0", nullable=False),
         sa.Column("spec", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
+        sa.Column("suite", sa.Text(), sa.Computed("spec ->> 'suite'", persisted=True), nullable=True),
         sa.Column("archived", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("fresh", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("webhook", sa.Text(), nullable=True),
         sa.Column("state", sa.Text(), server_default="active", nullable=False),
         sa.Column("version", sa.BigInteger(), server_default="0", nullable=False),
@@ -212,6 +215,7 @@ def upgrade() -> None:
         "experiments_active", "experiments", ["owner", "id"], unique=False, postgresql_where=sa.text("state = 'active'")
     )
     op.create_index(op.f("ix_experiments_owner"), "experiments", ["owner"], unique=False)
+    op.create_index(op.f("ix_experiments_suite"), "experiments", ["suite"], unique=False)
     op.create_table(
         "reference_curves",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
