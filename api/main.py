@@ -6,11 +6,12 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.responses import RedirectResponse
 from sqlalchemy import text
 
-from api import errors, experiments, listing, measurements, origin, studies, suites, workers
+from api import errors, experiments, identity, listing, measurements, origin, studies, suites, workers
+from api.access import Everybody, admit
 from api.reconcile import keep_sweeping
 from db.session import open_session
 
@@ -34,24 +35,26 @@ app = FastAPI(
     lifespan=lifespan,
     openapi_url="/v1/openapi.json",
     docs_url="/docs",
+    dependencies=[Depends(admit)],
 )
 errors.install(app)
+identity.install(app)
 origin.install(app)
 for module in (experiments, listing, measurements, studies, suites, workers):
     app.include_router(module.router)
 
 
-@app.get("/", include_in_schema=False)
+@app.get("/", include_in_schema=False, dependencies=[Everybody])
 def root() -> RedirectResponse:
     return RedirectResponse("/docs")
 
 
-@app.get("/health/live", tags=["health"], summary="The process answers")
+@app.get("/health/live", tags=["health"], dependencies=[Everybody], summary="The process answers")
 def live() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@app.get("/health/ready", tags=["health"], summary="The database answers too; 503 when it does not")
+@app.get("/health/ready", tags=["health"], dependencies=[Everybody], summary="The database answers too; 503 when it does not")
 def ready() -> dict[str, str]:
     with open_session() as session:
         session.execute(text("SELECT 1"))

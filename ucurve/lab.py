@@ -21,7 +21,7 @@ from ucurve.client import Client
 from ucurve.processes import Child
 
 
-def environment(database_url: str, broker_url: str, api_url: str, data: Path) -> dict[str, str]:
+def environment(database_url: str, broker_url: str, api_url: str, data: Path, access: str = "open") -> dict[str, str]:
     """What every process of a lab is told; caches of libraries go under `data` too, so that nothing else is written."""
     artefacts = data / "artefacts"
     artefacts.mkdir(parents=True, exist_ok=True)
@@ -31,6 +31,8 @@ def environment(database_url: str, broker_url: str, api_url: str, data: Path) ->
         "UCURVE_BROKER_URL": broker_url,
         "UCURVE_ARTEFACTS": str(artefacts),
         "UCURVE_URL": api_url,
+        "UCURVE_ACCESS": access,
+        "UCURVE_ADMIN_TOKEN_FILE": str(data / "admin-token"),
         "XDG_CACHE_HOME": str(data / "cache"),
         "PYTHONUNBUFFERED": "1",  # logs say what happened up to the end
     }
