@@ -39,6 +39,7 @@ class Claimed:
     id: int
     kind: str
     identity: str
+    repeat: int
     inputs: Json
     source: Json
     group_key: str
@@ -59,7 +60,7 @@ def claim(
         for experiment in _experiments_of(session, owner):
             rows = session.execute(
                 text(f"""
-                    SELECT m.id, m.kind, m.identity, m.inputs, m.source, m.group_key, m.seconds
+                    SELECT m.id, m.kind, m.identity, m.repeat, m.inputs, m.source, m.group_key, m.seconds
                     FROM experiments e JOIN experiment_points p ON p.experiment_id = e.id
                     JOIN measurements m ON m.id = p.measurement_id
                     WHERE e.id = :experiment AND {CLAIMABLE}

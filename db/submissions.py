@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select, text
+from sqlalchemy import Row, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from db.claims import settle
 from db.models import Experiment, ExperimentPoint, Json, Measurement
 
+COLUMNS = ("kind", "identity", "inputs", "source", "labels", "group_key", "seconds", "requires_device", "requires_memory_gb")
 CHUNK = 2000  # rows of one INSERT
 MOST_ROWS = 1_000_000
 PER_VERSION = 250  # new rows that share a version: what a reader gets in one page stays small
@@ -27,9 +28,9 @@ class SuiteTakenError(RuntimeError):
 def submit(session: Session, owner: str, fields: Json, points: Sequence[Json]) -> Experiment:
     """Record an experiment and point it at its measurements, creating those that are new.
 
-    fields: name, kind, spec, tags, notes, priority. points: in the plan's order, each with identity, inputs, source, labels,
-    group_key, stage, seconds, requires_device, requires_memory_gb. A finished measurement counts at once; a failed one is
-    opened again.
+    fields: name, kind, spec, tags, notes, priority, fresh. points: in the plan's order, each with identity, inputs, source,
+    labels, group_key, stage, seconds, requires_device, requires_memory_gb. A finished measurement counts at once (where fresh
+    is asked for it is measured again, as its next repeat); a failed one is opened again.
     """
     return submit_all(session, owner, [(fields, points)])[0]
 
@@ -41,12 +42,15 @@ def submit_all(session: Session, owner: str, asked: Sequence[tuple[Json, Sequenc
     for fields, points in asked:
         unique |= {p["identity"]: {"kind": fields["kind"], **p} for p in points if p["identity"] not in unique}
     found = _measurements_for(session, unique)
+    fresh = {p["identity"] for fields, points in asked if fields.get("fresh") for p in points}
+    again = _next_repeats(session, {name: unique[name] for name in fresh if found[name].state == "done"})
     reopen(session, [row.id for row in found.values() if row.state == "failed"])
     experiments = [Experiment(owner=owner, **fields) for fields, _ in asked]
     session.add_all(experiments)
     session.flush()
-    for experiment, (_, points) in zip(experiments, asked, strict=True):
-        _link(session, experiment, {point["identity"]: point for point in points}, found)
+    for experiment, (fields, points) in zip(experiments, asked, strict=True):
+        mine = {**found, **again} if fields.get("fresh") else found
+        _link(session, experiment, {point["identity"]: point for point in points}, mine)
     session.flush()
     settle(session, [experiment.id for experiment in experiments])
     # Last: claims lock the user's row after the measurements'.
@@ -77,11 +81,9 @@ def _link(session: Session, experiment: Experiment, points: dict[str, Json], fou
 
 def _measurements_for(session: Session, unique: dict[str, Json]) -> dict[str, Row[Any]]:
     """The rows of these identities, made where missing, locked against finishing until this transaction has linked them."""
-    columns = ("kind", "identity", "inputs", "source", "labels", "group_key", "seconds", "requires_device", "requires_memory_gb")
-    ordered = sorted(unique)
-    chunks = [ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK)]
+    chunks = _chunks(unique)
     for chunk in chunks:
-        rows = [{column: unique[identity][column] for column in columns} for identity in chunk]
+        rows = [{column: unique[identity][column] for column in COLUMNS} for identity in chunk]
         session.execute(insert(Measurement).on_conflict_do_nothing(index_elements=["identity", "repeat"]), rows)
     found: dict[str, Row[Any]] = {}
     for chunk in chunks:
@@ -95,6 +97,27 @@ def _measurements_for(session: Session, unique: dict[str, Json]) -> dict[str, Ro
         found |= {row.identity: row for row in locked}
     _refresh(session, [{"id": row.id, **unique[row.identity]} for row in found.values() if row.state == "failed"])
     return found
+
+def _next_repeats(session: Session, unique: dict[str, Json]) -> dict[str, Row[Any]]:
+    """New rows that measure these identities once more. Their first rows are locked: nobody else numbers repeats meanwhile."""
+    made: dict[str, Row[Any]] = {}
+    for chunk in _chunks(unique):
+        highest = session.execute(
+            select(Measurement.identity, func.max(Measurement.repeat))
+            .where(Measurement.identity.in_(chunk))
+            .group_by(Measurement.identity)
+        )
+        last = {row[0]: row[1] for row in highest}
+        rows = [{**{column: unique[name][column] for column in COLUMNS}, "repeat": last[name] + 1} for name in chunk]
+        returned = (Measurement.id, Measurement.identity, Measurement.state)
+        made |= {row.identity: row for row in session.execute(insert(Measurement).returning(*returned), rows)}
+    return made
+
+
+def _chunks(unique: dict[str, Json]) -> list[list[str]]:
+    ordered = sorted(unique)
+    return [ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK)]
+
 
 
 def _refresh(session: Session, failed: list[Json]) -> None:

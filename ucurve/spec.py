@@ -70,6 +70,7 @@ class Point:
     group: points of one group are cheap to measure one after another (the same checkpoint is loaded).
     stage: lower stages come first, so that every curve is readable early.
     seconds: rough cost on one CPU core, for slices and the first estimate only.
+    repeat: 0 for the number that everybody shares. Above: it is measured afresh, so nothing kept from an earlier one is used.
     """
 
     inputs: Mapping[str, Any]
@@ -79,6 +80,7 @@ class Point:
     stage: int = 0
     seconds: float = 1.0
     requires: Requires = Requires()
+    repeat: int = 0
 
     @property
     def identity(self) -> str:
@@ -209,6 +211,7 @@ class Spec(BaseModel):
 
     @staticmethod
     def run(point: Point, context: Context) -> Result:
+    measurable_again: ClassVar[bool] = True  # False where a second time would overwrite what the first one made
         """Measure one point; on a worker only. The point alone determines the number, so no spec is given."""
         raise NotImplementedError
 

@@ -150,8 +150,9 @@ class Drain:
 
     def _outcome(self, claimed: claims.Claimed) -> tuple[dict[str, Any] | None, SuiteRows | None]:
         """Run the point: its numbers, or the traceback of its failure, or None when it was stopped."""
-        point = Point(inputs=claimed.inputs, labels={}, source=claimed.source, group=claimed.group_key)
-        self.context.state_dir = self.context.artefacts / "state" / claimed.identity
+        point = Point(claimed.inputs, {}, claimed.source, claimed.group_key, repeat=claimed.repeat)
+        own = f"{claimed.identity}-{claimed.repeat}" if claimed.repeat else claimed.identity
+        self.context.state_dir = self.context.artefacts / "state" / own
         self.context.reporting = self.lease.work_on(claimed.id)
         try:
             if claimed.kind not in kinds():

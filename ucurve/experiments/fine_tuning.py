@@ -250,7 +250,7 @@ def _tuned(point: Point, context: Context, loaded: Loaded, task: Task) -> Tuned:
     change = dict(point.inputs["perturbation"])
     del change["interpolation"]
     identity = hashlib.sha256(canonical({"checkpoint": point.inputs["checkpoint"], **change}).encode()).hexdigest()
-    folder = context.artefacts / "tuned" / identity
+    folder = context.artefacts / "tuned" / (f"{identity}-{point.repeat}" if point.repeat else identity)
     if (found := tuned.read(folder)) is not None:
         return found
     recipe = dict(change["recipe"])

@@ -43,6 +43,7 @@ class Pretraining(Spec):
 
     kind: Literal["pretraining"] = "pretraining"
     title: ClassVar[str] = "Pre-training"
+    measurable_again: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "like tiny: separate annealed runs, weight decay": {"seeds": [0, 1]},
         "like tiny-constant: one run, constant rate, no decay": {
