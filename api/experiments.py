@@ -13,7 +13,7 @@ from fastapi import APIRouter, Body, Request, Response
 from pydantic import Field, ValidationError
 from sqlalchemy.orm import Session
 
-from api.access import Owner
+from api.access import Owner, Submitter, Viewer, only_owner
 from api.errors import ProblemError, invalid, not_found
 from api.suites import DatabaseCatalogue
 from db import submissions
@@ -62,7 +62,7 @@ def planned(spec: Spec, catalogue: Catalogue) -> list[Point]:
 
 
 @router.post("/plan", summary="What a submission would measure")
-def plan(submission: Submitted) -> records.PlanPreview:
+def plan(submission: Submitted, person: Viewer) -> records.PlanPreview:
     """Nothing is stored. Says how much exists already, how long the rest takes, and what it would wait for."""
     with open_session() as session:
         catalogue = DatabaseCatalogue(session)
@@ -157,12 +157,13 @@ def extend(id: int, extension: records.Extension, owner: Owner, request: Request
 
 
 @router.post("/experiments/{id}/{action}", summary="Pause, resume, cancel or retry")
-def act(id: int, action: Literal["pause", "resume", "cancel", "retry"], request: Request) -> records.Experiment:
+def act(id: int, action: Literal["pause", "resume", "cancel", "retry"], person: Submitter, request: Request) -> records.Experiment:
     """A point being measured stops at its next report unless another experiment wants it. Retry measures failed points again
     and goes on with a cancelled experiment. 409 when the experiment's state does not allow it.
     """
     with open_session() as session:
         experiment = found(session, id)
+        only_owner(person, experiment.owner, f"{action} experiment {id}")
         before = experiment.state
         if not submissions.change_state(session, experiment, action):
             state = "queued or running" if before == "active" else before
