@@ -172,6 +172,30 @@ class Figure:
         return {**self.chart, "datasets": self.datasets}
 
 
+@dataclass(frozen=True)
+class Columns:
+    """What a kind's labels and metrics mean, so that experiments can be laid over one another. What is left empty is guessed.
+
+    along: the label that advances with pre-training.
+    change: labels that say what was changed, its size first; a row with the labels in `base` is before any change.
+    kept: labels of what it is measured on, the same before and after.
+    draws: labels that tell repetitions apart; `first` is the spec's field from which they count on.
+    metrics: those worth a curve, each with its name and unit.
+    series: metric -> series that holds its draws, where one point has many.
+    fields: of the spec, those that say which points are measured; all others say how.
+    """
+
+    along: str = ""
+    change: Sequence[str] = ()
+    base: Mapping[str, Any] = field(default_factory=dict)
+    kept: Sequence[str] = ()
+    draws: Sequence[str] = ()
+    first: str = ""
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    series: Mapping[str, str] = field(default_factory=dict)
+    fields: Sequence[str] = ()
+
+
 ADVANCED: dict[str, Any] = {"advanced": True}  # `json_schema_extra` of fields that the form folds away
 
 
@@ -188,6 +212,7 @@ class Spec(BaseModel):
     title: ClassVar[str] = ""  # the kind in words, for the form; the kind's name when empty
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # named starting values for the form
     repeats: ClassVar[Sequence[str]] = ()  # fields that say how often all is repeated: numbers of draws, lists of seeds
+    columns: ClassVar[Columns] = Columns()
 
     def extended(self, more: int) -> Self | None:
         """The same with `more` further draws or seeds, keeping those there are; None where nothing is repeated.

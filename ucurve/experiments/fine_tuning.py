@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from ucurve import perplexity
 from ucurve.selection import bisection_levels, by_replicate, choose
-from ucurve.spec import Catalogue, Context, Figure, Point, Requires, Result, SpecError, Verdict, canonical
+from ucurve.spec import Catalogue, Columns, Context, Figure, Point, Requires, Result, SpecError, Verdict, canonical
 from ucurve.suites import Checkpoint, Dataset
 from ucurve.tuning_fields import Method, TuningFields
 
@@ -56,6 +56,15 @@ class FineTuning(TuningFields):
     kind: Literal["fine_tuning"] = "fine_tuning"
     title: ClassVar[str] = "Fine-tuning"
     repeats: ClassVar[tuple[str, ...]] = ("seeds",)
+    columns: ClassVar[Columns] = Columns(
+        along="tokens",
+        change=("learning_rate", "method", "alpha"),
+        base={"method": "base"},
+        kept=("evaluation",),
+        draws=("seed",),
+        metrics={"nll_mean": "loss / nats", "id_loss": "loss on the new task / nats", "accuracy": "accuracy on the new task"},
+        fields=("checkpoints", "learning_rates", "seeds", "methods", "alphas", "evaluations"),
+    )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "Experiment II on tiny: one learning rate": {"suite": "tiny", "learning_rates": [3e-3], "seeds": [0, 1, 2, 3, 4]},
         "Experiment III on tiny: the learning-rate trade-off": {

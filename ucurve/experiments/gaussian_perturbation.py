@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from ucurve import perplexity
 from ucurve.selection import Choice, bisection_levels, by_replicate, choose, is_initial, usable
-from ucurve.spec import ADVANCED, Catalogue, Context, Figure, Point, Requires, Result, Spec, SpecError, Verdict
+from ucurve.spec import ADVANCED, Catalogue, Columns, Context, Figure, Point, Requires, Result, Spec, SpecError, Verdict
 from ucurve.suites import Checkpoint, Dataset
 
 if TYPE_CHECKING:
@@ -34,6 +34,15 @@ class GaussianPerturbation(Spec):
     kind: Literal["gaussian_perturbation"] = "gaussian_perturbation"
     title: ClassVar[str] = "Gaussian perturbation"
     repeats: ClassVar[tuple[str, ...]] = ("draws",)
+    columns: ClassVar[Columns] = Columns(
+        along="tokens",
+        change=("gamma", "scale", "group"),
+        base={"gamma": 0.0},
+        draws=("draw",),
+        first="seed",
+        metrics={"nll_mean": "loss / nats", "relative_change": "relative change of the weights"},
+        fields=("checkpoints", "gammas", "draws", "seed", "scale", "by_group", "group_gamma"),
+    )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "tiny, two minutes": {"suite": "tiny", "gammas": [0.05, 0.1, 0.2, 0.3], "draws": 5},
         "tiny-constant, the counter-example": {"suite": "tiny-constant", "gammas": [0.05, 0.1, 0.2, 0.3], "draws": 5},

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ucurve.spec import ADVANCED, Catalogue, Context, Figure, Point, Result, Spec, Verdict, canonical
+from ucurve.spec import ADVANCED, Catalogue, Columns, Context, Figure, Point, Result, Spec, Verdict, canonical
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +33,13 @@ class LinearModel(Spec):
     kind: Literal["linear_model"] = "linear_model"
     title: ClassVar[str] = "Two-layer linear model"
     repeats: ClassVar[tuple[str, ...]] = ("draws", "targets")
+    columns: ClassVar[Columns] = Columns(
+        along="features",
+        change=("gamma", "l2_sp", "scale", "part"),
+        metrics={"mse_mean": "loss", "tuning_loss_mean": "loss on the new target"},
+        series={"mse_mean": "draws"},
+        fields=("fixed_gammas", "relative_gammas", "l2_sp", "draws", "targets"),
+    )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "exact k-feature states": {"snapshots": "ideal", "draws": 200},
         "a quick look": {"width": 16, "num_features": 16, "draws": 10, "fixed_gammas": [0.08, 0.12]},

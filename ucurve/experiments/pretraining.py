@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ucurve.spec import ADVANCED, Catalogue, Context, Figure, Point, Requires, Result, Spec, SpecError, Verdict, canonical
+from ucurve.spec import ADVANCED, Catalogue, Columns, Context, Figure, Point, Requires, Result, Spec, SpecError, Verdict, canonical
 from ucurve.suites import Checkpoint, Dataset, Location, Suite
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Pretraining(Spec):
 
     kind: Literal["pretraining"] = "pretraining"
     title: ClassVar[str] = "Pre-training"
+    columns: ClassVar[Columns] = Columns("tokens", metrics={"nll_mean": "loss / nats"}, fields=("steps", "seeds"))
     measurable_again: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "like tiny: separate annealed runs, weight decay": {"seeds": [0, 1]},
