@@ -1,14 +1,15 @@
-"""Rows about people and what leaves or enters the lab: tokens, stars, notices, reference curves."""
+"""Rows about people, what leaves or enters the lab, and what is found in it: tokens, stars, notices, references, labels."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Identity, Index, func, text
+from sqlalchemy import DDL, BigInteger, ForeignKey, Identity, Index, event, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.models import Base, Json
+from db.models import Base, Json, Measurement
 
 
 class Token(Base):
@@ -64,3 +65,29 @@ class ReferenceCurve(Base):
     rows: Mapped[list[Json]] = mapped_column(JSONB)  # revision, tokens, metric, value, standard_error each
     owner: Mapped[str] = mapped_column(ForeignKey("users.name"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class LabelValue(Base):
+    """A value that a label of measurements has: what the explorer offers, without reading millions of rows.
+
+    Written with the measurements (`record_labels`) and never taken back, so it may name what is gone. '' where there is no suite
+    or evaluation set.
+    """
+
+    __tablename__ = "label_values"
+
+    suite: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    evaluation: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[Any] = mapped_column(JSONB, primary_key=True)
+
+
+# The explorer reads labels and metrics of many rows: what is long and read by single rows only lies beside the table.
+event.listen(
+    Measurement.__table__,
+    "after_create",
+    DDL("""
+        ALTER TABLE measurements SET (toast_tuple_target = 768), ALTER COLUMN labels SET STORAGE main,
+            ALTER COLUMN metrics SET STORAGE main"""),
+)
