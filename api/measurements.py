@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -16,11 +18,12 @@ from sqlalchemy.orm import Session
 
 from api.errors import not_found
 from api.experiments import found, shown
-from db import submissions
-from db.models import Attempt, ExperimentPoint, Measurement
+from api.sharing import Shared
+from db import reading
+from db.models import Attempt, Experiment, ExperimentPoint, Json, Measurement
 from db.session import open_session
 from ucurve import records
-from ucurve.experiments import parse
+from ucurve.experiments import kinds, parse
 from ucurve.spec import Verdict
 from ucurve.suites import Checkpoint, Dataset, arrange
 
@@ -29,6 +32,12 @@ router = APIRouter(prefix="/v1", tags=["results"])
 PAGE_ROWS = 500
 EVENT_SECONDS = 0.5
 
+Sparse = Mapping[str, Json] | None
+Series = Literal["needed", "all", "none"]
+
+changes = Shared[tuple[records.MeasurementPage, records.Experiment]]("events", kept=32, threads=4)
+judgements = Shared[list[Verdict]]("verdicts", kept=500)
+
 
 @router.get("/experiments/{id}/measurements", response_model=records.MeasurementPage, summary="Rows changed after a cursor")
 def measurements(
@@ -36,6 +45,9 @@ def measurements(
     request: Request,
     after: Annotated[int, Query(ge=0, description="The cursor of the last page; 0 for everything.")] = 0,
     format: Literal["json", "csv"] = "json",
+    series: Annotated[
+        Series, Query(description="Curves with each row: those that figures and verdicts read, all, or none.")
+    ] = "needed",
 ) -> Any:
     """A page of at most 500 rows, oldest change first. Nothing is ever skipped; a row comes again whenever it changed."""
     with open_session() as session:
@@ -43,25 +55,32 @@ def measurements(
         if format == "csv":
             name = f'attachment; filename="ucurve-experiment-{id}.csv"'
             return Response(as_csv(all_rows(session, id)), media_type="text/csv", headers={"Content-Disposition": name})
-        rows, cursor, more = _page(session, id, after)
+        sparse = {"needed": sparse_series(experiment), "all": {}, "none": None}[series]
+        rows, cursor, more = _page(session, id, after, sparse)
         state = shown(session, [experiment], request)[0].state
         return records.MeasurementPage(rows=rows, cursor=cursor, more=more, state=state)
 
 
-def _page(session: Session, id: int, after: int) -> tuple[list[records.MeasurementRow], int, bool]:
+def sparse_series(experiment: Experiment) -> Sparse:
+    """Which series come with some rows only, as the kind says it; a kind that is not known here: all come with all rows."""
+    kind = kinds().get(experiment.kind)
+    return {name: dict(labels) for name, labels in kind.sparse_series.items()} if kind else {}
+
+
+def _page(session: Session, id: int, after: int, sparse: Sparse) -> tuple[list[records.MeasurementRow], int, bool]:
     """Whole versions only: rows that share one are never split over two pages."""
-    changes = submissions.changes_after(session, id, after, PAGE_ROWS)
-    more = len(changes) == PAGE_ROWS
-    if more and changes[0].version != changes[-1].version:
-        changes = [row for row in changes if row.version != changes[-1].version]
+    changed = reading.changes_after(session, id, after, PAGE_ROWS, sparse)
+    more = len(changed) == PAGE_ROWS
+    if more and changed[0].version != changed[-1].version:
+        changed = [row for row in changed if row.version != changed[-1].version]
     elif more:
-        changes = submissions.changes_after(session, id, after, submissions.MOST_ROWS)
-        changes = [row for row in changes if row.version == changes[0].version]
-    return [_row(change) for change in changes], changes[-1].version if changes else after, more
+        changed = reading.changes_after(session, id, after, sparse=sparse)
+        changed = [row for row in changed if row.version == changed[0].version]
+    return [_row(change) for change in changed], changed[-1].version if changed else after, more
 
 
-def all_rows(session: Session, id: int) -> list[records.MeasurementRow]:
-    return [_row(change) for change in submissions.changes_after(session, id, 0, submissions.MOST_ROWS)]
+def all_rows(session: Session, id: int, sparse: Sparse = None) -> list[records.MeasurementRow]:
+    return [_row(change) for change in reading.changes_after(session, id, 0, sparse=sparse)]
 
 
 def _row(change: Row[Any]) -> records.MeasurementRow:
@@ -85,10 +104,26 @@ def as_csv(rows: list[records.MeasurementRow]) -> str:
 
 
 @router.get("/experiments/{id}/verdicts", summary="What the data supports so far")
-def verdicts(id: int) -> list[Verdict]:
+async def verdicts(id: int) -> list[Verdict]:
+    """Worked out once whenever a point has ended, for all who ask."""
+    return await judged(id)
+
+
+async def judged(id: int) -> list[Verdict]:
+    """The verdicts of an experiment, worked out beside the event loop unless they are known already."""
+    return await judgements.ask((id, await run_in_threadpool(_ended, id)), partial(_judge, id))
+
+
+def _ended(id: int) -> tuple[int, int]:
+    with open_session() as session:
+        found(session, id)
+        return reading.ended(session, id)
+
+
+def _judge(id: int) -> list[Verdict]:
     with open_session() as session:
         experiment = found(session, id)
-        rows = all_rows(session, id)
+        rows = all_rows(session, id, sparse_series(experiment))
     return parse(experiment.spec).verdicts(records.frame(rows))
 
 
@@ -105,12 +140,14 @@ def exists(id: int) -> None:
 )
 async def events(id: int, request: Request, after: Annotated[int, Query(ge=0)] = 0) -> AsyncIterator[ServerSentEvent]:
     """An event `rows` per batch of changed rows (its id is the cursor), an event `experiment` whenever the experiment changed,
-    and an end once it is done, failed or cancelled. Reconnecting goes on after Last-Event-ID.
+    and an end once it is done, failed or cancelled. Reconnecting goes on after Last-Event-ID. However many listen to an
+    experiment, the database is asked once per half second.
     """
     cursor = int(request.headers.get("Last-Event-ID") or after)
     said: records.Experiment | None = None
     while not await request.is_disconnected():
-        page, now = await run_in_threadpool(_changes, id, cursor, request)
+        key = id, cursor, str(request.base_url), int(time.monotonic() / EVENT_SECONDS)  # all who listen are in step
+        page, now = await changes.ask(key, partial(_changes, id, cursor, request))
         if page.rows:
             cursor = page.cursor
             yield ServerSentEvent(event="rows", id=str(cursor), data=page)
@@ -120,13 +157,13 @@ async def events(id: int, request: Request, after: Annotated[int, Query(ge=0)] =
         if not page.more and now.state in ("done", "failed", "cancelled"):
             return
         if not page.more:
-            await asyncio.sleep(EVENT_SECONDS)
+            await asyncio.sleep(EVENT_SECONDS - time.monotonic() % EVENT_SECONDS)
 
 
 def _changes(id: int, cursor: int, request: Request) -> tuple[records.MeasurementPage, records.Experiment]:
     with open_session() as session:
         experiment = found(session, id)  # before its rows: what it says must not be newer than they are
-        rows, cursor, more = _page(session, id, cursor)
+        rows, cursor, more = _page(session, id, cursor, sparse_series(experiment))
         now = shown(session, [experiment], request)[0]
         return records.MeasurementPage(rows=rows, cursor=cursor, more=more, state=now.state), now
 

@@ -58,10 +58,14 @@ def submit(
 @router.get("/studies/verdicts", summary="What experiments say together")
 def verdicts(experiment: Annotated[list[int], Query(min_length=1, max_length=20)]) -> list[Verdict]:
     """Claims side by side, inflection points compared, growth as a ratio, published numbers."""
-    with open_session() as session:
-        rows = [(found(session, id), all_rows(session, id)) for id in dict.fromkeys(experiment)]
+    return await run_in_threadpool(_together, {id: await judged(id) for id in dict.fromkeys(experiment)})
+
+
+def _together(verdicts: Mapping[int, list[Verdict]]) -> list[Verdict]:
     parts = []
-    for row, measured in rows:
-        spec, table = parse(row.spec), records.frame(measured)
-        parts.append(study.Part(row.name, spec, table, spec.verdicts(table)))
+    for id, said in verdicts.items():
+        with open_session() as session:
+            row = found(session, id)
+            table = records.frame(all_rows(session, id, sparse_series(row)))
+        parts.append(study.Part(row.name, parse(row.spec), table, said))
     return study.verdicts(parts)

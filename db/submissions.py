@@ -1,4 +1,4 @@
-"""A person's transitions: submit, pause, resume, cancel, retry; and what readers ask of an experiment's rows.
+"""A person's transitions: submit, pause, resume, cancel, retry.
 
 Each function is one transaction's work; the route that calls it commits.
 """
@@ -17,7 +17,6 @@ from db.models import Experiment, ExperimentPoint, Json, Measurement
 
 COLUMNS = ("kind", "identity", "inputs", "source", "labels", "group_key", "seconds", "requires_device", "requires_memory_gb")
 CHUNK = 2000  # rows of one INSERT
-MOST_ROWS = 1_000_000
 PER_VERSION = 250  # new rows that share a version: what a reader gets in one page stays small
 
 
@@ -228,23 +227,6 @@ def existing_states(session: Session, identities: Sequence[str]) -> dict[str, st
         select(Measurement.identity, Measurement.state).where(Measurement.identity.in_(list(identities)), Measurement.repeat == 0)
     )
     return {row.identity: row.state for row in rows}
-
-
-def changes_after(session: Session, experiment: int, cursor: int, limit: int) -> list[Row[Any]]:
-    """Rows of the experiment changed after `cursor`, oldest change first, with the numbers of the shown attempt."""
-    return list(
-        session.execute(
-            text("""
-                SELECT m.id, m.identity, p.position, p.labels, p.reused, p.version, m.metrics, m.nonfinite, a.series, m.error,
-                    CASE WHEN m.state = 'running' AND m.lease_expires < clock_timestamp() THEN 'open' ELSE m.state END AS state,
-                    m.live, m.attempt_id, m.finished_at
-                FROM experiment_points p JOIN measurements m ON m.id = p.measurement_id
-                LEFT JOIN attempts a ON a.id = m.attempt_id
-                WHERE p.experiment_id = :experiment AND p.version > :cursor
-                ORDER BY p.version, p.position LIMIT :limit"""),
-            {"experiment": experiment, "cursor": cursor, "limit": limit},
-        )
-    )
 
 
 def register_suite(session: Session, suite: Json, checkpoints: Sequence[Json]) -> None:

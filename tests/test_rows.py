@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from db import claims, submissions
+from db import claims, reading, submissions
 from db.models import Base, Experiment, Measurement
 from db.session import engine, open_session
 
@@ -81,7 +81,7 @@ def experiment(id: int) -> Experiment:
 
 def seen(id: int, cursor: int = 0) -> list[Any]:
     with open_session() as session:
-        return submissions.changes_after(session, id, cursor, 1000)
+        return reading.changes_after(session, id, cursor, 1000)
 
 
 def test_a_slice_is_of_one_group_and_about_two_seconds_long() -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 WINDOW = 1024
 LABELS = ("suite", "revision", "step", "tokens", "replicate", "phase")
+WINDOWS = ("window_nll", "window_tokens")  # series of every evaluation; what is said about a base needs those of the base only
 
 
 def labels_of(checkpoint: Checkpoint) -> dict[str, Any]:

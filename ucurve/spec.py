@@ -212,6 +212,7 @@ class Spec(BaseModel):
     title: ClassVar[str] = ""  # the kind in words, for the form; the kind's name when empty
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # named starting values for the form
     repeats: ClassVar[Sequence[str]] = ()  # fields that say how often all is repeated: numbers of draws, lists of seeds
+    sparse_series: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # figures and verdicts read these of rows with such labels only
     columns: ClassVar[Columns] = Columns()
 
     def extended(self, more: int) -> Self | None:

@@ -35,7 +35,7 @@ def table(given: argparse.Namespace) -> None:
     if given.format == "csv":
         sys.stdout.write(lab.csv(given.id))
     else:
-        json.dump([row.model_dump(mode="json") for row in lab.rows(given.id)], sys.stdout, indent=1)
+        json.dump([row.model_dump(mode="json") for row in lab.rows(given.id, series="all")], sys.stdout, indent=1)
         print()
 
 

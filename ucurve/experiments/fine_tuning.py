@@ -56,6 +56,7 @@ class FineTuning(TuningFields):
     kind: Literal["fine_tuning"] = "fine_tuning"
     title: ClassVar[str] = "Fine-tuning"
     repeats: ClassVar[tuple[str, ...]] = ("seeds",)
+    sparse_series: ClassVar[dict[str, dict[str, Any]]] = dict.fromkeys(perplexity.WINDOWS, {"method": "base"})
     columns: ClassVar[Columns] = Columns(
         along="tokens",
         change=("learning_rate", "method", "alpha"),

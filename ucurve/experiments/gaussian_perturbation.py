@@ -34,6 +34,7 @@ class GaussianPerturbation(Spec):
     kind: Literal["gaussian_perturbation"] = "gaussian_perturbation"
     title: ClassVar[str] = "Gaussian perturbation"
     repeats: ClassVar[tuple[str, ...]] = ("draws",)
+    sparse_series: ClassVar[dict[str, dict[str, Any]]] = dict.fromkeys(perplexity.WINDOWS, {"gamma": 0.0})
     columns: ClassVar[Columns] = Columns(
         along="tokens",
         change=("gamma", "scale", "group"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ucurve import records
 from ucurve.rest.experiments import ExperimentCalls
@@ -12,26 +12,30 @@ from ucurve.spec import Figure, Verdict
 if TYPE_CHECKING:
     import pandas as pd
 
+Series = Literal["needed", "all", "none"]
+
 
 class ResultCalls(ExperimentCalls):
-    def measurements(self, id: int, after: int = 0) -> records.MeasurementPage:
-        """Rows that changed after a cursor; ask again with the page's cursor."""
-        found = self._request("GET", f"/v1/experiments/{id}/measurements", params={"after": after})
+    def measurements(self, id: int, after: int = 0, series: Series = "needed") -> records.MeasurementPage:
+        """Rows that changed after a cursor; ask again with the page's cursor. series: curves with each row, those that figures
+        and verdicts read, all (a loss per window of text, say), or none.
+        """
+        found = self._request("GET", f"/v1/experiments/{id}/measurements", params={"after": after, "series": series})
         return records.MeasurementPage.model_validate(found)
 
-    def rows(self, id: int) -> list[records.MeasurementRow]:
+    def rows(self, id: int, series: Series = "needed") -> list[records.MeasurementRow]:
         """All rows as they are now, in the plan's order."""
         latest: dict[int, records.MeasurementRow] = {}
         cursor, more = 0, True
         while more:
-            page = self.measurements(id, cursor)
+            page = self.measurements(id, cursor, series)
             latest.update({row.id: row for row in page.rows})
             cursor, more = page.cursor, page.more
         return sorted(latest.values(), key=lambda row: row.position)
 
-    def table(self, id: int) -> pd.DataFrame:
+    def table(self, id: int, series: Series = "needed") -> pd.DataFrame:
         """The experiment's table: a row per point, a column per label and metric (see records.frame)."""
-        return records.frame(self.rows(id))
+        return records.frame(self.rows(id, series))
 
     def csv(self, id: int) -> str:
         """The table as the API writes it."""
