@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from api.access import Owner
 from api.errors import invalid
 from api.experiments import Submission, found, recorded, store
-from api.measurements import all_rows
+from api.measurements import all_rows, judged, sparse_series
 from api.suites import DatabaseCatalogue
 from db.session import open_session
 from ucurve import records, study
@@ -56,7 +58,7 @@ def submit(
 
 
 @router.get("/studies/verdicts", summary="What experiments say together")
-def verdicts(experiment: Annotated[list[int], Query(min_length=1, max_length=20)]) -> list[Verdict]:
+async def verdicts(experiment: Annotated[list[int], Query(min_length=1, max_length=20)]) -> list[Verdict]:
     """Claims side by side, inflection points compared, growth as a ratio, published numbers."""
     return await run_in_threadpool(_together, {id: await judged(id) for id in dict.fromkeys(experiment)})
 

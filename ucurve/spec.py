@@ -211,9 +211,10 @@ class Spec(BaseModel):
     kind: str
     title: ClassVar[str] = ""  # the kind in words, for the form; the kind's name when empty
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # named starting values for the form
+    measurable_again: ClassVar[bool] = True  # False where a second time would overwrite what the first one made
     repeats: ClassVar[Sequence[str]] = ()  # fields that say how often all is repeated: numbers of draws, lists of seeds
-    sparse_series: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # figures and verdicts read these of rows with such labels only
     columns: ClassVar[Columns] = Columns()
+    sparse_series: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # figures and verdicts read these of rows with such labels only
 
     def extended(self, more: int) -> Self | None:
         """The same with `more` further draws or seeds, keeping those there are; None where nothing is repeated.
@@ -237,7 +238,6 @@ class Spec(BaseModel):
 
     @staticmethod
     def run(point: Point, context: Context) -> Result:
-    measurable_again: ClassVar[bool] = True  # False where a second time would overwrite what the first one made
         """Measure one point; on a worker only. The point alone determines the number, so no spec is given."""
         raise NotImplementedError
 
