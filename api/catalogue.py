@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from db.models import Checkpoint as CheckpointRow
 from db.models import Dataset as DatasetRow
 from db.models import Suite as SuiteRow
 from ucurve import presets
+from ucurve.problems import near
 from ucurve.spec import SpecError
 from ucurve.suites import Checkpoint, Dataset, Suite, arrange, warnings_of
 
@@ -48,22 +48,13 @@ class DatabaseCatalogue:
         if preset:
             return f"Suite {name!r} is not registered yet: `ucurve suites add {name} --hub {preset.hub}`."
         close = near(name, self.session.scalars(select(SuiteRow.name)))
-        return f"There is no suite {name!r}. {close}Register one: `ucurve suites add NAME --path DIR` or `--hub OWNER/NAME`."
+        return f"There is no suite {name!r}. {close} Register one: `ucurve suites add NAME --path DIR` or `--hub OWNER/NAME`."
 
     def no_dataset(self, name: str) -> str:
         if name in [preset.name for preset in presets.datasets()]:
             return f"Evaluation set {name!r} is not registered yet: `ucurve datasets add {name} --preset {name}`."
         close = near(name, self.session.scalars(select(DatasetRow.name)))
-        return f"There is no evaluation set {name!r}. {close}Register one: `ucurve datasets add NAME --text FILE`."
-
-
-def near(name: str, known: Iterable[str]) -> str:
-    """The names most like the one that was asked for, as a sentence."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    if close:
-        return f"Did you mean {' or '.join(close)}? "
-    return f"There are: {', '.join(names[:10])}. " if names else ""
+        return f"There is no evaluation set {name!r}. {close} Register one: `ucurve datasets add NAME --text FILE`."
 
 
 def suites_of(session: Session, names: Sequence[str] | None = None) -> list[Suite]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import TypeAdapter
 from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
-from ucurve.experiments import kinds
+from ucurve.problems import Wrong, not_json, pointer_of, wrong_in
 from ucurve.records import FieldProblem, Problem
 from ucurve.spec import SpecError
 
@@ -34,13 +37,6 @@ def not_found(what: str) -> ProblemError:
     return ProblemError(404, f"There is no {what}.")
 
 
-def pointer_of(location: Sequence[str | int]) -> str:
-    """The JSON pointer of pydantic's location: without "body", and without the kind that its union tags a spec with."""
-    parts = list(location[1:] if location and location[0] in ("body", "query", "path") else location)
-    parts = [part for i, part in enumerate(parts) if not (i and parts[i - 1] == "spec" and part in kinds())]
-    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
-
-
 def install(app: FastAPI) -> None:
     """Make the app answer its own, the specs' and FastAPI's errors as Problems."""
 
@@ -54,8 +50,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        problems = [FieldProblem(pointer=pointer_of(found["loc"]), message=_words(found)) for found in error.errors()]
-        return _problem(request, ProblemError(422, "The input is not valid.", problems))
+        found = [FieldProblem(pointer=pointer_of(path), message=message) for path, message in _told(request, error)]
+        return _problem(request, ProblemError(422, "The input is not valid.", found))
 
     @app.exception_handler(OperationalError)
     @app.exception_handler(PoolTimeoutError)
@@ -68,11 +64,34 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: HTTPException) -> JSONResponse:
+        if error.detail == "There was an error parsing the body":  # FastAPI's, where it is not even text
+            return _problem(request, ProblemError(422, "The body cannot be read: send JSON in UTF-8."))
         return JSONResponse(Problem(title=str(error.detail), status=error.status_code).model_dump(), error.status_code)
 
 
-def _words(found: dict[str, Any]) -> str:
-    """Pydantic's message, with the kinds listed where the kind is wrong."""
-    if found["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        return f"kind must be one of: {', '.join(kinds())}"
-    return str(found["msg"]).removeprefix("Value error, ")
+def _told(request: Request, error: RequestValidationError) -> list[Wrong]:
+    """What is wrong with the body, the query and the path."""
+    found = error.errors()
+    first = found[0]
+    if first["type"] == "json_invalid":
+        stop = json.JSONDecodeError(first["ctx"]["error"], str(error.body), int(first["loc"][-1]))
+        return [Wrong((), f"The body is {not_json(stop)}.")]
+    if isinstance(error.body, bytes):
+        sent = request.headers.get("content-type", "nothing")
+        return [Wrong((), f'The body came with the content type {sent[:80]}: send JSON, with "Content-Type: application/json".')]
+    if any(one["loc"] == ("body",) and one["type"] == "missing" for one in found):
+        return [Wrong((), "There is no body: send JSON, as in the examples of /docs.")]
+    within = [{**one, "loc": one["loc"][1:]} for one in found]
+    outside = [one for one, whole in zip(within, found, strict=True) if whole["loc"][0] != "body"]
+    return [*wrong_in(outside, {}), *wrong_in([one for one in within if one not in outside], _schema(request))]
+
+
+def _schema(request: Request) -> dict[str, Any]:
+    """Of the body that the route takes."""
+    body = request.scope["route"].body_field
+    return _schema_of(body.field_info.annotation) if body else {}
+
+
+@cache
+def _schema_of(model: Any) -> dict[str, Any]:
+    return TypeAdapter(model).json_schema()

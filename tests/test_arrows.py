@@ -22,7 +22,15 @@ OURS = ("api", "worker", "dashboard", "db", "ucurve")
 HEAVY = ("torch", "transformers", "datasets", "safetensors", "tokenizers", "pandas", "altair", "scipy")
 
 # What of ours each room may import, anywhere in a file. Modules of ucurve that are named here load nothing heavy.
-CONTRACT = ("ucurve.experiments", "ucurve.spec", "ucurve.records", "ucurve.suites", "ucurve.study", "ucurve.team")
+CONTRACT = (
+    "ucurve.experiments",
+    "ucurve.spec",
+    "ucurve.records",
+    "ucurve.suites",
+    "ucurve.study",
+    "ucurve.team",
+    "ucurve.problems",
+)
 REGISTRATION = ("ucurve.registration", "ucurve.hub", "ucurve.hub_cache", "ucurve.presets")
 ARROWS = {
     "dashboard": ("dashboard", "ucurve.client", "ucurve.analysis", "ucurve.figure_files", "ucurve.report", *CONTRACT),

@@ -16,9 +16,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ucurve.cli import experiments, lab, registered, results, studies
+from ucurve.cli import experiments, lab, people, registered, results, studies
 from ucurve.cli.typed import BAD_INPUT, FAILED, INTERRUPTED, InputError, fail
 from ucurve.client import ClientError, RefusedError
+from ucurve.problems import lines, wrong_in
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         return fail(error, BAD_INPUT)
     except ValidationError as error:
-        return fail("\n".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()), BAD_INPUT)
+        return fail(lines(wrong_in(error.errors(), {})), BAD_INPUT)
     except RefusedError as error:
         return fail(error, BAD_INPUT if error.status in (400, 404, 413, 422) else FAILED)
     except (ClientError, TimeoutError) as error:
@@ -52,6 +53,6 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    for topic in (lab, experiments, results, studies, registered):
+    for topic in (lab, experiments, results, studies, registered, people):
         topic.commands(command)
     return parser

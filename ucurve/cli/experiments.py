@@ -9,6 +9,7 @@ from typing import Any
 from ucurve import records
 from ucurve.cli.typed import EXPERIMENT, FAILED, Command, InputError, client, count, json_from
 from ucurve.client import Client
+from ucurve.rest.wire import checked
 from ucurve.spec import more_draws
 
 
@@ -57,7 +58,7 @@ def read(path: str) -> dict[str, Any]:
 
 
 def plan(given: argparse.Namespace) -> None:
-    preview = client(given).plan(read(given.spec)["spec"])
+    preview = client(given).plan(checked(records.Submission, read(given.spec)).spec)
     seconds = "unknown time" if preview.estimated_seconds is None else f"about {preview.estimated_seconds:.0f} s"
     print(f"{preview.num_points} points: {preview.num_existing} exist, {preview.num_new} are new ({seconds})")
     for remark in filter(None, [preview.waits_for, *preview.warnings]):
@@ -68,7 +69,7 @@ def submit(given: argparse.Namespace) -> int:
     sent = read(given.spec)
     sent["tags"] = [*sent.get("tags", []), *given.tag]
     sent |= {key: value for key in ("name", "notes", "priority") if (value := getattr(given, key))}
-    submission = records.Submission.model_validate(sent)
+    submission = checked(records.Submission, sent)
     lab = client(given)
     return said(lab, lab.submit(**submission.model_dump()), given.wait)
 

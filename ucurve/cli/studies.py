@@ -7,6 +7,7 @@ import time
 
 from ucurve.cli.experiments import finished, said
 from ucurve.cli.typed import Command, InputError, client, json_from, tell
+from ucurve.rest.wire import checked
 from ucurve.study import Study
 
 
@@ -32,7 +33,7 @@ def submit(given: argparse.Namespace) -> int:
     known = {study.name: study for study in lab.studies()}
     if given.study not in known and not ("." in given.study or "/" in given.study or given.study == "-"):
         raise InputError(f"there is no study {given.study!r}: take {' or '.join(known)}, or a file")
-    study = known.get(given.study) or Study.model_validate(json_from(given.study))
+    study = known.get(given.study) or checked(Study, json_from(given.study))
     told = ""
     while pending := lab.prepare(study):
         if pending != told:

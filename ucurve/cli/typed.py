@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ucurve.client import Client
+from ucurve.problems import not_json
 from ucurve.spec import Verdict
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -50,7 +51,7 @@ def json_from(path: str) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {where}: {getattr(error, 'strerror', None) or error}") from error
     except json.JSONDecodeError as error:
-        raise InputError(f"{where} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}") from error
+        raise InputError(f"{where} is {not_json(error)}") from error
 
 
 def write(path: Path, content: bytes) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from ucurve import records
-from ucurve.rest.wire import Wire, list_of
+from ucurve.rest.wire import Wire, checked, list_of
 from ucurve.spec import Verdict
 from ucurve.study import Study
 from ucurve.suites import PENDING, Dataset, Suite
@@ -18,7 +18,7 @@ class CatalogueCalls(Wire):
 
     def add_suite(self, name: str, path: str | None = None, hub: str | None = None, **more: Any) -> Suite:
         """Register a folder of checkpoints, or a hub repository whose refs are listed."""
-        body = records.SuiteSubmission(name=name, path=path, hub=hub, **more).model_dump(mode="json")
+        body = checked(records.SuiteSubmission, {"name": name, "path": path, "hub": hub, **more}).model_dump(mode="json")
         return Suite.model_validate(self._request("POST", "/v1/suites", json=body, timeout=600.0))
 
     def datasets(self) -> list[Dataset]:
@@ -35,9 +35,8 @@ class CatalogueCalls(Wire):
         validation: str | None = None,
     ) -> Dataset:
         """Register a UTF-8 text file, two files of examples to fine-tune on, or a preset of the hub."""
-        sent = records.DatasetSubmission(
-            name=name, text=text, train=train, validation=validation, preset=preset, description=description
-        )
+        given = {"name": name, "text": text, "train": train, "validation": validation, "preset": preset, "description": description}
+        sent = checked(records.DatasetSubmission, given)
         return Dataset.model_validate(self._request("POST", "/v1/datasets", json=sent.model_dump(mode="json"), timeout=600.0))
 
     def workers(self) -> list[records.WorkerInfo]:

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import httpx
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from ucurve import records
+from ucurve import problems, records
 from ucurve.spec import Spec
 
 T = TypeVar("T")
+Model = TypeVar("Model", bound=BaseModel)
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 RETRIES = (0.1, 0.4, 1.0, 2.0)  # seconds between attempts of one request
@@ -44,6 +45,8 @@ class Wire:
         self, url: str | None = None, token: str | None = None, timeout: float = 30.0, retries: Sequence[float] = RETRIES
     ) -> None:
         self.url = (url or os.environ.get("UCURVE_URL") or DEFAULT_URL).rstrip("/")
+        if not self.url.startswith(("http://", "https://")):
+            raise ClientError(f"{self.url!r} is not the address of a lab: it looks like {DEFAULT_URL}")
         token = token or os.environ.get("UCURVE_TOKEN")
         self._retries = retries
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -86,6 +89,16 @@ class Wire:
         self.close()
 
 
+def checked(model: type[Model], sent: Any) -> Model:
+    """What is about to be sent; refused as the server would refuse it."""
+    try:
+        return model.model_validate(sent)
+    except ValidationError as error:
+        wrong = problems.wrong_in(error.errors(), model.model_json_schema())
+        found = [records.FieldProblem(pointer=problems.pointer_of(path), message=message) for path, message in wrong]
+        raise RefusedError(422, records.Problem(title="The input is not valid.", status=422, problems=found)) from error
+
+
 def as_json(spec: Spec | Mapping[str, Any]) -> dict[str, Any]:
     return spec.model_dump(mode="json") if isinstance(spec, Spec) else dict(spec)
 
@@ -93,10 +106,7 @@ def as_json(spec: Spec | Mapping[str, Any]) -> dict[str, Any]:
 def field_name(pointer: str) -> str:
     """A JSON pointer as people write fields: /spec/gammas/0 -> gammas[0]."""
     parts = [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/") if part]
-    if len(parts) > 1 and parts[0] in ("spec", "body"):
-        parts = parts[1:]
-    named = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in parts)
-    return named.removeprefix(".")
+    return problems.field_name(parts[1:] if len(parts) > 1 and parts[0] == "spec" else parts)
 
 
 def _problem(response: httpx.Response) -> records.Problem:
