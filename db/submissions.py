@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from db.claims import settle
+from db.explorer import record_labels
 from db.models import Experiment, ExperimentPoint, Json, Measurement
 
 COLUMNS = ("kind", "identity", "inputs", "source", "labels", "group_key", "seconds", "requires_device", "requires_memory_gb")
@@ -41,23 +42,24 @@ def submit_all(session: Session, owner: str, asked: Sequence[tuple[Json, Sequenc
     for fields, points in asked:
         unique |= {p["identity"]: {"kind": fields["kind"], **p} for p in points if p["identity"] not in unique}
     found = _measurements_for(session, unique)
+    reopen(session, [row.id for row in found.values() if row.state == "failed"])
     fresh = {p["identity"] for fields, points in asked if fields.get("fresh") for p in points}
     again = _next_repeats(session, {name: unique[name] for name in fresh if found[name].state == "done"})
-    reopen(session, [row.id for row in found.values() if row.state == "failed"])
     experiments = [Experiment(owner=owner, **fields) for fields, _ in asked]
     session.add_all(experiments)
     session.flush()
     for experiment, (fields, points) in zip(experiments, asked, strict=True):
         mine = {**found, **again} if fields.get("fresh") else found
-        _link(session, experiment, {point["identity"]: point for point in points}, mine)
+        link(session, experiment, {point["identity"]: point for point in points}, mine)
     session.flush()
     settle(session, [experiment.id for experiment in experiments])
+    record_labels(session, [row.id for row in (*found.values(), *again.values()) if row.state == "open"])
     # Last: claims lock the user's row after the measurements'.
     join_queue(session, owner, [experiment.id for experiment in experiments])
     return experiments
 
 
-def _link(session: Session, experiment: Experiment, points: dict[str, Json], found: dict[str, Row[Any]]) -> None:
+def link(session: Session, experiment: Experiment, points: dict[str, Json], found: dict[str, Row[Any]]) -> None:
     """Point the experiment at its measurements."""
     links = [
         {
@@ -97,6 +99,7 @@ def _measurements_for(session: Session, unique: dict[str, Json]) -> dict[str, Ro
     _refresh(session, [{"id": row.id, **unique[row.identity]} for row in found.values() if row.state == "failed"])
     return found
 
+
 def _next_repeats(session: Session, unique: dict[str, Json]) -> dict[str, Row[Any]]:
     """New rows that measure these identities once more. Their first rows are locked: nobody else numbers repeats meanwhile."""
     made: dict[str, Row[Any]] = {}
@@ -116,7 +119,6 @@ def _next_repeats(session: Session, unique: dict[str, Json]) -> dict[str, Row[An
 def _chunks(unique: dict[str, Json]) -> list[list[str]]:
     ordered = sorted(unique)
     return [ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK)]
-
 
 
 def _refresh(session: Session, failed: list[Json]) -> None:
