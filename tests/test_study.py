@@ -229,33 +229,44 @@ def test_growth_is_a_yes_only_where_every_condition_grows() -> None:
     assert (told((3, 2, 4), (5, 4, 8), (4, 3, 5)).effect, told((3, 2, 4), (5, 4, 8)).interval) == (4, (2, 8))
 
 
-def noisy(base_factor: float, change_factor: float) -> Part:
-    """Pythia-70M's published bases and changes of perplexity under noise, each off by a factor."""
+def noisy(base_factor: float, change_factor: float, suite: str = "pythia-70m") -> tuple[Any, pd.DataFrame]:
+    """A spec, and Pythia-70M's published bases and changes of perplexity under noise, each off by a factor."""
+    given = published.builtin("pythia-70m", "wikitext-2")
+    bases = {one.tokens: one.value * base_factor for one in given if not one.labels}
+    changes = {one.tokens: one.value * change_factor for one in given if "gamma" in one.labels}
     rows: list[dict[str, Any]] = []
-    for number in published.numbers().gaussian:
-        [row] = [one for one in published.numbers().fine_tuning if one.tokens == number["tokens"]]
-        base = row.base * base_factor
-        after = base + number["perplexity_change"] * change_factor
-        common = {"revision": row.revision, "tokens": row.tokens, "replicate": 0, "state": "done", "group": "all"}
+    for tokens, base in bases.items():
+        common = {"suite": suite, "revision": f"at {tokens}", "tokens": tokens, "replicate": 0, "state": "done", "series": {}}
+        common |= {"measurement": 1, "group": "all", "phase": None}
         rows.append({**common, "gamma": 0.0, "scale": None, "draw": None, "nll_mean": math.log(base)})
-        rows += [{**common, "gamma": 0.04, "scale": "current_std", "draw": i, "nll_mean": math.log(after)} for i in range(3)]
-    spec = parse({"kind": "gaussian_perturbation", "suite": "pythia-70m", "gammas": [0.04]})
-    return Part("I", spec, pd.DataFrame(rows), [])
+        after = [math.log(base + changes.get(tokens, 1.0) * (1 + 0.01 * (i - 1))) for i in range(3)]
+        rows += [{**common, "gamma": 0.04, "scale": "current_std", "draw": i, "nll_mean": loss} for i, loss in enumerate(after)]
+    spec = parse({"kind": "gaussian_perturbation", "suite": suite, "gammas": [0.04], "scale": "current_std"})
+    return spec, pd.DataFrame(rows)
 
 
 def test_published_numbers_under_noise_are_compared_only_where_the_base_agrees() -> None:
     answers = {}
-    for name, factors in {"equal": (1.0, 1.0), "off": (1.0, 1.5), "another protocol": (1.06, 1.0)}.items():
-        verdict = study_verdicts.published_noise(noisy(*factors))
-        assert verdict is not None
-        answers[name] = (verdict.answer, set(verdict.evidence["outcomes"].values()))
+    for name, factors in {"equal": (1.0, 1.0), "off": (1.0, 1.5), "between": (1.0, 1.2), "protocol": (1.06, 1.0)}.items():
+        spec, table = noisy(*factors)
+        [verdict] = [verdict for verdict in spec.verdicts(table) if verdict.claim == published.CLAIM]
+        answers[name] = (verdict.answer, {outcome for *_, outcome in verdict.evidence["outcomes"]})
+        assert study_verdicts.verdicts([Part("I", spec, table, [verdict])])[0] == verdict, "a study passes it on"
     assert answers == {
         "equal": ("yes", {"reproduced"}),
         "off": ("no", {"not reproduced"}),
-        "another protocol": ("undetermined", {"not comparable"}),
+        "between": ("undetermined", {"undetermined"}),
+        "protocol": ("undetermined", {"not comparable"}),
     }
-    elsewhere = parse({"kind": "gaussian_perturbation", "suite": "tiny", "gammas": [0.04]})
-    assert study_verdicts.published_noise(Part("I", elsewhere, noisy(1, 1).table, [])) is None
+    spec, table = noisy(1.0, 1.0)
+    figures = spec.figures(table)
+    marks = [row for row in figures["perplexity_change"].datasets["curves"] if row["what"] == "reference"]
+    assert [(row["gamma"], row["scale"], row["y"]) for row in marks] == [
+        (0.04, "current_std", 2.46), (0.04, "current_std", 193.86),
+    ]  # fmt: skip
+    assert len(figures["published"].datasets["cells"]) == 5 + 2 + 5
+    elsewhere, table = noisy(1.0, 1.0, "tiny")
+    assert published.CLAIM not in {verdict.claim for verdict in elsewhere.verdicts(table)}
 
 
 def test_the_server_judges_experiments_together_as_the_pure_function_does(lab: Lab) -> None:

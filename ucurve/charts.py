@@ -115,12 +115,13 @@ def curves(
     zero_line: bool = False,
     width: int = 380,
     height: int = 260,
+    metric: str = "",
 ) -> dict[str, Any]:
     """Vega-Lite of lines with bands, draws, bottoms of U and edge marks, from rows made by `curve_rows`.
 
     row, column: fields to facet by; dash: a field told apart by dashes; also: further fields of the tooltips. Parameters
     that the page can read: "zoom" (drag and wheel), "shown" (a click on the legend) and "picked" (a click on a mark: its
-    `measurement`).
+    `measurement`). metric: what y is, by the name under which `published` knows numbers to lay over it.
     """
     shown = alt.selection_point(name="shown", fields=[lines.field], bind="legend", toggle="true")
     colour = alt.Color(
@@ -142,7 +143,9 @@ def curves(
         )
     else:
         chart = chart.properties(width="container" if width == 0 else width, height=height)
-    return finished(chart)
+    base = lines.neutral[0] if lines.neutral else None
+    shows = {"metric": metric, "line": lines.field, "base": base, "facets": [field for field in (row, column) if field]}
+    return {**finished(chart), **({"usermeta": shows} if metric else {})}
 
 
 def _layers(x: Axis, y: Axis, lines: Lines, shown: Any, dash: str | None, also: Sequence[str], height: int) -> list[Any]:

@@ -49,6 +49,12 @@ def perturbed(table: pd.DataFrame) -> pd.DataFrame:
     return table[(table["gamma"] > 0) & (table["group"] == "all")]
 
 
+def compared(table: pd.DataFrame) -> pd.DataFrame:
+    """What published numbers are compared with: all rows on whole models, with their base."""
+    table = prepared(_empty(table) if table.empty else table)
+    return table[(table["gamma"] == 0) | (table["group"] == "all")]
+
+
 def conditions(table: pd.DataFrame) -> dict[Family, list[analysis.Condition]]:
     """Losses and base of every (scale, replicate), a Condition per gamma."""
     rows = perturbed(prepared(table))
@@ -168,6 +174,7 @@ def _absolute(
             charts.Axis("y", "perplexity", "log"),
             lines,
             [*perplexity, *({**row, "y": float(np.exp(row["y"]))} for row in lowest)],
+            metric="perplexity",
         ),
         "loss": _drawn(
             "Loss after noise",
@@ -189,6 +196,7 @@ def _changes(perplexity: list[dict[str, Any]], loss: list[dict[str, Any]], lines
             lines,
             perplexity,
             zero_line=True,
+            metric="perplexity_change",
         ),
         "loss_change": _drawn(
             "Damage",

@@ -1,142 +1,245 @@
-"""Published numbers beside measured ones: marks on a figure, a table of differences, and whether they were reproduced.
+"""Numbers that were not measured here, beside those that were: marks on figures, a table of differences, and a verdict.
 
-    numbers().fine_tuning[0].perplexity_change          # 42.71 at step1000
+    given = builtin("pythia-70m", "wikitext-2")        # what was published of this suite on this evaluation set
+    figures = overlaid(figures, given)                 # marks on every figure of the same metric, in every panel
+    verdict(compared(given, table))                    # reproduced or not, number by number
 
-A difference is only judged where the base agrees: a base perplexity more than 5% off means another evaluation protocol.
+A kind says which numbers are its own (suite, evaluation set, recipe) and what a figure shows (`metric` of `charts.curves`); nothing
+here knows a kind. A difference is only judged where the base agrees: a base perplexity more than 5% off means another
+evaluation protocol.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from ucurve.spec import Verdict
+import numpy as np
+
+from ucurve import charts
+from ucurve.spec import Figure, Verdict
+from ucurve.trends import mean_interval, t_quantile
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FILE = Path(__file__).parent / "builtin" / "published.json"
+CLAIM = "published numbers reproduced"
 COMPARABLE = 0.05  # of the base perplexity
-CLOSE = 0.10  # of a published change of perplexity; published numbers come without an error
-NOT_COMPARABLE = "not comparable: the evaluation protocol differs"
+MARGINS = {"perplexity_change": 0.20, "accuracy": 0.05}  # of the published change; of all examples
+NAMES = {"perplexity": "perplexity", "perplexity_change": "change of perplexity", "accuracy": "accuracy"}
+Outcome = Literal["not reproduced", "not comparable", "undetermined", "reproduced", "not measured"]
+WORST: tuple[Outcome, ...] = ("not reproduced", "not comparable", "undetermined", "not measured", "reproduced")
 
 
 @dataclass(frozen=True)
-class Row:
-    """What was published about one fine-tuned checkpoint."""
+class Reference:
+    """One number of somebody else's: `metric` of a checkpoint at `tokens`.
 
-    revision: str
-    tokens: int
-    accuracy: float
-    perplexity: float
-    perplexity_change: float
-
-    @property
-    def base(self) -> float:
-        """The perplexity before, as the others imply it."""
-        return self.perplexity - self.perplexity_change
-
-
-@dataclass(frozen=True)
-class Published:
-    """One report's numbers and what they are numbers of."""
+    labels: columns of a table and their values under which the same was measured here, {"gamma": 0.04}; none: of the base.
+    error: its standard error, where one was given.
+    """
 
     source: str
     suite: str
-    data: str
-    evaluation: str
-    learning_rate: float
-    fine_tuning: tuple[Row, ...]
-    gaussian: tuple[dict[str, Any], ...]
+    evaluation: str | None
+    metric: str
+    tokens: float
+    value: float
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    revision: str = ""
+    error: float | None = None
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The same of one checkpoint as measured here; intervals are 95% over seeds, infinite with one seed."""
+class Comparison:
+    """A published number beside ours; interval: 95% over draws or seeds."""
 
-    revision: str
-    base: float
-    perplexity_change: float
-    change_interval: tuple[float, float]
-    accuracy: float
-    accuracy_error: float
+    reference: Reference
+    measured: float = math.nan
+    interval: tuple[float, float] = (-math.inf, math.inf)
+    outcome: Outcome = "not measured"
+    reason: str = ""
 
 
 @cache
-def numbers() -> Published:
-    """The report's numbers, typed into `builtin/published.json`."""
-    found = json.loads(FILE.read_text())
-    rows = tuple(Row(**row) for row in found.pop("fine_tuning"))
-    return Published(**{**found, "fine_tuning": rows, "gaussian": tuple(found["gaussian"])})
+def _all() -> tuple[Reference, ...]:
+    """Typed into `builtin/published.json`, with their sources."""
+    groups = json.loads(FILE.read_text())
+    return tuple(Reference(**{**group, **row}) for group in groups for rows in [group.pop("rows")] for row in rows)
 
 
-def marks(metric: str, where: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows "reference" for `ucurve.charts.curves`: accuracy, perplexity or perplexity_change over tokens."""
-    published = numbers()
-    return [
-        {"what": "reference", **where, "tokens": row.tokens, "y": getattr(row, metric), "label": published.source}
-        for row in published.fine_tuning
-    ]
+def builtin(suite: str, evaluation: str | None) -> list[Reference]:
+    """What comes with the package about a suite on an evaluation set; None: the suite's own."""
+    return [one for one in _all() if one.suite == suite and evaluation in (None, one.evaluation)]
 
 
-def outcome(row: Row, measured: Measured) -> tuple[str, str]:
-    """("reproduced" | "not reproduced" | "undetermined" | "not comparable", the reason) for one checkpoint.
+# ---- on figures
 
-    A wide interval that holds the published number reproduces nothing: the change itself has to be close.
+
+def overlaid(figures: Mapping[str, Figure], references: Sequence[Reference]) -> dict[str, Figure]:
+    """The figures with a mark "reference" per number of the metric that a figure says it shows, in every panel it belongs to."""
+    return {name: _overlaid(figure, references) for name, figure in figures.items()}
+
+
+def _overlaid(figure: Figure, references: Sequence[Reference]) -> Figure:
+    shows = figure.chart.get("usermeta", {})
+    mine = [one for one in references if one.metric == shows.get("metric")]
+    if not mine:
+        return figure
+    [(dataset, rows)] = figure.datasets.items()
+    panels = {tuple(row.get(name) for name in shows["facets"]) for row in rows}
+    marks = []
+    for one, panel in itertools.product(mine, sorted(panels, key=repr)):
+        where = dict(zip(shows["facets"], panel, strict=True))
+        named = {**one.labels, "evaluation": one.evaluation}
+        line = one.labels.get(shows["line"], shows["base"])
+        if line is not None and all(value == named.get(name, value) for name, value in where.items()):
+            told = one.source + (f" (± {one.error:.3g})" if one.error else "")
+            marks.append({"what": "reference", **where, shows["line"]: line, "tokens": one.tokens, "y": one.value, "label": told})
+    return replace(figure, datasets={dataset: [*rows, *marks]})
+
+
+# ---- beside what was measured
+
+
+def compared(references: Sequence[Reference], table: pd.DataFrame) -> list[Comparison]:
+    """Every number beside ours, bases first.
+
+    table: rows with tokens, state, the columns that `labels` name, nll_mean, base (the loss before), and for accuracy also
+    accuracy and accuracy_se, its standard error from the validation set.
     """
-    off = measured.base / row.base - 1
-    if not abs(off) <= COMPARABLE:
-        return "not comparable", f"{NOT_COMPARABLE} (base perplexity {measured.base:.4g} instead of {row.base:.4g})"
-    low, high = measured.change_interval
-    change = measured.perplexity_change / row.perplexity_change - 1
-    same_change = abs(change) <= CLOSE
-    open_change = not same_change and not (math.isfinite(low) and not low <= row.perplexity_change <= high)
-    points = measured.accuracy - row.accuracy
-    same_accuracy = math.isnan(points) or abs(points) <= 2 * math.hypot(measured.accuracy_error, measured.accuracy_error)
-    told = f"change of perplexity {measured.perplexity_change:+.4g} against {row.perplexity_change:+.4g}"
-    told += "" if math.isnan(points) else f", accuracy {measured.accuracy:.3f} against {row.accuracy:.3f}"
-    if same_change and same_accuracy:
-        return "reproduced", f"reproduced within {max(abs(change), abs(0 if math.isnan(points) else points)):.0%} ({told})"
-    if open_change and same_accuracy:
-        return "undetermined", f"undetermined: too few seeds to tell {change:+.0%} from none ({told})"
-    what = " and ".join(name for name, same in (("forgetting", same_change), ("accuracy", same_accuracy)) if not same)
-    return "not reproduced", f"not reproduced because of the {what} ({told})"
+    table = table[table["state"] == "done"] if len(table) else table
+    bases = {one.tokens: _base(one, table) for one in references if not one.labels and one.metric == "perplexity"}
+    judged = [one for one in references if one.labels and one.metric in MARGINS]
+    return [*bases.values(), *(_judged(one, table, bases.get(one.tokens), len(judged)) for one in judged)]
 
 
-def cells(measured: Sequence[Measured]) -> list[dict[str, Any]]:
-    """The table of differences: a row per checkpoint, columns base, change, accuracy and outcome, each "measured (published)"."""
-    found = {one.revision: one for one in measured}
-    rows = []
-    for row in numbers().fine_tuning:
-        one = found.get(row.revision)
-        texts = {
-            "base perplexity": "…" if one is None else f"{one.base:.4g} ({row.base:.4g})",
-            "change": "…" if one is None else f"{one.perplexity_change:+.4g} ({row.perplexity_change:+.4g})",
-            "accuracy": "…" if one is None else f"{one.accuracy:.3f} ({row.accuracy:.3f})",
-            "outcome": "…" if one is None else outcome(row, one)[0],
-        }
-        rows += [{"what": "cell", "tokens": row.tokens, "column": column, "label": text} for column, text in texts.items()]
-    return rows
+def _rows(one: Reference, table: pd.DataFrame) -> pd.DataFrame:
+    for name, value in {"tokens": one.tokens, **one.labels}.items():
+        table = table[table[name] == value] if name in table else table[:0]
+    return table[table["base"].notna()] if len(table) else table
 
 
-def verdict(measured: Sequence[Measured]) -> Verdict | None:
-    """Were the published numbers reproduced? None while no checkpoint of theirs is measured."""
-    published = numbers()
-    found = {one.revision: one for one in measured}
-    told = {row.revision: outcome(row, found[row.revision]) for row in published.fine_tuning if row.revision in found}
+def _base(one: Reference, table: pd.DataFrame) -> Comparison:
+    mine = _rows(one, table)
+    if not len(mine):
+        return Comparison(one)
+    measured = float(np.exp(mine["base"].iloc[0]))
+    off = measured / one.value - 1
+    if abs(off) <= COMPARABLE:
+        return Comparison(one, measured, (measured, measured), "reproduced", f"base within {abs(off):.1%}")
+    reason = f"not comparable: the evaluation protocol differs (base perplexity {measured:.4g} instead of {one.value:.4g})"
+    return Comparison(one, measured, (measured, measured), "not comparable", reason)
+
+
+def _judged(one: Reference, table: pd.DataFrame, base: Comparison | None, num: int) -> Comparison:
+    """Reproduced where the 95% interval lies within the margin of the published number, not reproduced where the interval,
+    corrected for `num` numbers, lies outside of it; so neither is said wrongly in more than 5% of cases."""
+    mine = _rows(one, table)
+    if not len(mine):
+        return Comparison(one)
+    measured, (low, high), (least, most) = _interval(one, mine, num)
+    if base is not None and base.outcome == "not comparable":
+        return Comparison(one, measured, (low, high), "not comparable", base.reason)
+    relative, name = one.metric != "accuracy", NAMES[one.metric]
+    unit = abs(one.value) if relative else 1.0
+    margin = MARGINS[one.metric] * unit
+    told = f"{name} {measured:+.4g} ({low:+.4g} to {high:+.4g}) against {one.value:+.4g}" if relative else (
+        f"{name} {measured:.3f} ({low:.3f} to {high:.3f}) against {one.value:.3f}"
+    )  # fmt: skip
+    furthest, share = max(abs(low - one.value), abs(high - one.value)) / unit, f"{margin / unit:.0%}"
+    if furthest <= margin / unit:
+        return Comparison(one, measured, (low, high), "reproduced", f"reproduced within {furthest:.0%} ({told})")
+    if least > one.value + margin or most < one.value - margin:
+        what = "forgetting" if relative and "learning_rate" in one.labels else "damage" if relative else name
+        why = f"not reproduced because of the {what}, which is more than {share} off ({told})"
+        return Comparison(one, measured, (low, high), "not reproduced", why)
+    why = f"undetermined: the interval is neither within {share} of the published number nor outside ({told})"
+    return Comparison(one, measured, (low, high), "undetermined", why)
+
+
+def _interval(one: Reference, mine: pd.DataFrame, num: int) -> tuple[float, tuple[float, float], tuple[float, float]]:
+    """Mean, 95% interval, and the interval corrected for num numbers; accuracies have the validation sets' error."""
+    if one.metric == "accuracy":
+        values, level = mine["accuracy"].to_numpy(dtype=float), t_quantile(1 - 0.025 / num, 10**6)
+        seeds = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+        own = float(mine["accuracy_se"].mean())
+        error = math.sqrt(seeds**2 + own**2 + (own if one.error is None else one.error) ** 2)
+        mean = float(values.mean())
+        return mean, (mean - 1.96 * error, mean + 1.96 * error), (mean - level * error, mean + level * error)
+    losses, base = mine["nll_mean"].to_numpy(dtype=float), float(mine["base"].iloc[0])
+    if not np.isfinite(losses).all():
+        return math.inf, (-math.inf, math.inf), (-math.inf, math.inf)
+    with np.errstate(over="ignore"):
+        found = [np.exp(mean_interval(losses, level)) - np.exp(base) for level in (0.95, 1 - 0.05 / num)]
+    (mean, low, high), (_, least, most) = ([float(value) for value in three] for three in found)
+    return mean, (low, high), (least, most)
+
+
+def figure(references: Sequence[Reference], comparisons: Sequence[Comparison]) -> Figure:
+    """The table of differences: a row per checkpoint, "measured, its interval (published)", and the worst outcome."""
+    columns = list(dict.fromkeys(_column(one) for one in references if not one.labels or one.metric in MARGINS))
+    rows: list[dict[str, Any]] = []
+    for tokens in sorted({one.reference.tokens for one in comparisons}):
+        mine = [one for one in comparisons if one.reference.tokens == tokens]
+        judged = [one.outcome for one in mine if one.reference.labels] or [one.outcome for one in mine]
+        texts = {_column(one.reference): _cell(one) for one in mine}
+        texts["outcome"] = "…" if set(judged) == {"not measured"} else min(judged, key=WORST.index)
+        rows += [{"what": "cell", "tokens": tokens, "column": column, "label": text} for column, text in texts.items()]
+    return Figure(
+        "Beside the published numbers",
+        f"Measured, its 95% interval (published). {'; '.join(dict.fromkeys(one.source for one in references))}. Where the base "
+        "perplexity is more than 5% off, the evaluation protocol differs and the numbers are not comparable.",
+        charts.text_table(charts.tokens_axis(), charts.Lines("column", "", [*columns, "outcome"]), width=190),
+        {"cells": rows},
+    )
+
+
+def _column(one: Reference) -> str:
+    return f"base {NAMES[one.metric]}" if not one.labels else NAMES[one.metric]
+
+
+def _cell(one: Comparison) -> str:
+    number = {"perplexity": ".4g", "perplexity_change": "+.4g", "accuracy": ".3f"}[one.reference.metric]
+    if one.outcome == "not measured":
+        return f"… ({one.reference.value:{number}})"
+    low, high = one.interval
+    spread = f", {low:{number}} to {high:{number}}" if one.reference.labels and math.isfinite(high - low) else ""
+    return f"{one.measured:{number}}{spread} ({one.reference.value:{number}})"
+
+
+def verdict(comparisons: Sequence[Comparison]) -> Verdict | None:
+    """Were the published numbers reproduced? None while none of them is measured."""
+    judged = [one for one in comparisons if one.reference.labels]
+    told = [one for one in judged if one.outcome != "not measured"]
     if not told:
         return None
-    answers = {answer for answer, _ in told.values()}
-    whole = len(told) == len(published.fine_tuning)
-    answer = "no" if "not reproduced" in answers else "yes" if answers == {"reproduced"} and whole else "undetermined"
+    answers = {one.outcome for one in told}
+    answer: Literal["yes", "no", "undetermined"] = "undetermined"
+    if "not reproduced" in answers:
+        answer = "no"
+    elif answers == {"reproduced"} and len(told) == len(judged):
+        answer = "yes"
+    reasons: dict[str, list[str]] = {}
+    for one in told:
+        if one.reason not in reasons.setdefault(one.reference.revision, []):
+            reasons[one.reference.revision].append(one.reason)
+    missing = len(judged) - len(told)
     return Verdict(
-        claim="published numbers reproduced",
-        scope=published.source,
+        claim=CLAIM,
+        scope="; ".join(dict.fromkeys(one.reference.source for one in told)),
         answer=answer,
-        sentence="; ".join(f"{revision}: {reason}" for revision, (_, reason) in told.items()) + ".",
-        test="base perplexity within 5%, else not comparable; change of perplexity within 10%, not reproduced where the 95% "
-        "interval over seeds excludes it too; accuracy within twice the standard error of a difference",
-        evidence={"outcomes": {revision: found for revision, (found, _) in told.items()}},
+        sentence="; ".join(f"{revision}: {', '.join(mine)}" for revision, mine in reasons.items())
+        + (f"; {missing} of {len(judged)} published numbers have no counterpart here yet." if missing else "."),
+        test="base perplexity within 5%, else not comparable; reproduced: the 95% interval lies within 20% of the published change "
+        "of perplexity and within 0.05 of the accuracy; not reproduced: it lies outside of that, corrected for the number of "
+        "numbers; published changes of perplexity come without an error and count as exact",
+        evidence={"outcomes": [[one.reference.revision, one.reference.metric, one.outcome] for one in told]},
     )

@@ -9,23 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
-from ucurve import agreement, damage_curves, inflections, published, trends
+from ucurve import agreement, inflections, published
 from ucurve.conditions import Answer
 from ucurve.spec import Verdict
 from ucurve.study import Part
 
 GROWTH = "growth of sensitivity"
-PUBLISHED = "published numbers reproduced"
 OF_CONDITIONS = ("inflection point", GROWTH)
 
 
 def verdicts(parts: Sequence[Part]) -> list[Verdict]:
     """Published numbers first, then claims side by side, inflection points, growth, and what only single experiments say."""
     return [
-        *(verdict for part in parts for verdict in part.verdicts if verdict.claim == PUBLISHED),
-        *filter(None, [published_noise(part) for part in parts]),
+        *(verdict for part in parts for verdict in part.verdicts if verdict.claim == published.CLAIM),
         *side_by_side(parts),
         *inflections.verdicts(parts),
         *growth(parts),
@@ -115,39 +111,3 @@ def of_runs(parts: Sequence[Part]) -> list[Verdict]:
     for (claim, name), mine in found.items():
         told.setdefault(claim, agreement.over_replicates(mine, name))  # what several experiments say of one suite is said once
     return list(told.values())
-
-
-def published_noise(part: Part) -> Verdict | None:
-    """The published changes of perplexity under noise beside this experiment's, after its bases beside those of Table 1."""
-    source = published.numbers()
-    same = getattr(part.spec, "suite", None) == source.suite and getattr(part.spec, "evaluation", None) in (None, source.evaluation)
-    if not same or not {"gamma", "scale", "draw", "tokens"} <= set(part.table.columns):
-        return None
-    table, told = damage_curves.prepared(part.table), {}
-    bases = {row.tokens: row for row in source.fine_tuning}
-    for number in source.gaussian:
-        row = bases[number["tokens"]]
-        mine = damage_curves.perturbed(table[(table["tokens"] == number["tokens"]) & (table["state"] == "done")])
-        mine = mine[(mine["gamma"] == number["gamma"]) & (mine["scale"] == number["scale"]) & mine["base"].notna()]
-        if mine.empty:
-            continue
-        base = float(mine["base"].iloc[0])
-        with np.errstate(over="ignore"):
-            change, low, high = np.exp(trends.mean_interval(mine["nll_mean"].to_numpy(dtype=float))) - np.exp(base)
-        measured = published.Measured(row.revision, math.exp(base), float(change), (float(low), float(high)), math.nan, math.nan)
-        reported = number["perplexity_change"]
-        expected = published.Row(row.revision, row.tokens, math.nan, row.base + reported, reported)
-        told[f"gamma {number['gamma']:g} at {row.revision}"] = published.outcome(expected, measured)
-    if not told:
-        return None
-    answers = {outcome for outcome, _ in told.values()}
-    whole = len(told) == len(source.gaussian)
-    answer: Answer = "no" if "not reproduced" in answers else "yes" if answers == {"reproduced"} and whole else "undetermined"
-    return Verdict(
-        claim=PUBLISHED,
-        scope=f"noise of {part.name}, under {source.gaussian[0]['scale']}",
-        answer=answer,
-        sentence="; ".join(f"{where}: {reason}" for where, (_, reason) in told.items()) + ".",
-        test="base perplexity within 5%, else not comparable; change of perplexity within 10% or inside the 95% interval",
-        evidence={"outcomes": {where: outcome for where, (outcome, _) in told.items()}},
-    )

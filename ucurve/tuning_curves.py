@@ -44,8 +44,9 @@ def figures(table: pd.DataFrame, spec: TuningFields) -> dict[str, Figure]:
     if len(spec.methods) > 1 or spec.alphas:
         made["methods"] = _methods(table, spec)
     made["training"] = _training(table, spec)
-    if numbers.is_published(spec):
-        made["published"] = _published(table, spec)
+    if given := numbers.published_of(spec):
+        beside = published.figure(given, published.compared(given, numbers.beside_published(table, spec)))
+        made = {**published.overlaid(made, given), "published": beside}
     return made
 
 
@@ -60,8 +61,8 @@ def _over_tokens(table: pd.DataFrame, spec: TuningFields) -> dict[str, Figure]:
         by = ["learning_rate", "phase", "base"]
         return charts.curve_rows(frame, "tokens", value, by, facets=numbers.FACETS, shown=shown)
 
-    def drawn(title: str, caption: str, y: Axis, data: Rows, zero_line: bool = False) -> Figure:
-        chart = curves(TOKENS, y, lines, also=["phase"], zero_line=zero_line)
+    def drawn(title: str, caption: str, y: Axis, data: Rows, shows: str = "", zero_line: bool = False) -> Figure:
+        chart = curves(TOKENS, y, lines, also=["phase"], zero_line=zero_line, metric=shows)
         return Figure(title, f"{caption} {BANDS}", chart, {"curves": data})
 
     columns = Lines("column", "", ["accuracy" if metric == "accuracy" else "task loss", "before", "after", "change"])
@@ -79,13 +80,15 @@ def _over_tokens(table: pd.DataFrame, spec: TuningFields) -> dict[str, Figure]:
             "Perplexity on the evaluation set against pre-training tokens, base in grey. Pointing down: the lowest point with its "
             "95% bootstrap interval, filled where the rise after it is established.",
             PERPLEXITY,
-            [*rows(both, lambda loss, _: np.exp(loss)), *_bottoms(table, spec), *_marks(spec, "perplexity")],
+            [*rows(both, lambda loss, _: np.exp(loss)), *_bottoms(table, spec)],
+            "perplexity",
         ),
         "forgetting": drawn(
             "Forgetting, as change of perplexity",
             "Perplexity after fine-tuning minus before, against pre-training tokens.",
             CHANGE,
-            [*rows(after, lambda loss, row: np.exp(loss) - np.exp(row["base"])), *_marks(spec, "perplexity_change")],
+            rows(after, lambda loss, row: np.exp(loss) - np.exp(row["base"])),
+            "perplexity_change",
             zero_line=True,
         ),
         "forgetting_nats": drawn(
@@ -99,7 +102,8 @@ def _over_tokens(table: pd.DataFrame, spec: TuningFields) -> dict[str, Figure]:
             "What was learned",
             f"The {TASK[metric].split(' / ')[0]} after fine-tuning, on validation data, against pre-training tokens.",
             Axis("y", TASK[metric]),
-            [*rows(after, value=metric), *(_marks(spec, "accuracy") if metric == "accuracy" else [])],
+            rows(after, value=metric),
+            metric,
         ),
     }
 
@@ -185,26 +189,6 @@ def _training(table: pd.DataFrame, spec: TuningFields) -> Figure:
         chart,
         {"curves": numbers.training_rows(table)},
     )
-
-
-def _published(table: pd.DataFrame, spec: TuningFields) -> Figure:
-    columns = Lines("column", "", ["base perplexity", "change", "accuracy", "outcome"])
-    return Figure(
-        "Beside the published numbers",
-        f"Measured (published): {published.numbers().source}. Where the base perplexity is more than 5% off, the evaluation "
-        "protocol differs and the numbers are not comparable.",
-        charts.text_table(TOKENS, columns, width=130),
-        {"cells": published.cells(numbers.beside_published(table, spec))},
-    )
-
-
-def _marks(spec: TuningFields, metric: str) -> Rows:
-    """Published values as reference marks, where suite and metric match."""
-    if not numbers.is_published(spec):
-        return []
-    source = published.numbers()
-    where = {"replicate": 0, "evaluation": source.evaluation, "learning_rate": source.learning_rate}
-    return published.marks(metric, where)
 
 
 def _bottoms(table: pd.DataFrame, spec: TuningFields) -> Rows:

@@ -17,7 +17,7 @@ import numpy as np
 from ucurve import charts, learning_rates, published
 from ucurve.conditions import Condition, paired
 from ucurve.damage_curves import base_blocks
-from ucurve.trends import Array, mean_interval
+from ucurve.trends import Array
 from ucurve.tuning_fields import TuningFields
 
 if TYPE_CHECKING:
@@ -233,26 +233,17 @@ def conditions(table: pd.DataFrame, spec: TuningFields, method: str) -> list[tup
     return found
 
 
-def beside_published(table: pd.DataFrame, spec: TuningFields) -> list[published.Measured]:
-    """What was measured of the checkpoints with published numbers, at their learning rate on their evaluation set."""
-    source, rows = published.numbers(), tuned(table, spec.methods[0])
-    rows = rows[(rows["evaluation"] == source.evaluation) & (rows["learning_rate"] == source.learning_rate)]
-    found = []
-    for revision, mine in rows[(rows["state"] == "done") & rows["base"].notna()].groupby("revision"):
-        base = float(mine["base"].iloc[0])
-        loss, low, high = mean_interval(mine["nll_mean"].to_numpy(dtype=float))
-        with np.errstate(over="ignore"):
-            change, interval = np.exp(loss) - np.exp(base), (np.exp(low) - np.exp(base), np.exp(high) - np.exp(base))
-        accuracy, error = float(mine["accuracy"].mean()), float(mine["accuracy_se"].mean())
-        found.append(published.Measured(str(revision), float(np.exp(base)), float(change), interval, accuracy, error))
-    return found
+def beside_published(table: pd.DataFrame, spec: TuningFields) -> pd.DataFrame:
+    """The rows that published numbers are compared with: the first method's, and the bases."""
+    return table[(table["method"] == "base") | ((table["method"] == spec.methods[0]) & (table["alpha"] == 1))]
 
 
-def is_published(spec: TuningFields) -> bool:
-    """Whether published numbers are of this experiment's suite, task, set, rate and recipe."""
-    source = published.numbers()
+def published_of(spec: TuningFields) -> list[published.Reference]:
+    """The published numbers of this experiment's suite, task, recipe, one of its rates and one of its evaluation sets."""
     recipe = ("optimiser", "schedule", "batch_rows", "weight_decay", "max_examples", "prompt", "label_words", "steps")
-    same = spec.suite == source.suite and spec.task == "label_words" and spec.data in (None, source.data)
-    same = same and spec.epochs in (None, 3) and spec.methods[0] == "full"
-    same = same and all(getattr(spec, name) == type(spec).model_fields[name].get_default() for name in recipe)
-    return same and source.learning_rate in spec.rates and (not spec.evaluations or source.evaluation in spec.evaluations)
+    same = spec.task == "label_words" and spec.data in (None, "sst2") and spec.epochs in (None, 3) and spec.methods[0] == "full"
+    if not same or any(getattr(spec, name) != type(spec).model_fields[name].get_default() for name in recipe):
+        return []
+    sets: Sequence[str | None] = spec.evaluations or [None]
+    found = [one for name in sets for one in published.builtin(spec.suite, name)]
+    return [one for one in found if one.labels.get("learning_rate", 0.0) in (0.0, *spec.rates) and "gamma" not in one.labels]

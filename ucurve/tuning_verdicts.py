@@ -37,7 +37,7 @@ def verdicts(table: pd.DataFrame, spec: TuningFields) -> list[Verdict]:
         if method == spec.methods[0]:
             parts += [_base(where, family, spec) for where, family in families]
             parts += [verdict for _, mine in found for verdict in mine]
-    reported = published.verdict(numbers.beside_published(table, spec)) if numbers.is_published(spec) else None
+    reported = published.verdict(published.compared(numbers.published_of(spec), numbers.beside_published(table, spec)))
     return [*first, *([reported] if reported else []), *parts]
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
+    from ucurve.published import Reference
+
 Gamma = Annotated[float, Field(gt=0, le=100)]
 Scale = Literal["current_std", "init_std"]
 GROUPS = ("embedding", "attention", "mlp", "norm", "unembedding")
@@ -34,7 +36,6 @@ class GaussianPerturbation(Spec):
     kind: Literal["gaussian_perturbation"] = "gaussian_perturbation"
     title: ClassVar[str] = "Gaussian perturbation"
     repeats: ClassVar[tuple[str, ...]] = ("draws",)
-    sparse_series: ClassVar[dict[str, dict[str, Any]]] = dict.fromkeys(perplexity.WINDOWS, {"gamma": 0.0})
     columns: ClassVar[Columns] = Columns(
         along="tokens",
         change=("gamma", "scale", "group"),
@@ -44,6 +45,7 @@ class GaussianPerturbation(Spec):
         metrics={"nll_mean": "loss / nats", "relative_change": "relative change of the weights"},
         fields=("checkpoints", "gammas", "draws", "seed", "scale", "by_group", "group_gamma"),
     )
+    sparse_series: ClassVar[dict[str, dict[str, Any]]] = dict.fromkeys(perplexity.WINDOWS, {"gamma": 0.0})
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "tiny, two minutes": {"suite": "tiny", "gammas": [0.05, 0.1, 0.2, 0.3], "draws": 5},
         "tiny-constant, the counter-example": {"suite": "tiny-constant", "gammas": [0.05, 0.1, 0.2, 0.3], "draws": 5},
@@ -223,15 +225,34 @@ class GaussianPerturbation(Spec):
 
     def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
         """Perplexity and its change over tokens, the same in nats, the heat map, the table, and damage by tensor group."""
-        from ucurve import damage_curves
+        from ucurve import damage_curves, published
 
-        return damage_curves.figures(table, self.sorted_gammas, self.one_gamma if self.by_group else None)
+        made = damage_curves.figures(table, self.sorted_gammas, self.one_gamma if self.by_group else None)
+        if not (given := self._published()):
+            return made
+        beside = published.figure(given, published.compared(given, damage_curves.compared(table)))
+        return {**published.overlaid(made, given), "published": beside}
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
         """Every claim for every gamma, convention and replicate, and what they say together."""
-        from ucurve import damage_curves
+        from ucurve import damage_curves, published
 
-        return damage_curves.verdicts(table)
+        reported = published.verdict(published.compared(self._published(), damage_curves.compared(table)))
+        return [*([reported] if reported else []), *damage_curves.verdicts(table)]
+
+    def _published(self) -> list[Reference]:
+        """Published numbers of this suite, evaluation set, protocol and of one of these gammas."""
+        from ucurve import published
+
+        protocol = ("tensors", "include", "exclude", "window", "stride")
+        if any(getattr(self, name) != type(self).model_fields[name].get_default() for name in protocol):
+            return []
+        mine = {"gamma": self.gammas, "scale": self.scales}
+        return [
+            one
+            for one in published.builtin(self.suite, self.evaluation)
+            if all(value in mine.get(name, []) for name, value in one.labels.items())
+        ]
 
 
 def _stds(tensors: dict[str, torch.Tensor], point: Point, context: Context, config: Any) -> dict[str, float]:
