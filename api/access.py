@@ -19,9 +19,8 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from api.errors import ProblemError
+from ucurve.team.people import ROLES, Role
 
-Role = Literal["viewer", "submitter", "admin"]
-ROLES: tuple[Role, ...] = ("viewer", "submitter", "admin")  # each may do what those before it may
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from api.access import Owner, Submitter, Viewer, only_owner
 from api.errors import ProblemError, invalid, not_found
+from api.quotas import check_planned, check_queued, quota
 from api.suites import DatabaseCatalogue
 from db import submissions
 from db.estimates import Estimate, alive_workers, can_run, estimates, reason_to_wait, speed_of
@@ -69,6 +70,8 @@ def plan(submission: Submitted, person: Viewer) -> records.PlanPreview:
         points = planned(submission.spec, catalogue)
         states = submissions.existing_states(session, [point.identity for point in points])
         left = [point for point in points if states.get(point.identity) != "done"]
+        own = quota(session, person.name)
+        refusals = filter(None, [own.plan_refused(len(points)), own.queue_refused(len(left))])
         needs = {(point.requires.device, point.requires.memory_gb) for point in left}
         workers = alive_workers(session)
         able = [worker for worker in workers if can_run(worker, needs)]
@@ -81,7 +84,7 @@ def plan(submission: Submitted, person: Viewer) -> records.PlanPreview:
             estimated_seconds=0.0 if not left else seconds / min(len(able), len(left)) if able else None,
             num_workers=len(able if left else workers),
             waits_for=reason_to_wait(workers, needs) if left else None,
-            warnings=list(dict.fromkeys(catalogue.warnings)),
+            warnings=list(dict.fromkeys([*catalogue.warnings, *refusals])),
         )
 
 
@@ -96,7 +99,9 @@ def submit(submission: Submitted, owner: Owner, request: Request, response: Resp
 
 def store(session: Session, owner: str, asked: Sequence[Recorded], request: Request) -> list[records.Experiment]:
     """Commit the experiments, all or none, and wake workers."""
+    check_planned(session, owner, *(len(points) for _, points in asked))
     rows = submissions.submit_all(session, owner, asked)
+    check_queued(session, owner)
     session.commit()
     for row in rows:
         session.refresh(row)
@@ -168,6 +173,8 @@ def act(id: int, action: Literal["pause", "resume", "cancel", "retry"], person: 
         if not submissions.change_state(session, experiment, action):
             state = "queued or running" if before == "active" else before
             raise ProblemError(409, f"Cannot {action}: experiment {id} is {state}" + _hint(action, before))
+        if action == "retry":
+            check_queued(session, experiment.owner)
         session.commit()
         session.refresh(experiment)
         answer = shown(session, [experiment], request)[0]

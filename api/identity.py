@@ -1,13 +1,17 @@
 """Who calls, found out before any route: by the token in the request, or on a lab of one's own whoever started it.
 
-UCURVE_ACCESS=open (a lab on loopback): without a token everybody is the account the service runs under, as admin; a token
-is honoured. UCURVE_ACCESS=tokens: a request without a valid token is answered 401, but for what says nothing of the lab.
+UCURVE_ACCESS=open: without a token everybody on this machine is the account the service runs under, as admin; a token is
+honoured. UCURVE_ACCESS=tokens: a request without a valid token is answered 401, but for what says nothing of the lab.
 """
 
 from __future__ import annotations
 
 import getpass
+import ipaddress
+import logging
 import os
+import tempfile
+from pathlib import Path
 from typing import Literal
 
 from fastapi import FastAPI
@@ -54,7 +58,8 @@ class Identified:
             await self.app(scope, receive, send)
             return
         try:
-            scope["ucurve.person"] = await run_in_threadpool(person_of, Headers(scope=scope).get("authorization"))
+            authorization = Headers(scope=scope).get("authorization")
+            scope["ucurve.person"] = await run_in_threadpool(person_of, authorization, scope.get("client"))
         except UnknownError as error:
             problem = Problem(title=str(error), status=401)
             await JSONResponse(problem.model_dump(), 401, {"WWW-Authenticate": 'Bearer realm="ucurve"'})(scope, receive, send)
@@ -65,10 +70,10 @@ class Identified:
             await self.app(scope, receive, send)
 
 
-def person_of(authorization: str | None) -> Person:
-    """Whom an Authorization header stands for. Raises UnknownError."""
+def person_of(authorization: str | None, client: tuple[str, int] | None) -> Person:
+    """Whom an Authorization header stands for, sent from the address `client`. Raises UnknownError."""
     if not authorization:
-        if access() == "open":
+        if access() == "open" and on_this_machine(client):
             return local()
         raise UnknownError(
             "This lab asks for an access token: give one with --token or UCURVE_TOKEN (Authorization: Bearer TOKEN)."
@@ -80,14 +85,44 @@ def person_of(authorization: str | None) -> Person:
         token = people.token_of(session, secret.strip())
         if token is None:
             raise UnknownError("This access token is not known here: check it, or ask an admin for a new one.")
-        if token.revoked_at is not None:
+        if token.state == "revoked":
             raise UnknownError(f"The token {token.name!r} was revoked on {token.revoked_at:%Y-%m-%d}: use another one.")
-        if token.expired:
+        if token.state == "expired":
             raise UnknownError(f"The token {token.name!r} expired on {token.expires_at:%Y-%m-%d}: ask for a new one.")
         if token.unnoted:
             people.note_use(session, token.id)
             session.commit()
     return Person(token.owner, token.role, token.id)
+
+
+def on_this_machine(client: tuple[str, int] | None) -> bool:
+    """Whether a request came over loopback (or over a socket that has no address)."""
+    try:
+        return client is None or ipaddress.ip_address(client[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def provide_admin() -> None:
+    """Where tokens are required and no admin has a valid one, make one and write it to a file that only we can read.
+
+    UCURVE_ADMIN_TOKEN_FILE, or `admin-token` in UCURVE_ARTEFACTS. The log names the file and never the token.
+    """
+    if access() == "open":
+        return
+    named = os.environ.get("UCURVE_ADMIN_TOKEN_FILE")
+    file = Path(named) if named else Path(os.environ["UCURVE_ARTEFACTS"]) / "admin-token"
+    with open_session() as session:
+        secret = people.first_admin(session, local().name)
+        if secret is None:
+            return
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=".admin-token", delete=False) as new:  # made with mode 0600
+            new.write(f"{secret}\n")
+        os.replace(new.name, file)
+        session.commit()
+    logging.getLogger("uvicorn.error").warning(
+        "The token of the first admin, %s, is in %s: keep it, then delete the file", local().name, file
+    )
 
 
 def install(app: FastAPI) -> None:

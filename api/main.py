@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI
 from fastapi.responses import RedirectResponse
 from sqlalchemy import text
 
-from api import errors, experiments, identity, listing, measurements, origin, studies, suites, workers
+from api import errors, experiments, identity, listing, measurements, origin, people, studies, suites, workers
 from api.access import Everybody, admit
 from api.reconcile import keep_sweeping
 from db.session import open_session
@@ -21,6 +21,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     with open_session() as session:
         suites.register_builtin(session)
         session.commit()
+    identity.provide_admin()
     stop = threading.Event()
     sweeper = threading.Thread(target=keep_sweeping, args=(stop,), name="sweep", daemon=True)
     sweeper.start()
@@ -40,7 +41,7 @@ app = FastAPI(
 errors.install(app)
 identity.install(app)
 origin.install(app)
-for module in (experiments, listing, measurements, studies, suites, workers):
+for module in (experiments, listing, measurements, people, studies, suites, workers):
     app.include_router(module.router)
 
 

@@ -31,6 +31,7 @@ class Lab:
     database_url: str
     broker_url: str
     data: Path
+    token: str = ""  # what `client` shows
     port: int = field(default_factory=processes.free_port)
     children: dict[str, Child] = field(default_factory=dict)
 
@@ -48,7 +49,7 @@ class Lab:
 
     @property
     def client(self) -> Client:
-        return Client(self.url)
+        return Client(self.url, self.token)
 
     @property
     def workers(self) -> list[Child]:

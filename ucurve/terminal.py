@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ucurve.records import Experiment, MeasurementRow, WorkerInfo
 from ucurve.suites import Dataset, Suite
+from ucurve.team.people import Token, User
 
 
 def show(table: Table) -> None:
@@ -52,6 +53,27 @@ def progress_bar() -> Iterator[Callable[[Experiment], None]]:
                 total=counts.total,
                 remark=", ".join(filter(None, remarks)),
             )
+
+        yield update
+
+
+@contextmanager
+def counted_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A function that shows how much of each thing is done, at what rate, and how long the rest takes; on standard error."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.speed:,.0f}/s", justify="right"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bars: dict[str, TaskID] = {}
+
+        def update(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                bars[what] = progress.add_task(what, total=total)
+            progress.update(bars[what], completed=done, total=total)
 
         yield update
 
@@ -121,6 +143,22 @@ def workers_table(workers: Sequence[WorkerInfo]) -> Table:
         alive = "yes" if one.alive else "no"
         seen = f"{one.seen_at:%H:%M:%S}"
         table.add_row(one.name, one.host, str(one.pid), one.device, f"{one.memory_gb:.0f} GB", alive, measuring, seen)
+    return table
+
+
+def tokens_table(tokens: Sequence[Token]) -> Table:
+    table = _table("id", "owner", "name", "state", "expires", "last used")
+    for one in tokens:
+        expires = f"{one.expires_at:%Y-%m-%d}" if one.expires_at else "never"
+        used = f"{one.used_at:%Y-%m-%d %H:%M}" if one.used_at else "never"
+        table.add_row(str(one.id), one.owner, one.name, one.state, expires, used)
+    return table
+
+
+def users_table(users: Sequence[User]) -> Table:
+    table = _table("name", "role", "queued", "most queued", "most planned")
+    for one in users:
+        table.add_row(one.name, one.role, str(one.num_queued), str(one.most_queued), str(one.most_planned))
     return table
 
 

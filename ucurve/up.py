@@ -24,7 +24,7 @@ from ucurve.data_folder import EmbeddedError
 from ucurve.embedded import POSTGRES_VERSION, Engines
 from ucurve.processes import Child
 
-HOST = "127.0.0.1"  # until there is access control nobody else may reach a lab
+HOST = "127.0.0.1"  # a team's lab is published by a proxy that speaks TLS: tokens travel in the requests
 DEFAULT_DATA = Path("~/.ucurve")
 DEMO = Path(__file__).parent / "builtin" / "demo"
 STEADY = 60.0  # seconds after which a child counts as running well again
@@ -80,8 +80,10 @@ class Up:
     workers: int | None = None  # None: one per GPU, or two
     demo: bool = True
     open_browser: bool = False
+    access: str = "open"  # or tokens
     leaving: bool = False
     began: float = field(default_factory=time.monotonic)
+    began_at: float = field(default_factory=time.time)
     watched: list[Watched] = field(default_factory=list)
     children: list[Child] = field(default_factory=list)  # all but the engines
 
@@ -141,7 +143,7 @@ class Up:
         self._step(f"database and broker started (Postgres {POSTGRES_VERSION} and Valkey, data in {engines.data})")
         if self.leaving:
             raise Leaving
-        env = lab.environment(engines.database_url, engines.broker_url, self.api_url, engines.data)
+        env = lab.environment(engines.database_url, engines.broker_url, self.api_url, engines.data, self.access)
         lab.migrate(env)
         self._step("database schema is up to date")
         assert engines.logs is not None
@@ -159,12 +161,13 @@ class Up:
             self.children.append(child)
             self.watched.append(Watched(child))
         self._ready(api, lambda: lab.answers(f"{self.api_url}/health/ready"), self.api_url)
-        client = Client(self.api_url)
-        for child in workers:
-            device = child.env["CUDA_VISIBLE_DEVICES"]
-            where = f"GPU {device}" if device else "CPU"
-            self._ready(child, partial(lab.heard_of, client, child), where)
-        if self.demo and client.experiments(limit=1).total == 0:
+        client = self._admin(engines.data)
+        if client:
+            for child in workers:
+                device = child.env["CUDA_VISIBLE_DEVICES"]
+                where = f"GPU {device}" if device else "CPU"
+                self._ready(child, partial(lab.heard_of, client, child), where)
+        if client and self.demo and client.experiments(limit=1).total == 0:
             self._submit_demo(client)
         self._ready(dashboard, lambda: lab.answers(f"{self.dashboard_url}/_stcore/health"), self.dashboard_url)
         say(
@@ -173,6 +176,26 @@ class Up:
         )
         if self.open_browser and sys.stdout.isatty():
             webbrowser.open(self.dashboard_url)
+
+    def _admin(self, data: Path) -> Client | None:
+        """A client that may look at workers and submit the demo; None where the lab asks for a token and we have none.
+
+        The first admin's token is shown by the run that made it, and by no other.
+        """
+        if self.access == "open":
+            return Client(self.api_url, "")
+        file = data / "admin-token"
+        secret = file.read_text().strip() if file.exists() else ""
+        if secret and file.stat().st_mtime >= self.began_at:
+            say(
+                f"\nThis lab asks for tokens. The first admin's, shown this once:\n\n  {secret}\n\n"
+                f"Sign in with it, make tokens for the others (ucurve tokens create), then delete {file}.\n"
+            )
+        client = Client(self.api_url, secret)
+        try:
+            return client if secret and client.me() else None
+        except RefusedError:  # revoked, or not of this database: the lab runs without our looking
+            return None
 
     def _submit_demo(self, client: Client) -> None:
         for path in sorted(DEMO.glob("*.json")):

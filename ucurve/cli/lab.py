@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from ucurve import __version__
@@ -17,6 +18,12 @@ def commands(command: Command) -> None:
     made.add_argument("--workers", type=count, help="measuring processes (default: one per GPU, or 2)")
     made.add_argument("--no-demo", action="store_true", help="submit no demo experiment on the first start")
     made.add_argument("--open", action="store_true", help="open the dashboard in a browser")
+    made.add_argument(
+        "--access",
+        choices=("open", "tokens"),
+        default=os.environ.get("UCURVE_ACCESS") or "open",
+        help="open: whoever sits at this machine may do everything; tokens: everybody shows a token (%(default)s)",
+    )
     command("workers", workers, "measuring processes")
     command("version", lambda given: print(f"ucurve {__version__}"), "this program's version")
 
@@ -25,7 +32,7 @@ def up(given: argparse.Namespace) -> int:
     from ucurve.data_folder import EmbeddedError
     from ucurve.up import Up
 
-    lab = Up(given.data, given.port, given.dashboard_port, given.workers, not given.no_demo, given.open)
+    lab = Up(given.data, given.port, given.dashboard_port, given.workers, not given.no_demo, given.open, given.access)
     try:
         return lab.run()
     except EmbeddedError as error:

@@ -47,7 +47,7 @@ class Wire:
         self.url = (url or os.environ.get("UCURVE_URL") or DEFAULT_URL).rstrip("/")
         if not self.url.startswith(("http://", "https://")):
             raise ClientError(f"{self.url!r} is not the address of a lab: it looks like {DEFAULT_URL}")
-        token = token or os.environ.get("UCURVE_TOKEN")
+        token = os.environ.get("UCURVE_TOKEN") if token is None else token  # "" is none, whatever the environment says
         self._retries = retries
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:

@@ -1,0 +1,362 @@
+"""People in a lab that asks for tokens: who may do what on every route, how tokens live and die, and how much one may ask for."""
+
+from __future__ import annotations
+
+import stat
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import Lab
+from fastapi.routing import APIRoute
+from sqlalchemy import text
+
+from db.session import open_session
+from ucurve.cli import main
+from ucurve.client import Client, RefusedError
+from ucurve.team.people import ROLES, Role
+
+SMALL = {
+    "kind": "linear_model",
+    "width": 8,
+    "num_features": 8,
+    "draws": 5,
+    "relative_gammas": [],
+    "fixed_gammas": [0.1],
+    "l2_sp": [],
+}
+
+# Who may use the routes that do not only read; those that do (GET) are for viewers. A new route is to be thought about here.
+WRITING: dict[str, Role] = {
+    "POST /v1/plan": "viewer",
+    "POST /v1/tokens": "viewer",
+    "DELETE /v1/tokens/{id}": "viewer",
+    "PUT /v1/users/{name}": "admin",
+    "POST /v1/experiments": "submitter",
+    "POST /v1/experiments/{id}/extend": "submitter",
+    "POST /v1/experiments/{id}/{action}": "submitter",
+    "POST /v1/studies": "submitter",
+    "POST /v1/suites": "submitter",
+    "POST /v1/datasets": "submitter",
+}
+OPEN = ("GET /", "GET /health/live", "GET /health/ready")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _kind() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UCURVE_KINDS", str(Path(__file__).parent / "kinds"))
+        patch.setenv("UCURVE_OWNER", "root")
+        yield
+
+
+@pytest.fixture(scope="module")
+def team(_kind: None, database_url: str, broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A lab that asks for tokens, seen by its first admin; no worker yet."""
+    running = Lab(database_url, broker_url, tmp_path_factory.mktemp("team"))
+    try:
+        running.start_api(UCURVE_ACCESS="tokens")
+        running.token = (running.data / "admin-token").read_text().strip()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="module")
+def people(team: Lab) -> dict[Role, Client]:
+    """Somebody of each role."""
+    names: dict[Role, str] = {"viewer": "vera", "submitter": "sam", "admin": "ada"}
+    for role, name in names.items():
+        team.client.set_user(name, role=role)
+    return {role: Client(team.url, team.client.create_token("test", owner=name).secret) for role, name in names.items()}
+
+
+@pytest.fixture(scope="module")
+def sam(people: dict[Role, Client]) -> Client:
+    return people["submitter"]
+
+
+@pytest.fixture(scope="module")
+def sue(team: Lab, people: dict[Role, Client]) -> Client:
+    """Another submitter."""
+    team.client.set_user("sue", role="submitter")
+    return Client(team.url, team.client.create_token("test", owner="sue").secret)
+
+
+def routes() -> dict[str, APIRoute]:
+    """Every route of the app, whoever included it: "GET /v1/me"."""
+    from api.main import app
+
+    found: dict[str, APIRoute] = {}
+    waiting = list(app.routes)
+    while waiting:
+        route = waiting.pop()
+        if isinstance(route, APIRoute):
+            found |= {f"{method} {route.path}": route for method in route.methods or ()}
+        elif hasattr(route, "original_router"):
+            waiting += route.original_router.routes
+    assert len(found) > 25, "the walk misses routes: this test would prove little"
+    return found
+
+
+def needs(name: str) -> Role | None:
+    """The role a route is for; None: for everybody."""
+    if name in OPEN:
+        return None
+    assert name.startswith("GET ") or name in WRITING, f"{name} is new: say in WRITING who may use it, and declare it"
+    return "viewer" if name.startswith("GET ") else WRITING[name]
+
+
+def refused(status: int, ask: Callable[[], object]) -> str:
+    with pytest.raises(RefusedError) as refusal:
+        ask()
+    assert refusal.value.status == status, refusal.value
+    return str(refusal.value)
+
+
+def problem(answer: httpx.Response, status: int) -> str:
+    assert answer.status_code == status, answer.text
+    return str(answer.json()["title"])
+
+
+def test_every_route_says_who_may_use_it() -> None:
+    from api.access import declared, needed
+
+    for name, route in routes().items():
+        wanted = needs(name) or "everybody"
+        assert needed(route) == wanted, f"{name} is open to {needed(route)}; the table of this test says {wanted}"
+        assert declared(route) or name.startswith("GET "), f"{name} does not declare who may use it (api/access.py)"
+    assert not {*WRITING, *OPEN} - routes().keys(), "the table names routes that are gone"
+
+
+def test_role_by_role_each_route_answers_as_the_table_says(team: Lab, people: dict[Role, Client]) -> None:
+    shown = {None: {}, **{role: client._http.headers for role, client in people.items()}}
+    table, wrong = [], []
+    with httpx.Client(base_url=team.url, timeout=30) as http:
+        for name in sorted(routes(), key=lambda name: name.split()[::-1]):
+            method, path = name.split()
+            for hole, filled in {"{action}": "cancel", "{id}": "999999", "{name}": "nobody-there"}.items():
+                path = path.replace(hole, filled)
+            need, answers = needs(name), []
+            for role, headers in shown.items():
+                status = http.request(method, path, headers=headers).status_code
+                may = need is None or (role is not None and ROLES.index(role) >= ROLES.index(need))
+                expected = "allowed" if may else "401" if role is None else "403"
+                answers.append(str(status) if status in (401, 403) else "allowed")
+                if answers[-1] != expected or status >= 500:
+                    wrong.append(f"{name} answers {status} to {role}: it should be {expected}")
+            table.append(f"{name:50} " + " ".join(f"{answer:9}" for answer in answers))
+    heading = f"{'route':50} " + " ".join(f"{role or 'nobody':9}" for role in shown)
+    sys.stdout.write("\n".join(["", heading, *table, ""]))  # to be seen with pytest -s
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nobody_is_asked_who_they_are_by_health_and_the_static_description(team: Lab) -> None:
+    for path in ("/health/live", "/health/ready", "/docs", "/v1/openapi.json"):
+        assert httpx.get(team.url + path).status_code == 200
+    assert httpx.get(f"{team.url}/v1/no-such-thing").status_code == 401  # not even what is there
+
+
+def test_a_401_says_what_is_wrong_and_what_to_do(team: Lab, sam: Client) -> None:
+    def ask(authorization: str) -> httpx.Response:
+        return httpx.get(f"{team.url}/v1/me", headers={"Authorization": authorization} if authorization else {})
+
+    mine = {name: sam.create_token(name, days=1) for name in ("old", "lost")}
+    sam.revoke_token(mine["lost"].id)
+    with open_session() as session:
+        session.execute(text("UPDATE tokens SET expires_at = now() - interval '1 hour' WHERE id = :id"), {"id": mine["old"].id})
+        session.commit()
+    for authorization, reason in {
+        "": "--token or UCURVE_TOKEN",
+        "Basic c2FtOnNhbQ==": "has to be `Bearer TOKEN`",
+        "Bearer ucurve_wrong": "not known here",
+        f"Bearer {mine['lost'].secret}": "'lost' was revoked on",
+        f"Bearer {mine['old'].secret}": "'old' expired on",
+    }.items():
+        answer = ask(authorization)
+        assert reason in problem(answer, 401)
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    assert {token.name: token.state for token in sam.tokens()} == {"test": "valid", "old": "expired", "lost": "revoked"}
+
+
+def test_a_token_is_shown_once_and_never_stored_or_logged(team: Lab, sam: Client) -> None:
+    made = sam.create_token("only once")
+    assert made.secret.startswith("ucurve_")
+    assert len(made.secret) >= 7 + 43  # 32 random bytes
+    Client(team.url, made.secret).me()
+    assert "secret" not in str([token.model_dump() for token in sam.tokens()])
+    with open_session() as session:
+        rows = session.scalars(text("SELECT to_jsonb(t)::text FROM tokens t")).all()
+        plan = session.execute(text("EXPLAIN SELECT * FROM tokens t JOIN users u ON u.name = t.owner WHERE sha256 = 'x'")).all()
+    logs = "".join(path.read_text() for path in (team.data / "logs").iterdir())
+    for secret in (made.secret, team.token):
+        assert secret not in "".join(rows) + logs
+    assert "Seq Scan on tokens" not in str(plan) or len(rows) < 20  # of some rows Postgres reads all
+    assert (team.data / "admin-token").as_posix() in logs
+
+
+def test_the_time_of_last_use_is_written_once_a_minute(team: Lab, sam: Client) -> None:
+    made = sam.create_token("used")
+
+    def used() -> datetime | None:
+        return next(token.used_at for token in sam.tokens() if token.id == made.id)
+
+    assert used() is None
+    Client(team.url, made.secret).me()
+    first = used()
+    Client(team.url, made.secret).me()
+    assert first is not None
+    assert used() == first
+    with open_session() as session:
+        session.execute(text("UPDATE tokens SET used_at = used_at - interval '61 seconds' WHERE id = :id"), {"id": made.id})
+        session.commit()
+    Client(team.url, made.secret).me()
+    assert (latest := used()) is not None
+    assert latest > first
+
+
+def test_tokens_are_ones_own_matter_and_the_admins(people: dict[Role, Client], sam: Client, sue: Client) -> None:
+    made = sam.create_token("mine")
+    assert "Only an admin" in refused(403, lambda: sue.create_token("theirs", owner="sam"))
+    assert "no token" in refused(404, lambda: sue.revoke_token(made.id))
+    assert {token.owner for token in sue.tokens()} == {"sue"}
+    assert {"sam", "sue", "root"} <= {token.owner for token in people["admin"].tokens()}
+    assert people["admin"].revoke_token(made.id).state == "revoked"
+    assert "no user nobody" in refused(422, lambda: people["admin"].create_token("x", owner="nobody"))
+
+
+def test_the_first_admins_token_lies_in_a_file_of_ours_alone_and_is_made_once(team: Lab) -> None:
+    file = team.data / "admin-token"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    me = team.client.me()
+    assert (me.user.name, me.user.role, me.access) == ("root", "admin", "tokens")
+    file.unlink()
+    team.children["api"].stop()
+    team.start_api(UCURVE_ACCESS="tokens")
+    assert not file.exists()
+    assert team.client.me() == me
+
+
+def test_a_lab_always_keeps_an_admin(database_url: str, team: Lab, people: dict[Role, Client]) -> None:
+    assert people["admin"].set_user("root", role="viewer").role == "viewer"
+    assert "only admin" in refused(409, lambda: people["admin"].set_user("ada", role="submitter"))
+    assert people["admin"].set_user("root", role="admin").role == "admin"
+
+
+def test_only_the_owner_and_admins_steer_an_experiment_and_everybody_reads_and_extends(
+    people: dict[Role, Client], sam: Client, sue: Client
+) -> None:
+    mine = sam.submit({"kind": "slow_count", "to": [1]})
+    assert mine.owner == "sam"
+    for verb in ("pause", "cancel", "resume", "retry"):
+        said = refused(403, lambda verb=verb: getattr(sue, verb)(mine.id))
+        assert f"Only sam and admins may {verb} experiment {mine.id}" in said
+        assert "clone" in said
+    assert people["viewer"].experiment(mine.id).state == "queued"
+    assert "needs the role submitter; vera is a viewer" in refused(403, lambda: people["viewer"].submit(SMALL))
+    assert people["viewer"].plan(SMALL).num_points > 0
+    assert sam.pause(mine.id).state == "paused"
+    assert people["admin"].cancel(mine.id).state == "cancelled"
+    first = sam.submit(SMALL)
+    other = sue.extend(first.id, 2)
+    assert other.owner == "sue"
+    assert sam.cancel(first.id).state == sue.cancel(other.id).state == "cancelled"
+
+
+def test_limits_are_said_before_submitting_and_kept_when_two_submit_at_once(people: dict[Role, Client], team: Lab) -> None:
+    admin = people["admin"]
+    admin.set_user("lim", role="submitter", most_planned=8, most_queued=10)
+    lim = Client(team.url, admin.create_token("test", owner="lim").secret)
+    assert lim.me().user.own_limits == ["most_planned", "most_queued"]
+
+    def spec(start: int, num: int) -> dict[str, object]:
+        return {"kind": "slow_count", "to": list(range(start, start + num))}
+
+    large = spec(100, 9)
+    assert any("9 points; lim may ask for 8" in warning for warning in lim.plan(large).warnings)
+    assert "users set lim --most-planned 9" in refused(422, lambda: lim.submit(large))
+    assert lim.experiments(owner="lim").total == 0
+    for turn in range(3):
+        outcomes: list[str] = []
+        together = threading.Barrier(2)
+
+        def submit(start: int, together: threading.Barrier = together, outcomes: list[str] = outcomes) -> None:
+            client = Client(team.url, lim._http.headers["Authorization"].split()[1])
+            together.wait()
+            try:
+                outcomes.append(str(client.submit(spec(start, 6)).id))
+            except RefusedError as error:
+                outcomes.append(f"{error.status} {error.problem.problems[0].pointer} {error}")
+
+        both = [threading.Thread(target=submit, args=(200 + 100 * turn + 50 * half,)) for half in (0, 1)]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+        admitted = [outcome for outcome in outcomes if outcome.isdigit()]
+        assert len(admitted) == 1, outcomes
+        assert any(outcome.startswith("429 /spec") and "12 points of lim would be waiting" in outcome for outcome in outcomes)
+        assert any("6 more would be over" in warning for warning in lim.plan(spec(900, 6)).warnings)
+        assert lim.me().user.num_queued == 6
+        lim.cancel(int(admitted[0]))
+        refilled = lim.submit(spec(900 + 10 * turn, 8))
+        assert "the limit is 10" in refused(429, lambda id=int(admitted[0]): lim.retry(id))
+        lim.cancel(refilled.id)
+    assert admin.set_user("lim", most_planned=None).own_limits == ["most_queued"]
+
+
+def test_the_command_line_makes_lists_and_revokes_tokens_and_sets_roles(
+    team: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*words: str, status: int = 0, token: str = "") -> str:
+        assert main(["--url", team.url, "--token", token or team.token, *words]) == status
+        return "".join(capsys.readouterr())
+
+    secret = run("tokens", "create", "laptop", "--user", "cleo", "--role", "submitter", "--days", "7").strip()
+    assert "cleo, submitter (by the token 'laptop')" in run("whoami", token=secret)
+    assert "cleo is a viewer: 40 points queued" in run("users", "set", "cleo", "--role", "viewer", "--most-queued", "40")
+    assert "needs the role admin; cleo is a viewer" in run("users", "set", "cleo", "--role", "admin", status=1, token=secret)
+    listed = run("tokens", "list", token=secret)
+    assert "laptop" in listed
+    assert secret not in listed
+    number = next(line.split()[0] for line in listed.splitlines() if "laptop" in line)
+    assert "cleo is revoked" in run("tokens", "revoke", number)
+    monkeypatch.setenv("UCURVE_TOKEN", secret)
+    assert main(["--url", team.url, "whoami"]) == 1
+    assert "'laptop' was revoked" in capsys.readouterr().err
+    assert "vera" in run("users", "list")
+
+
+def test_a_lab_of_ones_own_asks_nobody_but_honours_a_token_and_serves_no_other_machine(
+    team: Lab, sam: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from api import identity
+
+    monkeypatch.setenv("UCURVE_ACCESS", "open")
+    here, there = ("127.0.0.1", 1), ("192.168.7.7", 1)
+    local = identity.person_of(None, here)
+    assert (local.name, local.role) == ("root", "admin")
+    shown = identity.person_of(str(sam._http.headers["Authorization"]), there)
+    assert (shown.name, shown.role) == ("sam", "submitter")
+    with pytest.raises(identity.UnknownError, match="asks for an access token"):
+        identity.person_of(None, there)
+    with pytest.raises(identity.UnknownError, match="not known here"):
+        identity.person_of("Bearer ucurve_nonsense", here)
+    monkeypatch.setenv("UCURVE_ACCESS", "opne")
+    with pytest.raises(RuntimeError, match="use open"):
+        identity.access()
+
+
+def test_what_one_has_measured_costs_the_other_nothing_and_more_draws_run_alone(team: Lab, sam: Client, sue: Client) -> None:
+    team.start_worker()
+    first = sam.wait(sam.submit(SMALL).id, timeout=120)
+    assert (first.state, first.progress.reused) == ("done", 0)
+    second = sue.submit(SMALL)
+    assert (second.owner, second.state, second.progress.reused) == ("sue", "done", first.progress.total)
+    third = sue.wait(sue.extend(second.id, 2).id, timeout=120)
+    assert third.progress.reused == first.progress.total
+    assert 0 < third.progress.total - third.progress.reused == sue.plan({**SMALL, "draws": 7}).num_points - first.progress.total
