@@ -10,6 +10,7 @@ client.figures(experiment.id)["8_loss_fixed_noise"].vega_lite()  # data included
 from __future__ import annotations
 
 from ucurve.rest.catalogue import CatalogueCalls
+from ucurve.rest.comparisons import ComparisonCalls
 from ucurve.rest.people import PeopleCalls
 from ucurve.rest.results import ResultCalls
 from ucurve.rest.wire import ClientError, NoAnswerError, RefusedError, field_name
@@ -17,5 +18,5 @@ from ucurve.rest.wire import ClientError, NoAnswerError, RefusedError, field_nam
 __all__ = ["Client", "ClientError", "NoAnswerError", "RefusedError", "field_name"]
 
 
-class Client(ResultCalls, CatalogueCalls, PeopleCalls):
+class Client(ComparisonCalls, ResultCalls, CatalogueCalls, PeopleCalls):
     """A connection to one lab. Reads are repeated while the API restarts; a submission is never sent twice."""

@@ -1,0 +1,152 @@
+"""The figures of a comparison: curves of several experiments on one axis, and one minus another.
+
+shown = Choice(x="tokens", y="damage", by="side", changes=("gamma 0.2, init_std",), minus=("1", "2"))
+figures(sides, laid_over(sides), shown)       # {"curves": Figure, "difference": Figure}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ucurve import charts
+from ucurve.comparison import LOSS, Side, axes, quantities
+from ucurve.differences import differences
+from ucurve.spec import Figure
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GROUPS = {"side": "experiment", "suite": "suite", "size": "parameters", "replicate": "pre-training seed"}
+COLUMN = {"loss": LOSS, "perplexity": LOSS}  # of the table, where it is not named like the quantity
+BANDS = (
+    "Bands: 95% t interval of the mean over draws, point by point; dots: single draws. Draws describe one pre-training run; "
+    "replicates are further runs."
+)
+MOST_LINES = 2  # modifications shown when nobody has chosen
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a comparison shows; what is empty is chosen from what there is."""
+
+    x: str = ""
+    y: str = ""
+    by: str = "side"
+    changes: tuple[str, ...] = ()
+    minus: tuple[str, ...] = ()  # A and B, two values of `by`
+
+
+def chosen(sides: Sequence[Side], table: pd.DataFrame, asked: Choice) -> Choice:
+    """The choice made whole: what is not there falls back to what is."""
+    xs, ys = axes(sides, table), quantities(sides, table)
+    by = asked.by if asked.by in GROUPS else "side"
+    there = changes(table)
+    wanted = tuple(change for change in asked.changes if change in there) or _usual(there)
+    members = values_of(table, by)
+    minus = tuple(one for one in asked.minus if one in members)
+    if len(minus) != 2 or minus[0] == minus[1]:
+        minus = tuple(members[:2]) if len(members) > 1 else ()
+    y = asked.y if asked.y in ys else next(iter(["damage"] if "damage" in ys else ys), "")
+    return Choice(asked.x if asked.x in xs else next(iter(xs), ""), y, by, wanted, minus)
+
+
+def changes(table: pd.DataFrame) -> dict[str, int]:
+    """Every modification with the number of experiments that have it, in the order in which they are planned."""
+    if table.empty:
+        return {}
+    counts = table.groupby("change", sort=False)["side"].nunique()
+    return {str(change): int(num) for change, num in counts.items()}
+
+
+def _usual(there: dict[str, int]) -> tuple[str, ...]:
+    """The largest modification that most experiments share; those that share none show one each."""
+    changed = {change: num for change, num in there.items() if not change.startswith("base")}
+    most = max(changed.values(), default=0)
+    shared = [change for change, num in changed.items() if num == most]
+    return tuple(shared[-MOST_LINES:]) if shared else tuple(there)
+
+
+def values_of(table: pd.DataFrame, by: str) -> list[str]:
+    return list(dict.fromkeys(_as_text(table, by))) if len(table) else []
+
+
+def _as_text(table: pd.DataFrame, by: str) -> list[str]:
+    return ["unknown" if value is None or value != value else f"{value:.0f}" if by == "size" else str(value) for value in table[by]]
+
+
+def figures(sides: Sequence[Side], table: pd.DataFrame, asked: Choice) -> dict[str, Figure]:
+    """The curves, and the difference where there are two of anything to subtract."""
+    if table.empty:
+        return {}
+    shown = chosen(sides, table, asked)
+    names = {side.key: f"{side.id} {side.name}" for side in sides}
+    members = values_of(table, shown.by)
+    titles = {one: names.get(one, one) if shown.by == "side" else one for one in members}
+    facet = "side" if shown.by == "replicate" else "replicate"
+    table = table.assign(group=[titles[one] for one in _as_text(table, shown.by)])
+    table = table.assign(side_name=[names[side] for side in table["side"]])
+    made = {"curves": _curves(sides, table[table["change"].isin(shown.changes)], shown, list(titles.values()), facet)}
+    if shown.minus:
+        pair = [titles[one] for one in shown.minus]
+        made["difference"] = _difference(sides, table, shown, pair, facet)
+    return made
+
+
+def _axis(sides: Sequence[Side], table: pd.DataFrame, x: str) -> charts.Axis:
+    title = axes(sides, table).get(x, x)
+    values = table[x].astype(float) if x in table else np.array([])
+    many = len(values) and np.nanmin(values) > 0 and np.nanmax(values) >= 10 * np.nanmin(values) and x != "base_loss"
+    scale: charts.Scale = "log" if x == "tokens" or many else "linear"
+    return charts.Axis(x, title, scale, compact=x in ("tokens", "tokens_per_parameter"))
+
+
+def _column(facet: str, table: pd.DataFrame) -> str | None:
+    """Panels beside one another only where there is more than one."""
+    return {"side": "experiment"}.get(facet, facet) if table[facet].nunique() > 1 else None
+
+
+def _curves(sides: Sequence[Side], table: pd.DataFrame, shown: Choice, groups: list[str], facet: str) -> Figure:
+    column = _column(facet, table)
+    several = shown.by not in ("side", "replicate") and table["side"].nunique() > 1
+    line = [f"{name}, {change}" if several else change for name, change in zip(table["side_name"], table["change"], strict=True)]
+    table = table.assign(line=line, experiment=table["side_name"])
+    value = COLUMN.get(shown.y, shown.y)
+    exponential = (lambda values, _: np.exp(values)) if shown.y == "perplexity" else None
+    keys = ["group", "line"]
+    rows = charts.curve_rows(table, shown.x, value, keys, facets=[column] if column else [], shown=exponential)
+    quantity = quantities(sides, table)[shown.y] if shown.y else ""
+    damage = shown.y == "damage"
+    y = charts.Axis("y", quantity, "symlog" if damage else "log" if shown.y == "perplexity" else "linear", constant=0.01)
+    lines = charts.Lines("group", GROUPS[shown.by], groups, ordered=False)
+    chart = charts.curves(_axis(sides, table, shown.x), y, lines, column=column, dash="line", zero_line=damage, height=340)
+    caption = f"{quantity[:1].upper()}{quantity[1:]} of {_and(groups)}: {'; '.join(shown.changes)}. {BANDS}"
+    return Figure("Laid over one another", caption, chart, {"curves": rows})
+
+
+def _difference(sides: Sequence[Side], table: pd.DataFrame, shown: Choice, pair: list[str], facet: str) -> Figure:
+    """At equal places of pre-training: a base loss is of one model only, so that differences are drawn over tokens instead."""
+    x = shown.x if shown.x != "base_loss" else next(iter(axes(sides, table)), shown.x)
+    column, value = _column(facet, table), COLUMN.get(shown.y, shown.y)
+    axis = _axis(sides, table, x)
+    table = table.assign(experiment=table["side_name"])[table["change"].isin(shown.changes)]
+    found = differences(table, "group", *pair, x=x, value=value, facet=column or facet, log=axis.scale == "log")
+    unit = quantities(sides, table).get("loss" if shown.y == "perplexity" else shown.y, shown.y)
+    lines = charts.Lines("change", "modification", list(shown.changes), ordered=len(shown.changes) > 6)
+    chart = charts.curves(axis, charts.Axis("y", f"A − B: {unit}"), lines, column=column, zero_line=True, also=["how"], height=260)
+    hows = list(dict.fromkeys(row["how"] for row in found))
+    said = f" Intervals: {'; '.join(hows)}." if hows else " Nothing is measured in both yet."
+    ratio = " (the logarithm of the ratio of perplexities)" if shown.y == "perplexity" else ""
+    caption = f"A = {pair[0]}, B = {pair[1]}; {unit}{ratio}. Bands: 95% intervals, point by point.{said}"
+    return Figure("A minus B", caption, chart, {"curves": [_plain(row) for row in found]})
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

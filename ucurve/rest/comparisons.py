@@ -1,0 +1,110 @@
+"""Calls that lay experiments over one another.
+
+found = client.compare([3, 4], y="damage", changes=["gamma 0.2, init_std"])
+found.figures()["difference"].caption          # "A = 3 noise on tiny, B = ...: paired by draw, n = 5"
+found.cautions                                 # why the numbers may not be comparable
+for side in found.missing():                   # A's points that B lacks, and B's that A lacks
+    client.plan(completed(side))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ucurve.rest.catalogue import CatalogueCalls
+from ucurve.rest.results import ResultCalls
+from ucurve.spec import Figure
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ucurve.comparison import Missing, Side
+    from ucurve.comparison_figures import Choice
+
+
+@dataclass
+class Comparison:
+    """Experiments laid over one another, as one choice shows them."""
+
+    sides: list[Side]
+    asked: Choice
+    on_what: list[dict[str, Any]] = field(default_factory=list)  # how each was measured
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row per value; see `ucurve.comparison.laid_over`."""
+        from ucurve.comparison import laid_over
+
+        return laid_over(self.sides)
+
+    def figures(self) -> dict[str, Figure]:
+        from ucurve.comparison_figures import figures
+
+        return figures(self.sides, self.table, self.asked)
+
+    def missing(self) -> list[Missing]:
+        """What each of the first two experiments (or of those named by `minus`) lacks of the other."""
+        from ucurve.comparison import missing
+
+        by_key = {side.key: side for side in self.sides}
+        pair = [by_key[key] for key in self.asked.minus if key in by_key] if self.asked.by == "side" else []
+        a, b = pair if len(pair) == 2 else (self.sides + self.sides[:1])[:2]
+        return [missing(a, b), missing(b, a)]
+
+    @property
+    def cautions(self) -> list[str]:
+        """Why numbers of the experiments may not be comparable."""
+        found = []
+        for name in dict.fromkeys(name for one in self.on_what for name in one):
+            values = [one.get(name) for one in self.on_what]
+            if any(value != values[0] for value in values):
+                said = ", ".join(f"{side.id}: {_short(value)}" for side, value in zip(self.sides, values, strict=True))
+                found.append(f"Not measured alike, so that losses may not be comparable: {name.replace('.', ' ')} ({said}).")
+        return found
+
+
+def _short(value: Any) -> str:
+    """Hashes by their first figures."""
+    return f"{value[:10]}…" if isinstance(value, str) and len(value) == 64 else str(value)
+
+
+class ComparisonCalls(ResultCalls, CatalogueCalls):
+    def compare(
+        self,
+        ids: Sequence[int],
+        x: str = "",
+        y: str = "",
+        by: str = "side",
+        changes: Sequence[str] = (),
+        minus: Sequence[int | str] = (),
+    ) -> Comparison:
+        """Lay experiments over one another. What is left empty is chosen from what they have in common.
+
+        x: tokens, tokens_per_parameter, base_loss, or the experiments' own axis. y: loss, perplexity, damage, or a metric.
+        by: what the colours mean: side (the experiment), suite, size, replicate. changes: modifications in words, as in the
+        legend. minus: A and B of the difference. Raises RefusedError where there is no such experiment.
+        """
+        from ucurve.comparison_figures import Choice
+
+        sides = [self.side(id) for id in dict.fromkeys(ids)]
+        asked = Choice(x, y, by, tuple(changes), tuple(map(str, minus)))
+        return Comparison(sides, asked, [self.measured_on(side) for side in sides])
+
+    def side(self, id: int) -> Side:
+        """An experiment with its rows and its suite, to compare."""
+        from ucurve.comparison import Side
+        from ucurve.experiments import parse
+
+        experiment, rows = self.experiment(id), self.rows(id)
+        name = next((str(row.labels["suite"]) for row in rows if row.labels.get("suite")), None)
+        suite = next((suite for suite in self.suites() if suite.name == name), None) if name else None
+        return Side(id, experiment.name, parse(experiment.spec), rows, suite)
+
+    def measured_on(self, side: Side) -> dict[str, Any]:
+        """On what its numbers were measured: by its first point."""
+        from ucurve.comparison import on_what
+
+        return on_what(self.provenance(side.rows[0].id).inputs) if side.rows else {}
