@@ -191,12 +191,25 @@ def points(session: Session, sought: Sought, before: int | None, limit: int) -> 
     )
 
 
-def metric_names(session: Session, sought: Sought) -> list[str]:
-    """Every metric of the matching rows: reads all of them."""
+def names(session: Session, sought: Sought) -> list[Row[Any]]:
+    """Every label (with the type of its values) and metric of the matching points: reads all of them."""
     where, given = sought.sql()
     return list(
-        session.scalars(
-            text(f"SELECT DISTINCT name FROM measurements m, jsonb_object_keys(m.metrics) name WHERE {where} ORDER BY name"), given
+        session.execute(
+            text(f"""
+                SELECT source, name, CASE
+                    WHEN count(DISTINCT type) > 1 THEN 'json'
+                    WHEN min(type) = 'number' AND bool_and(whole) THEN 'integer'
+                    ELSE coalesce(min(type), 'string') END AS type
+                FROM (
+                    SELECT DISTINCT 'label' AS source, l.key AS name, nullif(jsonb_typeof(l.value), 'null') AS type,
+                        l.value::text ~ '^-?[0-9]{{1,18}}$' OR jsonb_typeof(l.value) <> 'number' AS whole
+                    FROM measurements m, jsonb_each(m.labels) l WHERE {where}
+                    UNION ALL
+                    SELECT DISTINCT 'metric', name, 'number', false
+                    FROM measurements m, jsonb_object_keys(m.metrics) name WHERE {where}) found
+                GROUP BY source, name ORDER BY source, name"""),
+            given,
         )
     )
 

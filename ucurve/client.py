@@ -12,11 +12,12 @@ from __future__ import annotations
 from ucurve.rest.catalogue import CatalogueCalls
 from ucurve.rest.comparisons import ComparisonCalls
 from ucurve.rest.people import PeopleCalls
+from ucurve.rest.explorer import ExplorerCalls
 from ucurve.rest.results import ResultCalls
 from ucurve.rest.wire import ClientError, NoAnswerError, RefusedError, field_name
 
 __all__ = ["Client", "ClientError", "NoAnswerError", "RefusedError", "field_name"]
 
 
-class Client(ComparisonCalls, ResultCalls, CatalogueCalls, PeopleCalls):
+class Client(ComparisonCalls, ResultCalls, CatalogueCalls, PeopleCalls, ExplorerCalls):
     """A connection to one lab. Reads are repeated while the API restarts; a submission is never sent twice."""
