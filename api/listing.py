@@ -2,47 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from sqlalchemy import ColumnElement, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, case, exists, func, or_, select
 
+from api.access import Person, Viewer
 from api.experiments import shown
 from db.models import Experiment, ExperimentPoint, Measurement
 from db.session import open_session
+from db.team import Star
 from ucurve import records
+from ucurve.team.listing import Order, PageOfExperiments
 
 router = APIRouter(prefix="/v1", tags=["experiments"])
 
+STATES = ("active", "paused", "failed", "cancelled", "done")  # in this order when sorted by state
+ORDERS: dict[Order, ColumnElement[Any]] = {
+    "newest": Experiment.id.desc(),
+    "oldest": Experiment.id.asc(),
+    "name": func.lower(Experiment.name).asc(),
+    "owner": Experiment.owner.asc(),
+    "state": case({state: rank for rank, state in enumerate(STATES)}, value=Experiment.state).asc(),
+    "progress": ((Experiment.num_done + Experiment.num_failed) * 1.0 / func.greatest(Experiment.num_points, 1)).desc(),
+    "finished": Experiment.finished_at.desc().nulls_last(),
+}
+
 
 @router.get("/experiments", summary="Experiments, newest first")
-def listed(
-    request: Request,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    offset: Annotated[int, Query(ge=0)] = 0,
-    state: Annotated[list[records.ExperimentState] | None, Query()] = None,
-    kind: str | None = None,
-    owner: str | None = None,
-    tag: str | None = None,
-    text: Annotated[str | None, Query(description="Found in name, notes or tags.")] = None,
-) -> records.ExperimentPage:
-    """A page of the list; filters are combined with "and"."""
-    wanted = select(Experiment)
-    if state:
-        wanted = wanted.where(or_(*(_in_state(one) for one in state)))
-    if kind:
-        wanted = wanted.where(Experiment.kind == kind)
-    if owner:
-        wanted = wanted.where(Experiment.owner == owner)
-    if tag:
-        wanted = wanted.where(Experiment.tags.contains([tag]))
-    if text:
-        searched = (Experiment.name, Experiment.notes, func.array_to_string(Experiment.tags, " "))
-        wanted = wanted.where(or_(*(column.icontains(text, autoescape=True) for column in searched)))
+def listed(request: Request, person: Viewer, asked: Annotated[PageOfExperiments, Query()]) -> records.ExperimentPage:
+    """A page of the list; filters are combined with "and", values of one filter with "or". Archived ones are left out unless
+    asked for. Equal ones are ordered by number, so that pages neither repeat nor skip.
+    """
+    wanted = _filtered(asked, person)
+    ordered = wanted.order_by(ORDERS[asked.sort], Experiment.id.desc()).limit(asked.limit).offset(asked.offset)
     with open_session() as session:
-        total = session.scalar(select(func.count()).select_from(wanted.subquery())) or 0
-        rows = session.scalars(wanted.order_by(Experiment.id.desc()).limit(limit).offset(offset)).all()
+        total = session.scalar(select(func.count()).select_from(wanted.with_only_columns(Experiment.id).subquery())) or 0
+        rows = session.scalars(ordered).all()
         return records.ExperimentPage(experiments=shown(session, rows, request), total=total)
+
+
+def _filtered(asked: PageOfExperiments, person: Person) -> Select[Experiment]:
+    wanted = select(Experiment)
+    for column, values in ((Experiment.kind, asked.kind), (Experiment.suite, asked.suite), (Experiment.owner, asked.owner)):
+        if values:
+            wanted = wanted.where(column.in_([person.name if value == "me" else value for value in values]))
+    if asked.state:
+        wanted = wanted.where(or_(*(_in_state(one) for one in asked.state)))
+    for tag in asked.tag:
+        wanted = wanted.where(Experiment.tags.contains([tag]))
+    for word in asked.text.split():
+        searched = (Experiment.name, Experiment.notes, func.array_to_string(Experiment.tags, " "))
+        wanted = wanted.where(or_(*(column.icontains(word, autoescape=True) for column in searched)))
+    if asked.created_after:
+        wanted = wanted.where(Experiment.created_at >= asked.created_after)
+    if asked.created_before:
+        wanted = wanted.where(Experiment.created_at < asked.created_before)
+    if asked.starred:
+        wanted = wanted.where(Experiment.id.in_(select(Star.experiment_id).where(Star.owner == person.name)))
+    if asked.archived != "also":
+        wanted = wanted.where(Experiment.archived == (asked.archived == "only"))
+    return wanted
 
 
 def _in_state(state: str) -> ColumnElement[bool]:
