@@ -11,7 +11,7 @@ What a kind's labels mean is said by its `columns` (ucurve.spec); no kind is nam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -191,6 +191,25 @@ class Missing:
         """(replicate, where along pre-training) of the missing points, each once."""
         along = self.of.columns.along
         return list(dict.fromkeys((labels.get("replicate"), labels.get(along)) for labels in self.points))
+
+    @property
+    def sentence(self) -> str:
+        """How many of what, in words."""
+        along, words = self.of.columns.along, []
+        if self.points:
+            kinds: dict[str, Collection[Any]] = {
+                "checkpoint": self.places,
+                "modification": {self.of.changed(labels) for labels in self.points},
+            }
+            kinds["draw"] = {draw for labels in self.points if (draw := self.of.draw(labels))}
+            counts = (f"{len(found)} {name}{'s' * (len(found) != 1)}" for name, found in kinds.items() if found)
+            words.append(f"{len(self.points):,} points of experiment {self.of.id} are not in {self.within.id}: {', '.join(counts)}")
+        if self.without_checkpoint:
+            places = {labels.get(along) for labels in self.without_checkpoint}
+            number = f"{len(self.without_checkpoint):,} {'more ' if words else ''}points of experiment {self.of.id}"
+            suite = self.within.suite.name if self.within.suite else ""
+            words.append(f"{number} have no counterpart: {suite} has no checkpoint at {len(places)} of the places ({along})")
+        return ". ".join(words) + "." if words else f"Experiment {self.within.id} has all points of {self.of.id}."
 
 
 def missing(a: Side, b: Side) -> Missing:

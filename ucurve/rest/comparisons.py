@@ -10,7 +10,7 @@ for side in found.missing():                   # A's points that B lacks, and B'
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from ucurve.spec import Figure
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ucurve.citation import Origin
     from ucurve.comparison import Missing, Side
     from ucurve.comparison_figures import Choice
 
@@ -40,18 +41,48 @@ class Comparison:
 
         return laid_over(self.sides)
 
+    @property
+    def changes(self) -> dict[str, int]:
+        """Every modification in words, with the number of experiments that have it."""
+        from ucurve.comparison_figures import changes
+
+        return changes(self.table)
+
+    @property
+    def shown(self) -> Choice:
+        """What is shown, with what was left empty."""
+        from ucurve.comparison_figures import chosen
+
+        return chosen(self.sides, self.table, self.asked)
+
     def figures(self) -> dict[str, Figure]:
         from ucurve.comparison_figures import figures
 
         return figures(self.sides, self.table, self.asked)
 
+    def origin(self, figure: str, lab: str, link: str = "") -> Origin:
+        """What leads back from a file of one of the figures."""
+        from ucurve.citation import Origin
+
+        ids, names = tuple(side.id for side in self.sides), tuple(side.name for side in self.sides)
+        specs = tuple(side.spec.model_dump(mode="json") for side in self.sides)
+        asked = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.shown).items()}
+        return Origin(figure, ids, names, specs, lab, link, asked)
+
+    def submission(self, lacking: Missing) -> dict[str, Any]:
+        """Name, notes and tags of the experiment that measures what is missing."""
+        a, b = lacking.of, lacking.within
+        return {"name": f"{b.name}, completed", "notes": f"What experiment {b.id} lacked of experiment {a.id}."}
+
     def missing(self) -> list[Missing]:
         """What each of the first two experiments (or of those named by `minus`) lacks of the other."""
         from ucurve.comparison import missing
 
+        if len(self.sides) < 2:
+            return []
         by_key = {side.key: side for side in self.sides}
         pair = [by_key[key] for key in self.asked.minus if key in by_key] if self.asked.by == "side" else []
-        a, b = pair if len(pair) == 2 else (self.sides + self.sides[:1])[:2]
+        a, b = pair if len(pair) == 2 else self.sides[:2]
         return [missing(a, b), missing(b, a)]
 
     @property
