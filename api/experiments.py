@@ -10,20 +10,24 @@ from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Request, Response
-from pydantic import Field, ValidationError
+from pydantic import Field
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.access import Owner, Submitter, Viewer, only_owner
+from api.access import Owner, Submitter, Viewer, known, only_owner
 from api.errors import ProblemError, invalid, not_found
 from api.quotas import check_planned, check_queued, quota
 from api.suites import DatabaseCatalogue
 from db import submissions
 from db.estimates import Estimate, alive_workers, can_run, estimates, reason_to_wait, speed_of
 from db.models import Experiment
+from db.namesakes import namesakes
 from db.session import open_session
+from db.team import Star
 from ucurve import records
-from ucurve.experiments import kinds, parse, union
+from ucurve.experiments import kinds, union
 from ucurve.spec import Catalogue, Point, Spec, SpecError
+from ucurve.team.words import namesakes_in_words
 from worker.queue import wake_workers
 
 router = APIRouter(prefix="/v1", tags=["experiments"])
@@ -69,9 +73,13 @@ def plan(submission: Submitted, person: Viewer) -> records.PlanPreview:
         catalogue = DatabaseCatalogue(session)
         points = planned(submission.spec, catalogue)
         states = submissions.existing_states(session, [point.identity for point in points])
-        left = [point for point in points if states.get(point.identity) != "done"]
+        done = {identity for identity, state in states.items() if state == "done"}
+        left = [point for point in points if submission.fresh or point.identity not in done]
+        new = [as_row(point) for point in left if point.identity not in states]
+        others = namesakes(session, submission.spec.kind, new) if new else {}
+        warnings = [*catalogue.warnings, *(namesakes_in_words(other, num) for other, num in others.items())]
         own = quota(session, person.name)
-        refusals = filter(None, [own.plan_refused(len(points)), own.queue_refused(len(left))])
+        warnings += filter(None, [own.plan_refused(len(points)), own.queue_refused(len(left))])
         needs = {(point.requires.device, point.requires.memory_gb) for point in left}
         workers = alive_workers(session)
         able = [worker for worker in workers if can_run(worker, needs)]
@@ -81,10 +89,11 @@ def plan(submission: Submitted, person: Viewer) -> records.PlanPreview:
             num_existing=len(points) - len(left),
             num_running=sum(state in ("open", "running") for state in states.values()),
             num_new=sum(states.get(point.identity) in (None, "failed") for point in left),
+            num_again=len(done) if submission.fresh else 0,
             estimated_seconds=0.0 if not left else seconds / min(len(able), len(left)) if able else None,
             num_workers=len(able if left else workers),
             waits_for=reason_to_wait(workers, needs) if left else None,
-            warnings=list(dict.fromkeys([*catalogue.warnings, *refusals])),
+            warnings=list(dict.fromkeys(warnings)),
         )
 
 
@@ -113,8 +122,10 @@ def store(session: Session, owner: str, asked: Sequence[Recorded], request: Requ
 def recorded(submission: Submission, catalogue: Catalogue) -> Recorded:
     """What is stored of a submission."""
     spec = submission.spec
+    if submission.fresh and not spec.measurable_again:
+        raise invalid("/fresh", f"{spec.title or spec.kind} again would replace what it made: give the new one another name.")
     name = submission.name.strip() or spec.title or spec.kind.replace("_", " ")
-    fields = submission.model_dump(include={"tags", "notes", "priority"}) | {"name": name}
+    fields = submission.model_dump(include={"tags", "notes", "priority", "fresh"}) | {"name": name}
     return as_rows(spec, fields, catalogue)
 
 
@@ -141,24 +152,6 @@ def as_row(point: Point) -> dict[str, Any]:
 def one(id: int, request: Request) -> records.Experiment:
     with open_session() as session:
         return shown(session, [found(session, id)], request)[0]
-
-
-@router.post("/experiments/{id}/extend", status_code=201, summary="The same with more draws or seeds")
-def extend(id: int, extension: records.Extension, owner: Owner, request: Request, response: Response) -> records.Experiment:
-    """Submits a new experiment with the same name and tags; what the first one measured is reused, not measured again."""
-    with open_session() as session:
-        first = found(session, id)
-        try:
-            spec = parse(first.spec).extended(extension.draws)
-        except ValidationError as error:
-            raise invalid("/draws", f"Experiment {id} allows no {extension.draws} more: {error.errors()[0]['msg']}.") from error
-        if spec is None:
-            raise invalid("/draws", f"Experiment {id} has no draws or seeds to add to: its kind repeats nothing.")
-        fields = {name: getattr(first, name) for name in ("name", "tags", "priority")}
-        fields["notes"] = f"{first.notes}\n\nExperiment {id} with {extension.draws} more draws.".strip()
-        [answer] = store(session, owner, [as_rows(spec, fields, DatabaseCatalogue(session))], request)
-    response.headers["Location"] = answer.url
-    return answer
 
 
 @router.post("/experiments/{id}/{action}", summary="Pause, resume, cancel or retry")
@@ -201,10 +194,13 @@ def found(session: Session, id: int) -> Experiment:
 def shown(session: Session, rows: Sequence[Experiment], request: Request) -> list[records.Experiment]:
     """Rows as records, with what can be said about their progress now."""
     now = estimates(session, rows)
-    return [_shown(row, now.get(row.id, Estimate()), str(request.url_for("one", id=row.id))) for row in rows]
+    mine = select(Star.experiment_id).where(Star.owner == known(request).name, Star.experiment_id.in_([row.id for row in rows]))
+    stars = set(session.scalars(mine))
+    url = request.url_for
+    return [_shown(row, now.get(row.id, Estimate()), str(url("one", id=row.id)), row.id in stars) for row in rows]
 
 
-def _shown(row: Experiment, now: Estimate, url: str) -> records.Experiment:
+def _shown(row: Experiment, now: Estimate, url: str, starred: bool) -> records.Experiment:
     state = row.state if row.state != "active" else "running" if now.num_running else "queued"
     progress = records.Progress(
         total=row.num_points,
@@ -222,4 +218,5 @@ def _shown(row: Experiment, now: Estimate, url: str) -> records.Experiment:
         eta_seconds=now.eta_seconds,
         waits_for=now.waits_for,
         url=url,
+        starred=starred,
     )

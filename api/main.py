@@ -10,7 +10,22 @@ from fastapi import Depends, FastAPI
 from fastapi.responses import RedirectResponse
 from sqlalchemy import text
 
-from api import errors, experiments, explorer, identity, listing, measurements, origin, people, studies, suites, workers
+from api import (
+    agreement,
+    editing,
+    errors,
+    experiments,
+    explorer,
+    identity,
+    listing,
+    measurements,
+    origin,
+    people,
+    provenance,
+    studies,
+    suites,
+    workers,
+)
 from api.access import Everybody, admit
 from api.reconcile import keep_sweeping
 from db.session import open_session
@@ -41,7 +56,9 @@ app = FastAPI(
 errors.install(app)
 identity.install(app)
 origin.install(app)
-for module in (experiments, explorer, listing, measurements, people, studies, suites, workers):
+for module in (
+    agreement, editing, experiments, explorer, listing, measurements, people, provenance, studies, suites, workers,
+):  # fmt: skip
     app.include_router(module.router)
 
 

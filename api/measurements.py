@@ -1,4 +1,4 @@
-"""An experiment's results: changed rows after a cursor, CSV, verdicts, live events, and the provenance of one number."""
+"""An experiment's results: changed rows after a cursor, CSV, verdicts, and live events."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import csv
 import io
 import time
 from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from sqlalchemy import Row, select, text
+from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
-from api.errors import not_found
+from api.agreement import Moment
 from api.experiments import found, shown
 from api.sharing import Shared
-from db import reading
-from db.models import Attempt, Experiment, ExperimentPoint, Json, Measurement
+from db import moments, reading
+from db.models import Experiment, Json
 from db.session import open_session
 from ucurve import records
 from ucurve.experiments import kinds, parse
 from ucurve.spec import Verdict
-from ucurve.suites import Checkpoint, Dataset, arrange
 
 router = APIRouter(prefix="/v1", tags=["results"])
 
@@ -43,20 +43,23 @@ judgements = Shared[list[Verdict]]("verdicts", kept=500)
 def measurements(
     id: int,
     request: Request,
+    at: Moment,
     after: Annotated[int, Query(ge=0, description="The cursor of the last page; 0 for everything.")] = 0,
     format: Literal["json", "csv"] = "json",
     series: Annotated[
         Series, Query(description="Curves with each row: those that figures and verdicts read, all, or none.")
     ] = "needed",
 ) -> Any:
-    """A page of at most 500 rows, oldest change first. Nothing is ever skipped; a row comes again whenever it changed."""
+    """A page of at most 500 rows, oldest change first. Nothing is ever skipped; a row comes again whenever it changed. With `at`
+    the table as it stood then, in the plan's order; `state` is that of now.
+    """
     with open_session() as session:
         experiment = found(session, id)
         if format == "csv":
             name = f'attachment; filename="ucurve-experiment-{id}.csv"'
-            return Response(as_csv(all_rows(session, id)), media_type="text/csv", headers={"Content-Disposition": name})
+            return Response(as_csv(all_rows(session, id, at=at)), media_type="text/csv", headers={"Content-Disposition": name})
         sparse = {"needed": sparse_series(experiment), "all": {}, "none": None}[series]
-        rows, cursor, more = _page(session, id, after, sparse)
+        rows, cursor, more = _page(session, id, after, sparse) if at is None else _page_at(session, id, at, after, sparse)
         state = shown(session, [experiment], request)[0].state
         return records.MeasurementPage(rows=rows, cursor=cursor, more=more, state=state)
 
@@ -79,7 +82,16 @@ def _page(session: Session, id: int, after: int, sparse: Sparse) -> tuple[list[r
     return [_row(change) for change in changed], changed[-1].version if changed else after, more
 
 
-def all_rows(session: Session, id: int, sparse: Sparse = None) -> list[records.MeasurementRow]:
+def _page_at(session: Session, id: int, at: datetime, start: int, sparse: Sparse) -> tuple[list[records.MeasurementRow], int, bool]:
+    """Of a table that does not change any more: the cursor counts rows."""
+    rows = [_row(row) for row in moments.table_at(session, id, at, start, PAGE_ROWS, sparse)]
+    return rows, start + len(rows), len(rows) == PAGE_ROWS
+
+
+def all_rows(session: Session, id: int, sparse: Sparse = None, at: datetime | None = None) -> list[records.MeasurementRow]:
+    """As they are now, or as they stood at a moment."""
+    if at is not None:
+        return [_row(row) for row in moments.table_at(session, id, at, sparse=sparse)]
     return [_row(change) for change in reading.changes_after(session, id, 0, sparse=sparse)]
 
 
@@ -104,14 +116,15 @@ def as_csv(rows: list[records.MeasurementRow]) -> str:
 
 
 @router.get("/experiments/{id}/verdicts", summary="What the data supports so far")
-async def verdicts(id: int) -> list[Verdict]:
-    """Worked out once whenever a point has ended, for all who ask."""
-    return await judged(id)
+async def verdicts(id: int, at: Moment) -> list[Verdict]:
+    """Worked out once whenever a point has ended, for all who ask. With `at`: what the numbers of that moment supported."""
+    return await judged(id, at)
 
 
-async def judged(id: int) -> list[Verdict]:
+async def judged(id: int, at: datetime | None = None) -> list[Verdict]:
     """The verdicts of an experiment, worked out beside the event loop unless they are known already."""
-    return await judgements.ask((id, await run_in_threadpool(_ended, id)), partial(_judge, id))
+    key = await run_in_threadpool(_ended, id) if at is None else at
+    return await judgements.ask((id, key), partial(_judge, id, at))
 
 
 def _ended(id: int) -> tuple[int, int]:
@@ -120,10 +133,10 @@ def _ended(id: int) -> tuple[int, int]:
         return reading.ended(session, id)
 
 
-def _judge(id: int) -> list[Verdict]:
+def _judge(id: int, at: datetime | None) -> list[Verdict]:
     with open_session() as session:
         experiment = found(session, id)
-        rows = all_rows(session, id, sparse_series(experiment))
+        rows = all_rows(session, id, sparse_series(experiment), at)
     return parse(experiment.spec).verdicts(records.frame(rows))
 
 
@@ -166,56 +179,3 @@ def _changes(id: int, cursor: int, request: Request) -> tuple[records.Measuremen
         rows, cursor, more = _page(session, id, cursor, sparse_series(experiment))
         now = shown(session, [experiment], request)[0]
         return records.MeasurementPage(rows=rows, cursor=cursor, more=more, state=now.state), now
-
-
-@router.get("/experiments/{id}/origins", summary="Where all its numbers come from")
-def origins(id: int) -> records.Origins:
-    """Attempts by worker, versions and outcome; checkpoints and texts with their hashes."""
-    with open_session() as session:
-        found(session, id)
-        rows = session.execute(
-            text("""
-                SELECT a.worker, a.device, a.versions, a.outcome, count(*) AS num_attempts, min(a.started_at) AS first,
-                    coalesce(sum(extract(epoch FROM a.finished_at - a.started_at)), 0)::float AS seconds,
-                    max(coalesce(a.finished_at, a.started_at)) AS last
-                FROM attempts a JOIN experiment_points p ON p.measurement_id = a.measurement_id
-                WHERE p.experiment_id = :id GROUP BY 1, 2, 3, 4 ORDER BY first"""),
-            {"id": id},
-        ).all()
-        sources = session.scalars(
-            text("""
-                SELECT DISTINCT s.value FROM experiment_points p JOIN measurements m ON m.id = p.measurement_id,
-                    jsonb_each(m.source) s
-                WHERE p.experiment_id = :id AND jsonb_typeof(s.value) = 'object'"""),
-            {"id": id},
-        ).all()
-    checkpoints = [Checkpoint.model_validate(one) for one in sources if "weights_sha256" in one]
-    datasets = [Dataset.model_validate(one) for one in sources if "sha256" in one]
-    return records.Origins(
-        measured=[records.Measured.model_validate(dict(row._mapping)) for row in rows],
-        checkpoints=arrange(checkpoints),
-        datasets=sorted(datasets, key=lambda dataset: dataset.name),
-    )
-
-
-@router.get("/measurements/{id}", summary="Where a number comes from")
-def provenance(id: int) -> records.Provenance:
-    """Everything that determined it, every attempt with worker and versions, and the experiments that show it."""
-    with open_session() as session:
-        row = session.get(Measurement, id)
-        if row is None:
-            raise not_found(f"measurement {id}")
-        attempts = session.scalars(select(Attempt).where(Attempt.measurement_id == id).order_by(Attempt.id))
-        experiments = session.scalars(select(ExperimentPoint.experiment_id).where(ExperimentPoint.measurement_id == id))
-        return records.Provenance.model_validate(
-            {
-                **{name: getattr(row, name) for name in ("id", "identity", "kind", "inputs", "source", "state")},
-                "attempts": [_attempt(attempt) for attempt in attempts],
-                "experiments": sorted(experiments),
-            }
-        )
-
-
-def _attempt(row: Attempt) -> dict[str, Any]:
-    names = records.Attempt.model_fields.keys() - {"measurement"}
-    return {**{name: getattr(row, name) for name in names}, "measurement": row.measurement_id}

@@ -21,10 +21,7 @@ def changes_after(
 
     sparse: series that come only with rows of these labels; None: no row has any series.
     """
-    series, given = "CAST(NULL AS jsonb)" if sparse is None else "a.series", Json()
-    for number, (name, labels) in enumerate((sparse or {}).items()):
-        series += f" - CASE WHEN p.labels @> CAST(:labels{number} AS jsonb) THEN '' ELSE CAST(:series{number} AS text) END"
-        given |= {f"labels{number}": json.dumps(labels), f"series{number}": name}
+    series, given = series_of(sparse)
     return list(
         session.execute(
             text(f"""
@@ -38,6 +35,15 @@ def changes_after(
             {"experiment": experiment, "cursor": cursor, "limit": limit, **given},
         )
     )
+
+
+def series_of(sparse: Mapping[str, Json] | None) -> tuple[str, Json]:
+    """The SQL for the series of attempt `a` at point `p`, and its parameters; sparse: see `changes_after`."""
+    series, given = "CAST(NULL AS jsonb)" if sparse is None else "a.series", Json()
+    for number, (name, labels) in enumerate((sparse or {}).items()):
+        series += f" - CASE WHEN p.labels @> CAST(:labels{number} AS jsonb) THEN '' ELSE CAST(:series{number} AS text) END"
+        given |= {f"labels{number}": json.dumps(labels), f"series{number}": name}
+    return series, given
 
 
 def ended(session: Session, experiment: int) -> tuple[int, int]:

@@ -14,10 +14,11 @@ from ucurve.rest.comparisons import ComparisonCalls
 from ucurve.rest.people import PeopleCalls
 from ucurve.rest.explorer import ExplorerCalls
 from ucurve.rest.results import ResultCalls
+from ucurve.rest.reuse import ReuseCalls
 from ucurve.rest.wire import ClientError, NoAnswerError, RefusedError, field_name
 
 __all__ = ["Client", "ClientError", "NoAnswerError", "RefusedError", "field_name"]
 
 
-class Client(ComparisonCalls, ResultCalls, CatalogueCalls, PeopleCalls, ExplorerCalls):
+class Client(ComparisonCalls, ResultCalls, CatalogueCalls, PeopleCalls, ExplorerCalls, ReuseCalls):
     """A connection to one lab. Reads are repeated while the API restarts; a submission is never sent twice."""

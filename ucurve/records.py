@@ -32,6 +32,7 @@ class Submission(BaseModel):
     tags: list[str] = Field(default=[], max_length=20)
     notes: str = Field("", max_length=20_000)
     priority: int = Field(0, ge=-10, le=10, description="Higher is measured first among your own experiments.")
+    fresh: bool = Field(False, description="Measure again what exists, and compare: see /v1/experiments/{id}/agreement.")
     spec: dict[str, Any]
 
 
@@ -42,18 +43,11 @@ class PlanPreview(BaseModel):
     num_existing: int  # already measured by somebody: appear at once
     num_running: int  # open or running for somebody else: shared
     num_new: int
+    num_again: int = 0  # exist, but are asked for afresh
     estimated_seconds: float | None  # on the workers alive now; None when none is alive
     num_workers: int  # alive now and able to run at least one of the points
     waits_for: str | None = None  # why nothing would start now, e.g. no live worker has what a point requires
     warnings: list[str] = []
-
-
-class Extension(BaseModel):
-    """What is POSTed to /v1/experiments/{id}/extend."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    draws: int = Field(ge=1, le=1000, description="So many further draws, or seeds, of everything.")
 
 
 class Progress(BaseModel):
@@ -86,6 +80,10 @@ class Experiment(BaseModel):
     finished_at: datetime | None
     url: str
     spec: dict[str, Any]
+    fresh: bool = False  # measured again what existed
+    archived: bool = False
+    starred: bool = False  # by whoever asks
+    webhook: str | None = None
 
 
 class ExperimentPage(BaseModel):
@@ -137,6 +135,7 @@ class Attempt(BaseModel):
 
     id: int
     measurement: int
+    repeat: int = 0  # of the same identity: 0 is the number everybody shares, the others were asked for afresh
     worker: str
     device: str
     versions: dict[str, str]
@@ -149,10 +148,11 @@ class Attempt(BaseModel):
 
 
 class Provenance(BaseModel):
-    """Everything about one point: what determined it, every attempt, and who else uses it."""
+    """Everything about one point: what determined it, every attempt at it and at its repeats, and who else uses it."""
 
     id: int
     identity: str
+    repeat: int = 0
     kind: str
     inputs: dict[str, Any]
     source: dict[str, Any]
@@ -178,6 +178,7 @@ class Origins(BaseModel):
     """Where all numbers of an experiment come from: every attempt, and the checkpoints and texts by their hashes."""
 
     measured: list[Measured]
+    num_failed_before: int = 0  # attempts that failed or were lost at points that succeeded in the end
     checkpoints: list[Checkpoint]
     datasets: list[Dataset]
 

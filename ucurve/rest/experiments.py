@@ -15,9 +15,9 @@ ENDED = ("done", "failed", "cancelled")
 
 
 class ExperimentCalls(Wire):
-    def plan(self, spec: Spec | Mapping[str, Any]) -> records.PlanPreview:
+    def plan(self, spec: Spec | Mapping[str, Any], fresh: bool = False) -> records.PlanPreview:
         """What submitting would measure, and about how long it would take."""
-        body = records.Submission(spec=as_json(spec)).model_dump(mode="json")
+        body = records.Submission(spec=as_json(spec), fresh=fresh).model_dump(mode="json")
         return records.PlanPreview.model_validate(self._request("POST", "/v1/plan", json=body, repeat=True))
 
     def submit(
@@ -27,9 +27,10 @@ class ExperimentCalls(Wire):
         tags: Sequence[str] = (),
         notes: str = "",
         priority: int = 0,
+        fresh: bool = False,
     ) -> records.Experiment:
-        """Ask for an experiment. Raises RefusedError naming the field to mend."""
-        sent = records.Submission(name=name, tags=list(tags), notes=notes, priority=priority, spec=as_json(spec))
+        """Ask for an experiment; fresh: measure again what exists, and compare. Raises RefusedError naming the field to mend."""
+        sent = records.Submission(name=name, tags=list(tags), notes=notes, priority=priority, fresh=fresh, spec=as_json(spec))
         return records.Experiment.model_validate(self._request("POST", "/v1/experiments", json=sent.model_dump(mode="json")))
 
     def experiments(self, **filters: Any) -> records.ExperimentPage:
@@ -51,10 +52,6 @@ class ExperimentCalls(Wire):
     def retry(self, id: int) -> records.Experiment:
         """Measure the failed points once more."""
         return self._act(id, "retry")
-
-    def extend(self, id: int, draws: int) -> records.Experiment:
-        """The same experiment with so many more draws or seeds, as a new one that reuses what is measured."""
-        return records.Experiment.model_validate(self._request("POST", f"/v1/experiments/{id}/extend", json={"draws": draws}))
 
     def wait(
         self,

@@ -1,0 +1,45 @@
+"""Calls about what happens to an experiment later: extended, edited, starred, deleted, compared with the first numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ucurve import records
+from ucurve.rest.wire import Wire
+from ucurve.team.agreement import Agreement
+from ucurve.team.editing import Edit, Extension
+from ucurve.team.point import PointFile
+
+
+class ReuseCalls(Wire):
+    def extend(self, id: int, draws: int | None = None, changes: Mapping[str, Any] | None = None) -> records.Experiment:
+        """The same experiment with so many more draws or seeds, or with other values of its fields, as a new one that reuses what
+        is measured: extend(7, changes={"gammas": [0.1, 0.2, 0.4]}).
+        """
+        sent = Extension(draws=draws, changes=dict(changes or {}))
+        answer = self._request("POST", f"/v1/experiments/{id}/extend", json=sent.model_dump(mode="json"))
+        return records.Experiment.model_validate(answer)
+
+    def edit(self, id: int, **fields: Any) -> records.Experiment:
+        """Change name, tags, notes, priority, archived or webhook; what is not given stays."""
+        sent = Edit(**fields).model_dump(mode="json", exclude_unset=True)
+        return records.Experiment.model_validate(self._request("PATCH", f"/v1/experiments/{id}", repeat=True, json=sent))
+
+    def star(self, id: int, starred: bool = True) -> records.Experiment:
+        """Put your own star on an experiment, or take it off."""
+        method = "PUT" if starred else "DELETE"
+        return records.Experiment.model_validate(self._request(method, f"/v1/experiments/{id}/star", repeat=True))
+
+    def delete(self, id: int) -> None:
+        """Remove the experiment; what it measured stays and is found again by whoever plans it."""
+        self._send("DELETE", f"/v1/experiments/{id}", repeat=False)
+
+    def agreement(self, id: int, limit: int = 50) -> Agreement:
+        """How far the numbers of a fresh experiment agree with the first ones."""
+        found = self._request("GET", f"/v1/experiments/{id}/agreement", params={"limit": limit})
+        return Agreement.model_validate(found)
+
+    def point(self, measurement: int) -> PointFile:
+        """A number as the file that repeats it on another machine."""
+        return PointFile.model_validate(self._request("GET", f"/v1/measurements/{measurement}/point.json"))
