@@ -11,11 +11,14 @@ together exceed UCURVE_TUNED_GB (20).
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +30,8 @@ from safetensors import SafetensorError
 from ucurve.perturb import GROUPS, checksum, group_of
 from ucurve.registration import write_whole
 
-WEIGHTS, FACTS, STATE = "weights.safetensors", "tuning.json", "state.pt"
+WEIGHTS, FACTS, STATE, LOCK = "weights.safetensors", "tuning.json", "state.pt", "lock"
+WAIT_SECONDS = 0.5
 Tensors = Mapping[str, torch.Tensor]
 
 
@@ -69,6 +73,29 @@ def read(folder: Path) -> Tuned | None:
     except (FileNotFoundError, json.JSONDecodeError, SafetensorError):
         return None
     return Tuned(weights, facts)
+
+
+@contextmanager
+def alone(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Within: no other process is in here with this folder. `waiting` is called while one is, and may raise.
+
+    The kernel releases the lock of a process that dies; over NFS that of a dead machine when its lease there runs out. Where a file
+    system has no locks nobody waits: the same weights are then trained twice, and written whole twice.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("wb") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                waiting()
+                time.sleep(WAIT_SECONDS)
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                    raise
+                break
+        yield
 
 
 def make_room(root: Path, num_bytes: int) -> None:

@@ -56,7 +56,7 @@ class FineTuning(TuningFields):
     kind: Literal["fine_tuning"] = "fine_tuning"
     title: ClassVar[str] = "Fine-tuning"
     repeats: ClassVar[tuple[str, ...]] = ("seeds",)
-    sparse_series: ClassVar[dict[str, dict[str, Any]]] = dict.fromkeys(perplexity.WINDOWS, {"method": "base"})
+    sparse_series: ClassVar[dict[str, dict[str, Any]]] = {name: {"method": "base"} for name in perplexity.WINDOWS}
     columns: ClassVar[Columns] = Columns(
         along="tokens",
         change=("learning_rate", "method", "alpha"),
@@ -261,15 +261,16 @@ def _tuned(point: Point, context: Context, loaded: Loaded, task: Task) -> Tuned:
     del change["interpolation"]
     identity = hashlib.sha256(canonical({"checkpoint": point.inputs["checkpoint"], **change}).encode()).hexdigest()
     folder = context.artefacts / "tuned" / (f"{identity}-{point.repeat}" if point.repeat else identity)
-    if (found := tuned.read(folder)) is not None:
-        return found
-    recipe = dict(change["recipe"])
-    steps = finetune.num_steps_of(recipe.pop("length"), task, recipe["batch_rows"])
-    weights = _fisher(point, context, loaded) if "fisher" in change["method"] else None
-    how = finetune.Recipe(num_steps=steps, **recipe)
-    tuning = finetune.Tuning(loaded.model, task, how, change["method"], change["seed"], weights)
-    found = tuning.run(folder, context.progress, steps * (1 + REST))
-    tuned.write(folder, found)
+    with tuned.alone(folder, lambda: context.progress(0, 1)):  # who comes meanwhile waits, and finds the weights
+        if (found := tuned.read(folder)) is not None:
+            return found
+        recipe = dict(change["recipe"])
+        steps = finetune.num_steps_of(recipe.pop("length"), task, recipe["batch_rows"])
+        weights = _fisher(point, context, loaded) if "fisher" in change["method"] else None
+        how = finetune.Recipe(num_steps=steps, **recipe)
+        tuning = finetune.Tuning(loaded.model, task, how, change["method"], change["seed"], weights)
+        found = tuning.run(folder, context.progress, steps * (1 + REST))
+        tuned.write(folder, found)
     return found
 
 
