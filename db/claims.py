@@ -204,24 +204,27 @@ def finish(session: Session, measurement: int, token: str, attempt: int, outcome
     return True
 
 
-def release(session: Session, token: str, measurement: int | None = None) -> None:
-    """Give back a point (all of the lease's when None) unfinished; an attempt begun on it ends as stopped."""
+def release(session: Session, token: str, measurement: int | None = None, lost: str | None = None) -> None:
+    """Give back a point (all of the lease's when None) unfinished; an attempt begun on it ends as stopped.
+
+    lost: the traceback of a worker that breaks over it; that counts as if the worker had died, or such a point would come for ever.
+    """
     ids = list(
         session.scalars(
             text("""
                 UPDATE measurements SET state = 'open', live = NULL, lease_owner = NULL, lease_token = NULL,
-                    lease_expires = NULL
+                    lease_expires = NULL, num_lost = num_lost + :lost
                 WHERE id IN (SELECT id FROM measurements WHERE lease_token = CAST(:token AS uuid)
                              AND id = coalesce(CAST(:id AS bigint), id) ORDER BY identity, repeat FOR NO KEY UPDATE)
                 RETURNING id"""),
-            {"token": token, "id": measurement},
+            {"token": token, "id": measurement, "lost": int(lost is not None)},
         )
     )
     session.execute(
         text("""
-            UPDATE attempts SET outcome = 'stopped', finished_at = clock_timestamp()
+            UPDATE attempts SET outcome = :outcome, finished_at = clock_timestamp(), traceback = :lost
             WHERE measurement_id = ANY(:ids) AND outcome = 'running'"""),
-        {"ids": ids},
+        {"ids": ids, "outcome": "stopped" if lost is None else "lost", "lost": lost},
     )
     publish(session, ids)
 

@@ -32,6 +32,7 @@ from ucurve.spec import Point, Result, Stopped
 from worker.device import describe_worker
 from worker.lease import Lease, Progress
 from worker.queue import app
+from worker.soundness import Soundness
 
 T = TypeVar("T")
 SuiteRows = tuple[dict[str, Any], list[dict[str, Any]]]
@@ -79,6 +80,7 @@ class Drain:
         self.context = Context(self.worker["device"], artefacts)
         self.loaded: str | None = None
         self.speed = 1.0  # measured / planned seconds, of the latest points
+        self.soundness = Soundness(self.worker["device"])
         self._busy = threading.Lock()
         self._again = threading.Event()
 
@@ -88,12 +90,16 @@ class Drain:
         while self._again.is_set() and self._busy.acquire(blocking=False):
             try:
                 self._again.clear()
-                while not self.lease.leaving.is_set() and self._measure_slice():
+                while not self.soundness.broken and not self.lease.leaving.is_set() and self._measure_slice():
                     pass
             except (DBAPIError, PoolTimeoutError) as error:
                 log.warning("the database does not answer, the timer tries again: %s", str(error).splitlines()[0])
             finally:
                 self._busy.release()
+        if self.soundness.broken:
+            log.critical("leaving, so that a whole process is started: %s", self.soundness.broken)
+            self.end()
+            os._exit(EXIT_BROKEN)
 
     def poll(self) -> None:
         """The timer: look for work every few seconds until the process leaves."""
@@ -119,7 +125,7 @@ class Drain:
         started = time.monotonic()
         try:
             for claimed in points:
-                if self.lease.leaving.is_set() or time.monotonic() - started > LONGEST_SLICE:
+                if self.soundness.broken or self.lease.leaving.is_set() or time.monotonic() - started > LONGEST_SLICE:
                     break  # the points were slower than planned: other workers may have the rest
                 if self.lease.still_wanted(claimed.id):
                     self._measure(token, claimed)
@@ -140,6 +146,10 @@ class Drain:
         if outcome is None:
             committed(lambda session: claims.release(session, token, claimed.id))
             return
+        if self.soundness.broken:
+            lost = outcome["traceback"]
+            committed(lambda session: claims.release(session, token, claimed.id, lost))
+            return
         self.speed += 0.3 * ((time.monotonic() - started) / max(claimed.seconds, 1e-6) - self.speed)
         self.loaded = claimed.group_key
 
@@ -158,11 +168,13 @@ class Drain:
             if claimed.kind not in kinds():
                 raise LookupError(f"this worker does not know the kind {claimed.kind!r}; it knows {', '.join(kinds())}")
             result = kinds()[claimed.kind].run(point, self.context)
+            self.soundness.measured()
             return as_rows(result), suite_rows(result)
         except Stopped:
             return None, None
-        except Exception:  # the one broad except: whatever an experiment raises becomes its point's state
+        except Exception as error:  # the one broad except: whatever an experiment raises becomes its point's state
             log.exception("measurement %d failed", claimed.id)
+            self.soundness.failed(error)
             return failure(), None
         finally:
             self.lease.work_on(None)
