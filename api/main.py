@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from api import (
     agreement,
+    docs,
     editing,
     errors,
     experiments,
@@ -50,12 +51,14 @@ app = FastAPI(
     version="1",
     lifespan=lifespan,
     openapi_url="/v1/openapi.json",
-    docs_url="/docs",
+    docs_url=None,  # see api.docs
+    redoc_url=None,
     dependencies=[Depends(admit)],
 )
 errors.install(app)
 identity.install(app)
 origin.install(app)
+docs.install(app)
 for module in (
     agreement, editing, experiments, explorer, listing, measurements, people, provenance, studies, suites, workers,
 ):  # fmt: skip

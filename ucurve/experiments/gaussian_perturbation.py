@@ -45,7 +45,7 @@ class GaussianPerturbation(Spec):
         metrics={"nll_mean": "loss / nats", "relative_change": "relative change of the weights"},
         fields=("checkpoints", "gammas", "draws", "seed", "scale", "by_group", "group_gamma"),
     )
-    sparse_series: ClassVar[dict[str, dict[str, Any]]] = dict.fromkeys(perplexity.WINDOWS, {"gamma": 0.0})
+    sparse_series: ClassVar[dict[str, dict[str, Any]]] = {name: {"gamma": 0.0} for name in perplexity.WINDOWS}
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "tiny, two minutes": {"suite": "tiny", "gammas": [0.05, 0.1, 0.2, 0.3], "draws": 5},
         "tiny-constant, the counter-example": {"suite": "tiny-constant", "gammas": [0.05, 0.1, 0.2, 0.3], "draws": 5},
