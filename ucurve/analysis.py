@@ -5,11 +5,12 @@
         print(verdict.claim, verdict.scope, verdict.answer, verdict.sentence)
 
 A family is the list of conditions (gammas, learning rates) of one suite, replicate and noise convention: p values are
-corrected over it (Holm). Rules: "yes" where the corrected one-sided p is below 0.05; "no" where the 95% interval excludes
-an effect as large as `relevant`, or the opposite is shown; else "undetermined", with the number of draws that would
-settle an effect of the size seen. Overtraining also needs a base that is not shown to rise since the bottom, and whose
-95% interval excludes that it explains half of the rise. `ucurve.agreement` sums up over conditions, replicates and noise
-conventions. Every test is calibrated in `benchmarks/calibration.py`.
+corrected over it (Holm). Rules: "yes" where the corrected one-sided p is below `conditions.alpha`: 0.03 at the first look,
+less at further ones; "no" where the 95% interval excludes an effect as large as `relevant`, or the opposite is shown; else
+"undetermined", with the number of draws that would settle an effect of the size seen. Overtraining also needs a base that
+is not shown to rise since the bottom, and whose 95% interval excludes that it explains half of the rise.
+`ucurve.agreement` sums up over conditions, replicates and noise conventions. Every test is calibrated in
+`benchmarks/calibration.py`.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from ucurve import trends
 from ucurve.agreement import over_conditions as over_conditions
 from ucurve.agreement import over_conventions as over_conventions
 from ucurve.agreement import over_replicates as over_replicates
-from ucurve.conditions import ALPHA, Answer, Teller, enough, plain
+from ucurve.conditions import Answer, Teller, alpha, enough, plain
 from ucurve.conditions import Condition as Condition
 from ucurve.conditions import paired as paired
 from ucurve.spec import Verdict
+
+BASE_ALPHA = 0.05  # more draws do not look at the base again
 
 
 def all_verdicts(conditions: Sequence[Condition], seed: int = 0) -> list[Verdict]:
@@ -57,7 +60,7 @@ def base_degrades(condition: Condition) -> Verdict:
     else:
         found = trends.rise_after_minimum(base)
         bottom, rise, interval, p = found.bottom, found.rise, found.interval, found.p_value
-    answer: Answer = "yes" if p < ALPHA else "no" if interval[1] < condition.relevant else "undetermined"
+    answer: Answer = "yes" if p < BASE_ALPHA else "no" if interval[1] < condition.relevant else "undetermined"
     says = {
         "yes": f"the base itself gets worse after {x.at(bottom)}: {x.amount(rise)} at the last checkpoint.",
         "no": f"the base does not get worse: {x.amount(rise)} from its lowest earlier checkpoint to the last.",
@@ -91,16 +94,16 @@ def progressive_sensitivity(conditions: Sequence[Condition]) -> list[Verdict]:
         damage = trends.capped(condition.damage)
         growth, low, high = trends.mean_interval(damage[-1] - damage[0])
         answer: Answer = "undetermined"
-        if p < ALPHA and growth > 0:
+        if p < condition.alpha and growth > 0:
             answer = "yes"
-        elif (p_falling < ALPHA and growth < 0) or (high < condition.relevant and not tell.broken_at_last):
+        elif (p_falling < condition.alpha and growth < 0) or (high < condition.relevant and not tell.broken_at_last):
             answer = "no"
         means, steps = damage.mean(axis=1), len(damage) - 1
         course = (
             f"the damage goes from {means[0]:.3g} to {means[-1]:.3g} {condition.unit} between {condition.at(0)} and "
             f"{condition.at(-1)} and rises at {int((np.diff(means) > 0).sum())} of {steps} steps"
         )
-        least = trends.least_draws(steps + 1, ALPHA / len(family))
+        least = trends.least_draws(steps + 1, alpha(condition.looks + 1) / len(family))
         more = tell.more_draws(growth, float((damage[-1] - damage[0]).std(ddof=1)), 1, len(family), least)
         verdicts.append(
             tell(
@@ -110,9 +113,9 @@ def progressive_sensitivity(conditions: Sequence[Condition]) -> list[Verdict]:
                 effect=growth,
                 effect_name=f"growth of the damage from the first to the last checkpoint, {condition.unit}",
                 interval=(low, high),
-                p_value=p_falling if answer == "no" and p_falling < ALPHA else p,
-                test="Page's trend test with draws as blocks and a t test on the draws' rank correlations, the larger p "
-                f"(one-sided, Holm over {len(family)})",
+                p_value=p_falling if answer == "no" and p_falling < condition.alpha else p,
+                test=f"Page's trend test with {condition.draw_name} as blocks and a t test on their rank correlations, the larger "
+                f"p (one-sided, Holm over {len(family)}, {condition.held})",
                 evidence={"damage": plain(condition.damage.mean(axis=1)), "rank_correlation": trend.correlation},
             )
         )
@@ -133,7 +136,7 @@ def catastrophic_overtraining(conditions: Sequence[Condition]) -> list[Verdict]:
         change = condition.base[-1] - condition.base[rise.bottom]
         base, base_low, base_high = trends.mean_interval(change) if len(change) > 1 else (float(change[0]),) * 3
         answer, reason = _overtrained(condition, rise, p, (base, base_low, base_high), tell.broken_at_last)
-        more = tell.more_draws(rise.rise, rise.std, len(condition.x) - 1, len(family)) if p >= ALPHA else None
+        more = tell.more_draws(rise.rise, rise.std, len(condition.x) - 1, len(family)) if p >= condition.alpha else None
         verdicts.append(
             tell(
                 answer,
@@ -144,7 +147,7 @@ def catastrophic_overtraining(conditions: Sequence[Condition]) -> list[Verdict]:
                 interval=rise.interval,
                 p_value=p,
                 test="Simes over paired t tests, last checkpoint against each earlier one: the choice of the minimum is "
-                f"inside the test (one-sided, Holm over {len(family)})",
+                f"inside the test (one-sided, Holm over {len(family)}, {condition.held})",
                 evidence={
                     "lowest_at": float(condition.x[rise.bottom]),
                     "loss": plain(condition.losses.mean(axis=1)),
@@ -164,13 +167,13 @@ def _overtrained(
     place = condition.at(rise.bottom)
     risen = f"the loss after the change is {condition.amount(rise.rise)} above its minimum at {place}"
     since = f"the base changes by {condition.amount(base[0])} since then"
-    if p >= ALPHA:
+    if p >= condition.alpha:
         if rise.interval[1] < condition.relevant and not broken:
             least = f"a rise after the minimum of {condition.relevant:g} {condition.unit} or more is excluded"
             return "no", f"{least} (at most {condition.amount(rise.interval[1])})."
         if rise.rise <= 0:
             return "undetermined", f"the loss after the change is lowest at the last checkpoint, but not clearly ({place})."
-        return "undetermined", f"{risen}, which the draws do not support."
+        return "undetermined", f"{risen}, which the {condition.draw_name} do not support."
     single_window = condition.base.shape[1] == 1 and condition.unit == "nats"
     if not single_window and base[0] >= condition.relevant and (base[1] > 0 or base[1] == base[2]):
         return "no", f"{risen}, but {since}: base degrades."
@@ -205,7 +208,8 @@ def inflection_point(conditions: Sequence[Condition], overtraining: Sequence[Ver
                 effect=float(condition.x[bottom]),
                 effect_name=f"bottom of the loss after the change, {condition.x_name}",
                 interval=(float(condition.x[low]), float(condition.x[high])),
-                test="bootstrap over draws, paired over checkpoints; the interval is of the bottom among these checkpoints",
+                test=f"bootstrap over {condition.draw_name}, paired over checkpoints; the interval is of the bottom among these "
+                "checkpoints",
                 evidence={"at_first_checkpoint": low == 0, "at_last_checkpoint": high == len(condition.x) - 1},
             )
         )
@@ -237,8 +241,8 @@ def growth_of_sensitivity(conditions: Sequence[Condition], seed: int = 0) -> lis
                 effect=ratio if bounded else None,
                 effect_name="damage at the last checkpoint over damage at the first",
                 interval=(low, high) if bounded else None,
-                test="bootstrap over draws, paired over checkpoints; the base's own error is not included; not corrected "
-                "over conditions",
+                test=f"bootstrap over {condition.draw_name}, paired over checkpoints; the base's own error is not included; not "
+                "corrected over conditions",
                 evidence={"exponent": law.exponent, "exponent_interval": list(law.interval)} if law else {},
             )
         )

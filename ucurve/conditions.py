@@ -6,7 +6,7 @@ Condition("gamma 0.2 under init_std, replicate 0", x, losses, trends.blocks(wind
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,8 +19,16 @@ from ucurve.trends import Array
 if TYPE_CHECKING:
     import pandas as pd
 
-ALPHA = 0.05
 Answer = Literal["yes", "no", "undetermined"]
+
+
+def alpha(looks: int) -> float:
+    """Below which p is a yes at this look: 3%, then 1.2%, 0.48%, ...
+
+    Every look spends 60% of what is left of the 5%, so that all looks together, however many draws were added between them and
+    for whatever reason, hold 5% (Bonferroni).
+    """
+    return float(0.03 * 0.4 ** (looks - 1))
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,8 @@ class Condition:
     base: loss before, [num_checkpoints, num_blocks] (see `trends.blocks`); one block means exact, without sampling error.
     measured: False where there is no value yet, or its point failed; None means all are.
     relevant: the smallest effect worth a claim, in the unit of the loss; 0.01 nats is 1% of perplexity.
+    draw_name: what one column of losses is, in the plural: draws, seeds, targets.
+    looks: how often the verdicts have been looked at, with fewer draws before (see `alpha`).
     """
 
     scope: str
@@ -44,6 +54,18 @@ class Condition:
     relevant: float = 0.01
     x_name: str = "tokens"
     unit: str = "nats"
+    draw_name: str = "draws"
+    looks: int = 1
+
+    @property
+    def alpha(self) -> float:
+        """What p is compared with."""
+        return alpha(self.looks)
+
+    @property
+    def held(self) -> str:
+        """What p is compared with, in words."""
+        return f"look {self.looks}: yes below {self.alpha:.2g}"
 
     def complete(self) -> Condition:
         """The measured rectangle: checkpoints without base or losses are dropped, then draws with a gap."""
@@ -51,15 +73,7 @@ class Condition:
         known = np.isfinite(self.base).all(axis=1) & (measured.sum(axis=1) * 2 >= measured.sum(axis=1).max(initial=0))
         known &= measured.any(axis=1)
         full = measured[known].all(axis=0) & known.any()
-        return Condition(
-            self.scope,
-            self.x[known],
-            self.losses[known][:, full],
-            self.base[known],
-            relevant=self.relevant,
-            x_name=self.x_name,
-            unit=self.unit,
-        )
+        return replace(self, x=self.x[known], losses=self.losses[known][:, full], base=self.base[known], measured=None)
 
     @property
     def base_mean(self) -> Array:
@@ -123,7 +137,8 @@ class Teller:
     ) -> Verdict:
         """more_draws: how many would settle it, 0: too many to ask for; said, and kept as evidence, where undetermined."""
         if answer == "undetermined" and more_draws is not None:
-            reason += f" Too few draws: about {more_draws} more would settle it." if more_draws else " Too few draws to settle it."
+            few = f" Too few {self.used.draw_name}"
+            reason += f"{few}: about {more_draws} more would settle it." if more_draws else f"{few} to settle it."
             evidence = {**evidence, "more_draws": more_draws} if more_draws else evidence
         num_draws = self.used.losses.shape[1]
         gaps = int(self.asked.losses.size - self.used.losses.size)
@@ -137,6 +152,8 @@ class Teller:
             sentence=("undetermined: " if answer == "undetermined" else f"{answer}: ") + reason + notes,
             num_draws=num_draws,
             evidence={
+                "draw_name": self.used.draw_name,
+                "alpha": self.used.alpha,
                 "x": self.used.x.tolist(),
                 "relevant": self.used.relevant,
                 "num_nonfinite": infinite,
@@ -148,14 +165,15 @@ class Teller:
 
     def too_few(self, num_checkpoints: int) -> Verdict:
         """Nothing can be said yet."""
-        return self("undetermined", f"needs {num_checkpoints} checkpoints and 2 draws at each, measured.", evidence={})
+        what = f"needs {num_checkpoints} checkpoints and 2 {self.used.draw_name} at each, measured."
+        return self("undetermined", what, evidence={})
 
     def more_draws(self, effect: float, std: float, num_contrasts: int, num_conditions: int, least: int = 2) -> int:
-        """How many more draws would settle an effect of the size seen, one way or the other; 0 if more than 1000.
+        """How many more draws would settle an effect of the size seen at the next look, one way or the other; 0 if more than 1000.
 
         least: with fewer draws than these the test says yes to no data at all.
         """
-        yes = max(trends.draws_needed(effect, std, ALPHA / num_contrasts / num_conditions), least)
+        yes = max(trends.draws_needed(effect, std, alpha(self.used.looks + 1) / num_contrasts / num_conditions), least)
         no = trends.draws_needed(self.used.relevant - effect, std, 0.025)
         num = max(min(yes, no) - self.used.losses.shape[1], 1)
         return int(num) if num <= 1000 else 0

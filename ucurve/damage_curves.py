@@ -55,8 +55,8 @@ def compared(table: pd.DataFrame) -> pd.DataFrame:
     return table[(table["gamma"] == 0) | (table["group"] == "all")]
 
 
-def conditions(table: pd.DataFrame) -> dict[Family, list[analysis.Condition]]:
-    """Losses and base of every (scale, replicate), a Condition per gamma."""
+def conditions(table: pd.DataFrame, looks: int = 1) -> dict[Family, list[analysis.Condition]]:
+    """Losses and base of every (scale, replicate), a Condition per gamma; looks: how often they are looked at."""
     rows = perturbed(prepared(table))
     rows = rows[rows["tokens"].notna()].drop_duplicates(["scale", "replicate", "gamma", "tokens", "draw"])
     families: dict[Family, list[analysis.Condition]] = {}
@@ -65,7 +65,8 @@ def conditions(table: pd.DataFrame) -> dict[Family, list[analysis.Condition]]:
         tokens, losses, measured = analysis.paired(group)
         base = base_blocks(table[table["replicate"] == replicate], tokens)
         scope = f"gamma {gamma:g} under {scale}, replicate {replicate}"
-        families.setdefault((scale, replicate), []).append(analysis.Condition(scope, tokens, losses, base, measured))
+        one = analysis.Condition(scope, tokens, losses, base, measured, looks=looks)
+        families.setdefault((scale, replicate), []).append(one)
     return families
 
 
@@ -84,13 +85,13 @@ def _blocks(series: Mapping[str, Sequence[float | None]]) -> Array:
     return blocks
 
 
-def bottoms(table: pd.DataFrame) -> list[dict[str, Any]]:
+def bottoms(table: pd.DataFrame, looks: int = 1) -> list[dict[str, Any]]:
     """Where the loss (y, nats) after the change is lowest, with its bootstrap interval, unless at the last checkpoint.
 
     "bottom" where the rise after it is established, else "open bottom".
     """
     rows = []
-    for (scale, replicate), family in conditions(table).items():
+    for (scale, replicate), family in conditions(table, looks).items():
         overtraining = analysis.catastrophic_overtraining(family)
         found = analysis.inflection_point(family, overtraining)
         gammas = sorted(set(perturbed(table)["gamma"]))
@@ -123,7 +124,7 @@ def cells(rows: Sequence[Mapping[str, Any]], number: str) -> list[dict[str, Any]
 # ---- the figures
 
 
-def figures(table: pd.DataFrame, gammas: Sequence[float], group_gamma: float | None = None) -> dict[str, Figure]:
+def figures(table: pd.DataFrame, gammas: Sequence[float], group_gamma: float | None = None, looks: int = 1) -> dict[str, Figure]:
     """All figures by name, from whatever rows there are. group_gamma: also damage by tensor group, measured at this gamma."""
     table = prepared(_empty(table) if table.empty else table)
     base, after = table[table["gamma"] == 0], perturbed(table)
@@ -134,7 +135,7 @@ def figures(table: pd.DataFrame, gammas: Sequence[float], group_gamma: float | N
     perplexity = _rows(before_and_after, lambda loss, _: np.exp(loss))
     damage = _rows(after, lambda loss, row: loss - row["base"])
     made = {
-        **_absolute(perplexity, _rows(before_and_after, lambda loss, _: loss), bottoms(table), lines_and_base),
+        **_absolute(perplexity, _rows(before_and_after, lambda loss, _: loss), bottoms(table, looks), lines_and_base),
         **_changes(_rows(after, lambda loss, row: np.exp(loss) - np.exp(row["base"])), damage, lines),
         "heat_map": Figure(
             "Damage by checkpoint and noise",
@@ -249,11 +250,11 @@ def _by_group(table: pd.DataFrame, gamma: float) -> Figure:
 # ---- the verdicts
 
 
-def verdicts(table: pd.DataFrame) -> list[Verdict]:
+def verdicts(table: pd.DataFrame, looks: int = 1) -> list[Verdict]:
     """What holds over gammas, replicates and conventions first, then the verdicts that it rests on."""
     if table.empty:
         return []
-    families = conditions(table)
+    families = conditions(table, looks)
     parts: dict[Family, list[Verdict]] = {}
     for family, gammas in families.items():
         parts[family] = [verdict for verdict in analysis.all_verdicts(gammas) if verdict.claim != "base degrades"]

@@ -47,6 +47,7 @@ class Curve:
             relevant=float(0.01 * lowest),
             x_name="features",
             unit="MSE",
+            draw_name="targets" if "fine-tuning" in self.name else "draws",
         )
 
 

@@ -26,9 +26,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from ucurve.suites import Dataset, Suite
 
@@ -197,6 +197,17 @@ class Columns:
 
 
 ADVANCED: dict[str, Any] = {"advanced": True}  # `json_schema_extra` of fields that the form folds away
+Looks = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=50,
+        title="Look",
+        description="How often these verdicts have been looked at, with fewer draws before; extending counts on. Every look "
+        "spends a part of the 5% of a wrong yes, so that adding draws until it is yes is no way to get one.",
+        json_schema_extra=ADVANCED,
+    ),
+]
 
 
 class Spec(BaseModel):
@@ -230,6 +241,8 @@ class Spec(BaseModel):
                 fields[name] = [*now, *itertools.islice(unused, more)]
             else:
                 fields[name] = now + more
+        if "looks" in fields:
+            fields["looks"] += 1
         return type(self).model_validate(fields)
 
     def plan(self, catalogue: Catalogue) -> Iterator[Point]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from ucurve.selection import Choice
-from ucurve.spec import Spec
+from ucurve.spec import Looks, Spec
 from ucurve.suites import Checkpoint, Dataset
 
 Rate = Annotated[float, Field(gt=0, le=10)]
@@ -46,7 +46,13 @@ class TuningFields(Spec):
     alphas: list[Alpha] = Field(
         [], max_length=20, title="WiSE-FT alphas", description="Also measure (1 - alpha) base + alpha fine-tuned weights, of full."
     )
-    seeds: list[Seed] = Field([0, 1, 2], min_length=1, max_length=64, description="Of the order of the data, the same for all.")
+    seeds: list[Seed] = Field(
+        [0, 1, 2],
+        min_length=1,
+        max_length=64,
+        description="Of the order of the data, the same for all. Three can settle a rise at one learning rate; several rates, whose p "
+        "values are corrected for looking at all of them, need five.",
+    )
     evaluations: list[str] = Field(
         [], max_length=8, title="Evaluation sets", description="On which forgetting is measured; empty: the suite's own."
     )
@@ -91,6 +97,7 @@ class TuningFields(Spec):
         None, ge=1, le=1 << 20, description="Between windows' starts; empty: the window.", json_schema_extra=RARE
     )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Of training and evaluation; weights are always fp32.")
+    looks: Looks = 1
 
     @model_validator(mode="after")
     def _check(self) -> Self:

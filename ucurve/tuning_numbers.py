@@ -17,6 +17,7 @@ import numpy as np
 from ucurve import charts, learning_rates, published
 from ucurve.conditions import Condition, paired
 from ucurve.damage_curves import base_blocks
+from ucurve.perplexity import WINDOW
 from ucurve.trends import Array
 from ucurve.tuning_fields import TuningFields
 
@@ -228,7 +229,8 @@ def conditions(table: pd.DataFrame, spec: TuningFields, method: str) -> list[tup
             tokens, losses, measured = paired(rows, draw="seed")
             scope = f"learning rate {rate:g}, {method}, replicate {where['replicate']}"
             scope += f", {where['evaluation']}" if len(spec.evaluations) > 1 else ""
-            family[cast(float, rate)] = Condition(scope, tokens, losses, base_blocks(base, tokens), measured)
+            blocks = base_blocks(base, tokens)
+            family[cast(float, rate)] = Condition(scope, tokens, losses, blocks, measured, draw_name="seeds", looks=spec.looks)
         found.append((where, family))
     return found
 
@@ -240,8 +242,9 @@ def beside_published(table: pd.DataFrame, spec: TuningFields) -> pd.DataFrame:
 
 def published_of(spec: TuningFields) -> list[published.Reference]:
     """The published numbers of this experiment's suite, task, recipe, one of its rates and one of its evaluation sets."""
-    recipe = ("optimiser", "schedule", "batch_rows", "weight_decay", "max_examples", "prompt", "label_words", "steps")
+    recipe = ("optimiser", "schedule", "weight_decay", "max_examples", "prompt", "label_words", "steps")
     same = spec.task == "label_words" and spec.data in (None, "sst2") and spec.epochs in (None, 3) and spec.methods[0] == "full"
+    same = same and spec.rows == 32 and not {spec.window, spec.stride} - {None, WINDOW}
     if not same or any(getattr(spec, name) != type(spec).model_fields[name].get_default() for name in recipe):
         return []
     sets: Sequence[str | None] = spec.evaluations or [None]

@@ -56,7 +56,6 @@ class FineTuning(TuningFields):
     kind: Literal["fine_tuning"] = "fine_tuning"
     title: ClassVar[str] = "Fine-tuning"
     repeats: ClassVar[tuple[str, ...]] = ("seeds",)
-    sparse_series: ClassVar[dict[str, dict[str, Any]]] = {name: {"method": "base"} for name in perplexity.WINDOWS}
     columns: ClassVar[Columns] = Columns(
         along="tokens",
         change=("learning_rate", "method", "alpha"),
@@ -64,8 +63,9 @@ class FineTuning(TuningFields):
         kept=("evaluation",),
         draws=("seed",),
         metrics={"nll_mean": "loss / nats", "id_loss": "loss on the new task / nats", "accuracy": "accuracy on the new task"},
-        fields=("checkpoints", "learning_rates", "seeds", "methods", "alphas", "evaluations"),
+        fields=("checkpoints", "learning_rates", "seeds", "methods", "alphas", "evaluations", "looks"),
     )
+    sparse_series: ClassVar[dict[str, dict[str, Any]]] = {name: {"method": "base"} for name in perplexity.WINDOWS}
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "Experiment II on tiny: one learning rate": {"suite": "tiny", "learning_rates": [3e-3], "seeds": [0, 1, 2, 3, 4]},
         "Experiment III on tiny: the learning-rate trade-off": {
@@ -78,6 +78,7 @@ class FineTuning(TuningFields):
             "task": "label_words",
             "data": "tiny-sentiment",
             "learning_rates": [3e-5, 1e-4, 3e-4, 1e-3],
+            "seeds": [0, 1, 2, 3, 4],
         },
         "tiny, mitigations compared": {
             "suite": "tiny",
@@ -89,6 +90,7 @@ class FineTuning(TuningFields):
         "Experiment III: Pythia-70M on SST-2, a grid of learning rates": {
             **PYTHIA,
             "learning_rates": [4e-6, 8e-6, 1.6e-5, 2e-5, 3.2e-5, 6.4e-5, 1.28e-4, 2.56e-4],
+            "seeds": [0, 1, 2, 3, 4],
         },
     }
 

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from ucurve import perplexity
 from ucurve.selection import Choice, bisection_levels, by_replicate, choose, is_initial, usable
-from ucurve.spec import ADVANCED, Catalogue, Columns, Context, Figure, Point, Requires, Result, Spec, SpecError, Verdict
+from ucurve.spec import ADVANCED, Catalogue, Columns, Context, Figure, Looks, Point, Requires, Result, Spec, SpecError, Verdict
 from ucurve.suites import Checkpoint, Dataset
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class GaussianPerturbation(Spec):
         draws=("draw",),
         first="seed",
         metrics={"nll_mean": "loss / nats", "relative_change": "relative change of the weights"},
-        fields=("checkpoints", "gammas", "draws", "seed", "scale", "by_group", "group_gamma"),
+        fields=("checkpoints", "gammas", "draws", "seed", "scale", "by_group", "group_gamma", "looks"),
     )
     sparse_series: ClassVar[dict[str, dict[str, Any]]] = {name: {"gamma": 0.0} for name in perplexity.WINDOWS}
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -114,6 +114,7 @@ class GaussianPerturbation(Spec):
         description="Of the evaluation; weights and noise are fp32. bf16 blurs gammas below about 0.01.",
         json_schema_extra=ADVANCED,
     )
+    looks: Looks = 1
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -227,7 +228,7 @@ class GaussianPerturbation(Spec):
         """Perplexity and its change over tokens, the same in nats, the heat map, the table, and damage by tensor group."""
         from ucurve import damage_curves, published
 
-        made = damage_curves.figures(table, self.sorted_gammas, self.one_gamma if self.by_group else None)
+        made = damage_curves.figures(table, self.sorted_gammas, self.one_gamma if self.by_group else None, self.looks)
         if not (given := self._published()):
             return made
         beside = published.figure(given, published.compared(given, damage_curves.compared(table)))
@@ -238,14 +239,15 @@ class GaussianPerturbation(Spec):
         from ucurve import damage_curves, published
 
         reported = published.verdict(published.compared(self._published(), damage_curves.compared(table)))
-        return [*([reported] if reported else []), *damage_curves.verdicts(table)]
+        return [*([reported] if reported else []), *damage_curves.verdicts(table, self.looks)]
 
     def _published(self) -> list[Reference]:
         """Published numbers of this suite, evaluation set, protocol and of one of these gammas."""
         from ucurve import published
 
-        protocol = ("tensors", "include", "exclude", "window", "stride")
-        if any(getattr(self, name) != type(self).model_fields[name].get_default() for name in protocol):
+        protocol = ("tensors", "include", "exclude")
+        own = all(getattr(self, name) == type(self).model_fields[name].get_default() for name in protocol)
+        if not own or {self.window, self.stride} - {None, perplexity.WINDOW}:
             return []
         mine = {"gamma": self.gammas, "scale": self.scales}
         return [

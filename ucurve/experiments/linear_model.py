@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ucurve.spec import ADVANCED, Catalogue, Columns, Context, Figure, Point, Result, Spec, Verdict, canonical
+from ucurve.spec import ADVANCED, Catalogue, Columns, Context, Figure, Looks, Point, Result, Spec, Verdict, canonical
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +39,7 @@ class LinearModel(Spec):
         change=("gamma", "l2_sp", "scale", "part"),
         metrics={"mse_mean": "loss", "tuning_loss_mean": "loss on the new target"},
         series={"mse_mean": "draws"},
-        fields=("fixed_gammas", "relative_gammas", "l2_sp", "draws", "targets"),
+        fields=("fixed_gammas", "relative_gammas", "l2_sp", "draws", "targets", "looks"),
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "exact k-feature states": {"snapshots": "ideal", "draws": 200},
@@ -94,6 +95,7 @@ class LinearModel(Spec):
         description="Of target, initial weights, noise and fine-tuning targets.",
         json_schema_extra=ADVANCED,
     )
+    looks: Looks = 1
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -254,7 +256,7 @@ class LinearModel(Spec):
             families.setdefault(family, []).append(linear_curves.curve_of(table, labels, name))
         verdicts: list[Verdict] = []
         for family, curves in families.items():
-            told = analysis.all_verdicts([curve.condition for curve in curves])
+            told = analysis.all_verdicts([replace(curve.condition, looks=self.looks) for curve in curves])
             for claim in ("progressive sensitivity", "catastrophic overtraining"):
                 mine = [verdict for verdict in told if verdict.claim == claim]
                 short = [verdict.model_copy(update={"scope": verdict.scope.split(",")[0]}) for verdict in mine]

@@ -1,0 +1,60 @@
+"""Looking again: how often a verdict is wrong when draws are added until it says yes, and what a few seeds can say at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ucurve import analysis
+from ucurve.spec import Verdict, more_draws
+
+Array = NDArray[np.float64]
+Judge = Callable[[analysis.Condition], Verdict]
+MOST = 4  # looks that are simulated
+POOL = 160  # draws at most
+
+
+def first_yes(judge: Judge, condition: analysis.Condition, start: int, advised: bool) -> int | None:
+    """The look (1, 2, ...) at which the answer is yes, when draws are added until it is: as many as the verdict asks for, or
+    twice as many each time whatever it says."""
+    num = start
+    for look in range(1, MOST + 1):
+        found = judge(replace(condition, losses=condition.losses[:, :num], looks=look))
+        if found.answer == "yes":
+            return look
+        more = more_draws(found) if advised else num
+        if not more or num + more > condition.losses.shape[1]:
+            return None
+        num += more
+    return None
+
+
+def overtraining(condition: analysis.Condition) -> Verdict:
+    return analysis.catastrophic_overtraining([condition])[0]
+
+
+def sensitivity(condition: analysis.Condition) -> Verdict:
+    return analysis.progressive_sensitivity([replace(condition, base=np.zeros((len(condition.x), 1)))])[0]
+
+
+def print_tables(world: Callable[..., object], num: int) -> None:
+    """Wrong yes by the k-th look on flat truth, and power of the trend test with few seeds and several rates."""
+    print("\nwrong yes in % on flat truth when draws are added until yes, by the k-th look; nominal 5 by the second")
+    print("| claim | noise | starts with | draws added | 1 | 2 | 3 | 4 |\n|---|---|---|---|---|---|---|---|")
+    for name, judge in (("overtraining", overtraining), ("sensitivity", sensitivity)):
+        for tails in ("normal", "heavy"):
+            for start in (3, 5, 8):
+                for advised in (True, False):
+                    rng = np.random.default_rng(21)
+                    simulated = world(5, POOL, tails=tails)
+                    relevant = 0.3 if advised else 1e-9  # of one draw's std: small, but a no is possible
+                    made = (simulated.condition(np.zeros(5), rng, relevant) for _ in range(num))  # type: ignore[attr-defined]
+                    looks = [first_yes(judge, one, start, advised) for one in made]
+                    rates = [100 * sum(look is not None and look <= k for look in looks) / num for k in range(1, MOST + 1)]
+                    how = "as advised" if advised else "doubled"
+                    print(
+                        f"| {name} | {tails} | {start} | {how} | " + " | ".join(f"{rate:.1f}" for rate in rates) + " |", flush=True
+                    )
