@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from sqlalchemy import ColumnElement, Select, case, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, case, exists, func, or_, select, text
 
 from api.access import Person, Viewer
 from api.experiments import shown
@@ -13,7 +13,7 @@ from db.models import Experiment, ExperimentPoint, Measurement
 from db.session import open_session
 from db.team import Star
 from ucurve import records
-from ucurve.team.listing import Order, PageOfExperiments
+from ucurve.team.listing import Choices, Order, PageOfExperiments
 
 router = APIRouter(prefix="/v1", tags=["experiments"])
 
@@ -40,6 +40,19 @@ def listed(request: Request, person: Viewer, asked: Annotated[PageOfExperiments,
         total = session.scalar(select(func.count()).select_from(wanted.with_only_columns(Experiment.id).subquery())) or 0
         rows = session.scalars(ordered).all()
         return records.ExperimentPage(experiments=shown(session, rows, request), total=total)
+
+
+@router.get("/choices", summary="What experiments can be filtered by")
+def choices(person: Viewer) -> Choices:
+    with open_session() as session:
+        rows = session.execute(
+            text("""
+                SELECT sort, name FROM (
+                    SELECT 'kinds' AS sort, kind AS name FROM experiments UNION ALL SELECT 'suites', suite FROM experiments
+                    UNION ALL SELECT 'owners', owner FROM experiments UNION ALL SELECT 'tags', unnest(tags) FROM experiments) found
+                WHERE name IS NOT NULL GROUP BY sort, name ORDER BY count(*) DESC, name""")
+        ).all()
+    return Choices.model_validate({sort: [row.name for row in rows if row.sort == sort] for sort in Choices.model_fields})
 
 
 def _filtered(asked: PageOfExperiments, person: Person) -> Select[Experiment]:

@@ -1,4 +1,8 @@
-"""All experiments, newest first, with what each is doing now; the filter is in the address."""
+"""All experiments with what each is doing now; filters, order and page are in the address."""
+
+import math
+from datetime import timedelta
+from typing import Any, get_args
 
 import streamlit as st
 
@@ -6,8 +10,14 @@ from dashboard import watch
 from dashboard.look import STATES, ago, badge, counted, duration, nothing_yet, plain, quiet
 from ucurve.experiments import kinds
 from ucurve.records import Experiment
+from ucurve.team.listing import Choices, Order
 
 SHOWN = 20
+ORDERS = {
+    "newest": "newest first", "oldest": "oldest first", "name": "by name", "owner": "by owner", "state": "by state",
+    "progress": "most complete first", "finished": "latest finished first",
+}  # fmt: skip
+RARE = ("kind", "suite", "owner", "tag", "from", "to", "archived")
 
 
 def title(kind: str) -> str:
@@ -19,15 +29,15 @@ def row(experiment: Experiment) -> None:
     progress = experiment.progress
     name, bar, state = st.columns([5, 4, 2.2], vertical_alignment="center", gap="medium")
     with name, st.container(gap="xxsmall"):
+        mark = "★ " if experiment.starred else ""
         st.page_link(
             "app_pages/experiment.py",
-            label=plain(experiment.name) or f"experiment {experiment.id}",
+            label=mark + plain(experiment.name) or f"experiment {experiment.id}",
             query_params={"id": str(experiment.id)},
         )
         tags = "".join(f" :gray-badge[{plain(tag)}]" for tag in experiment.tags)
-        st.markdown(
-            f":small[:gray[{plain(title(experiment.kind))} · {plain(experiment.owner)} · {ago(experiment.created_at)}]]{tags}"
-        )
+        about = f"{plain(title(experiment.kind))} · {plain(experiment.owner)} · {ago(experiment.created_at)}"
+        st.markdown(f":small[:gray[{about}{' · archived' if experiment.archived else ''}]]{tags}")
     with bar, st.container(gap=None):
         counts = f"{progress.done:,} of {counted(progress.total, 'point')}"
         if progress.failed:
@@ -44,26 +54,65 @@ def row(experiment: Experiment) -> None:
     st.html('<hr style="margin:0;border:0;border-top:1px solid var(--st-border-color,#8883)">')
 
 
+def first_page() -> None:
+    """Another filter or order begins at its first page."""
+    st.session_state["page"] = 1
+
+
+def filters() -> dict[str, Any]:
+    """The widgets, and what they ask for."""
+    bound: dict[str, Any] = {"bind": "query-params", "on_change": first_page}
+    known = watch.latest("choices", watch.client().choices) or Choices(kinds=[], suites=[], owners=[], tags=[])
+    text, state, order = st.columns([3, 2, 1.4])
+    text.text_input("Find", key="q", placeholder="words in name, notes or tags", live="300ms", icon=":material/search:", **bound)
+    states = [name for name in STATES if name != "open"]
+    state.multiselect("State", states, key="state", placeholder="any", **bound)
+    order.selectbox("Order", get_args(Order), key="sort", format_func=ORDERS.__getitem__, **bound)
+    starred, rest = st.columns([1, 5], vertical_alignment="center")
+    starred.toggle("Starred", key="starred", **bound)
+    with rest.expander("More filters", expanded=any(name in st.query_params for name in RARE)):
+        names: dict[str, Any] = {"placeholder": "any", "accept_new_options": True, **bound}
+        one, two, three, four = st.columns(4)
+        one.multiselect("Kind", sorted({*kinds(), *known.kinds}), key="kind", format_func=title, placeholder="any", **bound)
+        two.multiselect("Suite", known.suites, key="suite", **names)
+        three.multiselect("Owner", ["me", *known.owners], key="owner", **names)
+        four.multiselect("Tags", known.tags, key="tag", **names)
+        one, two, three, four = st.columns(4)
+        one.date_input("Submitted from", None, key="from", format="YYYY-MM-DD", **bound)
+        two.date_input("to", None, key="to", format="YYYY-MM-DD", **bound)
+        three.selectbox("Archived", ["no", "also", "only"], key="archived", **bound)
+    given = st.session_state
+    asked = {name: given.get(name) for name in ("state", "kind", "suite", "owner", "tag", "starred")}
+    asked |= {"text": (given.get("q") or "").strip(), "archived": "" if given.get("archived") == "no" else given.get("archived")}
+    asked["created_after"] = given["from"].isoformat() + "T00:00:00Z" if given.get("from") else None
+    asked["created_before"] = (given["to"] + timedelta(days=1)).isoformat() + "T00:00:00Z" if given.get("to") else None
+    return {name: value for name, value in asked.items() if value}
+
+
 def body() -> None:
-    filters = {"state": st.session_state.get("state"), "kind": st.session_state.get("kind"), "text": st.session_state.get("q")}
-    filters = {name: value for name, value in filters.items() if value}
-    shown = st.session_state.setdefault("shown", SHOWN)
-    found = watch.latest(f"experiments {filters}", lambda: watch.client().experiments(limit=shown, **filters))
+    page = int(st.session_state.get("page") or 1)
+    asked = {**wanted, "sort": st.session_state.get("sort") or "newest", "limit": SHOWN, "offset": SHOWN * (page - 1)}
+    found = watch.latest(f"experiments {asked}", lambda: watch.client().experiments(**asked))
     if found is None:
         return
-    if not found.experiments and not filters:
+    if not found.total and not wanted:
         nothing_yet(
             "No experiment yet",
             "Start with the two-layer linear model: its default settings run in seconds, and the answer is known.",
         )
-    elif not found.experiments:
-        quiet("No experiment fits the filter.")
+    elif not found.total:
+        quiet("No experiment fits the filters.")
     with st.container(key="experiments"):
         for experiment in found.experiments:
             row(experiment)
-    if found.total > shown and st.button(f"Show more of {found.total:,}"):
-        st.session_state["shown"] = min(shown + SHOWN, 500)
-        st.rerun(scope="fragment")
+    pages = max(1, math.ceil(found.total / SHOWN))
+    below, count = st.columns([3, 1], vertical_alignment="center")
+    with below.container():
+        if pages > 1 or page > 1:
+            st.pagination(max(pages, page), key="page", bind="query-params")
+    with count.container(horizontal_alignment="right"):
+        if found.total:
+            quiet(counted(found.total, "experiment"))
 
 
 head, action = st.columns([5, 1], vertical_alignment="bottom")
@@ -71,10 +120,5 @@ head.title("Experiments", anchor=False)
 with action.container(horizontal_alignment="right"):
     if st.button("New experiment", type="primary", icon=":material/add:"):
         st.switch_page("app_pages/new.py")
-text, state, kind = st.columns([3, 1, 1])
-text.text_input("Find", key="q", placeholder="name, notes or tag", live="300ms", bind="query-params", icon=":material/search:")
-state.selectbox(
-    "State", [name for name in STATES if name != "open"], index=None, key="state", bind="query-params", placeholder="any"
-)
-kind.selectbox("Kind", list(kinds()), index=None, key="kind", format_func=title, bind="query-params", placeholder="any")
+wanted = filters()
 watch.page(body, every=1)

@@ -35,3 +35,12 @@ class PageOfExperiments(SearchedExperiments):
     sort: Order = "newest"
     limit: int = Field(50, ge=1, le=500)
     offset: int = Field(0, ge=0, le=2**31)
+
+
+class Choices(BaseModel):
+    """What experiments can be filtered by, the most used first."""
+
+    kinds: list[str]
+    suites: list[str]
+    owners: list[str]
+    tags: list[str]
