@@ -113,16 +113,16 @@ def _curves(sides: Sequence[Side], table: pd.DataFrame, shown: Choice, groups: l
     column = _column(facet, table)
     several = shown.by not in ("side", "replicate") and table["side"].nunique() > 1
     line = [f"{name}, {change}" if several else change for name, change in zip(table["side_name"], table["change"], strict=True)]
-    table = table.assign(line=line, experiment=table["side_name"])
+    table = table.assign(modification=line, experiment=table["side_name"])
     value = COLUMN.get(shown.y, shown.y)
     exponential = (lambda values, _: np.exp(values)) if shown.y == "perplexity" else None
-    keys = ["group", "line"]
+    keys = ["group", "modification"]
     rows = charts.curve_rows(table, shown.x, value, keys, facets=[column] if column else [], shown=exponential)
     quantity = quantities(sides, table)[shown.y] if shown.y else ""
     damage = shown.y == "damage"
     y = charts.Axis("y", quantity, "symlog" if damage else "log" if shown.y == "perplexity" else "linear", constant=0.01)
     lines = charts.Lines("group", GROUPS[shown.by], groups, ordered=False)
-    chart = charts.curves(_axis(sides, table, shown.x), y, lines, column=column, dash="line", zero_line=damage, height=340)
+    chart = charts.curves(_axis(sides, table, shown.x), y, lines, column=column, dash="modification", zero_line=damage, height=340)
     caption = f"{quantity[:1].upper()}{quantity[1:]} of {_and(groups)}: {'; '.join(shown.changes)}. {BANDS}"
     return Figure("Laid over one another", caption, chart, {"curves": rows})
 
@@ -137,11 +137,18 @@ def _difference(sides: Sequence[Side], table: pd.DataFrame, shown: Choice, pair:
     unit = quantities(sides, table).get("loss" if shown.y == "perplexity" else shown.y, shown.y)
     lines = charts.Lines("change", "modification", list(shown.changes), ordered=len(shown.changes) > 6)
     chart = charts.curves(axis, charts.Axis("y", f"A − B: {unit}"), lines, column=column, zero_line=True, also=["how"], height=260)
-    hows = list(dict.fromkeys(row["how"] for row in found))
-    said = f" Intervals: {'; '.join(hows)}." if hows else " Nothing is measured in both yet."
+    rows = [_plain(row) for row in found] + _notes(found, column)
     ratio = " (the logarithm of the ratio of perplexities)" if shown.y == "perplexity" else ""
-    caption = f"A = {pair[0]}, B = {pair[1]}; {unit}{ratio}. Bands: 95% intervals, point by point.{said}"
-    return Figure("A minus B", caption, chart, {"curves": [_plain(row) for row in found]})
+    caption = f"A = {pair[0]}, B = {pair[1]}; {unit}{ratio}. Bands: 95% intervals, point by point; how each was made is said above and at its point."
+    return Figure("A minus B", caption, chart, {"curves": rows})
+
+
+def _notes(found: Sequence[dict[str, Any]], column: str | None) -> list[dict[str, Any]]:
+    """How the intervals of each panel were made. In the rows, since a caption is the same whatever is measured."""
+    panels: dict[Any, dict[str, None]] = {}
+    for row in found:
+        panels.setdefault(row[column] if column else None, {})[row["how"]] = None
+    return [{"what": "note", **({column: panel} if column else {}), "label": "; ".join(hows)} for panel, hows in panels.items()]
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

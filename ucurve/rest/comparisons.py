@@ -41,14 +41,14 @@ class Comparison:
 
         return laid_over(self.sides)
 
-    @property
+    @cached_property
     def changes(self) -> dict[str, int]:
         """Every modification in words, with the number of experiments that have it."""
         from ucurve.comparison_figures import changes
 
         return changes(self.table)
 
-    @property
+    @cached_property
     def shown(self) -> Choice:
         """What is shown, with what was left empty."""
         from ucurve.comparison_figures import chosen

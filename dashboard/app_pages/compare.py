@@ -1,0 +1,266 @@
+"""Experiments laid over one another: curves, differences, and one click that measures what is missing. The address says all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import streamlit as st
+
+from dashboard import evidence, links, watch
+from dashboard.chart import live_chart
+from dashboard.look import counted, duration, nothing_yet, plain, quiet
+from ucurve.client import Client, ClientError, RefusedError
+from ucurve.comparison import Side, axes, completed, other_settings, quantities
+from ucurve.comparison_figures import GROUPS, Choice, values_of
+from ucurve.experiments import parse
+from ucurve.rest.comparisons import Comparison
+from ucurve.spec import Figure
+
+OFFERED = 8  # experiments in the list to choose from
+MOST = 12
+
+
+def ids() -> list[int]:
+    """The experiments in the address, each once."""
+    found = (part.strip() for part in st.query_params.get("ids", "").split(","))
+    return list(dict.fromkeys(int(part) for part in found if part.isdigit()))[:MOST]
+
+
+def choose(id: int) -> None:
+    now = ids()
+    now = [one for one in now if one != id] if id in now else [*now, id]
+    st.query_params["ids"] = ",".join(map(str, now))
+
+
+def chooser(chosen: Sequence[int]) -> None:
+    """Those chosen as they are called in the legend, and a list to choose from."""
+    with st.expander("Choose experiments", expanded=len(chosen) < 2, icon=":material/checklist:"):
+        st.text_input(
+            "Find", key="q", placeholder="name, notes or tag", live="300ms", icon=":material/search:", bind="query-params"
+        )
+        text = st.session_state.get("q") or ""
+        page = watch.latest(
+            f"compare {text}", lambda: watch.client().experiments(limit=OFFERED, **({"text": text} if text else {}))
+        )
+        for one in page.experiments if page else ():
+            st.checkbox(
+                f"**{one.id}** {plain(one.name)} :small[:gray[{plain(one.kind.replace('_', ' '))} · {plain(one.owner)} · "
+                f"{one.progress.done:,} of {one.progress.total:,}]]",
+                value=one.id in chosen,
+                key=f"choose:{one.id}:{one.id in chosen}",
+                on_change=choose,
+                args=(one.id,),
+            )
+        if page and page.total > OFFERED:
+            quiet(f"{page.total - OFFERED:,} more: find them by name, notes or tag.")
+        if page and not page.experiments:
+            quiet("No experiment fits.")
+
+
+def sides_of(chosen: Sequence[int]) -> tuple[list[Side], tuple[int, ...]]:
+    """The experiments with their rows so far, and the cursors at which they were seen."""
+    found, cursors, suites = [], [], suites_by_name()
+    for id in chosen:
+        now = watch.watched(id)
+        if now is None:
+            continue
+        rows = sorted(now.rows.values(), key=lambda row: row.position)
+        suite = next((str(row.labels["suite"]) for row in rows if row.labels.get("suite")), "")
+        found.append(Side(id, now.experiment.name, parse(now.experiment.spec), rows, suites.get(suite)))
+        cursors.append(now.cursor)
+    return found, tuple(cursors)
+
+
+def suites_by_name() -> dict[str, Any]:
+    """Asked for again after half a minute: they change rarely, and this page asks every second."""
+    held: tuple[float, dict[str, Any]] | None = st.session_state.get("suites of compare")
+    if held is None or time.monotonic() > held[0] + 30:
+        found = watch.latest("suites", watch.client().suites) or []
+        held = st.session_state["suites of compare"] = (time.monotonic(), {suite.name: suite for suite in found})
+    return held[1]
+
+
+def compared(chosen: Sequence[int], asked: Choice) -> tuple[Comparison, dict[str, Figure]] | None:
+    """Worked out anew when rows or the choice changed, rows at most half of the time."""
+    sides, cursors = sides_of(chosen)
+    if len(sides) < len(chosen):
+        return None
+    held = st.session_state.get("comparison", {})
+    same_choice = held.get("asked") == (tuple(chosen), asked)
+    if not same_choice or (held["cursors"] != cursors and time.monotonic() > held["due"]):
+        began, known = time.monotonic(), held.get("on_what", {})
+        for side in sides:
+            if side.rows and side.id not in known:
+                known[side.id] = watch.client().measured_on(side)
+        found = Comparison(sides, asked, [known.get(side.id, {}) for side in sides])
+        held = {"asked": (tuple(chosen), asked), "cursors": cursors, "on_what": known, "found": (found, found.figures())}
+        held["due"] = 2 * time.monotonic() - began
+        st.session_state["comparison"] = held
+    found_and_drawn: tuple[Comparison, dict[str, Figure]] = held["found"]
+    return found_and_drawn
+
+
+def asked() -> Choice:
+    """What the fields say; before they are drawn for the first time, what the address says."""
+
+    def one(name: str, default: str = "") -> str:
+        return str(st.session_state.get(name) or st.query_params.get(name, default))
+
+    changes = st.session_state.get("change") or st.query_params.get_all("change")
+    return Choice(one("x"), one("y"), one("by", "side"), tuple(changes), tuple(filter(None, (one("a"), one("b")))))
+
+
+def controls(found: Comparison) -> None:
+    """What is on which axis, what the colours mean, which modifications, and what is subtracted from what."""
+    shown, table = found.shown, found.table
+    xs, ys = axes(found.sides, table), quantities(found.sides, table)
+    names = {side.key: f"{side.id} {side.name}" for side in found.sides}
+    y, x, by = st.columns(3)
+    pick(y, "Show", "y", list(ys), shown.y, ys)
+    pick(x, "Over", "x", list(xs), shown.x, xs)
+    pick(by, "Colours", "by", list(GROUPS), shown.by, GROUPS)
+    lines, a, b = st.columns([2, 1, 1])
+    there = list(found.changes)
+    forget("change", not set(st.session_state.get("change", [])) <= set(there))
+    lines.multiselect("Modifications", there, list(shown.changes), key="change", on_change=to_address, args=("change",))
+    members = values_of(table, shown.by)
+    for place, label, key, value in zip((a, b), ("A", "minus B"), "ab", (*shown.minus, "", "")[:2], strict=True):
+        pick(place, label, key, members, value, names if shown.by == "side" else {})
+
+
+def pick(place: Any, label: str, key: str, options: list[str], value: str, titles: Mapping[str, str]) -> None:
+    forget(key, st.session_state.get(key) not in options)
+    index = options.index(value) if value in options else None
+    place.selectbox(label, options, index, lambda one: titles.get(one, one), key, on_change=to_address, args=(key,), placeholder="")
+
+
+def forget(key: str, gone: bool) -> None:
+    """What was chosen among experiments that are not compared any more."""
+    if gone:
+        st.session_state.pop(key, None)
+
+
+def to_address(key: str) -> None:
+    """What was chosen, into the address: fields take their first value from there."""
+    st.query_params[key] = st.session_state[key] or ""
+
+
+def figure(found: Comparison, name: str, drawn: Figure) -> None:
+    state = asdict(found.shown)
+    query = {"ids": ",".join(side.key for side in found.sides), **{key: state[key] for key in ("x", "y", "by")}}
+    query |= {"change": list(state["changes"]), **dict(zip("ab", state["minus"], strict=False))}
+    link = links.address("compare", **query, figure=name)
+    title, corner = st.columns([8, 1], vertical_alignment="center")
+    title.markdown(f"### {plain(drawn.title)}", anchors=False)
+    with corner:
+        stem = f"ucurve-compare-{query['ids'].replace(',', '-')}-{name}"
+        links.files_and_link(drawn, f"compare:{name}", stem, partial(found.origin, name, watch.client().url, link), link)
+    picked = live_chart(drawn, key=f"compare:{name}")
+    st.markdown(f":small[:gray[{plain(drawn.caption)}]]")
+    if picked is not None:
+        st.session_state["picked"], st.session_state["picked_in"] = picked, ("compare", name)
+    with st.container():
+        if st.session_state.get("picked_in") == ("compare", name):
+            point = st.session_state["picked"]
+            of = next((side.id for side in found.sides if any(row.id == point for row in side.rows)), None)
+            if of is not None and (now := watch.watched(of)) is not None:
+                evidence.provenance(now, point)
+
+
+def missing(found: Comparison) -> None:
+    """What the two lack of each other, what it would cost, and the click that asks for it."""
+    lacking = [one for one in found.missing() if one.points or one.without_checkpoint]
+    st.markdown("## What a fair comparison lacks", anchors=False)
+    settings = other_settings(found.sides)
+    for name, values in settings.items():
+        said = ", ".join(f"{side.id}: {value}" for side, value in zip(found.sides, values, strict=True))
+        st.markdown(f"They differ in **{plain(name.replace('_', ' '))}**: {plain(said)}.")
+    if len({side.spec.kind for side in found.sides}) > 1:
+        quiet("They are of different kinds, so that nothing can be completed.")
+    elif not lacking:
+        quiet("Both have all points of each other.")
+    for one in lacking:
+        with st.container(border=True, gap="xsmall"):
+            st.markdown(plain(one.sentence))
+            key = f"{one.of.id}:{one.within.id}"
+            try:
+                spec = completed(one)
+                if spec is None:
+                    continue
+                preview = watch.latest(f"complete {key} {spec}", partial(watch.client().plan, spec))
+            except (ClientError, ValueError) as error:
+                st.warning(plain(str(error)), icon=":material/block:")
+                continue
+            if preview is None:
+                continue
+            cost = "" if preview.estimated_seconds is None else f", about {duration(preview.estimated_seconds)}"
+            quiet(
+                f"{preview.num_existing:,} of {counted(preview.num_points, 'point')} exist, {preview.num_new:,} to measure{cost}."
+            )
+            for remark in filter(None, [preview.waits_for, *preview.warnings]):
+                quiet(remark)
+            st.button(
+                f"Add {counted(len(one.points), 'missing point')}",
+                key=f"complete:{key}",
+                on_click=submit,
+                args=(watch.client(), found, one),
+                icon=":material/add:",
+            )
+    if refusal := st.session_state.get("not completed"):
+        st.warning(plain(refusal), icon=":material/block:")
+
+
+def submit(client: Client, found: Comparison, lacking: Any) -> None:
+    """Ask for the missing points; the new experiment takes the place of the one that lacked them."""
+    st.session_state["not completed"] = None
+    try:
+        spec = completed(lacking)
+        assert spec is not None, "a button without missing points"
+        made = client.submit(spec, **found.submission(lacking))
+    except (ClientError, ValueError) as error:
+        st.session_state["not completed"] = str(error)
+        return
+    st.query_params["ids"] = ",".join(str(made.id if one == lacking.within.id else one) for one in ids())
+    for key in "ab":
+        if key in st.session_state and st.session_state[key] == lacking.within.key:
+            st.session_state[key] = st.query_params[key] = str(made.id)
+
+
+def body() -> None:
+    chosen = ids()
+    with st.container():
+        chooser(chosen)
+    if len(chosen) < 1:
+        nothing_yet("Nothing to compare yet", "Choose two experiments or more above; they may be of different suites or kinds.")
+        return
+    try:
+        answer = compared(chosen, asked())
+    except RefusedError as error:
+        nothing_yet("One of these experiments is not here", plain(str(error)))
+        return
+    if answer is None:
+        return
+    found, drawn = answer
+    with st.container():
+        for caution in found.cautions:
+            st.warning(plain(caution), icon=":material/warning:")
+    with st.container():
+        controls(found)
+    with st.container():
+        if not found.shown.y:
+            quiet("They have no measured quantity in common yet.")
+    for name in ("curves", "difference"):
+        with st.container():
+            if name in drawn and found.shown.y and (name == "curves" or any(drawn[name].datasets.values())):
+                figure(found, name, drawn[name])
+    with st.container():
+        if len(found.sides) > 1:
+            missing(found)
+
+
+st.title("Compare", anchor=False)
+watch.page(body, every=1)

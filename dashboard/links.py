@@ -1,0 +1,53 @@
+"""Addresses that lead back to a page, a figure or a point, and the places from which they are copied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import streamlit as st
+
+from dashboard.chart import FORMS
+from ucurve.citation import Origin
+from ucurve.cited_files import cited_file
+from ucurve.spec import Figure
+
+
+def address(page: str, **query: Any) -> str:
+    """Of a page of this dashboard as this browser reaches it; lists are repeated, what is empty is left out."""
+    here = urlsplit(str(st.context.url or ""))
+    path = here.path.rsplit("/", 1)[0]  # a dashboard may live below a prefix
+    kept = {name: value for name, value in query.items() if value not in (None, "", [], ())}
+    return f"{here.scheme}://{here.netloc}{path}/{page}" + (f"?{urlencode(kept, doseq=True, safe=',')}" if kept else "")
+
+
+def copied(link: str) -> None:
+    """The address with a button that copies it."""
+    st.caption("Link")
+    st.code(link, language=None, wrap_lines=True)
+
+
+def files_and_link(figure: Figure, key: str, name: str, origin: Callable[[], Origin], link: str) -> None:
+    """What a figure's corner offers: its files, which carry the link and a hash, and the link itself."""
+    with (
+        st.container(horizontal_alignment="right"),
+        st.popover("", icon=":material/ios_share:", type="tertiary", help="Files and link"),
+    ):
+        for form in FORMS:
+            st.download_button(
+                f"{form.upper()}{' of the rows' if form == 'csv' else ''}",
+                partial(_file, figure, form, origin),
+                f"{name}.{form}",
+                FORMS[form],
+                key=f"file:{key}:{form}",
+                on_click="ignore",
+                type="tertiary",
+                icon=":material/download:",
+            )
+        copied(link)
+
+
+def _file(figure: Figure, form: Any, origin: Callable[[], Origin]) -> bytes:
+    return cited_file(figure, form, origin())
