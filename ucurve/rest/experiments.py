@@ -9,6 +9,7 @@ from typing import Any
 from ucurve import records
 from ucurve.rest.wire import NoAnswerError, Wire, as_json
 from ucurve.spec import Spec
+from ucurve.team.listing import Choices
 
 RESTART = 60.0  # seconds for which wait() bears an API that is away
 ENDED = ("done", "failed", "cancelled")
@@ -34,8 +35,12 @@ class ExperimentCalls(Wire):
         return records.Experiment.model_validate(self._request("POST", "/v1/experiments", json=sent.model_dump(mode="json")))
 
     def experiments(self, **filters: Any) -> records.ExperimentPage:
-        """A page of experiments, newest first; `limit`, `offset` and whatever else the API filters by."""
+        """A page of experiments, newest first; filters and order are those of ucurve.team.listing."""
         return records.ExperimentPage.model_validate(self._request("GET", "/v1/experiments", params=filters))
+
+    def choices(self) -> Choices:
+        """What experiments can be filtered by."""
+        return Choices.model_validate(self._request("GET", "/v1/choices"))
 
     def experiment(self, id: int) -> records.Experiment:
         return records.Experiment.model_validate(self._request("GET", f"/v1/experiments/{id}"))

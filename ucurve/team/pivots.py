@@ -136,7 +136,7 @@ def _chart(x: dict[str, Any], colour: dict[str, Any], title: str, steep: bool, o
         "scale": {"type": "log" if steep else "linear", "zero": False},
     }
     tip = [{"field": field, "type": "nominal", "title": field} for field in ("cell", "row", "column")]
-    shared = {"x": x, "color": colour, "tooltip": tip}
+    shared: dict[str, Any] = {"x": x, "color": colour, "tooltip": tip}
     error = {**shared, "y": {**y, "field": "low"}, "y2": {"field": "high"}}
     mark: dict[str, Any] = {"type": "line", "point": {"size": 36}} if ordered else {"type": "point", "filled": True, "size": 60}
     triangle = {"type": "point", "shape": "triangle-up", "filled": True, "size": 70}
