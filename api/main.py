@@ -15,6 +15,7 @@ from api import (
     docs,
     editing,
     errors,
+    exchange,
     experiments,
     explorer,
     identity,
@@ -60,7 +61,7 @@ identity.install(app)
 origin.install(app)
 docs.install(app)
 for module in (
-    agreement, editing, experiments, explorer, listing, measurements, people, provenance, studies, suites, workers,
+    agreement, editing, exchange, experiments, explorer, listing, measurements, people, provenance, studies, suites, workers,
 ):  # fmt: skip
     app.include_router(module.router)
 

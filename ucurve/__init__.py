@@ -10,12 +10,22 @@ print(client.table(experiment.id))
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ucurve.client import Client as Client
 
 __version__ = "0.1.0"
+
+
+def code_version() -> str:
+    """A hash of our own sources, which says more than a version number."""
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
@@ -86,19 +86,34 @@ def gathered(client: Client, ids: Sequence[int], title: str = "") -> Report:
     return Report(title or next(iter(of_study), joined), chapters, together, datetime.now(UTC))
 
 
-def html(report: Report) -> str:
+@dataclass(frozen=True)
+class Dress:
+    """What a report looks like where it is a page among others: how figures are drawn, and what is added."""
+
+    draw: Callable[[str, Figure], str]
+    head: str = ""  # of the HTML
+    above: str = ""  # the title
+    below: Callable[[Chapter], str] = lambda chapter: ""  # an experiment's CSV
+
+
+def html(report: Report, dress: Dress | None = None) -> str:
     """The whole file."""
-    parts = [_head(report), _contents(report)]
+    dress = dress or Dress(inline)
+    parts = [dress.above, _head(report), _contents(report)]
     if report.together:
-        parts.append(_together(report))
-    parts += [_chapter(chapter) for chapter in report.chapters]
+        parts.append(_together(report, dress))
+    parts += [_chapter(chapter, dress) for chapter in report.chapters]
     parts += [_provenance(report), _repeat(report)]
-    title = escape(report.title)
+    return document(report.title, "".join(parts), dress.head)
+
+
+def document(title: str, body: str, head: str = "") -> str:
+    """A page in the report's style."""
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta name="generator" content="ucurve {__version__}">'
-        f"<style>{STYLE.read_text()}</style></head>\n<body>\n<main>{''.join(parts)}</main>\n</body></html>\n"
+        f"<style>{STYLE.read_text()}</style>{head}</head>\n<body>\n<main>{body}</main>\n</body></html>\n"
     )
 
 
@@ -127,8 +142,8 @@ def _contents(report: Report) -> str:
     return "<nav><ol>" + "".join(f'<li><a href="#{to}">{escape(name)}</a></li>' for to, name in links) + "</ol></nav>"
 
 
-def _together(report: Report) -> str:
-    figures = "".join(_figure(name, figure) for name, figure in report.figures.items())
+def _together(report: Report, dress: Dress) -> str:
+    figures = "".join(dress.draw(name, figure) for name, figure in report.figures.items())
     return (
         f'<section id="together"><h2>What the experiments say together</h2>{_answers(report.chapters)}'
         f"{claims_html(report.together)}{figures}</section>"
@@ -152,7 +167,7 @@ def _answers(chapters: Sequence[Chapter]) -> str:
 # ---- one experiment
 
 
-def _chapter(chapter: Chapter) -> str:
+def _chapter(chapter: Chapter, dress: Dress) -> str:
     experiment, progress = chapter.experiment, chapter.experiment.progress
     words = [chapter.spec.title or experiment.kind, f"number {experiment.id}", f"{progress.done:,} of {progress.total:,} points"]
     if progress.reused:
@@ -165,15 +180,15 @@ def _chapter(chapter: Chapter) -> str:
     return (
         f'<section id="{chapter.anchor}"><h2>{escape(experiment.name)}</h2><p class="meta">{escape(" · ".join(words))}</p>{notes}'
         f"<p class='question'>{escape(' '.join((type(chapter.spec).__doc__ or '').split()))}</p>"
-        f"<div class='figures'>{''.join(_figure(name, figure) for name, figure in chapter.figures.items())}</div>"
+        f"<div class='figures'>{''.join(dress.draw(name, figure) for name, figure in chapter.figures.items())}</div>"
         f"<h3>What it says</h3>{claims_html(chapter.verdicts)}"
         f"<h3>What was asked</h3>{_settings(chapter.spec)}"
         f"<p class='screen'><a download='experiment-{experiment.id}.csv' href='data:text/csv;base64,{data}'>"
-        f"All measurements as CSV</a> ({progress.total:,} rows, inside this file)</p></section>"
+        f"All measurements as CSV</a> ({progress.total:,} rows, inside this file)</p>{dress.below(chapter)}</section>"
     )
 
 
-def _figure(name: str, figure: Figure) -> str:
+def inline(name: str, figure: Figure) -> str:
     """Inline, scaled to the column; ids inside are made unique, since a page may have only one of each.
 
     It is one image for screen readers: what Vega says of every single mark is most of its size and is left out.

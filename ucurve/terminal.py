@@ -64,7 +64,7 @@ def counted_bars() -> Iterator[Callable[[str, int, int], None]]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.speed:,.0f}/s", justify="right"),
+        TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
@@ -72,8 +72,9 @@ def counted_bars() -> Iterator[Callable[[str, int, int], None]]:
 
         def update(what: str, done: int, total: int) -> None:
             if what not in bars:
-                bars[what] = progress.add_task(what, total=total)
-            progress.update(bars[what], completed=done, total=total)
+                bars[what] = progress.add_task(what, total=total, rate="")
+            seconds = progress.tasks[bars[what]].elapsed
+            progress.update(bars[what], completed=done, total=total, rate=f"{done / seconds:,.0f}/s" if seconds else "")
 
         yield update
 

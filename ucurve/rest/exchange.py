@@ -1,0 +1,44 @@
+"""Calls about what leaves and enters the lab: tables of an export, batches of an import."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ucurve.rest.wire import Wire
+from ucurve.team import exchange
+
+
+class ExchangeCalls(Wire):
+    def export_sizes(self, **filters: Any) -> exchange.Sizes:
+        """How many rows each table of an export has; filters: experiment (a list), tag, suite, owner."""
+        return exchange.Sizes.model_validate(self._request("GET", "/v1/export", params=_given(filters), timeout=300.0))
+
+    def export_pages(self, table: str, **filters: Any) -> Iterator[list[dict[str, Any]]]:
+        """The rows of a table, page by page."""
+        after: dict[str, str] | None = {}
+        while after is not None:
+            params = {**_given(filters), **after}
+            answer = self._send("GET", f"/v1/export/{table}", params=params, repeat=True, timeout=300.0)
+            yield [json.loads(line) for line in answer.text.split("\n") if line]
+            after = {"after": answer.headers["Ucurve-Next"]} if "Ucurve-Next" in answer.headers else None
+
+    # An import may be sent again: what is there already is recognised.
+
+    def import_catalogue(self, sent: Mapping[str, Any]) -> exchange.MergedCatalogue:
+        return exchange.MergedCatalogue.model_validate(self._import("catalogue", sent))
+
+    def import_measurements(self, origin: str, measurements: Sequence[Mapping[str, Any]]) -> exchange.MergedMeasurements:
+        found = self._import("measurements", {"origin": origin, "measurements": measurements})
+        return exchange.MergedMeasurements.model_validate(found)
+
+    def import_experiment(self, sent: Mapping[str, Any]) -> exchange.MergedExperiment:
+        return exchange.MergedExperiment.model_validate(self._import("experiments", sent))
+
+    def _import(self, what: str, sent: Mapping[str, Any]) -> Any:
+        return self._request("POST", f"/v1/import/{what}", json=sent, repeat=True, timeout=600.0)
+
+
+def _given(filters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in filters.items() if value is not None}
