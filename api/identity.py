@@ -27,7 +27,8 @@ from db import people
 from db.session import open_session
 from ucurve.records import Problem
 
-OPEN_PATHS = ("/", "/docs", "/docs/oauth2-redirect", "/redoc", "/v1/openapi.json", "/health/live", "/health/ready")
+OPEN_PATHS = ("/", "/docs", "/redoc", "/v1/openapi.json", "/health/live", "/health/ready", "/v1/sessions")
+STATIC = "/docs/"  # the files of the page that describes the service
 
 
 class UnknownError(Exception):
@@ -54,7 +55,7 @@ class Identified:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or scope["path"].startswith(STATIC):
             await self.app(scope, receive, send)
             return
         try:

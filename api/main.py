@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
 from fastapi.responses import RedirectResponse
+from fastapi.security import HTTPBearer
 from sqlalchemy import text
 
 from api import (
@@ -21,6 +22,7 @@ from api import (
     identity,
     listing,
     measurements,
+    open_id,
     origin,
     people,
     provenance,
@@ -54,14 +56,14 @@ app = FastAPI(
     openapi_url="/v1/openapi.json",
     docs_url=None,  # see api.docs
     redoc_url=None,
-    dependencies=[Depends(admit)],
+    dependencies=[Depends(admit), Depends(HTTPBearer(auto_error=False))],  # the second so that /docs can send a token
 )
 errors.install(app)
 identity.install(app)
 origin.install(app)
 docs.install(app)
 for module in (
-    agreement, editing, exchange, experiments, explorer, listing, measurements, people, provenance, studies, suites, workers,
+    agreement, editing, exchange, experiments, explorer, listing, measurements, open_id, people, provenance, studies, suites, workers,
 ):  # fmt: skip
     app.include_router(module.router)
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
 from sqlalchemy import Row
+from sqlalchemy.orm import Session
 
 from api.access import Admin, Person, Viewer
 from api.errors import ProblemError, invalid, not_found
@@ -72,10 +73,16 @@ def create_token(submission: TokenSubmission, person: Viewer, response: Response
             people.add_user(session, owner, person.role)
         elif not people.users(session, owner):
             raise invalid("/owner", f"There is no user {owner}. Make them first: ucurve users set {owner} --role submitter")
-        id, secret = people.create_token(session, owner, submission.name.strip(), submission.days)
+        made = new_token(session, owner, submission.name.strip(), submission.days)
         session.commit()
-        response.headers["Cache-Control"] = "no-store"
-        return NewToken(**_token(people.tokens(session, id=id)[0]).model_dump(), secret=secret)
+    response.headers["Cache-Control"] = "no-store"
+    return made
+
+
+def new_token(session: Session, owner: str, name: str, days: float | None) -> NewToken:
+    """Made, not committed, with its secret."""
+    id, secret = people.create_token(session, owner, name, days)
+    return NewToken(**_token(people.tokens(session, id=id)[0]).model_dump(), secret=secret)
 
 
 @router.delete("/tokens/{id}", summary="Revoke a token for good")

@@ -1,8 +1,8 @@
-"""The dashboard: navigation, and what every page shares. Start it with `streamlit run dashboard/app.py`."""
+"""The pages: navigation, and what every page shares. serve.py runs it."""
 
 import streamlit as st
 
-from dashboard import inputs, watch
+from dashboard import inputs, session, watch
 from dashboard.chart import chart_library
 from dashboard.look import page_icon, style, wordmark
 
@@ -22,6 +22,7 @@ page = st.navigation(
     ],
     position="top",
 )
+session.badge()
 chart_library()
 watch.warm_up()
 inputs.remember()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -113,7 +114,7 @@ def measurements(now: Watched) -> None:
     with files.container(horizontal_alignment="right"):
         st.download_button(
             "Table",
-            lambda: watch.client().csv(now.id),
+            partial(watch.client().csv, now.id),  # taken now: the download has no session
             f"ucurve-{now.id}.csv",
             "text/csv",
             icon=":material/download:",

@@ -36,6 +36,7 @@ def style(dark: bool) -> str:
 .quiet {{ color: {quiet}; font-size: 0.875rem; }}
 .problem {{ color: {alarm}; font-size: 0.85rem; margin: -0.7rem 0 0.4rem; }}
 .st-key-preview {{ min-height: 8rem; }}
+.st-key-whoami {{ position: fixed; top: 0.65rem; right: 3.5rem; width: auto; z-index: 999991; }}
 .st-key-experiments [data-testid="stPageLink"] a {{ padding: 0; }}
 .st-key-experiments [data-testid="stPageLink"] a:hover {{ background: none; }}
 .st-key-experiments [data-testid="stPageLink"] p {{ font-weight: 600; font-size: 1.05rem; }}

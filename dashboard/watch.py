@@ -15,19 +15,15 @@ from typing import TypeVar
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from ucurve.client import Client, NoAnswerError, RefusedError
+from dashboard import session
+from ucurve.client import NoAnswerError, RefusedError
 from ucurve.experiments import parse
 from ucurve.records import Experiment, MeasurementRow, frame
 from ucurve.spec import Figure, Verdict
 
 T = TypeVar("T")
 ENDED = ("done", "failed", "cancelled")
-
-
-@st.cache_resource(show_spinner=False)
-def client() -> Client:
-    """The dashboard's connection to the API, shared by all sessions. It does not wait for a silent API: the page asks again."""
-    return Client(timeout=10.0, retries=(0.1,))
+client = session.client
 
 
 @st.cache_resource(show_spinner=False)
@@ -56,6 +52,8 @@ def latest(key: str, ask: Callable[[], T]) -> T | None:
     except NoAnswerError:
         st.session_state["silence"] = "does not answer"
     except RefusedError as error:
+        if error.status == 401:
+            session.to_login()
         if error.status < 500:
             raise
         st.session_state["silence"] = f"answers with an error ({error})"
@@ -73,6 +71,7 @@ def page(body: Callable[[], None], every: float | None, first: Callable[[], None
     @st.fragment(run_every=every or (2 if silent else None))
     def tick() -> None:
         first()
+        session.me()  # now and then: whose token has ended goes to the login
         top = st.empty()
         if silent_before := st.session_state.get("silence"):
             say_silence(top)  # at once: what is below must not jump up and down while the API is silent

@@ -48,6 +48,14 @@ def create_token(session: Session, owner: str, name: str, days: float | None) ->
     return id, secret
 
 
+def forget_sign_ins(session: Session, owner: str) -> None:
+    """Remove what signing in left behind: tokens that ended a month ago."""
+    session.execute(
+        text("DELETE FROM tokens WHERE owner = :owner AND name = :name AND expires_at < clock_timestamp() - interval '30 days'"),
+        {"owner": owner, "name": SIGN_IN},
+    )
+
+
 def tokens(session: Session, owner: str | None = None, id: int | None = None) -> Sequence[Row[Any]]:
     """Newest first, of one user or of all; or the one with this number."""
     return session.execute(

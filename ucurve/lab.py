@@ -86,7 +86,7 @@ def dashboard(env: Mapping[str, str], host: str, port: int, logs: Path) -> Child
     flags = [word for name, value in options.items() for word in (f"--{name}", value)]
     return Child(
         "dashboard",
-        [sys.executable, "-m", "streamlit", "run", str(folder / "app.py"), *flags],
+        [sys.executable, "-m", "streamlit", "run", str(folder / "serve.py"), *flags],
         logs / "dashboard.log",
         folder=folder,  # its .streamlit/config.toml is read from here
         env=env,

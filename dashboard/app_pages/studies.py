@@ -2,10 +2,11 @@
 
 import time
 from concurrent.futures import Future
+from functools import partial
 
 import streamlit as st
 
-from dashboard import evidence, watch
+from dashboard import evidence, session, watch
 from dashboard.chart import live_chart
 from dashboard.look import badge, counted, duration, plain, quiet
 from ucurve import report, study
@@ -119,15 +120,16 @@ def judged(one: Study, experiments: list[Experiment]) -> list[Verdict]:
     due = all(e.state in ENDED for e in experiments) or time.monotonic() - held["at"] > PATIENCE
     if held["asking"] is None and held["of"] != now and due:
         ids = [experiment.id for experiment in experiments]
-        held.update(of=now, at=time.monotonic(), asking=watch.aside(lambda: watch.client().study_verdicts(ids)))
+        held.update(of=now, at=time.monotonic(), asking=watch.aside(partial(watch.client().study_verdicts, ids)))
     return list(held["found"])
 
 
 def files(one: Study, experiments: list[Experiment]) -> None:
-    ids, url = [experiment.id for experiment in experiments], watch.client().url
+    ids = [experiment.id for experiment in experiments]
+    patient = Client(watch.client().url, session.token(), timeout=120.0)
     st.download_button(
         "Report",
-        lambda: report.html(report.gathered(Client(url, timeout=120.0), ids)).encode(),
+        lambda: report.html(report.gathered(patient, ids)).encode(),
         f"{one.name}.html",
         "text/html",
         key=f"report:{one.name}",

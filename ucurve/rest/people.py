@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ucurve.rest.wire import Wire, list_of
-from ucurve.team.people import Me, NewToken, Token, TokenSubmission, User, UserChange
+from ucurve.team.people import Me, NewToken, SignIn, Token, TokenSubmission, User, UserChange
 
 
 class PeopleCalls(Wire):
@@ -31,3 +31,12 @@ class PeopleCalls(Wire):
 
     def revoke_token(self, id: int) -> Token:
         return Token.model_validate(self._request("DELETE", f"/v1/tokens/{id}"))
+
+    def sign_in(self, id_token: str, nonce: str) -> NewToken:
+        """A token for whom an identity provider vouches."""
+        body = SignIn(id_token=id_token, nonce=nonce).model_dump(mode="json")
+        return NewToken.model_validate(self._request("POST", "/v1/sessions", json=body))
+
+    def sign_out(self) -> None:
+        """End the token that is shown, if signing in made it."""
+        self._send("DELETE", "/v1/sessions/current", repeat=False)

@@ -43,6 +43,15 @@ class TokenSubmission(BaseModel):
     owner: str | None = Field(None, description="Whose; yours when empty. Another person's only by an admin.")
 
 
+class SignIn(BaseModel):
+    """What is POSTed to /v1/sessions: an identity provider's word for who somebody is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id_token: str = Field(max_length=20_000)
+    nonce: str = Field(min_length=16, max_length=200, description="As sent to the provider; the token has to repeat it.")
+
+
 class User(BaseModel):
     """A person, their limits, and how much of them is used."""
 
