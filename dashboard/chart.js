@@ -59,6 +59,15 @@ async function show(root, data) {
   resize(root);
   root.dataset.version = data.version;
   root.querySelector(".fault").textContent = "";
+  if (data.focus && !root.found) find(root);
+}
+
+// An address may name a figure. What is above it may still grow, so it is scrolled to twice.
+function find(root) {
+  root.found = true;
+  const scroll = () => root.scrollIntoView({ block: "center" });
+  scroll();
+  setTimeout(scroll, 900);
 }
 
 // A single chart takes the width there is; panels beside one another share it, whatever their axes and legend leave.

@@ -52,8 +52,8 @@ def chart_library() -> None:
     _library()(key="vega", height=1)
 
 
-def live_chart(figure: Figure, key: str) -> int | None:
-    """Draw the figure, or swap its data if it is there already; the measurement that was just clicked."""
+def live_chart(figure: Figure, key: str, focus: bool = False) -> int | None:
+    """Draw the figure, or swap its data if it is there already; the measurement that was just clicked. focus: scroll to it."""
     datasets = finite(figure.datasets)
     result = _element()(
         key=key,
@@ -61,6 +61,7 @@ def live_chart(figure: Figure, key: str) -> int | None:
             "chart": {"description": f"{figure.title}. {figure.caption}", **figure.chart},  # read to those who cannot see it
             "datasets": datasets,
             "dark": st.context.theme.type == "dark",
+            "focus": focus,
             "version": hashlib.sha256(json.dumps(datasets).encode()).hexdigest()[:12],
         },
         on_picked_change=lambda: None,

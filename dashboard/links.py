@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -29,7 +28,7 @@ def copied(link: str) -> None:
     st.code(link, language=None, wrap_lines=True)
 
 
-def files_and_link(figure: Figure, key: str, name: str, origin: Callable[[], Origin], link: str) -> None:
+def files_and_link(figure: Figure, key: str, name: str, origin: Origin, link: str) -> None:
     """What a figure's corner offers: its files, which carry the link and a hash, and the link itself."""
     with (
         st.container(horizontal_alignment="right"),
@@ -38,7 +37,7 @@ def files_and_link(figure: Figure, key: str, name: str, origin: Callable[[], Ori
         for form in FORMS:
             st.download_button(
                 f"{form.upper()}{' of the rows' if form == 'csv' else ''}",
-                partial(_file, figure, form, origin),
+                partial(cited_file, figure, form, origin),
                 f"{name}.{form}",
                 FORMS[form],
                 key=f"file:{key}:{form}",
@@ -47,7 +46,3 @@ def files_and_link(figure: Figure, key: str, name: str, origin: Callable[[], Ori
                 icon=":material/download:",
             )
         copied(link)
-
-
-def _file(figure: Figure, form: Any, origin: Callable[[], Origin]) -> bytes:
-    return cited_file(figure, form, origin())

@@ -158,7 +158,7 @@ def figure(found: Comparison, name: str, drawn: Figure) -> None:
     title.markdown(f"### {plain(drawn.title)}", anchors=False)
     with corner:
         stem = f"ucurve-compare-{query['ids'].replace(',', '-')}-{name}"
-        links.files_and_link(drawn, f"compare:{name}", stem, partial(found.origin, name, watch.client().url, link), link)
+        links.files_and_link(drawn, f"compare:{name}", stem, found.origin(name, watch.client().url, link), link)
     picked = live_chart(drawn, key=f"compare:{name}")
     st.markdown(f":small[:gray[{plain(drawn.caption)}]]")
     if picked is not None:

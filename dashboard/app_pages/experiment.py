@@ -1,17 +1,15 @@
 """One experiment: its state and controls, its figures filling in, what they say, and every measurement behind them."""
 
-from functools import partial
-
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import evidence, watch
-from dashboard.chart import FORMS, composed, live_chart
+from dashboard import evidence, links, watch
+from dashboard.chart import composed, live_chart
 from dashboard.look import ago, badge, duration, nothing_yet, plain, quiet
 from dashboard.watch import Watched
+from ucurve.citation import Origin
 from ucurve.client import ClientError, RefusedError
 from ucurve.experiments import kinds
-from ucurve.figure_files import figure_file
 from ucurve.spec import Figure
 
 
@@ -70,7 +68,7 @@ def buttons(now: Watched) -> None:
     state, failed = now.experiment.state, now.experiment.progress.failed
     going = state in ("queued", "running", "paused")
     with st.container(horizontal=True, horizontal_alignment="right"):
-        retry, pause, stop, clone = (st.container(width=116) for _ in range(4))
+        retry, pause, stop, compare, clone = (st.container(width=116) for _ in range(5))
     if state == "paused":
         button(pause, now, "resume", "Resume", "play_arrow")
     elif going:
@@ -81,6 +79,8 @@ def buttons(now: Watched) -> None:
         button(
             retry if going else stop, now, "retry", "Retry", "replay", "Measures failed points again and goes on with what is left."
         )
+    if compare.button("Compare", icon=":material/compare_arrows:", width="stretch", help="Lays it over other experiments."):
+        st.switch_page("app_pages/compare.py", query_params={"ids": str(now.id)})
     if clone.button("Clone", icon=":material/content_copy:", width="stretch", help="Opens the form with these settings."):
         st.switch_page("app_pages/new.py", query_params={"clone": str(now.id)})
 
@@ -109,29 +109,52 @@ def figures(now: Watched) -> None:
                 one_figure(now, name, now.figures[name])
         with st.container():
             if st.session_state.get("picked_in") in [(now.id, name) for name in row]:
-                evidence.provenance(now, st.session_state["picked"])
+                one_point(now)
+    with st.container():
+        if st.session_state.get("picked_in") == (now.id, ""):
+            one_point(now)
+
+
+def show_point(now: Watched, point: int, figure: str) -> None:
+    st.session_state["picked"], st.session_state["picked_in"] = point, (now.id, figure)
+    st.session_state["point shown"] = (now.id, point)
+
+
+def one_point(now: Watched) -> None:
+    evidence.provenance(now, st.session_state["picked"])
+    links.copied(links.address("experiment", id=now.id, figure=st.session_state["picked_in"][1], point=st.session_state["picked"]))
+
+
+def arrive(now: Watched) -> None:
+    """Open the figure and the point that the address names: once, for what is clicked later is in the address, too."""
+    st.session_state.setdefault(f"arrived {now.id}", st.query_params.get("figure"))
+    point = st.query_params.get("point", "")
+    if not point.isdigit() or int(point) not in now.rows or not (now.figures or now.figure_problem or now.ended):
+        return
+    if st.session_state.get("point shown") != (now.id, int(point)):
+        marked = [name for name, figure in now.figures.items() if int(point) in points_of(figure)]
+        named = st.query_params.get("figure", "")
+        show_point(now, int(point), named if named in now.figures else next(iter(marked), ""))
+    elif "picked_in" not in st.session_state:
+        del st.query_params["point"]  # closed
+
+
+def points_of(figure: Figure) -> set[int]:
+    return {row["measurement"] for rows in figure.datasets.values() for row in rows if row.get("measurement") is not None}
 
 
 def one_figure(now: Watched, name: str, figure: Figure) -> None:
-    title, files = st.columns([6, 1], vertical_alignment="center")
+    title, corner = st.columns([6, 1], vertical_alignment="center")
     title.markdown(f"### {plain(figure.title)}", anchors=False)
-    with (
-        files.container(horizontal_alignment="right"),
-        st.popover("", icon=":material/download:", type="tertiary", help="Download"),
-    ):
-        for form in FORMS:
-            st.download_button(
-                f"{form.upper()}{' of the rows' if form == 'csv' else ''}",
-                partial(figure_file, figure, form),
-                f"ucurve-{now.id}-{name}.{form}",
-                FORMS[form],
-                key=f"file:{name}:{form}",
-                on_click="ignore",
-                type="tertiary",
-            )
-    picked = live_chart(figure, key=f"figure:{now.id}:{name}")
+    link = links.address("experiment", id=now.id, figure=name)
+    experiment = now.experiment
+    origin = Origin(name, (now.id,), (experiment.name,), (experiment.spec,), watch.client().url, link)
+    with corner:
+        links.files_and_link(figure, f"{now.id}:{name}", f"ucurve-{now.id}-{name}", origin, link)
+    picked = live_chart(figure, key=f"figure:{now.id}:{name}", focus=name == st.session_state.get(f"arrived {now.id}"))
     if picked is not None:
-        st.session_state["picked"], st.session_state["picked_in"] = picked, (now.id, name)
+        st.query_params["figure"], st.query_params["point"] = name, str(picked)
+        show_point(now, picked, name)
     empty = "" if any(figure.datasets.values()) else "No result yet. "
     st.markdown(f":small[:gray[{empty}{plain(figure.caption)}]]")
 
@@ -148,6 +171,7 @@ def body() -> None:
         return
     if now is None:
         return
+    arrive(now)
     # Each part in a container of its own: what comes and goes in one leaves the charts in the others mounted.
     for part in (header, figures, evidence.verdicts, evidence.measurements):
         with st.container():
