@@ -31,9 +31,10 @@ CONTRACT = (
     "ucurve.team",
     "ucurve.problems",
 )
+COMPARED = ("ucurve.comparison", "ucurve.comparison_figures", "ucurve.rest.comparisons", "ucurve.citation", "ucurve.cited_files")
 REGISTRATION = ("ucurve.registration", "ucurve.hub", "ucurve.hub_cache", "ucurve.presets")
 ARROWS = {
-    "dashboard": ("dashboard", "ucurve.client", "ucurve.analysis", "ucurve.figure_files", "ucurve.report", *CONTRACT),
+    "dashboard": ("dashboard", "ucurve.client", "ucurve.analysis", "ucurve.figure_files", "ucurve.report", *COMPARED, *CONTRACT),
     "api": ("api", "db", "worker.queue", *CONTRACT, *REGISTRATION),
     "worker": ("worker", "db", "ucurve.experiments", "ucurve.spec"),
     "db": ("db",),
