@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import watch
+from dashboard import session, watch
 from dashboard.look import counted, plain, quiet
 from dashboard.watch import Watched
 from ucurve.client import ClientError
@@ -24,6 +24,7 @@ def buttons(now: Watched) -> None:
     kind, found = kinds().get(now.experiment.kind), offers(now.verdicts)
     if not now.ended or not kind or not kind.repeats or not found:
         return
+    barred = session.cannot_submit()
     word = "seed" if "seeds" in kind.repeats else "draw"
     with st.container(border=True, gap="xsmall"):
         st.markdown(f"**More {word}s would settle what is open**")
@@ -36,6 +37,8 @@ def buttons(now: Watched) -> None:
                     on_click=extend,
                     args=(now, draws),
                     icon=":material/add:",
+                    disabled=barred is not None,
+                    help=barred,
                 )
     made = st.session_state.pop("extended", None)
     if made == "refused":

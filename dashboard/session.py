@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard.look import plain
 from ucurve.client import Client, NoAnswerError, RefusedError
-from ucurve.team.people import Me, Role
+from ucurve.team.people import Me
 
 ASKED_AGAIN = 20.0  # seconds after which the API is asked anew who this is: a revoked token's pages close by then
 TO_LOGIN = """<script>
@@ -63,16 +63,20 @@ def to_login() -> NoReturn:
     st.stop()
 
 
-def barred(role: Role, what: str, owner: str | None = None) -> str | None:
-    """Why a button is disabled: this session may not do that; None when it may. owner: it is theirs and the admins' matter."""
+def cannot_submit() -> str | None:
+    """Why this session may ask for nothing, to be said of a disabled button; None when it may, or when nobody knows yet."""
     now = me()
-    if now is None:
-        return None  # the API will say it
-    if not now.may(role):
-        return f"You are a {now.user.role}: {what} needs the role {role}. An admin can give it to you."
-    if owner is not None and not now.may_change(owner):
-        return f"It belongs to {owner}: only {owner} and admins may {what} it. Clone or extend it to have one of your own."
-    return None
+    if now is None or now.may("submitter"):
+        return None
+    return f"You are a {now.user.role}: you may read everything. An admin can make you a submitter."
+
+
+def cannot_steer(owner: str, verb: str) -> str | None:
+    """The same of pausing, cancelling, editing what belongs to `owner`."""
+    now = me()
+    if now is None or now.may_change(owner):
+        return None
+    return cannot_submit() or f"Only {owner} and admins may {verb} it. Clone it to have one of your own."
 
 
 def badge() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import evidence, links, watch
+from dashboard import evidence, links, session, watch
 from dashboard.chart import live_chart
 from dashboard.look import counted, duration, nothing_yet, plain, quiet
 from ucurve.client import Client, ClientError, RefusedError
@@ -173,6 +173,7 @@ def figure(found: Comparison, name: str, drawn: Figure) -> None:
 
 def missing(found: Comparison) -> None:
     """What the two lack of each other, what it would cost, and the click that asks for it."""
+    barred = session.cannot_submit()
     lacking = [one for one in found.missing() if one.points or one.without_checkpoint]
     st.markdown("## What a fair comparison lacks", anchors=False)
     settings = other_settings(found.sides)
@@ -209,6 +210,8 @@ def missing(found: Comparison) -> None:
                 on_click=submit,
                 args=(watch.client(), found, one),
                 icon=":material/add:",
+                disabled=barred is not None,
+                help=barred,
             )
     if refusal := st.session_state.get("not completed"):
         st.warning(plain(refusal), icon=":material/block:")

@@ -3,7 +3,7 @@
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import evidence, links, watch
+from dashboard import evidence, links, session, watch
 from dashboard.chart import composed, live_chart
 from dashboard.look import ago, badge, duration, nothing_yet, plain, quiet
 from dashboard.watch import Watched
@@ -86,7 +86,17 @@ def buttons(now: Watched) -> None:
 
 
 def button(place: DeltaGenerator, now: Watched, verb: str, label: str, icon: str, help: str | None = None) -> None:
-    place.button(label, f"{verb}:{now.id}", help, on_click=act, args=(now, verb), icon=f":material/{icon}:", width="stretch")
+    barred = session.cannot_steer(now.experiment.owner, verb)
+    place.button(
+        label,
+        f"{verb}:{now.id}",
+        barred or help,
+        on_click=act,
+        args=(now, verb),
+        icon=f":material/{icon}:",
+        disabled=barred is not None,
+        width="stretch",
+    )
 
 
 def figures(now: Watched) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import streamlit as st
 from pydantic import ValidationError
 
-from dashboard import inputs, watch
+from dashboard import inputs, session, watch
 from dashboard.form import Field, fields, placed, spec_of
 from dashboard.look import counted, duration, plain, quiet
 from ucurve.client import NoAnswerError, RefusedError
@@ -162,9 +162,9 @@ def body() -> None:
             else:
                 quiet("The plan appears here when the API answers.")
         more, trouble = details()
-        if st.button(
-            "Submit", type="primary", width="stretch", disabled=plan is None or trouble is not None, icon=":material/play_arrow:"
-        ):
+        barred = session.cannot_submit()
+        off = plan is None or trouble is not None or barred is not None
+        if st.button("Submit", type="primary", width="stretch", disabled=off, help=barred, icon=":material/play_arrow:"):
             submit(spec, form, prefix, more)
 
 

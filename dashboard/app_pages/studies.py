@@ -28,15 +28,16 @@ def card(one: Study) -> None:
         words.markdown(f"## {plain(one.title or one.name)}", anchors=False)
         words.markdown(plain(one.description))
         with action.container(horizontal_alignment="right"):
+            barred = session.cannot_submit()
             going = st.session_state.get("wanted") == one.name or any(e.state not in ENDED for e in experiments)
             st.button(
                 "Submit again" if experiments else "Reproduce the report",
                 f"submit:{one.name}",
-                "What is measured already is not measured again." if experiments else None,
+                barred or ("What is measured already is not measured again." if experiments else None),
                 on_click=lambda: st.session_state.update(wanted=one.name, refused=None),
                 type="secondary" if experiments else "primary",
                 icon=":material/play_arrow:",
-                disabled=going,
+                disabled=going or barred is not None,
                 width="stretch",
             )
             if experiments:

@@ -4,7 +4,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import inputs, watch
+from dashboard import inputs, session, watch
 from dashboard.look import counted, nothing_yet, plain, quiet, tokens
 from ucurve.client import NoAnswerError, RefusedError
 from ucurve.suites import Checkpoint, Dataset, Suite
@@ -77,7 +77,8 @@ def register_suite() -> None:
             st.text_input, "suite:evaluation", "Evaluation set, optional", placeholder="used when an experiment names none"
         )
         description = inputs.kept(st.text_input, "suite:description", "Description, optional")
-        if st.button("Register suite", type="primary"):
+        barred = session.cannot_submit()
+        if st.button("Register suite", type="primary", disabled=barred is not None, help=barred):
             with st.spinner("Reading the checkpoints and hashing their weights"):
                 asked = {FORMS[how]: where, "description": description or "", "evaluation": evaluation or None}
                 register("suite", lambda: watch.client().add_suite(name or "", **asked))
@@ -100,7 +101,8 @@ def register_dataset() -> None:
             help_text = "UTF-8; the API and all workers must be able to read it."
             path = inputs.kept(st.text_input, "text:path", "File", placeholder="/data/novel.txt", help=help_text)
         description = inputs.kept(st.text_input, "text:description", "Description, optional")
-        if st.button("Register text", type="primary"):
+        barred = session.cannot_submit()
+        if st.button("Register text", type="primary", disabled=barred is not None, help=barred):
             asked: dict[str, Any] = {"preset": "wikitext-2"} if preset else {"text": path}
             register("text", lambda: watch.client().add_dataset(name or "", description=description or "", **asked))
 
