@@ -36,7 +36,7 @@ REGISTRATION = ("ucurve.registration", "ucurve.hub", "ucurve.hub_cache", "ucurve
 ARROWS = {
     "dashboard": ("dashboard", "ucurve.client", "ucurve.analysis", "ucurve.figure_files", "ucurve.report", *COMPARED, *CONTRACT),
     "api": ("api", "db", "worker.queue", *CONTRACT, *REGISTRATION),
-    "worker": ("worker", "db", "ucurve.experiments", "ucurve.spec"),
+    "worker": ("worker", "db", "ucurve.experiments", "ucurve.spec", "ucurve.device"),
     "db": ("db",),
 }
 

@@ -80,7 +80,7 @@ def counted_bars() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def experiments_table(experiments: Sequence[Experiment]) -> Table:
-    table = _table("id", "state", "done", "failed", "left", "kind", "owner", "name", "tags")
+    table = table_of("id", "state", "done", "failed", "left", "kind", "owner", "name", "tags")
     for one in experiments:
         counts = f"{one.progress.done}/{one.progress.total}"
         failed = str(one.progress.failed or "")
@@ -116,7 +116,7 @@ def experiment_text(experiment: Experiment, failed: Sequence[MeasurementRow]) ->
 
 
 def suites_table(suites: Sequence[Suite]) -> Table:
-    table = _table("name", "checkpoints", "plannable", "tokens", "evaluation", "description")
+    table = table_of("name", "checkpoints", "plannable", "tokens", "evaluation", "description")
     for suite in suites:
         tokens = [checkpoint.tokens for checkpoint in suite.checkpoints if checkpoint.tokens is not None]
         table.add_row(
@@ -131,14 +131,14 @@ def suites_table(suites: Sequence[Suite]) -> Table:
 
 
 def datasets_table(datasets: Sequence[Dataset]) -> Table:
-    table = _table("name", "kind", "sha256", "description")
+    table = table_of("name", "kind", "sha256", "description")
     for dataset in datasets:
         table.add_row(dataset.name, dataset.kind, dataset.unresolved or (dataset.sha256 or "")[:12], dataset.description)
     return table
 
 
 def workers_table(workers: Sequence[WorkerInfo]) -> Table:
-    table = _table("name", "host", "pid", "device", "memory", "alive", "measuring", "seen")
+    table = table_of("name", "host", "pid", "device", "memory", "alive", "measuring", "seen")
     for one in workers:
         measuring = " ".join(map(str, one.measuring))
         alive = "yes" if one.alive else "no"
@@ -148,7 +148,7 @@ def workers_table(workers: Sequence[WorkerInfo]) -> Table:
 
 
 def tokens_table(tokens: Sequence[Token]) -> Table:
-    table = _table("id", "owner", "name", "state", "expires", "last used")
+    table = table_of("id", "owner", "name", "state", "expires", "last used")
     for one in tokens:
         expires = f"{one.expires_at:%Y-%m-%d}" if one.expires_at else "never"
         used = f"{one.used_at:%Y-%m-%d %H:%M}" if one.used_at else "never"
@@ -157,13 +157,13 @@ def tokens_table(tokens: Sequence[Token]) -> Table:
 
 
 def users_table(users: Sequence[User]) -> Table:
-    table = _table("name", "role", "queued", "most queued", "most planned")
+    table = table_of("name", "role", "queued", "most queued", "most planned")
     for one in users:
         table.add_row(one.name, one.role, str(one.num_queued), str(one.most_queued), str(one.most_planned))
     return table
 
 
-def _table(*columns: str) -> Table:
+def table_of(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")

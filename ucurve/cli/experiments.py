@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from typing import Any
+from typing import Any, get_args
 
 from ucurve import records
 from ucurve.cli.typed import EXPERIMENT, FAILED, Command, InputError, client, count, json_from
 from ucurve.client import Client
 from ucurve.rest.wire import checked
 from ucurve.spec import more_draws
+from ucurve.team.listing import Order, SearchedExperiments
+from ucurve.team.words import counted, plan_in_words
 
 
 def commands(command: Command) -> None:
@@ -24,16 +27,25 @@ def commands(command: Command) -> None:
     made.add_argument("--tag", action="append", default=[], help="may be given several times")
     made.add_argument("--notes", default="")
     made.add_argument("--priority", type=int, default=0, help="-10 to 10; higher is measured first")
+    made.add_argument("--fresh", action="store_true", help="measure again what exists, and compare: ucurve agreement")
     made.add_argument("--wait", action="store_true", help="show progress until it has ended")
 
-    listing = command("list", list_experiments, "experiments, newest first")
+    listing = command("list", list_experiments, "experiments, newest first; values of one filter are alternatives, but for --tag")
+    listing.add_argument("text", nargs="*", help="words in name, notes or tags")
     listing.add_argument("--limit", type=count, default=30)
-    listing.add_argument("--state", choices=("queued", "running", "paused", "done", "failed", "cancelled"))
-    listing.add_argument("--tag", help="only those with this tag")
+    listing.add_argument("--page", type=count, default=1)
+    listing.add_argument("--state", action="append", choices=get_args(records.ExperimentState))
+    for name, help in (("tag", "all of these"), ("kind", ""), ("suite", ""), ("owner", 'a name; "me" is you')):
+        listing.add_argument(f"--{name}", action="append", help=help or None)
+    listing.add_argument("--after", dest="created_after", metavar="DATE", help="submitted on this day or later: 2026-11-01")
+    listing.add_argument("--before", dest="created_before", metavar="DATE", help="submitted before this day")
+    listing.add_argument("--starred", action="store_true", help="only those that you starred")
+    listing.add_argument("--archived", choices=("also", "only"), help="archived ones are left out otherwise")
+    listing.add_argument("--sort", choices=get_args(Order), default="newest")
     on_one: dict[str, tuple[Any, str]] = {
         "show": (show_one, "an experiment and its state"),
         "wait": (wait, "show progress until it has ended"),
-        "extend": (extend, "submit it with more draws or seeds: as many as settle an open verdict, or --draws"),
+        "extend": (extend, "submit it with more draws (as many as settle an open verdict, or --draws) or values (--set)"),
         "cancel": (act, "stop it for good; what was measured stays"),
         "pause": (act, "let it rest"),
         "resume": (act, "go on after a pause"),
@@ -45,6 +57,9 @@ def commands(command: Command) -> None:
         made.set_defaults(verb=name)
         if name == "extend":
             made.add_argument("--draws", type=count, metavar="N", help="so many more (default: the fewest that settle something)")
+            made.add_argument(
+                "--set", action="append", default=[], metavar="FIELD=JSON", help="other values of a field: gammas=[0.1,0.2,0.4]"
+            )
             made.add_argument("--wait", action="store_true", help="show progress until it has ended")
 
 
@@ -59,8 +74,7 @@ def read(path: str) -> dict[str, Any]:
 
 def plan(given: argparse.Namespace) -> None:
     preview = client(given).plan(checked(records.Submission, read(given.spec)).spec)
-    seconds = "unknown time" if preview.estimated_seconds is None else f"about {preview.estimated_seconds:.0f} s"
-    print(f"{preview.num_points} points: {preview.num_existing} exist, {preview.num_new} are new ({seconds})")
+    print(f"{counted(preview.num_points, 'point')}: {plan_in_words(preview)}")
     for remark in filter(None, [preview.waits_for, *preview.warnings]):
         print(remark)
 
@@ -68,7 +82,7 @@ def plan(given: argparse.Namespace) -> None:
 def submit(given: argparse.Namespace) -> int:
     sent = read(given.spec)
     sent["tags"] = [*sent.get("tags", []), *given.tag]
-    sent |= {key: value for key in ("name", "notes", "priority") if (value := getattr(given, key))}
+    sent |= {key: value for key in ("name", "notes", "priority", "fresh") if (value := getattr(given, key))}
     submission = checked(records.Submission, sent)
     lab = client(given)
     return said(lab, lab.submit(**submission.model_dump()), given.wait)
@@ -77,14 +91,26 @@ def submit(given: argparse.Namespace) -> int:
 def extend(given: argparse.Namespace) -> int:
     lab = client(given)
     draws = given.draws
-    if draws is None:
+    changes = dict(changed(text) for text in given.set)
+    if draws is None and not changes:
         open_verdicts = {num: verdict for verdict in reversed(lab.verdicts(given.id)) if (num := more_draws(verdict))}
         if not open_verdicts:
             raise InputError(f"no verdict of experiment {given.id} says that more draws would settle it; give --draws")
         draws = min(open_verdicts)
         found = open_verdicts[draws]
         print(f"{draws} more draws would settle: {found.claim} ({found.scope})")
-    return said(lab, lab.extend(given.id, draws), given.wait)
+    return said(lab, lab.extend(given.id, draws, changes), given.wait)
+
+
+def changed(text: str) -> tuple[str, Any]:
+    """FIELD=JSON; what is no JSON is a text."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InputError(f"--set {text}: write FIELD=JSON, such as gammas=[0.1,0.2,0.4]")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
 
 
 def said(lab: Client, experiment: records.Experiment, wait: bool) -> int:
@@ -116,11 +142,12 @@ def finished(lab: Client, id: int) -> int:
 def list_experiments(given: argparse.Namespace) -> None:
     from ucurve.terminal import experiments_table, show
 
-    filters = {name: value for name in ("state", "tag") if (value := getattr(given, name))}
-    page = client(given).experiments(limit=given.limit, **filters)
+    filters = {name: value for name in SearchedExperiments.model_fields if (value := getattr(given, name))}
+    filters["text"] = " ".join(given.text)
+    page = client(given).experiments(limit=given.limit, offset=given.limit * (given.page - 1), sort=given.sort, **filters)
     show(experiments_table(page.experiments))
     if page.total > len(page.experiments):
-        print(f"{len(page.experiments)} of {page.total}; --limit shows more")
+        print(f"{len(page.experiments)} of {page.total}; --limit and --page show more")
 
 
 def show_one(given: argparse.Namespace) -> None:

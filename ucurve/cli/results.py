@@ -6,19 +6,25 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from ucurve.cli.typed import EXPERIMENT, Command, client, tell, write
 
 
 def commands(command: Command) -> None:
-    command("verdicts", verdicts, "what the data supports, claim by claim").add_argument("id", type=int, help=EXPERIMENT)
+    at: dict[str, Any] = {"metavar": "TIME", "help": "as it stood then: 2026-11-24T17:30:00Z (default: now)"}
+    made = command("verdicts", verdicts, "what the data supports, claim by claim")
+    made.add_argument("id", type=int, help=EXPERIMENT)
+    made.add_argument("--at", **at)
     made = command("table", table, "all measurements")
     made.add_argument("id", type=int, help=EXPERIMENT)
     made.add_argument("--format", choices=("csv", "json"), default="csv")
+    made.add_argument("--at", **at)
     made = command("figures", figures, "write the figures to files")
     made.add_argument("id", type=int, help=EXPERIMENT)
     made.add_argument("-o", "--output", type=Path, default=Path("."), metavar="DIR")
     made.add_argument("--format", choices=("svg", "png", "pdf", "csv"), default="svg")
+    made.add_argument("--at", **at)
     made = command("report", report, "one self-contained HTML file: specs, figures, verdicts, and where every number comes from")
     made.add_argument("id", type=int, nargs="+", help="one experiment or several; several are judged together")
     made.add_argument("-o", "--output", type=Path, default=Path("report.html"), metavar="FILE")
@@ -27,22 +33,22 @@ def commands(command: Command) -> None:
 
 
 def verdicts(given: argparse.Namespace) -> None:
-    tell(client(given).verdicts(given.id))
+    tell(client(given).verdicts(given.id, given.at))
 
 
 def table(given: argparse.Namespace) -> None:
     lab = client(given)
     if given.format == "csv":
-        sys.stdout.write(lab.csv(given.id))
+        sys.stdout.write(lab.csv(given.id, given.at))
     else:
-        json.dump([row.model_dump(mode="json") for row in lab.rows(given.id, series="all")], sys.stdout, indent=1)
+        json.dump([row.model_dump(mode="json") for row in lab.rows(given.id, series="all", at=given.at)], sys.stdout, indent=1)
         print()
 
 
 def figures(given: argparse.Namespace) -> None:
     from ucurve.figure_files import figure_file
 
-    for name, figure in client(given).figures(given.id).items():
+    for name, figure in client(given).figures(given.id, given.at).items():
         write(given.output / f"{name}.{given.format}", figure_file(figure, given.format))
 
 
