@@ -1,7 +1,7 @@
 """How often each verdict is wrong: false positives on truths without the effect, coverage of intervals, and power.
 
-    python benchmarks/calibration.py            # the table of LOG.md, about five minutes
-    python benchmarks/calibration.py --fast     # a tenth of the simulations
+    python benchmarks/calibration.py                       # 2000 simulations per row: about ten minutes on an idle core
+    python benchmarks/calibration.py --simulations 200
 
 One simulated condition: losses [num_checkpoints, num_draws] = truth + what a draw shares over checkpoints + what it does not,
 the latter with correlation rho between neighbouring checkpoints; normal, heavy-tailed (Student, 3 degrees of freedom) or
@@ -13,64 +13,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+import looks
 import numpy as np
 import sweeps
+import together
 from numpy.typing import NDArray
+from worlds import SIZES, World, lengths
 
 from ucurve import analysis, trends
 
 Array = NDArray[np.float64]
-SIZES = ((5, 5), (5, 8), (15, 8))
-
-
-@dataclass(frozen=True)
-class World:
-    """What the simulated losses are drawn from; spread is the std of what a draw does not share, per checkpoint."""
-
-    num_checkpoints: int = 5
-    num_draws: int = 5
-    tails: str = "normal"
-    rho: float = 0.0
-    spread_ratio: float = 1.0  # of the last checkpoint over the first
-    shared: float = 3.0  # std of what a draw shares over checkpoints
-
-    @property
-    def error(self) -> float:
-        """Standard error of the mean difference of two checkpoints that do not correlate, spread 1."""
-        return float(np.sqrt(2 / self.num_draws))
-
-    def noise(self, rng: np.random.Generator) -> Array:
-        """[num_checkpoints, num_draws], mean zero."""
-        own = standard(rng, self.tails, (self.num_checkpoints, self.num_draws))
-        for c in range(1, self.num_checkpoints):
-            own[c] = self.rho * own[c - 1] + np.sqrt(1 - self.rho**2) * own[c]
-        spread = np.geomspace(1, self.spread_ratio, self.num_checkpoints)[:, None]
-        return spread * own + self.shared * standard(rng, self.tails, (1, self.num_draws))
-
-    def condition(self, truth: Array, rng: np.random.Generator, relevant: float = 1e-9) -> analysis.Condition:
-        """With a base that falls by 1 in all, known to 0.01."""
-        x = lengths(self.num_checkpoints)
-        base = np.linspace(1, 0, self.num_checkpoints)[:, None] + 0.01 * rng.standard_normal((self.num_checkpoints, 32))
-        return analysis.Condition("", x, 10 + truth[:, None] + self.noise(rng), base, relevant=relevant)
-
-
-def lengths(num_checkpoints: int) -> Array:
-    """Pre-training lengths that double."""
-    return np.geomspace(1.0, 2.0 ** (num_checkpoints - 1), num_checkpoints)
-
-
-def standard(rng: np.random.Generator, tails: str, shape: tuple[int, int]) -> Array:
-    """Draws of mean 0 and std 1."""
-    if tails == "heavy":
-        return np.asarray(rng.standard_t(3, shape) / np.sqrt(3), dtype=np.float64)
-    if tails == "skewed":
-        sigma = 0.5
-        values = np.exp(sigma * rng.standard_normal(shape))
-        std = np.sqrt((np.exp(sigma**2) - 1) * np.exp(sigma**2))
-        return np.asarray((values - np.exp(sigma**2 / 2)) / std, dtype=np.float64)
-    return rng.standard_normal(shape)
 
 
 def u_shape(world: World, t: float) -> Array:
@@ -169,9 +123,9 @@ def worlds(sizes: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, World]]:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--fast", action="store_true")
-    num = 200 if arguments.parse_args().fast else 2000
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--simulations", type=int, default=2000, help="per row of the first tables")
+    num = arguments.parse_args().simulations
     print(f"{num} simulations per row; standard error of a 5% rate {100 * np.sqrt(0.05 * 0.95 / num):.1f}%\n")
     print("wrong yes in %, nominal 5")
     print("| truth | noise | size | overtraining | base degrades | sensitivity | naive last | naive any |")
@@ -204,6 +158,8 @@ def main() -> None:
             found = (over["yes"], over["no"], worse["yes"], grows["yes"], grows["no"])
             columns = " | ".join(f"{100 * rate:.1f}" for rate in found)
             print(f"| {t:g} | {num_checkpoints} x {num_draws} | {columns} |", flush=True)
+    looks.print_tables(num // 2)
+    together.print_tables(num // 8)
     sweeps.print_tables(num // 4)
 
 
