@@ -12,6 +12,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from api import notices
 from api.access import Owner, Submitter, Viewer, only_owner
 from api.errors import ProblemError, invalid
 from api.experiments import as_rows, found, shown, store
@@ -88,6 +89,7 @@ def edit(id: int, change: Edit, person: Submitter, request: Request) -> records.
     with open_session() as session:
         experiment = found(session, id)
         only_owner(person, experiment.owner, f"edit experiment {id}")
+        notices.check(change.webhook)
         for name, value in change.model_dump(exclude_unset=True).items():
             setattr(experiment, name, value)
         session.commit()

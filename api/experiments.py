@@ -14,6 +14,7 @@ from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from api import notices
 from api.access import Owner, Submitter, Viewer, known, only_owner
 from api.errors import ProblemError, invalid, not_found
 from api.quotas import check_planned, check_queued, quota
@@ -27,6 +28,7 @@ from db.team import Star
 from ucurve import records
 from ucurve.experiments import kinds, union
 from ucurve.spec import Catalogue, Point, Spec, SpecError
+from ucurve.team.notices import host_of
 from ucurve.team.words import namesakes_in_words
 from worker.queue import wake_workers
 
@@ -125,7 +127,8 @@ def recorded(submission: Submission, catalogue: Catalogue) -> Recorded:
     if submission.fresh and not spec.measurable_again:
         raise invalid("/fresh", f"{spec.title or spec.kind} again would replace what it made: give the new one another name.")
     name = submission.name.strip() or spec.title or spec.kind.replace("_", " ")
-    fields = submission.model_dump(include={"tags", "notes", "priority", "fresh"}) | {"name": name}
+    notices.check(submission.webhook)
+    fields = submission.model_dump(include={"tags", "notes", "priority", "fresh", "webhook"}) | {"name": name}
     return as_rows(spec, fields, catalogue)
 
 
@@ -193,11 +196,15 @@ def found(session: Session, id: int) -> Experiment:
 
 def shown(session: Session, rows: Sequence[Experiment], request: Request) -> list[records.Experiment]:
     """Rows as records, with what can be said about their progress now."""
-    now = estimates(session, rows)
-    mine = select(Star.experiment_id).where(Star.owner == known(request).name, Star.experiment_id.in_([row.id for row in rows]))
+    now, person = estimates(session, rows), known(request)
+    mine = select(Star.experiment_id).where(Star.owner == person.name, Star.experiment_id.in_([row.id for row in rows]))
     stars = set(session.scalars(mine))
     url = request.url_for
-    return [_shown(row, now.get(row.id, Estimate()), str(url("one", id=row.id)), row.id in stars) for row in rows]
+    found = [_shown(row, now.get(row.id, Estimate()), str(url("one", id=row.id)), row.id in stars) for row in rows]
+    secret = [one for one in found if one.webhook and one.owner != person.name and not person.has("admin")]
+    for one in secret:
+        one.webhook = host_of(one.webhook or "")
+    return found
 
 
 def _shown(row: Experiment, now: Estimate, url: str, starred: bool) -> records.Experiment:

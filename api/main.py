@@ -22,6 +22,7 @@ from api import (
     identity,
     listing,
     measurements,
+    notices,
     open_id,
     origin,
     people,
@@ -44,6 +45,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     stop = threading.Event()
     sweeper = threading.Thread(target=keep_sweeping, args=(stop,), name="sweep", daemon=True)
     sweeper.start()
+    threading.Thread(target=notices.keep_delivering, args=(stop,), name="notices", daemon=True).start()
     yield
     stop.set()
 
@@ -63,8 +65,21 @@ identity.install(app)
 origin.install(app)
 docs.install(app)
 for module in (
-    agreement, editing, exchange, experiments, explorer, listing, measurements, open_id, people, provenance, studies, suites, workers,
-):  # fmt: skip
+    agreement,
+    editing,
+    exchange,
+    experiments,
+    explorer,
+    listing,
+    measurements,
+    notices,
+    open_id,
+    people,
+    studies,
+    suites,
+    workers,
+    provenance,
+):
     app.include_router(module.router)
 
 

@@ -259,12 +259,15 @@ def publish(session: Session, measurements: list[int], done: int = 0, failed: in
 
 
 def settle(session: Session, experiments: list[int]) -> None:
-    """An experiment is done when nothing is open and at least one point finished, failed when none did."""
+    """An experiment is done when nothing is open and at least one point finished, failed when none did; its webhook is due then."""
     session.execute(
         text("""
-            UPDATE experiments SET state = CASE WHEN num_done > 0 THEN 'done' ELSE 'failed' END,
-                finished_at = clock_timestamp(), version = version + 1
-            WHERE id = ANY(:experiments) AND state IN ('active', 'paused') AND num_done + num_failed >= num_points"""),
+            WITH settled AS (
+                UPDATE experiments SET state = CASE WHEN num_done > 0 THEN 'done' ELSE 'failed' END,
+                    finished_at = clock_timestamp(), version = version + 1
+                WHERE id = ANY(:experiments) AND state IN ('active', 'paused') AND num_done + num_failed >= num_points
+                RETURNING id, state, webhook)
+            INSERT INTO notices (experiment_id, url, event) SELECT id, webhook, state FROM settled WHERE webhook IS NOT NULL"""),
         {"experiments": experiments},
     )
 

@@ -47,9 +47,7 @@ def exported(lab: Lab, ids: list[int], tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def other(
-    engines: Engines, template: str, broker_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Lab]:
+def other(engines: Engines, template: str, broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Another team's lab: its own database and API, and no worker."""
     execute(engines, f"CREATE DATABASE other_team TEMPLATE {template}")
     running = Lab(engines.database_url_of("other_team"), broker_url, tmp_path_factory.mktemp("other"))
@@ -85,8 +83,10 @@ def test_another_lab_shows_the_same_tables_figures_and_verdicts(
         assert "imported" in here.tags
         assert f"Imported from lab A, where it is experiment {id} of {mine.owner}." in here.notes
         places = ["measurement"]  # the numbers of rows are a lab's own
-        assert lab.client.table(id).drop(columns=[*places, "reused"]).equals(
-            other.client.table(here.id).drop(columns=[*places, "reused"])
+        assert (
+            lab.client.table(id)
+            .drop(columns=[*places, "reused"])
+            .equals(other.client.table(here.id).drop(columns=[*places, "reused"]))
         )
         drawn, again = (
             {name: without(figure.datasets, "measurement") for name, figure in client.figures(number).items()}
@@ -252,7 +252,9 @@ def test_an_export_is_whole_or_absent_and_replaces_nothing_unasked(
     part = tmp_path / "part"
     assert main(["--url", lab.url, "export", str(part), "--tag", "shared", "--no-site"]) == 0
     assert main(["--url", lab.url, "export", str(part), "--tag", "shared", "--no-site", "--force"]) == 0
-    rows = {name.removesuffix(".parquet"): f["rows"] for name, f in json.loads((part / "manifest.json").read_text())["files"].items()}
+    rows = {
+        name.removesuffix(".parquet"): f["rows"] for name, f in json.loads((part / "manifest.json").read_text())["files"].items()
+    }
     assert (rows["experiments"], rows["measurements"], rows["suites"]) == (1, 6, 1)
     assert main(["--url", f"http://127.0.0.1:{processes.free_port()}", "export", str(tmp_path / "none")]) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["part", "thesis.txt"]

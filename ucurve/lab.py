@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -14,11 +15,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.request import urlopen
 
 from ucurve.client import Client
 from ucurve.processes import Child
+from ucurve.team.notices import SECRET
 
 
 def environment(database_url: str, broker_url: str, api_url: str, data: Path, access: str = "open") -> dict[str, str]:
@@ -33,9 +36,18 @@ def environment(database_url: str, broker_url: str, api_url: str, data: Path, ac
         "UCURVE_URL": api_url,
         "UCURVE_ACCESS": access,
         "UCURVE_ADMIN_TOKEN_FILE": str(data / "admin-token"),
+        SECRET: os.environ.get(SECRET) or webhook_secret(data),
         "XDG_CACHE_HOME": str(data / "cache"),
         "PYTHONUNBUFFERED": "1",  # logs say what happened up to the end
     }
+
+
+def webhook_secret(data: Path) -> str:
+    """What the lab's webhook calls are signed with: made once, readable by whoever runs the lab."""
+    file = data / "webhook-secret"
+    with suppress(FileExistsError), os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
+        new.write(secrets.token_hex(32))
+    return file.read_text().strip()
 
 
 def migrate(env: Mapping[str, str]) -> None:

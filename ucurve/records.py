@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ucurve.suites import Checkpoint, Dataset
+from ucurve.team.notices import Webhook
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +33,7 @@ class Submission(BaseModel):
     tags: list[str] = Field(default=[], max_length=20)
     notes: str = Field("", max_length=20_000)
     priority: int = Field(0, ge=-10, le=10, description="Higher is measured first among your own experiments.")
+    webhook: Webhook | None = Field(None, description="Address that is told when it is done or failed: see ucurve/team/notices.py.")
     fresh: bool = Field(False, description="Measure again what exists, and compare: see /v1/experiments/{id}/agreement.")
     spec: dict[str, Any]
 
@@ -83,7 +85,7 @@ class Experiment(BaseModel):
     fresh: bool = False  # measured again what existed
     archived: bool = False
     starred: bool = False  # by whoever asks
-    webhook: str | None = None
+    webhook: str | None = None  # to all but the owner and admins only its host: an address may hold a secret
 
 
 class ExperimentPage(BaseModel):

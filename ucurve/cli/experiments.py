@@ -27,6 +27,7 @@ def commands(command: Command) -> None:
     made.add_argument("--tag", action="append", default=[], help="may be given several times")
     made.add_argument("--notes", default="")
     made.add_argument("--priority", type=int, default=0, help="-10 to 10; higher is measured first")
+    made.add_argument("--webhook", metavar="URL", help="address that is told when it is done or failed, signed")
     made.add_argument("--fresh", action="store_true", help="measure again what exists, and compare: ucurve agreement")
     made.add_argument("--wait", action="store_true", help="show progress until it has ended")
 
@@ -82,7 +83,7 @@ def plan(given: argparse.Namespace) -> None:
 def submit(given: argparse.Namespace) -> int:
     sent = read(given.spec)
     sent["tags"] = [*sent.get("tags", []), *given.tag]
-    sent |= {key: value for key in ("name", "notes", "priority", "fresh") if (value := getattr(given, key))}
+    sent |= {key: value for key in ("name", "notes", "priority", "fresh", "webhook") if (value := getattr(given, key))}
     submission = checked(records.Submission, sent)
     lab = client(given)
     return said(lab, lab.submit(**submission.model_dump()), given.wait)

@@ -1,4 +1,4 @@
-"""Calls about what leaves and enters the lab: tables of an export, batches of an import."""
+"""Calls about what leaves and enters the lab: tables of an export, batches of an import, webhook calls."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ucurve.rest.wire import Wire
+from ucurve.rest.wire import Wire, list_of
 from ucurve.team import exchange
+from ucurve.team.notices import Notice
 
 
 class ExchangeCalls(Wire):
+    def notices(self, id: int) -> list[Notice]:
+        """Webhook calls about an experiment, made or due."""
+        return list_of(Notice, self._request("GET", f"/v1/experiments/{id}/notices"))
+
     def export_sizes(self, **filters: Any) -> exchange.Sizes:
         """How many rows each table of an export has; filters: experiment (a list), tag, suite, owner."""
         return exchange.Sizes.model_validate(self._request("GET", "/v1/export", params=_given(filters), timeout=300.0))

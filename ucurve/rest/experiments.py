@@ -29,9 +29,12 @@ class ExperimentCalls(Wire):
         notes: str = "",
         priority: int = 0,
         fresh: bool = False,
+        webhook: str | None = None,
     ) -> records.Experiment:
         """Ask for an experiment; fresh: measure again what exists, and compare. Raises RefusedError naming the field to mend."""
-        sent = records.Submission(name=name, tags=list(tags), notes=notes, priority=priority, fresh=fresh, spec=as_json(spec))
+        sent = records.Submission(
+            name=name, tags=list(tags), notes=notes, priority=priority, fresh=fresh, webhook=webhook, spec=as_json(spec)
+        )
         return records.Experiment.model_validate(self._request("POST", "/v1/experiments", json=sent.model_dump(mode="json")))
 
     def experiments(self, **filters: Any) -> records.ExperimentPage:

@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-
-def _web_address(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("Give an address such as https://chat.example.org/hooks/7, or null for none.")
-    return url
-
-
-WebAddress = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_web_address)]
+from ucurve.team.notices import Webhook
 
 
 class Edit(BaseModel):
@@ -28,7 +19,7 @@ class Edit(BaseModel):
     notes: str = Field("", max_length=20_000, description="Markdown.")
     priority: int = Field(0, ge=-10, le=10, description="Higher is measured first among your own experiments.")
     archived: bool = Field(False, description="Left out of the list unless it is asked for.")
-    webhook: WebAddress | None = Field(None, description="Address that is told when the experiment is done or failed.")
+    webhook: Webhook | None = Field(None, description="Address that is told when the experiment is done or failed.")
 
 
 class Extension(BaseModel):

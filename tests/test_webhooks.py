@@ -1,0 +1,169 @@
+"""Webhooks against a real receiver: signed, told once per event though it was down, and never to a cloud's inside."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from conftest import Lab
+from sqlalchemy import text
+
+from db.session import open_session
+from ucurve import lab as processes
+from ucurve.cli import main
+from ucurve.client import RefusedError
+from ucurve.team.notices import signature
+
+LINEAR = {"kind": "linear_model", "num_features": 6, "width": 8, "draws": 2, "targets": 1}
+
+
+@dataclass
+class Receiver:
+    """What a team's own service would be: it believes only what is signed."""
+
+    secret: str
+    port: int = field(default_factory=processes.free_port)
+    status: int = 204
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    server: ThreadingHTTPServer | None = None
+
+    def start(self) -> None:
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                signed = signature(receiver.secret, self.headers["Ucurve-Timestamp"], body)
+                receiver.calls.append(
+                    {
+                        "body": json.loads(body),
+                        "signed": hmac.compare_digest(signed, self.headers["Ucurve-Signature"]),
+                        "late": abs(time.time() - int(self.headers["Ucurve-Timestamp"])),
+                        "host": self.headers["Host"],
+                        "notice": self.headers["Ucurve-Notice"],
+                    }
+                )
+                self.send_response(receiver.status)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self.port}/hook?key=hidden"
+
+
+@pytest.fixture
+def receiver(lab: Lab) -> Iterator[Receiver]:
+    made = Receiver((lab.data / "webhook-secret").read_text())
+    yield made
+    if made.server:
+        made.server.shutdown()
+        made.server.server_close()
+
+
+def until(true: Callable[[], Any], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.1)
+
+
+def test_a_receiver_that_was_down_is_told_each_event_once_and_can_prove_by_whom(
+    lab: Lab, receiver: Receiver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = lab.client.submit(LINEAR, name="told", webhook=receiver.url)
+    lab.client.wait(made.id, timeout=60)
+    until(lambda: [one.error for one in lab.client.notices(made.id)] == ["nobody answers there"])
+    receiver.status = 500
+    receiver.start()
+    until(lambda: [one.error for one in lab.client.notices(made.id)] == ["it answered 500"])
+    refused = len(receiver.calls)
+    receiver.status = 204
+    until(lambda: lab.client.notices(made.id)[0].delivered_at)
+    again = lab.client.submit(LINEAR, name="reused", webhook=receiver.url)  # done as soon as it is asked for
+    until(lambda: lab.client.notices(again.id) and lab.client.notices(again.id)[0].delivered_at)
+    time.sleep(2.5)
+    told = receiver.calls[refused:]
+    assert [call["body"]["id"] for call in told] == [made.id, again.id]
+    assert all(call["signed"] and call["late"] < 5 for call in receiver.calls)
+    total = made.progress.total
+    assert told[0]["body"] == {
+        "event": "done",
+        "id": made.id,
+        "name": "told",
+        "state": "done",
+        "counts": {"total": total, "done": total, "failed": 0, "reused": 0},
+        "url": f"{lab.url}/v1/experiments/{made.id}",
+    }
+    assert {call["notice"] for call in receiver.calls[: refused + 1]} == {told[0]["notice"]}
+    assert told[0]["host"] == f"localhost:{receiver.port}"
+    [notice] = lab.client.notices(made.id)
+    assert (notice.host, notice.event, notice.due_at, notice.error) == ("localhost", "done", None, None)
+    assert lab.client.experiment(made.id).webhook == "localhost"  # the rest of an address may be a secret
+
+
+def test_a_notice_is_given_up_after_a_day_with_its_reason(lab: Lab, receiver: Receiver) -> None:
+    made = lab.client.submit(LINEAR, webhook=receiver.url)
+    until(lambda: lab.client.notices(made.id) and lab.client.notices(made.id)[0].error)
+    with open_session() as session:
+        session.execute(
+            text("UPDATE notices SET created_at = created_at - interval '25 h', due_at = now() WHERE due_at IS NOT NULL")
+        )
+        session.commit()
+    until(lambda: lab.client.notices(made.id)[0].due_at is None)
+    assert lab.client.notices(made.id)[0].error == "nobody answers there"
+
+
+@pytest.mark.parametrize(
+    ("webhook", "message"),
+    [
+        ("http://169.254.169.254/latest/meta-data", "link-local"),
+        ("http://[fe80::1]/", "link-local"),
+        ("http://0.0.0.0/", "unspecified"),
+        ("file:///etc/passwd", "http:// or https://"),
+        ("http://user:pass@example.org/", "leave name and password out"),
+        ("https://example.org:99999/", "no address"),
+        ("example.org", "http:// or https://"),
+    ],
+)
+def test_an_address_that_may_not_be_called_is_refused_at_its_field(lab: Lab, webhook: str, message: str) -> None:
+    before = lab.client.experiments().total
+    with pytest.raises(RefusedError, match=message) as refused:
+        lab.client._request("POST", "/v1/experiments", json={"spec": LINEAR, "webhook": webhook})
+    assert refused.value.problem.problems[0].pointer == "/webhook"
+    assert lab.client.experiments().total == before
+
+
+def test_where_not_everybody_is_trusted_private_networks_are_called_only_if_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from api.notices import RefusedAddressError, _allowed
+
+    monkeypatch.setenv("UCURVE_ACCESS", "tokens")
+    _allowed("example.org", "93.184.215.14")
+    for address in ("127.0.0.1", "10.0.0.7", "192.168.1.1", "::1", "::ffff:10.0.0.7", "fd00::1"):
+        with pytest.raises(RefusedAddressError, match="UCURVE_WEBHOOK_HOSTS"):
+            _allowed("inside", address)
+    monkeypatch.setenv("UCURVE_WEBHOOK_HOSTS", "relay, inside")
+    _allowed("inside", "10.0.0.7")
+    for address in ("169.254.169.254", "::ffff:169.254.169.254", "fe80::1%eth0", "224.0.0.1"):
+        with pytest.raises(RefusedAddressError, match="never calls"):
+            _allowed("inside", address)
+
+
+def test_the_command_line_submits_with_a_webhook(lab: Lab, receiver: Receiver, tmp_path: Any) -> None:
+    receiver.start()
+    (tmp_path / "spec.json").write_text(json.dumps(LINEAR))
+    assert main(["--url", lab.url, "submit", str(tmp_path / "spec.json"), "--webhook", receiver.url]) == 0
+    until(lambda: receiver.calls)
+    assert receiver.calls[0]["body"]["event"] == "done"
