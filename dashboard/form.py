@@ -19,6 +19,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from dashboard.reading import read, read_list, said_of
+
 Widget = Literal["text", "integer", "number", "switch", "select", "list", "json", "group", "union", "constant"]
 
 
@@ -36,7 +38,6 @@ class Field:
     source: str = ""  # "suite", "dataset": the options are what is registered
     optional: bool = False
     advanced: bool = False
-    tag: str = ""  # what pydantic calls this form of a union in an error's location
     parts: tuple[Field, ...] = ()  # group: its fields; union: its forms
 
 
@@ -86,9 +87,7 @@ def _form_of(key: str, node: Mapping[str, Any], defs: Mapping[str, Any]) -> Fiel
         title = "none" if node["const"] is None else str(node["const"]).replace("_", " ")
     elif shape["widget"] == "group":
         title = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", title).lower()  # LogSpaced
-    tags = {"array": "list[", "integer": "int", "number": "float", "string": "str", "boolean": "bool"}
-    tag = {"group": str(node.get("title")), "constant": "literal["}.get(shape["widget"]) or tags.get(str(node.get("type")), "")
-    return Field(**{**shape, "title": title, "help": node.get("description", ""), "tag": tag})
+    return Field(**{**shape, "title": title, "help": node.get("description", "")})
 
 
 def _shape(key: str, node: Mapping[str, Any], defs: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,7 +185,7 @@ def _number(value: float) -> str:
 
 
 def spec_of(form: Iterable[Field], typed: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The spec's fields, and what cannot be read, by the key of its field. Bounds are the spec class's affair."""
+    """The fields that can be read, and what is wrong with the others, by their key. Bounds are the spec class's affair."""
     spec: dict[str, Any] = {}
     problems: dict[str, str] = {}
     for field in form:
@@ -213,27 +212,28 @@ def _value(field: Field, typed: Mapping[str, Any], problems: dict[str, str]) -> 
     if not text and field.optional:
         return None
     if field.widget == "list":
-        return [_read(item.strip(), field.item) for item in text.replace(";", ",").split(",") if item.strip()]
-    return _read(text, field.widget)
+        return read_list(text, field.item)
+    return read(text, field.widget)
 
 
-def _read(text: str, widget: Widget) -> Any:
-    if widget == "text":
-        return text
-    if not text:
-        raise ValueError("Please fill this in.")
-    try:
-        if widget == "json":
-            return json.loads(text)
-        number = float(text.replace("_", "").replace("\u2212", "-"))
-        if widget == "integer":
-            if not number.is_integer():
-                raise ValueError
-            return int(text) if text.lstrip("+-").isdigit() else int(number)
-        return number
-    except (ValueError, OverflowError):
-        wanted = {"json": "readable JSON", "integer": "a whole number"}.get(widget, "a number")
-        raise ValueError(f"“{text}” is not {wanted}.") from None
+def titles(form: Iterable[Field]) -> dict[str, str]:
+    """What each field is called, by key."""
+    return {key: title for field in form for key, title in [(field.key, field.title), *titles(field.parts).items()]}
+
+
+def readings(form: Iterable[Field], typed: Mapping[str, Any]) -> dict[str, str]:
+    """How each list was read, by the key of its field: "3 values: 0.05, 0.1, 0.2"."""
+    said: dict[str, str] = {}
+    for field in form:
+        if field.widget in ("group", "union"):
+            chosen = field.parts if field.widget == "group" else [field.parts[typed.get(f"{field.key}?") or 0]]
+            said |= readings(chosen, typed)
+        elif field.widget == "list" and not field.options and str(typed.get(field.key) or "").strip():
+            try:
+                said[field.key] = said_of(read_list(str(typed[field.key]), field.item))
+            except ValueError:
+                continue
+    return said
 
 
 # ------------------------------------------------------------------------------------------- problems -> fields
@@ -242,33 +242,29 @@ def _read(text: str, widget: Widget) -> Any:
 def placed(form: Iterable[Field], typed: Mapping[str, Any], found: Iterable[tuple[Sequence[Any], str]]) -> dict[str, str]:
     """Problems by the key of the field they belong to; "" for those of the spec as a whole.
 
-    found: (location, message) as pydantic's `loc` and `msg` give them, or a JSON pointer split at its slashes.
+    found: (path, message) as `ucurve.problems` gives them, or a JSON pointer split at its slashes.
     """
     form = list(form)
     problems: dict[str, str] = {}
     for location, message in found:
         key = _key_of(form, typed, [str(step) for step in location])
-        message = message.removeprefix("Value error, ").replace("Input should be", "Must be")
         if location and str(location[-1]).isdigit():
-            message = f"Item {int(location[-1]) + 1}: {message[:1].lower()}{message[1:]}"
-        if key is not None and message not in problems.get(key, ""):
+            message = f"Value {int(location[-1]) + 1}: {message[:1].lower()}{message[1:]}"
+        if message not in problems.get(key, ""):
             problems[key] = f"{problems[key]} {message}" if key in problems else message
     return problems
 
 
-def _key_of(form: Sequence[Field], typed: Mapping[str, Any], location: list[str]) -> str | None:
-    """The innermost field on the way; None for a form of a union that was not chosen."""
+def _key_of(form: Sequence[Field], typed: Mapping[str, Any], location: list[str]) -> str:
+    """The innermost field on the way."""
     field = next((field for field in form if location and field.key.rsplit("/", 1)[-1] == location[0]), None)
     return "" if field is None else _inside(field, typed, location[1:])
 
 
-def _inside(field: Field, typed: Mapping[str, Any], rest: list[str]) -> str | None:
+def _inside(field: Field, typed: Mapping[str, Any], rest: list[str]) -> str:
     if field.widget == "group" and rest:
         return _key_of(field.parts, typed, rest) or field.key
     if field.widget == "union":
         chosen = field.parts[typed.get(f"{field.key}?") or 0]
-        tagged = [part for part in field.parts if rest and part.tag and rest[0].startswith(part.tag)]
-        if tagged:
-            return _inside(chosen, typed, rest[1:]) if chosen in tagged else None
         return _inside(chosen, typed, rest) if chosen.widget != "constant" else f"{field.key}?"
     return field.key

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -15,6 +16,14 @@ import streamlit as st
 from dashboard.form import Field, entries
 
 LIVE = "200ms"  # a pause in typing after which the plan is asked for anew
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What stands beneath fields, by key: what is wrong, else how a list was read."""
+
+    problems: Mapping[str, str]
+    said: Mapping[str, str]
 
 
 def typed(form: Sequence[Field], prefix: str) -> dict[str, Any]:
@@ -35,7 +44,9 @@ def remember() -> None:
     """Keep what came with this run before anything is drawn: typed just before the kind or the page was changed, its field
     is not drawn any more."""
     drafts = st.session_state.setdefault("drafts", {})
-    drafts |= {key: st.session_state[key] for key in drafts if key in st.session_state}
+    came = {key: st.session_state[key] for key in drafts if key in st.session_state and st.session_state[key] != drafts[key]}
+    drafts |= came
+    st.session_state.setdefault("typed", set()).update(came)
 
 
 def prefer(form: Sequence[Field], prefix: str, names: Mapping[str, Sequence[str]]) -> None:
@@ -52,33 +63,36 @@ def put(key: str, value: Any) -> None:
     st.session_state[key] = value
 
 
-def draw(form: Sequence[Field], prefix: str, problems: Mapping[str, str], names: Mapping[str, Sequence[str]]) -> None:
+def draw(
+    form: Sequence[Field], prefix: str, problems: Mapping[str, str], said: Mapping[str, str], names: Mapping[str, Sequence[str]]
+) -> None:
     """The form in two columns, rarely changed fields folded away.
 
-    names: what is registered, by source ("suite", "dataset").
+    problems, said: by key, what is wrong and how a list was read. names: what is registered, by source ("suite", "dataset").
     """
-    _grid([field for field in form if not field.advanced], prefix, problems, names)
+    notes = Notes(problems, said)
+    _grid([field for field in form if not field.advanced], prefix, notes, names)
     if rare := [field for field in form if field.advanced]:
         troubled = any(key.split("?")[0].split("/")[0] in {field.key for field in rare} for key in problems)
         with st.expander("More settings", expanded=troubled):
-            _grid(rare, prefix, problems, names)
+            _grid(rare, prefix, notes, names)
 
 
-def _grid(form: Iterable[Field], prefix: str, problems: Mapping[str, str], names: Mapping[str, Sequence[str]]) -> None:
+def _grid(form: Iterable[Field], prefix: str, notes: Notes, names: Mapping[str, Sequence[str]]) -> None:
     row: list[Any] = []
     for field in form:
         if field.widget == "group":
             row = []
             with st.container(border=True):
                 st.markdown(f"**{field.title}**", help=field.help or None)
-                _grid(field.parts, prefix, problems, names)
+                _grid(field.parts, prefix, notes, names)
             continue
         row = row or list(st.columns(2, gap="medium"))
         with row.pop(0):
-            _one(field, prefix, problems, names)
+            _one(field, prefix, notes, names)
 
 
-def _one(field: Field, prefix: str, problems: Mapping[str, str], names: Mapping[str, Sequence[str]]) -> None:
+def _one(field: Field, prefix: str, notes: Notes, names: Mapping[str, Sequence[str]]) -> None:
     if field.widget == "union":
         chosen = kept(
             st.selectbox,
@@ -88,16 +102,16 @@ def _one(field: Field, prefix: str, problems: Mapping[str, str], names: Mapping[
             format_func=lambda i: field.parts[i].title,
             help=field.help or None,
         )
-        say_problem(problems.get(f"{field.key}?") or problems.get(field.key))
+        say(notes.problems.get(f"{field.key}?") or notes.problems.get(field.key))
         part = field.parts[chosen or 0]
         if part.widget == "group":
             for inner in part.parts:
-                _one(inner, prefix, problems, names)
+                _one(inner, prefix, notes, names)
         elif part.widget != "constant":
-            _one(part, prefix, problems, names)
+            _one(part, prefix, notes, names)
         return
     _widget(field, prefix + field.key, names)
-    say_problem(problems.get(field.key))
+    say(notes.problems.get(field.key), notes.said.get(field.key))
 
 
 def _widget(field: Field, key: str, names: Mapping[str, Sequence[str]]) -> None:
@@ -141,19 +155,36 @@ def kept(widget: Any, key: str, label: str, default: Any = None, **options: Any)
     """
     drafts = st.session_state.setdefault("drafts", {})
     start = drafts.get(key, default)
+    if key in st.session_state and _gone(widget, st.session_state[key], options):
+        del st.session_state[key]
     if key not in st.session_state:  # not when `put` has just set it
         if widget == st.selectbox:
             options["index"] = list(options["options"]).index(start) if start in options["options"] else None
-        elif widget in (st.multiselect, st.segmented_control):
-            options["default"] = start
+        elif widget == st.multiselect:
+            options["default"] = [one for one in start or () if one in options["options"]]
+        elif widget == st.segmented_control:
+            options["default"] = start if start in options["options"] else default
         else:
             options["value"] = start
     drafts[key] = value = widget(label, key=key, **options)
+    if value != start:
+        st.session_state.setdefault("typed", set()).add(key)  # also by what a browser sends to a new session of its page
     return value
 
 
-def say_problem(text: str | None) -> None:
-    """What is wrong, in a place that is always there: else what follows would be mounted anew, and lose what is being typed."""
+def _gone(widget: Any, value: Any, options: Mapping[str, Any]) -> bool:
+    """Whether a draft names a choice that there is no more."""
+    closed = widget in (st.selectbox, st.segmented_control) and not options.get("accept_new_options")
+    return closed and value is not None and value not in options["options"]
+
+
+def say(problem: str | None, otherwise: str | None = None) -> None:
+    """What is wrong, in a place that is always there: else what follows would be mounted anew, and lose what is being typed.
+
+    otherwise: what is said while nothing is wrong.
+    """
     place = st.empty()
-    if text:
-        place.markdown(f'<div class="problem" role="alert">{escape(text)}</div>', unsafe_allow_html=True)
+    if problem:
+        place.markdown(f'<div class="problem" role="alert">{escape(problem)}</div>', unsafe_allow_html=True)
+    elif otherwise:
+        place.markdown(f'<div class="reading">{escape(otherwise)}</div>', unsafe_allow_html=True)

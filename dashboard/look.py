@@ -35,8 +35,12 @@ def style(dark: bool) -> str:
 [data-stale="true"] {{ opacity: 1 !important; transition: none !important; }}
 .quiet {{ color: {quiet}; font-size: 0.875rem; }}
 .problem {{ color: {alarm}; font-size: 0.85rem; margin: -0.7rem 0 0.4rem; }}
+.reading {{ color: {quiet}; font-size: 0.8rem; margin: -0.7rem 0 0.4rem; overflow-wrap: anywhere; }}
+.st-key-drafts-ask, .st-key-drafts-keep {{ position: absolute; height: 0; overflow: hidden; }}
 .st-key-preview {{ min-height: 8rem; }}
 .st-key-whoami {{ position: fixed; top: 0.65rem; right: 3.5rem; width: auto; z-index: 999991; }}
+.stLayoutWrapper:has(> .st-key-whoami) {{ position: absolute; }}
+.sign-out {{ color: {link}; }}
 .st-key-experiments [data-testid="stPageLink"] a {{ padding: 0; }}
 .st-key-experiments [data-testid="stPageLink"] a:hover {{ background: none; }}
 .st-key-experiments [data-testid="stPageLink"] p {{ font-weight: 600; font-size: 1.05rem; }}

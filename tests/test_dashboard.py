@@ -97,7 +97,7 @@ def test_an_experiment_goes_from_the_form_to_its_figures_and_nothing_typed_is_lo
     page.get_by_role("radio", name="Two-layer linear model").click()
     expect(box(page, "Fixed noise")).to_have_value("0.1, zwei", timeout=PATIENCE)
     box(page, "Fixed noise").fill("0.1, 0.2")
-    expect(page.get_by_text("Must be greater than or equal to 2")).to_be_visible(timeout=PATIENCE)  # a bound of the kind: draws
+    expect(page.get_by_text("Must be a whole number from 2 to")).to_be_visible(timeout=PATIENCE)  # a bound of the kind: draws
     box(page, "Draws").fill("5")
     expect(page.get_by_text("36 to measure")).to_be_visible(timeout=PATIENCE)
     box(page, "Name").fill("from the form")

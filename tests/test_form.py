@@ -7,8 +7,9 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
-from dashboard.form import entries, fields, placed, spec_of
+from dashboard.form import entries, fields, placed, readings, spec_of
 from ucurve.experiments import kinds
+from ucurve.problems import wrong_in
 from ucurve.spec import Spec
 
 
@@ -111,10 +112,29 @@ def test_bounds_are_told_at_the_field_and_only_for_the_form_that_was_chosen() ->
     assert problems == {}
     with pytest.raises(ValidationError) as caught:
         Everything.model_validate({**values, "seeds": [1, "x"]})
-    found = placed(form, typed, [(error["loc"], error["msg"]) for error in caught.value.errors()])
-    assert set(found) == {"checkpoints?3/log_spaced", "optimiser/learning_rate", "seeds"}
-    assert found["optimiser/learning_rate"] == "Must be greater than 0"
-    assert found["seeds"].startswith("Item 2: must be a valid integer")
+    found = placed(form, typed, wrong_in(caught.value.errors(), Everything.model_json_schema()))
+    assert found == {
+        "checkpoints?3/log_spaced": "Must be a whole number from 2 up, not 1.",
+        "optimiser/learning_rate": "Must be a number greater than 0, not -1.",
+        "seeds": "Value 2: must be a whole number, not “x”.",
+    }
+
+
+@pytest.mark.parametrize("text", ["0,05", "0,05, 0,1", "1,5", "1,5; 2,5", "0,5 0,6", "1,000", "1,05"])
+def test_a_comma_that_may_be_a_decimal_one_is_asked_about(text: str) -> None:
+    form = fields(Everything)
+    values, problems = spec_of(form, {**entries(form, {"suite": "tiny"}), "gammas": text})
+    assert "gammas" not in values
+    assert "could be one value or two" in problems["gammas"]
+    assert readings(form, {"gammas": text}) == {}
+
+
+def test_beneath_a_list_stands_how_it_was_read() -> None:
+    form = fields(Everything)
+    typed = {"gammas": "0.1 5e-2;3", "seeds": "1,5", "checkpoints?": 2, "checkpoints?2": "step 1, step 2"}
+    said = {"gammas": "3 values: 0.1, 0.05, 3", "seeds": "2 values: 1, 5", "checkpoints?2": "2 values: step 1, step 2"}
+    assert {key: value for key, value in readings(form, {**entries(form, {}), **typed}).items() if key in said} == said
+    assert readings(form, {"seeds": ", ".join(map(str, range(20)))})["seeds"] == "20 values: 0, 1, 2, 3, 4, 5, 6, …, 19"
 
 
 def test_the_api_s_pointers_find_their_fields_and_what_belongs_to_none_is_kept() -> None:

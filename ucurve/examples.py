@@ -68,7 +68,10 @@ def _columns(path: Path, header: list[str]) -> tuple[str, str]:
     for columns in (LABELLED, PROMPTED):
         if set(columns) <= set(header):
             return columns
-    raise ExamplesError(f"{path} has the columns {', '.join(header)[:80]}; expected sentence and label, or prompt and completion")
+    raise ExamplesError(
+        f"the first line of {path} names {len(header)} column{'' if len(header) == 1 else 's'}, but neither sentence and label nor "
+        "prompt and completion, separated by tabs"
+    )
 
 
 def _some(path: Path, examples: Examples) -> Examples:

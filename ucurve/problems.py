@@ -24,7 +24,8 @@ OF_SHAPE = ("_type", "_parsing", "literal_error", "int_from_float")  # ends of t
 NOUNS = {"integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false", "null": "null"}
 MANY = {"integer": "whole numbers", "number": "numbers", "string": "texts"}
 PATTERNS = {
-    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$": "a name of at most 80 letters, digits, dots, underscores and hyphens, with a letter or digit first"
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$": "a name of letters, digits, dots, underscores and hyphens, at most 80, "
+    "with a letter or digit first"
 }
 NOT_JSON = {
     "Expecting value": "a value is missing there, or a word stands without quotes",
@@ -276,7 +277,7 @@ def _said(value: Any) -> str:
         return f"“{value if len(value) <= 40 else value[:39] + '…'}”"
     if isinstance(value, Mapping | list | tuple | set):
         return "an object" if isinstance(value, Mapping) else "a list"
-    return json.dumps(value) if value is None or isinstance(value, bool | int | float) else "this"
+    return json.dumps(value).removesuffix(".0") if value is None or isinstance(value, bool | int | float) else "this"
 
 
 def _either(words: Sequence[str]) -> str:

@@ -1,17 +1,22 @@
 """A new experiment: the form of a kind, what it would measure, and the button."""
 
+import time
 from typing import Any
 
 import streamlit as st
 from pydantic import ValidationError
 
-from dashboard import inputs, session, watch
-from dashboard.form import Field, fields, placed, spec_of
-from dashboard.look import counted, duration, plain, quiet
+from dashboard import drafts, inputs, session, watch
+from dashboard.form import Field, fields, placed, readings, spec_of, titles
+from dashboard.look import counted, plain, quiet
 from ucurve.client import NoAnswerError, RefusedError
 from ucurve.experiments import kinds
+from ucurve.problems import wrong_in
 from ucurve.records import PlanPreview
 from ucurve.spec import Spec
+from ucurve.team.words import plan_in_words
+
+SAME_CLICK = 3.0  # seconds after a submission in which another one is the second half of a double click
 
 
 def clone(id: str) -> None:
@@ -29,6 +34,7 @@ def clone(id: str) -> None:
     inputs.put("new:tags", ", ".join(origin.tags))
     inputs.put("new:notes", origin.notes)
     inputs.put("new:priority", str(origin.priority))
+    inputs.put("new:fresh", False)
 
 
 def checked(kind: type[Spec], form: list[Field], prefix: str) -> tuple[dict[str, Any], dict[str, str], PlanPreview | None]:
@@ -36,18 +42,24 @@ def checked(kind: type[Spec], form: list[Field], prefix: str) -> tuple[dict[str,
     typed = inputs.typed(form, prefix)
     values, problems = spec_of(form, typed)
     spec = {"kind": kind.model_fields["kind"].default, **values}
+    try:
+        kind.model_validate(spec)
+    except ValidationError as error:  # what cannot be read is missing here, too
+        problems = placed(form, typed, wrong_in(error.errors(), kind.model_json_schema())) | problems
     if problems:
         return spec, problems, None
     try:
-        kind.model_validate(spec)
-        return spec, {}, watch.client().plan(spec)
-    except ValidationError as error:
-        return spec, placed(form, typed, [(found["loc"], found["msg"]) for found in error.errors()]), None
+        return spec, {}, watch.client().plan(spec, fresh=is_fresh())
     except RefusedError as error:
         return spec, refused(form, typed, error), None
     except NoAnswerError:
         st.session_state["silence"] = "does not answer"
         return spec, {}, None
+
+
+def is_fresh() -> bool:
+    """Whether all is asked for again; the switch is drawn after the plan."""
+    return bool(st.session_state.get("new:fresh", st.session_state.get("drafts", {}).get("new:fresh", False)))
 
 
 def refused(form: list[Field], typed: dict[str, Any], error: RefusedError) -> dict[str, str]:
@@ -62,21 +74,7 @@ def refused(form: list[Field], typed: dict[str, Any], error: RefusedError) -> di
 def preview(plan: PlanPreview) -> None:
     """What submitting would do, in words."""
     st.markdown(f"### {counted(plan.num_points, 'point')}", anchors=False)
-    parts = []
-    if plan.num_existing:
-        parts.append(f"{plan.num_existing:,} {'exists' if plan.num_existing == 1 else 'exist'} already")
-    if plan.num_running:
-        parts.append(f"{plan.num_running:,} asked for by another experiment, measured once for both")
-    if plan.num_new:
-        time = (
-            ""
-            if plan.estimated_seconds is None
-            else f", about {duration(plan.estimated_seconds)} on {counted(plan.num_workers, 'worker')}"
-        )
-        parts.append(f"{plan.num_new:,} to measure{time}")
-    elif not plan.num_running:
-        parts.append("the figures appear at once")
-    st.markdown("; ".join(parts) + ".")
+    st.markdown(plain(plan_in_words(plan)) + ".")
     if plan.waits_for:
         st.warning(plain(plan.waits_for), icon=":material/hourglass:")
     for warning in plan.warnings:
@@ -84,14 +82,19 @@ def preview(plan: PlanPreview) -> None:
 
 
 def submit(spec: dict[str, Any], form: list[Field], prefix: str, details: dict[str, Any]) -> None:
+    sent: dict[str, Any] = st.session_state.setdefault("sent", {"id": 0, "at": -SAME_CLICK})
+    if time.monotonic() - sent["at"] < SAME_CLICK:
+        st.switch_page("app_pages/experiment.py", query_params={"id": str(sent["id"])})
     try:
         made = watch.client().submit(spec, **details)
+        sent.update(id=made.id, at=time.monotonic())  # before anything of Streamlit's: a second click breaks the run off there
     except RefusedError as error:
         st.session_state["refused"] = refused(form, inputs.typed(form, prefix), error)
         st.rerun(scope="fragment")
     except NoAnswerError as error:
         st.error(plain(str(error)))
         return
+    st.session_state["asked afresh"] = details["fresh"]
     st.switch_page("app_pages/experiment.py", query_params={"id": str(made.id)})
 
 
@@ -107,14 +110,17 @@ def details() -> tuple[dict[str, Any], str | None]:
         placeholder="0",
         help="-10 to 10; higher is measured first among your own experiments.",
     )
+    again = "Measures what exists a second time, perhaps on another machine, and says how far the numbers agree."
+    fresh = inputs.kept(st.toggle, "new:fresh", "Measure everything again", default=False, help=again)
     text = (priority or "0").strip()
     problem = None if text.lstrip("+-").isdigit() and abs(int(text)) <= 10 else "A whole number from -10 to 10."
-    inputs.say_problem(problem)
+    inputs.say(problem)
     return {
         "name": name or "",
         "tags": [tag.strip() for tag in (tags or "").split(",") if tag.strip()],
         "notes": notes or "",
         "priority": 0 if problem else int(text),
+        "fresh": bool(fresh),
     }, problem
 
 
@@ -126,6 +132,10 @@ def names() -> dict[str, list[str]]:
 
 
 def body() -> None:
+    if st.session_state.pop("asked afresh", False):  # once: nobody means it twice
+        inputs.put("new:fresh", False)
+    if drafts.restored() and "clone" in st.query_params:
+        clone(st.query_params["clone"])
     main, side = st.columns([2, 1], gap="large")
     with main:
         name = inputs.kept(
@@ -150,15 +160,16 @@ def body() -> None:
             inputs.fill(form, prefix, starts[start_from])
         spec, problems, plan = checked(kind, form, prefix)
         problems |= st.session_state.pop("refused", {})
-        inputs.say_problem(problems.get(""))
-        inputs.draw(form, prefix, problems, known)
+        inputs.say(problems.get(""))
+        inputs.draw(form, prefix, problems, readings(form, inputs.typed(form, prefix)), known)
     with side, st.container(border=True, key="plan"):
         with st.container(key="preview"):  # of a least height, or the button below would move under a click
             if plan:
                 preview(plan)
             elif problems:
                 st.markdown(f"### {counted(len(problems), 'field')} to mend", anchors=False)
-                quiet("The plan appears here as soon as the form can be read.")
+                named = titles(form)
+                quiet(", ".join(dict.fromkeys(named.get(key.split("?")[0], "the experiment as a whole") for key in problems)))
             else:
                 quiet("The plan appears here when the API answers.")
         more, trouble = details()
@@ -166,9 +177,8 @@ def body() -> None:
         off = plan is None or trouble is not None or barred is not None
         if st.button("Submit", type="primary", width="stretch", disabled=off, help=barred, icon=":material/play_arrow:"):
             submit(spec, form, prefix, more)
+    drafts.keep()
 
 
 st.title("New experiment", anchor=False)
-if "clone" in st.query_params:
-    clone(st.query_params["clone"])
 watch.page(body, every=None, first=inputs.remember)

@@ -4,7 +4,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import inputs, session, watch
+from dashboard import drafts, inputs, session, watch
 from dashboard.look import counted, nothing_yet, plain, quiet, tokens
 from ucurve.client import NoAnswerError, RefusedError
 from ucurve.suites import Checkpoint, Dataset, Suite
@@ -120,6 +120,7 @@ def register(form: str, send: Any) -> None:
 
 
 def body() -> None:
+    drafts.restored()
     suites = watch.latest("suites", lambda: watch.client().suites())
     datasets = watch.latest("datasets", lambda: watch.client().datasets())
     if suites is None or datasets is None:
@@ -139,6 +140,7 @@ def body() -> None:
             quiet("None yet.")
         for dataset in datasets:
             dataset_card(dataset)
+    drafts.keep()
 
 
 st.title("Suites and texts", anchor=False)
