@@ -188,8 +188,10 @@ def _rates(session: Session, experiments: list[int]) -> dict[int, float]:
     rows = session.execute(
         text("""
             WITH latest AS MATERIALIZED (
-                SELECT id, finished_at FROM measurements WHERE state = 'done' AND kind IN (SELECT kind FROM experiments)
-                    AND finished_at > clock_timestamp() - make_interval(secs => :window))
+                SELECT m.* FROM (SELECT DISTINCT kind FROM experiments) asked, LATERAL (
+                    SELECT id, finished_at FROM measurements WHERE state = 'done' AND kind = asked.kind
+                        AND finished_at > now() - make_interval(secs => :window)
+                    ORDER BY finished_at DESC) m)
             SELECT e.id AS experiment_id, count(*) / least(:window,
                 greatest(1, extract(epoch FROM clock_timestamp() - coalesce(e.started_at, e.created_at)))) AS rate
             FROM latest m JOIN experiment_points p ON p.measurement_id = m.id JOIN experiments e ON e.id = p.experiment_id
