@@ -53,20 +53,16 @@ def _page(chart: str, cited: Citation) -> str:
     texts, at = _lines(cited.title, TITLE, INK, room, MARGIN, ' font-weight="600"')
     at += 8
     drawn, at = f'<g transform="translate({MARGIN},{at:.0f})">{inner}</g>', at + height + 10
-    for words, size, ink in ((cited.caption, CAPTION, QUIET), (_small_print(cited), SMALL, FAINT)):
+    intervals = f"{cited.intervals[:1].upper()}{cited.intervals[1:]}." if cited.intervals else ""
+    for words, size, ink in ((cited.caption, CAPTION, QUIET), (intervals, SMALL, FAINT), (cited.line, SMALL, FAINT)):
         lines, at = _lines(words, size, ink, room, at)
-        texts, at = texts + lines, at + 6
-    extent = f'width="{page_width:.0f}" height="{at + MARGIN - 6:.0f}"'
+        texts, at = texts + lines, at + (5 if words else 0)
+    extent = f'width="{page_width:.0f}" height="{at + MARGIN - 5:.0f}"'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {extent} '
-        f'viewBox="0 0 {page_width:.0f} {at + MARGIN - 6:.0f}">'
+        f'viewBox="0 0 {page_width:.0f} {at + MARGIN - 5:.0f}">'
         f'<rect width="100%" height="100%" fill="white"/>{drawn}{texts}</svg>'
     )
-
-
-def _small_print(cited: Citation) -> str:
-    intervals = f"{cited.intervals[:1].upper()}{cited.intervals[1:]}. " if cited.intervals else ""
-    return intervals + cited.line
 
 
 def _lines(words: str, size: float, ink: str, room: float, top: float, more: str = "") -> tuple[str, float]:

@@ -62,9 +62,12 @@ class Side:
 
     def draw(self, labels: Mapping[str, Any]) -> str:
         """What is the same in two experiments exactly when their random numbers are."""
-        first = int(getattr(self.spec, self.columns.first, 0)) if self.columns.first else 0
         values = [labels.get(name) for name in self.columns.draws]
-        return ",".join(str(value + first if isinstance(value, int) else value) for value in values if value is not None)
+        return ",".join(str(value + self.first if isinstance(value, int) else value) for value in values if value is not None)
+
+    @property
+    def first(self) -> int:
+        return int(getattr(self.spec, self.columns.first)) if self.columns.first else 0
 
     def changed(self, labels: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
         """The modification, and what it is measured on."""
@@ -95,7 +98,7 @@ def laid_over(sides: Sequence[Side]) -> pd.DataFrame:
     """All rows of all sides, one per value: `side`, `suite`, `size` (parameters), `replicate`, `change`, `draw`, `state`,
     `measurement`, `unchanged`; the axes `tokens`, `tokens_per_parameter`, `base_loss` and the sides' own; every metric; `damage`.
 
-    A point whose draws are inside it gives a row per draw.
+    A point whose draws are inside it gives a row per draw. Damage is the loss minus that of the same checkpoint before.
     """
     import pandas as pd
 
@@ -145,7 +148,7 @@ def _rows_of(side: Side, same: frozenset[tuple[str, Any]]) -> Iterable[dict[str,
             yield {**metrics, **fixed}
         for i in range(max(map(len, inside.values()), default=0)):
             drawn = {metric: float("nan") if values[i] is None else values[i] for metric, values in inside.items()}
-            yield {**metrics, **drawn, **fixed, "draw": f"{fixed['draw']},{i}".lstrip(",")}
+            yield {**metrics, **drawn, **fixed, "draw": f"{side.first}:{i}"}
 
 
 def quantities(sides: Sequence[Side], table: pd.DataFrame) -> dict[str, str]:
@@ -161,7 +164,7 @@ def quantities(sides: Sequence[Side], table: pd.DataFrame) -> dict[str, str]:
     if LOSS in shared:
         derived = {"loss": shared.pop(LOSS), "perplexity": "perplexity"}
         if not table.empty and not table["unchanged"].all():
-            derived["damage"] = "damage: change of the loss / nats"
+            derived["damage"] = "damage / nats"
     return {**derived, **shared}
 
 

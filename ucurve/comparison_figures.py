@@ -123,8 +123,9 @@ def _curves(sides: Sequence[Side], table: pd.DataFrame, shown: Choice, groups: l
     y = charts.Axis("y", quantity, "symlog" if damage else "log" if shown.y == "perplexity" else "linear", constant=0.01)
     lines = charts.Lines("group", GROUPS[shown.by], groups, ordered=False)
     chart = charts.curves(_axis(sides, table, shown.x), y, lines, column=column, dash="modification", zero_line=damage, height=340)
-    caption = f"{quantity[:1].upper()}{quantity[1:]} of {_and(groups)}: {'; '.join(shown.changes)}. {BANDS}"
-    return Figure("Laid over one another", caption, chart, {"curves": rows})
+    minus = " Damage: loss minus that of the same checkpoint before the change." if damage else ""
+    caption = f"{_short(quantity)} of {_and(groups)}: {'; '.join(shown.changes)}.{minus} {BANDS}"
+    return Figure(f"{_short(shown.y)} compared", caption, chart, {"curves": rows})
 
 
 def _difference(sides: Sequence[Side], table: pd.DataFrame, shown: Choice, pair: list[str], facet: str) -> Figure:
@@ -139,8 +140,9 @@ def _difference(sides: Sequence[Side], table: pd.DataFrame, shown: Choice, pair:
     chart = charts.curves(axis, charts.Axis("y", f"A − B: {unit}"), lines, column=column, zero_line=True, also=["how"], height=260)
     rows = [_plain(row) for row in found] + _notes(found, column)
     ratio = " (the logarithm of the ratio of perplexities)" if shown.y == "perplexity" else ""
-    caption = f"A = {pair[0]}, B = {pair[1]}; {unit}{ratio}. Bands: 95% intervals, point by point; how each was made is said above and at its point."
-    return Figure("A minus B", caption, chart, {"curves": rows})
+    said = "Bands: 95% intervals, point by point; how each was made is said above and at its point."
+    caption = f"A = {pair[0]}, B = {pair[1]}; {unit}{ratio}. {said}"
+    return Figure(f"{_short(shown.y)}: A minus B", caption, chart, {"curves": rows})
 
 
 def _notes(found: Sequence[dict[str, Any]], column: str | None) -> list[dict[str, Any]]:
@@ -153,6 +155,10 @@ def _notes(found: Sequence[dict[str, Any]], column: str | None) -> list[dict[str
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
+
+
+def _short(quantity: str) -> str:
+    return f"{quantity[:1].upper()}{quantity[1:]}".replace("_", " ")
 
 
 def _and(names: Sequence[str]) -> str:

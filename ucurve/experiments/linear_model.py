@@ -38,8 +38,9 @@ class LinearModel(Spec):
         along="features",
         change=("gamma", "l2_sp", "scale", "part"),
         metrics={"mse_mean": "loss", "tuning_loss_mean": "loss on the new target"},
+        first="seed",
         series={"mse_mean": "draws"},
-        fields=("fixed_gammas", "relative_gammas", "l2_sp", "draws", "targets", "looks"),
+        fields=("fixed_gammas", "relative_gammas", "l2_sp", "looks"),
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "exact k-feature states": {"snapshots": "ideal", "draws": 200},
