@@ -27,6 +27,7 @@ from api import (
     origin,
     people,
     provenance,
+    references,
     studies,
     suites,
     workers,
@@ -79,6 +80,7 @@ for module in (
     suites,
     workers,
     provenance,
+    references,
 ):
     app.include_router(module.router)
 

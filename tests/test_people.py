@@ -47,6 +47,8 @@ WRITING: dict[str, Role] = {
     "POST /v1/import/catalogue": "submitter",
     "POST /v1/import/experiments": "submitter",
     "POST /v1/import/measurements": "submitter",
+    "POST /v1/references": "submitter",
+    "DELETE /v1/references/{id}": "submitter",
     "POST /v1/studies": "submitter",
     "POST /v1/suites": "submitter",
     "POST /v1/datasets": "submitter",

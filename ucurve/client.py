@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from ucurve.rest.catalogue import CatalogueCalls
 from ucurve.rest.comparisons import ComparisonCalls
-from ucurve.rest.people import PeopleCalls
 from ucurve.rest.exchange import ExchangeCalls
 from ucurve.rest.explorer import ExplorerCalls
+from ucurve.rest.people import PeopleCalls
+from ucurve.rest.references import ReferenceCalls
 from ucurve.rest.results import ResultCalls
 from ucurve.rest.reuse import ReuseCalls
 from ucurve.rest.wire import ClientError, NoAnswerError, RefusedError, field_name
@@ -21,5 +22,5 @@ from ucurve.rest.wire import ClientError, NoAnswerError, RefusedError, field_nam
 __all__ = ["Client", "ClientError", "NoAnswerError", "RefusedError", "field_name"]
 
 
-class Client(ComparisonCalls, ResultCalls, CatalogueCalls, PeopleCalls, ExplorerCalls, ReuseCalls, ExchangeCalls):
+class Client(ComparisonCalls, ResultCalls, CatalogueCalls, PeopleCalls, ExchangeCalls, ReuseCalls, ExplorerCalls, ReferenceCalls):
     """A connection to one lab. Reads are repeated while the API restarts; a submission is never sent twice."""

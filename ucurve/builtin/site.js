@@ -12,7 +12,7 @@ for (const place of document.querySelectorAll(".live")) {
   const sized = composed(chart) ? {} : { width: place.clientWidth, autosize: { type: "fit-x", contains: "padding" } };
   const num_rows = Object.values(chart.datasets).reduce((sum, rows) => sum + rows.length, 0);
   vegaEmbed(place, { ...chart, ...sized }, {
-    mode: "vega-lite", renderer: num_rows > 6000 ? "canvas" : "svg", config: STYLE,
+    mode: "vega-lite", logLevel: 1, renderer: num_rows > 6000 ? "canvas" : "svg", config: STYLE,
     actions: { export: true, source: false, compiled: false, editor: false },
   }).catch((error) => { place.textContent = `The chart cannot be drawn: ${error.message}`; });
 }

@@ -16,7 +16,20 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ucurve.cli import compare, exchange, experiments, explorer, lab, people, points, registered, results, reuse, studies
+from ucurve.cli import (
+    compare,
+    exchange,
+    experiments,
+    explorer,
+    lab,
+    people,
+    points,
+    references,
+    registered,
+    results,
+    reuse,
+    studies,
+)
 from ucurve.cli.typed import BAD_INPUT, FAILED, INTERRUPTED, InputError, fail
 from ucurve.client import ClientError, RefusedError
 from ucurve.problems import lines, wrong_in
@@ -53,6 +66,6 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    for topic in (lab, experiments, explorer, results, points, reuse, compare, studies, registered, people, exchange):
+    for topic in (lab, experiments, explorer, results, points, reuse, compare, studies, registered, people, exchange, references):
         topic.commands(command)
     return parser

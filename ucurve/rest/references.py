@@ -1,0 +1,24 @@
+"""Calls about reference curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ucurve.rest.wire import Wire, list_of
+from ucurve.team.references import Importer, ReferenceCurve, ReferenceSubmission, SentFile
+
+
+class ReferenceCalls(Wire):
+    def references(self, suite: str | None = None) -> list[ReferenceCurve]:
+        """All curves, or those about a suite."""
+        return list_of(ReferenceCurve, self._request("GET", "/v1/references", params={"suite": suite} if suite else {}))
+
+    def add_reference(
+        self, name: str, importer: Importer, files: Sequence[SentFile], suite: str | None = None, citation: str = ""
+    ) -> ReferenceCurve:
+        """Add a curve from files. Raises RefusedError naming file, line and column."""
+        sent = ReferenceSubmission(name=name, importer=importer, files=list(files), suite=suite, citation=citation)
+        return ReferenceCurve.model_validate(self._request("POST", "/v1/references", json=sent.model_dump(mode="json")))
+
+    def remove_reference(self, id: int) -> None:
+        self._send("DELETE", f"/v1/references/{id}", repeat=False)
