@@ -21,7 +21,7 @@ from ucurve.cli import main
 from ucurve.client import RefusedError
 from ucurve.team.notices import signature
 
-LINEAR = {"kind": "linear_model", "num_features": 6, "width": 8, "draws": 2, "targets": 1}
+LINEAR = {"kind": "linear_model", "num_features": 6, "width": 8, "draws": 2, "targets": 2}
 
 
 @dataclass
@@ -133,7 +133,7 @@ def test_a_notice_is_given_up_after_a_day_with_its_reason(lab: Lab, receiver: Re
         ("http://[fe80::1]/", "link-local"),
         ("http://0.0.0.0/", "unspecified"),
         ("file:///etc/passwd", "http:// or https://"),
-        ("http://user:pass@example.org/", "leave name and password out"),
+        ("http://user:pass@example.org/", "eave name and password out"),
         ("https://example.org:99999/", "no address"),
         ("example.org", "http:// or https://"),
     ],
