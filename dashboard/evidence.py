@@ -1,4 +1,4 @@
-"""What stands behind the figures: verdicts in words, the table of measurements, the provenance of one of them."""
+"""What stands behind the figures: verdicts in words, and the table of measurements."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import streamlit as st
 
 from dashboard import extension, watch
-from dashboard.look import ANSWERS, ago, badge, counted, duration, number, plain, quiet
-from dashboard.watch import Watched
-from ucurve.client import ClientError, RefusedError
-from ucurve.records import Attempt, MeasurementRow, restored
+from dashboard.following import Watched
+from dashboard.look import ANSWERS, badge, counted, duration, plain, quiet
+from dashboard.provenance import label, provenance
+from ucurve.records import MeasurementRow, restored
 from ucurve.spec import Verdict
 
 NOT_FINITE = {"pos_inf": "+∞", "neg_inf": "−∞", "nan": "not a number"}
@@ -74,18 +74,8 @@ def listed(found: list[Verdict], say_test: bool) -> None:
 
 
 def basis(verdict: Verdict, say_test: bool) -> str:
-    """Effect with interval, p, draws and test: "rise after the minimum, nats: 0.21 [0.12, 0.30] · p = 0.003 · 8 draws"."""
-    parts = []
-    if verdict.effect is not None:
-        interval = f" [{number(verdict.interval[0])}, {number(verdict.interval[1])}]" if verdict.interval else ""
-        parts.append(f"{verdict.effect_name or 'effect'}: {number(verdict.effect)}{interval}")
-    if verdict.p_value is not None:
-        parts.append("p < 0.001" if verdict.p_value < 0.001 else f"p = {verdict.p_value:.2g}")
-    if verdict.num_draws:
-        parts.append(counted(verdict.num_draws, "draw"))
-    if say_test and verdict.test:
-        parts.append(verdict.test)
-    return " · ".join(parts)
+    """Effect with interval, p, draws, and the test."""
+    return " · ".join(filter(None, [verdict.basis, verdict.test if say_test else ""]))
 
 
 def measurements(now: Watched) -> None:
@@ -93,6 +83,7 @@ def measurements(now: Watched) -> None:
     rows = sorted(now.rows.values(), key=lambda row: row.position)
     st.markdown("## Measurements", anchors=False)
     failures(rows)
+    failed_before(now)
     running = [row for row in rows if row.state == "running" and row.live and row.live.total]
     for row in running[:6]:
         left = f", about {duration(row.live.seconds_left)} left" if row.live and row.live.seconds_left is not None else ""
@@ -114,7 +105,7 @@ def measurements(now: Watched) -> None:
     with files.container(horizontal_alignment="right"):
         st.download_button(
             "Table",
-            partial(watch.client().csv, now.id),  # taken now: the download has no session
+            partial(watch.client().csv, now.id, now.at),  # taken now: the download has no session
             f"ucurve-{now.id}.csv",
             "text/csv",
             icon=":material/download:",
@@ -131,8 +122,15 @@ def failures(rows: list[MeasurementRow]) -> None:
         st.error(f"{counted(sum(reasons.values()), 'point')} failed.\n{lines}{more}", icon=":material/error:")
 
 
-def label(row: MeasurementRow) -> str:
-    return ", ".join(f"{name} {value}" for name, value in row.labels.items() if value is not None)
+def failed_before(now: Watched) -> None:
+    """Failed attempts stay visible when their points have succeeded since."""
+    asked: dict[int, tuple[int, int]] = st.session_state.setdefault("failed before", {})
+    if now.at is None and now.ended and asked.get(now.id, (-1,))[0] != now.cursor:
+        found = watch.latest(f"origins {now.id}", lambda: watch.client().origins(now.id))
+        asked[now.id] = now.cursor, found.num_failed_before if found else 0
+    with st.container():
+        if num := asked.get(now.id, (0, 0))[1]:
+            quiet(f"{counted(num, 'attempt')} failed or broke off before their points succeeded; a click on the point shows why.")
 
 
 def shown(row: MeasurementRow) -> dict[str, Any]:
@@ -169,52 +167,3 @@ def table(now: Watched, rows: list[MeasurementRow]) -> None:
         provenance(now, rows[picked[0]].id, closable=False)
     else:
         quiet("Click a row, or a mark in a figure, to see where its number comes from.")
-
-
-def provenance(now: Watched, measurement: int, closable: bool = True) -> None:
-    """Everything that determined a number, and every attempt at it."""
-    row = now.rows.get(measurement)
-    try:
-        found = watch.latest(f"provenance {measurement} {row and row.attempt}", lambda: watch.client().provenance(measurement))
-    except (RefusedError, ClientError) as error:
-        st.warning(plain(str(error)))
-        return
-    if found is None:
-        return
-    with st.container(border=True):
-        title, close = st.columns([8, 1], vertical_alignment="center")
-        title.markdown(
-            f"**Where this number comes from** {badge(found.state)}  \n:small[:gray[{plain(label(row) if row else '')}]]"
-        )
-        if closable:
-            with close.container(horizontal_alignment="right"):
-                st.button(
-                    "Close", f"close:{measurement}", on_click=lambda: st.session_state.pop("picked_in", None), type="tertiary"
-                )
-        if row and row.metrics:
-            st.markdown(
-                "   ".join(f"{plain(name)} **{number(value)}**" for name, value in restored(row.metrics, row.nonfinite).items())
-            )
-        for attempt in found.attempts:
-            one_attempt(attempt, current=row is not None and row.attempt == attempt.id)
-        others = [id for id in found.experiments if id != now.id]
-        if others:
-            st.markdown(f":small[Shared with {plain(', '.join(f'experiment {id}' for id in others))}.]")
-        with st.expander("All that determined it"):
-            st.json(found.inputs)
-            st.caption(f"SHA-256 of this is its identity: `{found.identity}`")
-        with st.expander("Where that was found"):
-            st.json(found.source)
-
-
-def one_attempt(attempt: Attempt, current: bool) -> None:
-    took = "" if attempt.finished_at is None else f", {duration((attempt.finished_at - attempt.started_at).total_seconds())}"
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(attempt.versions.items()))
-    mark = " · its number is shown" if current else ""
-    st.markdown(
-        f"Attempt {attempt.id}: **{attempt.outcome}** on {plain(attempt.worker)} ({plain(attempt.device)}), "
-        f"{ago(attempt.started_at)}{took}{mark}  \n:small[:gray[{plain(versions)}]]"
-    )
-    if attempt.traceback:
-        with st.expander("Traceback"):
-            st.code(attempt.traceback, language=None)

@@ -33,7 +33,7 @@ def over_replicates(verdicts: Sequence[Verdict], scope: str) -> Verdict:
     answer = verdicts[0].answer if len(answers) == 1 else "undetermined"
     sentence = _listed(verdicts) + (" The pre-training runs differ." if {"yes", "no"} <= answers else "")
     if len(verdicts) == 1:
-        sentence = f"{answer}{_where(verdicts[0])} in the one pre-training run measured; draws describe that run."
+        sentence = f"{answer}{_where(verdicts[0])} in the one pre-training run measured; {verdicts[0].draw_name} describe that run."
     summed = _summed(verdicts, scope, answer, sentence)
     found = [verdict.evidence.get("where", []) for verdict in verdicts]
     everywhere = [place for place in found[0] if all(place in places for places in found)]
@@ -90,5 +90,6 @@ def _summed(verdicts: Sequence[Verdict], scope: str, answer: Answer, sentence: s
         sentence=sentence,
         test="; ".join(dict.fromkeys(verdict.test for verdict in verdicts if verdict.test)),
         num_draws=min((verdict.num_draws for verdict in verdicts if verdict.num_draws is not None), default=None),
+        draw_name=verdicts[0].draw_name,
         evidence={"parts": [{"scope": v.scope, "answer": v.answer, "p_value": v.p_value} for v in verdicts]},
     )

@@ -51,10 +51,11 @@ def base_degrades(condition: Condition) -> Verdict:
     if len(base) < 2:
         return Verdict(claim=claim, answer="undetermined", sentence="undetermined: fewer than two checkpoints are measured.")
     x = Condition("", condition.x[known], base, base, x_name=condition.x_name, unit=condition.unit)
-    if base.shape[1] == 1 and condition.unit == "nats":
+    exact = base.shape[1] == 1
+    if exact and condition.unit == "nats":
         one = "undetermined: the evaluation text is a single window, so its error is unknown: evaluate more text."
         return Verdict(claim=claim, answer="undetermined", sentence=one)
-    if base.shape[1] == 1:
+    if exact:
         bottom, rise = int(base[:-1, 0].argmin()), float(base[-1, 0] - base[:-1, 0].min())
         interval, p = (rise, rise), float(rise <= 0)
     else:
@@ -72,9 +73,11 @@ def base_degrades(condition: Condition) -> Verdict:
         sentence=says[answer],
         effect=rise,
         effect_name=f"rise of the base loss after its minimum, {x.unit}",
-        interval=interval,
-        p_value=p,
-        test="Simes over paired t tests, last checkpoint against each earlier one; blocks of consecutive windows",
+        interval=None if exact else interval,
+        p_value=None if exact else p,
+        test="the loss before is known exactly: the last against the lowest earlier one"
+        if exact
+        else "Simes over paired t tests, last checkpoint against each earlier one; blocks of consecutive windows",
         evidence={"x": x.x.tolist(), "base": x.base_mean.tolist(), "num_blocks": base.shape[1]},
     )
 
@@ -195,11 +198,10 @@ def inflection_point(conditions: Sequence[Condition], overtraining: Sequence[Ver
         answer = verdict.answer if verdict.answer != "yes" or high < len(condition.x) - 1 else "undetermined"
         says = {
             "yes": f"the loss after the change is lowest at {condition.at(bottom)} "
-            f"(95%: {condition.at(low)} to {condition.at(high)})"
-            + (", which may lie before the first checkpoint." if low == 0 else "."),
+            f"({condition.between(low, high)})" + (", which may lie before the first checkpoint." if low == 0 else "."),
             "no": f"there is no catastrophic overtraining; the loss is lowest at {condition.at(bottom)}.",
             "undetermined": f"the loss is lowest at {condition.at(bottom)}, but that it rises afterwards is not settled "
-            f"(95%: {condition.at(low)} to {condition.at(high)}).",
+            f"({condition.between(low, high)}).",
         }
         verdicts.append(
             tell(

@@ -94,6 +94,10 @@ class Condition:
         scale, letter = (1e12, "T") if value >= 1e12 else (1e9, "B") if value >= 1e9 else (1e6, "M")
         return f"{value / scale:.3g}{letter} tokens" if value >= 1e5 else f"{value:.0f} tokens"
 
+    def between(self, low: int, high: int) -> str:
+        """A 95% interval of checkpoints in words."""
+        return f"95%: {self.at(low)} to {self.at(high)}" if low < high else "95%: at no other checkpoint"
+
     def amount(self, value: float) -> str:
         """A loss difference in words, with the change of perplexity where the unit is nats."""
         percent = f" ({np.expm1(min(value, 50)):+.1%} perplexity)" if self.unit == "nats" else ""
@@ -151,8 +155,8 @@ class Teller:
             answer=answer,
             sentence=("undetermined: " if answer == "undetermined" else f"{answer}: ") + reason + notes,
             num_draws=num_draws,
+            draw_name=self.used.draw_name,
             evidence={
-                "draw_name": self.used.draw_name,
                 "alpha": self.used.alpha,
                 "x": self.used.x.tolist(),
                 "relevant": self.used.relevant,

@@ -145,7 +145,21 @@ class Verdict(BaseModel):
     p_value: float | None = None
     test: str = ""  # the test and its assumptions
     num_draws: int | None = None
+    draw_name: str = "draws"  # what num_draws counts, in the plural: seeds, targets
     evidence: dict[str, Any] = {}
+
+    @property
+    def basis(self) -> str:
+        """The numbers behind the answer: "rise after the minimum, nats: 0.21 [0.12, 0.30] · p = 0.003 · 8 draws"."""
+        parts = []
+        if self.effect is not None:
+            interval = f" [{self.interval[0]:.4g}, {self.interval[1]:.4g}]" if self.interval else ""
+            parts.append(f"{self.effect_name or 'effect'}: {self.effect:.4g}{interval}")
+        if self.p_value is not None:
+            parts.append("p < 0.001" if self.p_value < 0.001 else f"p = {self.p_value:.2g}")
+        if self.num_draws:
+            parts.append(f"{self.num_draws:,} {self.draw_name if self.num_draws > 1 else self.draw_name.removesuffix('s')}")
+        return " · ".join(parts)
 
 
 def more_draws(verdict: Verdict) -> int | None:

@@ -74,11 +74,11 @@ def _rates(table: pd.DataFrame, spec: TuningFields, method: str) -> list[Verdict
         x, losses = numbers.grid(rows, numbers.badness(rows, spec), spec.rates)
         _, forgotten = numbers.grid(rows, rows["forgetting"].to_numpy(dtype=float), spec.rates)
         losses, forgetting = numbers.whole_seeds(losses, forgotten)
-        scope = f"{method}, {_scope(where, spec)}"
+        scope = _scope(where, spec)
         trends.append(_best_rate(x, rates, losses, forgetting, scope))
         laws.append(_growth(rates, forgetting, scope))
     summed = [analysis.over_replicates(found, method) for found in (trends, laws)] if len(trends) > 1 else []
-    return [*summed, *trends, *laws]
+    return [*summed, *(verdict.model_copy(update={"scope": f"{method}, {verdict.scope}"}) for verdict in [*trends, *laws])]
 
 
 def _settled_by(num_seeds: int, effect: float, interval: tuple[float, float]) -> tuple[str, dict[str, int]]:
@@ -123,6 +123,7 @@ def _best_rate(x: Array, rates: Array, losses: Array, forgetting: Array, scope: 
         test="parabola through the best rate and its neighbours; bootstrap over seeds, paired over checkpoints and rates; the "
         "validation set's own error is not included",
         num_draws=losses.shape[2] if losses.ndim == 3 else 0,
+        draw_name="seeds",
         evidence={"speed": trend.speed, **({"b": trend.b, "q": trend.q, "excess": trend.excess, **more[1]} if known else {})},
     )
 
@@ -153,5 +154,6 @@ def _growth(rates: Array, forgetting: Array, scope: str) -> Verdict:
         test=f"least squares with two parameters per checkpoint over up to {law.num_rates} rates; bootstrap over seeds; which of "
         "the two fits better, not whether either is true; the base's own error is not included",
         num_draws=forgetting.shape[2],
+        draw_name="seeds",
         evidence={"exponent": law.exponent, "num_rates": law.num_rates, **more[1]},
     )

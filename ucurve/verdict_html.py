@@ -33,7 +33,7 @@ def _claim(claim: str, found: list[Verdict]) -> str:
 
 def _listed(verdicts: Sequence[Verdict]) -> str:
     rows = []
-    for (answer, sentence, basis), group in groupby(verdicts, key=lambda v: (v.answer, v.sentence, _basis(v))):
+    for (answer, sentence, basis), group in groupby(verdicts, key=lambda v: (v.answer, v.sentence, v.basis)):
         scopes = "; ".join(verdict.scope for verdict in group if verdict.scope)
         words = sentence_case(sentence.removeprefix(f"{answer}: "))
         rows.append(
@@ -44,19 +44,6 @@ def _listed(verdicts: Sequence[Verdict]) -> str:
             + "</div></div>"
         )
     return "".join(rows)
-
-
-def _basis(verdict: Verdict) -> str:
-    """ "growth of the damage, nats: 0.41 [0.37, 0.46] · p < 0.001 · 8 draws"."""
-    parts = []
-    if verdict.effect is not None:
-        interval = f" [{verdict.interval[0]:.4g}, {verdict.interval[1]:.4g}]" if verdict.interval else ""
-        parts.append(f"{verdict.effect_name or 'effect'}: {verdict.effect:.4g}{interval}")
-    if verdict.p_value is not None:
-        parts.append("p < 0.001" if verdict.p_value < 0.001 else f"p = {verdict.p_value:.2g}")
-    if verdict.num_draws:
-        parts.append(f"{verdict.num_draws} draws")
-    return " · ".join(parts)
 
 
 def badge(answer: str) -> str:

@@ -65,7 +65,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def tell(verdicts: Sequence[Verdict]) -> None:
-    """Claim by claim, each with its sentence."""
+    """Claim by claim, each with its sentence and the numbers behind it."""
     for verdict in verdicts:
         scope = f" ({verdict.scope})" if verdict.scope else ""
-        print(f"{verdict.claim}{scope}\n  {verdict.sentence}")
+        print(f"{verdict.claim}{scope}\n  {verdict.sentence}" + (f"\n  [{verdict.basis}]" if verdict.basis else ""))
