@@ -86,11 +86,20 @@ def pivot(person: Viewer, asked: Annotated[PivotAsked, Query()]) -> Pivot:
             )
         mixed = _mixed(session, asked, sought)
     return Pivot(
-        cells=[_cell(row, asked) for row in found],
+        cells=[_cell(row, asked) for row in sorted(found, key=_place)],
         num_points=sum(row.num_points for row in found),
         averaged_over={name: num for name, num in mixed.items() if name not in REPEATS},
         repeated_over={name: num for name, num in mixed.items() if name in REPEATS},
     )
+
+
+def _place(cell: Row[Any]) -> tuple[Any, ...]:
+    """Rows before columns; nothing before numbers before texts."""
+    place: list[Any] = []
+    for value in (cell.row, cell.column):
+        number = value if isinstance(value, int | float) else 0
+        place += [value is not None, isinstance(value, str), number, str(value)]
+    return tuple(place)
 
 
 def _cell(row: Row[Any], asked: PivotAsked) -> Cell:
@@ -122,9 +131,10 @@ def _mixed(session: Session, asked: PivotAsked, sought: explorer.Sought) -> dict
         laid_out |= set(SAME)
     chosen = {one.name: len(one.values) for one in sought.conditions if one.comparison == "="}
     counts = {row.name: row.num_values for row in explorer.labels(session, sought)} | chosen
+    places = explorer.places(session)
     for name in ("suite", "kind", "evaluation"):
-        places = {getattr(place, name) for place in explorer.places(session)} - {""}
-        counts[name] = len(places & set(getattr(sought, name) or places))
+        found = {getattr(place, name) for place in places} - {""}
+        counts[name] = len(found & set(getattr(sought, name) or found))
     if counts.keys() & {"tokens", "step"}:
         counts.pop("revision", None)  # says the same once more
         counts.pop("step" if "tokens" in counts else "", None)

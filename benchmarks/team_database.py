@@ -250,7 +250,7 @@ def fill(connection: psycopg.Connection[Any], experiments: int, measurements: in
         FROM measurements, jsonb_each(labels) l""")
     connection.execute("""
         INSERT INTO stars SELECT name, id FROM users, LATERAL (
-            SELECT id FROM experiments WHERE owner = name ORDER BY id DESC LIMIT 20) mine""")
+            SELECT id FROM experiments WHERE owner = users.name ORDER BY id DESC LIMIT 20) mine""")
     connection.commit()
     connection.autocommit = True
     connection.execute("VACUUM ANALYZE")

@@ -19,7 +19,7 @@ from db.models import Json
 
 COLUMNS = ("suite", "kind", "evaluation", "tokens", "state")  # columns of measurements; every other name is a label's
 LATEST = 100  # points of each kind that are looked at for its metrics
-MOST_VALUES = 200  # of a label that are offered
+MOST_VALUES = 200  # a label with more is typed, not chosen
 FOUND = """m.id, m.identity, m.repeat, m.kind, m.suite, m.tokens, m.evaluation, m.labels, m.state, m.metrics, m.nonfinite,
     m.error, m.finished_at"""
 
@@ -119,7 +119,7 @@ def places(session: Session) -> list[Row[Any]]:
 
 
 def labels(session: Session, sought: Sought) -> list[Row[Any]]:
-    """Per label of what is sought (its suites, kinds and evaluation sets): how many values it has, and the first of them."""
+    """Per label of what is sought (its suites, kinds and evaluation sets): how many values it has, and which, if these are few."""
     parts, given = ["true"], Json()
     for name in ("suite", "kind", "evaluation"):
         if values := list(getattr(sought, name)):
@@ -128,9 +128,10 @@ def labels(session: Session, sought: Sought) -> list[Row[Any]]:
     return list(
         session.execute(
             text(f"""
-                SELECT name, count(*) AS num_values, (array_agg(value ORDER BY value))[1:{MOST_VALUES}] AS values
-                FROM (SELECT DISTINCT name, value FROM label_values WHERE {" AND ".join(parts)}) known
-                GROUP BY name ORDER BY name"""),
+                WITH known AS MATERIALIZED (SELECT DISTINCT name, value FROM label_values WHERE {" AND ".join(parts)})
+                SELECT name, num_values, CASE WHEN num_values <= {MOST_VALUES} THEN
+                    (SELECT jsonb_agg(value ORDER BY value) FROM known WHERE known.name = counted.name) ELSE '[]' END AS values
+                FROM (SELECT name, count(*) AS num_values FROM known GROUP BY name) counted ORDER BY name"""),
             given,
         )
     )
@@ -155,6 +156,8 @@ def pivot(session: Session, sought: Sought, row: str, column: str | None, metric
     where, given = sought.sql(("done",))
     given |= {"metric": metric, "most": most}
     given |= {name: label for name, label in (("row", row), ("column", column)) if label is not None and label not in COLUMNS}
+    # The planner expects nearly as many cells as points, which would not fit into its usual memory, and sorts them all.
+    session.execute(text("SET LOCAL work_mem = '64MB'"))
     middle = "percentile_cont(0.5) WITHIN GROUP (ORDER BY value)" if median else "CAST(NULL AS float)"
     return list(
         session.execute(
@@ -166,7 +169,7 @@ def pivot(session: Session, sought: Sought, row: str, column: str | None, metric
                 FROM (SELECT {_axis(row, "row")} AS "row", {_axis(column, "column")} AS "column",
                         CAST(m.metrics ->> :metric AS float) AS value, m.nonfinite ->> :metric AS nonfinite
                     FROM measurements m WHERE {where}) found
-                GROUP BY "row", "column" ORDER BY "row", "column" LIMIT :most"""),
+                GROUP BY "row", "column" LIMIT :most"""),
             given,
         )
     )

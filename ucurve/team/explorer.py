@@ -107,7 +107,7 @@ class Cell(BaseModel):
 
 
 class Pivot(BaseModel):
-    """The cells in the order of rows and columns."""
+    """The cells, in the order of rows and columns."""
 
     cells: list[Cell]
     num_points: int
@@ -143,7 +143,7 @@ class FoundPoints(BaseModel):
 
 
 class LabelFacet(BaseModel):
-    """A label and its values, the first 200 of them, among everything that was ever planned in the same places."""
+    """A label and its values, among all that was ever planned in the same places; none are listed where there are over 200."""
 
     name: str
     num_values: int
