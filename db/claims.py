@@ -6,30 +6,17 @@ Each function is one transaction's work and answers what happened; the caller co
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Row, bindparam, text
+from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
+from db import turns
 from db.models import Attempt, Json
+from db.turns import MAX_LOST, NUM_LOST
 
 LEASE_SECONDS = 15.0  # a killed worker's points are claimable after this; renewed every third of it
-MAX_LOST = 3  # workers that may die over a point before it is called poison
-
-# Workers that died over a point, the one included whose lease has just run out in the middle of an attempt.
-NUM_LOST = """
-    m.num_lost + CASE WHEN m.state = 'running' AND EXISTS (
-        SELECT FROM attempts a WHERE a.measurement_id = m.id AND a.outcome = 'running') THEN 1 ELSE 0 END"""
-
-# Open, or left by a worker that stopped renewing; wanted by an active experiment; within what this worker can run.
-CLAIMABLE = f"""
-    e.state = 'active' AND {NUM_LOST} < :max_lost
-    AND (m.state = 'open' OR (m.state = 'running' AND m.lease_expires < clock_timestamp()))
-    AND m.requires_device IN ('any', :device) AND m.requires_memory_gb <= :memory_gb
-"""
 
 
 @dataclass(frozen=True)
@@ -56,50 +43,22 @@ def claim(
     the lease's token and the points ([] when there is nothing to do).
     """
     who: Json = {"device": device, "memory_gb": memory_gb, "max_lost": MAX_LOST}
-    for owner in _owners_in_turn(session, who):
-        for experiment in _experiments_of(session, owner):
-            rows = session.execute(
-                text(f"""
-                    SELECT m.id, m.kind, m.identity, m.repeat, m.inputs, m.source, m.group_key, m.seconds
-                    FROM experiments e JOIN experiment_points p ON p.experiment_id = e.id
-                    JOIN measurements m ON m.id = p.measurement_id
-                    WHERE e.id = :experiment AND {CLAIMABLE}
-                    ORDER BY p.stage, (m.group_key = :loaded) DESC, p.position
-                    LIMIT 64 FOR UPDATE OF m SKIP LOCKED"""),
-                {**who, "experiment": experiment.id, "loaded": loaded or ""},
-            ).all()
+    for owner in turns.owners_in_turn(session):
+        for experiment in turns.experiments_of(session, owner):
+            rows = turns.next_points(session, experiment, loaded or "", who)
             if rows:
                 budget = slice_seconds
                 chosen: list[Claimed] = []
                 for row in rows:
                     if chosen and (row.group_key != rows[0].group_key or budget < row.seconds * speed):
                         break
-                    chosen.append(Claimed(*row))
+                    chosen.append(Claimed(**row._mapping))
                     budget -= row.seconds * speed
                 token = str(uuid.uuid4())
                 _take(session, [point.id for point in chosen], token, worker)
                 _charge(session, owner, slice_seconds - budget, experiment.priority)
                 return token, chosen
     return "", []
-
-
-def _experiments_of(session: Session, owner: str) -> Sequence[Row[Any]]:
-    """The user's active experiments in their order; asked one at a time, since sorting all open points of many is slow."""
-    return session.execute(
-        text("SELECT id, priority FROM experiments WHERE owner = :owner AND state = 'active' ORDER BY priority DESC, id"),
-        {"owner": owner},
-    ).all()
-
-
-def _owners_in_turn(session: Session, who: Json) -> Sequence[str]:
-    return session.scalars(
-        text(f"""
-            SELECT u.name FROM users u WHERE EXISTS (
-                SELECT FROM experiments e JOIN experiment_points p ON p.experiment_id = e.id
-                JOIN measurements m ON m.id = p.measurement_id WHERE e.owner = u.name AND {CLAIMABLE})
-            ORDER BY u.turn, u.name"""),
-        who,
-    ).all()
 
 
 def _take(session: Session, ids: list[int], token: str, worker: str) -> None:
@@ -250,9 +209,9 @@ def publish(session: Session, measurements: list[int], done: int = 0, failed: in
                 UPDATE experiments SET version = version + 1, num_done = num_done + :done, num_failed = num_failed + :failed,
                     started_at = coalesce(started_at, clock_timestamp())
                 WHERE id = ANY(:experiments) RETURNING id, version)
-            UPDATE experiment_points p SET version = counted.version FROM counted
+            UPDATE experiment_points p SET version = counted.version, ended = p.ended OR :over FROM counted
             WHERE p.experiment_id = counted.id AND p.measurement_id = ANY(:ids)"""),
-        {"experiments": experiments, "ids": measurements, "done": done, "failed": failed},
+        {"experiments": experiments, "ids": measurements, "done": done, "failed": failed, "over": bool(done or failed)},
     )
     if done or failed:
         settle(session, experiments)

@@ -244,7 +244,7 @@ class ExperimentPoint(Base):
     __tablename__ = "experiment_points"
     __table_args__ = (
         Index("experiment_points_version", "experiment_id", "version"),
-        Index("experiment_points_order", "experiment_id", "stage", "position"),
+        Index("experiment_points_open", "experiment_id", "stage", "position", postgresql_where=text("NOT ended")),
         Index("experiment_points_measurement", "measurement_id"),
     )
 
@@ -254,4 +254,5 @@ class ExperimentPoint(Base):
     stage: Mapped[int]
     labels: Mapped[Json]
     reused: Mapped[bool]
+    ended: Mapped[bool] = mapped_column(server_default=text("false"))  # as its measurement, so that claims skip what is over
     version: Mapped[int] = mapped_column(BigInteger)

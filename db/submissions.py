@@ -69,6 +69,7 @@ def link(session: Session, experiment: Experiment, points: dict[str, Json], foun
             "stage": point["stage"],
             "labels": point["labels"],
             "reused": found[identity].state == "done",
+            "ended": found[identity].state == "done",
             "version": 1 + position // PER_VERSION,
         }
         for position, (identity, point) in enumerate(points.items())
@@ -159,7 +160,7 @@ def reopen(session: Session, measurements: list[int]) -> None:
                     num_failed = (SELECT count(*) FROM experiment_points p JOIN measurements m ON m.id = p.measurement_id
                                   WHERE p.experiment_id = e.id AND m.state = 'failed')
                 WHERE id = ANY(:experiments) RETURNING id, version)
-            UPDATE experiment_points p SET version = counted.version FROM counted
+            UPDATE experiment_points p SET version = counted.version, ended = false FROM counted
             WHERE p.experiment_id = counted.id AND p.measurement_id = ANY(:ids)"""),
         {"experiments": affected, "ids": measurements},
     )

@@ -259,6 +259,7 @@ def upgrade() -> None:
         sa.Column("stage", sa.Integer(), nullable=False),
         sa.Column("labels", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
         sa.Column("reused", sa.Boolean(), nullable=False),
+        sa.Column("ended", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["experiment_id"], ["experiments.id"], ondelete="CASCADE"),
         sa.ForeignKeyConstraint(
@@ -268,7 +269,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("experiment_id", "measurement_id"),
     )
     op.create_index("experiment_points_measurement", "experiment_points", ["measurement_id"], unique=False)
-    op.create_index("experiment_points_order", "experiment_points", ["experiment_id", "stage", "position"], unique=False)
+    op.create_index(
+        "experiment_points_open",
+        "experiment_points",
+        ["experiment_id", "stage", "position"],
+        unique=False,
+        postgresql_where=sa.text("NOT ended"),
+    )
     op.create_index("experiment_points_version", "experiment_points", ["experiment_id", "version"], unique=False)
     op.create_table(
         "notices",
