@@ -25,7 +25,7 @@ from ucurve.figure_files import finite
 from ucurve.spec import Figure, canonical
 
 MOST_ROWS = 5000  # beyond it a file carries the hash of all rows, but none of each
-DIGITS = 9
+DIGITS, SMALLEST = 9, 12  # significant digits; decimal places, since what should be zero comes out as 1e-17
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def citation(figure: Figure, origin: Origin, now: datetime | None = None) -> Cit
         caption=figure.caption,
         draws=_draws(figure),
         intervals=_intervals(figure),
-        hash=figure_hash(chart, rows),
+        hash=fingerprint(figure),
         chart=chart,
         num_rows=len(rows),
         rows=rows if len(rows) <= MOST_ROWS else [],
@@ -137,6 +137,11 @@ def figure_hash(chart: str, rows: Iterable[str]) -> str:
     return short_hash({"chart": chart, "rows": sorted(rows)}, 12)
 
 
+def fingerprint(figure: Figure) -> str:
+    """The short hash that stands below a figure."""
+    return figure_hash(short_hash(figure.chart), row_hashes(figure))
+
+
 def row_hashes(figure: Figure) -> list[str]:
     return [short_hash([name, row], 10) for name, rows in figure.datasets.items() for row in rows]
 
@@ -150,14 +155,14 @@ def _rounded(value: Any) -> Any:
         return {name: _rounded(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [_rounded(one) for one in value]
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+    return float(f"{round(value, SMALLEST):.{DIGITS}g}") if isinstance(value, float) else value
 
 
 def compared(then: Citation, figure: Figure) -> str:
     """What has become of a cited figure: "unchanged since", or how many of its rows changed, came and went."""
-    rows, chart = row_hashes(figure), short_hash(figure.chart)
+    rows = row_hashes(figure)
     when = f"{then.made_at:%-d %B %Y, %H:%M} UTC"
-    if figure_hash(chart, rows) == then.hash:
+    if fingerprint(figure) == then.hash:
         return f"unchanged since {when}"
     if not then.rows:
         return f"changed since {when}: it has {len(rows):,} rows now" + (f", had {then.num_rows:,}" if then.num_rows else "")

@@ -15,7 +15,7 @@ from html import escape
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from ucurve.citation import Citation, Origin, citation, compared, figure_hash, row_hashes, short_hash, specs_hash
+from ucurve.citation import Citation, Origin, citation, compared, fingerprint, specs_hash
 from ucurve.figure_files import Form, figure_file
 from ucurve.figure_marks import COLUMN, citation_in, marked
 from ucurve.spec import Figure
@@ -110,8 +110,7 @@ def said_of(content: bytes, client: Client) -> str:
     cited = citation_in(content)
     figure = again(client, cited)
     fate = compared(cited, figure)
-    same = figure_hash(short_hash(figure.chart), row_hashes(figure)) == cited.hash
-    if not same and not content.startswith((b"\x89PNG", b"%PDF")) and b"<svg" not in content[:1000]:
+    if fingerprint(figure) != cited.hash and not content.startswith((b"\x89PNG", b"%PDF")) and b"<svg" not in content[:1000]:
         now, then = _csv_rows(figure_file(figure, "csv")), _csv_rows(content)
         gone, come = sum((then - now).values()), sum((now - then).values())
         when = f"{cited.made_at:%-d %B %Y, %H:%M} UTC"

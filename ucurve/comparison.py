@@ -206,10 +206,11 @@ class Missing:
             }
             kinds["draw"] = {draw for labels in self.points if (draw := self.of.draw(labels))}
             counts = (f"{len(found)} {name}{'s' * (len(found) != 1)}" for name, found in kinds.items() if found)
-            words.append(f"{len(self.points):,} points of experiment {self.of.id} are not in {self.within.id}: {', '.join(counts)}")
+            number = f"{len(self.points):,} point{'s are' if len(self.points) > 1 else ' is'} missing"
+            words.append(f"{number} in experiment {self.within.id} that {self.of.id} has: {', '.join(counts)}")
         if self.without_checkpoint:
             places = {labels.get(along) for labels in self.without_checkpoint}
-            number = f"{len(self.without_checkpoint):,} {'more ' if words else ''}points of experiment {self.of.id}"
+            number = f"{len(self.without_checkpoint):,} {'more ' if words else ''}of experiment {self.of.id}"
             suite = self.within.suite.name if self.within.suite else ""
             words.append(f"{number} have no counterpart: {suite} has no checkpoint at {len(places)} of the places ({along})")
         return ". ".join(words) + "." if words else f"Experiment {self.within.id} has all points of {self.of.id}."

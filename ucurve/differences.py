@@ -80,6 +80,8 @@ def _windows(a: dict[str, Any], b: dict[str, Any], raw: bool) -> tuple[Array | N
 def subtracted(a: dict[str, float], b: dict[str, float], blocks_a: Array | None = None, blocks_b: Array | None = None) -> Interval:
     """A minus B at one place, from each one's values by draw: its 95% interval, and how that was made."""
     common = [draw for draw in a if draw in b]
+    if not np.isfinite([*a.values(), *b.values()]).all():
+        return np.nan, None, None, len(common), "not finite"
     if blocks_a is not None and blocks_b is not None and len(blocks_a) > 1 and len(common) == len(a) == len(b) == 1:
         difference, low, high = mean_interval(blocks_a - blocks_b)
         return difference, low, high, len(blocks_a), f"paired by {len(blocks_a)} blocks of windows"

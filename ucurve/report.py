@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ucurve import __version__, study
+from ucurve.citation import fingerprint
 from ucurve.experiments import parse
 from ucurve.figure_files import figure_file
 from ucurve.records import Experiment, Origins
@@ -204,7 +205,7 @@ def inline(name: str, figure: Figure) -> str:
     label = f'<svg role="img" aria-label="{spoken}" style="max-width: {width:.0f}px"'
     return (
         f"<figure{wide}><h3>{escape(figure.title)}</h3>{svg.replace('<svg', label, 1)}"
-        f"<figcaption>{escape(figure.caption)}</figcaption></figure>"
+        f"<figcaption>{escape(figure.caption)} <small>#{fingerprint(figure)}</small></figcaption></figure>"
     )
 
 

@@ -25,6 +25,7 @@ def commands(command: Command) -> None:
     made.add_argument("-o", "--output", type=Path, default=Path("."), metavar="DIR")
     made.add_argument("--format", choices=("svg", "png", "pdf", "csv"), default="svg")
     made.add_argument("--at", **at)
+    made.add_argument("--bare", action="store_true", help="the chart alone: no title, caption and citation around it")
     made = command("report", report, "one self-contained HTML file: specs, figures, verdicts, and where every number comes from")
     made.add_argument("id", type=int, nargs="+", help="one experiment or several; several are judged together")
     made.add_argument("-o", "--output", type=Path, default=Path("report.html"), metavar="FILE")
@@ -46,19 +47,30 @@ def table(given: argparse.Namespace) -> None:
 
 
 def figures(given: argparse.Namespace) -> None:
+    from ucurve.cited_files import cited_file, experiment_origin
     from ucurve.figure_files import figure_file
 
-    for name, figure in client(given).figures(given.id, given.at).items():
-        write(given.output / f"{name}.{given.format}", figure_file(figure, given.format))
+    lab = client(given)
+    for name, figure in lab.figures(given.id, given.at).items():
+        if given.bare or given.at:  # a figure as it stood is not the one that `cite` would draw again
+            content = figure_file(figure, given.format)
+        else:
+            content = cited_file(figure, given.format, experiment_origin(lab, given.id, name))
+        write(given.output / f"{name}.{given.format}", content)
 
 
 def report(given: argparse.Namespace) -> None:
+    from ucurve.cited_files import cited_file, experiment_origin
     from ucurve.figure_files import figure_file
     from ucurve.report import gathered, html
 
-    found = gathered(client(given), given.id, given.title)
+    lab = client(given)
+    found = gathered(lab, given.id, given.title)
     write(given.output, html(found).encode())
     if given.pdf:
         folder = given.output.with_suffix("")
-        for name, figure in found.all_figures().items():
+        for name, figure in found.figures.items():
             write(folder / f"{name}.pdf", figure_file(figure, "pdf"))
+        for id, figures in {chapter.experiment.id: chapter.figures for chapter in found.chapters}.items():
+            for name, figure in figures.items():
+                write(folder / f"{id}-{name}.pdf", cited_file(figure, "pdf", experiment_origin(lab, id, name)))
