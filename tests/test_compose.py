@@ -70,6 +70,18 @@ def test_only_the_api_and_the_dashboard_are_published_and_only_on_this_machine()
     assert not any("network_mode" in service or "privileged" in service for service in SERVICES.values())
 
 
+def test_whoever_reaches_a_port_has_to_show_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    from api import identity
+
+    for name, value in SERVICES["api"]["environment"].items():
+        monkeypatch.setenv(name, value)
+    assert identity.access() == "tokens"
+    monkeypatch.delenv("UCURVE_ACCESS")
+    assert identity.access() == "tokens"  # who forgets it opens nothing
+    with pytest.raises(identity.UnknownError):
+        identity.person_of(None, ("127.0.0.1", 1))
+
+
 def test_everything_that_stays_up_is_watched_and_restarted_and_waits_for_what_it_needs() -> None:
     for name, service in SERVICES.items():
         assert ("healthcheck" in service) == (name not in ONE_SHOT), name
@@ -112,7 +124,8 @@ def test_what_the_services_run_exists() -> None:
             modules += [word.split(":")[0] for word in command if word.endswith(":app")]
             for module in modules:
                 assert importlib.util.find_spec(module), f"{name} runs {module}"
-    assert (ROOT / SERVICES["dashboard"]["working_dir"].removeprefix("/app/") / "app.py").is_file()
+    dashboard = SERVICES["dashboard"]
+    assert (ROOT / dashboard["working_dir"].removeprefix("/app/") / dashboard["command"][2]).is_file()
     assert "/health/ready" in str(SERVICES["api"]["healthcheck"])
 
 
