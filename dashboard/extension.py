@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import session, watch
+from dashboard.following import Watched
 from dashboard.look import counted, plain, quiet
-from dashboard.watch import Watched
 from ucurve.client import ClientError
 from ucurve.experiments import kinds
 from ucurve.spec import Verdict, more_draws
@@ -42,14 +42,15 @@ def buttons(now: Watched) -> None:
                 )
     made = st.session_state.pop("extended", None)
     if made == "refused":
-        st.warning(plain(now.refusal or ""), icon=":material/block:")
+        st.warning(plain(watch.refusal(now.id) or ""), icon=":material/block:")
     elif made:
         st.switch_page("app_pages/experiment.py", query_params={"id": str(made)})
 
 
 def extend(now: Watched, draws: int) -> None:
-    now.refusal = None
     try:
         st.session_state["extended"] = watch.client().extend(now.id, draws).id
+        watch.refused(now.id, None)
     except ClientError as error:
-        now.refusal, st.session_state["extended"] = str(error), "refused"
+        watch.refused(now.id, str(error))
+        st.session_state["extended"] = "refused"

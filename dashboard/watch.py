@@ -1,14 +1,13 @@
-"""What a page knows of the lab: the last answers of the API, kept while it is silent, and one experiment followed.
+"""What a page knows of the lab: the last answers of the API, kept while it is silent, and the experiments being followed.
 
 Pages draw from here, so that a restarting API costs a line at the top of the page and nothing else.
 """
 
 from __future__ import annotations
 
-import time
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TypeVar
 
@@ -16,13 +15,11 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import session
+from dashboard.following import Follower, Watched
 from ucurve.client import NoAnswerError, RefusedError
-from ucurve.experiments import parse
-from ucurve.records import Experiment, MeasurementRow, frame
-from ucurve.spec import Figure, Verdict
 
 T = TypeVar("T")
-ENDED = ("done", "failed", "cancelled")
+FOLLOWED = 24  # experiments whose rows are kept while nobody looks
 client = session.client
 
 
@@ -94,95 +91,31 @@ def say_silence(place: DeltaGenerator) -> None:
     )
 
 
-@dataclass
-class Watched:
-    """One experiment as last seen: its rows by cursor, and the figures and verdicts made of them."""
+@st.cache_resource(show_spinner=False)
+def _followers() -> OrderedDict[int, Follower]:
+    """One per experiment that somebody looked at lately, for all sessions."""
+    return OrderedDict()
 
-    id: int
-    experiment: Experiment
-    rows: dict[int, MeasurementRow] = field(default_factory=dict)
-    cursor: int = 0
-    figures: dict[str, Figure] = field(default_factory=dict)
-    figure_problem: str | None = None
-    verdicts: list[Verdict] = field(default_factory=list)
-    verdicts_of: int = 0  # how many points were measured when they were given
-    verdict_problem: str | None = None
-    refusal: str | None = None  # why the last action was not done
-    _drawn: int = -1  # cursor at which the figures were made
-    _draw_seconds: float = 0.0
-    _draw_at: float = 0.0
-    _asked: int = -1  # cursor at which verdicts were asked for
-    _asking: Future[list[Verdict]] | None = None
-    _asking_of: int = 0
-    _seen_at: float = 0.0
 
-    @property
-    def ended(self) -> bool:
-        return self.experiment.state in ENDED
-
-    @property
-    def at_rest(self) -> bool:
-        """Ended, and all that came of it is on the page."""
-        return self.ended and self._drawn == self.cursor and self._asked == self.cursor and not self.judging
-
-    def follow(self) -> None:
-        """Ask what changed since last time; the experiment itself only when something did, or after 3 s."""
-        changed, more = False, True
-        while more:
-            found = client().measurements(self.id, self.cursor)
-            self.rows.update({row.id: row for row in found.rows})
-            changed |= bool(found.rows) or found.state != self.experiment.state
-            self.cursor, more = found.cursor, found.more
-        if changed or time.monotonic() - self._seen_at > 3:
-            self.experiment = client().experiment(self.id)
-            self._seen_at = time.monotonic()
-        self._draw()
-        self._judge()
-
-    def refresh(self) -> None:
-        """After an action: ask for the experiment again at the next turn."""
-        self._seen_at = 0.0
-
-    def _draw(self) -> None:
-        """Make the figures anew if rows changed, at most half of the time when they are slow."""
-        if self._drawn == self.cursor or time.monotonic() < self._draw_at:
-            return
-        began = time.monotonic()
-        try:
-            self.figures = parse(self.experiment.spec).figures(frame(self.rows.values()))
-            self.figure_problem = None
-        except Exception as error:  # a kind's own code, perhaps a lab's: its fault must not hide the table
-            self.figure_problem = f"{type(error).__name__}: {error}"
-        self._drawn = self.cursor
-        self._draw_at = time.monotonic() + (time.monotonic() - began)
-
-    def _judge(self) -> None:
-        """Collect verdicts that were asked for, and ask again if there are newer numbers."""
-        if self._asking is not None and self._asking.done():
-            try:
-                self.verdicts, self.verdicts_of, self.verdict_problem = self._asking.result(), self._asking_of, None
-            except NoAnswerError:
-                self._asked = -1
-            except RefusedError as error:
-                self.verdict_problem = str(error)
-            self._asking = None
-        if self._asking is None and self._asked != self.cursor:
-            self._asked, self._asking_of = self.cursor, self.experiment.progress.done
-            self._asking = _aside().submit(client().verdicts, self.id)
-
-    @property
-    def judging(self) -> bool:
-        return self._asking is not None
+def _follower(id: int) -> Follower:
+    followers = _followers()
+    found = followers.setdefault(id, Follower(id, aside))
+    followers.move_to_end(id)
+    while len(followers) > FOLLOWED:
+        followers.popitem(last=False)
+    return found
 
 
 def watched(id: int) -> Watched | None:
     """The experiment, brought up to date; None while nothing is known of it. Raises RefusedError when there is none."""
-    kept: dict[int, Watched] = st.session_state.setdefault("watched", {})
+    return latest(f"experiment {id}", lambda: _follower(id).look(client())) or _follower(id).known
 
-    def ask() -> Watched:
-        if id not in kept:
-            kept[id] = Watched(id, client().experiment(id))
-        kept[id].follow()
-        return kept[id]
 
-    return latest(f"experiment {id}", ask) or kept.get(id)
+def refused(id: int, words: str | None) -> None:
+    """Remember for this session why its last action on the experiment was not done."""
+    st.session_state[f"refusal {id}"] = words
+    _follower(id).refresh()
+
+
+def refusal(id: int) -> str | None:
+    return st.session_state.get(f"refusal {id}")

@@ -5,8 +5,8 @@ from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import evidence, links, session, watch
 from dashboard.chart import composed, live_chart
+from dashboard.following import Watched
 from dashboard.look import ago, badge, duration, nothing_yet, plain, quiet
-from dashboard.watch import Watched
 from ucurve.citation import Origin
 from ucurve.client import ClientError, RefusedError
 from ucurve.experiments import kinds
@@ -15,12 +15,10 @@ from ucurve.spec import Figure
 
 def act(now: Watched, verb: str) -> None:
     """Pause, resume, cancel or retry; a refusal is said on the page."""
-    now.refusal = None
     try:
         getattr(watch.client(), verb)(now.id)
     except ClientError as error:
-        now.refusal = str(error)
-    now.refresh()
+        watch.refused(now.id, str(error))
 
 
 def header(now: Watched) -> None:
@@ -36,8 +34,8 @@ def header(now: Watched) -> None:
     with controls:
         buttons(now)
     st.progress((progress.done + progress.failed) / max(progress.total, 1), text=counts(now))
-    if now.refusal:
-        st.warning(plain(now.refusal), icon=":material/block:")
+    if refusal := watch.refusal(now.id):
+        st.warning(plain(refusal), icon=":material/block:")
     if experiment.waits_for and experiment.state in ("queued", "running"):
         st.warning(plain(experiment.waits_for), icon=":material/hourglass:")
     if experiment.notes:

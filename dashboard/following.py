@@ -1,0 +1,155 @@
+"""One experiment followed for everybody who looks at it: asked about once per tick, its figures and verdicts made once.
+
+    follower = Follower(7, aside)      # one per experiment and process
+    now = follower.look(client)        # by every session at its own tick; asks if nobody did in the last EVERY seconds
+
+Whoever may look at the dashboard may read every experiment, so what one session's question brought is shown to all.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+
+from ucurve.client import Client, NoAnswerError, RefusedError
+from ucurve.experiments import parse
+from ucurve.records import Experiment, MeasurementRow, frame
+from ucurve.spec import Figure, Verdict
+
+EVERY = 0.7  # seconds; with a session's own tick of 1 s a new number is shown 1.7 s after its commit at the latest
+ENDED = ("done", "failed", "cancelled")
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One experiment as it was seen: its rows, and the figures and verdicts made of them. Never changed, for many read it."""
+
+    id: int
+    experiment: Experiment
+    rows: Mapping[int, MeasurementRow] = field(default_factory=dict)
+    cursor: int = 0
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    figure_problem: str | None = None
+    drawn: int = -1  # cursor at which the figures were made
+    verdicts: list[Verdict] = field(default_factory=list)
+    verdicts_of: int = 0  # how many points were measured when they were given
+    verdict_problem: str | None = None
+    asked: int = -1  # cursor at which verdicts were asked for
+    judging: bool = False
+    at: str | None = None  # the moment of which this is the table; None: now
+
+    @property
+    def ended(self) -> bool:
+        return self.experiment.state in ENDED
+
+    @property
+    def at_rest(self) -> bool:
+        """Ended, and all that came of it is here."""
+        return self.ended and self.drawn == self.cursor == self.asked and not self.judging
+
+
+class Follower:
+    """Asks about one experiment; `aside` runs what takes long."""
+
+    def __init__(self, id: int, aside: Callable[[Callable[[], list[Verdict]]], Future[list[Verdict]]]) -> None:
+        self.id = id
+        self._aside = aside
+        self._asking = threading.Lock()
+        self._seen: Watched | None = None
+        self._silence: NoAnswerError | RefusedError | None = None  # why the last question had no answer
+        self._due = 0.0
+        self._experiment_due = 0.0
+        self._figures_due = 0.0
+        self._verdicts_due = 0.0
+        self._verdicts: Future[list[Verdict]] | None = None
+        self._verdicts_of = 0
+        self._verdicts_asked = 0.0
+
+    def look(self, client: Client) -> Watched:
+        """The experiment as of now. Raises NoAnswerError while the API is silent, RefusedError where it says no to this client.
+
+        While another session asks, what it found before is given: nobody waits for anybody, but for the very first answer.
+        """
+        if self._asking.acquire(blocking=self._seen is None):
+            try:
+                if time.monotonic() >= self._due:
+                    self._ask(client)
+            finally:
+                self._asking.release()
+        if self._silence is not None:
+            raise self._silence.with_traceback(None)
+        assert self._seen is not None, "neither an answer nor a reason why there is none"
+        return self._seen
+
+    def refresh(self) -> None:
+        """After an action: ask for the experiment again at the next look."""
+        self._due = self._experiment_due = 0.0
+
+    @property
+    def known(self) -> Watched | None:
+        """What was seen last, however long ago."""
+        return self._seen
+
+    def _ask(self, client: Client) -> None:
+        try:
+            now = self._changes(client)
+            self._silence = None
+        except NoAnswerError as silence:
+            self._silence = silence
+            return
+        except RefusedError as refusal:
+            if refusal.status < 500:
+                raise  # said to this client: the next session asks for itself
+            self._silence = refusal
+            return
+        finally:
+            self._due = time.monotonic() + EVERY
+        self._seen = now  # at once: making the figures takes a while
+        self._seen = self._judged(client, self._drawn(now))
+
+    def _changes(self, client: Client) -> Watched:
+        """Rows that changed since last time; the experiment itself only when something did, or after 3 s."""
+        now = self._seen or Watched(self.id, client.experiment(self.id))
+        rows, cursor, changed, more = now.rows, now.cursor, False, True
+        while more:
+            found = client.measurements(self.id, cursor)
+            rows = {**rows, **{row.id: row for row in found.rows}} if found.rows else rows
+            changed |= bool(found.rows) or found.state != now.experiment.state
+            cursor, more = found.cursor, found.more
+        experiment = now.experiment
+        if changed or time.monotonic() >= self._experiment_due:
+            experiment = client.experiment(self.id)
+            self._experiment_due = time.monotonic() + 3
+        return replace(now, rows=rows, cursor=cursor, experiment=experiment)
+
+    def _drawn(self, now: Watched) -> Watched:
+        """With the figures made anew if rows changed, at most half of the time when they are slow."""
+        if now.drawn == now.cursor or time.monotonic() < self._figures_due:
+            return now
+        began = time.monotonic()
+        try:
+            now = replace(now, figures=parse(now.experiment.spec).figures(frame(now.rows.values())), figure_problem=None)
+        except Exception as error:  # a kind's own code, perhaps a lab's: its fault must not hide the table
+            now = replace(now, figure_problem=f"{type(error).__name__}: {error}")
+        self._figures_due = 2 * time.monotonic() - began
+        return replace(now, drawn=now.cursor)
+
+    def _judged(self, client: Client, now: Watched) -> Watched:
+        """With the verdicts that were asked for, if they are there; asks again if there are newer numbers."""
+        if self._verdicts is not None and self._verdicts.done():
+            try:
+                now = replace(now, verdicts=self._verdicts.result(), verdicts_of=self._verdicts_of, verdict_problem=None)
+            except NoAnswerError:
+                now = replace(now, asked=-1)
+            except RefusedError as error:
+                now = replace(now, verdict_problem=str(error))
+            self._verdicts = None
+            self._verdicts_due = 2 * time.monotonic() - self._verdicts_asked
+        if self._verdicts is None and now.asked != now.cursor and time.monotonic() >= self._verdicts_due:
+            now = replace(now, asked=now.cursor)
+            self._verdicts_of, self._verdicts_asked = now.experiment.progress.done, time.monotonic()
+            self._verdicts = self._aside(lambda: client.verdicts(self.id))
+        return replace(now, judging=self._verdicts is not None)
