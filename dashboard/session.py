@@ -94,4 +94,4 @@ def badge() -> None:
             f"An experiment may have {now.user.most_planned:,} points.",
         ]
         st.markdown("  \n".join(f":small[:gray[{plain(line)}]]" for line in lines))
-        st.html('<a href="/logout" target="_self">Sign out</a>')
+        st.html('<a class="sign-out" href="/logout" target="_self">Sign out</a>')

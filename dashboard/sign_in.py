@@ -123,7 +123,7 @@ def form(request: Request, to: str, remark: str = "", status: int = 200) -> Resp
         status,
         {
             "Cache-Control": "no-store",
-            "Referrer-Policy": "no-referrer",
+            "Referrer-Policy": "same-origin",
             "X-Frame-Options": "DENY",
             "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'",
         },

@@ -1,0 +1,223 @@
+"""Signing in, in a real browser: with a token, or at an identity provider that really signs; and how a session ends."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import Lab
+from identity_provider import CLIENT, IdentityProvider
+from joserfc.jwk import OctKey, RSAKey
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from sqlalchemy import text
+
+from db.session import open_session
+from ucurve.client import Client, RefusedError
+
+ARGUMENTS = "--no-sandbox --disable-gpu --disable-background-networking --no-first-run --disable-component-update --disable-sync"
+PATIENCE = 40_000  # ms; the machine may be busy
+NONCE = "a nonce of the browser's own"
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[IdentityProvider]:
+    with IdentityProvider() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def team(provider: IdentityProvider, database_url: str, broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A lab that asks for tokens and trusts the provider; seen by its first admin."""
+    running = Lab(database_url, broker_url, tmp_path_factory.mktemp("team"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UCURVE_KINDS", str(Path(__file__).parent / "kinds"))
+        try:
+            running.start_api(UCURVE_ACCESS="tokens", UCURVE_OWNER="root", **provider.environment(role="submitter"))
+            running.token = (running.data / "admin-token").read_text().strip()
+            yield running
+        finally:
+            running.stop()
+
+
+@pytest.fixture(scope="module")
+def address(team: Lab, provider: IdentityProvider) -> str:
+    return team.start_dashboard(**provider.environment())
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    assert chromium, "these tests need Debian's package chromium"
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS.split())
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1360, "height": 1000}, base_url=address)
+    context.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    yield context.new_page()
+    context.close()
+
+
+def sign_in(page: Page, token: str) -> None:
+    page.get_by_label("Access token").fill(token)
+    page.get_by_role("button", name="Sign in", exact=True).click()
+
+
+def test_a_token_signs_in_to_where_one_wanted_to_go_and_disabled_buttons_say_why(page: Page, team: Lab) -> None:
+    team.client.set_user("vera", role="viewer")
+    made = team.client.create_token("browser", owner="vera")
+    experiment = team.client.submit({"kind": "slow_count", "to": [3]}, name="of the admin")
+    page.goto(f"/experiment?id={experiment.id}")
+    page.wait_for_url(re.compile(r"/login\?next="))
+    sign_in(page, "ucurve_not_a_token")
+    expect(page.get_by_role("alert")).to_contain_text("not known here")
+    sign_in(page, made.secret)
+    page.wait_for_url(f"**/experiment?id={experiment.id}")
+    expect(page.get_by_role("heading", name="of the admin")).to_be_visible()
+    [cookie] = [one for one in page.context.cookies() if one["value"] == made.secret]
+    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+    assert made.secret not in page.content()
+    assert made.secret not in page.evaluate("document.cookie")
+
+    cancel = page.get_by_role("button", name="Cancel")
+    expect(cancel).to_be_disabled()
+    cancel.hover(force=True)
+    expect(page.get_by_text("You are a viewer: you may read everything")).to_be_visible()
+    page.get_by_role("link", name="New experiment").click()
+    expect(page.get_by_role("button", name="Submit")).to_be_disabled()
+
+    team.client.revoke_token(made.id)  # the session ends, and its next step leads to the login and from there back
+    page.get_by_role("textbox", name="Name", exact=True).fill("too late")
+    page.wait_for_url(re.compile(r"/login\?next=%2Fnew"))
+    sign_in(page, made.secret)
+    expect(page.get_by_role("alert")).to_contain_text("'browser' was revoked")
+    sign_in(page, team.token)
+    page.wait_for_url("**/new")
+    expect(page.get_by_role("button", name="Submit")).to_be_visible()
+    page.goto(f"/experiment?id={experiment.id}")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".stMarkdownBadge").filter(has_text="cancelled").first).to_be_visible()
+
+
+def test_two_browsers_are_two_people_who_measure_once_and_signing_out_ends_one(
+    browser: Browser, page: Page, address: str, team: Lab
+) -> None:
+    """The same experiment under two accounts: the second measures nothing."""
+    names = ("sam", "sue")
+    tokens = {}
+    for name in names:
+        team.client.set_user(name, role="submitter")
+        tokens[name] = team.client.create_token("browser", owner=name).secret
+    if not team.workers:
+        team.start_worker()
+    other = browser.new_context(viewport={"width": 1360, "height": 1000}, base_url=address)
+    other.set_default_timeout(PATIENCE)
+    pages = {"sam": page, "sue": other.new_page()}
+    first = Client(team.url, tokens["sam"]).submit(
+        {"kind": "linear_model", "width": 8, "num_features": 8, "draws": 5}, name="sam's"
+    )
+    Client(team.url, tokens["sam"]).wait(first.id, timeout=120)
+    for name, own in pages.items():
+        own.goto(f"/login?next=/new?clone={first.id}" if name == "sue" else "/login?next=//evil.example/")
+        sign_in(own, tokens[name])
+        own.get_by_role("button", name=name).click()
+        expect(own.get_by_text(f"{name} · submitter")).to_be_visible()
+        own.keyboard.press("Escape")
+    assert re.search(r"127\.0\.0\.1:\d+/$", page.url), "led to another site"
+    pages["sue"].get_by_role("button", name="Submit", exact=True).click()
+    pages["sue"].wait_for_url(re.compile(r"/experiment\?id="))
+    total = first.progress.total
+    expect(pages["sue"].get_by_text(f"{total} of {total} points measured · {total} of them existed already")).to_be_visible()
+    [second, *_] = team.client.experiments(owner="sue").experiments
+    assert (second.state, second.progress.reused) == ("done", total)
+    page.get_by_role("button", name="sam").click()
+    page.get_by_role("link", name="Sign out").click()
+    expect(page.get_by_role("status")).to_contain_text("signed out")
+    page.goto("/")
+    page.wait_for_url(re.compile(r"/login\?next="))
+    pages["sue"].reload()
+    expect(pages["sue"].get_by_role("button", name="sue")).to_be_visible()
+    other.close()
+
+
+def test_a_form_of_another_site_signs_nobody_in(address: str, team: Lab) -> None:
+    there = httpx.post(f"{address}/login", data={"token": team.token}, headers={"Origin": "http://evil.example"})
+    assert (there.status_code, "set-cookie" in there.headers) == (403, False)
+    here = httpx.post(f"{address}/login", data={"token": team.token}, headers={"Origin": address})
+    assert (here.status_code, "HttpOnly" in here.headers["set-cookie"], "Secure" in here.headers["set-cookie"]) == (
+        303,
+        True,
+        False,
+    )
+    proxied = httpx.post(f"{address}/login", data={"token": team.token}, headers={"X-Forwarded-Proto": "https"})
+    assert "Secure" in proxied.headers["set-cookie"]
+
+
+def test_an_identity_provider_signs_in_whoever_it_vouches_for(page: Page, team: Lab, provider: IdentityProvider) -> None:
+    page.goto("/workers")
+    page.get_by_role("link", name="Sign in with Example").click()
+    page.wait_for_url("**/workers")
+    page.get_by_role("button", name="ada@example.org").click()
+    expect(page.get_by_text("ada@example.org · submitter")).to_be_visible()
+    [token] = [one for one in team.client.tokens() if one.owner == "ada@example.org"]
+    assert (token.name, token.state) == ("sign-in", "valid")
+    assert token.expires_at is not None
+    assert 11 < (token.expires_at - token.created_at).total_seconds() / 3600 < 13
+    page.get_by_role("link", name="Sign out").click()
+    expect(page.get_by_role("status")).to_contain_text("signed out")
+    assert [one.state for one in team.client.tokens() if one.owner == "ada@example.org"] == ["revoked"]
+    provider.denies = True
+    page.get_by_role("link", name="Sign in with Example").click()
+    expect(page.get_by_role("alert")).to_contain_text("Example said no: access_denied")
+    provider.denies = False
+    page.goto("/login/open-id/back?code=stolen&state=guessed")
+    expect(page.get_by_role("alert")).to_contain_text("begin again")
+
+
+def test_only_what_the_provider_signed_for_us_and_now_is_believed(team: Lab, provider: IdentityProvider) -> None:
+    anybody = Client(team.url, "")
+    other = RSAKey.generate_key(2048, {"kid": "first"})
+    shared = OctKey.generate_key(256, {"kid": "first"})
+    wrong = {
+        "does not hold: bad_signature": provider.id_token(NONCE, key=other),
+        "does not hold: unsupported_algorithm": provider.id_token(NONCE, key=shared, alg="HS256"),
+        "has expired": provider.id_token(NONCE, exp=1_700_000_000),
+        "'aud'": provider.id_token(NONCE, aud="another application"),
+        "'iss'": provider.id_token(NONCE, iss="http://evil.example"),
+        "'nonce'": provider.id_token("of another sign-in"),
+        "'exp'": provider.id_token(NONCE, exp=None),
+        "made for another application": provider.id_token(NONCE, aud=[CLIENT, "other"], azp="other"),
+        "not verified the e-mail": provider.id_token(NONCE, email_verified=False),
+        "names nobody": provider.id_token(NONCE, email="two words"),
+        "token does not hold": "not.a.token",
+    }
+    for reason, id_token in wrong.items():
+        with pytest.raises(RefusedError, match=re.escape(reason)) as refusal:
+            anybody.sign_in(id_token, NONCE)
+        assert refusal.value.status == 401
+    assert anybody.sign_in(provider.id_token(NONCE), NONCE).owner == "ada@example.org"
+    provider.key = RSAKey.generate_key(2048, {"kid": "second", "use": "sig", "alg": "RS256"})  # providers change their keys
+    assert anybody.sign_in(provider.id_token(NONCE), NONCE).owner == "ada@example.org"
+    with open_session() as session:
+        assert session.scalar(text("SELECT role FROM users WHERE name = 'ada@example.org'")) == "submitter"
+
+
+def test_without_a_role_for_newcomers_only_those_whom_an_admin_made_sign_in(team: Lab, provider: IdentityProvider) -> None:
+    team.children["api"].stop()
+    team.start_api(UCURVE_ACCESS="tokens", **provider.environment(role=""))
+    anybody = Client(team.url, "")
+    with pytest.raises(RefusedError, match=r"no user eve@example\.org") as refusal:
+        anybody.sign_in(provider.id_token(NONCE, email="eve@example.org"), NONCE)
+    assert refusal.value.status == 403
+    team.client.set_user("eve@example.org", role="viewer")
+    made = anybody.sign_in(provider.id_token(NONCE, email="Eve@Example.org"), NONCE)
+    assert Client(team.url, made.secret).me().user.role == "viewer"
