@@ -59,7 +59,8 @@ def migrate(env: Mapping[str, str]) -> None:
 
 def api(env: Mapping[str, str], host: str, port: int, logs: Path) -> Child:
     # Open event streams would otherwise hold a stopping server for ever.
-    options = ["--host", host, "--port", str(port), "--no-access-log", "--timeout-graceful-shutdown", "3"]
+    options = ["--host", host, "--port", str(port), "--timeout-graceful-shutdown", "3"]
+    options += [] if env.get("UCURVE_ACCESS_LOG") else ["--no-access-log"]
     return Child("api", [sys.executable, "-m", "uvicorn", "api.main:app", *options], logs / "api.log", env=env)
 
 

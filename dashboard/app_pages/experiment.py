@@ -17,6 +17,7 @@ def act(now: Watched, verb: str) -> None:
     """Pause, resume, cancel or retry; a refusal is said on the page."""
     try:
         getattr(watch.client(), verb)(now.id)
+        watch.refused(now.id, None)
     except ClientError as error:
         watch.refused(now.id, str(error))
 
