@@ -64,7 +64,7 @@ def test_results_of_lm_eval_become_a_curve_with_tokens_and_errors(
         "model": "EleutherAI/pythia-70m",
         "num_left_out": 1,
     }
-    assert ucurve(lab, "add", "EleutherAI's", "--lm-eval", str(paths[0])) == 1
+    assert ucurve(lab, "add", "EleutherAI's", "--lm-eval", str(paths[0])) == 2
     assert "already" in capsys.readouterr().err
     assert ucurve(lab, "remove", "EleutherAI's") == 0
     assert lab.client.references() == []

@@ -3,7 +3,7 @@
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import evidence, links, session, watch
+from dashboard import evidence, links, notices, references, session, watch
 from dashboard.chart import composed, live_chart
 from dashboard.following import Watched
 from dashboard.look import ago, badge, duration, nothing_yet, plain, quiet
@@ -39,6 +39,8 @@ def header(now: Watched) -> None:
         st.warning(plain(refusal), icon=":material/block:")
     if experiment.waits_for and experiment.state in ("queued", "running"):
         st.warning(plain(experiment.waits_for), icon=":material/hourglass:")
+    with st.container():
+        notices.told(now)
     if experiment.notes:
         lines = "  \n".join(plain(line) for line in experiment.notes.splitlines())
         st.markdown(f":gray[{lines}]")
@@ -105,6 +107,7 @@ def figures(now: Watched) -> None:
             st.error(f"The figures cannot be drawn: {plain(now.figure_problem)}", icon=":material/error:")
         elif not now.figures:
             quiet("This kind draws no figures; the measurements are below.")
+        now = references.over(now)
     rows: list[list[str]] = []
     for name, figure in now.figures.items():
         if composed(figure) or not rows or len(rows[-1]) == 2 or composed(now.figures[rows[-1][0]]):

@@ -14,6 +14,7 @@ from ucurve.experiments import kinds
 from ucurve.problems import wrong_in
 from ucurve.records import PlanPreview
 from ucurve.spec import Spec
+from ucurve.team.notices import problem_of
 from ucurve.team.words import plan_in_words
 
 SAME_CLICK = 3.0  # seconds after a submission in which another one is the second half of a double click
@@ -115,13 +116,23 @@ def details() -> tuple[dict[str, Any], str | None]:
     text = (priority or "0").strip()
     problem = None if text.lstrip("+-").isdigit() and abs(int(text)) <= 10 else "A whole number from -10 to 10."
     inputs.say(problem)
+    webhook = inputs.kept(
+        st.text_input,
+        "new:webhook",
+        "Webhook",
+        placeholder="https://…",
+        help="An address that is told when it is done or failed; the call is signed.",
+    )
+    wrong = problem_of(webhook or "")
+    inputs.say(wrong)
     return {
         "name": name or "",
         "tags": [tag.strip() for tag in (tags or "").split(",") if tag.strip()],
         "notes": notes or "",
         "priority": 0 if problem else int(text),
         "fresh": bool(fresh),
-    }, problem
+        "webhook": (webhook or "").strip() or None,
+    }, problem or wrong
 
 
 def names() -> dict[str, list[str]]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import drafts, inputs, session, watch
+from dashboard import drafts, inputs, references, session, watch
 from dashboard.look import counted, nothing_yet, plain, quiet, tokens
 from ucurve.client import NoAnswerError, RefusedError
 from ucurve.suites import Checkpoint, Dataset, Suite
@@ -140,6 +140,8 @@ def body() -> None:
             quiet("None yet.")
         for dataset in datasets:
             dataset_card(dataset)
+        with st.container():
+            references.section()
     drafts.keep()
 
 

@@ -56,6 +56,15 @@ def host_of(url: str) -> str:
 Webhook = Annotated[str, StringConstraints(max_length=2000, strip_whitespace=True), AfterValidator(_address)]
 
 
+def problem_of(text: str) -> str | None:
+    """What is wrong with an address as typed; nothing where none is."""
+    try:
+        _address(text.strip() or "http://none")
+    except ValueError as error:
+        return f"{str(error).capitalize()}."
+    return None
+
+
 class Counts(BaseModel):
     total: int
     done: int

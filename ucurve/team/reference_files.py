@@ -136,7 +136,7 @@ def _csv(position: int, file: SentFile, tokens: Tokens) -> Iterator[_Number]:
             raise problem(1, missing[0], f"it is missing; the header is {','.join(COLUMNS)}[,standard_error]")
         for row in reader:
             line = reader.line_num
-            if "" in row or None in row.values():
+            if "" in row or any(row[name] is None for name in COLUMNS):
                 raise problem(line, "", f"it has not {len(names)} values as the header has")
             revision, metric = row["checkpoint"].strip(), row["metric"].strip()
             if not revision or not metric:

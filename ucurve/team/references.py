@@ -10,6 +10,7 @@ what it was measured, "lambada_openai/perplexity"; on an experiment with another
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -116,7 +117,7 @@ def drawn_over(
     from ucurve import published
 
     by_id = {curve.id: curve for curve in curves}
-    references = []
+    references: list[published.Reference] = []
     for id, metric in chosen:
         measured_on, name = evaluation_and_metric(metric)
         source = by_id[id].name + (f" ({measured_on})" if measured_on else "")
@@ -127,4 +128,10 @@ def drawn_over(
             for row in by_id[id].rows
             if row.metric == metric
         ]
-    return published.overlaid(figures, references)
+    drawn = published.overlaid(figures, references)
+    for name, figure in drawn.items():
+        if figure is not figures[name]:
+            metric = figure.chart["usermeta"]["metric"]
+            sources = dict.fromkeys(one.source for one in references if one.metric == metric)
+            drawn[name] = replace(figure, caption=f"{figure.caption} Crosses, not measured here: {', '.join(sources)}.")
+    return drawn
