@@ -8,6 +8,9 @@ from typing import Literal
 
 import streamlit as st
 
+from ucurve.team.words import counted as counted
+from ucurve.team.words import duration as duration
+
 Colour = Literal["red", "orange", "blue", "green", "violet", "gray"]
 
 STATES: dict[str, tuple[Colour, str]] = {  # of experiments and of measurements
@@ -101,24 +104,6 @@ def nothing_yet(title: str, text: str) -> None:
         st.markdown(f"#### {title}", text_alignment="center", anchors=False)
         st.markdown(text, text_alignment="center")
         st.space("small")
-
-
-def counted(num: int, noun: str) -> str:
-    return f"{num:,} {noun}" if num == 1 else f"{num:,} {noun}s"
-
-
-def duration(seconds: float) -> str:
-    """About how long, in two figures: "12 s", "3 min", "2 h 10 min", "4 d"."""
-    if seconds < 1:
-        return "under 1 s"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 36 * 3600:
-        hours, minutes = divmod(round(seconds / 60), 60)
-        return f"{hours} h {minutes} min" if hours < 10 else f"{hours} h"
-    return f"{seconds / 86400:.0f} d"
 
 
 def ago(moment: datetime) -> str:

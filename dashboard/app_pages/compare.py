@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import evidence, links, session, watch
+from dashboard import links, provenance, session, watch
 from dashboard.chart import live_chart
 from dashboard.look import counted, duration, nothing_yet, plain, quiet
 from ucurve.client import Client, ClientError, RefusedError
@@ -168,7 +168,7 @@ def figure(found: Comparison, name: str, drawn: Figure) -> None:
             point = st.session_state["picked"]
             of = next((side.id for side in found.sides if any(row.id == point for row in side.rows)), None)
             if of is not None and (now := watch.watched(of)) is not None:
-                evidence.provenance(now, point)
+                provenance.provenance(now, point)
 
 
 def missing(found: Comparison) -> None:

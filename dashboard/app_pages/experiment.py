@@ -3,7 +3,7 @@
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import evidence, links, notices, references, session, watch
+from dashboard import agreement, evidence, links, past, provenance, session, steering, watch
 from dashboard.chart import composed, live_chart
 from dashboard.following import Watched
 from dashboard.look import ago, badge, duration, nothing_yet, plain, quiet
@@ -34,16 +34,18 @@ def header(now: Watched) -> None:
         st.markdown(f"{badge(experiment.state)}{tags} :small[:gray[{plain(words)}]]")
     with controls:
         buttons(now)
+        steering.tools(now)
+    with st.container():
+        if now.at:
+            past.banner(now.at)
     st.progress((progress.done + progress.failed) / max(progress.total, 1), text=counts(now))
     if refusal := watch.refusal(now.id):
         st.warning(plain(refusal), icon=":material/block:")
     if experiment.waits_for and experiment.state in ("queued", "running"):
         st.warning(plain(experiment.waits_for), icon=":material/hourglass:")
     with st.container():
-        notices.told(now)
-    if experiment.notes:
-        lines = "  \n".join(plain(line) for line in experiment.notes.splitlines())
-        st.markdown(f":gray[{lines}]")
+        if experiment.notes:  # Markdown, with nothing fetched from elsewhere
+            st.markdown(experiment.notes.replace("![", "["))
 
 
 def counts(now: Watched) -> str:
@@ -107,7 +109,6 @@ def figures(now: Watched) -> None:
             st.error(f"The figures cannot be drawn: {plain(now.figure_problem)}", icon=":material/error:")
         elif not now.figures:
             quiet("This kind draws no figures; the measurements are below.")
-        now = references.over(now)
     rows: list[list[str]] = []
     for name, figure in now.figures.items():
         if composed(figure) or not rows or len(rows[-1]) == 2 or composed(now.figures[rows[-1][0]]):
@@ -133,8 +134,10 @@ def show_point(now: Watched, point: int, figure: str) -> None:
 
 
 def one_point(now: Watched) -> None:
-    evidence.provenance(now, st.session_state["picked"])
-    links.copied(links.address("experiment", id=now.id, figure=st.session_state["picked_in"][1], point=st.session_state["picked"]))
+    provenance.provenance(now, st.session_state["picked"])
+    links.copied(
+        links.address("experiment", id=now.id, at=now.at, figure=st.session_state["picked_in"][1], point=st.session_state["picked"])
+    )
 
 
 def arrive(now: Watched) -> None:
@@ -158,7 +161,7 @@ def points_of(figure: Figure) -> set[int]:
 def one_figure(now: Watched, name: str, figure: Figure) -> None:
     title, corner = st.columns([6, 1], vertical_alignment="center")
     title.markdown(f"### {plain(figure.title)}", anchors=False)
-    link = links.address("experiment", id=now.id, figure=name)
+    link = links.address("experiment", id=now.id, at=now.at, figure=name)
     experiment = now.experiment
     origin = Origin(name, (now.id,), (experiment.name,), (experiment.spec,), watch.client().url, link)
     with corner:
@@ -176,16 +179,19 @@ def body() -> None:
     if not chosen.isdigit():
         nothing_yet("No experiment chosen", "Choose one from the list of experiments.")
         return
+    if st.session_state.pop("deleted", None):
+        st.switch_page("app_pages/experiments.py")
+    at = st.query_params.get("at")
     try:
-        now = watch.watched(int(chosen))
+        now = past.stood(int(chosen), at) if at else watch.watched(int(chosen))
     except RefusedError as error:
-        nothing_yet(f"There is no experiment {chosen} here", plain(str(error)))
+        nothing_yet(f"There is no experiment {chosen} here" if error.status == 404 else "This cannot be shown", plain(str(error)))
         return
     if now is None:
         return
     arrive(now)
     # Each part in a container of its own: what comes and goes in one leaves the charts in the others mounted.
-    for part in (header, figures, evidence.verdicts, evidence.measurements):
+    for part in (header, figures, evidence.verdicts, agreement.section, evidence.measurements):
         with st.container():
             part(now)
     if now.at_rest != st.session_state.get("slow"):  # an experiment at rest is looked at less often

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from ucurve.cli.typed import EXPERIMENT, Command, InputError, client, count
-from ucurve.team.agreement import Agreement
+from ucurve.team.agreement import Agreement, in_words
 
 
 def commands(command: Command) -> None:
@@ -68,20 +68,6 @@ def agreement(given: argparse.Namespace) -> None:
         show(table)
     if found.points:
         show(_worst(found))
-
-
-def in_words(found: Agreement) -> str:
-    """The report in one sentence."""
-    if not found.num_compared and not found.num_waiting:
-        return f"experiment {found.experiment} measured nothing a second time (submit with --fresh does)"
-    parts = [f"{found.num_identical} of {found.num_compared} points are identical bit for bit"]
-    for num, said in (
-        (found.num_waiting, "are not measured yet"),
-        (found.num_failed, "failed"),
-        (found.num_without_first, "did not exist before"),
-    ):
-        parts += [f"{num} {said}"] if num else []
-    return "; ".join(parts)
 
 
 def _worst(found: Agreement) -> Any:

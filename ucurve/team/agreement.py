@@ -154,6 +154,20 @@ def compared(experiment: int, fresh: bool, pairs: Sequence[Pair], limit: int = 5
     )
 
 
+def in_words(found: Agreement) -> str:
+    """The report in one sentence: "18 of 20 points are identical bit for bit; 3 are not measured yet"."""
+    if not found.num_compared and not found.num_waiting:
+        return f"experiment {found.experiment} measured nothing a second time (submit with --fresh does)"
+    parts = [f"{found.num_identical:,} of {found.num_compared:,} points are identical bit for bit"]
+    for num, said in (
+        (found.num_waiting, "are not measured yet"),
+        (found.num_failed, "failed"),
+        (found.num_without_first, "did not exist before"),
+    ):
+        parts += [f"{num:,} {said}"] if num else []
+    return "; ".join(parts)
+
+
 def _differences(first: Number, again: Number) -> dict[str, Difference]:
     one, other = (restored(number.metrics, number.nonfinite) for number in (first, again))
     names = [name for name in dict.fromkeys([*one, *other]) if not TIME.search(name)]
