@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from dashboard import inputs, watch
+from dashboard import inputs, session, watch
 from dashboard.following import Watched
 from dashboard.look import ago, counted, plain, quiet
 from ucurve.client import ClientError
@@ -111,7 +111,8 @@ def add() -> None:
             help=help_text,
             key=f"files:{importer}",
         )
-        if st.button("Add curve", type="primary"):
+        barred = session.cannot_submit()
+        if st.button("Add curve", type="primary", disabled=barred is not None, help=barred):
             try:
                 sent = [SentFile(name=file.name, content=file.getvalue().decode()) for file in files or []]
                 made = watch.client().add_reference(
