@@ -3,7 +3,7 @@
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import agreement, evidence, links, past, provenance, session, steering, watch
+from dashboard import agreement, evidence, links, notices, past, provenance, references, session, steering, watch
 from dashboard.chart import composed, live_chart
 from dashboard.following import Watched
 from dashboard.look import ago, badge, duration, nothing_yet, plain, quiet
@@ -43,6 +43,8 @@ def header(now: Watched) -> None:
         st.warning(plain(refusal), icon=":material/block:")
     if experiment.waits_for and experiment.state in ("queued", "running"):
         st.warning(plain(experiment.waits_for), icon=":material/hourglass:")
+    with st.container():
+        notices.told(now)
     with st.container():
         if experiment.notes:  # Markdown, with nothing fetched from elsewhere
             st.markdown(experiment.notes.replace("![", "["))
@@ -109,6 +111,7 @@ def figures(now: Watched) -> None:
             st.error(f"The figures cannot be drawn: {plain(now.figure_problem)}", icon=":material/error:")
         elif not now.figures:
             quiet("This kind draws no figures; the measurements are below.")
+        now = references.over(now)
     rows: list[list[str]] = []
     for name, figure in now.figures.items():
         if composed(figure) or not rows or len(rows[-1]) == 2 or composed(now.figures[rows[-1][0]]):
