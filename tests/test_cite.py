@@ -75,7 +75,7 @@ def test_a_file_without_a_citation_says_so() -> None:
 
 def test_a_hash_moves_with_the_numbers_and_the_drawing_and_with_nothing_else() -> None:
     one = figure(1.0, 2.0)
-    assert fingerprint(one) == fingerprint(figure(1.0 + 1e-12, 2.0))
+    assert fingerprint(one) == fingerprint(figure(1.0 - 1e-15, 2.0))  # low is -1e-15, not 0
     assert fingerprint(one) != fingerprint(figure(1.0 + 1e-6, 2.0))
     turned = Figure("other", "words", one.chart, {"curves": one.datasets["curves"][::-1]})
     assert fingerprint(one) == fingerprint(turned)

@@ -143,7 +143,8 @@ def fingerprint(figure: Figure) -> str:
 
 
 def row_hashes(figure: Figure) -> list[str]:
-    return [short_hash([name, row], 10) for name, rows in figure.datasets.items() for row in rows]
+    """Of the rows that were measured here: reference curves are laid over a figure as somebody chooses."""
+    return [short_hash([name, row], 10) for name, rows in figure.datasets.items() for row in rows if row.get("what") != "reference"]
 
 
 def short_hash(value: Any, length: int = 12) -> str:
@@ -155,7 +156,7 @@ def _rounded(value: Any) -> Any:
         return {name: _rounded(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [_rounded(one) for one in value]
-    return float(f"{round(value, SMALLEST):.{DIGITS}g}") if isinstance(value, float) else value
+    return float(f"{round(value, SMALLEST):.{DIGITS}g}") + 0.0 if isinstance(value, float) else value  # + 0.0: no minus zero
 
 
 def compared(then: Citation, figure: Figure) -> str:

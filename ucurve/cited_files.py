@@ -79,10 +79,11 @@ def _lines(words: str, size: float, ink: str, room: float, top: float, more: str
 # ---- back from the file
 
 
-def experiment_origin(client: Client, id: int, figure: str, link: str = "") -> Origin:
-    """Of a figure of one experiment."""
+def experiment_origin(client: Client, id: int, figure: str, at: str | None = None) -> Origin:
+    """Of a figure of one experiment, or of how it stood at a moment."""
     experiment = client.experiment(id)
-    return Origin(figure, (id,), (experiment.name,), (experiment.spec,), client.url, link or experiment.url)
+    asked = {"at": at} if at else {}
+    return Origin(figure, (id,), (experiment.name,), (experiment.spec,), client.url, experiment.url, asked)
 
 
 def again(client: Client, cited: Citation) -> Figure:
@@ -94,12 +95,12 @@ def again(client: Client, cited: Citation) -> Figure:
             f"the file was made with {cited.lab}; ask there with --url"
         )
     asked: dict[str, Any] = cited.asked
-    if asked:
-        one = {name: value[0] if isinstance(value, list) else value for name, value in asked.items() if name in ("x", "y", "by")}
+    one = {name: value[0] if isinstance(value, list) else value for name, value in asked.items() if name in ("x", "y", "by", "at")}
+    if "x" in asked:
         several = {name: asked.get(name, []) for name in ("changes", "minus")}
         drawn = client.compare(cited.experiments, **one, **several).figures()
     else:
-        drawn = client.figures(cited.experiments[0])
+        drawn = client.figures(cited.experiments[0], one.get("at"))
     if cited.figure not in drawn:
         raise ValueError(f"there is no figure {cited.figure} any more: it is one of {', '.join(drawn)}")
     return drawn[cited.figure]
@@ -121,4 +122,5 @@ def said_of(content: bytes, client: Client) -> str:
 def _csv_rows(content: bytes) -> Counter[tuple[tuple[str, str], ...]]:
     """Rows by their cells, whatever the order of rows and columns."""
     rows = csv.DictReader(io.StringIO(content.decode()))
-    return Counter(tuple(sorted((k, v) for k, v in row.items() if k != COLUMN and v)) for row in rows)
+    measured = (row for row in rows if row.get("what") != "reference")
+    return Counter(tuple(sorted((k, v) for k, v in row.items() if k != COLUMN and v)) for row in measured)

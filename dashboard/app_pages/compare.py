@@ -47,11 +47,12 @@ def chooser(chosen: Sequence[int]) -> None:
             f"compare {text}", lambda: watch.client().experiments(limit=OFFERED, **({"text": text} if text else {}))
         )
         for one in page.experiments if page else ():
+            if st.session_state.get(f"choose:{one.id}") != (one.id in chosen):
+                st.session_state[f"choose:{one.id}"] = one.id in chosen
             st.checkbox(
                 f"**{one.id}** {plain(one.name)} :small[:gray[{plain(one.kind.replace('_', ' '))} · {plain(one.owner)} · "
                 f"{one.progress.done:,} of {one.progress.total:,}]]",
-                value=one.id in chosen,
-                key=f"choose:{one.id}:{one.id in chosen}",
+                key=f"choose:{one.id}",
                 on_change=choose,
                 args=(one.id,),
             )

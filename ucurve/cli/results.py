@@ -52,10 +52,10 @@ def figures(given: argparse.Namespace) -> None:
 
     lab = client(given)
     for name, figure in lab.figures(given.id, given.at).items():
-        if given.bare or given.at:  # a figure as it stood is not the one that `cite` would draw again
+        if given.bare:
             content = figure_file(figure, given.format)
         else:
-            content = cited_file(figure, given.format, experiment_origin(lab, given.id, name))
+            content = cited_file(figure, given.format, experiment_origin(lab, given.id, name, given.at))
         write(given.output / f"{name}.{given.format}", content)
 
 
