@@ -41,6 +41,14 @@ def style(dark: bool) -> str:
 .reading {{ color: {quiet}; font-size: 0.8rem; margin: -0.7rem 0 0.4rem; overflow-wrap: anywhere; }}
 .st-key-drafts-ask, .st-key-drafts-keep {{ position: absolute; height: 0; overflow: hidden; }}
 .st-key-preview {{ min-height: 8rem; }}
+button:focus-visible, a:focus-visible, summary:focus-visible {{ outline: 2px solid {link} !important; outline-offset: 2px; }}
+[data-testid="stButton"] button p, [data-testid="stMenuButton"] button p {{ white-space: nowrap; }}
+[data-testid="stPageLink"] p {{ white-space: normal; overflow: visible; overflow-wrap: anywhere; }}
+[data-testid="stPageLink"] a {{ height: auto; }}
+[data-testid="stButtonGroup"] [role="radiogroup"] {{ flex-wrap: wrap; row-gap: 0.25rem; mask-image: none; }}
+@media (max-width: 1100px) {{
+  .block-container {{ padding-left: 2rem; padding-right: 2rem; }}
+}}
 .st-key-whoami {{ position: fixed; top: 0.65rem; right: 3.5rem; width: auto; z-index: 999991; }}
 .stLayoutWrapper:has(> .st-key-whoami) {{ position: absolute; }}
 .sign-out {{ color: {link}; }}

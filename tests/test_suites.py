@@ -115,6 +115,7 @@ def write_model(folder: Path, seed: int, cut: int = 0) -> str:
 def api(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UCURVE_ARTEFACTS", str(tmp_path_factory.mktemp("artefacts")))
+        patch.setenv("UCURVE_ACCESS", "open")
         from api.main import app
 
         yield TestClient(app, base_url="http://127.0.0.1")  # without its lifespan: no sweep runs beside the test
@@ -172,7 +173,9 @@ def test_a_large_folder_is_registered_at_once_and_hashed_behind(
     monkeypatch.undo()
     suite = settled(api, "large")
     assert [c["weights_sha256"] for c in suite["checkpoints"]] == hashes
-    assert suite["warnings"] == []
+    assert ["--tokens-per-step" in warning for warning in suite["warnings"]] == [True]
+    placed = {"name": "large", "path": str(tmp_path), "tokens_per_step": 8}
+    assert api.post("/v1/suites", json=placed).json()["warnings"] == []
 
 
 def test_shards_are_hashed_together_and_all_have_to_be_there(tmp_path: Path) -> None:

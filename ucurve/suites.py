@@ -170,6 +170,7 @@ def arrange(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
 
 def warnings_of(checkpoints: Iterable[Checkpoint]) -> list[str]:
     """What a user must know before believing a curve over these: revisions that share their weights, and those left out."""
+    checkpoints = list(checkpoints)
     holders: dict[str, list[str]] = defaultdict(list)
     reasons: dict[str, list[str]] = defaultdict(list)
     pending = []
@@ -180,11 +181,15 @@ def warnings_of(checkpoints: Iterable[Checkpoint]) -> list[str]:
             pending.append(checkpoint.revision)
         elif checkpoint.unresolved:
             reasons[checkpoint.unresolved].append(checkpoint.revision)
+    steps = [c.revision for c in arrange(checkpoints) if c.tokens is None and c.step is not None]
+    nothing = [c.revision for c in arrange(checkpoints) if c.tokens is None and c.step is None]
     shared = [names for names in holders.values() if len(names) > 1]
     return [
         *(f"{_listed(names)} hold the same weights: not all of them are what their names say." for names in shared),
         *(f"{_listed(names)}: {reason}" for reason, names in reasons.items()),
         *([f"{_listed(pending)}: still being hashed."] if pending else []),
+        *([f"{_listed(steps)}: the name tells the step, but not the tokens: {SAY_TOKENS}."] if steps else []),
+        *([f"{_listed(nothing)}: the name tells neither step nor tokens: {SAY_PLACE}."] if nothing else []),
     ]
 
 
@@ -192,6 +197,19 @@ def _listed(names: Sequence[str]) -> str:
     shown = list(names[:5]) + ([f"{len(names) - 5} more"] if len(names) > 5 else [])
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
+
+# How to say where checkpoints stand in pre-training.
+SAY_TOKENS = "register it again with the tokens of one step (--tokens-per-step)"
+SAY_PLACE = "call it like step1000 or 2B_tokens, or say it in a suite.json beside the folders (`ucurve suites add --help`)"
+FOLDER_FORMAT = """\
+DIR/step1000/config.json, model.safetensors, tokenizer.json     one sub-folder per revision, as save_pretrained writes it
+DIR/step2000/...
+DIR/suite.json                                                  optional: where revisions stand whose names do not say it
+
+Names tell steps (step1000, iter_0058000, ckpt_010), tokens (step-001000-2BT, 240b_tokens), stages (stage2-step500) and
+replicates (seed-1-step1000). suite.json, as GET /v1/suites/NAME answers it, has at least
+  {"name": "mine", "checkpoints": [{"suite": "mine", "revision": "early", "tokens": 2000000000, "replicate": 0,
+    "location": {"scheme": "path", "path": "early"}}]}"""
 
 PENDING = "hashing"  # `unresolved` begins with this while somebody is working on it: the reason is temporary
 

@@ -115,7 +115,7 @@ def body() -> None:
             quiet(counted(found.total, "experiment"))
 
 
-head, action = st.columns([5, 1], vertical_alignment="bottom")
+head, action = st.columns([3, 1], vertical_alignment="bottom")
 head.title("Experiments", anchor=False)
 with action.container(horizontal_alignment="right"):
     if st.button("New experiment", type="primary", icon=":material/add:"):

@@ -24,7 +24,7 @@ def card(one: Study) -> None:
     found = watch.latest(f"study {one.name}", lambda: watch.client().experiments(tag=one.name, limit=200))
     experiments = one.newest(found.experiments) if found else []
     with st.container(border=True, key=f"study-{one.name.replace('.', '-')}"):
-        words, action = st.columns([5, 1.6], vertical_alignment="top")
+        words, action = st.columns([3, 1.2], vertical_alignment="top")
         words.markdown(f"## {plain(one.title or one.name)}", anchors=False)
         words.markdown(plain(one.description))
         with action.container(horizontal_alignment="right"):

@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from ucurve.cli.typed import Command, InputError, client
+from ucurve.cli.typed import Command, InputError, client, count
+from ucurve.suites import FOLDER_FORMAT
 
 
 def commands(command: Command) -> None:
@@ -18,6 +19,8 @@ def commands(command: Command) -> None:
     source.add_argument("--path", type=Path, help="folder with one sub-folder per revision")
     source.add_argument("--hub", metavar="OWNER/NAME", help="hub repository whose refs are listed")
     add.add_argument("--evaluation", help="evaluation set used when an experiment names none")
+    add.add_argument("--tokens-per-step", type=count, metavar="N", help="where names tell steps only")
+    add.epilog, add.formatter_class = f"a folder looks like this:\n\n{FOLDER_FORMAT}", argparse.RawDescriptionHelpFormatter
 
     datasets = command("datasets", None, "evaluation sets").add_subparsers(required=True, metavar="COMMAND")
     command("list", list_datasets, "all evaluation sets", datasets)
@@ -38,7 +41,7 @@ def list_suites(given: argparse.Namespace) -> None:
 
 def add_suite(given: argparse.Namespace) -> None:
     path = str(given.path.expanduser().resolve()) if given.path else None
-    suite = client(given).add_suite(given.name, path, given.hub, evaluation=given.evaluation)
+    suite = client(given).add_suite(given.name, path, given.hub, evaluation=given.evaluation, tokens_per_step=given.tokens_per_step)
     print(f"suite {suite.name}: {len(suite.checkpoints)} checkpoints")
     for warning in suite.warnings:
         print(f"warning: {warning}", file=sys.stderr)
