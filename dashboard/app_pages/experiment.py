@@ -166,7 +166,8 @@ def one_figure(now: Watched, name: str, figure: Figure) -> None:
     title.markdown(f"### {plain(figure.title)}", anchors=False)
     link = links.address("experiment", id=now.id, at=now.at, figure=name)
     experiment = now.experiment
-    origin = Origin(name, (now.id,), (experiment.name,), (experiment.spec,), watch.client().url, link)
+    asked = {"at": now.at} if now.at else {}
+    origin = Origin(name, (now.id,), (experiment.name,), (experiment.spec,), watch.client().url, link, asked)
     with corner:
         links.files_and_link(figure, f"{now.id}:{name}", f"ucurve-{now.id}-{name}", origin, link)
     picked = live_chart(figure, key=f"figure:{now.id}:{name}", focus=name == st.session_state.get(f"arrived {now.id}"))
