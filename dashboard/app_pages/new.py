@@ -162,7 +162,7 @@ def body() -> None:
         kind, prefix = kinds()[name], f"{name}:"
         form, known = fields(kind), names()
         inputs.prefer(form, prefix, known)
-        about, start = st.columns([4, 1.3], vertical_alignment="top")
+        about, start = st.columns([3, 1.2], vertical_alignment="top")
         about.markdown(plain(" ".join((kind.__doc__ or "").split())))
         with start.container(horizontal_alignment="right"):
             starts = {"defaults": {}, **kind.presets}

@@ -7,7 +7,7 @@ import streamlit as st
 from dashboard import drafts, inputs, references, session, watch
 from dashboard.look import counted, nothing_yet, plain, quiet, tokens
 from ucurve.client import NoAnswerError, RefusedError
-from ucurve.suites import Checkpoint, Dataset, Suite
+from ucurve.suites import FOLDER_FORMAT, Checkpoint, Dataset, Suite
 
 FORMS = {"A folder": "path", "Hugging Face hub": "hub"}
 
@@ -70,17 +70,23 @@ def register_suite() -> None:
                 "One sub-folder per revision, each as saved by save_pretrained; the API and all workers must be able to read it."
             )
             where = inputs.kept(st.text_input, "suite:path", "Folder", placeholder="/data/my-suite", help=help_text)
+            with st.popover("How the folder looks", type="tertiary", icon=":material/help:"):
+                st.code(FOLDER_FORMAT, language=None)
         else:
             help_text = "Its branches and tags are listed and tokens read from their names. No code of the repository runs."
             where = inputs.kept(st.text_input, "suite:hub", "Repository", placeholder="EleutherAI/pythia-70m", help=help_text)
         evaluation = inputs.kept(
             st.text_input, "suite:evaluation", "Evaluation set, optional", placeholder="used when an experiment names none"
         )
+        per_step = inputs.kept(
+            st.text_input, "suite:tokens_per_step", "Tokens per step, optional", placeholder="where names tell steps only"
+        )
         description = inputs.kept(st.text_input, "suite:description", "Description, optional")
         barred = session.cannot_submit()
         if st.button("Register suite", type="primary", disabled=barred is not None, help=barred):
             with st.spinner("Reading the checkpoints and hashing their weights"):
                 asked = {FORMS[how]: where, "description": description or "", "evaluation": evaluation or None}
+                asked["tokens_per_step"] = (per_step or "").replace(",", "").replace(" ", "") or None
                 register("suite", lambda: watch.client().add_suite(name or "", **asked))
 
 
