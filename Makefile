@@ -12,6 +12,16 @@ EXTRAS := server,worker,dashboard,embedded,dev
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# While pip runs: for how long already, how many packages are here, and what it is at; on one line, in a terminal only.
+define PROGRESS
+while sleep 1 && [ -t 1 ]; do \
+	    have=$$(grep -cE '^ *(Downloading|Using cached) .*(whl|gz)' $(VENV)/install.log); \
+	    doing=$$(grep -E '^ *(Collecting|Downloading|Building|Installing)' $(VENV)/install.log | tail -n 1 | sed 's/^ *//' | cut -c1-50); \
+	    printf '\r\033[K  %d s, %d of about $(shell grep -c == constraints.txt) packages: %s' \
+	      $$(($$(date +%s) - began)) "$$have" "$$doing"; \
+	  done
+endef
+
 .PHONY: up test lint environment browser
 
 up: environment
@@ -39,11 +49,12 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	fi; \
 	echo "Installing into $(VENV) with $$found: once, some minutes; what happens is in $(VENV)/install.log"; \
 	$$found -m venv $(VENV) || exit 1; \
+	began=$$(date +%s); : >$(VENV)/install.log; { $(PROGRESS); } & watcher=$$!; trap 'kill $$watcher 2>/dev/null' EXIT; \
 	{ $(PYTHON) -m pip install -c constraints.txt setuptools && \
 	  $(PYTHON) -m pip install -c constraints.txt --no-build-isolation -e '.[$(EXTRAS)]'; \
-	} >$(VENV)/install.log 2>&1 || { tail -n 20 $(VENV)/install.log >&2; \
+	} >$(VENV)/install.log 2>&1 || { [ ! -t 1 ] || echo; tail -n 20 $(VENV)/install.log >&2; \
 	  echo "The installation failed (above: the end of $(VENV)/install.log); 'make $(MAKECMDGOALS)' tries again." >&2; exit 1; }; \
-	touch $@
+	touch $@; [ ! -t 1 ] || printf '\r\033[K'; echo "Installed in $$(($$(date +%s) - began)) s."
 
 browser:
 	@command -v chromium >/dev/null || { \
