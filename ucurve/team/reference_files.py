@@ -151,7 +151,7 @@ def _csv(position: int, file: SentFile, tokens: Tokens) -> Iterator[_Number]:
                 raise problem(line, "standard_error", "it is no number from 0 up; leave it empty where it is not known")
             yield _Number(f"{file.name}, line {line}", revision, count, metric, value, error)
     except csv.Error as error:
-        raise problem(reader.line_num, "", "this is not CSV: look for an unclosed quotation mark") from error
+        raise problem(reader.reader.line_num, "", "this is not CSV: look for an unclosed quotation mark") from error
 
 
 def _count(tokens: Tokens, model: str, revision: str) -> int | None:
