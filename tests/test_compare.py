@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ from test_dashboard import address as address
 from test_dashboard import browser as browser
 from test_dashboard import page as page
 
+from ucurve.citation import fingerprint
 from ucurve.comparison import Side, axes, completed, constants, laid_over, missing, other_settings, quantities
-from ucurve.comparison_figures import Choice, chosen, figures
+from ucurve.comparison_figures import Choice, chosen, figures, offered
 from ucurve.differences import differences, interpolated, subtracted
 from ucurve.experiments import parse
 from ucurve.records import MeasurementRow
 from ucurve.suites import Checkpoint, Location, Suite
+from ucurve.team.references import ReferenceCurve
 
 TOKENS = (1000, 2000, 4000)
 BASES = (3.0, 2.5, 2.0)
@@ -155,6 +158,24 @@ def test_what_is_missing_is_planned_by_the_other_ones_spec_at_exactly_those_poin
     assert spec is not None
     assert spec.model_dump(include={"suite", "checkpoints"}) == {"suite": "t", "checkpoints": ["t-2000", "t-4000"]}
     assert "t has no checkpoint at 1 of the places" in lacking.sentence
+
+
+def test_numbers_of_others_are_crosses_beside_the_curves_and_perplexities_are_drawn_among_losses_as_logarithms() -> None:
+    rows = [{"revision": f"s-{at}", "tokens": at, "metric": "perplexity", "value": np.exp(at / 1000)} for at in TOKENS]
+    about = {"id": 5, "name": "paper", "suite": "s", "origin": {"importer": "csv"}, "owner": "x"}
+    curve = ReferenceCurve.model_validate({**about, "rows": rows, "created_at": "2026-01-01T00:00Z"})
+    side = noise(1, lambda *_: 0.1)
+    table, shown = laid_over([side]), Choice("tokens", "loss", beside=("paper",))
+    assert offered([side], shown, [curve]) == {"paper": (5, "perplexity", True)}
+    assert offered([side], Choice("tokens", "damage"), [curve]) == {}
+    drawn = figures([side], table, shown, [curve])["curves"]
+    marks = [row for row in drawn.datasets["curves"] if row["what"] == "reference"]
+    assert [(row["tokens"], row["y"]) for row in marks] == [(at, pytest.approx(at / 1000)) for at in TOKENS]
+    assert "Crosses, not measured here: paper." in drawn.caption
+    measured = [row for row in drawn.datasets["curves"] if row not in marks]
+    assert fingerprint(drawn) == fingerprint(replace(drawn, datasets={"curves": measured}))
+        replace(drawn, datasets={"curves": [r for r in drawn.datasets["curves"] if r not in marks]})
+    )
 
 
 def test_what_nobody_chose_is_chosen_and_a_chart_does_not_depend_on_results() -> None:

@@ -97,7 +97,7 @@ def again(client: Client, cited: Citation) -> Figure:
     asked: dict[str, Any] = cited.asked
     one = {name: value[0] if isinstance(value, list) else value for name, value in asked.items() if name in ("x", "y", "by", "at")}
     if "x" in asked:
-        several = {name: asked.get(name, []) for name in ("changes", "minus")}
+        several = {name: asked.get(name, []) for name in ("changes", "minus", "beside")}
         drawn = client.compare(cited.experiments, **one, **several).figures()
     else:
         drawn = client.figures(cited.experiments[0], one.get("at"))

@@ -6,8 +6,9 @@ figures(sides, laid_over(sides), shown)       # {"curves": Figure, "difference":
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ucurve import charts
 from ucurve.comparison import LOSS, Side, axes, quantities
 from ucurve.differences import differences
 from ucurve.spec import Figure
+from ucurve.team.references import ReferenceCurve, choices
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +40,7 @@ class Choice:
     by: str = "side"
     changes: tuple[str, ...] = ()
     minus: tuple[str, ...] = ()  # A and B, two values of `by`
+    beside: tuple[str, ...] = ()  # reference curves, not measured here: those of `offered`
 
 
 def chosen(sides: Sequence[Side], table: pd.DataFrame, asked: Choice) -> Choice:
@@ -51,7 +54,7 @@ def chosen(sides: Sequence[Side], table: pd.DataFrame, asked: Choice) -> Choice:
     if len(minus) != 2 or minus[0] == minus[1]:
         minus = tuple(members[:2]) if len(members) > 1 else ()
     y = asked.y if asked.y in ys else next(iter(["damage"] if "damage" in ys else ys), "")
-    return Choice(asked.x if asked.x in xs else next(iter(xs), ""), y, by, wanted, minus)
+    return Choice(asked.x if asked.x in xs else next(iter(xs), ""), y, by, wanted, minus, asked.beside)
 
 
 def changes(table: pd.DataFrame) -> dict[str, int]:
@@ -78,7 +81,7 @@ def _as_text(table: pd.DataFrame, by: str) -> list[str]:
     return ["unknown" if value is None or value != value else f"{value:.0f}" if by == "size" else str(value) for value in table[by]]
 
 
-def figures(sides: Sequence[Side], table: pd.DataFrame, asked: Choice) -> dict[str, Figure]:
+def figures(sides: Sequence[Side], table: pd.DataFrame, asked: Choice, curves: Sequence[ReferenceCurve] = ()) -> dict[str, Figure]:
     """The curves, and the difference where there are two of anything to subtract."""
     if table.empty:
         return {}
@@ -89,11 +92,59 @@ def figures(sides: Sequence[Side], table: pd.DataFrame, asked: Choice) -> dict[s
     facet = "side" if shown.by == "replicate" else "replicate"
     table = table.assign(group=[titles[one] for one in _as_text(table, shown.by)])
     table = table.assign(side_name=[names[side] for side in table["side"]])
-    made = {"curves": _curves(sides, table[table["change"].isin(shown.changes)], shown, list(titles.values()), facet)}
+    beside = references(sides, shown, curves)
+    groups = [*titles.values(), *beside]
+    made = {"curves": _beside(_curves(sides, table[table["change"].isin(shown.changes)], shown, groups, facet), beside)}
     if shown.minus:
         pair = [titles[one] for one in shown.minus]
         made["difference"] = _difference(sides, table, shown, pair, facet)
     return made
+
+
+def offered(sides: Sequence[Side], shown: Choice, curves: Sequence[ReferenceCurve]) -> dict[str, tuple[int, str, bool]]:
+    """{label: (curve, metric, measured on the same text)} of what can be drawn beside: over tokens, of a suite that is shown."""
+    found: dict[str, tuple[int, str, bool]] = {}
+    metric = {"loss": "perplexity"}.get(shown.y, shown.y)
+    for side in sides if shown.x == "tokens" else ():
+        if side.suite:
+            own = getattr(side.spec, "evaluation", None) or side.suite.evaluation
+            found |= choices(curves, side.suite.name, {metric}, own)
+    return found
+
+
+def references(sides: Sequence[Side], shown: Choice, curves: Sequence[ReferenceCurve]) -> dict[str, list[dict[str, Any]]]:
+    """The chosen ones as rows, by label; a perplexity is drawn among losses as its logarithm."""
+    by_id, found = {curve.id: curve for curve in curves}, {}
+    for label, (id, metric, _) in offered(sides, shown, curves).items():
+        if label in shown.beside:
+            rows = [row for row in by_id[id].rows if row.metric == metric and (shown.y != "loss" or row.value > 0)]
+            found[label] = [
+                {
+                    "what": "reference",
+                    "tokens": row.tokens,
+                    "group": label,
+                    "y": math.log(row.value) if shown.y == "loss" else row.value,
+                    "label": f"{label}, not measured here" + (f" (± {row.standard_error:.3g})" if row.standard_error else ""),
+                }
+                for row in rows
+            ]
+    return found
+
+
+def _beside(figure: Figure, beside: dict[str, list[dict[str, Any]]]) -> Figure:
+    """The figure with their crosses in every panel."""
+    if not beside:
+        return figure
+    rows = figure.datasets["curves"]
+    panels = list(dict.fromkeys((row.get("replicate"), row.get("experiment")) for row in rows)) or [(None, None)]
+    marks = [
+        {**row, **{name: value for name, value in zip(("replicate", "experiment"), panel, strict=True) if value is not None}}
+        for found in beside.values()
+        for row in found
+        for panel in panels
+    ]
+    caption = f"{figure.caption} Crosses, not measured here: {', '.join(beside)}."
+    return replace(figure, caption=caption, datasets={"curves": [*rows, *marks]})
 
 
 def _axis(sides: Sequence[Side], table: pd.DataFrame, x: str) -> charts.Axis:
@@ -124,7 +175,7 @@ def _curves(sides: Sequence[Side], table: pd.DataFrame, shown: Choice, groups: l
     lines = charts.Lines("group", GROUPS[shown.by], groups, ordered=False)
     chart = charts.curves(_axis(sides, table, shown.x), y, lines, column=column, dash="modification", zero_line=damage, height=340)
     minus = " Damage: loss minus that of the same checkpoint before the change." if damage else ""
-    caption = f"{_short(quantity)} of {_and(groups)}: {'; '.join(shown.changes)}.{minus} {BANDS}"
+    caption = f"{_short(quantity)} of {_and(list(dict.fromkeys(table['group'])))}: {'; '.join(shown.changes)}.{minus} {BANDS}"
     return Figure(f"{_short(shown.y)} compared", caption, chart, {"curves": rows})
 
 

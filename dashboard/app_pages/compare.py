@@ -19,6 +19,7 @@ from ucurve.comparison_figures import GROUPS, Choice, values_of
 from ucurve.experiments import parse
 from ucurve.rest.comparisons import Comparison
 from ucurve.spec import Figure
+from ucurve.team.references import ReferenceCurve
 
 OFFERED = 8  # experiments in the list to choose from
 MOST = 12
@@ -76,6 +77,16 @@ def sides_of(chosen: Sequence[int]) -> tuple[list[Side], tuple[int, ...]]:
     return found, tuple(cursors)
 
 
+@st.cache_data(ttl=10, show_spinner=False)
+def _curves() -> list[ReferenceCurve]:
+    """The same for everybody who may look, so one question serves all."""
+    return watch.client().references()
+
+
+def curves() -> list[ReferenceCurve]:
+    return watch.latest("references", _curves) or []
+
+
 def suites_by_name() -> dict[str, Any]:
     """Asked for again after half a minute: they change rarely, and this page asks every second."""
     held: tuple[float, dict[str, Any]] | None = st.session_state.get("suites of compare")
@@ -97,7 +108,7 @@ def compared(chosen: Sequence[int], asked: Choice) -> tuple[Comparison, dict[str
         for side in sides:
             if side.rows and side.id not in known:
                 known[side.id] = watch.client().measured_on(side)
-        found = Comparison(sides, asked, [known.get(side.id, {}) for side in sides])
+        found = Comparison(sides, asked, [known.get(side.id, {}) for side in sides], curves())
         held = {"asked": (tuple(chosen), asked), "cursors": cursors, "on_what": known, "found": (found, found.figures())}
         held["due"] = 2 * time.monotonic() - began
         st.session_state["comparison"] = held
@@ -112,7 +123,9 @@ def asked() -> Choice:
         return str(st.session_state.get(name) or st.query_params.get(name, default))
 
     changes = st.session_state.get("change") or st.query_params.get_all("change")
-    return Choice(one("x"), one("y"), one("by", "side"), tuple(changes), tuple(filter(None, (one("a"), one("b")))))
+    minus = tuple(filter(None, (one("a"), one("b"))))
+    beside = st.session_state.get("beside") or st.query_params.get_all("beside")
+    return Choice(one("x"), one("y"), one("by", "side"), tuple(changes), minus, tuple(beside))
 
 
 def controls(found: Comparison) -> None:
@@ -128,6 +141,19 @@ def controls(found: Comparison) -> None:
     there = list(found.changes)
     forget("change", not set(st.session_state.get("change", [])) <= set(there))
     lines.multiselect("Modifications", there, list(shown.changes), key="change", on_change=to_address, args=("change",))
+    with st.container():
+        if found.offered:
+            forget("beside", not set(st.session_state.get("beside", [])) <= set(found.offered))
+            chosen = [label for label in shown.beside if label in found.offered]
+            st.pills(
+                "Beside it, not measured here",
+                list(found.offered),
+                selection_mode="multi",
+                default=chosen,
+                key="beside",
+                on_change=to_address,
+                args=("beside",),
+            )
     members = values_of(table, shown.by)
     for place, label, key, value in zip((a, b), ("A", "minus B"), "ab", (*shown.minus, "", "")[:2], strict=True):
         pick(place, label, key, members, value, names if shown.by == "side" else {})
@@ -147,13 +173,16 @@ def forget(key: str, gone: bool) -> None:
 
 def to_address(key: str) -> None:
     """What was chosen, into the address: fields take their first value from there."""
-    st.query_params[key] = st.session_state[key] or ""
+    if st.session_state[key]:
+        st.query_params[key] = st.session_state[key]
+    else:
+        st.query_params.pop(key, None)
 
 
 def figure(found: Comparison, name: str, drawn: Figure) -> None:
     state = asdict(found.shown)
     query = {"ids": ",".join(side.key for side in found.sides), **{key: state[key] for key in ("x", "y", "by")}}
-    query |= {"change": list(state["changes"]), **dict(zip("ab", state["minus"], strict=False))}
+    query |= {"change": list(state["changes"]), "beside": list(state["beside"]), **dict(zip("ab", state["minus"], strict=False))}
     link = links.address("compare", **query, figure=name)
     title, corner = st.columns([8, 1], vertical_alignment="center")
     title.markdown(f"### {plain(drawn.title)}", anchors=False)

@@ -18,6 +18,7 @@ def commands(command: Command) -> None:
     made.add_argument("--by", default="side", choices=("side", "suite", "size", "replicate"), help="what the colours mean")
     made.add_argument("--change", action="append", default=[], metavar="WORDS", help='such as "gamma 0.2, init_std"; repeatable')
     made.add_argument("--minus", nargs=2, default=(), metavar=("A", "B"), help="which two to subtract")
+    made.add_argument("--beside", action="append", default=[], metavar="NAME", help="a reference curve; repeatable")
     made.add_argument("--complete", action="store_true", help="submit what the two lack of each other")
     made = command("cite", cite, "say which figure of which experiment a file is, and whether its numbers have changed since")
     made.add_argument("file", type=Path, nargs="+", help="SVG, PNG, PDF or CSV that ucurve wrote")
@@ -28,10 +29,12 @@ def compare(given: argparse.Namespace) -> None:
     from ucurve.comparison import completed
 
     lab = client(given)
-    found = lab.compare(given.id, given.x, given.y, given.by, given.change, given.minus)
+    found = lab.compare(given.id, given.x, given.y, given.by, given.change, given.minus, given.beside)
     figures = found.figures()
     if given.change and not set(given.change) <= set(found.changes):
         raise InputError(f"no such modification; there are: {'; '.join(found.changes)}")
+    if unknown := set(given.beside) - set(found.offered):
+        raise InputError(f"no such reference curve here: {', '.join(unknown)}; there are: {'; '.join(found.offered) or 'none'}")
     for caution in found.cautions:
         print(caution)
     for name, figure in figures.items():

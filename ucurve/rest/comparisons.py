@@ -15,8 +15,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ucurve.rest.catalogue import CatalogueCalls
+from ucurve.rest.references import ReferenceCalls
 from ucurve.rest.results import ResultCalls
 from ucurve.spec import Figure
+from ucurve.team.references import ReferenceCurve
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +35,7 @@ class Comparison:
     sides: list[Side]
     asked: Choice
     on_what: list[dict[str, Any]] = field(default_factory=list)  # how each was measured
+    curves: list[ReferenceCurve] = field(default_factory=list)  # numbers of others about the same suites
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -58,7 +61,14 @@ class Comparison:
     def figures(self) -> dict[str, Figure]:
         from ucurve.comparison_figures import figures
 
-        return figures(self.sides, self.table, self.asked)
+        return figures(self.sides, self.table, self.asked, self.curves)
+
+    @cached_property
+    def offered(self) -> dict[str, tuple[int, str, bool]]:
+        """Reference curves that can be drawn beside; see `comparison_figures.offered`."""
+        from ucurve.comparison_figures import offered
+
+        return offered(self.sides, self.shown, self.curves)
 
     def origin(self, figure: str, lab: str, link: str = "") -> Origin:
         """What leads back from a file of one of the figures."""
@@ -102,7 +112,7 @@ def _short(value: Any) -> str:
     return f"{value[:10]}…" if isinstance(value, str) and len(value) == 64 else str(value)
 
 
-class ComparisonCalls(ResultCalls, CatalogueCalls):
+class ComparisonCalls(ResultCalls, CatalogueCalls, ReferenceCalls):
     def compare(
         self,
         ids: Sequence[int],
@@ -111,18 +121,20 @@ class ComparisonCalls(ResultCalls, CatalogueCalls):
         by: str = "side",
         changes: Sequence[str] = (),
         minus: Sequence[int | str] = (),
+        beside: Sequence[str] = (),
     ) -> Comparison:
         """Lay experiments over one another. What is left empty is chosen from what they have in common.
 
         x: tokens, tokens_per_parameter, base_loss, or the experiments' own axis. y: loss, perplexity, damage, or a metric.
         by: what the colours mean: side (the experiment), suite, size, replicate. changes: modifications in words, as in the
-        legend. minus: A and B of the difference. Raises RefusedError where there is no such experiment.
+        legend. minus: A and B of the difference. beside: names of reference curves. Raises RefusedError where there is no such
+        experiment.
         """
         from ucurve.comparison_figures import Choice
 
         sides = [self.side(id) for id in dict.fromkeys(ids)]
-        asked = Choice(x, y, by, tuple(changes), tuple(map(str, minus)))
-        return Comparison(sides, asked, [self.measured_on(side) for side in sides])
+        asked = Choice(x, y, by, tuple(changes), tuple(map(str, minus)), tuple(beside))
+        return Comparison(sides, asked, [self.measured_on(side) for side in sides], self.references())
 
     def side(self, id: int) -> Side:
         """An experiment with its rows and its suite, to compare."""
