@@ -77,7 +77,7 @@ def measure(client: Client, pages: list[Page], log: Path) -> Measured:
     committed = sorted(row.finished_at.timestamp() for row in client.rows(id) if row.finished_at)
     waits: list[float] = []
     for page in pages:
-        page.wait_for_function("count => window.seen.length >= count", arg=len(committed), timeout=60_000)
+        page.wait_for_function("count => window.seen.length >= count", arg=len(committed), timeout=120_000)
         seen: list[float] = page.evaluate("window.seen")
         waits += [shown - done for shown, done in zip(seen[earlier:], committed[earlier:], strict=True)]
     return Measured({what: (after[what] - before[what]) / seconds for what in after}, sorted(waits), first_chart)
@@ -104,9 +104,8 @@ def main() -> None:
         with sync_playwright() as playwright:
             running = browser(playwright)
             contexts = [running.new_context(base_url=f"http://127.0.0.1:{pages}") for _ in range(viewers)]
-            print(
-                f"{viewers} viewers\n{measure(Client(f'http://127.0.0.1:{port}'), [one.new_page() for one in contexts], data / 'logs' / 'api.log')}"
-            )
+            opened, client = [context.new_page() for context in contexts], Client(f"http://127.0.0.1:{port}")
+            print(f"{viewers} viewers\n{measure(client, opened, data / 'logs' / 'api.log')}")
             running.close()
     finally:
         up.terminate()

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard import inputs, session, watch
+from dashboard import inputs, session
 from dashboard.chart import chart_library
 from dashboard.look import page_icon, style, wordmark
 
@@ -25,6 +25,5 @@ page = st.navigation(
 )
 session.badge()
 chart_library()
-watch.warm_up()
 inputs.remember()
 page.run()

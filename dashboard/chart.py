@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,19 @@ FORMS: dict[Form, str] = {  # and their media types
 }
 
 
+@cache
+def bundle() -> str:
+    """Vega's libraries as one script; putting them together takes a second or two."""
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+
+
 @st.cache_resource(show_spinner=False)
 def _library() -> Any:
     """Vega, Vega-Lite and vega-embed as an element of their own: sent once per session, not with every update."""
     return st.components.v2.component(
         "ucurve_vega",
         html="<i></i>",
-        js=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;") + "\nexport default function () {}",
+        js=bundle() + "\nexport default function () {}",
     )
 
 

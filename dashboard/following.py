@@ -11,8 +11,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ucurve.client import Client, NoAnswerError, RefusedError
 from ucurve.experiments import parse
@@ -20,6 +21,8 @@ from ucurve.records import Experiment, MeasurementRow, frame
 from ucurve.spec import Figure, Verdict
 
 EVERY = 0.7  # seconds; with a session's own tick of 1 s a new number is shown 1.7 s after its commit at the latest
+FIRST_PATIENCE = 0.4  # seconds that a page waits for its first figures before it shows what it has
+PATIENCE = 2.0  # seconds that whoever asks waits for newer figures
 ENDED = ("done", "failed", "cancelled")
 
 
@@ -54,7 +57,7 @@ class Watched:
 class Follower:
     """Asks about one experiment; `aside` runs what takes long."""
 
-    def __init__(self, id: int, aside: Callable[[Callable[[], list[Verdict]]], Future[list[Verdict]]]) -> None:
+    def __init__(self, id: int, aside: Callable[[Callable[[], Any]], Future[Any]]) -> None:
         self.id = id
         self._aside = aside
         self._asking = threading.Lock()
@@ -62,6 +65,9 @@ class Follower:
         self._silence: NoAnswerError | RefusedError | None = None  # why the last question had no answer
         self._due = 0.0
         self._experiment_due = 0.0
+        self._figures: Future[tuple[dict[str, Figure], str | None]] | None = None
+        self._figures_of = 0
+        self._figures_asked = 0.0
         self._figures_due = 0.0
         self._verdicts_due = 0.0
         self._verdicts: Future[list[Verdict]] | None = None
@@ -126,16 +132,16 @@ class Follower:
         return replace(now, rows=rows, cursor=cursor, experiment=experiment)
 
     def _drawn(self, now: Watched) -> Watched:
-        """With the figures made anew if rows changed, at most half of the time when they are slow."""
-        if now.drawn == now.cursor or time.monotonic() < self._figures_due:
+        """With figures made anew if rows changed, at most half of the time when they are slow; nobody waits for them for long."""
+        if self._figures is None and now.drawn != now.cursor and time.monotonic() >= self._figures_due:
+            self._figures_of, self._figures_asked = now.cursor, time.monotonic()
+            self._figures = self._aside(lambda: made(now))
+        if self._figures is None or wait([self._figures], PATIENCE if now.figures else FIRST_PATIENCE).not_done:
             return now
-        began = time.monotonic()
-        try:
-            now = replace(now, figures=parse(now.experiment.spec).figures(frame(now.rows.values())), figure_problem=None)
-        except Exception as error:  # a kind's own code, perhaps a lab's: its fault must not hide the table
-            now = replace(now, figure_problem=f"{type(error).__name__}: {error}")
-        self._figures_due = 2 * time.monotonic() - began
-        return replace(now, drawn=now.cursor)
+        figures, problem = self._figures.result()
+        self._figures = None
+        self._figures_due = 2 * time.monotonic() - self._figures_asked
+        return replace(now, figures=figures if problem is None else now.figures, figure_problem=problem, drawn=self._figures_of)
 
     def _judged(self, client: Client, now: Watched) -> Watched:
         """With the verdicts that were asked for, if they are there; asks again if there are newer numbers."""
@@ -153,3 +159,11 @@ class Follower:
             self._verdicts_of, self._verdicts_asked = now.experiment.progress.done, time.monotonic()
             self._verdicts = self._aside(lambda: client.verdicts(self.id))
         return replace(now, judging=self._verdicts is not None)
+
+
+def made(now: Watched) -> tuple[dict[str, Figure], str | None]:
+    """The figures of its rows, or why there are none."""
+    try:
+        return parse(now.experiment.spec).figures(frame(now.rows.values())), None
+    except Exception as error:  # a kind's own code, perhaps a lab's: its fault must not hide the table
+        return {}, f"{type(error).__name__}: {error}"

@@ -15,6 +15,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import session
+from dashboard.chart import bundle
 from dashboard.following import Follower, Watched
 from ucurve.client import NoAnswerError, RefusedError
 
@@ -25,8 +26,8 @@ client = session.client
 
 @st.cache_resource(show_spinner=False)
 def _aside() -> ThreadPoolExecutor:
-    """For answers that take long and must not hold up the figures."""
-    return ThreadPoolExecutor(2, thread_name_prefix="verdicts")
+    """For what takes long and must not hold up a page."""
+    return ThreadPoolExecutor(4, thread_name_prefix="aside")
 
 
 def aside(ask: Callable[[], T]) -> Future[T]:
@@ -34,10 +35,11 @@ def aside(ask: Callable[[], T]) -> Future[T]:
     return _aside().submit(ask)
 
 
-@st.cache_resource(show_spinner=False)
 def warm_up() -> None:
-    """Load what figures are made with before somebody waits for one."""
-    _aside().submit(lambda: [import_module(name) for name in ("pandas", "altair", "scipy.stats")])
+    """Load what pages and figures are made with before the first visitor waits for it; the server does so as it starts."""
+    for name in ("dashboard.inputs", "dashboard.chart", "dashboard.evidence", "pandas", "altair", "scipy.stats"):
+        import_module(name)
+    bundle()
 
 
 def latest(key: str, ask: Callable[[], T]) -> T | None:

@@ -109,6 +109,8 @@ def figures(now: Watched) -> None:
     with st.container():
         if now.figure_problem:
             st.error(f"The figures cannot be drawn: {plain(now.figure_problem)}", icon=":material/error:")
+        elif now.drawn < 0:
+            quiet("The figures are being drawn.")
         elif not now.figures:
             quiet("This kind draws no figures; the measurements are below.")
         now = references.over(now)
