@@ -244,7 +244,7 @@ def test_an_experiment_is_cloned_into_the_form(page: Page, lab: Lab) -> None:
     page.get_by_text("More settings").click()
     expect(box(page, "Seed")).to_have_value("4")
     expect(box(page, "Name")).to_have_value("origin, changed")
-    expect(page.get_by_text(re.compile("18 exist already|asked for by another"))).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text(re.compile("18 of 18 exist|asked for by another"))).to_be_visible(timeout=PATIENCE)
 
 
 def test_the_list_is_filtered_by_what_is_in_the_address(page: Page, lab: Lab) -> None:

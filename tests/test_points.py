@@ -11,7 +11,14 @@ from test_cli import Shell
 
 from ucurve.spec import Point
 
-SPEC = {"kind": "gaussian_perturbation", "suite": "tiny", "gammas": [0.1], "draws": 1, "scale": "current_std"}
+SPEC = {
+    "kind": "gaussian_perturbation",
+    "suite": "tiny",
+    "gammas": [0.1],
+    "draws": 1,
+    "scale": "current_std",
+    "checkpoints": {"log_spaced": 2},
+}
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Measured once, found by everybody: accounts share, fresh numbers are compared, the past stays as it was. The tests play the worker."""
+"""Measured once, found by everybody: accounts share, fresh numbers are compared, the past stays. The tests play the worker."""
 
 from __future__ import annotations
 

@@ -31,7 +31,8 @@ def header(now: Watched) -> None:
         tags = "".join(f" :gray-badge[{plain(tag)}]" for tag in experiment.tags)
         what = (kind and kind.title) or experiment.kind.replace("_", " ")
         words = f"{what} · number {experiment.id} · {experiment.owner} · {ago(experiment.created_at)}"
-        st.markdown(f"{badge(experiment.state)}{tags} :small[:gray[{plain(words)}]]")
+        state = "" if now.at else badge(experiment.state)  # today's
+        st.markdown(f"{state}{tags} :small[:gray[{plain(words)}]]")
     with controls:
         buttons(now)
         steering.tools(now)

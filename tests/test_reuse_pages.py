@@ -1,0 +1,119 @@
+"""Reuse in the browser: what another account measured is there at once; fresh numbers, the past, edit, delete."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from conftest import Lab
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from sqlalchemy import func, select
+from test_dashboard import ARGUMENTS, PATIENCE, box
+
+from db import people
+from db.models import Attempt
+from db.session import open_session
+from ucurve.client import Client, RefusedError
+
+GRID = {"kind": "slow_count", "to": [3, 4, 5], "step_seconds": 0.01}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _kind() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UCURVE_KINDS", str(Path(__file__).parent / "kinds"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS.split())
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def address(lab: Lab) -> str:
+    return lab.start_dashboard()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1360, "height": 1000}, base_url=address)
+    context.set_default_timeout(PATIENCE)
+    yield context.new_page()
+    context.close()
+
+
+def test_what_another_account_measured_is_there_at_once_in_the_form_and_on_the_page(page: Page, lab: Lab) -> None:
+    with open_session() as session:
+        people.add_user(session, "ada", "submitter")
+        ada = Client(lab.url, people.create_token(session, "ada", "test", None)[1])
+        session.commit()
+    first = ada.submit(GRID, name="by ada")
+    assert ada.wait(first.id, timeout=120).state == "done"
+    with open_session() as session:
+        before = session.scalar(select(func.count()).select_from(Attempt))
+    page.goto(f"/new?clone={first.id}")
+    expect(page.get_by_text("3 of 3 exist: the figures appear at once")).to_be_visible(timeout=PATIENCE)
+    page.get_by_role("button", name="Submit").click()
+    page.wait_for_url(re.compile(r"/experiment\?id=\d+"))
+    expect(page.get_by_text("3 of 3 points measured · 3 of them existed already")).to_be_visible(timeout=PATIENCE)
+    second = lab.client.experiments(limit=1).experiments[0]
+    assert (second.owner != "ada", second.state, second.progress.reused) == (True, "done", 3)
+    with open_session() as session:
+        assert session.scalar(select(func.count()).select_from(Attempt)) == before
+
+
+def test_fresh_the_past_edit_and_delete_on_the_page(page: Page, lab: Lab) -> None:
+    one = lab.client.submit({**GRID, "to": [6, 7]}, name="first")
+    lab.client.wait(one.id, timeout=120)
+    before = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    page.goto(f"/new?clone={one.id}")
+    page.get_by_text("Measure everything again").click()
+    expect(page.get_by_text("2 exist and will be measured again to compare them")).to_be_visible(timeout=PATIENCE)
+    page.get_by_role("button", name="Submit").click()
+    page.wait_for_url(re.compile(r"/experiment\?id=\d+"))
+    expect(page.get_by_text("2 of 2 points are identical bit for bit.")).to_be_visible(timeout=PATIENCE)
+    again = lab.client.experiments(limit=1).experiments[0]
+    assert again.fresh
+
+    page.goto(f"/experiment?id={again.id}&at={before}")
+    expect(page.get_by_text("As it stood at")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("0 of 2 points measured")).to_be_visible()
+    page.get_by_role("button", name="Back to now").click()
+    expect(page.get_by_text("2 of 2 points measured")).to_be_visible(timeout=PATIENCE)
+    assert "at=" not in page.url
+
+    tools = page.locator(f".st-key-tools-{again.id}")
+    tools.get_by_role("button").nth(2).click()
+    box(page, "Name").fill("edited")
+    box(page, "Notes").fill("**bold** and <b>no html</b>")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("heading", name="edited")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("strong", has_text="bold").first).to_be_visible()
+    assert lab.client.experiment(again.id).notes == "**bold** and <b>no html</b>"
+    page.keyboard.press("Escape")
+    tools.get_by_role("button").nth(4).click()
+    page.get_by_role("button", name="Delete for good").click()
+    page.wait_for_url(re.compile(r"^[^?]*/$"))
+    with pytest.raises(RefusedError):
+        lab.client.experiment(again.id)
+
+
+def test_a_point_says_how_to_repeat_it_elsewhere_and_gives_its_file(page: Page, lab: Lab) -> None:
+    one = lab.client.submit({**GRID, "to": [8]})
+    lab.client.wait(one.id, timeout=120)
+    (row,) = lab.client.rows(one.id)
+    page.goto(f"/experiment?id={one.id}&point={row.id}")
+    page.get_by_text("Repeat it on another machine").click()
+    expect(page.get_by_text(f"ucurve --url {lab.url} measure {row.id}")).to_be_visible(timeout=PATIENCE)
+    with page.expect_download(timeout=PATIENCE) as waiting:
+        page.get_by_role("button", name="point.json").click()
+    assert json.loads(Path(waiting.value.path()).read_text())["identity"] == row.identity
