@@ -174,8 +174,6 @@ def test_numbers_of_others_are_crosses_beside_the_curves_and_perplexities_are_dr
     assert "Crosses, not measured here: paper." in drawn.caption
     measured = [row for row in drawn.datasets["curves"] if row not in marks]
     assert fingerprint(drawn) == fingerprint(replace(drawn, datasets={"curves": measured}))
-        replace(drawn, datasets={"curves": [r for r in drawn.datasets["curves"] if r not in marks]})
-    )
 
 
 def test_what_nobody_chose_is_chosen_and_a_chart_does_not_depend_on_results() -> None:
