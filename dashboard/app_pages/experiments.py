@@ -13,10 +13,6 @@ from ucurve.records import Experiment
 from ucurve.team.listing import Choices, Order
 
 SHOWN = 20
-ORDERS = {
-    "newest": "newest first", "oldest": "oldest first", "name": "by name", "owner": "by owner", "state": "by state",
-    "progress": "most complete first", "finished": "latest finished first",
-}  # fmt: skip
 RARE = ("kind", "suite", "owner", "tag", "from", "to", "archived")
 
 
@@ -63,17 +59,16 @@ def filters() -> dict[str, Any]:
     """The widgets, and what they ask for."""
     bound: dict[str, Any] = {"bind": "query-params", "on_change": first_page}
     known = watch.latest("choices", watch.client().choices) or Choices(kinds=[], suites=[], owners=[], tags=[])
-    text, state, order = st.columns([3, 2, 1.4])
+    text, state, order, starred = st.columns([3, 2, 1.3, 0.9], vertical_alignment="bottom")
     text.text_input("Find", key="q", placeholder="words in name, notes or tags", live="300ms", icon=":material/search:", **bound)
     states = [name for name in STATES if name != "open"]
     state.multiselect("State", states, key="state", placeholder="any", **bound)
-    order.selectbox("Order", get_args(Order), key="sort", format_func=ORDERS.__getitem__, **bound)
-    starred, rest = st.columns([1, 5], vertical_alignment="center")
+    order.selectbox("Order", get_args(Order), key="sort", **bound)
     starred.toggle("Starred", key="starred", **bound)
-    with rest.expander("More filters", expanded=any(name in st.query_params for name in RARE)):
+    with st.expander("More filters", expanded=any(name in st.query_params for name in RARE)):
         names: dict[str, Any] = {"placeholder": "any", "accept_new_options": True, **bound}
         one, two, three, four = st.columns(4)
-        one.multiselect("Kind", sorted({*kinds(), *known.kinds}), key="kind", format_func=title, placeholder="any", **bound)
+        one.multiselect("Kind", sorted({*kinds(), *known.kinds}), key="kind", **names)
         two.multiselect("Suite", known.suites, key="suite", **names)
         three.multiselect("Owner", ["me", *known.owners], key="owner", **names)
         four.multiselect("Tags", known.tags, key="tag", **names)

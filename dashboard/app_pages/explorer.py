@@ -11,7 +11,6 @@ from dashboard import watch
 from dashboard.chart import FORMS, live_chart
 from dashboard.look import ago, nothing_yet, plain, quiet
 from ucurve.client import RefusedError
-from ucurve.experiments import kinds
 from ucurve.figure_files import figure_file
 from ucurve.records import restored
 from ucurve.team import pivots
@@ -29,10 +28,6 @@ PARQUET: Literal["parquet"] = "parquet"
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 RARE = ("from", "to", "after", "before", "repeats", "state")
 BOUND: dict[str, Any] = {"bind": "query-params"}
-
-
-def title(kind: str) -> str:
-    return getattr(kinds().get(kind), "title", "") or kind.replace("_", " ")
 
 
 def tokens(typed: str | None) -> int | None:
@@ -81,7 +76,7 @@ def filters(facets: Facets) -> None:
     names: dict[str, Any] = {"placeholder": "any", "accept_new_options": True, **BOUND}
     suite, kind, evaluation = st.columns(3)
     suite.multiselect("Suites", facets.suites, key="suite", **names)
-    kind.multiselect("Kinds", facets.kinds, key="kind", format_func=title, placeholder="any", **BOUND)
+    kind.multiselect("Kinds", facets.kinds, key="kind", **names)
     evaluation.multiselect("Evaluation sets", facets.evaluations, key="evaluation", **names)
     where = "Labels are those with which a point was first planned. Of one label, several values are alternatives."
     st.multiselect(
