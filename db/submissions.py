@@ -154,15 +154,22 @@ def reopen(session: Session, measurements: list[int]) -> None:
     affected = [row.id for row in experiments]
     session.execute(
         text("""
-            WITH counted AS (
-                UPDATE experiments e SET version = version + 1, finished_at = NULL,
+            WITH numbered AS (
+                SELECT experiment_id, measurement_id,
+                    (row_number() OVER (PARTITION BY experiment_id ORDER BY position) - 1) / :per_version AS step
+                FROM experiment_points WHERE experiment_id = ANY(:experiments) AND measurement_id = ANY(:ids)),
+            steps AS (SELECT experiment_id, max(step) AS last FROM numbered GROUP BY experiment_id),
+            counted AS (
+                UPDATE experiments e SET finished_at = NULL,
+                    version = version + 1 + (SELECT last FROM steps WHERE steps.experiment_id = e.id),
                     state = CASE WHEN state IN ('done', 'failed') THEN 'active' ELSE state END,
                     num_failed = (SELECT count(*) FROM experiment_points p JOIN measurements m ON m.id = p.measurement_id
                                   WHERE p.experiment_id = e.id AND m.state = 'failed')
                 WHERE id = ANY(:experiments) RETURNING id, version)
-            UPDATE experiment_points p SET version = counted.version, ended = false FROM counted
-            WHERE p.experiment_id = counted.id AND p.measurement_id = ANY(:ids)"""),
-        {"experiments": affected, "ids": measurements},
+            UPDATE experiment_points p SET version = counted.version - steps.last + numbered.step, ended = false
+            FROM counted JOIN steps ON steps.experiment_id = counted.id JOIN numbered ON numbered.experiment_id = counted.id
+            WHERE p.experiment_id = counted.id AND p.measurement_id = numbered.measurement_id"""),
+        {"experiments": affected, "ids": measurements, "per_version": PER_VERSION},
     )
 
 

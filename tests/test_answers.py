@@ -9,8 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 from conftest import Lab
+from sqlalchemy import text
 
 from api.sharing import Shared
+from db import reading, submissions
+from db.session import open_session
 from ucurve import records
 from ucurve.experiments import parse
 from ucurve.perplexity import WINDOWS
@@ -76,3 +79,27 @@ def test_one_answer_is_made_for_all_who_ask_and_a_failure_is_not_kept() -> None:
 
     answers = asyncio.run(ask())
     assert answers == [*["the first one fails"] * 5, *["number 2"] * 5, "number 3"]
+
+
+def test_points_that_are_opened_again_come_to_a_reader_in_small_pages(database_url: str) -> None:
+    points = [
+        {
+            "identity": f"again {number}", "inputs": {}, "source": {}, "labels": {"number": number}, "group_key": "", "stage": 0,
+            "seconds": 1.0, "requires_device": "cuda", "requires_memory_gb": 0.0,
+        }
+        for number in range(600)
+    ]  # fmt: skip
+    with open_session() as session:
+        made = submissions.submit(session, "ana", {"name": "", "kind": "linear_model", "spec": {}}, points)
+        ids = list(session.scalars(text("UPDATE measurements SET state = 'failed' WHERE identity LIKE 'again %' RETURNING id")))
+        cursor = made.version
+        submissions.reopen(session, ids)
+        session.refresh(made)
+        pages = []
+        while rows := reading.changes_after(session, made.id, cursor, limit=submissions.PER_VERSION):
+            pages.append([row.position for row in rows])
+            cursor = rows[-1].version
+        session.rollback()
+    assert [len(page) for page in pages] == [250, 250, 100]
+    assert [position for page in pages for position in page] == list(range(600))
+    assert cursor == made.version
