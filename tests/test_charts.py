@@ -63,6 +63,19 @@ def test_one_draw_has_no_band() -> None:
     assert mean["high"] is None
 
 
+def test_a_band_far_beyond_all_points_is_drawn_cut_and_told_whole() -> None:
+    heavy = pd.concat([table([2.0, 2.1, 2.2]), table([1.0, 1.2, 40.0]).assign(gamma=0.2)], ignore_index=True)
+    calm, wild = rows("mean", heavy)
+    assert "band_low" not in calm
+    assert wild["low"] < 0, "a t interval knows nothing of what a loss can be"
+    assert (wild["band_low"], wild["band_high"]) == pytest.approx((1 / 1.3, min(wild["high"], 40 * 1.3)))
+    drawn = {
+        **curves(tokens_axis(), Axis("y", "loss"), LINES),
+        "datasets": {"curves": curve_rows(heavy, "tokens", "nll_mean", ["gamma"])},
+    }
+    assert ">−" not in vl_convert.vegalite_to_svg(drawn), "no axis below zero"
+
+
 def test_the_chart_is_the_same_every_time_and_holds_no_numbers() -> None:
     assert json.dumps(chart()) == json.dumps(chart())
     assert "datasets" not in chart()

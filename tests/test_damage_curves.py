@@ -73,7 +73,9 @@ def test_figures_show_the_mean_of_the_loss_as_perplexity_before_and_after() -> N
     [cell] = [cell for cell in figures["heat_map"].datasets["cells"] if where.items() <= cell.items()]
     assert cell["y"] == pytest.approx(np.mean(losses) - base)
     [cell] = [cell for cell in figures["table"].datasets["cells"] if where.items() <= cell.items()]
-    assert cell["label"] == f"{math.exp(np.mean(losses)):.4g}"
+    assert re.fullmatch(rf"{math.exp(np.mean(losses)):.4g} ±0\.\d+", cell["label"]), "with half its interval"
+    [row] = named(figures["perplexity"], "mean", **{**where, "gamma": 0.0})
+    assert row["low"] < row["y"] < row["high"], "the base has the error of its evaluation text"
     assert len(named(figures["weights"], "mean", group="mlp")) == 8
 
 

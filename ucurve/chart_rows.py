@@ -32,8 +32,8 @@ def curve_rows(
         `shown` needs), `facets` and, once measured, `value`.
     shown: from the mean (or low, high, one draw) of `value` and the rows it belongs to, to what the y axis shows. The
         mean is taken before: on the loss, not on perplexity. Default: the value itself.
-    The band is the 95% t interval of the mean over draws; none with fewer than two draws. A mean with any draw that is
-    not finite is not finite: it is left out of the line and counted at the edge.
+    The band is the 95% t interval of the mean over draws; none with fewer than two draws (see `cut`). A mean with any draw
+    that is not finite is not finite: it is left out of the line and counted at the edge.
     """
     if table.empty:
         return []
@@ -56,12 +56,29 @@ def curve_rows(
     waiting = means[means["num_waiting"] > 0]
     dots = draws.loc[np.isfinite(draws[y]), [*keys, y, "measurement"]]
     return (
-        to_rows("mean", finite[[*keys, y, "low", "high", "num_draws"]])
-        + to_rows("draw", dots)
+        cut(to_rows("mean", finite[[*keys, y, "low", "high", "num_draws"]]) + to_rows("draw", dots), y)
         + to_rows("edge", troubled[[*keys, "num_nonfinite", "num_failed", "measurement", "label", "slot"]])
         + to_rows("waiting", waiting[[*keys, "num_waiting"]])
         + _notes(table, facets)
     )
+
+
+def cut(rows: list[dict[str, Any]], y: str = "y") -> list[dict[str, Any]]:
+    """Bands that reach far beyond every point are drawn up to a margin around the points (`band_low`, `band_high`): one condition
+    with heavy draws would flatten all others. `low` and `high` keep the interval."""
+    seen = [row[y] for row in rows if row.get(y) is not None]
+    if not seen:
+        return rows
+    least, most = min(seen), max(seen)
+    least, most = (least / 1.3, most * 1.3) if least > 0 else (least - (most - least) / 4, most + (most - least) / 4)
+
+    def one(row: dict[str, Any]) -> dict[str, Any]:
+        low, high = row.get("low"), row.get("high")
+        if row["what"] != "mean" or low is None or (low >= least and high is not None and high <= most):
+            return row
+        return {**row, "band_low": max(low, least), "band_high": min(most if high is None else high, most)}
+
+    return [one(row) for row in rows]
 
 
 def _means(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

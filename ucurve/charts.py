@@ -151,7 +151,8 @@ def curves(
 def _layers(x: Axis, y: Axis, lines: Lines, shown: Any, dash: str | None, also: Sequence[str], height: int) -> list[Any]:
     """Bands, lines, draws, references, bottoms, edge marks and waiting ticks: one layer per `what`."""
     at_x, at_y = encoded_x(x), encoded_y(y)
-    names = [tip(lines.field, lines.title), tip(x.field, x.title, ",")] + [tip(field) for field in (*also, *filter(None, [dash]))]
+    place = [tip(lines.field, lines.title), tip(x.field, x.title, ","), *(tip(field) for field in filter(None, [dash]))]
+    names = [*place, *(tip(field) for field in also)]
     value, found = tip(y.field, y.title, ".4~g"), tip("measurement")
     dashed = {"strokeDash": alt.StrokeDash(f"{dash}:N", title=dash)} if dash else {}
     detail = {"detail": alt.Detail(f"{dash}:N")} if dash else {}
@@ -163,19 +164,20 @@ def _layers(x: Axis, y: Axis, lines: Lines, shown: Any, dash: str | None, also: 
         return alt.when(shown).then(alt.value(opacity)).otherwise(alt.value(opacity / 12))
 
     def dots(what: str, opacity: float, *tips: Any, **mark: Any) -> Any:
-        encoding = {"opacity": faded(opacity), "tooltip": [*names, value, *tips]}
+        known = names if what in ("mean", "draw") else place  # others are no measured points
+        encoding = {"opacity": faded(opacity), "tooltip": [*known, value, *tips]}
         return only(what).mark_point(clip=True, **{"filled": True, **mark}).encode(at_x, at_y, **encoding)
 
     between = [tip("low", "95% from", ".4~g"), tip("high", "to", ".4~g"), tip("num_draws", "draws")]
     waiting = [*names, tip("num_waiting", "still to come")]
     return [
-        mean.mark_area(clip=True).encode(at_x, alt.Y("low:Q"), alt.Y2("high"), opacity=faded(0.18), **detail),
+        banded(mean).mark_area(clip=True).encode(at_x, alt.Y("from:Q"), alt.Y2("to"), opacity=faded(0.18), **detail),
         mean.mark_line(clip=True, strokeWidth=2).encode(at_x, at_y, opacity=faded(1), **dashed),
         dots("mean", 1, *between, size=36),
         dots("draw", 0.4, found, size=22).properties(name="draws").add_params(picked),
         dots("reference", 1, tip("label", "source"), shape="cross", filled=False, size=60),
         bottom.mark_rule(clip=True, strokeWidth=3).encode(alt.X("x_low:Q"), alt.X2("x_high"), at_y, opacity=faded(0.7)),
-        dots("open bottom", 1, tip("label", "lowest"), shape="triangle-down", size=90, filled=False, strokeWidth=1.5),
+        dots("open bottom", 1, tip("label", "lowest"), shape="triangle-down", size=140, filled=False, strokeWidth=1.5),
         dots("bottom", 1, tip("label", "bottom"), shape="triangle-down", size=110),
         edge.mark_point(shape="triangle-up", filled=True, size=60, clip=False, y=slot).encode(
             at_x, opacity=faded(1), tooltip=[*names, tip("label", "not drawn"), found]
@@ -191,6 +193,13 @@ def tip(field: str, title: str | None = None, number: str | None = None) -> Any:
     """A tooltip line; `number` is the format of a quantity."""
     options: dict[str, Any] = {"format": number} if number else {}
     return alt.Tooltip(f"{field}:{'Q' if number else 'N'}", title=title or field, **options)
+
+
+def banded(chart: Any) -> Any:
+    """The ends of bands as they are drawn, from and to: see `chart_rows.cut`."""
+    ends = {"from": "low", "to": "high"}
+    drawn = {end: f"isValid(datum.band_{name}) ? datum.band_{name} : datum.{name}" for end, name in ends.items()}
+    return chart.transform_calculate(**drawn)
 
 
 def only(what: str) -> Any:
@@ -229,17 +238,21 @@ def _axis(axis: Axis) -> Any:
 def heat_map(
     x: Axis, y: Lines, value: Axis, *, dataset: str = "cells", row: str | None = None, column: str | None = None
 ) -> dict[str, Any]:
-    """Vega-Lite of `value` over x (in ascending order) and the ordered values of y; None is drawn as a crossed cell."""
+    """Vega-Lite of `value` over x (in ascending order) and the ordered values of y; None is drawn as its label, and ± marks
+    cells whose interval (low, high) holds zero."""
     label = alt.Axis(labelExpr=COMPACT, labelAngle=0) if x.compact else alt.Axis(labelAngle=0)
     at = (
         alt.X(f"{x.field}:O", title=x.title, axis=label),
         alt.Y(f"{y.field}:O", title=y.title, scale=alt.Scale(domain=list(reversed(y.values)))),
     )
     tips = [tip(x.field, x.title, ","), tip(y.field, y.title), tip(value.field, value.title, ".4~g"), tip("label")]
+    tips[3:3] = [tip("low", "95% from", ".4~g"), tip("high", "to", ".4~g"), tip("num_draws", "draws")]
     colour = alt.Color(f"{value.field}:Q", title=value.title, scale=_scale(value, scheme="viridis"))
     filled = alt.Chart().transform_filter(f"isValid(datum.{value.field})").mark_rect()
     empty = alt.Chart().transform_filter(f"!isValid(datum.{value.field})").mark_text(color=NEUTRAL)
+    open_sign = alt.Chart().transform_filter("datum.low <= 0 && datum.high >= 0").mark_text(text="±", color="white", fontSize=13)
     layers = [filled.encode(*at, colour, tooltip=tips), empty.encode(*at, text="label:N", tooltip=tips)]
+    layers.append(open_sign.encode(*at, tooltip=tips))
     return _gridded(alt.layer(*layers, data=alt.NamedData(dataset)), row, column)
 
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ucurve import analysis, charts, trends
+from ucurve import analysis, charts
+from ucurve.base_curves import base_blocks, with_base_intervals
 from ucurve.spec import Figure, Verdict
-from ucurve.trends import Array
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,8 +29,9 @@ FACETS = ("scale", "replicate")
 TOKENS = charts.tokens_axis()
 NATS = charts.Axis("y", "change of the loss / nats", "symlog", constant=0.01)
 BANDS = (
-    "Bands: 95% t interval of the mean loss over draws; dots: single draws; triangles at the top: draws that are not finite, "
-    "or failed, whose mean is not drawn. Draws describe one pre-training run; replicates are further runs."
+    "Bands: 95% t interval of the mean loss over draws, drawn no further than a little beyond the outermost point; of the base: "
+    "over paired blocks of windows of the evaluation text. Dots: single draws; triangles at the top: draws that are not finite, or "
+    "failed, whose mean is not drawn. Draws describe one pre-training run; replicates are further runs."
 )
 
 
@@ -70,21 +71,6 @@ def conditions(table: pd.DataFrame, looks: int = 1) -> dict[Family, list[analysi
     return families
 
 
-def base_blocks(table: pd.DataFrame, tokens: Array) -> Array:
-    """Base loss of the checkpoints at `tokens` in blocks of windows, [num_checkpoints, num_blocks]; NaN where unmeasured."""
-    done = table[(table["gamma"] == 0) & (table["state"] == "done")].drop_duplicates("tokens")
-    series = dict(zip(done["tokens"], done["series"], strict=True))
-    found = {at: _blocks(series[at]) for at in tokens if "window_nll" in series.get(at, {})}
-    width = max((len(blocks) for blocks in found.values()), default=1)
-    return np.stack([found.get(at, np.full(width, np.nan)) for at in tokens])
-
-
-def _blocks(series: Mapping[str, Sequence[float | None]]) -> Array:
-    nll = np.array(series["window_nll"], dtype=float)  # None: not finite
-    blocks: Array = trends.blocks(nll[None], np.array(series["window_tokens"], dtype=float))[0]
-    return blocks
-
-
 def bottoms(table: pd.DataFrame, looks: int = 1) -> list[dict[str, Any]]:
     """Where the loss (y, nats) after the change is lowest, with its bootstrap interval, unless at the last checkpoint.
 
@@ -109,15 +95,17 @@ def bottoms(table: pd.DataFrame, looks: int = 1) -> list[dict[str, Any]]:
     return rows
 
 
-def cells(rows: Sequence[Mapping[str, Any]], number: str) -> list[dict[str, Any]]:
-    """One row per checkpoint, gamma and facet with `y` and a `label`: the mean's, or why there is none."""
+def cells(rows: Sequence[Mapping[str, Any]], number: str, spread: bool = False) -> list[dict[str, Any]]:
+    """One row per checkpoint, gamma and facet with `y` and a `label`: the mean's (± half its interval), or why there is none."""
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         if row["what"] in ("mean", "waiting", "edge"):
             key = tuple(row[name] for name in ("tokens", "gamma", *FACETS))
             cell = found.setdefault(key, {**row, "y": None, "label": "…"})
             if row["what"] != "waiting":
-                cell |= {"y": row.get("y"), "label": row.get("label") or format(row["y"], number)}
+                half = (row["high"] - row["low"]) / 2 if row.get("low") is not None and row.get("high") is not None else None
+                text = row.get("label") or format(row["y"], number) + (f" ±{half:.2g}" if spread and half is not None else "")
+                cell |= {"y": row.get("y"), "low": row.get("low"), "high": row.get("high"), "label": text}
     return list(found.values())
 
 
@@ -132,22 +120,24 @@ def figures(table: pd.DataFrame, gammas: Sequence[float], group_gamma: float | N
     before_and_after = _stacked([*(base.assign(scale=scale) for scale in scales), after])
     lines = charts.Lines("gamma", "γ", list(gammas))
     lines_and_base = charts.Lines("gamma", "γ", [0.0, *gammas], neutral=[0.0])
-    perplexity = _rows(before_and_after, lambda loss, _: np.exp(loss))
+    perplexity = with_base_intervals(_rows(before_and_after, lambda loss, _: np.exp(loss)), table, "gamma", np.exp)
+    loss = with_base_intervals(_rows(before_and_after, lambda loss, _: loss), table, "gamma", np.asarray)
     damage = _rows(after, lambda loss, row: loss - row["base"])
     made = {
-        **_absolute(perplexity, _rows(before_and_after, lambda loss, _: loss), bottoms(table, looks), lines_and_base),
+        **_absolute(perplexity, loss, bottoms(table, looks), lines_and_base),
         **_changes(_rows(after, lambda loss, row: np.exp(loss) - np.exp(row["base"])), damage, lines),
         "heat_map": Figure(
             "Damage by checkpoint and noise",
-            "Mean change of the loss in nats.",
+            "Mean change of the loss in nats; ±: its 95% interval over draws holds zero.",
             charts.heat_map(TOKENS, lines, NATS, row="replicate", column="scale"),
             {"cells": cells(damage, ".3g")},
         ),
         "table": Figure(
             "Perplexity before and after",
-            "Perplexity (exp of the mean loss over draws) of every checkpoint, base first.",
-            charts.text_table(TOKENS, lines_and_base, row="replicate", column="scale"),
-            {"cells": cells(perplexity, ".4g")},
+            "Perplexity (exp of the mean loss over draws) of every checkpoint, base first; ± half the 95% interval over draws, of "
+            "the base over windows of text.",
+            charts.text_table(TOKENS, lines_and_base, row="replicate", column="scale", width=92),
+            {"cells": cells(perplexity, ".4g", spread=True)},
         ),
         "weights": _weights(base),
     }

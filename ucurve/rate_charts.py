@@ -13,7 +13,7 @@ from typing import Any
 
 import altair as alt
 
-from ucurve.charts import COMPACT, NOTE, ORDERED, Axis, Lines, drawn_once, encoded_x, encoded_y, facet, finished, only, tip
+from ucurve.charts import COMPACT, NOTE, ORDERED, Axis, Lines, banded, drawn_once, encoded_x, encoded_y, facet, finished, only, tip
 
 
 @drawn_once
@@ -54,7 +54,7 @@ def _swept(
         .encode(*at, silent, detail, order)
         .properties(name="lines")
         .add_params(zoom),
-        mean.mark_rule(clip=True, opacity=0.5).encode(at[0], alt.Y("low:Q"), alt.Y2("high"), silent, detail),
+        banded(mean).mark_rule(clip=True, opacity=0.5).encode(at[0], alt.Y("from:Q"), alt.Y2("to"), silent, detail),
         mean.mark_point(clip=True, filled=True, size=36 if dots else 6, opacity=1).encode(*at, colour, tooltip=tips),
         only("dominated").mark_point(clip=True, filled=False, size=36, opacity=0.7).encode(*at, silent, tooltip=tips),
         only("draw")

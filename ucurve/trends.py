@@ -88,6 +88,20 @@ def mean_interval(values: Array, level: float = 0.95) -> tuple[float, float, flo
     return mean, mean - half, mean + half
 
 
+def paired_intervals(values: Array, level: float = 0.95) -> tuple[Array, Array]:
+    """Means of values [num_checkpoints, num_blocks] with intervals for comparing them: what a block has in common over checkpoints
+    is taken out first (Cousineau 2005, with Morey's factor 2008), as a test on paired differences does. NaN with fewer than two of
+    either."""
+    num_checkpoints, num_blocks = values.shape
+    mean = values.mean(axis=1)
+    if num_checkpoints < 2 or num_blocks < 2:
+        return mean * np.nan, mean * np.nan
+    own = values - values.mean(axis=0) + values.mean()
+    factor = np.sqrt(num_checkpoints / (num_checkpoints - 1) / num_blocks)
+    half = t_quantile(0.5 + level / 2, num_blocks - 1) * own.std(axis=1, ddof=1) * factor
+    return mean - half, mean + half
+
+
 def rise_after_minimum(losses: Array) -> Rise:
     """Is some earlier checkpoint lower than the last? Finite losses, at least 2 checkpoints and 2 draws.
 

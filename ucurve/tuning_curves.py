@@ -13,6 +13,7 @@ import numpy as np
 
 from ucurve import analysis, charts, published, rate_charts
 from ucurve import tuning_numbers as numbers
+from ucurve.base_curves import with_base_intervals
 from ucurve.charts import Axis, Lines
 from ucurve.spec import Figure
 from ucurve.tuning_fields import TuningFields
@@ -29,8 +30,9 @@ TASK = {"id_loss": "loss on the new task / nats", "accuracy": "accuracy on the n
 curves = partial(charts.curves, row="replicate", column="evaluation")
 by_checkpoint = partial(rate_charts.by_checkpoint, row="replicate", column="evaluation")
 BANDS = (
-    "Bands and bars: 95% t interval over seeds; dots: single seeds; triangles at the top: seeds that diverged, or failed. Seeds "
-    "describe one pre-training run; replicates are further runs."
+    "Bands and bars: 95% t interval over seeds, drawn no further than a little beyond the outermost point; of the base: over "
+    "paired blocks of windows of the evaluation text. Dots: single seeds; triangles at the top: seeds that diverged, or failed. "
+    "Seeds describe one pre-training run; replicates are further runs."
 )
 SPREAD = f"One line per checkpoint, from small learning rates to large ones. {BANDS}"
 METHODS = ("full", "wise_ft", "l2_sp", "ewc", "lora", "head")
@@ -54,8 +56,8 @@ def _over_tokens(table: pd.DataFrame, spec: TuningFields) -> dict[str, Figure]:
     """Table 1 and figures 2, 3a, 3b: one line per learning rate, method the spec's first."""
     lines, metric = Lines("learning_rate", "learning rate", [0.0, *spec.rates], neutral=[0.0]), numbers.learned(spec)
     after = numbers.tuned(table, spec.methods[0])
-    both = table[(table["method"] == "base")]
-    both = _stacked([both, after])
+    both = _stacked([table[table["method"] == "base"], after])
+    bases = table[table["method"] == "base"].assign(gamma=0.0)
 
     def rows(frame: pd.DataFrame, shown: Shown | None = None, value: str = "nll_mean") -> Rows:
         by = ["learning_rate", "phase", "base"]
@@ -65,13 +67,14 @@ def _over_tokens(table: pd.DataFrame, spec: TuningFields) -> dict[str, Figure]:
         chart = curves(TOKENS, y, lines, also=["phase"], zero_line=zero_line, metric=shows)
         return Figure(title, f"{caption} {BANDS}", chart, {"curves": data})
 
-    columns = Lines("column", "", ["accuracy" if metric == "accuracy" else "task loss", "before", "after", "change"])
-    cells = charts.text_table(TOKENS, columns, row="learning_rate", column="replicate", width=60)
+    columns = Lines("column", "", ["accuracy" if metric == "accuracy" else "task loss", "before", "after", "change", "seeds"])
+    cells = charts.text_table(TOKENS, columns, row="learning_rate", column="replicate", width=130)
     first = [row for row in numbers.table_cells(table, spec) if row["evaluation"] in (table["evaluation"].iloc[0],)]
     return {
         "table_1": Figure(
             "Table 1",
-            "What was learned, and perplexity on the first evaluation set before, after and their difference; means over seeds.",
+            "What was learned (± standard error over seeds), and perplexity on the first evaluation set before, after and their "
+            "difference: means over seeds with 95% t intervals.",
             cells,
             {"cells": first},
         ),
@@ -80,7 +83,10 @@ def _over_tokens(table: pd.DataFrame, spec: TuningFields) -> dict[str, Figure]:
             "Perplexity on the evaluation set against pre-training tokens, base in grey. Pointing down: the lowest point with its "
             "95% bootstrap interval, filled where the rise after it is established.",
             PERPLEXITY,
-            [*rows(both, lambda loss, _: np.exp(loss)), *_bottoms(table, spec)],
+            [
+                *with_base_intervals(rows(both, lambda loss, _: np.exp(loss)), bases, "learning_rate", np.exp),
+                *_bottoms(table, spec),
+            ],
             "perplexity",
         ),
         "forgetting": drawn(
@@ -117,8 +123,8 @@ def _over_rates(table: pd.DataFrame, spec: TuningFields) -> dict[str, Figure]:
     return {
         "best_rate": Figure(
             "Best learning rate",
-            f"The rate with the best {TASK[metric].split(' / ')[0]}, and as a band all within one standard error of it. Hollow "
-            "triangles: the best is at the edge of the grid, so that the optimum may lie beyond.",
+            f"The rate with the best {TASK[metric].split(' / ')[0]}, and as a band all within one standard error of it. A "
+            "triangle around a point: the best is at the edge of the grid, so that the optimum may lie beyond.",
             curves(TOKENS, best, one),
             {"curves": numbers.best_rate_rows(table, spec)},
         ),

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ucurve import charts, learning_rates, published
+from ucurve.base_curves import base_blocks
+from ucurve.chart_rows import cut
 from ucurve.conditions import Condition, paired
-from ucurve.damage_curves import base_blocks
 from ucurve.perplexity import WINDOW
-from ucurve.trends import Array
+from ucurve.trends import Array, mean_interval
 from ucurve.tuning_fields import TuningFields
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def swept(table: pd.DataFrame, x: str, y: str, by: Sequence[str]) -> list[dict[s
     marks = marks.assign(label=[f"{count}×∞" for count in marks["label"]], x=marks["learning_rate"])
     draws = done[finite][[*keys, "x", "y", "measurement"]]
     edges = charts.to_rows("edge", marks) if x == "learning_rate" else []
-    return charts.to_rows("mean", means.drop(columns="std")) + charts.to_rows("draw", draws) + edges
+    return cut(charts.to_rows("mean", means.drop(columns="std")) + charts.to_rows("draw", draws)) + edges
 
 
 def fronts(rows: list[dict[str, Any]], larger_is_better: bool) -> list[dict[str, Any]]:
@@ -169,23 +170,33 @@ def _half_width(num: Array, std: Array) -> Array:
 
 
 def table_cells(table: pd.DataFrame, spec: TuningFields) -> list[dict[str, Any]]:
-    """Table 1: what was learned, and perplexity before, after and its change, means over seeds on the loss."""
+    """Table 1: what was learned, ± its standard error over seeds, and perplexity before, after and its change: means over seeds on
+    the loss, with 95% t intervals."""
     name = learned(spec)
     rows = []
     for where, group in families(table, spec.methods[0]):
         for (tokens, rate), mine in group.groupby(["tokens", "learning_rate"]):
             done = mine[mine["state"] == "done"]
-            metric, after, base = (float(done[column].astype(float).mean(skipna=False)) for column in (name, "nll_mean", "base"))
+            metric, base = done[name].astype(float), float(done["base"].astype(float).mean(skipna=False))
+            after = mean_interval(done["nll_mean"].to_numpy(dtype=float)) if len(done) else (np.nan,) * 3
             with np.errstate(over="ignore"):
                 texts = {
-                    "accuracy" if name == "accuracy" else "task loss": f"{metric:.3f}",
+                    "accuracy" if name == "accuracy" else "task loss": f"{metric.mean():.3f}"
+                    + (f" ± {metric.std() / np.sqrt(len(done)):.3f}" if len(done) > 1 else ""),
                     "before": f"{np.exp(base):.2f}",
-                    "after": f"{np.exp(after):.2f}",
-                    "change": f"{np.exp(after) - np.exp(base):+.2f}",
+                    "after": _spread([float(np.exp(loss)) for loss in after], ".2f"),
+                    "change": _spread([float(np.exp(loss) - np.exp(base)) for loss in after], "+.2f"),
+                    "seeds": str(len(done)),
                 }
             place = {**where, "tokens": tokens, "learning_rate": rate}
             rows += [{"what": "cell", **place, "column": k, "label": text if len(done) else "…"} for k, text in texts.items()]
     return rows
+
+
+def _spread(three: Sequence[float], number: str) -> str:
+    """Mean and interval in a cell."""
+    mean, low, high = three
+    return f"{mean:{number}}" + (f" ({low:{number}} to {high:{number}})" if np.isfinite([low, high]).all() else "")
 
 
 def compared(table: pd.DataFrame, spec: TuningFields) -> pd.DataFrame:
