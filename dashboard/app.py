@@ -19,6 +19,7 @@ page = st.navigation(
         st.Page("app_pages/studies.py", title="Studies", icon=":material/library_books:", url_path="studies"),
         st.Page("app_pages/suites.py", title="Suites and texts", icon=":material/layers:", url_path="suites"),
         st.Page("app_pages/workers.py", title="Workers", icon=":material/memory:", url_path="workers"),
+        st.Page("app_pages/people.py", title="People", icon=":material/group:", url_path="people"),
         st.Page("app_pages/experiment.py", title="Experiment", url_path="experiment", visibility="hidden"),
     ],
     position="top",

@@ -97,6 +97,7 @@ def test_a_token_signs_in_to_where_one_wanted_to_go_and_disabled_buttons_say_why
 
     team.client.revoke_token(made.id)  # the session ends, and its next step leads to the login and from there back
     page.get_by_role("textbox", name="Name", exact=True).fill("too late")
+    page.keyboard.press("Enter")
     page.wait_for_url(re.compile(r"/login\?next=%2Fnew"))
     sign_in(page, made.secret)
     expect(page.get_by_role("alert")).to_contain_text("'browser' was revoked")
