@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from ucurve.client import Client
 
 Told = Callable[[str, int, int], None]
-SMALL = 50  # attempts carry losses per window: a batch of many is many megabytes
+SERIES_VALUES = 200_000  # of one batch: attempts carry losses per window, and many of them are many megabytes
 
 
 @dataclass
@@ -107,14 +106,28 @@ def _catalogue(client: Client, folder: Path, manifest: Manifest, summary: Summar
 
 def _measurements(client: Client, folder: Path, manifest: Manifest, summary: Summary, tell: Told) -> None:
     total = manifest.files["measurements.parquet"].rows or 0
-    attempts = _groups(read_table(folder, "attempts", SMALL), "measurement")
+    attempts = _groups(read_table(folder, "attempts", 100), "measurement")
     rows = (_measurement(row, attempts(row["id"])) for row in read_table(folder, "measurements"))
     done = 0
-    while batch := list(islice(rows, SMALL)):
+    for batch in _batches(rows):
         with _naming("measurements.parquet", first=done + 1):
             summary.add(client.import_measurements(manifest.origin, batch))
         done += len(batch)
         tell("measurements", done, total)
+
+
+def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """At most BATCH rows, and fewer where they carry long series."""
+    batch: list[Row] = []
+    num_values = 0
+    for row in rows:
+        batch.append(row)
+        num_values += sum(len(values) for one in row["attempts"] for values in one["series"].values())
+        if len(batch) == BATCH or num_values > SERIES_VALUES:
+            yield batch
+            batch, num_values = [], 0
+    if batch:
+        yield batch
 
 
 def _measurement(row: Row, attempts: list[Row]) -> Row:

@@ -75,8 +75,9 @@ def gathered(client: Client, ids: Sequence[int], title: str = "") -> Report:
     for id in dict.fromkeys(ids):
         experiment = client.experiment(id)
         spec, rows = parse(experiment.spec), client.table(id)
+        figures = client.with_references(spec, spec.figures(rows))
         chapters.append(
-            Chapter(experiment, spec, spec.figures(rows), client.verdicts(id), client.origins(id), client.csv(id)),
+            Chapter(experiment, spec, figures, client.verdicts(id), client.origins(id), client.csv(id)),
         )
     together = client.study_verdicts(list(dict.fromkeys(ids))) if len(chapters) > 1 else []
     known = {one.name: one for one in client.studies()}

@@ -105,7 +105,8 @@ def _index(rows: Sequence[str], manifest: Manifest) -> str:
     counts = manifest.files["measurements.parquet"].rows or 0
     made = f"{manifest.made_at.astimezone(UTC):%-d %B %Y, %H:%M} UTC"
     chosen = ", ".join(f"{name} {value}" for name, value in manifest.filters.items() if value is not None)
-    words = f"{made} · {len(rows):,} experiments, {counts:,} measurements{f' · only {chosen}' if chosen else ''}"
+    experiments = "1 experiment" if len(rows) == 1 else f"{len(rows):,} experiments"
+    words = f"{made} · {experiments}, {counts:,} measurements{f' · only {chosen}' if chosen else ''}"
     titles = "".join(f"<th>{title}</th>" for title in ("", "experiment", "kind", "owner", "state", "submitted", "what it says"))
     body = (
         f"<header><p class='kicker'>ucurve export</p><h1>{escape(manifest.origin)}</h1><p class='meta'>{escape(words)}</p></header>"

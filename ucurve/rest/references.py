@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ucurve.rest.wire import Wire, list_of
-from ucurve.team.references import Importer, ReferenceCurve, ReferenceSubmission, SentFile
+from ucurve.spec import Figure, Spec
+from ucurve.team.references import (
+    Importer,
+    ReferenceCurve,
+    ReferenceSubmission,
+    SentFile,
+    choices,
+    drawn_over,
+    shown_metrics,
+)
 
 
 class ReferenceCalls(Wire):
@@ -19,6 +28,13 @@ class ReferenceCalls(Wire):
         """Add a curve from files. Raises RefusedError naming file, line and column."""
         sent = ReferenceSubmission(name=name, importer=importer, files=list(files), suite=suite, citation=citation)
         return ReferenceCurve.model_validate(self._request("POST", "/v1/references", json=sent.model_dump(mode="json")))
+
+    def with_references(self, spec: Spec, figures: Mapping[str, Figure]) -> dict[str, Figure]:
+        """The figures of a spec with the curves of its suite on them, those measured on another text left out."""
+        suite = getattr(spec, "suite", None)
+        curves = self.references(suite) if suite else []
+        found = choices(curves, str(suite), shown_metrics(figures), getattr(spec, "evaluation", None)) if curves else {}
+        return drawn_over(figures, curves, [(id, metric) for id, metric, own in found.values() if own])
 
     def remove_reference(self, id: int) -> None:
         self._send("DELETE", f"/v1/references/{id}", repeat=False)

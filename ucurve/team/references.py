@@ -114,11 +114,13 @@ def drawn_over(
     figures: Mapping[str, Figure], curves: Sequence[ReferenceCurve], chosen: Iterable[tuple[int, str]]
 ) -> dict[str, Figure]:
     """The figures with the chosen (curve, metric) on those that show that metric."""
+    if not (wanted := list(chosen)):
+        return dict(figures)
     from ucurve import published
 
     by_id = {curve.id: curve for curve in curves}
     references: list[published.Reference] = []
-    for id, metric in chosen:
+    for id, metric in wanted:
         measured_on, name = evaluation_and_metric(metric)
         source = by_id[id].name + (f" ({measured_on})" if measured_on else "")
         references += [
