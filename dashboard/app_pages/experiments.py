@@ -96,7 +96,7 @@ def body() -> None:
             "Start with the two-layer linear model: its default settings run in seconds, and the answer is known.",
         )
     elif not found.total:
-        quiet("No experiment fits the filters.")
+        quiet("No experiment fits the filter.")
     with st.container(key="experiments"):
         for experiment in found.experiments:
             row(experiment)

@@ -27,7 +27,14 @@ CSV: Literal["csv"] = "csv"
 PARQUET: Literal["parquet"] = "parquet"
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 RARE = ("from", "to", "after", "before", "repeats", "state")
-BOUND: dict[str, Any] = {"bind": "query-params"}
+
+
+def newest() -> None:
+    """Another choice of points begins with its newest."""
+    st.query_params.pop("older", None)
+
+
+BOUND: dict[str, Any] = {"bind": "query-params", "on_change": newest}
 
 
 def tokens(typed: str | None) -> int | None:
@@ -120,7 +127,7 @@ def pivoted(sought: dict[str, Any], laid_out: dict[str, Any]) -> None:
     with st.container():
         if mix := pivots.mixed(found):
             st.warning(
-                f"A cell may mix {plain(mix)}: its error is then not one of draws. Lay out by these, or add a condition.",
+                f"A cell may mix {plain(mix)}: its spread is then not that of draws. Lay out by these, or add a condition.",
                 icon=":material/shuffle:",
             )
     figure = pivots.figure(found, asked)
@@ -156,19 +163,13 @@ def matching(sought: dict[str, Any]) -> None:
         quiet("No point fits the filters." if before is None else "There are no older ones.")
     else:
         st.dataframe(frame(page.points), hide_index=True, width="stretch")
-    newest, older, _ = st.columns([1, 1, 4])
-    if newest.button("Newest", disabled=before is None, width="stretch"):
-        turn(None)
-    if older.button("Older", disabled=page.next is None, width="stretch"):
-        turn(page.next)
+    first, older, _ = st.columns([1, 1, 4])
+    first.button("Newest", disabled=before is None, width="stretch", on_click=newest)
+    older.button("Older", disabled=page.next is None, width="stretch", on_click=turn, args=(page.next,))
 
 
 def turn(before: int | None) -> None:
-    if before is None:
-        st.query_params.pop("older", None)
-    else:
-        st.query_params["older"] = str(before)
-    st.rerun()
+    st.query_params["older"] = str(before)
 
 
 def frame(points: list[FoundPoint]) -> "pd.DataFrame":
