@@ -377,6 +377,12 @@ def test_figures_show_what_was_forgotten_and_learned() -> None:
     assert not named(figures["best_rate"], "open bottom")
     reach = [row["tokens"] for row in named(figures["matched"], "mean", replicate=0)]
     assert reach == TOKENS[1:4], "the last is below that loss at the smallest rate already: nothing is made up for it"
+    [bound] = named(figures["matched"], "open bottom", replicate=0)
+    [smallest] = named(
+        figures["forgetting_by_rate"], "mean", **{**where, "tokens": 8_000_000, "learning_rate": 3e-4, "replicate": 0}
+    )
+    assert (bound["tokens"], bound["y"]) == (8_000_000, pytest.approx(smallest["y"])), "but a bound"
+    assert any(row["label"].endswith("1 of 4 are bounds") for row in named(figures["matched"], "note"))
     [bottom] = named(figures["perplexity"], "bottom", replicate=0, learning_rate=1e-2)
     assert bottom["tokens"] < 8_000_000
 

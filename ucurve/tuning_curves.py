@@ -150,7 +150,8 @@ def _over_rates(table: pd.DataFrame, spec: TuningFields) -> dict[str, Figure]:
         "matched": Figure(
             "Forgetting at matched loss on the new task",
             "Forgetting where each checkpoint's loss on the new task first comes down to the lowest that all of them reach, "
-            f"linear between learning rates. {BANDS}",
+            "linear between learning rates. Triangles: upper bounds, for checkpoints that even the smallest rate brings below that "
+            f"loss. {BANDS}",
             curves(TOKENS, FORGETTING, Lines("line", "", ["matched"], ordered=False), zero_line=True),
             {"curves": numbers.matched(table, spec)},
         ),

@@ -112,10 +112,11 @@ def best_rate_rows(table: pd.DataFrame, spec: TuningFields) -> list[dict[str, An
 
 
 def matched(table: pd.DataFrame, spec: TuningFields) -> list[dict[str, Any]]:
-    """Forgetting of every checkpoint where its loss on the new task comes down to what all checkpoints reach."""
+    """Forgetting of every checkpoint where its loss on the new task comes down to what all checkpoints reach; "open bottom": only a
+    bound is known, because its loss is below that at the smallest rate already."""
     import pandas as pd
 
-    rows = []
+    rows, bounds = [], []
     for where, group in families(table, spec.methods[0]):
         tokens, losses = grid(group, group["id_loss"].to_numpy(dtype=float), spec.rates)
         losses, forgetting = whole_seeds(losses, grid(group, group["forgetting"].to_numpy(dtype=float), spec.rates)[1])
@@ -125,8 +126,15 @@ def matched(table: pd.DataFrame, spec: TuningFields) -> list[dict[str, Any]]:
         for i, at in enumerate(tokens):
             found = [learning_rates.at_matched_loss(losses[i, :, k], forgetting[i, :, k], target) for k in range(losses.shape[2])]
             place = {**where, "tokens": at, "line": "matched", "target": target, "state": "done", "measurement": None}
-            rows += [{**place, "value": value} for value in found if np.isfinite(value)]
-    return charts.curve_rows(pd.DataFrame(rows), "tokens", "value", ["line", "target"], facets=FACETS)
+            if losses[i, 0].mean() < target:
+                label = f"at most this, as the smallest rate already brings its loss below {target:.3f}"
+                bounds.append({"what": "open bottom", **place, "y": float(forgetting[i, 0].mean()), "label": label})
+            else:
+                rows += [{**place, "value": value} for value in found if np.isfinite(value)]
+        beyond = sum(bound["target"] == target and all(bound[name] == where[name] for name in where) for bound in bounds)
+        told = f"at a loss of {target:.3f}" + (f"; {beyond} of {len(tokens)} are bounds" if beyond else "")
+        bounds.append({"what": "note", **where, "target": target, "label": told})
+    return [*charts.curve_rows(pd.DataFrame(rows), "tokens", "value", ["line", "target"], facets=FACETS), *bounds]
 
 
 def swept(table: pd.DataFrame, x: str, y: str, by: Sequence[str]) -> list[dict[str, Any]]:

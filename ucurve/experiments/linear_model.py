@@ -199,7 +199,7 @@ class LinearModel(Spec):
                 lines,
                 labels,
                 minus_base=True,
-                title=f"7. Change of the loss under {scale} noise",
+                title=f"Change of the loss under {scale} noise (figure 7)",
                 caption=f"Dots: mean of {self.draws} draws, with 95% bands. Lines: closed form, on the snapshots' weights.",
             )
             figures[f"8_loss_{scale}_noise"] = linear_curves.figure(
@@ -208,7 +208,7 @@ class LinearModel(Spec):
                 lines,
                 labels,
                 bottoms=True,
-                title=f"8. Loss under {scale} noise",
+                title=f"Loss under {scale} noise (figure 8)",
                 caption="Dots: simulation. Lines: closed form. Triangles: lowest points with 95% bootstrap intervals.",
             )
         return figures
@@ -228,7 +228,7 @@ class LinearModel(Spec):
             labels,
             theory=None,
             bottoms=True,
-            title="6. Pre-training loss before and after misaligned fine-tuning",
+            title="Pre-training loss before and after misaligned fine-tuning (figure 6)",
             caption=f"Band: 95% over {self.targets} targets. Triangles: lowest points with 95% bootstrap intervals. "
             "Dashes: the closed form of the loss before, 1/2 of the sum of s² not yet learned.",
         )
@@ -240,7 +240,7 @@ class LinearModel(Spec):
             labels,
             value="tuning_loss_mean",
             theory=None,
-            title="6b. Fine-tuning loss reached",
+            title="Fine-tuning loss reached",
             caption="The pull towards the pre-trained weights (L2-SP) keeps the old task and costs the new one.",
         )
         return {"6_fine_tuning": main, "6b_fine_tuning_loss": paid}
