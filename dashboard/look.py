@@ -43,7 +43,7 @@ def style(dark: bool) -> str:
 .st-key-preview {{ min-height: 8rem; }}
 button:focus-visible, a:focus-visible, summary:focus-visible {{ outline: 2px solid {link} !important; outline-offset: 2px; }}
 [data-testid="stButton"] button p, [data-testid="stMenuButton"] button p {{ white-space: nowrap; }}
-[data-testid="stPageLink"] p {{ white-space: normal; overflow: visible; overflow-wrap: anywhere; }}
+[data-testid="stPageLink"] p {{ white-space: normal; overflow: visible; overflow-wrap: anywhere; line-height: 1.35; }}
 [data-testid="stPageLink"] a {{ height: auto; }}
 [data-testid="stButtonGroup"] [role="radiogroup"] {{ flex-wrap: wrap; row-gap: 0.25rem; mask-image: none; }}
 @media (max-width: 1100px) {{

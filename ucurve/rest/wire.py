@@ -114,6 +114,7 @@ def _problem(response: httpx.Response) -> records.Problem:
         return records.Problem.model_validate(response.json())
     except (ValueError, ValidationError):
         title = f"HTTP {response.status_code} {response.reason_phrase} from {response.url}"
+        title += "; the log of the API says why" if response.status_code >= 500 else ""
         return records.Problem(title=title, status=response.status_code)
 
 
