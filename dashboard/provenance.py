@@ -41,9 +41,9 @@ def provenance(now: Watched, measurement: int, closable: bool = True) -> None:
             st.markdown(
                 "   ".join(f"{plain(name)} **{number(value)}**" for name, value in restored(row.metrics, row.nonfinite).items())
             )
-        for number, attempt in enumerate(found.attempts, start=1):
+        for position, attempt in enumerate(found.attempts, start=1):
             current, again = row is not None and row.attempt == attempt.id, attempt.measurement != measurement
-            one_attempt(number, attempt, current, again)
+            one_attempt(position, attempt, current, again)
         others = [id for id in found.experiments if id != now.id]
         if others:
             st.markdown(f":small[Shared with {plain(', '.join(f'experiment {id}' for id in others))}.]")
