@@ -130,4 +130,7 @@ def tokens(num: int | None) -> str:
 
 
 def number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    """In four figures; whole numbers in full."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"
