@@ -55,7 +55,7 @@ def token_row(token: Token) -> None:
 
 
 def new_token(me: Me, users: list[User]) -> None:
-    """Its secret stays on the page until the next one is made, or the page is left."""
+    """Its secret stays on the page until the next one is made, or the browser loads the page anew."""
     with st.expander("New token", icon=":material/add:"):
         name = inputs.kept(st.text_input, "token:name", "What for", placeholder="laptop, CI, a notebook") or ""
         life = inputs.kept(
