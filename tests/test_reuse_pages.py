@@ -86,7 +86,7 @@ def test_fresh_the_past_edit_and_delete_on_the_page(page: Page, lab: Lab) -> Non
 
     page.goto(f"/experiment?id={again.id}&at={before}")
     expect(page.get_by_text("As it stood at")).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_text("0 of 2 points measured")).to_be_visible()
+    expect(page.get_by_text("0 of 2 points measured")).to_be_visible(timeout=PATIENCE)
     page.get_by_role("button", name="Back to now").click()
     expect(page.get_by_text("2 of 2 points measured")).to_be_visible(timeout=PATIENCE)
     assert "at=" not in page.url
@@ -97,7 +97,7 @@ def test_fresh_the_past_edit_and_delete_on_the_page(page: Page, lab: Lab) -> Non
     box(page, "Notes").fill("**bold** and <b>no html</b>")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("heading", name="edited")).to_be_visible(timeout=PATIENCE)
-    expect(page.locator("strong", has_text="bold").first).to_be_visible()
+    expect(page.locator("strong", has_text="bold").first).to_be_visible(timeout=PATIENCE)
     assert lab.client.experiment(again.id).notes == "**bold** and <b>no html</b>"
     page.keyboard.press("Escape")
     tools.get_by_role("button").nth(4).click()
