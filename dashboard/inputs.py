@@ -134,7 +134,7 @@ def _widget(field: Field, key: str, names: Mapping[str, Sequence[str]]) -> None:
     elif field.widget == "json":
         kept(st.text_area, key, label, help=help_text, height=100)
     else:
-        kept(st.text_input, key, label, help=help_text, placeholder=if_empty, live=LIVE)
+        kept(st.text_input, key, label, help=help_text, placeholder=if_empty)
 
 
 def said_of_empty(field: Field) -> str | None:
@@ -155,6 +155,8 @@ def kept(widget: Any, key: str, label: str, default: Any = None, **options: Any)
     """
     drafts = st.session_state.setdefault("drafts", {})
     start = drafts.get(key, default)
+    if widget == st.text_input:
+        options.setdefault("live", LIVE)  # sent while it is typed, not only when the field is left
     if key in st.session_state and _gone(widget, st.session_state[key], options):
         del st.session_state[key]
     if key not in st.session_state:  # not when `put` has just set it

@@ -1,0 +1,90 @@
+"""What is typed into the form outlives a reload and the dashboard's own process, and tabs do not fight over it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from conftest import Lab
+from playwright.sync_api import BrowserContext, Locator, Page, expect, sync_playwright
+
+from ucurve import lab as processes
+
+NUM_WORKERS = 0
+PATIENCE = 60_000  # ms; the machine may be busy
+KEPT = """([key, value]) => {
+    const found = JSON.parse(sessionStorage.getItem("ucurve-drafts") ?? "{}");
+    return found.drafts?.[key] === value;
+}"""
+
+
+@pytest.fixture(scope="module")
+def tabs(lab: Lab) -> Iterator[BrowserContext]:
+    chromium = shutil.which("chromium")
+    assert chromium, "these tests need Debian's package chromium"
+    address = lab.start_dashboard()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        context = browser.new_context(viewport={"width": 1360, "height": 1000}, base_url=address)
+        context.set_default_timeout(PATIENCE)
+        yield context
+        browser.close()
+
+
+def box(page: Page, name: str) -> Locator:
+    return page.get_by_role("textbox", name=name, exact=True)
+
+
+def type_into(page: Page, name: str, value: str, key: str) -> None:
+    box(page, name).fill(value)
+    page.wait_for_function(KEPT, arg=[key, value], timeout=PATIENCE)
+
+
+def holds(page: Page, **values: str) -> None:
+    for name, value in values.items():
+        expect(box(page, name)).to_have_value(value, timeout=PATIENCE)
+
+
+def test_what_is_typed_survives_a_reload_a_second_tab_and_a_restarted_dashboard(tabs: BrowserContext, lab: Lab) -> None:
+    page = tabs.new_page()
+    page.goto("/new")
+    page.get_by_role("radio", name="Two-layer linear model").click()
+    type_into(page, "Draws", "zwei", "linear_model:draws")
+    type_into(page, "Name", "half <b>typed", "new:name")
+    page.get_by_role("radio", name="Gaussian perturbation").click()
+    type_into(page, "Gammas", "0,05", "gaussian_perturbation:gammas")
+    expect(page.get_by_text("could be one value or two")).to_be_visible(timeout=PATIENCE)
+    page.reload()
+    holds(page, Gammas="0,05", Name="half <b>typed")
+    page.get_by_role("radio", name="Two-layer linear model").click()
+    holds(page, Draws="zwei")
+
+    other = tabs.new_page()  # begins where the first one is, and goes its own way
+    other.goto("/new")
+    holds(other, Draws="zwei")
+    type_into(other, "Draws", "3", "linear_model:draws")
+    other.close()
+
+    dashboard = lab.children["dashboard"]
+    dashboard.stop()
+    dashboard.start()
+    port = re.search(r":(\d+)/", page.url)
+    assert port
+    processes.wait_for(dashboard, lambda: processes.answers(f"http://127.0.0.1:{port[1]}/_stcore/health"))
+    page.reload()
+    holds(page, Draws="zwei", Name="half <b>typed")
+
+
+def test_a_double_click_submits_once(tabs: BrowserContext, lab: Lab) -> None:
+    page = tabs.new_page()
+    page.goto("/new")
+    page.get_by_role("radio", name="Two-layer linear model").click()
+    type_into(page, "Draws", "2", "linear_model:draws")
+    type_into(page, "Name", "clicked <b>twice", "new:name")
+    expect(page.get_by_role("button", name="Submit")).to_be_enabled(timeout=PATIENCE)
+    page.get_by_role("button", name="Submit").dblclick()
+    page.wait_for_url(re.compile(r"/experiment\?id=\d+"))
+    expect(page.get_by_role("heading", name="clicked <b>twice")).to_be_visible(timeout=PATIENCE)
+    assert lab.client.experiments().total == 1
