@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from PIL import Image
 
 from ucurve.citation import Citation, Origin, citation, compared, fingerprint
 from ucurve.cited_files import cited_file
+from ucurve.cli import main
 from ucurve.figure_files import Form
 from ucurve.figure_marks import UnmarkedError, citation_in, marked
 from ucurve.spec import Figure
@@ -96,12 +94,13 @@ def test_what_has_changed_is_counted_row_by_row() -> None:
     assert (again.experiments, again.asked["changes"]) == ([3, 4], ["gamma 0.2, init_std", "base"])
 
 
-def test_a_file_is_recognised_by_the_lab_that_made_it_and_says_what_changed(lab: Lab, tmp_path: Path) -> None:
+def test_a_file_is_recognised_by_the_lab_that_made_it_and_says_what_changed(
+    lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def ucurve(*words: str, status: int = 0) -> str:
-        env = {**os.environ, "UCURVE_URL": lab.url}
-        done = subprocess.run([sys.executable, "-m", "ucurve.cli", *words], env=env, capture_output=True, text=True, timeout=120)
-        assert done.returncode == status, done.stderr
-        return done.stdout + done.stderr
+        assert main(["--url", lab.url, *words]) == status
+        said = capsys.readouterr()
+        return said.out + said.err
 
     spec = {"kind": "linear_model", "width": 8, "num_features": 8, "relative_gammas": [], "l2_sp": [], "fixed_gammas": [0.1]}
     worker = lab.children["worker-1"]

@@ -116,7 +116,8 @@ def said_of(content: bytes, client: Client) -> str:
         gone, come = sum((then - now).values()), sum((now - then).values())
         when = f"{cited.made_at:%-d %B %Y, %H:%M} UTC"
         fate = f"{max(gone, come):,} rows have changed since {when} ({then.total():,} then, {now.total():,} now)"
-    return f"this figure is {cited.of} ({' and '.join(cited.names)}): {fate}".replace(" ()", "")
+    names = cited.names or [client.experiment(id).name for id in cited.experiments]
+    return f"this figure is {cited.of} ({' and '.join(names)}): {fate}"
 
 
 def _csv_rows(content: bytes) -> Counter[tuple[tuple[str, str], ...]]:
