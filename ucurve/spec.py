@@ -153,13 +153,18 @@ class Verdict(BaseModel):
         """The numbers behind the answer: "rise after the minimum, nats: 0.21 [0.12, 0.30] · p = 0.003 · 8 draws"."""
         parts = []
         if self.effect is not None:
-            interval = f" [{self.interval[0]:.4g}, {self.interval[1]:.4g}]" if self.interval else ""
-            parts.append(f"{self.effect_name or 'effect'}: {self.effect:.4g}{interval}")
+            interval = f" [{_told(self.interval[0])}, {_told(self.interval[1])}]" if self.interval else ""
+            parts.append(f"{self.effect_name or 'effect'}: {_told(self.effect)}{interval}")
         if self.p_value is not None:
             parts.append("p < 0.001" if self.p_value < 0.001 else f"p = {self.p_value:.2g}")
         if self.num_draws:
             parts.append(f"{self.num_draws:,} {self.draw_name if self.num_draws > 1 else self.draw_name.removesuffix('s')}")
         return " · ".join(parts)
+
+
+def _told(value: float) -> str:
+    """In four figures: 0.0312, or 14.34M of tokens."""
+    return f"{value / 1e6:,.4g}M" if 1e5 <= abs(value) < float("inf") else f"{value:.4g}"
 
 
 def more_draws(verdict: Verdict) -> int | None:
