@@ -262,7 +262,7 @@ def test_the_address_says_what_is_shown(page: Page, lab: Lab, browser: Browser) 
     chart(page, 1)
     expect(page.get_by_text(re.compile(rf"A = {ids[1]} linear 1, B = {ids[0]} linear 0"))).to_be_visible(timeout=PATIENCE)
     expect(page.get_by_text("unpaired (Welch), n = 5 and 5").first).to_be_visible(timeout=PATIENCE)  # other seeds, other noise
-    page.locator("[data-testid=stPopover] button").last.click()
+    page.locator("[data-testid=stPopover] button").filter(has_text="ios_share").last.click()
     link = page.locator("[data-testid=stCode]").last
     expect(link).to_contain_text("change=gamma+0.1")
     expect(link).to_contain_text("figure=difference")
