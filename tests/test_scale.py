@@ -164,4 +164,5 @@ def test_what_people_ask_for_is_read_through_indexes(filled: Client, statements:
         assert active
         estimates(session, active[:20])
     assert len(statements) > 8
-    assert not [(found, sql) for sql, given in list(statements) if (found := sequential(sql, given))]
+    reads = [(sql, given) for sql, given in statements if not sql.startswith("SET")]
+    assert not [(found, sql) for sql, given in reads if (found := sequential(sql, given))]
