@@ -11,22 +11,20 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import time
-import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from transformers import PreTrainedModel
 
-from ucurve.checkpoints import sync
 from ucurve.evaluate import Precision, autocast
 from ucurve.penalties import Penalty
 from ucurve.perturb import standard_normal
 from ucurve.pretrain import learning_rate, one_thread
+from ucurve.resumable import Resumable
 from ucurve.tasks import Task
 from ucurve.trainee import Batch, Trainee, num_scored, token_loss
 from ucurve.tuned import STATE, Facts, Tuned
@@ -83,12 +81,14 @@ def parameters_of(trainee: Trainee) -> dict[str, torch.nn.Parameter]:
     return {**dict(trainee.model.named_parameters()), **head}
 
 
-class Tuning:
+class Tuning(Resumable):
     """A fine-tuning between two steps: `step` updates are done, `losses[i]` was the loss of the batch of update i.
 
     method: {"name": "full" | "head" | "lora" | "l2_sp" | "ewc", ...}; with "lora" its rank, with a penalty its strength.
     weights: of EWC, the Fisher information by parameter name.
     """
+
+    progress_names = ("step", "tokens", "seconds", "losses", "diverged")
 
     def __init__(
         self,
@@ -163,39 +163,8 @@ class Tuning:
             self.step += 1
         self.seconds += time.monotonic() - began
 
-    def save(self, path: Path) -> None:
-        """Everything the next step depends on, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        torch.save(
-            {
-                "recipe": asdict(self.recipe),
-                "seed": self.seed,
-                "trained": {name: parameter.detach() for name, parameter in self.trained.items()},
-                "optimiser": self.optimiser.state_dict(),
-                **{name: getattr(self, name) for name in PROGRESS},
-            },
-            temporary,
-        )
-        sync(temporary)
-        os.rename(temporary, path)
-
-    def restore(self, path: Path) -> None:
-        """Continue from a saved state of the same run, if there is one."""
-        if not path.exists():
-            return
-        state = torch.load(path, map_location=self.trainee.model.device, weights_only=True)
-        if (state["recipe"], state["seed"]) != (asdict(self.recipe), self.seed):
-            raise ValueError(f"{path} is the state of another run; delete it to start afresh")
-        with torch.no_grad():
-            for name, parameter in self.trained.items():
-                parameter.copy_(state["trained"][name])
-        self.optimiser.load_state_dict(state["optimiser"])
-        for name in PROGRESS:
-            setattr(self, name, state[name])
-
-
-PROGRESS = ("step", "tokens", "seconds", "losses", "diverged")
+    def weights(self) -> Mapping[str, torch.Tensor]:
+        return self.trained
 
 
 def _trained(trainee: Trainee, method: Mapping[str, Any], seed: int) -> dict[str, torch.nn.Parameter]:

@@ -10,12 +10,10 @@ a run continued from its last saved state ends in the same weights as one that w
 from __future__ import annotations
 
 import math
-import os
 import time
-import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -24,9 +22,9 @@ import torch
 from torch.nn import functional
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel
 
-from ucurve.checkpoints import sync
 from ucurve.data import Batches
 from ucurve.perturb import group_of
+from ucurve.resumable import Resumable
 
 SAVE_EVERY_SECONDS = 20.0
 Progress = Callable[..., None]  # progress(done, total, loss=...), raises to stop
@@ -118,8 +116,10 @@ def rms(model: PreTrainedModel) -> dict[str, float]:
     return {group: math.sqrt(total / number) for group, (total, number) in sums.items()}
 
 
-class Training:
+class Training(Resumable):
     """A run between two steps: `step` updates are done, `losses[i]` was the loss of the batch of update i."""
+
+    progress_names = ("step", "losses", "seconds", "kept", "diverged")
 
     def __init__(self, recipe: Recipe, seed: int, device: str) -> None:
         self.recipe, self.seed, self.device = recipe, seed, device
@@ -193,38 +193,9 @@ class Training:
             self.step += 1
         self.seconds += time.monotonic() - began
 
-    def save(self, path: Path) -> None:
-        """Everything the next step depends on, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        torch.save(
-            {
-                "recipe": asdict(self.recipe),
-                "seed": self.seed,
-                "model": self.model.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "step": self.step,
-                "losses": self.losses,
-                "seconds": self.seconds,
-                "kept": self.kept,
-                "diverged": self.diverged,
-            },
-            temporary,
-        )
-        sync(temporary)
-        os.rename(temporary, path)
-
-    def restore(self, path: Path) -> None:
-        """Continue from a saved state of the same run, if there is one."""
-        if not path.exists():
-            return
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        if (state["recipe"], state["seed"]) != (asdict(self.recipe), self.seed):
-            raise ValueError(f"{path} is the state of another run; delete it to start afresh")
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.losses, self.seconds = state["step"], state["losses"], state["seconds"]
-        self.kept, self.diverged = state["kept"], state["diverged"]
+    def weights(self) -> Mapping[str, torch.Tensor]:
+        mine: Mapping[str, torch.Tensor] = self.model.state_dict()
+        return mine
 
 
 def loss_curve(losses: list[float], tokens_per_step: int, num_points: int = 80) -> tuple[list[float], list[float]]:
