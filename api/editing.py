@@ -46,7 +46,7 @@ def extend(id: int, extension: Extension, owner: Owner, request: Request, respon
             asked = as_rows(spec, fields, DatabaseCatalogue(session))
         except SpecError as error:
             raise invalid(f"/changes/{error.field}".rstrip("/"), error.message) from error
-        if not _shares(session, id, asked[1]):
+        if extension.changes and not _shares(session, id, asked[1]):
             raise invalid("/changes", f"Experiment {id} measured nothing of this: keep its values and add to them, or submit anew.")
         [answer] = store(session, owner, [asked], request)
     response.headers["Location"] = answer.url

@@ -87,7 +87,9 @@ class LabelValue(Base):
 event.listen(
     Measurement.__table__,
     "after_create",
-    DDL("""
+    DDL(  # type: ignore[no-untyped-call]
+        """
         ALTER TABLE measurements SET (toast_tuple_target = 768), ALTER COLUMN labels SET STORAGE main,
-            ALTER COLUMN metrics SET STORAGE main"""),
+            ALTER COLUMN metrics SET STORAGE main"""
+    ),
 )

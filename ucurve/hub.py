@@ -233,7 +233,7 @@ def _table(dataset: Dataset, name: str, artefacts: Path, progress: Progress) -> 
 
 
 def _column(table: Path, name: str) -> list[Any]:
-    from pyarrow import parquet  # type: ignore[import-untyped]
+    from pyarrow import parquet
 
     column: list[Any] = parquet.read_table(table, columns=[name])[name].to_pylist()
     return column
