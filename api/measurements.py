@@ -29,7 +29,7 @@ from ucurve.spec import Verdict
 
 router = APIRouter(prefix="/v1", tags=["results"])
 
-PAGE_ROWS = 2000
+PAGE_ROWS = 1000
 EVENT_SECONDS = 0.5
 
 Sparse = Mapping[str, Json] | None
@@ -50,7 +50,7 @@ def measurements(
         Series, Query(description="Curves with each row: those that figures and verdicts read, all, or none.")
     ] = "needed",
 ) -> Any:
-    """A page of at most 2,000 rows, oldest change first. Nothing is ever skipped; a row comes again whenever it changed. With `at`
+    """A page of at most 1,000 rows, oldest change first. Nothing is ever skipped; a row comes again whenever it changed. With `at`
     the table as it stood then, in the plan's order; `state` is that of now.
     """
     with open_session() as session:
