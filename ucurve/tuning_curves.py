@@ -68,7 +68,7 @@ def _over_tokens(table: pd.DataFrame, spec: TuningFields) -> dict[str, Figure]:
         return Figure(title, f"{caption} {BANDS}", chart, {"curves": data})
 
     columns = Lines("column", "", ["accuracy" if metric == "accuracy" else "task loss", "before", "after", "change", "seeds"])
-    cells = charts.text_table(TOKENS, columns, row="learning_rate", column="replicate", width=130)
+    cells = charts.text_table(TOKENS, columns, row="learning_rate", column="replicate", width=170)
     first = [row for row in numbers.table_cells(table, spec) if row["evaluation"] in (table["evaluation"].iloc[0],)]
     return {
         "table_1": Figure(

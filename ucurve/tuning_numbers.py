@@ -190,7 +190,7 @@ def table_cells(table: pd.DataFrame, spec: TuningFields) -> list[dict[str, Any]]
             with np.errstate(over="ignore"):
                 texts = {
                     "accuracy" if name == "accuracy" else "task loss": f"{metric.mean():.3f}"
-                    + (f" ± {metric.std() / np.sqrt(len(done)):.3f}" if len(done) > 1 else ""),
+                    + (f" ± {metric.std() / np.sqrt(len(done)):.2g}" if len(done) > 1 else ""),
                     "before": f"{np.exp(base):.2f}",
                     "after": _spread([float(np.exp(loss)) for loss in after], ".2f"),
                     "change": _spread([float(np.exp(loss) - np.exp(base)) for loss in after], "+.2f"),
