@@ -14,8 +14,8 @@ page = st.navigation(
     [
         st.Page("app_pages/experiments.py", title="Experiments", icon=":material/stacked_line_chart:", default=True),
         st.Page("app_pages/new.py", title="New experiment", icon=":material/add:", url_path="new"),
-        st.Page("app_pages/explorer.py", title="Explorer", icon=":material/travel_explore:", url_path="explorer"),
         st.Page("app_pages/compare.py", title="Compare", icon=":material/compare_arrows:", url_path="compare"),
+        st.Page("app_pages/explorer.py", title="Explorer", icon=":material/travel_explore:", url_path="explorer"),
         st.Page("app_pages/studies.py", title="Studies", icon=":material/library_books:", url_path="studies"),
         st.Page("app_pages/suites.py", title="Suites and texts", icon=":material/layers:", url_path="suites"),
         st.Page("app_pages/workers.py", title="Workers", icon=":material/memory:", url_path="workers"),

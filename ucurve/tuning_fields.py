@@ -50,8 +50,8 @@ class TuningFields(Spec):
         [0, 1, 2],
         min_length=1,
         max_length=64,
-        description="Of the order of the data, the same for all. Three can settle a rise at one learning rate; several rates, whose p "
-        "values are corrected for looking at all of them, need five.",
+        description="Of the order of the data, the same for all. Three can settle a rise at one learning rate; several rates, "
+        "whose p values are corrected for looking at all of them, need five.",
     )
     evaluations: list[str] = Field(
         [], max_length=8, title="Evaluation sets", description="On which forgetting is measured; empty: the suite's own."
