@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db.claims import publish
+from db.explorer import record_labels
 from db.models import Attempt, Checkpoint, Dataset, Experiment, Json, Measurement, Suite
 from db.submissions import link
 from db.team import ReferenceCurve
@@ -77,6 +78,7 @@ def merge_measurements(session: Session, rows: Sequence[Json], origin: str) -> M
         .order_by(Measurement.identity, Measurement.repeat)
         .with_for_update(key_share=True)
     ).all()
+    record_labels(session, sorted(made))
     mine: dict[Key, Row[Any]] = {(row.identity, row.repeat): row for row in here if (row.identity, row.repeat) in asked}
     added = _add_attempts(session, [(mine[key].id, attempt) for key, row in asked.items() for attempt in row["attempts"]], origin)
     merged = Merged()
