@@ -221,7 +221,7 @@ def small(lab: Lab) -> int:
 def test_figures_and_table_come_as_files(page: Page, lab: Lab) -> None:
     page.goto(f"/experiment?id={small(lab)}")
     chart(page)
-    page.locator("[data-testid=stPopover] button").first.click()
+    page.locator("[data-testid=stPopover] button").filter(has_text="ios_share").first.click()
     for name, begins in {"PDF": b"%PDF", "PNG": b"\x89PNG", "SVG": b"<svg", "CSV of the rows": b"dataset,"}.items():
         assert downloaded(page, name).startswith(begins)
     page.keyboard.press("Escape")
