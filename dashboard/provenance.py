@@ -8,7 +8,7 @@ import streamlit as st
 
 from dashboard import watch
 from dashboard.following import Watched
-from dashboard.look import ago, badge, duration, number, plain, quiet
+from dashboard.look import ago, badge, counted, duration, number, plain, quiet
 from ucurve.client import Client, ClientError, RefusedError
 from ucurve.records import Attempt, MeasurementRow, restored
 
@@ -84,3 +84,6 @@ def one_attempt(number: int, attempt: Attempt, current: bool, again: bool = Fals
     if attempt.traceback:
         with st.expander("Traceback"):
             st.code(attempt.traceback, language=None)
+    if attempt.log:
+        with st.expander(f"What it logged (the last {counted(len(attempt.log.splitlines()), 'line')}, times in UTC)"):
+            st.code(attempt.log, language=None, wrap_lines=True)

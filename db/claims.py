@@ -129,9 +129,16 @@ def renew(session: Session, token: str, live: dict[int, Json]) -> dict[int, bool
     return wanted
 
 
+def keep_log(session: Session, measurement: int, log: str) -> None:
+    """What the worker logged so far, for the case that it dies. Only for who has just renewed the lease."""
+    session.execute(
+        text("UPDATE attempts SET log = :log WHERE measurement_id = :id AND outcome = 'running'"), {"id": measurement, "log": log}
+    )
+
+
 def finish(session: Session, measurement: int, token: str, attempt: int, outcome: Json) -> bool:
-    """Write the number (outcome: metrics, nonfinite, series) or the failure (outcome: traceback). False, and nothing
-    written, when the lease is somebody else's by now.
+    """Write the number (outcome: metrics, nonfinite, series) or the failure (outcome: traceback), and what was logged (log).
+    False, and nothing written, when the lease is somebody else's by now.
     """
     failed = outcome.get("traceback")
     state = "failed" if failed else "done"
@@ -154,16 +161,19 @@ def finish(session: Session, measurement: int, token: str, attempt: int, outcome
     session.execute(
         text("""
             UPDATE attempts SET outcome = :state, finished_at = clock_timestamp(), metrics = :metrics, nonfinite = :nonfinite,
-                series = :series, traceback = :traceback WHERE id = :attempt""").bindparams(
+                series = :series, traceback = :traceback, log = :log WHERE id = :attempt""").bindparams(
             *(bindparam(name, type_=JSONB) for name in ("metrics", "nonfinite", "series"))
         ),
-        {**values, "state": state, "series": outcome.get("series", {}), "traceback": failed, "attempt": attempt},
-    )
+        {
+            **values, "state": state, "series": outcome.get("series", {}), "traceback": failed, "log": outcome.get("log"),
+            "attempt": attempt,
+        },
+    )  # fmt: skip
     publish(session, [measurement], done=int(not failed), failed=int(bool(failed)))
     return True
 
 
-def release(session: Session, token: str, measurement: int | None = None, lost: str | None = None) -> None:
+def release(session: Session, token: str, measurement: int | None = None, lost: str | None = None, log: str | None = None) -> None:
     """Give back a point (all of the lease's when None) unfinished; an attempt begun on it ends as stopped.
 
     lost: the traceback of a worker that breaks over it; that counts as if the worker had died, or such a point would come for ever.
@@ -181,9 +191,9 @@ def release(session: Session, token: str, measurement: int | None = None, lost: 
     )
     session.execute(
         text("""
-            UPDATE attempts SET outcome = :outcome, finished_at = clock_timestamp(), traceback = :lost
+            UPDATE attempts SET outcome = :outcome, finished_at = clock_timestamp(), traceback = :lost, log = coalesce(:log, log)
             WHERE measurement_id = ANY(:ids) AND outcome = 'running'"""),
-        {"ids": ids, "outcome": "stopped" if lost is None else "lost", "lost": lost},
+        {"ids": ids, "outcome": "stopped" if lost is None else "lost", "lost": lost, "log": log},
     )
     publish(session, ids)
 

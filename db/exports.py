@@ -65,7 +65,7 @@ TABLES = {
     "attempts": Table(
         "attempts a",
         """a.id, a.measurement_id AS measurement, a.worker, a.device, a.versions, a.outcome, a.started_at, a.finished_at,
-        a.metrics, a.nonfinite, a.series, a.traceback, a.origin""",
+        a.metrics, a.nonfinite, a.series, a.traceback, a.log, a.origin""",
         ("a.measurement_id", "a.id"),
         f"a.measurement_id IN ({POINTS_OF})",
         page=500,  # with losses per window in each

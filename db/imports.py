@@ -34,7 +34,19 @@ PLANNED = (
     "requires_device",
     "requires_memory_gb",
 )
-TRIED = ("worker", "device", "versions", "outcome", "started_at", "finished_at", "metrics", "nonfinite", "series", "traceback")
+TRIED = (
+    "worker",
+    "device",
+    "versions",
+    "outcome",
+    "started_at",
+    "finished_at",
+    "metrics",
+    "nonfinite",
+    "series",
+    "traceback",
+    "log",
+)
 
 Key = tuple[str, int]  # identity, repeat
 

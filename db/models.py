@@ -235,6 +235,7 @@ class Attempt(Base):
     nonfinite: Mapped[Json] = mapped_column(server_default=text("'{}'"))
     series: Mapped[Json] = mapped_column(server_default=text("'{}'"))
     traceback: Mapped[str | None]
+    log: Mapped[str | None]  # the last lines that the worker logged meanwhile
     origin: Mapped[str | None]  # the lab it was imported from; None: tried here
 
 

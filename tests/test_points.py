@@ -41,6 +41,8 @@ def test_a_number_is_repeated_from_its_file_without_the_lab_and_agrees(
     _, told, _ = ucurve("explain", str(row.id))
     for part in (row.identity, '"gamma": 0.1', "worker-1", "torch", f"ucurve --url {lab.url} measure {row.id}", "experiment"):
         assert part in told
+    explained = [ucurve("explain", str(row.id))[1] for row in lab.client.rows(experiment)]
+    assert any("its last lines of log (UTC):" in one and "worker.tasks: made " in one for one in explained)
     file = tmp_path / "point.json"
     assert ucurve("explain", str(row.id), "-o", str(file))[0] == 0
     elsewhere = Shell(ucurve.capsys, "http://127.0.0.1:9")  # nobody answers there

@@ -72,6 +72,9 @@ def test_a_killed_workers_point_runs_again_within_30_seconds_from_where_it_was(l
     assert attempts(lab, id) == [["lost", "done"]]
     table = lab.client.table(id)
     assert table["resumed"].item() >= 20
+    lost, done = lab.client.provenance(table["measurement"].item()).attempts
+    assert "counting to 150 from 0" in (lost.log or ""), "the log of a worker that died is there as far as it came"
+    assert f"counting to 150 from {table['resumed'].item():g}" in (done.log or "")
     assert table["endless"].item() == float("inf")
 
 
@@ -125,6 +128,7 @@ def test_a_failing_point_fails_alone_and_says_why(lab: Lab) -> None:
     assert failed.error == "ValueError: cannot count to -1"
     (attempt,) = lab.client.provenance(failed.id).attempts
     assert "slow_count.py" in (attempt.traceback or "")
+    assert (attempt.log or "").endswith(f"measurement {failed.id} failed: ValueError: cannot count to -1")
 
 
 def test_a_result_that_the_database_refuses_fails_its_point_instead_of_being_measured_for_ever(lab: Lab) -> None:

@@ -112,6 +112,8 @@ def test_a_point_says_how_to_repeat_it_elsewhere_and_gives_its_file(page: Page, 
     lab.client.wait(one.id, timeout=120)
     (row,) = lab.client.rows(one.id)
     page.goto(f"/experiment?id={one.id}&point={row.id}")
+    page.get_by_text("What it logged (the last 1 line, times in UTC)").click()
+    expect(page.get_by_text("slow_count: counting to 8 from 0")).to_be_visible(timeout=PATIENCE)
     page.get_by_text("Repeat it on another machine").click()
     expect(page.get_by_text(f"ucurve --url {lab.url} measure {row.id}")).to_be_visible(timeout=PATIENCE)
     with page.expect_download(timeout=PATIENCE) as waiting:

@@ -4,7 +4,7 @@
     DIR/experiments.parquet       a row per experiment: name, kind, owner, spec, state, counts, dates
     DIR/points.parquet            which measurements an experiment points at, with its labels and order
     DIR/measurements.parquet      identity (SHA-256 of `inputs`), repeat, inputs, labels, state, metrics, nonfinite
-    DIR/attempts.parquet          every try: worker, device, versions, times, outcome, metrics, series, traceback
+    DIR/attempts.parquet          every try: worker, device, versions, times, outcome, metrics, series, traceback, log
     DIR/{suites,checkpoints,datasets,reference_curves}.parquet
     DIR/index.html, DIR/site/     the same as pages that need no network
 
@@ -50,7 +50,8 @@ TABLES: dict[str, dict[str, Form]] = {
     },
     "attempts": {
         "id": "int", "measurement": "int", "worker": "text", "device": "text", "versions": "words", "outcome": "text",
-        "started_at": "time", "finished_at": "time", **_NUMBERS, "series": "series", "traceback": "text", "origin": "text",
+        "started_at": "time", "finished_at": "time", **_NUMBERS, "series": "series",
+        "traceback": "text", "log": "text", "origin": "text",
     },
     "suites": {**dict.fromkeys(("name", "description", "evaluation", "recipe", "owner"), "text"), "created_at": "time"},
     "checkpoints": {

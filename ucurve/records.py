@@ -147,6 +147,7 @@ class Attempt(BaseModel):
     metrics: dict[str, float | None] = {}
     nonfinite: dict[str, NonFinite] = {}
     traceback: str | None = None
+    log: str | None = None  # the last lines that the worker logged meanwhile; times are UTC
 
 
 class Provenance(BaseModel):

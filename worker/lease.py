@@ -25,10 +25,12 @@ from db import claims
 from db.models import Worker
 from db.session import open_session
 from ucurve.spec import Stopped
+from worker.log_tail import LogTail
 
 RENEW_SECONDS = claims.LEASE_SECONDS / 5
 HANG_SECONDS = float(os.environ.get("UCURVE_HANG_SECONDS", "1800"))
 EXIT_HUNG = 75  # EX_TEMPFAIL
+SAID_SECONDS = 10.0  # between two lines of log about how far a point is
 CURVE_LENGTH = 200  # values of a live curve; older ones are thinned out
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,7 @@ class Progress:
     first_done: float | None = None
     live: dict[str, Any] = field(default_factory=dict)
     changed: bool = False
+    said: float = field(default_factory=time.monotonic)
     times: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=20))
 
     def report(self, done: float, total: float, metrics: dict[str, float]) -> None:
@@ -63,6 +66,9 @@ class Progress:
         left = (total - done) / rate if rate else None
         self.live = {"done": done, "total": total, "rate": rate, "seconds_left": left, "series": series}
         self.changed = True
+        if now - self.said > SAID_SECONDS:
+            self.said = now
+            log.info("%g of %g%s", done, total, "".join(f", {name} {value:.5g}" for name, value in metrics.items()))
         if self.stop.is_set():
             raise Stopped
 
@@ -78,9 +84,10 @@ def _thinned(curve: list[float | None]) -> list[float | None]:
 class Lease(threading.Thread):
     """Renews what is held; `hold`, `work_on` and `drop` say what that is."""
 
-    def __init__(self, worker: dict[str, Any]) -> None:
+    def __init__(self, worker: dict[str, Any], tail: LogTail) -> None:
         super().__init__(name="lease", daemon=True)
         self.worker = worker
+        self.tail = tail
         self.leaving = threading.Event()
         self._token: str | None = None
         self._progress: Progress | None = None
@@ -142,6 +149,8 @@ class Lease(threading.Thread):
             progress.changed = False
         with open_session() as session:
             wanted = claims.renew(session, token, live)
+            if progress and progress.measurement in wanted and (logged := self.tail.news()):
+                claims.keep_log(session, progress.measurement, logged)
             session.commit()
         self._unwanted = {measurement for measurement, still in wanted.items() if not still}
         if progress and not wanted.get(progress.measurement, False) and self._token == token:

@@ -31,6 +31,7 @@ from ucurve.experiments import kinds
 from ucurve.spec import Point, Result, Stopped
 from worker.device import describe_worker
 from worker.lease import Lease, Progress
+from worker.log_tail import LogTail
 from worker.queue import app
 from worker.soundness import Soundness
 
@@ -65,7 +66,9 @@ class Context:
         if key not in self.kept:
             while len(self.kept) >= KEPT:  # before making: the old and the new together may not fit the device
                 self.kept.popitem(last=False)
+            started = time.monotonic()
             self.kept[key] = make()
+            log.info("made %s in %.1f s", key, time.monotonic() - started)
         self.kept.move_to_end(key)
         return cast(T, self.kept[key])
 
@@ -75,7 +78,8 @@ class Drain:
 
     def __init__(self) -> None:
         self.worker = describe_worker()
-        self.lease = Lease(self.worker)
+        self.tail = LogTail()
+        self.lease = Lease(self.worker, self.tail)
         artefacts = Path(os.environ.get("UCURVE_ARTEFACTS", "~/.ucurve/artefacts")).expanduser()
         self.context = Context(self.worker["device"], artefacts)
         self.loaded: str | None = None
@@ -142,14 +146,14 @@ class Drain:
         if attempt is None:
             return
         started = time.monotonic()
+        self.tail.begin()
         outcome, suite = self._outcome(claimed)
-        if outcome is None:
-            committed(lambda session: claims.release(session, token, claimed.id))
+        logged = self.tail.text()
+        if outcome is None or self.soundness.broken:
+            lost = outcome["traceback"] if outcome else None
+            committed(lambda session: claims.release(session, token, claimed.id, lost, logged))
             return
-        if self.soundness.broken:
-            lost = outcome["traceback"]
-            committed(lambda session: claims.release(session, token, claimed.id, lost))
-            return
+        outcome["log"] = logged
         self.speed += 0.3 * ((time.monotonic() - started) / max(claimed.seconds, 1e-6) - self.speed)
         self.loaded = claimed.group_key
 
@@ -200,7 +204,7 @@ def finished(token: str, measurement: int, attempt: int, outcome: dict[str, Any]
     try:
         return committed(write)
     except REFUSED:
-        refused = failure()
+        refused = {**failure(), "log": outcome["log"]}
         return committed(lambda session: claims.finish(session, measurement, token, attempt, refused))
 
 
@@ -259,6 +263,7 @@ def the_drain() -> Drain:
     global _drain
     if _drain is None:
         _drain = Drain()
+        _drain.tail.listen()
         _drain.lease.start()
         threading.excepthook = _leave_the_process
         threading.Thread(target=_drain.poll, name="poll", daemon=True).start()

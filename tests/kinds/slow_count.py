@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
@@ -42,6 +43,7 @@ class SlowCount(Spec):
         if to == 666:
             return Result(metrics={"not storable \0": 1.0})
         resumed = int(saved.read_text()) if saved.exists() else 0
+        logging.getLogger(__name__).warning("counting to %d from %d", to, resumed)
         context.state_dir.mkdir(parents=True, exist_ok=True)
         for count in range(resumed, to):
             context.progress(count, to, value=float(count))

@@ -64,7 +64,10 @@ def _attempt(attempt: Attempt) -> str:
         f"{attempt.started_at:%Y-%m-%d %H:%M:%S %Z}{took}",
         "  " + ", ".join(f"{name} {version}" for name, version in sorted(attempt.versions.items())),
     ]
-    return "\n".join([*lines, *(f"  {line}" for line in (attempt.traceback or "").rstrip().splitlines())])
+    for heading, kept in (("", attempt.traceback), ("  its last lines of log (UTC):", attempt.log)):
+        if kept:
+            lines += [*filter(None, [heading]), *(f"  {line}" for line in kept.rstrip().splitlines())]
+    return "\n".join(lines)
 
 
 def measure(given: argparse.Namespace) -> int:

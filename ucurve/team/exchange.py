@@ -39,6 +39,7 @@ class ForeignAttempt(Foreign):
     nonfinite: dict[str, NonFinite] = {}
     series: dict[str, list[float | None]] = {}
     traceback: str | None = None
+    log: str | None = None
     origin: str | None = None  # where it had been imported from before
     shown: bool = False  # its numbers are the measurement's
 

@@ -145,6 +145,7 @@ def upgrade() -> None:
             "series", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
         ),
         sa.Column("traceback", sa.Text(), nullable=True),
+        sa.Column("log", sa.Text(), nullable=True),
         sa.Column("origin", sa.Text(), nullable=True),
         sa.CheckConstraint("outcome IN ('running', 'done', 'failed', 'stopped', 'lost')", name="attempts_outcome"),
         sa.ForeignKeyConstraint(
