@@ -17,6 +17,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
+from api.access import known
 from api.agreement import Moment
 from api.experiments import found, shown
 from api.sharing import Shared
@@ -123,8 +124,8 @@ async def verdicts(id: int, at: Moment) -> list[Verdict]:
 
 async def judged(id: int, at: datetime | None = None) -> list[Verdict]:
     """The verdicts of an experiment, worked out beside the event loop unless they are known already."""
-    key = await run_in_threadpool(_ended, id) if at is None else at
-    return await judgements.ask((id, key), partial(_judge, id, at))
+    ended = await run_in_threadpool(_ended, id)  # with `at` too: what ended just before it may be committed just after
+    return await judgements.ask((id, at, ended), partial(_judge, id, at))
 
 
 def _ended(id: int) -> tuple[int, int]:
@@ -154,12 +155,14 @@ def exists(id: int) -> None:
 async def events(id: int, request: Request, after: Annotated[int, Query(ge=0)] = 0) -> AsyncIterator[ServerSentEvent]:
     """An event `rows` per batch of changed rows (its id is the cursor), an event `experiment` whenever the experiment changed,
     and an end once it is done, failed or cancelled. Reconnecting goes on after Last-Event-ID. However many listen to an
-    experiment, the database is asked once per half second.
+    experiment, the database is asked once per half second and person.
     """
     cursor = int(request.headers.get("Last-Event-ID") or after)
     said: records.Experiment | None = None
+    person = known(request)  # stars are each person's own, and a webhook's address is not for everybody
     while not await request.is_disconnected():
-        key = id, cursor, str(request.base_url), int(time.monotonic() / EVENT_SECONDS)  # all who listen are in step
+        step = int(time.monotonic() / EVENT_SECONDS)  # all who listen are in step
+        key = id, cursor, str(request.base_url), person.name, person.role, step
         page, now = await changes.ask(key, partial(_changes, id, cursor, request))
         if page.rows:
             cursor = page.cursor
