@@ -29,6 +29,9 @@ from ucurve.team.notices import SECRET, Counts, Notice, Told, host_of, signature
 
 LOOK_SECONDS = 1.0
 TIMEOUT = 10.0
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+CREDENTIALS = ipaddress.ip_address("fd00:ec2::254")  # a cloud's, on IPv6
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1", tags=["experiments"])
@@ -66,17 +69,24 @@ def check(url: str | None) -> None:
 
 def _allowed(host: str, address: str) -> None:
     """Raises RefusedAddressError for an address that must not be called."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    found = getattr(found, "ipv4_mapped", None) or found
-    if found.is_link_local or found.is_multicast or found.is_unspecified:
+    found = _within(ipaddress.ip_address(address.partition("%")[0]))
+    if found.is_link_local or found.is_multicast or found.is_unspecified or found == CREDENTIALS:
         raise RefusedAddressError(f"{host} is a link-local, multicast or unspecified address, which this lab never calls")
     named = [name.strip().lower() for name in os.environ.get("UCURVE_WEBHOOK_HOSTS", "").split(",")]
     if not found.is_global and os.environ.get("UCURVE_ACCESS") != "open" and host.lower() not in named:
         raise RefusedAddressError(f"{host} is in a private network: name it in UCURVE_WEBHOOK_HOSTS of the API to allow it")
 
 
+def _within(address: Address) -> Address:
+    """The IPv4 address that an IPv6 one leads to, where it does: mapped, by 6to4 or by a NAT64 gateway."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    gateway = ipaddress.IPv4Address(address.packed[-4:]) if address in NAT64 else None
+    return address.ipv4_mapped or address.sixtofour or gateway or address
+
+
 def send(url: str, notice: int, body: bytes) -> None:
-    """One try. Raises RefusedAddressError, OSError or httpx.HTTPError where it was not delivered."""
+    """One try. Where it was not delivered: ValueError (as RefusedAddressError), OSError, httpx.HTTPError, httpx.InvalidURL."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     addresses = list(dict.fromkeys(str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
@@ -112,7 +122,7 @@ def deliver_one() -> bool:
         body = Told(event=due.event, id=due.experiment, name=due.name, state=due.state, counts=counts, url=url).model_dump_json()
         try:
             send(due.url, due.id, body.encode())
-        except (RefusedAddressError, OSError, httpx.HTTPError, KeyError) as error:
+        except (ValueError, OSError, httpx.HTTPError, httpx.InvalidURL, KeyError) as error:
             notices.not_delivered(session, due.id, due.num_tries, _reason(error))
             log.warning("notice %d to %s was not delivered: %s", due.id, host_of(due.url), _reason(error))
         else:
@@ -131,6 +141,8 @@ def _reason(error: Exception) -> str:
         return "there is no such host"
     if isinstance(error, httpx.TransportError):
         return "nobody answers there"
+    if isinstance(error, UnicodeError | httpx.InvalidURL):  # a host that can be typed, but not looked up
+        return "this is no address"
     return str(error)
 
 
