@@ -18,6 +18,7 @@ from db.session import open_session
 from ucurve.team.explorer import (
     LOSS,
     PERPLEXITY,
+    Aggregate,
     Cell,
     Facets,
     FoundPoint,
@@ -104,20 +105,28 @@ def _place(cell: Row[Any]) -> tuple[Any, ...]:
 
 def _cell(row: Row[Any], asked: PivotAsked) -> Cell:
     counts = {name: getattr(row, name) for name in ("pos_inf", "neg_inf", "nan")}
-    value, low, high = getattr(row, {"min": "least", "max": "greatest"}.get(asked.aggregate, "mean")), None, None
-    if asked.aggregate == "count":
-        value = float(row.num_finite)
-    elif asked.aggregate == "median":
-        value = row.median
-    elif asked.aggregate == "mean" and row.deviation is not None:
+    value, low, high = _aggregated(row, asked.aggregate), None, None
+    if asked.aggregate == "mean" and value is not None and row.deviation is not None:
         error = row.deviation / math.sqrt(row.num_finite)
         low, high = value - error, value + error
     if asked.metric == PERPLEXITY and asked.aggregate != "count":
         value, low, high = _exp(value), _exp(low), _exp(high)
+    low = low if high is not None else None
     return Cell(
         row=row.row, column=row.column, value=value, low=low, high=high, num=row.num_finite, **counts,
         missing=row.num_points - row.num_finite - sum(counts.values()),
     )  # fmt: skip
+
+
+def _aggregated(row: Row[Any], aggregate: Aggregate) -> float | None:
+    """None where it is not finite: a mean is not as soon as one of its numbers is not."""
+    if aggregate == "count":
+        return float(row.num_finite)
+    if aggregate == "median":
+        return row.median if row.median is not None and math.isfinite(row.median) else None
+    beyond = {"min": row.neg_inf, "max": row.pos_inf + row.nan, "mean": row.pos_inf + row.neg_inf + row.nan}
+    found: float | None = getattr(row, {"min": "least", "max": "greatest", "mean": "mean"}[aggregate])
+    return None if beyond[aggregate] else found
 
 
 def _exp(value: float | None) -> float | None:

@@ -19,6 +19,7 @@ from db.models import Json
 
 COLUMNS = ("suite", "kind", "evaluation", "tokens", "state")  # columns of measurements; every other name is a label's
 LATEST = 100  # points of each kind that are looked at for its metrics
+WHEN_NONFINITE = "WHEN 'pos_inf' THEN float8 'Infinity' WHEN 'neg_inf' THEN float8 '-Infinity' WHEN 'nan' THEN float8 'NaN'"
 MOST_VALUES = 200  # a label with more is typed, not chosen
 FOUND = """m.id, m.identity, m.repeat, m.kind, m.suite, m.tokens, m.evaluation, m.labels, m.state, m.metrics, m.nonfinite,
     m.error, m.finished_at"""
@@ -152,13 +153,16 @@ def metrics(session: Session, kinds: Sequence[str]) -> list[str]:
 
 
 def pivot(session: Session, sought: Sought, row: str, column: str | None, metric: str, median: bool, most: int) -> list[Row[Any]]:
-    """A row per cell: its values' mean, deviation, median, least and greatest, and how many are finite, which not, or missing."""
+    """A row per cell: how many values are finite, which not, or missing; mean, deviation, least and greatest of the finite ones,
+    and the median of all (NaN as the greatest).
+    """
     where, given = sought.sql(("done",))
     given |= {"metric": metric, "most": most}
     given |= {name: label for name, label in (("row", row), ("column", column)) if label is not None and label not in COLUMNS}
     # The planner expects nearly as many cells as points, which would not fit into its usual memory, and sorts them all.
     session.execute(text("SET LOCAL work_mem = '64MB'"))
-    middle = "percentile_cont(0.5) WITHIN GROUP (ORDER BY value)" if median else "CAST(NULL AS float)"
+    known = f"coalesce(value, CASE nonfinite {WHEN_NONFINITE} END)"
+    middle = f"percentile_cont(0.5) WITHIN GROUP (ORDER BY {known})" if median else "CAST(NULL AS float)"
     return list(
         session.execute(
             text(f"""
@@ -201,7 +205,7 @@ def names(session: Session, sought: Sought) -> list[Row[Any]]:
         session.execute(
             text(f"""
                 SELECT source, name, CASE
-                    WHEN count(DISTINCT type) > 1 THEN 'json'
+                    WHEN count(DISTINCT type) > 1 OR min(type) IN ('array', 'object') THEN 'json'
                     WHEN min(type) = 'number' AND bool_and(whole) THEN 'integer'
                     ELSE coalesce(min(type), 'string') END AS type
                 FROM (

@@ -37,7 +37,7 @@ def rows(sql: str, **given: Any) -> list[Any]:
         return list(session.execute(text(sql), given))
 
 
-def test_a_pivot_counts_every_point_and_averages_the_finite_ones(filled: Client) -> None:
+def test_a_pivot_counts_every_point_and_no_mean_leaves_out_what_is_not_finite(filled: Client) -> None:
     [(suite,)] = rows(
         "SELECT suite FROM measurements WHERE kind = 'gaussian_perturbation' GROUP BY 1 ORDER BY count(*) DESC LIMIT 1"
     )
@@ -56,13 +56,22 @@ def test_a_pivot_counts_every_point_and_averages_the_finite_ones(filled: Client)
         numbers = [value for value in by_place[cell.row, cell.column][2] if value is not None]
         lost = by_place[cell.row, cell.column][3] - len(numbers)
         assert (cell.num, cell.pos_inf + cell.nan, cell.missing) == (len(numbers), lost, 0)
+        if lost:
+            assert cell.value is None
+            assert cell.low is None
+            continue
         mean = sum(numbers) / len(numbers)
         assert cell.value == pytest.approx(mean)
         deviation = math.sqrt(sum((value - mean) ** 2 for value in numbers) / (len(numbers) - 1))
         assert cell.high is not None
         assert cell.high - mean == pytest.approx(deviation / math.sqrt(len(numbers)), rel=1e-6)
     perplexity = filled.pivot(**sought, rows="gamma", columns="scale", metric="perplexity")
-    assert [cell.value for cell in perplexity.cells] == [pytest.approx(math.exp(cell.value or 0)) for cell in found.cells]
+    of_means = [None if cell.value is None else pytest.approx(math.exp(cell.value)) for cell in found.cells]
+    assert [cell.value for cell in perplexity.cells] == of_means
+    for cell in filled.pivot(**sought, rows="gamma", columns="scale", aggregate="median").cells:
+        ranked = sorted(math.inf if value is None else value for value in by_place[cell.row, cell.column][2])
+        middle = (ranked[(len(ranked) - 1) // 2] + ranked[len(ranked) // 2]) / 2
+        assert cell.value == (pytest.approx(middle) if math.isfinite(middle) else None)
     assert {"tokens"} <= set(found.averaged_over)
     assert "draw" in found.repeated_over
 

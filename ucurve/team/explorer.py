@@ -92,11 +92,13 @@ class PivotAsked(Sought):
 
 
 class Cell(BaseModel):
-    """One cell: `value` over its finite numbers; what is not finite or missing is counted beside it, never left out silently."""
+    """One cell. A mean over numbers of which one is not finite is not finite either; a median is of all of them. What is not finite
+    or missing is counted, never left out silently.
+    """
 
     row: Any
     column: Any = None
-    value: float | None  # None: there is no finite number, or the perplexity is beyond all numbers
+    value: float | None  # None: there is no number, it is not finite, or the perplexity is beyond all numbers
     low: float | None = None  # of a mean: one standard error below and above
     high: float | None = None
     num: int  # finite numbers

@@ -45,12 +45,17 @@ def remarks(cell: Cell) -> str:
     return ", ".join(f"{num:,} {word}" for name, word in WORDS.items() if (num := getattr(cell, name)))
 
 
+def lost(cell: Cell) -> int:
+    """How many numbers are not finite."""
+    return cell.pos_inf + cell.neg_inf + cell.nan
+
+
 def text(cell: Cell, aggregate: str = "mean") -> str:
     """The value with its standard error, the number of points, and what is not finite."""
     if aggregate == "count":
         return f"{cell.num:,}" + (f" + {remarks(cell)}" if remarks(cell) else "")
     if cell.value is None:
-        shown = "–" if not cell.num else "beyond 1e308"
+        shown = "not finite" if lost(cell) else "beyond 1e308" if cell.num else "–"
     elif cell.low is None or cell.high is None:
         shown = f"{cell.value:.5g}"
     else:
@@ -76,9 +81,11 @@ def sentence(pivot: Pivot, asked: PivotAsked) -> str:
     what = taken.get(asked.aggregate, "the number") + " of " + ("finite numbers" if asked.aggregate == "count" else "its points")
     if asked.metric == PERPLEXITY and asked.aggregate == "mean":
         what += ", averaged as loss and then made a perplexity"
-    lost = sum(cell.pos_inf + cell.neg_inf + cell.nan for cell in pivot.cells)
+    num_lost = sum(lost(cell) for cell in pivot.cells)
     missing = sum(cell.missing for cell in pivot.cells)
-    rest = f" {lost:,} numbers are not finite: they are counted in brackets, and not part of the values." if lost else ""
+    said = {"mean": "a mean over one of them is not finite either, a median may be", "count": "the count is of the others"}
+    then = said.get(asked.aggregate, "they are ranked with the others")
+    rest = f" {num_lost:,} numbers are not finite, counted in brackets: {then}." if num_lost else ""
     rest += f" {missing:,} points have no {asked.metric}." if missing else ""
     return f"{pivot.num_points:,} points. Each cell is {what}; in brackets how many these are.{rest}"
 
@@ -89,7 +96,7 @@ def mixed(pivot: Pivot) -> str:
 
 
 def figure(pivot: Pivot, asked: PivotAsked) -> Figure:
-    """A line per column over the rows where these are numbers, else marks; triangles at the top count what is not finite."""
+    """A line per column over the rows where these are numbers, else marks; triangles at the top mark what is not finite."""
     rows = values([cell.row for cell in pivot.cells if cell.row is not None])
     all_columns = values([cell.column for cell in pivot.cells])
     columns = all_columns[:MOST_LINES]
@@ -151,6 +158,6 @@ def _chart(x: dict[str, Any], colour: dict[str, Any], title: str, steep: bool, o
 def _row(cell: Cell, ordered: bool, aggregate: str) -> dict[str, Any]:
     return {
         "row": cell.row if ordered else name_of(cell.row), "column": name_of(cell.column), "value": cell.value,
-        "low": cell.low, "high": cell.high, "num": cell.num, "lost": cell.pos_inf + cell.neg_inf + cell.nan,
+        "low": cell.low, "high": cell.high, "num": cell.num, "lost": lost(cell) or int(cell.value is None and cell.num > 0),
         "cell": text(cell, aggregate),
     }  # fmt: skip
