@@ -42,18 +42,26 @@ def client() -> Client:
     return _client(token())
 
 
+@st.cache_resource(show_spinner=False)
+def _known() -> dict[str, Me]:
+    """Whom each token stood for last: while the API is silent a page that is loaded anew still knows who looks."""
+    return {}
+
+
 def me() -> Me | None:
     """Whom the API takes this session for; None before its first answer. Leads to the login where it knows nobody."""
     held: tuple[float, Me] | None = st.session_state.get("me")
     if held is None or time.monotonic() > held[0] + ASKED_AGAIN:
         try:
             held = st.session_state["me"] = (time.monotonic(), client().me())
+            _known()[token()] = held[1]
         except RefusedError as error:
             if error.status == 401:
+                _known().pop(token(), None)
                 to_login()
         except NoAnswerError:
             pass
-    return held and held[1]
+    return held[1] if held else _known().get(token())
 
 
 def to_login() -> NoReturn:

@@ -109,8 +109,12 @@ def _follower(id: int) -> Follower:
 
 
 def watched(id: int) -> Watched | None:
-    """The experiment, brought up to date; None while nothing is known of it. Raises RefusedError when there is none."""
-    return latest(f"experiment {id}", lambda: _follower(id).look(client())) or _follower(id).known
+    """The experiment, brought up to date; None while nothing is known of it. Raises RefusedError when there is none.
+
+    What other sessions were shown is for this one too, but not before the API has said that it knows who looks.
+    """
+    now = latest(f"experiment {id}", lambda: _follower(id).look(client()))
+    return now or (_follower(id).known if session.me() else None)
 
 
 def refused(id: int, words: str | None) -> None:
