@@ -60,7 +60,10 @@ def _extended(first: Experiment, extension: Extension) -> Spec:
         raise invalid("/changes/kind", f"An extension stays a {first.kind}: submit another kind as an experiment of its own.")
     spec = parse(first.spec)
     try:
-        spec = type(spec).model_validate({**spec.model_dump(mode="json"), **changes})
+        changed = {**spec.model_dump(mode="json"), **changes}
+        if "looks" in changed and "looks" not in changes and changes.keys() & set(spec.repeats):
+            changed["looks"] += 1  # other draws are a further look, however they are asked for
+        spec = type(spec).model_validate(changed)
     except ValidationError as error:
         wrong = wrong_in(error.errors(), type(spec).model_json_schema())
         fields = [records.FieldProblem(pointer=pointer_of(("changes", *path)), message=message) for path, message in wrong]

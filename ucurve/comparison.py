@@ -240,8 +240,11 @@ def completed(found: Missing) -> Spec | None:
     a, b = found.of, found.within
     if not found.points:
         return None
-    fields = b.spec.model_dump(mode="json")
-    fields |= {name: a.spec.model_dump(mode="json")[name] for name in a.columns.fields}
+    before = b.spec.model_dump(mode="json")
+    fields = before | {name: a.spec.model_dump(mode="json")[name] for name in a.columns.fields}
+    if "looks" in fields:  # more draws are a further look at what B's have said already
+        further = any(fields[name] != before[name] for name in b.spec.repeats)
+        fields["looks"] = max(fields["looks"], before["looks"] + further)
     if "checkpoints" in fields and a.suite and b.suite and a.suite.name != b.suite.name:
         wanted = {(row.labels.get("replicate"), row.labels.get("tokens")) for row in a.rows}
         fields["checkpoints"] = [c.revision for c in b.suite.checkpoints if (c.replicate, c.tokens) in wanted]
