@@ -64,7 +64,8 @@ class PointDifference(BaseModel):
     def severity(self) -> tuple[bool, float]:
         """Other states first, then the largest relative difference."""
         found = self.metrics.values()
-        return any(one.states for one in found), max((one.relative or 0.0 for one in found), default=0.0)
+        differences = (math.inf if one.relative is None else one.relative for one in found if not one.states)
+        return any(one.states for one in found), max(differences, default=0.0)
 
 
 class MetricAgreement(BaseModel):
