@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from api.access import Owner, Submitter, only_owner
 from api.catalogue import suites_of
 from api.errors import ProblemError, invalid, not_found
-from db.models import User
+from db import people
 from db.session import open_session
 from db.team import ReferenceCurve as ReferenceRow
 from ucurve import presets
@@ -97,9 +97,7 @@ def add(sent: Annotated[ReferenceSubmission, Body(openapi_examples=EXAMPLES)], o
         origin = Origin(
             importer=sent.importer, files=files, citation=sent.citation, model=found.model, num_left_out=found.num_left_out
         )
-        if session.get(User, owner) is None:
-            session.add(User(name=owner))
-            session.flush()
+        people.add_user(session, owner, "submitter")
         row = ReferenceRow(
             name=sent.name.strip(),
             suite=sent.suite or lookup.found.pop(),

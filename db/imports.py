@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from db.claims import publish
 from db.explorer import record_labels
 from db.models import Attempt, Checkpoint, Dataset, Experiment, Json, Measurement, Suite
+from db.people import add_user
 from db.submissions import link
 from db.team import ReferenceCurve
 
@@ -76,22 +77,7 @@ def merge_measurements(session: Session, rows: Sequence[Json], origin: str) -> M
     """rows: PLANNED, state, error, finished_at, and attempts (TRIED, origin, `shown`: its numbers are the measurement's)."""
     _lock(session)
     asked = {(row["identity"], row["repeat"]): row for row in sorted(rows, key=lambda row: (row["identity"], row["repeat"]))}
-    made = set(
-        session.scalars(
-            insert(Measurement).on_conflict_do_nothing(index_elements=["identity", "repeat"]).returning(Measurement.id),
-            [{name: row[name] for name in PLANNED} for row in asked.values()],
-        )
-    )
-    here: Sequence[Any] = session.execute(
-        select(
-            Measurement.id, Measurement.identity, Measurement.repeat, Measurement.state, Measurement.metrics, Measurement.attempt_id
-        )
-        .where(Measurement.identity.in_([identity for identity, _ in asked]))
-        .order_by(Measurement.identity, Measurement.repeat)
-        .with_for_update(key_share=True)
-    ).all()
-    record_labels(session, sorted(made))
-    mine: dict[Key, Row[Any]] = {(row.identity, row.repeat): row for row in here if (row.identity, row.repeat) in asked}
+    mine, made = _measurements_for(session, asked)
     added = _add_attempts(session, [(mine[key].id, attempt) for key, row in asked.items() for attempt in row["attempts"]], origin)
     merged = Merged()
     settled: list[tuple[Row[Any], Json, Json | None, Added | None]] = []
@@ -110,7 +96,32 @@ def merge_measurements(session: Session, rows: Sequence[Json], origin: str) -> M
         if found.state == "done" and done_there and shown and attempt and attempt.id != found.attempt_id:
             merged.compared.append((key, row["kind"], found.metrics, shown["metrics"]))
     _settle(session, [one for one in settled if one[1]["state"] != "open"], made)
+    record_labels(session, sorted(made))  # after the experiments' locks, as submissions do
     return merged
+
+
+def _measurements_for(session: Session, asked: dict[Key, Json]) -> tuple[dict[Key, Row[Any]], set[int]]:
+    """The rows, locked, and the ids of those that had to be made. In the order of submissions: who holds the lock of a first row
+    numbers its repeats.
+    """
+    made: set[int] = set()
+    locked = (
+        select(
+            Measurement.id, Measurement.identity, Measurement.repeat, Measurement.state, Measurement.metrics, Measurement.attempt_id
+        )
+        .where(Measurement.identity.in_(sorted({identity for identity, _ in asked})))
+        .order_by(Measurement.identity, Measurement.repeat)
+        .with_for_update(key_share=True)
+    )
+    found: Sequence[Any] = ()
+    for repeats in (False, True):
+        new = [{name: row[name] for name in PLANNED} for (_, repeat), row in asked.items() if bool(repeat) == repeats]
+        if new:
+            planned = insert(Measurement).on_conflict_do_nothing(index_elements=["identity", "repeat"])
+            made |= set(session.scalars(planned.returning(Measurement.id), new))
+        if new or not repeats:
+            found = session.execute(locked).all()
+    return {(row.identity, row.repeat): row for row in found if (row.identity, row.repeat) in asked}, made
 
 
 @dataclass(frozen=True)
@@ -185,7 +196,7 @@ def merge_experiment(session: Session, owner: str, fields: Json, points: Sequenc
     before somebody asks for it.
     """
     _lock(session)
-    session.execute(text("INSERT INTO users (name) VALUES (:owner) ON CONFLICT DO NOTHING"), {"owner": owner})
+    add_user(session, owner, "submitter")
     same = select(Experiment).where(*(getattr(Experiment, name) == fields[name] for name in ("created_at", "kind", "spec")))
     known = session.scalar(same.limit(1))
     if known is not None:
@@ -218,6 +229,7 @@ def merge_catalogue(session: Session, rows: Json, owner: str) -> dict[str, list[
     A name that is taken keeps what it means here, also where it means something else there.
     """
     _lock(session)
+    add_user(session, owner, "submitter")
     said: dict[str, list[str]] = {"added": [], "kept": [], "differ": []}
     for suite in rows["suites"]:
         checkpoints = suite.pop("checkpoints")

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from db.claims import settle
 from db.explorer import record_labels
 from db.models import Experiment, ExperimentPoint, Json, Measurement
+from db.people import add_user
 
 COLUMNS = ("kind", "identity", "inputs", "source", "labels", "group_key", "seconds", "requires_device", "requires_memory_gb")
 CHUNK = 2000  # rows of one INSERT
@@ -37,7 +38,7 @@ def submit(session: Session, owner: str, fields: Json, points: Sequence[Json]) -
 
 def submit_all(session: Session, owner: str, asked: Sequence[tuple[Json, Sequence[Json]]]) -> list[Experiment]:
     """Several experiments (see `submit`) at once: all measurements are locked in one order, or two of these could deadlock."""
-    session.execute(text("INSERT INTO users (name) VALUES (:owner) ON CONFLICT DO NOTHING"), {"owner": owner})
+    add_user(session, owner, "submitter")
     unique: dict[str, Json] = {}
     for fields, points in asked:
         unique |= {p["identity"]: {"kind": fields["kind"], **p} for p in points if p["identity"] not in unique}
