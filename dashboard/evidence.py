@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import extension, watch
+from dashboard.downloads import offer
 from dashboard.following import Watched
 from dashboard.look import ANSWERS, badge, counted, duration, plain, quiet
 from dashboard.provenance import label, provenance
@@ -103,14 +104,8 @@ def measurements(now: Watched) -> None:
         format_func=lambda state: f"{'waiting' if state == 'open' else state} {len(states[state]):,}",
     )
     with files.container(horizontal_alignment="right"):
-        st.download_button(
-            "Table",
-            partial(watch.client().csv, now.id, now.at),  # taken now: the download has no session
-            f"ucurve-{now.id}.csv",
-            "text/csv",
-            icon=":material/download:",
-            on_click="ignore",
-        )
+        rows_file = partial(watch.client().csv, now.id, now.at)  # the client is taken now: a download has no session
+        offer("Table", rows_file, f"ucurve-{now.id}.csv", "text/csv", f"table:{now.id}:{now.at}", framed=True)
     table(now, states.get(state or "all", rows))
 
 

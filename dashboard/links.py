@@ -9,6 +9,7 @@ from urllib.parse import urlencode, urlsplit
 import streamlit as st
 
 from dashboard.chart import FORMS
+from dashboard.downloads import offer
 from ucurve.citation import Origin
 from ucurve.cited_files import cited_file
 from ucurve.spec import Figure
@@ -35,14 +36,6 @@ def files_and_link(figure: Figure, key: str, name: str, origin: Origin, link: st
         st.popover("", icon=":material/ios_share:", type="tertiary", help="Files and link"),
     ):
         for form in FORMS:
-            st.download_button(
-                f"{form.upper()}{' of the rows' if form == 'csv' else ''}",
-                partial(cited_file, figure, form, origin),
-                f"{name}.{form}",
-                FORMS[form],
-                key=f"file:{key}:{form}",
-                on_click="ignore",
-                type="tertiary",
-                icon=":material/download:",
-            )
+            label = f"{form.upper()}{' of the rows' if form == 'csv' else ''}"
+            offer(label, partial(cited_file, figure, form, origin), f"{name}.{form}", FORMS[form], f"file:{key}:{form}")
         copied(link)

@@ -52,6 +52,12 @@ button:focus-visible, a:focus-visible, summary:focus-visible {{ outline: 2px sol
 .st-key-whoami {{ position: fixed; top: 0.65rem; right: 3.5rem; width: auto; z-index: 999991; }}
 .stLayoutWrapper:has(> .st-key-whoami) {{ position: absolute; }}
 .sign-out {{ color: {link}; }}
+a.file {{ color: {link} !important; text-decoration: none; white-space: nowrap; }}
+a.file:hover {{ text-decoration: underline; }}
+a.file.framed {{ display: block; text-align: center; padding: 0.4rem 0.75rem;
+  border: 1px solid color-mix(in srgb, {quiet} 45%, transparent);
+  border-radius: 0.5rem; }}
+a.file.framed:hover {{ border-color: {link}; text-decoration: none; }}
 .st-key-experiments [data-testid="stPageLink"] a {{ padding: 0; }}
 .st-key-experiments [data-testid="stPageLink"] a:hover {{ background: none; }}
 .st-key-experiments [data-testid="stPageLink"] p {{ font-weight: 600; font-size: 1.05rem; }}

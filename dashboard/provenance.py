@@ -7,6 +7,7 @@ from functools import partial
 import streamlit as st
 
 from dashboard import watch
+from dashboard.downloads import offer
 from dashboard.following import Watched
 from dashboard.look import ago, badge, counted, duration, number, plain, quiet
 from ucurve.client import Client, ClientError, RefusedError
@@ -51,15 +52,9 @@ def provenance(now: Watched, measurement: int, closable: bool = True) -> None:
             st.code(f"ucurve --url {watch.client().url} measure {measurement}", language=None, wrap_lines=True)
             quiet("Measures it there, without any worker or database, and says how far the two numbers agree.")
             quiet("If this address cannot be reached from there, take the file along and type: ucurve measure point.json")
-            st.download_button(
-                "point.json",
-                partial(_point_file, watch.client(), measurement),
-                f"ucurve-point-{measurement}.json",
-                "application/json",
-                key=f"point:{measurement}:{now.at}",
-                icon=":material/download:",
-                on_click="ignore",
-            )
+            point_file = partial(_point_file, watch.client(), measurement)
+            name = f"ucurve-point-{measurement}.json"
+            offer("point.json", point_file, name, "application/json", f"point:{measurement}", framed=True)
         with st.expander("All that determined it"):
             st.json(found.inputs)
             st.caption(f"SHA-256 of this is its identity: `{found.identity}`")

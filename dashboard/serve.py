@@ -1,11 +1,11 @@
-"""The dashboard as it is served: pages, and beside them what signs in and out. Start: `streamlit run dashboard/serve.py`."""
+"""The dashboard as it is served: pages, beside them signing in and out, and files. Start: `streamlit run dashboard/serve.py`."""
 
 import threading
 
 import streamlit as st
 
-from dashboard.sign_in import ROUTES
+from dashboard import downloads, sign_in
 from dashboard.watch import warm_up
 
 threading.Thread(target=warm_up, name="warm up", daemon=True).start()
-app = st.App("app.py", routes=ROUTES)
+app = st.App("app.py", routes=[*sign_in.ROUTES, *downloads.ROUTES])

@@ -232,7 +232,7 @@ def test_figures_and_table_come_as_files(page: Page, lab: Lab) -> None:
 
 def downloaded(page: Page, button: str) -> bytes:
     with page.expect_download(timeout=PATIENCE) as waiting:
-        page.get_by_role("button", name=button, exact=True).click()
+        page.get_by_role("link", name=button).first.click()
     return Path(waiting.value.path()).read_bytes()
 
 

@@ -117,5 +117,5 @@ def test_a_point_says_how_to_repeat_it_elsewhere_and_gives_its_file(page: Page, 
     page.get_by_text("Repeat it on another machine").click()
     expect(page.get_by_text(f"ucurve --url {lab.url} measure {row.id}")).to_be_visible(timeout=PATIENCE)
     with page.expect_download(timeout=PATIENCE) as waiting:
-        page.get_by_role("button", name="point.json").click()
+        page.get_by_role("link", name="point.json").click()
     assert json.loads(Path(waiting.value.path()).read_text())["identity"] == row.identity

@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboard import watch
 from dashboard.chart import FORMS, live_chart
+from dashboard.downloads import offer
 from dashboard.look import ago, nothing_yet, plain, quiet
 from ucurve.client import RefusedError
 from ucurve.figure_files import figure_file
@@ -139,7 +140,7 @@ def pivoted(sought: dict[str, Any], laid_out: dict[str, Any]) -> None:
     ):
         for form in FORMS:
             made = partial(figure_file, figure, form)
-            st.download_button(form.upper(), made, f"ucurve-pivot.{form}", FORMS[form], on_click="ignore", type="tertiary")
+            offer(form.upper(), made, f"ucurve-pivot.{form}", FORMS[form], f"pivot:{form}")
     live_chart(figure, key="pivot")
     st.markdown(f":small[:gray[{plain(figure.caption)}]]")
     st.dataframe(pivots.table(found, asked), width="stretch")
@@ -153,8 +154,9 @@ def matching(sought: dict[str, Any]) -> None:
     sought = sought | ({"state": st.session_state["state"]} if st.session_state.get("state") else {})
     for place, form, kind in ((csv, CSV, "text/csv"), (parquet, PARQUET, "application/vnd.apache.parquet")):
         made = partial(watch.client().found_table, form, **sought)
-        words: dict[str, Any] = {"on_click": "ignore", "icon": ":material/download:", "width": "stretch"}
-        place.download_button({CSV: "CSV", PARQUET: "Parquet"}[form], made, f"ucurve-measurements.{form}", kind, **words)
+        with place:
+            label = {CSV: "CSV", PARQUET: "Parquet"}[form]
+            offer(label, made, f"ucurve-measurements.{form}", kind, f"points:{form}", framed=True)
     before = int(st.query_params["older"]) if st.query_params.get("older", "").isdigit() else None
     page = watch.latest(f"points {sought} {before}", lambda: watch.client().find(before, PAGE, **sought))
     if page is None:

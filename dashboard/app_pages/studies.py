@@ -8,6 +8,7 @@ import streamlit as st
 
 from dashboard import evidence, session, watch
 from dashboard.chart import live_chart
+from dashboard.downloads import offer
 from dashboard.look import badge, counted, duration, plain, quiet
 from ucurve import report, study
 from ucurve.client import Client, NoAnswerError, RefusedError
@@ -128,16 +129,14 @@ def judged(one: Study, experiments: list[Experiment]) -> list[Verdict]:
 def files(one: Study, experiments: list[Experiment]) -> None:
     ids = [experiment.id for experiment in experiments]
     patient = Client(watch.client().url, session.token(), timeout=120.0)
-    st.download_button(
+    offer(
         "Report",
-        lambda: report.html(report.gathered(patient, ids)).encode(),
+        lambda: report.html(report.gathered(patient, ids)),
         f"{one.name}.html",
         "text/html",
-        key=f"report:{one.name}",
+        f"report:{one.name}",
+        framed=True,
         help="Everything in one file: figures, verdicts, settings, where the numbers come from. It takes some seconds.",
-        icon=":material/download:",
-        on_click="ignore",
-        width="stretch",
     )
 
 
