@@ -11,8 +11,8 @@ from worlds import SIZES, World, lengths
 
 from ucurve import analysis, inflections, published
 from ucurve.experiments import parse
+from ucurve.part import Part
 from ucurve.spec import Verdict
-from ucurve.study import Part
 
 Array = NDArray[np.float64]
 ANSWERS = ("yes", "no", "undetermined")

@@ -17,8 +17,9 @@ from ucurve.cli import main
 from ucurve.client import RefusedError
 from ucurve.experiments import parse
 from ucurve.inflections import Bottom, compared
+from ucurve.part import Part
 from ucurve.spec import Verdict, more_draws
-from ucurve.study import Part, Study, builtin
+from ucurve.study import Study, builtin
 
 SMALL = {"kind": "linear_model", "num_features": 6, "width": 8, "draws": 4, "targets": 2}
 
@@ -48,8 +49,8 @@ def test_a_study_is_submitted_whole_tagged_and_again_without_measuring_anything_
 @pytest.mark.parametrize(
     ("second", "pointer", "says"),
     [
-        ({"width": -1}, "/experiments/1/spec/width", "greater"),
-        ({"kind": "astrology"}, "/experiments/1/spec", "linear_model"),
+        ({"width": -1}, "/experiments/1/spec/width", "from 2 to 64"),
+        ({"kind": "astrology"}, "/experiments/1/spec/kind", "linear_model"),
         ({"kind": "gaussian_perturbation", "suite": "nowhere"}, "/experiments/1/spec/suite", "no suite 'nowhere'"),
     ],
 )

@@ -19,7 +19,7 @@ from ucurve.conditions import Answer
 from ucurve.spec import Figure, Verdict
 
 if TYPE_CHECKING:
-    from ucurve.study import Part
+    from ucurve.part import Part
 
 CLAIM = "inflection points agree"
 UNIT = "tokens"  # bottoms on another axis (features learned) are no neighbours of these

@@ -11,18 +11,15 @@ experiments, so submitting a study again measures nothing again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ucurve.part import Part as Part
 from ucurve.records import DatasetSubmission, Experiment, Submission, SuiteSubmission
-from ucurve.spec import Figure, Spec, Verdict
-
-if TYPE_CHECKING:
-    import pandas as pd
+from ucurve.spec import Figure, Verdict
 
 FOLDER = Path(__file__).parent / "builtin" / "studies"
 
@@ -53,21 +50,6 @@ class Study(BaseModel):
             if self.name in one.tags:
                 mine[one.name] = one
         return [mine[submission.name] for submission in self.experiments if submission.name in mine]
-
-
-@dataclass(frozen=True)
-class Part:
-    """One experiment of a study as its verdicts see it."""
-
-    name: str
-    spec: Spec
-    table: pd.DataFrame
-    verdicts: Sequence[Verdict]
-
-    @property
-    def change(self) -> str:
-        """What is done to the weights, in words: the kind's title."""
-        return self.spec.title or self.spec.kind.replace("_", " ")
 
 
 @cache

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from ucurve import agreement, inflections, published
 from ucurve.conditions import Answer
+from ucurve.part import Part
 from ucurve.spec import Verdict
-from ucurve.study import Part
 
 GROWTH = "growth of sensitivity"
 OF_CONDITIONS = ("inflection point", GROWTH)
