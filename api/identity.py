@@ -11,6 +11,7 @@ import ipaddress
 import logging
 import os
 import tempfile
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -90,10 +91,16 @@ def person_of(authorization: str | None, client: tuple[str, int] | None) -> Pers
             raise UnknownError(f"The token {token.name!r} was revoked on {token.revoked_at:%Y-%m-%d}: use another one.")
         if token.state == "expired":
             raise UnknownError(f"The token {token.name!r} expired on {token.expires_at:%Y-%m-%d}: ask for a new one.")
+        if token.blocked_at is not None:
+            raise UnknownError(blocked(token.owner, token.blocked_at))
         if token.unnoted:
             people.note_use(session, token.id)
             session.commit()
     return Person(token.owner, token.role, token.id)
+
+
+def blocked(name: str, since: datetime) -> str:
+    return f"{name} was blocked by an admin on {since:%Y-%m-%d}: nobody is let in as {name} until an admin takes that back."
 
 
 def on_this_machine(client: tuple[str, int] | None) -> bool:

@@ -21,6 +21,7 @@ from joserfc.jwk import KeySet
 
 from api.access import Everybody, Viewer
 from api.errors import ProblemError
+from api.identity import blocked
 from api.people import new_token
 from db import people
 from db.session import open_session
@@ -38,7 +39,10 @@ def sign_in(sent: SignIn, response: Response) -> NewToken:
     name = _name(_proven(sent.id_token, sent.nonce))
     role = os.environ.get("UCURVE_OIDC_ROLE", "")
     with open_session() as session:
-        if not people.users(session, name):
+        known = people.users(session, name)
+        if known and known[0].blocked_at is not None:
+            raise ProblemError(403, blocked(name, known[0].blocked_at))
+        if not known:
             if role not in ROLES:
                 raise ProblemError(
                     403, f"There is no user {name} in this lab: ask an admin (ucurve users set {name} --role submitter)."

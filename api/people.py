@@ -43,14 +43,17 @@ def list_users(person: Viewer) -> list[User]:
         return [_user(row) for row in people.users(session)]
 
 
-@router.put("/users/{name}", summary="Set a person's role and limits, making them where missing")
+@router.put("/users/{name}", summary="Set a person's role and limits, making them where missing; block and unblock")
 def set_user(name: UserName, change: UserChange, person: Admin) -> User:
     values = change.model_dump(include=change.model_fields_set)
-    if "role" in values and values["role"] is None:
-        del values["role"]
+    for name_of in ("role", "blocked"):
+        if values.get(name_of) is None:
+            values.pop(name_of, None)
     with open_session() as session:
+        if "blocked" in values and not people.users(session, name):
+            raise not_found(f"user {name}")
         if not people.change_user(session, name, values):
-            raise ProblemError(409, f"{name} is the only admin: make somebody else an admin first.")
+            raise ProblemError(409, f"{name} is the only admin who is let in: make somebody else an admin first.")
         session.commit()
         return _user(people.users(session, name)[0])
 

@@ -62,6 +62,7 @@ class User(Base):
     role: Mapped[str] = mapped_column(server_default="submitter")
     most_queued: Mapped[int | None]  # points of unfinished experiments at one time; None: the lab's default
     most_planned: Mapped[int | None]  # points of one experiment
+    blocked_at: Mapped[datetime | None]  # since when their tokens are refused and nobody signs in as them
     turn: Mapped[float] = mapped_column(server_default="0")  # seconds of work given, by weight; the lowest is next
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 

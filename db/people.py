@@ -25,7 +25,8 @@ def token_of(session: Session, secret: str) -> Row[Any] | None:
     """The token with its owner's role, whatever its state: one look into a unique index."""
     return session.execute(
         text(f"""
-            SELECT {TOKEN}, u.role, coalesce(t.used_at < clock_timestamp() - make_interval(secs => :seconds), true) AS unnoted
+            SELECT {TOKEN}, u.role, u.blocked_at,
+                coalesce(t.used_at < clock_timestamp() - make_interval(secs => :seconds), true) AS unnoted
             FROM tokens t JOIN users u ON u.name = t.owner WHERE t.sha256 = :sha256"""),
         {"sha256": _hash(secret), "seconds": NOTED_SECONDS},
     ).first()
@@ -77,12 +78,13 @@ def first_admin(session: Session, name: str) -> str | None:
     session.execute(text("SELECT pg_advisory_xact_lock(hashtext('ucurve first admin'))"))
     known = session.scalar(
         text("""
-            SELECT true FROM tokens t JOIN users u ON u.name = t.owner WHERE u.role = 'admin' AND t.revoked_at IS NULL
+            SELECT true FROM tokens t JOIN users u ON u.name = t.owner
+            WHERE u.role = 'admin' AND u.blocked_at IS NULL AND t.revoked_at IS NULL
                 AND (t.expires_at IS NULL OR t.expires_at > clock_timestamp()) LIMIT 1""")
     )
     if known:
         return None
-    change_user(session, name, {"role": "admin"})
+    change_user(session, name, {"role": "admin", "blocked": False})
     return create_token(session, name, "first admin token", None)[1]
 
 
@@ -94,12 +96,19 @@ def add_user(session: Session, name: str, role: str) -> None:
 
 
 def change_user(session: Session, name: str, values: dict[str, Any]) -> bool:
-    """Set role, most_queued, most_planned; the user is made where missing. False: nothing was done, no admin would be left."""
-    if values.get("role", "admin") != "admin":
-        admins = session.scalars(text("SELECT name FROM users WHERE role = 'admin' ORDER BY name FOR NO KEY UPDATE")).all()
-        if list(admins) == [name]:
+    """Set role, most_queued, most_planned, blocked; the user is made where missing.
+
+    False: nothing was done, because nobody who is let in would be an admin.
+    Blocking is of the person: tokens and experiments stay as they are, and are theirs again afterwards.
+    """
+    if values.get("role", "admin") != "admin" or values.get("blocked"):
+        able = text("SELECT name FROM users WHERE role = 'admin' AND blocked_at IS NULL ORDER BY name FOR NO KEY UPDATE")
+        if list(session.scalars(able)) == [name]:
             return False
     add_user(session, name, "submitter")
+    if "blocked" in values:
+        since = "coalesce(blocked_at, clock_timestamp())" if values["blocked"] else "NULL"
+        session.execute(text(f"UPDATE users SET blocked_at = {since} WHERE name = :name"), {"name": name})
     for column in ("role", "most_queued", "most_planned"):
         if column in values:
             session.execute(text(f"UPDATE users SET {column} = :value WHERE name = :name"), {"name": name, "value": values[column]})
@@ -110,7 +119,7 @@ def users(session: Session, name: str | None = None) -> Sequence[Row[Any]]:
     """Everybody, or one, each with the points that wait in their unfinished experiments."""
     return session.execute(
         text("""
-            SELECT u.name, u.role, u.most_queued, u.most_planned, u.created_at, (
+            SELECT u.name, u.role, u.most_queued, u.most_planned, u.blocked_at, u.created_at, (
                 SELECT coalesce(sum(e.num_points - e.num_done - e.num_failed), 0) FROM experiments e
                 WHERE e.owner = u.name AND e.state IN ('active', 'paused')) AS num_queued
             FROM users u WHERE CAST(:name AS text) IS NULL OR u.name = :name ORDER BY u.name"""),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -16,6 +17,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from sqlalchemy import text
 
 from db.session import open_session
+from ucurve.cli import main
 from ucurve.client import Client, RefusedError
 
 ARGUMENTS = "--no-sandbox --disable-gpu --disable-background-networking --no-first-run --disable-component-update --disable-sync"
@@ -210,6 +212,45 @@ def test_only_what_the_provider_signed_for_us_and_now_is_believed(team: Lab, pro
     assert anybody.sign_in(provider.id_token(NONCE), NONCE).owner == "ada@example.org"
     with open_session() as session:
         assert session.scalar(text("SELECT role FROM users WHERE name = 'ada@example.org'")) == "submitter"
+
+
+def test_an_admin_blocks_somebody_from_tokens_browser_and_provider_and_lets_them_in_again(
+    page: Page, team: Lab, provider: IdentityProvider, capsys: pytest.CaptureFixture[str]
+) -> None:
+    team.client.set_user("mia@example.org", role="admin")
+    mia = Client(team.url, team.client.create_token("laptop", owner="mia@example.org").secret)
+    anybody = Client(team.url, "")
+
+    def by_provider() -> str:
+        return anybody.sign_in(provider.id_token(NONCE, email="mia@example.org"), NONCE).secret
+
+    signed_in = Client(team.url, by_provider())
+    page.goto("/login?next=/people")
+    sign_in(page, team.token)
+    page.locator(".st-key-block-mia-example-org button").first.click()
+    expect(page.get_by_text("blocked just now").first).to_be_visible()
+    for client in (mia, signed_in):
+        with pytest.raises(RefusedError, match=r"mia@example\.org was blocked by an admin") as refusal:
+            client.me()
+        assert refusal.value.status == 401
+    with pytest.raises(RefusedError, match="nobody is let in as mia") as refusal:
+        by_provider()
+    assert refusal.value.status == 403
+    with pytest.raises(RefusedError, match="only admin who is let in"):
+        team.client.set_user("root", blocked=True)
+    with pytest.raises(RefusedError, match="user nobody"):
+        team.client.set_user("nobody", blocked=True)
+
+    shell = ["--url", team.url, "--token", team.token, "users"]
+    assert main([*shell, "unblock", "mia@example.org"]) == 0
+    assert "mia@example.org is let in again" in capsys.readouterr().out
+    assert (mia.me().user.role, Client(team.url, by_provider()).me().user.blocked_at) == ("admin", None)
+    team.client.set_user("mia@example.org", role="submitter")
+    with pytest.raises(RefusedError, match="needs the role admin"):
+        mia.set_user("root", blocked=True)
+    assert main([*shell, "block", "mia@example.org"]) == 0
+    assert main([*shell, "list"]) == 0
+    assert f"{datetime.now(UTC):%Y-%m-%d}" in capsys.readouterr().out
 
 
 def test_without_a_role_for_newcomers_only_those_whom_an_admin_made_sign_in(team: Lab, provider: IdentityProvider) -> None:

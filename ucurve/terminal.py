@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -157,9 +157,12 @@ def tokens_table(tokens: Sequence[Token]) -> Table:
 
 
 def users_table(users: Sequence[User]) -> Table:
-    table = table_of("name", "role", "queued", "most queued", "most planned")
+    def since(moment: datetime | None) -> str:
+        return f"{moment:%Y-%m-%d}" if moment else ""
+
+    table = table_of("name", "role", "queued", "most queued", "most planned", "blocked since")
     for one in users:
-        table.add_row(one.name, one.role, str(one.num_queued), str(one.most_queued), str(one.most_planned))
+        table.add_row(one.name, one.role, str(one.num_queued), str(one.most_queued), str(one.most_planned), since(one.blocked_at))
     return table
 
 

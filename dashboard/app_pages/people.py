@@ -83,7 +83,8 @@ def user_row(me: Me, user: User) -> None:
     with st.container(border=True):
         words, role = st.columns([3, 2], vertical_alignment="center")
         limits = f"{user.num_queued:,} of {user.most_queued:,} points queued · at most {user.most_planned:,} in one experiment"
-        words.markdown(f"**{plain(user.name)}**  \n:small[:gray[{plain(limits)}]]")
+        blocked = f" :red-badge[:material/block: blocked {ago(user.blocked_at)}]" if user.blocked_at else ""
+        words.markdown(f"**{plain(user.name)}**{blocked}  \n:small[:gray[{plain(limits)}]]")
         key = f"role:{user.name}"
         role.selectbox(
             f"Role of {user.name}",
@@ -97,7 +98,22 @@ def user_row(me: Me, user: User) -> None:
         )
         say_refusal(f"user {user.name}")
         if me.may("admin"):
-            limits_of(user)
+            with st.container(horizontal=True):
+                limits_of(user)
+                letting_in(user)
+
+
+def letting_in(user: User) -> None:
+    """Whether their tokens and sign-ins count; the button takes back what it did."""
+    blocked = user.blocked_at is not None
+    st.button(
+        "Let in again" if blocked else "Block",
+        f"block:{user.name}",
+        "" if blocked else "Their tokens are refused and nobody signs in as them. What they asked for goes on; you may cancel it.",
+        on_click=lambda: change(user.name, blocked=not blocked),
+        icon=":material/lock_open:" if blocked else ":material/block:",
+        type="tertiary",
+    )
 
 
 def limits_of(user: User) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
 from ucurve.cli.typed import Command, InputError, client
@@ -22,13 +23,15 @@ def commands(command: Command) -> None:
     gone = command("revoke", revoke_token, "make a token useless for good", tokens)
     gone.add_argument("id", type=int, help="its number, see `ucurve tokens list`")
 
-    users = command("users", None, "roles and limits").add_subparsers(required=True, metavar="COMMAND")
+    users = command("users", None, "roles, limits, and who is let in").add_subparsers(required=True, metavar="COMMAND")
     command("list", list_users, "everybody", users)
     change = command("set", set_user, "set a role or limits, making the user where missing (admins)", users)
     change.add_argument("name")
     change.add_argument("--role", choices=ROLES)
     change.add_argument("--most-queued", type=limit, help='points waiting in unfinished experiments at one time, or "lab"')
     change.add_argument("--most-planned", type=limit, help='points of one experiment, or "lab"')
+    for verb, what in (("block", "refuse a user's tokens and sign-ins (admins)"), ("unblock", "let a user in again (admins)")):
+        command(verb, partial(block_user, verb == "block"), what, users).add_argument("name")
 
 
 def days(text: str) -> float | None:
@@ -73,6 +76,11 @@ def list_users(given: argparse.Namespace) -> None:
     from ucurve.terminal import show, users_table
 
     show(users_table(client(given).users()))
+
+
+def block_user(blocked: bool, given: argparse.Namespace) -> None:
+    user = client(given).set_user(given.name, blocked=blocked)
+    print(f"{user.name} is " + ("blocked: tokens and sign-ins are refused" if user.blocked_at else "let in again"))
 
 
 def set_user(given: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ class PeopleCalls(Wire):
         return list_of(User, self._request("GET", "/v1/users"))
 
     def set_user(self, name: str, **change: Any) -> User:
-        """Set `role`, `most_queued`, `most_planned` (None: the lab's limit again); the user is made where missing."""
+        """Set `role`, `most_queued`, `most_planned` (None: the lab's limit again), `blocked`; the user is made where missing."""
         body = UserChange(**change).model_dump(mode="json", exclude_unset=True)
         return User.model_validate(self._request("PUT", f"/v1/users/{name}", json=body))
 

@@ -61,6 +61,7 @@ class User(BaseModel):
     most_planned: int  # points of one experiment
     own_limits: list[Literal["most_queued", "most_planned"]] = []  # set for this person; the others are the lab's
     num_queued: int
+    blocked_at: datetime | None = None  # since when nobody is let in as them
     created_at: datetime | None
 
 
@@ -72,6 +73,7 @@ class UserChange(BaseModel):
     role: Role | None = Field(None, description="A new user without a role is a submitter.")
     most_queued: Limit | None = Field(None, description="Points waiting in unfinished experiments at one time.")
     most_planned: Limit | None = Field(None, description="Points of one experiment.")
+    blocked: bool | None = Field(None, description="True: their tokens are refused and nobody signs in as them, until it is false.")
 
 
 class Me(BaseModel):

@@ -108,6 +108,7 @@ def upgrade() -> None:
         sa.Column("role", sa.Text(), server_default="submitter", nullable=False),
         sa.Column("most_queued", sa.Integer(), nullable=True),
         sa.Column("most_planned", sa.Integer(), nullable=True),
+        sa.Column("blocked_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("turn", sa.Double(), server_default="0", nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.CheckConstraint("role IN ('viewer', 'submitter', 'admin')", name="users_role"),
