@@ -167,24 +167,6 @@ def test_a_number_measured_in_both_labs_keeps_ours_and_gains_theirs(
     assert (after.metrics, after.attempt) == (ours.metrics, ours.attempt)
 
 
-def test_what_was_open_or_failed_here_is_done_once_it_is_imported(
-    lab: Lab, engines: Engines, template: str, broker_url: str, exported: Path, tmp_path: Path
-) -> None:
-    execute(engines, f"CREATE DATABASE third_team TEMPLATE {template}")
-    third = Lab(engines.database_url_of("third_team"), broker_url, tmp_path / "third")
-    try:
-        third.start_api()
-        waiting = third.client.submit(NOISE, name="ours")
-        assert waiting.state == "queued"
-        assert imported(third, exported) == 0
-        done = third.client.experiment(waiting.id)
-        assert (done.state, done.progress.done) == ("done", 6)
-        assert len(third.client.measurements(waiting.id).rows) == 6
-    finally:
-        third.stop()
-        execute(engines, "DROP DATABASE third_team WITH (FORCE)")
-
-
 def test_a_row_whose_identity_is_not_that_of_its_inputs_is_refused_before_anything_is_sent(
     other: Lab, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

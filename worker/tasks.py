@@ -68,7 +68,8 @@ class Context:
                 self.kept.popitem(last=False)
             started = time.monotonic()
             self.kept[key] = make()
-            log.info("made %s in %.1f s", key, time.monotonic() - started)
+            if (took := time.monotonic() - started) > 0.05:
+                log.info("made %s in %.1f s", key, took)
         self.kept.move_to_end(key)
         return cast(T, self.kept[key])
 
@@ -156,7 +157,6 @@ class Drain:
         outcome["log"] = logged
         self.speed += 0.3 * ((time.monotonic() - started) / max(claimed.seconds, 1e-6) - self.speed)
         self.loaded = claimed.group_key
-
         if not finished(token, claimed.id, attempt, outcome, suite):
             log.warning("measurement %d is somebody else's by now; its number is dropped", claimed.id)
         elif "traceback" not in outcome:
