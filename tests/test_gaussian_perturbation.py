@@ -3,14 +3,13 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from in_process import Context
 from pydantic import ValidationError
 from safetensors.torch import load_file
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
@@ -57,28 +56,6 @@ class Catalogue:
 
     def dataset(self, name: str, field: str = "evaluation") -> Dataset:
         return {"tiny-held-out": HELD_OUT, "few": FEW, "text": TEXT}[name]
-
-
-@dataclass
-class Context:
-    """The runtime that run() sees, in this process."""
-
-    artefacts: Path
-    kept: dict[str, Any] = field(default_factory=dict)
-    calls: list[tuple[float, float]] = field(default_factory=list)
-    device: str = "cpu"
-
-    @property
-    def state_dir(self) -> Path:
-        return self.artefacts / "state"
-
-    def progress(self, done: float, total: float, **metrics: float) -> None:
-        self.calls.append((done, total))
-
-    def cached(self, key: str, make: Callable[[], Any]) -> Any:
-        if key not in self.kept:
-            self.kept[key] = make()
-        return self.kept[key]
 
 
 def planned(suite: Suite | None = None, **fields: Any) -> list[Point]:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from in_process import Context
 from pydantic import ValidationError
 
 from ucurve import checkpoints, training_curves
@@ -51,26 +51,6 @@ class Catalogue:
         raise SpecError(field, f"no suite {name}")
 
 
-@dataclass
-class Context:
-    artefacts: Path
-    stop_at: float = math.inf
-    calls: list[float] = field(default_factory=list)
-    device: str = "cpu"
-
-    @property
-    def state_dir(self) -> Path:
-        return self.artefacts / "state"
-
-    def progress(self, done: float, total: float, **metrics: float) -> None:
-        self.calls.append(done)
-        if done >= self.stop_at:
-            raise Stopped
-
-    def cached(self, key: str, make: Callable[[], Any]) -> Any:
-        return make()
-
-
 def planned(catalogue: Catalogue | None = None, **fields: Any) -> list[Point]:
     return list(Pretraining(**{**SMALL, **fields}).plan(catalogue or Catalogue()))
 
@@ -102,10 +82,10 @@ def test_a_run_stopped_within_a_step_continues_to_the_same_weights(tmp_path: Pat
         stopped = Context(tmp_path / "stopped", stop_at)
         with pytest.raises(Stopped):
             Pretraining.run(point, stopped)
-        assert stopped.calls[-1] == stop_at, "no step follows the one in which it was stopped"
+        assert stopped.calls[-1][0] == stop_at, "no step follows the one in which it was stopped"
     resumed = Context(tmp_path / "stopped")
     again = Pretraining.run(point, resumed)
-    assert resumed.calls[0] == 29, "it goes on where it was, not from the start"
+    assert resumed.calls[0][0] == 29, "it goes on where it was, not from the start"
     assert weights(again) == weights(whole)
     assert len(set(weights(whole).values())) == 4
     assert again.series == whole.series

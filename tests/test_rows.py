@@ -3,20 +3,17 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
+from rows import VERSIONS, act, claim, experiment, expire_leases, finish, point, seen, submit
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from db import claims, reading, submissions
+from db import claims, submissions
 from db.models import Base, Experiment, Measurement
-from db.session import engine, open_session
+from db.session import open_session
 
 pytestmark = pytest.mark.usefixtures("database_url")
-
-CPU = {"device": "cpu", "memory_gb": 8.0, "loaded": None, "speed": 1.0}
-VERSIONS = {"python": "3"}
 
 
 @pytest.fixture(autouse=True)
@@ -25,63 +22,6 @@ def _empty() -> Iterator[None]:
     with open_session() as session:
         session.execute(text(f"TRUNCATE {', '.join(Base.metadata.tables)} CASCADE"))
         session.commit()
-
-
-def point(name: str, **changed: Any) -> dict[str, Any]:
-    plain = {
-        "identity": name, "inputs": {"name": name}, "source": {}, "labels": {"name": name}, "group_key": "a",
-        "stage": 0, "seconds": 1.0, "requires_device": "any", "requires_memory_gb": 0.0,
-    }  # fmt: skip
-    return plain | changed
-
-
-def submit(owner: str, *points: dict[str, Any], priority: int = 0) -> int:
-    with open_session() as session:
-        fields = {"name": "test", "kind": "test", "spec": {}, "tags": [], "notes": "", "priority": priority}
-        experiment = submissions.submit(session, owner, fields, points)
-        session.commit()
-        return experiment.id
-
-
-def act(id: int, action: str) -> bool:
-    with open_session() as session:
-        experiment = session.get_one(Experiment, id)
-        changed = submissions.change_state(session, experiment, action)
-        session.commit()
-        return changed
-
-
-def claim(worker: str = "w", **changed: Any) -> tuple[str, list[claims.Claimed]]:
-    with open_session() as session:
-        taken = claims.claim(session, worker, **CPU | changed)  # type: ignore[arg-type]
-        session.commit()
-        return taken
-
-
-def finish(token: str, measurement: int, outcome: dict[str, Any] | None = None, worker: str = "w") -> bool:
-    with open_session() as session:
-        attempt = claims.begin(session, measurement, token, worker, "cpu", VERSIONS)
-        if attempt is None:
-            return False
-        held = claims.finish(session, measurement, token, attempt, outcome or {"metrics": {"x": 1.0}})
-        session.commit()
-        return held
-
-
-def expire_leases() -> None:
-    with open_session() as session:
-        session.execute(text("UPDATE measurements SET lease_expires = clock_timestamp() - interval '1 s' WHERE state = 'running'"))
-        session.commit()
-
-
-def experiment(id: int) -> Experiment:
-    with open_session() as session:
-        return session.get_one(Experiment, id)
-
-
-def seen(id: int, cursor: int = 0) -> list[Any]:
-    with open_session() as session:
-        return reading.changes_after(session, id, cursor, 1000)
 
 
 def test_a_slice_is_of_one_group_and_about_two_seconds_long() -> None:
@@ -314,31 +254,3 @@ def test_a_suite_never_mixes_two_recipes() -> None:
         submissions.register_suite(session, suite, [])
         with pytest.raises(submissions.SuiteTakenError):
             submissions.register_suite(session, {**suite, "recipe": None}, [])
-
-
-def test_the_migrations_make_the_schema_of_the_models(engines: Any) -> None:
-    from conftest import execute
-
-    execute(engines, "CREATE DATABASE of_models")
-    from sqlalchemy import create_engine
-
-    import db.team  # noqa: F401 - its tables belong to the schema
-
-    models = create_engine(engines.database_url_of("of_models"))
-    Base.metadata.create_all(models)
-    assert _schema(models) == _schema(engine())
-    models.dispose()
-    execute(engines, "DROP DATABASE of_models")
-
-
-def _schema(of: Any) -> list[Any]:
-    """Columns with types and defaults, constraints, and indexes with their predicates, from Postgres' own catalogue."""
-    queries = [
-        """SELECT table_name, column_name, data_type, is_nullable, column_default, is_identity FROM information_schema.columns
-           WHERE table_schema = 'public' AND table_name <> 'alembic_version' ORDER BY 1, 2""",
-        """SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
-           WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text <> 'alembic_version' ORDER BY 1, 2""",
-        "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version' ORDER BY 1",
-    ]
-    with of.connect() as connection:
-        return [tuple(row) for query in queries for row in connection.execute(text(query))]

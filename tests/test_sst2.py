@@ -6,12 +6,12 @@ The weights are random (nothing is downloaded here); shape, tokenizer, sentences
 import json
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from in_process import Context
 from safetensors.torch import load_file
 from test_pythia_shape import CONFIG, TOKENIZER, stored_weights
 from tokenizers import Tokenizer
@@ -27,26 +27,6 @@ from ucurve.suites import Checkpoint, Dataset, Location, Suite
 SST2 = Path(__file__).parents[2] / "shared/data/sst2"
 pytestmark = pytest.mark.skipif(not SST2.is_dir(), reason="../shared/data (SST-2 and the Pythia tokenizer) is absent")
 NUM_TRAIN, NUM_VALIDATION = 128, 128
-
-
-@dataclass
-class Context:
-    artefacts: Path
-    kept: dict[str, Any] = field(default_factory=dict)
-    losses: list[float] = field(default_factory=list)
-    device: str = "cpu"
-
-    @property
-    def state_dir(self) -> Path:
-        return self.artefacts / "state"
-
-    def progress(self, done: float, total: float, **metrics: float) -> None:
-        self.losses += metrics.values()
-
-    def cached(self, key: str, make: Any) -> Any:
-        if key not in self.kept:
-            self.kept[key] = make()
-        return self.kept[key]
 
 
 @dataclass

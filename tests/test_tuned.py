@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from test_fine_tuning import Context, points_of, real  # noqa: F401 - a fixture
+from in_process import Context
+from test_fine_tuning import points_of, real  # noqa: F401 - a fixture
 
 from ucurve import tuned
 from ucurve.experiments import kinds
