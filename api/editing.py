@@ -115,6 +115,12 @@ def remove(id: int, person: Submitter) -> None:
         session.commit()
 
 
+@router.get("/stars", summary="The numbers of the experiments that carry your star")
+def stars(person: Viewer) -> list[int]:
+    with open_session() as session:
+        return list(session.scalars(select(Star.experiment_id).where(Star.owner == person.name).order_by(Star.experiment_id)))
+
+
 @router.put("/experiments/{id}/star", summary="Mark an experiment with your star")
 def star(id: int, person: Viewer, request: Request) -> records.Experiment:
     """Each person's own; nobody else's list changes."""

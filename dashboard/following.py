@@ -1,26 +1,25 @@
 """One experiment followed for everybody who looks at it: asked about once per tick, its figures and verdicts made once.
 
     follower = Follower(7, aside)      # one per experiment and process
-    now = follower.look(client)        # by every session at its own tick; asks if nobody did in the last EVERY seconds
+    now = follower.look(client)        # by every session at its own tick; see asking.py
 
 Whoever may look at the dashboard may read every experiment, so what one session's question brought is shown to all.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dashboard.asking import Question
 from ucurve.client import Client, NoAnswerError, RefusedError
 from ucurve.experiments import parse
 from ucurve.records import Experiment, MeasurementRow, frame
 from ucurve.spec import Figure, Verdict
 
-EVERY = 0.7  # seconds; with a session's own tick of 1 s a new number is shown 1.7 s after its commit at the latest
 FIRST_PATIENCE = 0.4  # seconds that a page waits for its first figures before it shows what it has
 PATIENCE = 2.0  # seconds that whoever asks waits for newer figures
 ENDED = ("done", "failed", "cancelled")
@@ -54,16 +53,13 @@ class Watched:
         return self.ended and self.drawn == self.cursor == self.asked and not self.judging
 
 
-class Follower:
+class Follower(Question[Watched]):
     """Asks about one experiment; `aside` runs what takes long."""
 
     def __init__(self, id: int, aside: Callable[[Callable[[], Any]], Future[Any]]) -> None:
+        super().__init__(self._changes)
         self.id = id
         self._aside = aside
-        self._asking = threading.Lock()
-        self._seen: Watched | None = None
-        self._silence: NoAnswerError | RefusedError | None = None  # why the last question had no answer
-        self._due = 0.0
         self._experiment_due = 0.0
         self._figures: Future[tuple[dict[str, Figure], str | None]] | None = None
         self._figures_of = 0
@@ -74,47 +70,17 @@ class Follower:
         self._verdicts_of = 0
         self._verdicts_asked = 0.0
 
-    def look(self, client: Client) -> Watched:
-        """The experiment as of now. Raises NoAnswerError while the API is silent, RefusedError where it says no to this client.
-
-        While another session asks, what it found before is given: nobody waits for anybody, but for the very first answer.
-        """
-        if self._asking.acquire(blocking=self._seen is None):
-            try:
-                if time.monotonic() >= self._due:
-                    self._ask(client)
-            finally:
-                self._asking.release()
-        if self._silence is not None:
-            raise self._silence.with_traceback(None)
-        assert self._seen is not None, "neither an answer nor a reason why there is none"
-        return self._seen
-
     def refresh(self) -> None:
-        """After an action: ask for the experiment again at the next look."""
-        self._due = self._experiment_due = 0.0
+        """After an action: ask for the experiment itself, too, at the next look."""
+        super().refresh()
+        self._experiment_due = 0.0
 
-    @property
-    def known(self) -> Watched | None:
-        """What was seen last, however long ago."""
-        return self._seen
-
-    def _ask(self, client: Client) -> None:
-        try:
-            now = self._changes(client)
-            self._silence = None
-        except NoAnswerError as silence:
-            self._silence = silence
-            return
-        except RefusedError as refusal:
-            if refusal.status < 500:
-                raise  # said to this client: the next session asks for itself
-            self._silence = refusal
-            return
-        finally:
-            self._due = time.monotonic() + EVERY
-        self._seen = now  # at once: making the figures takes a while
-        self._seen = self._judged(client, self._drawn(now))
+    def _ask(self, client: Client) -> bool:
+        """What changed is shown at once, for making the figures takes a while."""
+        if answered := super()._ask(client):
+            assert self._seen is not None, "an answer was seen"
+            self._seen = self._judged(client, self._drawn(self._seen))
+        return answered
 
     def _changes(self, client: Client) -> Watched:
         """Rows that changed since last time; the experiment itself only when something did, or after 3 s."""

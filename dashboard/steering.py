@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import inputs, session, watch
+from dashboard import inputs, session, stars, watch
 from dashboard.following import Watched
 from dashboard.look import counted, plain, quiet
 from ucurve.client import ClientError, RefusedError
@@ -21,7 +21,7 @@ def tools(now: Watched) -> None:
     """Each has its own place: a button that moves while the page is redrawn loses the click."""
     with st.container(horizontal=True, horizontal_alignment="right", gap="xsmall", key=f"tools-{now.id}"):
         star, archive, edit, past, delete = (st.container(width=48) for _ in range(5))
-    starred, archived = _starred(now), now.experiment.archived
+    starred, archived = stars.starred(now.id), now.experiment.archived
     barred = session.cannot_steer(now.experiment.owner, "archive")
     _icon(star, now, "star", "star" if not starred else "kid_star", "Take your star off" if starred else "Star it, for yourself",
           _star, (now, not starred), filled=starred)  # fmt: skip
@@ -60,18 +60,9 @@ def _archive(now: Watched, archived: bool) -> None:
     _done(now, lambda: watch.client().edit(now.id, archived=archived))
 
 
-def _starred(now: Watched) -> bool:
-    """Of this session's own person: what all sessions follow together does not say."""
-    stars: dict[int, bool] = st.session_state.setdefault("stars", {})
-    if now.id not in stars:
-        found = watch.latest(f"star {now.id}", lambda: watch.client().experiment(now.id))
-        stars[now.id] = bool(found and found.starred)
-    return stars[now.id]
-
-
 def _star(now: Watched, starred: bool) -> None:
     if _done(now, lambda: watch.client().star(now.id, starred)):
-        st.session_state["stars"][now.id] = starred
+        stars.noted(now.id, starred)
 
 
 # ------------------------------------------------------------------------------------------- edit

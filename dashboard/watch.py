@@ -9,19 +9,25 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
-from typing import TypeVar
+from threading import Lock
+from typing import Any, TypeVar
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import session
+from dashboard.asking import EVERY, Question
 from dashboard.chart import bundle
 from dashboard.following import Follower, Watched
-from ucurve.client import NoAnswerError, RefusedError
+from ucurve.client import Client, NoAnswerError, RefusedError
 
 T = TypeVar("T")
+K = TypeVar("K")
+Q = TypeVar("Q")
+QUESTIONS = 200  # filters and pages of lists, each with its last answer
 FOLLOWED = 24  # experiments whose rows are kept while nobody looks
 client = session.client
+_keeping = Lock()
 
 
 @st.cache_resource(show_spinner=False)
@@ -99,13 +105,36 @@ def _followers() -> OrderedDict[int, Follower]:
     return OrderedDict()
 
 
+@st.cache_resource(show_spinner=False)
+def _questions() -> OrderedDict[str, Question[Any]]:
+    """The other questions that sessions ask together."""
+    return OrderedDict()
+
+
+def _kept(store: OrderedDict[K, Q], key: K, make: Callable[[], Q], most: int) -> Q:
+    """The store's own, made where missing; what nobody asked for lately makes room."""
+    with _keeping:
+        if key not in store:
+            store[key] = make()
+        store.move_to_end(key)
+        while len(store) > most:
+            store.popitem(last=False)
+        return store[key]
+
+
 def _follower(id: int) -> Follower:
-    followers = _followers()
-    found = followers.setdefault(id, Follower(id, aside))
-    followers.move_to_end(id)
-    while len(followers) > FOLLOWED:
-        followers.popitem(last=False)
-    return found
+    return _kept(_followers(), id, lambda: Follower(id, aside), FOLLOWED)
+
+
+def shared(key: str, ask: Callable[[Client], T], every: float = EVERY) -> T | None:
+    """As `latest`, for what is the same to everybody: one question for all sessions, asked by whichever comes first.
+
+    Whom the API has not said to know asks for themselves.
+    """
+    if session.me() is None:
+        return latest(key, lambda: ask(client()))
+    question: Question[T] = _kept(_questions(), key, lambda: Question(ask, every), QUESTIONS)
+    return latest(key, lambda: question.look(client()))
 
 
 def watched(id: int) -> Watched | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
 import viewers
 from conftest import Lab
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 NUM_VIEWERS = 10
 pytestmark = pytest.mark.timeout(900)
@@ -22,13 +23,39 @@ def _environment() -> Iterator[None]:
         yield
 
 
-def test_ten_viewers_ask_once_per_tick_and_all_see_a_number_soon_after_its_commit(lab: Lab) -> None:
-    address = lab.start_dashboard()
+@pytest.fixture(scope="module")
+def address(lab: Lab) -> str:
+    return lab.start_dashboard()
+
+
+@pytest.fixture
+def pages(address: str) -> Iterator[list[Page]]:
+    """Of NUM_VIEWERS sessions of their own."""
     with sync_playwright() as playwright:
         browser = viewers.browser(playwright)
-        contexts = [browser.new_context(base_url=address) for _ in range(NUM_VIEWERS)]
-        measured = viewers.measure(lab.client, [context.new_page() for context in contexts], lab.children["api"].log)
+        yield [browser.new_context(base_url=address).new_page() for _ in range(NUM_VIEWERS)]
         browser.close()
+
+
+def test_ten_viewers_of_the_list_ask_for_it_once_per_tick(lab: Lab, pages: list[Page]) -> None:
+    made = lab.client.submit({"kind": "slow_count", "to": [1]}, name="seen by all")
+    for page in pages:
+        page.goto("/", wait_until="commit")
+    for page in pages:
+        page.get_by_text("seen by all").first.wait_for(timeout=180_000)
+    log, seconds = lab.children["api"].log, 10.0
+    before = log.read_text().count('"GET /v1/experiments?')
+    time.sleep(seconds)
+    asked = log.read_text().count('"GET /v1/experiments?') - before
+    sys.stdout.write(f"\n{NUM_VIEWERS} viewers of the list: {asked / seconds:.2f} questions per second\n")
+    assert 0 < asked < 2 * seconds
+    lab.client.star(made.id)  # a star is a person's own and shows, though the list is asked for by others
+    pages[0].reload()
+    pages[0].get_by_text("★ seen by all").first.wait_for(timeout=180_000)
+
+
+def test_ten_viewers_ask_once_per_tick_and_all_see_a_number_soon_after_its_commit(lab: Lab, pages: list[Page]) -> None:
+    measured = viewers.measure(lab.client, pages, lab.children["api"].log)
     sys.stdout.write(f"\n{NUM_VIEWERS} viewers\n{measured}\n")
     assert measured.rates["/measurements"] < 2  # one follower asks every 0.7 s; ten by themselves would ask ten times a second
     assert measured.rates["/verdicts"] + measured.rates[""] < 3

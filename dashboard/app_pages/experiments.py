@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import streamlit as st
 
-from dashboard import watch
+from dashboard import session, stars, watch
 from dashboard.look import STATES, ago, badge, counted, duration, nothing_yet, plain, quiet
 from ucurve.experiments import kinds
 from ucurve.records import Experiment
@@ -25,7 +25,7 @@ def row(experiment: Experiment) -> None:
     progress = experiment.progress
     name, bar, state = st.columns([5, 4, 2.2], vertical_alignment="center", gap="medium")
     with name, st.container(gap="xxsmall"):
-        mark = "★ " if experiment.starred else ""
+        mark = "★ " if stars.starred(experiment.id) else ""
         st.page_link(
             "app_pages/experiment.py",
             label=mark + plain(experiment.name) or f"experiment {experiment.id}",
@@ -58,7 +58,7 @@ def first_page() -> None:
 def filters() -> dict[str, Any]:
     """The widgets, and what they ask for."""
     bound: dict[str, Any] = {"bind": "query-params", "on_change": first_page}
-    known = watch.latest("choices", watch.client().choices) or Choices(kinds=[], suites=[], owners=[], tags=[])
+    known = watch.shared("choices", lambda client: client.choices(), every=10) or Choices(kinds=[], suites=[], owners=[], tags=[])
     text, state, order, starred = st.columns([3, 2, 1.3, 0.9], vertical_alignment="bottom")
     text.text_input("Find", key="q", placeholder="words in name, notes or tags", live="300ms", icon=":material/search:", **bound)
     states = [name for name in STATES if name != "open"]
@@ -87,7 +87,8 @@ def filters() -> dict[str, Any]:
 def body() -> None:
     page = int(st.session_state.get("page") or 1)
     asked = {**wanted, "sort": st.session_state.get("sort") or "newest", "limit": SHOWN, "offset": SHOWN * (page - 1)}
-    found = watch.latest(f"experiments {asked}", lambda: watch.client().experiments(**asked))
+    whose = session.token() if asked.get("starred") or "me" in asked.get("owner", ()) else ""
+    found = watch.shared(f"experiments {whose} {asked}", lambda client: client.experiments(**asked))
     if found is None:
         return
     if not found.total and not wanted:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ucurve import records
-from ucurve.rest.wire import Wire
+from ucurve.rest.wire import Wire, list_of
 from ucurve.team.agreement import Agreement
 from ucurve.team.editing import Edit, Extension
 from ucurve.team.point import PointFile
@@ -30,6 +30,10 @@ class ReuseCalls(Wire):
         """Put your own star on an experiment, or take it off."""
         method = "PUT" if starred else "DELETE"
         return records.Experiment.model_validate(self._request(method, f"/v1/experiments/{id}/star", repeat=True))
+
+    def stars(self) -> list[int]:
+        """The numbers of the experiments that carry your star."""
+        return list_of(int, self._request("GET", "/v1/stars"))
 
     def delete(self, id: int) -> None:
         """Remove the experiment; what it measured stays and is found again by whoever plans it."""
