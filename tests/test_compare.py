@@ -148,6 +148,7 @@ def test_what_is_missing_is_planned_by_the_other_ones_spec_at_exactly_those_poin
     spec = completed(lacking)
     assert spec is not None
     assert spec.model_dump(include={"gammas", "draws", "tensors"}) == {"gammas": [0.1, 0.2], "draws": 4, "tensors": "matrices"}
+    assert (b.spec.model_dump()["looks"], spec.model_dump()["looks"]) == (1, 2), "more draws are a further look"
     assert completed(missing(b, a)) is None
     assert other_settings([a, b]) == {"tensors": ["all", "matrices"]}
 

@@ -266,6 +266,12 @@ def test_an_extension_is_validated_as_a_spec_and_has_something_in_common(clients
     assert refused(ada.extend, id, changes={"kind": "linear_model"})[:2] == (422, "/changes/kind")
     assert refused(ada.extend, id, changes={"to": [503]})[:2] == (422, "/changes")
     assert refused(ada.extend, id, 2)[:2] == (422, "/draws")
+    linear = {"kind": "linear_model", "width": 8, "num_features": 6, "draws": 2, "targets": 2, "l2_sp": [0.0]}
+    looked = ada.submit(linear)
+    again = [ada.extend(looked.id, 1), ada.extend(looked.id, changes={"draws": 3, "targets": 2, "l2_sp": [0.0]})]
+    assert [one.spec["looks"] for one in again] == [2, 2], "more draws are a further look, however they are asked for"
+    for one in (looked, *again):
+        ada.cancel(one.id)
     more = ada.extend(id, changes={"to": [501, 502, 504]})
     assert (more.progress.reused, more.progress.total, more.fresh) == (2, 3, False)
     measure()

@@ -126,6 +126,15 @@ def test_a_notice_is_given_up_after_a_day_with_its_reason(lab: Lab, receiver: Re
     assert lab.client.notices(made.id)[0].error == "nobody answers there"
 
 
+def test_a_host_that_cannot_even_be_looked_up_holds_up_no_other_call(lab: Lab, receiver: Receiver) -> None:
+    receiver.start()
+    strange = lab.client.submit(LINEAR, webhook=f"http://{'a' * 70}.example/")
+    until(lambda: lab.client.notices(strange.id) and lab.client.notices(strange.id)[0].error)
+    assert lab.client.notices(strange.id)[0].error == "this is no address"
+    lab.client.submit(LINEAR, webhook=receiver.url)
+    until(lambda: receiver.calls)
+
+
 @pytest.mark.parametrize(
     ("webhook", "message"),
     [
@@ -151,12 +160,19 @@ def test_where_not_everybody_is_trusted_private_networks_are_called_only_if_name
 
     monkeypatch.setenv("UCURVE_ACCESS", "tokens")
     _allowed("example.org", "93.184.215.14")
-    for address in ("127.0.0.1", "10.0.0.7", "192.168.1.1", "::1", "::ffff:10.0.0.7", "fd00::1"):
+    for address in ("127.0.0.1", "10.0.0.7", "192.168.1.1", "::1", "::ffff:10.0.0.7", "fd00::1", "2002:a00:7::1"):
         with pytest.raises(RefusedAddressError, match="UCURVE_WEBHOOK_HOSTS"):
             _allowed("inside", address)
     monkeypatch.setenv("UCURVE_WEBHOOK_HOSTS", "relay, inside")
     _allowed("inside", "10.0.0.7")
-    for address in ("169.254.169.254", "::ffff:169.254.169.254", "fe80::1%eth0", "224.0.0.1"):
+    for address in (
+        "169.254.169.254",
+        "::ffff:169.254.169.254",
+        "64:ff9b::a9fe:a9fe",
+        "fd00:ec2::254",
+        "fe80::1%eth0",
+        "224.0.0.1",
+    ):
         with pytest.raises(RefusedAddressError, match="never calls"):
             _allowed("inside", address)
 
