@@ -44,9 +44,9 @@ WRITING: dict[str, Role] = {
     "DELETE /v1/experiments/{id}": "submitter",
     "PUT /v1/experiments/{id}/star": "viewer",
     "DELETE /v1/experiments/{id}/star": "viewer",
-    "POST /v1/import/catalogue": "submitter",
-    "POST /v1/import/experiments": "submitter",
-    "POST /v1/import/measurements": "submitter",
+    "POST /v1/import/catalogue": "admin",
+    "POST /v1/import/experiments": "admin",
+    "POST /v1/import/measurements": "admin",
     "POST /v1/references": "submitter",
     "DELETE /v1/references/{id}": "submitter",
     "POST /v1/studies": "submitter",
@@ -258,7 +258,7 @@ def test_a_lab_always_keeps_an_admin(database_url: str, team: Lab, people: dict[
 
 
 def test_only_the_owner_and_admins_steer_an_experiment_and_everybody_reads_and_extends(
-    people: dict[Role, Client], sam: Client, sue: Client
+    team: Lab, people: dict[Role, Client], sam: Client, sue: Client
 ) -> None:
     mine = sam.submit({"kind": "slow_count", "to": [1]})
     assert mine.owner == "sam"
@@ -275,6 +275,11 @@ def test_only_the_owner_and_admins_steer_an_experiment_and_everybody_reads_and_e
     other = sue.extend(first.id, 1)
     assert other.owner == "sue"
     assert sam.cancel(first.id).state == sue.cancel(other.id).state == "cancelled"
+    sam.star(first.id)
+    address = f"{team.url}/v1/experiments/{first.id}/events"
+    for _ in range(3):  # within half a second they share what changed, and not whose star it is
+        said = [httpx.get(address, headers=dict(client._http.headers)).text for client in (sam, sue)]
+        assert [('"starred":true' in one, '"starred":false' in one) for one in said] == [(True, False), (False, True)]
 
 
 def test_limits_are_said_before_submitting_and_kept_when_two_submit_at_once(people: dict[Role, Client], team: Lab) -> None:
