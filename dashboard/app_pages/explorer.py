@@ -107,7 +107,7 @@ def filters(facets: Facets) -> None:
 def layout(facets: Facets) -> dict[str, Any]:
     """Rows, columns, metric and aggregate."""
     labels = ALWAYS + [label.name for label in facets.labels if label.name not in ALWAYS]
-    rows, columns, metric, aggregate = st.columns([1, 1, 1, 2], vertical_alignment="bottom")
+    rows, columns, metric, aggregate = st.columns([1, 1, 1, 2.4], vertical_alignment="bottom")
     rows.selectbox("Rows", labels, key="rows", **BOUND)
     columns.selectbox("Columns", labels, index=None, key="columns", placeholder="one column", **BOUND)
     metric.selectbox("Metric", facets.metrics or ["nll_mean"], key="metric", **BOUND)
