@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,16 +31,10 @@ from ucurve.records import MeasurementRow
 from ucurve.suites import Checkpoint, Location, Suite
 from ucurve.team.references import ReferenceCurve
 
+TEST_KINDS = True
 TOKENS = (1000, 2000, 4000)
 BASES = (3.0, 2.5, 2.0)
 Loss = Callable[[float, int, int], float]  # of gamma, tokens, draw
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _kind() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UCURVE_KINDS", str(Path(__file__).parent / "kinds"))
-        yield
 
 
 def suite(name: str, tokens: tuple[int, ...] = TOKENS, size: int = 100) -> Suite:
@@ -263,7 +257,7 @@ def test_the_address_says_what_is_shown(page: Page, lab: Lab, browser: Browser) 
     chart(page, 1)
     expect(page.get_by_text(re.compile(rf"A = {ids[1]} linear 1, B = {ids[0]} linear 0"))).to_be_visible(timeout=PATIENCE)
     expect(page.get_by_text("unpaired (Welch), n = 5 and 5").first).to_be_visible(timeout=PATIENCE)  # other seeds, other noise
-    page.locator("[data-testid=stPopover] button").filter(has_text="ios_share").last.click()
+    page.locator("[data-testid=stPopover] button").filter(has_text="ios_share", visible=True).last.click()
     link = page.locator("[data-testid=stCode]").last
     expect(link).to_contain_text("change=gamma+0.1")
     expect(link).to_contain_text("figure=difference")
