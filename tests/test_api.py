@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,15 +13,9 @@ from db import claims
 from db.session import open_session
 from ucurve.experiments import kinds
 
+TEST_KINDS = True
 NUM_WORKERS = 0
 KINDS = ("gaussian_perturbation", "linear_model", "pretraining")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _kind() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UCURVE_KINDS", str(Path(__file__).parent / "kinds"))
-        yield
 
 
 @pytest.fixture
@@ -122,7 +115,7 @@ def test_a_submission_is_read_back_as_it_was_and_found_by_its_words(http: httpx.
 
 
 def test_a_reader_of_the_cursor_gets_every_row_once_and_then_only_changes(http: httpx.Client) -> None:
-    id = submit(http, *range(1000, 1600))["id"]
+    id = submit(http, *range(1000, 2000))["id"]
     rows, cursor, pages = [], 0, 0
     while True:
         page = http.get(f"/experiments/{id}/measurements", params={"after": cursor}).json()
@@ -130,10 +123,10 @@ def test_a_reader_of_the_cursor_gets_every_row_once_and_then_only_changes(http: 
         cursor, pages = page["cursor"], pages + 1
         if not page["more"]:
             break
-    assert sorted(row["position"] for row in rows) == list(range(600))
+    assert sorted(row["position"] for row in rows) == list(range(1000))
     assert pages > 1
     assert http.get(f"/experiments/{id}/measurements", params={"after": cursor}).json()["rows"] == []
-    assert measure() == 600
+    assert measure() == 1000
     changed = http.get(f"/experiments/{id}/measurements", params={"after": cursor}).json()
     assert changed["rows"]
     assert all(row["state"] == "done" for row in changed["rows"])

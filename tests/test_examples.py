@@ -38,10 +38,10 @@ def test_tsv_and_json_lines_are_read_and_other_columns_left_out(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.tsv", "text\tlabel\nx\t1\n", "expected sentence and label"),
+        ("a.tsv", "text\tlabel\nx\t1\n", "neither sentence and label"),
         ("a.tsv", "sentence\tlabel\nx\t1\nno label\n", "line 3"),
         ("a.tsv", "sentence\tlabel\n", "no examples"),
-        ("a.tsv", "", "expected sentence and label"),
+        ("a.tsv", "", "neither sentence and label"),
         ("a.jsonl", '{"prompt": "x", "completion": "y"}\n{"prompt": "x"}\n', "line 2"),
         ("a.jsonl", "[1]\n", "line 1"),
     ],

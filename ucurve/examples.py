@@ -57,10 +57,10 @@ def _json_lines(path: Path, lines: list[str]) -> Examples:
     for number, line in enumerate(lines, start=1):
         try:
             entry = json.loads(line)
-            columns = columns or _columns(path, list(entry))
+            columns = columns or _columns(path, list(entry.keys()))
             rows.append((str(entry[columns[0]]), str(entry[columns[1]])))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ExamplesError(f"line {number} of {path} is no JSON object with the columns of the first line") from error
+        except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+            raise ExamplesError(f"line {number} of {path} is no JSON object with the columns of the first") from error
     return _some(path, Examples(columns or LABELLED, rows))
 
 
@@ -70,7 +70,7 @@ def _columns(path: Path, header: list[str]) -> tuple[str, str]:
             return columns
     raise ExamplesError(
         f"the first line of {path} names {len(header)} column{'' if len(header) == 1 else 's'}, but neither sentence and label nor "
-        "prompt and completion, separated by tabs"
+        f"prompt and completion{', separated by tabs' if path.suffix == '.tsv' else ''}"
     )
 
 
