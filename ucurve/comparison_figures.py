@@ -162,8 +162,8 @@ def _column(facet: str, table: pd.DataFrame) -> str | None:
 
 def _curves(sides: Sequence[Side], table: pd.DataFrame, shown: Choice, groups: list[str], facet: str) -> Figure:
     column = _column(facet, table)
-    several = shown.by not in ("side", "replicate") and table["side"].nunique() > 1
-    line = [f"{name}, {change}" if several else change for name, change in zip(table["side_name"], table["change"], strict=True)]
+    several = shown.by not in ("side", "replicate") and bool((table.groupby("group")["side"].nunique() > 1).any())
+    line = [f"{change}, {name}" if several else change for name, change in zip(table["side_name"], table["change"], strict=True)]
     table = table.assign(modification=line, experiment=table["side_name"])
     value = COLUMN.get(shown.y, shown.y)
     exponential = (lambda values, _: np.exp(values)) if shown.y == "perplexity" else None
