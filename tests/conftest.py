@@ -2,6 +2,7 @@
 
 def test_something(database_url): ...   # db.session works in this process, on this module's own database
 NUM_WORKERS = 2                         # how many the module's `lab` starts (default 1)
+TEST_KINDS = True                       # the kinds in tests/kinds are known, here and to the processes of the `lab`
 def test_more(lab): lab.client.submit({"kind": "linear_model"})
 """
 
@@ -102,6 +103,15 @@ def template(engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> str:
     url = engines.database_url_of("template_of_tests")
     processes.migrate(processes.environment(url, engines.broker_url, "", tmp_path_factory.mktemp("migrate")))
     return "template_of_tests"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _kinds(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Before any process starts, which inherits it."""
+    with pytest.MonkeyPatch.context() as patch:
+        if getattr(request.module, "TEST_KINDS", False):
+            patch.setenv("UCURVE_KINDS", str(Path(__file__).parent / "kinds"))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import pytest
 from conftest import Lab
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
+TEST_KINDS = True
 ARGUMENTS = "--no-sandbox --disable-gpu --disable-background-networking --no-first-run --disable-component-update --disable-sync"
 PATIENCE = 30_000  # ms; the machine may be busy
 WATCH = """root => { root.seen = []; new MutationObserver(() => {
@@ -20,13 +21,6 @@ WATCH = """root => { root.seen = []; new MutationObserver(() => {
     while (root.seen.length < count) root.seen.push(Date.now() / 1000);
 }).observe(root, { subtree: true, childList: true, attributes: true }); }"""  # when each mark appeared
 SMALL = {"kind": "linear_model", "width": 8, "num_features": 8, "draws": 5, "relative_gammas": [], "l2_sp": []}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _kind() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UCURVE_KINDS", str(Path(__file__).parent / "kinds"))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
 from conftest import Lab
 from sqlalchemy import text
 
 from db.session import open_session
 from db.submissions import submit
 
+TEST_KINDS = True
 SECONDS = 0.02  # a point takes
 NUM_WORKERS = 1
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _kind() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UCURVE_KINDS", str(Path(__file__).parent / "kinds"))
-        yield
 
 
 def ask(owner: str, num: int, priority: int = 0, seconds: float = SECONDS) -> int:

@@ -17,14 +17,8 @@ from ucurve.spec import Point
 from worker.lease import EXIT_HUNG, Progress
 from worker.tasks import Context
 
+TEST_KINDS = True
 NUM_WORKERS = 0  # each test starts its own
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _kind() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UCURVE_KINDS", str(Path(__file__).parent / "kinds"))
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,17 +18,11 @@ from db.session import open_session
 from ucurve.client import Client, RefusedError
 from ucurve.records import Experiment as Shown
 
+TEST_KINDS = True
 NUM_WORKERS = 0
 OLD = {"torch": "2.12", "hardware": "x86_64"}
 NEW = {"torch": "2.13", "hardware": "a GPU"}
 Outcome = Callable[[int], dict[str, Any]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _kind() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UCURVE_KINDS", str(Path(__file__).parent / "kinds"))
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -261,6 +254,7 @@ def test_a_bad_edit_names_its_field_and_changes_nothing(lab: Lab, clients: dict[
 def test_an_extension_is_validated_as_a_spec_and_has_something_in_common(clients: dict[str, Client]) -> None:
     ada = clients["ada"]
     id = count(ada, 501, 502).id
+    measure()
     assert refused(ada.extend, id, changes={"to": ["x"]})[:2] == (422, "/changes/to/0")
     assert refused(ada.extend, id, changes={"ot": [1]})[:2] == (422, "/changes/ot")
     assert refused(ada.extend, id, changes={"kind": "linear_model"})[:2] == (422, "/changes/kind")

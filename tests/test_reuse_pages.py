@@ -20,14 +20,8 @@ from db.models import Attempt
 from db.session import open_session
 from ucurve.client import Client, RefusedError
 
+TEST_KINDS = True
 GRID = {"kind": "slow_count", "to": [3, 4, 5], "step_seconds": 0.01}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _kind() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UCURVE_KINDS", str(Path(__file__).parent / "kinds"))
-        yield
 
 
 @pytest.fixture(scope="module")

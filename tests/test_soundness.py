@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
 from conftest import Lab
 
 from worker.soundness import SAME_IN_A_ROW, Soundness, trouble
 from worker.tasks import EXIT_BROKEN
 
+TEST_KINDS = True
 NUM_WORKERS = 0
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _kind() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UCURVE_KINDS", str(Path(__file__).parent / "kinds"))
-        yield
 
 
 def run(lab: Lab, *what: str) -> tuple[int, int]:
