@@ -126,7 +126,8 @@ def test_two_browsers_are_two_people_who_measure_once_and_signing_out_ends_one(
     other.set_default_timeout(PATIENCE)
     pages = {"sam": page, "sue": other.new_page()}
     first = Client(team.url, tokens["sam"]).submit(
-        {"kind": "linear_model", "width": 8, "num_features": 8, "draws": 5}, name="sam's"
+        {"kind": "gaussian_perturbation", "checkpoints": {"log_spaced": 2}, "gammas": [0.2], "draws": 2, "scale": "init_std"},
+        name="sam's",
     )
     Client(team.url, tokens["sam"]).wait(first.id, timeout=120)
     for name, own in pages.items():
@@ -142,6 +143,25 @@ def test_two_browsers_are_two_people_who_measure_once_and_signing_out_ends_one(
     expect(pages["sue"].get_by_text(f"{total} of {total} points measured · {total} of them existed already")).to_be_visible()
     [second, *_] = team.client.experiments(owner="sue").experiments
     assert (second.state, second.progress.reused) == ("done", total)
+
+    def num_attempts() -> int:
+        with open_session() as session:
+            return session.scalar(text("SELECT count(*) FROM attempts")) or 0
+
+    before = num_attempts()
+    pages["sue"].goto(f"/new?clone={second.id}")  # two draws more: only those run
+    draws = pages["sue"].get_by_role("textbox", name="Draws", exact=True)
+    expect(draws).to_have_value("2")
+    draws.fill("4")
+    draws.press("Enter")
+    expect(pages["sue"].get_by_text(re.compile(rf"^{total} of \d+ exist, \d+ to measure"))).to_be_visible()
+    pages["sue"].get_by_role("button", name="Submit", exact=True).click()
+    pages["sue"].wait_for_url(re.compile(r"/experiment\?id="))
+    [third, *_] = team.client.experiments(owner="sue").experiments
+    third = team.client.wait(third.id, timeout=120)
+    more = third.progress.total
+    assert (third.state, third.spec["draws"], third.progress.reused, num_attempts() - before) == ("done", 4, total, more - total)
+    expect(pages["sue"].get_by_text(f"{more} of {more} points measured · {total} of them existed already")).to_be_visible()
     page.get_by_role("button", name="sam").click()
     page.get_by_role("link", name="Sign out").click()
     expect(page.get_by_role("status")).to_contain_text("signed out")

@@ -37,8 +37,9 @@ def pages(address: str) -> Iterator[list[Page]]:
         browser.close()
 
 
-def test_ten_viewers_of_the_list_ask_for_it_once_per_tick(lab: Lab, pages: list[Page]) -> None:
+def test_viewers_of_the_list_ask_for_it_once_per_tick(lab: Lab, pages: list[Page]) -> None:
     made = lab.client.submit({"kind": "slow_count", "to": [1]}, name="seen by all")
+    pages = pages[:3]  # by themselves they would ask three times a second
     for page in pages:
         page.goto("/", wait_until="commit")
     for page in pages:
@@ -47,7 +48,7 @@ def test_ten_viewers_of_the_list_ask_for_it_once_per_tick(lab: Lab, pages: list[
     before = log.read_text().count('"GET /v1/experiments?')
     time.sleep(seconds)
     asked = log.read_text().count('"GET /v1/experiments?') - before
-    sys.stdout.write(f"\n{NUM_VIEWERS} viewers of the list: {asked / seconds:.2f} questions per second\n")
+    sys.stdout.write(f"\n{len(pages)} viewers of the list: {asked / seconds:.2f} questions per second\n")
     assert 0 < asked < 2 * seconds
     lab.client.star(made.id)  # a star is a person's own and shows, though the list is asked for by others
     pages[0].reload()
