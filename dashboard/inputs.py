@@ -55,12 +55,16 @@ def prefer(form: Sequence[Field], prefix: str, names: Mapping[str, Sequence[str]
         if field.source and field.widget == "text" and not field.optional and names.get(field.source):
             key = prefix + field.key
             if not (st.session_state.get("drafts", {}).get(key) or st.session_state.get(key) or field.default):
-                put(key, names[field.source][0])
+                put(key, names[field.source][0], asked=False)
 
 
-def put(key: str, value: Any) -> None:
+def put(key: str, value: Any, asked: bool = True) -> None:
+    """Show this value. asked: somebody asked for it, so that no draft of the browser takes its place."""
+    if asked:
+        st.session_state.setdefault("typed", set()).add(key)
     st.session_state.setdefault("drafts", {})[key] = value
     st.session_state[key] = value
+    st.session_state.setdefault("put", set()).add(key)
 
 
 def draw(
@@ -151,7 +155,7 @@ def kept(widget: Any, key: str, label: str, default: Any = None, **options: Any)
     """A widget whose value outlives it: Streamlit forgets a widget that is not on the page, or not reached by a broken-off run.
 
     The draft is given as the widget's own default, not through session state: that would be sent back and overwrite what is
-    being typed meanwhile.
+    being typed meanwhile. It is given at every drawing: a field that the browser mounts anew begins with it.
     """
     drafts = st.session_state.setdefault("drafts", {})
     start = drafts.get(key, default)
@@ -159,15 +163,19 @@ def kept(widget: Any, key: str, label: str, default: Any = None, **options: Any)
         options.setdefault("live", LIVE)  # sent while it is typed, not only when the field is left
     if key in st.session_state and _gone(widget, st.session_state[key], options):
         del st.session_state[key]
-    if key not in st.session_state:  # not when `put` has just set it
+    put_now: set[str] = st.session_state.setdefault("put", set())
+    if key in put_now:
+        put_now.discard(key)  # Streamlit has either a default or what was put
+    else:
+        now = st.session_state.get(key, start)
         if widget == st.selectbox:
-            options["index"] = list(options["options"]).index(start) if start in options["options"] else None
+            options["index"] = list(options["options"]).index(now) if now in options["options"] else None
         elif widget == st.multiselect:
-            options["default"] = [one for one in start or () if one in options["options"]]
+            options["default"] = [one for one in now or () if one in options["options"]]
         elif widget == st.segmented_control:
-            options["default"] = start if start in options["options"] else default
+            options["default"] = now if now in options["options"] else default
         else:
-            options["value"] = start
+            options["value"] = now
     drafts[key] = value = widget(label, key=key, **options)
     if value != start:
         st.session_state.setdefault("typed", set()).add(key)  # also by what a browser sends to a new session of its page
