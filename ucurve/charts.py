@@ -236,10 +236,10 @@ def _axis(axis: Axis) -> Any:
 
 @drawn_once
 def heat_map(
-    x: Axis, y: Lines, value: Axis, *, dataset: str = "cells", row: str | None = None, column: str | None = None
+    x: Axis, y: Lines, value: Axis, *, dataset: str = "cells", row: str | None = None, column: str | None = None, width: int = 46
 ) -> dict[str, Any]:
     """Vega-Lite of `value` over x (in ascending order) and the ordered values of y; None is drawn as its label, and ± marks
-    cells whose interval (low, high) holds zero."""
+    cells whose interval (low, high) holds zero. A cell is `width` wide."""
     label = alt.Axis(labelExpr=COMPACT, labelAngle=0) if x.compact else alt.Axis(labelAngle=0)
     at = (
         alt.X(f"{x.field}:O", title=x.title, axis=label),
@@ -253,7 +253,7 @@ def heat_map(
     open_sign = alt.Chart().transform_filter("datum.low <= 0 && datum.high >= 0").mark_text(text="±", color="white", fontSize=13)
     layers = [filled.encode(*at, colour, tooltip=tips), empty.encode(*at, text="label:N", tooltip=tips)]
     layers.append(open_sign.encode(*at, tooltip=tips))
-    return _gridded(alt.layer(*layers, data=alt.NamedData(dataset)), row, column)
+    return _gridded(alt.layer(*layers, data=alt.NamedData(dataset)), row, column, width)
 
 
 def _base(lines: Lines) -> str:

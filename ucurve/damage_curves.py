@@ -123,13 +123,14 @@ def figures(table: pd.DataFrame, gammas: Sequence[float], group_gamma: float | N
     perplexity = with_base_intervals(_rows(before_and_after, lambda loss, _: np.exp(loss)), table, "gamma", np.exp)
     loss = with_base_intervals(_rows(before_and_after, lambda loss, _: loss), table, "gamma", np.asarray)
     damage = _rows(after, lambda loss, row: loss - row["base"])
+    cell = max(16, min(46, 860 // max(1, table["tokens"].nunique() * len(scales))))  # or a long suite's are cut by the page
     made = {
         **_absolute(perplexity, loss, bottoms(table, looks), lines_and_base),
         **_changes(_rows(after, lambda loss, row: np.exp(loss) - np.exp(row["base"])), damage, lines),
         "heat_map": Figure(
             "Damage by checkpoint and noise",
             "Mean change of the loss in nats; ±: its 95% interval over draws holds zero.",
-            charts.heat_map(TOKENS, lines, NATS, row="replicate", column="scale"),
+            charts.heat_map(TOKENS, lines, NATS, row="replicate", column="scale", width=cell),
             {"cells": cells(damage, ".3g")},
         ),
         "table": Figure(
