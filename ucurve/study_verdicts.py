@@ -7,6 +7,7 @@ correction and its calibration. Only inflection points are compared with each ot
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 
 from ucurve import agreement, inflections, published
@@ -73,8 +74,7 @@ def growth(parts: Sequence[Part]) -> list[Verdict]:
         above = sum(low > 1 for _, low, _, _ in known)
         below = sum(high < 1 for _, _, high, _ in known)
         answer: Answer = "yes" if known and above == len(known) else "no" if known and below == len(known) else "undetermined"
-        middle = sorted(known)[len(known) // 2] if known else (math.nan, math.nan, math.nan, "")
-        largest = max(known, default=middle)
+        largest = max(known, default=(math.nan, math.nan, math.nan, ""))
         told = (
             f"{answer}: between {min(known)[0]:.3g}- and {largest[0]:.3g}-fold over {len(known)} of {len(asked)} conditions, above "
             f"1 in {above} and below in {below}; the largest is {largest[0]:.3g}-fold (95%: {largest[1]:.3g} to {largest[2]:.3g}) "
@@ -88,7 +88,7 @@ def growth(parts: Sequence[Part]) -> list[Verdict]:
                 scope=part.name,
                 answer=answer,
                 sentence=told,
-                effect=middle[0] if known else None,
+                effect=statistics.median(effect for effect, *_ in known) if known else None,
                 effect_name="median ratio over conditions, last checkpoint over first; from the lowest lower to the highest upper "
                 "95% limit",
                 interval=(min(low for _, low, _, _ in known), max(high for _, _, high, _ in known)) if known else None,
