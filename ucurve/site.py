@@ -84,8 +84,14 @@ def _rows(chapter: report.Chapter) -> str:
 def _row(experiment: Experiment, verdicts: Sequence[Verdict]) -> str:
     """A line of the index; the words that the search looks through stand in it."""
     overall = [verdict for verdict in verdicts if "parts" in verdict.evidence]
-    answers = {(verdict.claim, verdict.answer): None for verdict in overall}
-    said = "".join(f"<div>{badge(answer)} {escape(sentence_case(claim))}</div>" for claim, answer in answers)
+    answers: dict[tuple[str, str], list[str]] = {}
+    for verdict in overall:
+        answers.setdefault((verdict.claim, verdict.answer), []).append(verdict.scope)
+    said = "".join(
+        f"<div>{badge(answer)} {escape(sentence_case(claim))} "
+        f"<span class='meta'>{escape('' if '' in scopes else ', '.join(scopes))}</span></div>"
+        for (claim, answer), scopes in answers.items()
+    )
     progress = experiment.progress
     failed = f", {progress.failed:,} failed" if progress.failed else ""
     text = " ".join(
