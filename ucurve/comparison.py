@@ -210,9 +210,10 @@ class Missing:
             words.append(f"{number} in experiment {self.within.id} that {self.of.id} has: {', '.join(counts)}")
         if self.without_checkpoint:
             places = {labels.get(along) for labels in self.without_checkpoint}
-            number = f"{len(self.without_checkpoint):,} {'more ' if words else ''}of experiment {self.of.id}"
+            num, more = len(self.without_checkpoint), "more " if words else ""
+            number = f"{num:,} {more}point{'s' * (num != 1)} of experiment {self.of.id} {'has' if num == 1 else 'have'}"
             suite = self.within.suite.name if self.within.suite else ""
-            words.append(f"{number} have no counterpart: {suite} has no checkpoint at {len(places)} of the places ({along})")
+            words.append(f"{number} no counterpart: {suite} has no checkpoint at {len(places)} of the places ({along})")
         return ". ".join(words) + "." if words else f"Experiment {self.within.id} has all points of {self.of.id}."
 
 
