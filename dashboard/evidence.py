@@ -12,7 +12,7 @@ import streamlit as st
 from dashboard import extension, watch
 from dashboard.downloads import offer
 from dashboard.following import Watched
-from dashboard.look import ANSWERS, badge, counted, duration, plain, quiet
+from dashboard.look import ANSWERS, badge, counted, plain, quiet, roughly
 from dashboard.provenance import label, provenance
 from ucurve.records import MeasurementRow, restored
 from ucurve.spec import Verdict
@@ -87,7 +87,7 @@ def measurements(now: Watched) -> None:
     failed_before(now)
     running = [row for row in rows if row.state == "running" and row.live and row.live.total]
     for row in running[:6]:
-        left = f", about {duration(row.live.seconds_left)} left" if row.live and row.live.seconds_left is not None else ""
+        left = f", {roughly(row.live.seconds_left)} left" if row.live and row.live.seconds_left is not None else ""
         assert row.live is not None
         st.progress(min(row.live.done / row.live.total, 1.0), text=f":small[{plain(label(row))}{left}]")
     which, files = st.columns([4, 1], vertical_alignment="bottom")

@@ -10,6 +10,7 @@ import streamlit as st
 
 from ucurve.team.words import counted as counted
 from ucurve.team.words import duration as duration
+from ucurve.team.words import roughly as roughly
 
 Colour = Literal["red", "orange", "blue", "green", "violet", "gray"]
 

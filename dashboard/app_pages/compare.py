@@ -12,7 +12,7 @@ import streamlit as st
 
 from dashboard import links, provenance, session, watch
 from dashboard.chart import live_chart
-from dashboard.look import counted, duration, nothing_yet, plain, quiet
+from dashboard.look import counted, nothing_yet, plain, quiet, roughly
 from ucurve.client import Client, ClientError, RefusedError
 from ucurve.comparison import Side, axes, completed, other_settings, quantities
 from ucurve.comparison_figures import GROUPS, Choice, values_of
@@ -228,7 +228,7 @@ def missing(found: Comparison) -> None:
                 continue
             if preview is None:
                 continue
-            cost = "" if preview.estimated_seconds is None else f", about {duration(preview.estimated_seconds)}"
+            cost = "" if preview.estimated_seconds is None else f", {roughly(preview.estimated_seconds)}"
             quiet(
                 f"{preview.num_existing:,} of {counted(preview.num_points, 'point')} exist, {preview.num_new:,} to measure{cost}."
             )

@@ -6,7 +6,7 @@ from streamlit.delta_generator import DeltaGenerator
 from dashboard import agreement, evidence, links, notices, past, provenance, references, session, steering, watch
 from dashboard.chart import composed, live_chart
 from dashboard.following import Watched
-from dashboard.look import ago, badge, duration, nothing_yet, plain, quiet
+from dashboard.look import ago, badge, duration, nothing_yet, plain, quiet, roughly
 from ucurve.citation import Origin
 from ucurve.client import ClientError, RefusedError
 from ucurve.experiments import kinds
@@ -63,7 +63,7 @@ def counts(now: Watched) -> str:
         rate = progress.points_per_second
         parts.append(f"{rate:.2g} points/s" if rate >= 0.1 else f"{rate * 60:.2g} points/min")
     if experiment.eta_seconds is not None:
-        parts.append(f"about {duration(experiment.eta_seconds)} left")
+        parts.append(f"{roughly(experiment.eta_seconds)} left")
     elif now.ended and experiment.started_at and experiment.finished_at:
         parts.append(f"took {duration((experiment.finished_at - experiment.started_at).total_seconds())}")
     return " · ".join(parts)

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import streamlit as st
 
 from dashboard import session, stars, watch
-from dashboard.look import STATES, ago, badge, counted, duration, nothing_yet, plain, quiet
+from dashboard.look import STATES, ago, badge, counted, nothing_yet, plain, quiet, roughly
 from ucurve.experiments import kinds
 from ucurve.records import Experiment
 from ucurve.team.listing import Choices, Order
@@ -46,7 +46,7 @@ def row(experiment: Experiment) -> None:
     with state, st.container(gap="xxsmall"):
         st.markdown(badge(experiment.state))
         if experiment.eta_seconds is not None:
-            quiet(f"about {duration(experiment.eta_seconds)} left")
+            quiet(f"{roughly(experiment.eta_seconds)} left")
     st.html('<hr style="margin:0;border:0;border-top:1px solid var(--st-border-color,#8883)">')
 
 

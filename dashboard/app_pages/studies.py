@@ -9,7 +9,7 @@ import streamlit as st
 from dashboard import evidence, session, watch
 from dashboard.chart import live_chart
 from dashboard.downloads import offer
-from dashboard.look import badge, counted, duration, plain, quiet
+from dashboard.look import badge, counted, plain, quiet, roughly
 from ucurve import report, study
 from ucurve.client import Client, NoAnswerError, RefusedError
 from ucurve.records import Experiment
@@ -84,7 +84,7 @@ def row(experiment: Experiment, say_wait: bool) -> None:
     counts = f"{progress.done:,} of {counted(progress.total, 'point')}"
     counts += f" · :red[{progress.failed:,} failed]" if progress.failed else ""
     counts += f" · {progress.reused:,} reused" if progress.reused else ""
-    counts += f" · about {duration(experiment.eta_seconds)} left" if experiment.eta_seconds is not None else ""
+    counts += f" · {roughly(experiment.eta_seconds)} left" if experiment.eta_seconds is not None else ""
     bar.progress((progress.done + progress.failed) / max(progress.total, 1), text=f":small[{counts}]")
     state.markdown(badge(experiment.state))
     if say_wait and experiment.waits_for and experiment.state == "queued":

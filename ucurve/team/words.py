@@ -21,7 +21,7 @@ def plan_in_words(plan: PlanPreview) -> str:
     if not (plan.num_running or plan.num_new or plan.num_again):
         return f"{parts[0]}: the figures appear at once"
     if plan.estimated_seconds is not None:
-        parts.append(f"about {duration(plan.estimated_seconds)} on {counted(plan.num_workers, 'worker')}")
+        parts.append(f"{roughly(plan.estimated_seconds)} on {counted(plan.num_workers, 'worker')}")
     return ", ".join(parts)
 
 
@@ -37,6 +37,11 @@ def namesakes_in_words(other: str, num: int) -> str:
 
 def counted(num: int, noun: str) -> str:
     return f"{num:,} {noun}" if num == 1 else f"{num:,} {noun}s"
+
+
+def roughly(seconds: float) -> str:
+    """An estimate: "about 12 s", and "under 1 s", which is about enough by itself."""
+    return duration(seconds) if seconds < 1 else f"about {duration(seconds)}"
 
 
 def duration(seconds: float) -> str:
