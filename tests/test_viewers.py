@@ -1,4 +1,4 @@
-"""Ten browsers on one experiment: the API is asked once per tick, and everybody sees a new number soon after its commit."""
+"""Several browsers on one experiment: the API is asked once per tick, and everybody sees a new number soon after its commit."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import viewers
 from conftest import Lab
 from playwright.sync_api import Page, sync_playwright
 
-NUM_VIEWERS = 10
-pytestmark = pytest.mark.timeout(900)
+NUM_VIEWERS = 4  # by themselves they would ask six times a second; `benchmarks/viewers.py` opens ten
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,10 +55,10 @@ def test_viewers_of_the_list_ask_for_it_once_per_tick(lab: Lab, pages: list[Page
     pages[0].get_by_text("★ seen by all").first.wait_for(timeout=180_000)
 
 
-def test_ten_viewers_ask_once_per_tick_and_all_see_a_number_soon_after_its_commit(lab: Lab, pages: list[Page]) -> None:
+def test_viewers_of_an_experiment_ask_once_per_tick_and_all_see_a_number_soon_after_its_commit(lab: Lab, pages: list[Page]) -> None:
     measured = viewers.measure(lab.client, pages, lab.children["api"].log)
     sys.stdout.write(f"\n{NUM_VIEWERS} viewers\n{measured}\n")
-    assert measured.rates["/measurements"] < 2  # one follower asks every 0.7 s; ten by themselves would ask ten times a second
+    assert measured.rates["/measurements"] < 2  # one follower asks every 0.7 s
     assert measured.rates["/verdicts"] + measured.rates[""] < 3
     assert measured.waits[0] > 0
     assert measured.waits[-1] < 60  # `benchmarks/viewers.py` measures; here the machine may be busy with other things
