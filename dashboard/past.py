@@ -7,10 +7,9 @@ from datetime import datetime
 import streamlit as st
 
 from dashboard import steering, watch
-from dashboard.following import Watched
+from dashboard.following import Watched, made
 from dashboard.look import plain
-from ucurve.experiments import parse
-from ucurve.records import Progress, frame
+from ucurve.records import Progress
 
 KEPT = 4  # tables of the past that a session keeps
 
@@ -37,11 +36,7 @@ def _asked(id: int, at: str) -> Watched:
     progress = Progress(total=len(rows), done=states.count("done"), failed=states.count("failed"), running=0, reused=reused)
     then = {"progress": progress, "eta_seconds": None, "waits_for": None, "finished_at": None}
     now = Watched(id, experiment.model_copy(update=then), {row.id: row for row in rows}, cursor=1, drawn=1, asked=1, at=at)
-    problem, figures = None, {}
-    try:
-        figures = parse(experiment.spec).figures(frame(rows))
-    except Exception as error:  # a kind's own code: its fault must not hide the table
-        problem = f"{type(error).__name__}: {error}"
+    figures, problem = made(now)
     said = client.verdicts(id, at)
     return Watched(**{**vars(now), "figures": figures, "figure_problem": problem, "verdicts": said, "verdicts_of": progress.done})
 
