@@ -97,8 +97,7 @@ def all_rows(session: Session, id: int, sparse: Sparse = None, at: datetime | No
 
 
 def _row(change: Row[Any]) -> records.MeasurementRow:
-    fields = {name: value for name, value in change._mapping.items() if name in records.MeasurementRow.model_fields}
-    return records.MeasurementRow(**fields | {"series": change.series or {}}, attempt=change.attempt_id)
+    return records.MeasurementRow.model_validate(dict(change._mapping))
 
 
 def as_csv(rows: list[records.MeasurementRow]) -> str:

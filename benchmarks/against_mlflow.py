@@ -29,9 +29,9 @@ import psycopg
 from team_database import PEOPLE, fill
 from team_queries import Processor, Times, say
 
-from ucurve.embedded import DATABASE, Engines
-from ucurve.lab import answers, api, environment, free_port, migrate, wait_for
-from ucurve.processes import Child
+from ucurve.lab.embedded import DATABASE, Engines
+from ucurve.lab.processes import Child
+from ucurve.lab.services import answers, api, environment, free_port, migrate, wait_for
 
 EXPERIMENTS, POINTS, BATCH = 300, 20_000, 984
 

@@ -22,7 +22,7 @@ import together
 from numpy.typing import NDArray
 from worlds import SIZES, World, lengths
 
-from ucurve import analysis, trends
+from ucurve.analysis import claims, trends
 
 Array = NDArray[np.float64]
 
@@ -33,36 +33,36 @@ def u_shape(world: World, t: float) -> Array:
     return t * world.error * np.square(at)
 
 
-def says(verdicts: Callable[[analysis.Condition], str], world: World, truth: Array, num: int, seed: int) -> dict[str, float]:
+def says(verdicts: Callable[[claims.Condition], str], world: World, truth: Array, num: int, seed: int) -> dict[str, float]:
     """Frequencies of the answers over `num` simulated conditions."""
     rng = np.random.default_rng(seed)
     answers = [verdicts(world.condition(truth, rng)) for _ in range(num)]
     return {answer: answers.count(answer) / num for answer in ("yes", "no", "undetermined")}
 
 
-def overtraining(condition: analysis.Condition) -> str:
-    return analysis.catastrophic_overtraining([condition])[0].answer
+def overtraining(condition: claims.Condition) -> str:
+    return claims.catastrophic_overtraining([condition])[0].answer
 
 
-def sensitivity(condition: analysis.Condition) -> str:
+def sensitivity(condition: claims.Condition) -> str:
     """On losses whose base is exact and flat, so that the damage has the losses' truth."""
     flat = replace(condition, base=np.zeros((len(condition.x), 1)))
-    return analysis.progressive_sensitivity([flat])[0].answer
+    return claims.progressive_sensitivity([flat])[0].answer
 
 
-def base(condition: analysis.Condition) -> str:
+def base(condition: claims.Condition) -> str:
     """Blocks of windows take the place of draws."""
-    return analysis.base_degrades(replace(condition, base=condition.losses)).answer
+    return claims.base_degrades(replace(condition, base=condition.losses)).answer
 
 
-def naive(condition: analysis.Condition) -> str:
+def naive(condition: claims.Condition) -> str:
     """Last point more than 2 standard errors above the lowest, picked from the same draws."""
     difference = condition.losses[-1] - condition.losses[condition.losses.mean(axis=1).argmin()]
     error = difference.std(ddof=1) / np.sqrt(len(difference))
     return "yes" if difference.mean() > 2 * error > 0 else "no"
 
 
-def naive_any(condition: analysis.Condition) -> str:
+def naive_any(condition: claims.Condition) -> str:
     """Any point after the lowest more than 2 standard errors above it."""
     lowest = condition.losses.mean(axis=1).argmin()
     difference = condition.losses[lowest + 1 :] - condition.losses[lowest]
@@ -80,7 +80,7 @@ def family_overtraining(world: World, num_gammas: int, num: int, seed: int) -> f
             replace(one, losses=np.sqrt(1 - w) * (one.losses - 10) + np.sqrt(w) * (other - 10))
             for w in np.linspace(0, 0.5, num_gammas)
         ]
-        wrong += any(verdict.answer == "yes" for verdict in analysis.catastrophic_overtraining(family))
+        wrong += any(verdict.answer == "yes" for verdict in claims.catastrophic_overtraining(family))
     return wrong / num
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from ucurve import lab
-from ucurve.embedded import Engines
+from ucurve.lab import services
+from ucurve.lab.embedded import Engines
 
 CLAIMS = 30
 GROUP = 500  # points of one checkpoint
@@ -118,7 +118,7 @@ def main() -> None:
     chosen = given.parse_args()
     with tempfile.TemporaryDirectory() as folder, Engines(Path(folder)) as engines:
         os.environ["UCURVE_DATABASE_URL"] = engines.database_url
-        lab.migrate(lab.environment(engines.database_url, engines.broker_url, "", Path(folder)))
+        services.migrate(services.environment(engines.database_url, engines.broker_url, "", Path(folder)))
         print(f"milliseconds of a claim, median and worst of {CLAIMS}\npoints   ended   median   worst")
         for num in chosen.points:
             id = load(num, f"user of {num}")

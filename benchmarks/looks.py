@@ -8,15 +8,15 @@ from dataclasses import replace
 import numpy as np
 from worlds import World, lengths
 
-from ucurve import analysis
+from ucurve.analysis import claims
 from ucurve.spec import Verdict, more_draws
 
-Judge = Callable[[analysis.Condition], Verdict]
+Judge = Callable[[claims.Condition], Verdict]
 MOST = 4  # looks that are simulated
 POOL = 160  # draws at most
 
 
-def first_yes(judge: Judge, condition: analysis.Condition, start: int, advised: bool) -> int | None:
+def first_yes(judge: Judge, condition: claims.Condition, start: int, advised: bool) -> int | None:
     """The look (1, 2, ...) at which the answer is yes, when draws are added until it is: as many as the verdict asks for, or
     twice as many each time whatever it says."""
     num = start
@@ -31,12 +31,12 @@ def first_yes(judge: Judge, condition: analysis.Condition, start: int, advised: 
     return None
 
 
-def overtraining(condition: analysis.Condition) -> Verdict:
-    return analysis.catastrophic_overtraining([condition])[0]
+def overtraining(condition: claims.Condition) -> Verdict:
+    return claims.catastrophic_overtraining([condition])[0]
 
 
-def sensitivity(condition: analysis.Condition) -> Verdict:
-    return analysis.progressive_sensitivity([replace(condition, base=np.zeros((len(condition.x), 1)))])[0]
+def sensitivity(condition: claims.Condition) -> Verdict:
+    return claims.progressive_sensitivity([replace(condition, base=np.zeros((len(condition.x), 1)))])[0]
 
 
 def print_tables(num: int) -> None:
@@ -70,14 +70,14 @@ def print_tables(num: int) -> None:
         print(f"| {seeds} | {right:.1f} | {100 * np.mean(['yes' in found for found in flat]):.1f} |", flush=True)
 
 
-def sweep(seeds: int, growth: float, rng: np.random.Generator) -> list[analysis.Condition]:
+def sweep(seeds: int, growth: float, rng: np.random.Generator) -> list[claims.Condition]:
     """Six learning rates over five checkpoints."""
     x = lengths(5)
     truth = 1 + growth * np.arange(5)
     shared = rng.normal(0, 0.05, (5, seeds))
     made = [truth[:, None] * (1 + shared + rng.normal(0, 0.1, (5, seeds))) for _ in range(6)]
-    return [analysis.Condition("", x, one, np.zeros((5, 1)), draw_name="seeds") for one in made]
+    return [claims.Condition("", x, one, np.zeros((5, 1)), draw_name="seeds") for one in made]
 
 
-def answers(family: list[analysis.Condition]) -> list[str]:
-    return [verdict.answer for verdict in analysis.progressive_sensitivity(family)]
+def answers(family: list[claims.Condition]) -> list[str]:
+    return [verdict.answer for verdict in claims.progressive_sensitivity(family)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ucurve.learning_rates import growth_law, rate_trend
+from ucurve.analysis.learning_rates import growth_law, rate_trend
 
 Array = NDArray[np.float64]
 RATES = 1e-3 * 2.0 ** np.arange(-4, 5)

@@ -272,8 +272,8 @@ def flush(connection: psycopg.Connection[Any], batch: Batch) -> Batch:
 
 
 def main() -> None:
-    from ucurve.embedded import DATABASE, Engines
-    from ucurve.lab import environment, migrate
+    from ucurve.lab.embedded import DATABASE, Engines
+    from ucurve.lab.services import environment, migrate
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="a new data folder; about 6 GB")

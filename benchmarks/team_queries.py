@@ -19,8 +19,8 @@ from typing import Any
 
 import httpx
 
-from ucurve.embedded import Engines
-from ucurve.lab import answers, api, environment, free_port, wait_for
+from ucurve.lab.embedded import Engines
+from ucurve.lab.services import answers, api, environment, free_port, wait_for
 
 WORDS = ("noise", "bottom moves", "verdict late", "rebuttal", "initialisation", "fine tuning", "olmo", "zzz")
 Request = tuple[str, dict[str, Any]]

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from worlds import SIZES, World, lengths
 
-from ucurve import analysis, inflections, published
+from ucurve.analysis import claims, inflections, published
 from ucurve.experiments import parse
 from ucurve.part import Part
 from ucurve.spec import Verdict
@@ -31,10 +31,10 @@ def inflection(world: World, bottoms: tuple[int, int], t: float, rng: np.random.
         family = [world.condition(valley(world, bottom, t), rng) for _ in range(3)]
         x = 1e6 * lengths(world.num_checkpoints)
         named = [
-            analysis.Condition(f"size {i}, replicate 0", x, one.losses, one.base, relevant=one.relevant)
+            claims.Condition(f"size {i}, replicate 0", x, one.losses, one.base, relevant=one.relevant)
             for i, one in enumerate(family)
         ]
-        told = analysis.inflection_point(named, analysis.catastrophic_overtraining(named))
+        told = claims.inflection_point(named, claims.catastrophic_overtraining(named))
         parts.append(Part(kind, parse({"kind": kind}), pd.DataFrame(), told))
     return inflections.verdicts(parts)[0].answer
 
@@ -44,7 +44,7 @@ def growth(world: World, exponent: float, rng: np.random.Generator) -> str:
     truth = 20 * lengths(world.num_checkpoints) ** exponent
     losses = truth[:, None] * (1 + world.noise(rng) / 20)
     base = np.zeros((world.num_checkpoints, 1))
-    return analysis.growth_of_sensitivity([analysis.Condition("", lengths(world.num_checkpoints), losses, base)])[0].answer
+    return claims.growth_of_sensitivity([claims.Condition("", lengths(world.num_checkpoints), losses, base)])[0].answer
 
 
 def reproduced(factor: float, spread: float, draws: int, tails: str, rng: np.random.Generator) -> Verdict | None:

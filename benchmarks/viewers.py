@@ -21,7 +21,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from ucurve.client import Client
-from ucurve.lab import free_port
+from ucurve.lab.services import free_port
 
 ARGUMENTS = "--no-sandbox --disable-gpu --disable-background-networking --no-first-run --disable-component-update --disable-sync"
 KINDS = Path(__file__).parents[1] / "tests" / "kinds"

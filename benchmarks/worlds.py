@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ucurve import analysis
+from ucurve.analysis import claims
 
 Array = NDArray[np.float64]
 SIZES = ((5, 5), (5, 8), (15, 8))
@@ -37,11 +37,11 @@ class World:
         spread = np.geomspace(1, self.spread_ratio, self.num_checkpoints)[:, None]
         return spread * own + self.shared * standard(rng, self.tails, (1, self.num_draws))
 
-    def condition(self, truth: Array, rng: np.random.Generator, relevant: float = 1e-9) -> analysis.Condition:
+    def condition(self, truth: Array, rng: np.random.Generator, relevant: float = 1e-9) -> claims.Condition:
         """With a base that falls by 1 in all, known to 0.01."""
         x = lengths(self.num_checkpoints)
         base = np.linspace(1, 0, self.num_checkpoints)[:, None] + 0.01 * rng.standard_normal((self.num_checkpoints, 32))
-        return analysis.Condition("", x, 10 + truth[:, None] + self.noise(rng), base, relevant=relevant)
+        return claims.Condition("", x, 10 + truth[:, None] + self.noise(rng), base, relevant=relevant)
 
 
 def lengths(num_checkpoints: int) -> Array:

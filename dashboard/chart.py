@@ -16,7 +16,7 @@ from typing import Any
 import streamlit as st
 import vl_convert
 
-from ucurve.figure_files import Form, finite
+from ucurve.figures.files import Form, finite
 from ucurve.spec import Figure
 
 FORMS: dict[Form, str] = {  # and their media types

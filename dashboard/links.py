@@ -10,8 +10,8 @@ import streamlit as st
 
 from dashboard.chart import FORMS
 from dashboard.downloads import offer
-from ucurve.citation import Origin
-from ucurve.cited_files import cited_file
+from ucurve.figures.citation import Origin
+from ucurve.figures.cited_files import cited_file
 from ucurve.spec import Figure
 
 

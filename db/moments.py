@@ -30,7 +30,7 @@ def table_at(
         session.execute(
             text(f"""
                 SELECT m.id, m.identity, p.position, p.labels, p.reused, coalesce(a.metrics, '{{}}') AS metrics,
-                    coalesce(a.nonfinite, '{{}}') AS nonfinite, {series} AS series, a.id AS attempt_id,
+                    coalesce(a.nonfinite, '{{}}') AS nonfinite, {series} AS series, a.id AS attempt,
                     CASE WHEN a.id IS NULL AND NOT poison.is THEN 'open' ELSE coalesce(a.outcome, 'failed') END AS state,
                     CASE WHEN poison.is THEN m.error
                         ELSE regexp_replace(rtrim(a.traceback, chr(10) || ' '), '^.*\\n', '') END AS error,

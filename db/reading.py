@@ -27,7 +27,7 @@ def changes_after(
             text(f"""
                 SELECT m.id, m.identity, p.position, p.labels, p.reused, p.version, m.metrics, m.nonfinite, m.error,
                     CASE WHEN m.state = 'running' AND m.lease_expires < clock_timestamp() THEN 'open' ELSE m.state END AS state,
-                    m.live, m.attempt_id, m.finished_at, {series} AS series
+                    m.live, m.attempt_id AS attempt, m.finished_at, {series} AS series
                 FROM experiment_points p JOIN measurements m ON m.id = p.measurement_id
                 LEFT JOIN attempts a ON a.id = m.attempt_id
                 WHERE p.experiment_id = :experiment AND p.version > :cursor
@@ -39,11 +39,11 @@ def changes_after(
 
 def series_of(sparse: Mapping[str, Json] | None) -> tuple[str, Json]:
     """The SQL for the series of attempt `a` at point `p`, and its parameters; sparse: see `changes_after`."""
-    series, given = "CAST(NULL AS jsonb)" if sparse is None else "a.series", Json()
+    series, given = "CAST('{}' AS jsonb)" if sparse is None else "a.series", Json()
     for number, (name, labels) in enumerate((sparse or {}).items()):
         series += f" - CASE WHEN p.labels @> CAST(:labels{number} AS jsonb) THEN '' ELSE CAST(:series{number} AS text) END"
         given |= {f"labels{number}": json.dumps(labels), f"series{number}": name}
-    return series, given
+    return f"coalesce({series}, '{{}}')", given
 
 
 def ended(session: Session, experiment: int) -> tuple[int, int]:

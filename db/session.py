@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import cache
 
+from pydantic_core import from_json
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session
 
@@ -15,7 +16,8 @@ def engine() -> Engine:
     url = os.environ.get("UCURVE_DATABASE_URL")
     if not url:
         raise RuntimeError("UCURVE_DATABASE_URL is not set: start with `ucurve up`, or name a postgresql+psycopg:// URL")
-    return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=40, pool_timeout=10)
+    # Half of the time of a page of rows went into reading its JSON with the standard library.
+    return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=40, pool_timeout=10, json_deserializer=from_json)
 
 
 def open_session() -> Session:

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from ucurve import lab as processes
 from ucurve.client import Client
-from ucurve.embedded import Engines
-from ucurve.processes import Child
+from ucurve.lab import services as processes
+from ucurve.lab.embedded import Engines
+from ucurve.lab.processes import Child
 
 LIGHT = {"PYTHONPATH": str(Path(__file__).parent / "light")}  # a process without the worker extra
 _counter = itertools.count(1)

@@ -31,10 +31,24 @@ CONTRACT = (
     "ucurve.team",
     "ucurve.problems",
 )
-COMPARED = ("ucurve.comparison", "ucurve.comparison_figures", "ucurve.rest.comparisons", "ucurve.citation", "ucurve.cited_files")
+COMPARED = (
+    "ucurve.analysis.comparison",
+    "ucurve.figures.comparison_figures",
+    "ucurve.rest.comparisons",
+    "ucurve.figures.citation",
+    "ucurve.figures.cited_files",
+)
 REGISTRATION = ("ucurve.registration", "ucurve.hub", "ucurve.hub_cache", "ucurve.presets")
 ARROWS = {
-    "dashboard": ("dashboard", "ucurve.client", "ucurve.analysis", "ucurve.figure_files", "ucurve.report", *COMPARED, *CONTRACT),
+    "dashboard": (
+        "dashboard",
+        "ucurve.client",
+        "ucurve.analysis.claims",
+        "ucurve.figures.files",
+        "ucurve.exchange.report",
+        *COMPARED,
+        *CONTRACT,
+    ),
     "api": ("api", "db", "worker.queue", *CONTRACT, *REGISTRATION),
     "worker": ("worker", "db", "ucurve.experiments", "ucurve.spec", "ucurve.device"),
     "db": ("db",),
@@ -131,7 +145,7 @@ def test_experiments_import_the_contract_at_the_top_and_never_each_other() -> No
 def test_what_touches_tensors_knows_nothing_of_the_lab() -> None:
     torch_modules = [path for path in (ROOT / "ucurve").glob("*.py") if any(under(i.module, "torch") for i in imports_of(path))]
     assert {path.stem for path in torch_modules} >= {"checkpoints", "perturb", "evaluate"}
-    lab = ("api", "worker", "db", "dashboard", "ucurve.client", "ucurve.records", "ucurve.experiments", "ucurve.lab")
+    lab = ("api", "worker", "db", "dashboard", "ucurve.client", "ucurve.records", "ucurve.experiments", "ucurve.lab.services")
     wrong = [found.where for path in torch_modules for found in imports_of(path) if under(found.module, *lab)]
     assert not wrong, "\n".join(wrong)
 

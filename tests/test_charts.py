@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import vl_convert
 
-from ucurve.charts import Axis, Lines, curve_rows, curves, heat_map, ordered_palette, tokens_axis
+from ucurve.figures.charts import Axis, Lines, curve_rows, curves, heat_map, ordered_palette, tokens_axis
 
 LINES = Lines("gamma", "γ", [0.0, 0.1, 0.2], neutral=[0.0])
 

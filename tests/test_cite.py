@@ -13,11 +13,11 @@ import pytest
 from conftest import Lab
 from PIL import Image
 
-from ucurve.citation import Citation, Origin, citation, compared, fingerprint
-from ucurve.cited_files import cited_file
 from ucurve.cli import main
-from ucurve.figure_files import Form
-from ucurve.figure_marks import UnmarkedError, citation_in, marked
+from ucurve.figures.citation import Citation, Origin, citation, compared, fingerprint
+from ucurve.figures.cited_files import cited_file
+from ucurve.figures.files import Form
+from ucurve.figures.marks import UnmarkedError, citation_in, marked
 from ucurve.spec import Figure
 
 NOW = datetime(2026, 2, 3, 4, 5, tzinfo=UTC)

@@ -16,7 +16,7 @@ from conftest import Lab
 
 from ucurve.cli import main
 from ucurve.client import Client, NoAnswerError, RefusedError
-from ucurve.lab import free_port
+from ucurve.lab.services import free_port
 
 SMALL = {"kind": "linear_model", "num_features": 6, "width": 8, "draws": 4, "targets": 2}
 

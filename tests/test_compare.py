@@ -22,11 +22,11 @@ from test_dashboard import address as address
 from test_dashboard import browser as browser
 from test_dashboard import page as page
 
-from ucurve.citation import fingerprint
-from ucurve.comparison import Side, axes, completed, constants, laid_over, missing, other_settings, quantities
-from ucurve.comparison_figures import Choice, chosen, figures, offered
-from ucurve.differences import differences, interpolated, subtracted
+from ucurve.analysis.comparison import Side, axes, completed, constants, laid_over, missing, other_settings, quantities
+from ucurve.analysis.differences import differences, interpolated, subtracted
 from ucurve.experiments import parse
+from ucurve.figures.citation import fingerprint
+from ucurve.figures.comparison_figures import Choice, chosen, figures, offered
 from ucurve.records import MeasurementRow
 from ucurve.suites import Checkpoint, Location, Suite
 from ucurve.team.references import ReferenceCurve

@@ -12,8 +12,8 @@ import pytest
 import vl_convert
 from test_gaussian_perturbation import EXAMPLE, TOKENS, planned
 
-from ucurve import damage_curves
 from ucurve.experiments.gaussian_perturbation import GaussianPerturbation
+from ucurve.figures import damage_curves
 from ucurve.records import MeasurementRow, frame
 from ucurve.spec import Figure, Point
 

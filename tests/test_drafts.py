@@ -10,7 +10,7 @@ import pytest
 from conftest import Lab
 from playwright.sync_api import BrowserContext, Locator, Page, expect, sync_playwright
 
-from ucurve import lab as processes
+from ucurve.lab import services as processes
 
 NUM_WORKERS = 0
 PATIENCE = 60_000  # ms; the machine may be busy

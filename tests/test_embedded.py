@@ -14,11 +14,11 @@ import psycopg
 import pytest
 import redis
 
-from ucurve.data_folder import EmbeddedError, InUseError
-from ucurve.embedded import Engines
-from ucurve.processes import command_line
+from ucurve.lab.data_folder import EmbeddedError, InUseError
+from ucurve.lab.embedded import Engines
+from ucurve.lab.processes import command_line
 
-OWNER = "import sys, time; from pathlib import Path; from ucurve.embedded import Engines; e = Engines(Path(sys.argv[1])).start(); print(e.postgres.pid, e.valkey.pid, flush=True); time.sleep(300)"  # noqa: E501
+OWNER = "import sys, time; from pathlib import Path; from ucurve.lab.embedded import Engines; e = Engines(Path(sys.argv[1])).start(); print(e.postgres.pid, e.valkey.pid, flush=True); time.sleep(300)"  # noqa: E501
 
 
 def ask(engines: Engines, statement: str) -> list[tuple[object, ...]]:

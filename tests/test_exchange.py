@@ -14,10 +14,10 @@ import pytest
 from conftest import Lab, execute
 from playwright.sync_api import sync_playwright
 
-from ucurve import lab as processes
 from ucurve.cli import main
 from ucurve.client import Client
-from ucurve.embedded import Engines
+from ucurve.lab import services as processes
+from ucurve.lab.embedded import Engines
 
 NOISE = {
     "kind": "gaussian_perturbation",
@@ -127,7 +127,7 @@ def test_the_same_grid_is_planned_as_existing_after_an_import(other: Lab, export
 
 def rewritten(exported: Path, folder: Path, table: str, change: Any) -> Path:
     """The export with one table's rows changed, and a manifest that agrees with it."""
-    from ucurve.exported import read_table, sha256_of, write_table
+    from ucurve.exchange.exported import read_table, sha256_of, write_table
 
     shutil.copytree(exported, folder)
     rows = list(read_table(exported, table))

@@ -15,9 +15,9 @@ from test_exchange import exported as exported
 from test_exchange import ids as ids
 
 from db import claims
-from ucurve import import_folder as importing
 from ucurve.client import Client, NoAnswerError
-from ucurve.embedded import Engines
+from ucurve.exchange import import_folder as importing
+from ucurve.lab.embedded import Engines
 
 
 @pytest.fixture

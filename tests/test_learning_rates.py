@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sweeps import RATES, TOKENS, grown, sweep
 
-from ucurve.learning_rates import at_matched_loss, best_rate, growth_law, optima, rate_trend
+from ucurve.analysis.learning_rates import at_matched_loss, best_rate, growth_law, optima, rate_trend
 
 
 def test_the_set_within_one_standard_error_grows_with_the_error() -> None:

@@ -18,11 +18,12 @@ import torch
 from in_process import Context
 from pydantic import ValidationError
 
-from ucurve import checkpoints, training_curves
+from ucurve import checkpoints
 from ucurve.checkpoints import BUILTIN, file_sha256, load
 from ucurve.data import END_OF_TEXT, tokens_of, train_tokenizer, training_data
 from ucurve.evaluate import window_losses
 from ucurve.experiments.pretraining import Pretraining
+from ucurve.figures import training_curves
 from ucurve.pretrain import Recipe, build, learning_rate, loss_curve, phase
 from ucurve.records import MeasurementRow, frame
 from ucurve.spec import Point, Result, SpecError, Stopped

@@ -10,9 +10,9 @@ import pytest
 from conftest import Lab
 
 from ucurve import records
-from ucurve.embedded import Engines
 from ucurve.experiments import kinds
-from ucurve.lab import answers
+from ucurve.lab.embedded import Engines
+from ucurve.lab.services import answers
 from ucurve.spec import Point
 from worker.lease import EXIT_HUNG, Progress
 from worker.tasks import Context

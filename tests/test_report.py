@@ -14,7 +14,7 @@ from conftest import Lab
 from playwright.sync_api import sync_playwright
 
 from ucurve.cli import main
-from ucurve.report import Report, gathered, html
+from ucurve.exchange.report import Report, gathered, html
 
 NOISE = {
     "kind": "gaussian_perturbation",

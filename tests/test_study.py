@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 from conftest import Lab
 
-from ucurve import analysis, inflections, published, study_verdicts
+from ucurve.analysis import claims, inflections, published, study_verdicts
+from ucurve.analysis.inflections import Bottom, compared
 from ucurve.cli import main
 from ucurve.client import RefusedError
 from ucurve.experiments import parse
-from ucurve.inflections import Bottom, compared
 from ucurve.part import Part
 from ucurve.spec import Verdict, more_draws
 from ucurve.study import Study, builtin
@@ -137,8 +137,8 @@ def test_as_many_draws_as_an_open_verdict_asks_for_settle_it_in_most_cases() -> 
 
         def verdict(num: int, losses: Any = losses) -> Verdict:
             base = np.full((5, 1), 0.5)
-            condition = analysis.Condition("c", 2.0 ** np.arange(5), losses[:, :num], base)
-            return analysis.progressive_sensitivity([condition])[0]
+            condition = claims.Condition("c", 2.0 ** np.arange(5), losses[:, :num], base)
+            return claims.progressive_sensitivity([condition])[0]
 
         more = more_draws(verdict(4))
         if more and 4 + more <= 60:
@@ -177,8 +177,8 @@ def simulated(truths: Sequence[Sequence[float]], generator: np.random.Generator)
     for kind, truth in zip(("gaussian_perturbation", "fine_tuning"), truths, strict=True):
         x, base = 1e6 * 2.0 ** np.arange(5), np.linspace(1.0, 0.9, 5)[:, None] + generator.normal(0, 1e-3, (5, 16))
         losses = [np.array(truth)[:, None] + generator.normal(0, 0.02, (5, 6)) for _ in range(3)]
-        family = [analysis.Condition(f"size {i}, replicate 0", x, one, base) for i, one in enumerate(losses)]
-        told = analysis.inflection_point(family, analysis.catastrophic_overtraining(family))
+        family = [claims.Condition(f"size {i}, replicate 0", x, one, base) for i, one in enumerate(losses)]
+        told = claims.inflection_point(family, claims.catastrophic_overtraining(family))
         parts.append(Part(kind, parse({"kind": kind}), pd.DataFrame(), told))
     return inflections.verdicts(parts)[0].answer
 

@@ -10,7 +10,7 @@ import pytest
 import vl_convert
 from tunings import EXAMPLE, TOKENS, Catalogue, named, planned, sensitive, table_of
 
-from ucurve import published, tuning_numbers
+from ucurve.analysis import published, tuning_numbers
 from ucurve.experiments.fine_tuning import FineTuning
 from ucurve.records import Live, MeasurementRow, frame
 from ucurve.spec import Point

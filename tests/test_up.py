@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ucurve import lab
 from ucurve.client import Client
+from ucurve.lab import services
 
 
 @dataclass
@@ -23,8 +23,8 @@ class Run:
     """One `ucurve up` in a home of its own; what it prints is in `log`."""
 
     home: Path
-    port: int = field(default_factory=lab.free_port)
-    dashboard_port: int = field(default_factory=lab.free_port)
+    port: int = field(default_factory=services.free_port)
+    dashboard_port: int = field(default_factory=services.free_port)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -100,7 +100,7 @@ def test_a_first_start_measures_the_demo_and_prints_where_everything_is(up: Run)
     for step in ("database and broker started", "schema is up to date", "api started", "worker-1 started", "demo submitted"):
         assert step in said
     assert f"http://127.0.0.1:{up.dashboard_port}" in said
-    assert lab.answers(f"http://127.0.0.1:{up.dashboard_port}/")
+    assert services.answers(f"http://127.0.0.1:{up.dashboard_port}/")
     with up.client as client:
         linear, curve = client.experiments().experiments  # newest first
         assert (curve.kind, curve.tags, linear.kind, linear.tags) == ("gaussian_perturbation", ["demo"], "linear_model", ["demo"])
@@ -152,7 +152,7 @@ def test_whatever_is_killed_is_started_again(up: Run) -> None:
             os.kill(pid, signal.SIGKILL)
     for name in ("postgres", "valkey", "api", "worker-1", "dashboard"):
         up.say(f"{name} restarted")
-    eventually(lambda: lab.answers(f"http://127.0.0.1:{up.port}/health/ready"), up.log.read_text)
+    eventually(lambda: services.answers(f"http://127.0.0.1:{up.port}/health/ready"), up.log.read_text)
     experiment = up.client.submit({"kind": "linear_model", "seed": 3}, name="after the kill")
     assert up.client.wait(experiment.id, timeout=120).state == "done"
     assert not set(up.children()) & set(victims)

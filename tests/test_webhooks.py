@@ -16,9 +16,9 @@ from conftest import Lab
 from sqlalchemy import text
 
 from db.session import open_session
-from ucurve import lab as processes
 from ucurve.cli import main
 from ucurve.client import RefusedError
+from ucurve.lab import services as processes
 from ucurve.team.notices import signature
 
 LINEAR = {"kind": "linear_model", "num_features": 6, "width": 8, "draws": 2, "targets": 2}

@@ -61,13 +61,13 @@ def builtin() -> dict[str, Study]:
 
 def verdicts(parts: Sequence[Part]) -> list[Verdict]:
     """What the experiments say together."""
-    from ucurve import study_verdicts
+    from ucurve.analysis import study_verdicts
 
     return study_verdicts.verdicts(parts)
 
 
 def figures(verdicts: Sequence[Verdict]) -> dict[str, Figure]:
     """The figures of a study, drawn from its verdicts' evidence."""
-    from ucurve import inflections
+    from ucurve.figures import inflections
 
     return inflections.figures(verdicts)

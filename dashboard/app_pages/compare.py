@@ -13,10 +13,10 @@ import streamlit as st
 from dashboard import links, provenance, session, watch
 from dashboard.chart import live_chart
 from dashboard.look import counted, nothing_yet, plain, quiet, roughly
+from ucurve.analysis.comparison import Side, axes, completed, other_settings, quantities
 from ucurve.client import Client, ClientError, RefusedError
-from ucurve.comparison import Side, axes, completed, other_settings, quantities
-from ucurve.comparison_figures import GROUPS, Choice, values_of
 from ucurve.experiments import parse
+from ucurve.figures.comparison_figures import GROUPS, Choice, values_of
 from ucurve.rest.comparisons import Comparison
 from ucurve.spec import Figure
 from ucurve.team.references import ReferenceCurve

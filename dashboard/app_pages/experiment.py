@@ -7,9 +7,9 @@ from dashboard import agreement, evidence, links, notices, past, provenance, ref
 from dashboard.chart import composed, live_chart
 from dashboard.following import Watched
 from dashboard.look import ago, badge, duration, nothing_yet, plain, quiet, roughly
-from ucurve.citation import Origin
 from ucurve.client import ClientError, RefusedError
 from ucurve.experiments import kinds
+from ucurve.figures.citation import Origin
 from ucurve.spec import Figure
 
 

@@ -12,7 +12,7 @@ from dashboard.chart import FORMS, live_chart
 from dashboard.downloads import offer
 from dashboard.look import ago, nothing_yet, plain, quiet
 from ucurve.client import RefusedError
-from ucurve.figure_files import figure_file
+from ucurve.figures.files import figure_file
 from ucurve.records import restored
 from ucurve.team import pivots
 from ucurve.team.explorer import Facets, FoundPoint, PivotAsked, condition

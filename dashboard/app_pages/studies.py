@@ -10,8 +10,9 @@ from dashboard import evidence, session, watch
 from dashboard.chart import live_chart
 from dashboard.downloads import offer
 from dashboard.look import badge, counted, plain, quiet, roughly
-from ucurve import report, study
+from ucurve import study
 from ucurve.client import Client, NoAnswerError, RefusedError
+from ucurve.exchange import report
 from ucurve.records import Experiment
 from ucurve.spec import Verdict
 from ucurve.study import Study

@@ -25,8 +25,8 @@ def commands(command: Command) -> None:
 
 
 def compare(given: argparse.Namespace) -> None:
-    from ucurve.cited_files import cited_file
-    from ucurve.comparison import completed
+    from ucurve.analysis.comparison import completed
+    from ucurve.figures.cited_files import cited_file
 
     lab = client(given)
     found = lab.compare(given.id, given.x, given.y, given.by, given.change, given.minus, given.beside)
@@ -52,7 +52,7 @@ def compare(given: argparse.Namespace) -> None:
 
 
 def cite(given: argparse.Namespace) -> None:
-    from ucurve.cited_files import said_of
+    from ucurve.figures.cited_files import said_of
 
     lab = client(given)
     for path in given.file:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from ucurve.cli.typed import Command, InputError, client
 
 if TYPE_CHECKING:
-    from ucurve.import_folder import Summary
+    from ucurve.exchange.import_folder import Summary
 
 
 def commands(command: Command) -> None:
@@ -30,9 +30,9 @@ def commands(command: Command) -> None:
 
 
 def export(given: argparse.Namespace) -> None:
-    from ucurve.export_folder import export as write
-    from ucurve.exported import FolderError
-    from ucurve.terminal import counted_bars
+    from ucurve.cli.terminal import counted_bars
+    from ucurve.exchange.export_folder import export as write
+    from ucurve.exchange.exported import FolderError
 
     lab = client(given)
     host = urlsplit(lab.url).hostname or ""
@@ -50,9 +50,9 @@ def export(given: argparse.Namespace) -> None:
 
 
 def import_(given: argparse.Namespace) -> None:
-    from ucurve.exported import FolderError
-    from ucurve.import_folder import import_folder
-    from ucurve.terminal import counted_bars
+    from ucurve.cli.terminal import counted_bars
+    from ucurve.exchange.exported import FolderError
+    from ucurve.exchange.import_folder import import_folder
 
     try:
         with counted_bars() as tell:

@@ -127,7 +127,7 @@ def wait(given: argparse.Namespace) -> int:
 
 def finished(lab: Client, id: int) -> int:
     """Show progress until it has ended."""
-    from ucurve.terminal import progress_bar
+    from ucurve.cli.terminal import progress_bar
 
     try:
         with progress_bar() as show:
@@ -141,7 +141,7 @@ def finished(lab: Client, id: int) -> int:
 
 
 def list_experiments(given: argparse.Namespace) -> None:
-    from ucurve.terminal import experiments_table, show
+    from ucurve.cli.terminal import experiments_table, show
 
     filters = {name: value for name in SearchedExperiments.model_fields if (value := getattr(given, name))}
     filters["text"] = " ".join(given.text)
@@ -152,7 +152,7 @@ def list_experiments(given: argparse.Namespace) -> None:
 
 
 def show_one(given: argparse.Namespace) -> None:
-    from ucurve.terminal import experiment_text
+    from ucurve.cli.terminal import experiment_text
 
     lab = client(given)
     experiment = lab.experiment(given.id)

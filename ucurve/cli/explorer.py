@@ -58,8 +58,8 @@ def choices(given: argparse.Namespace, sought: dict[str, Any]) -> None:
 def pivot(given: argparse.Namespace, sought: dict[str, Any]) -> None:
     from rich.table import Table
 
+    from ucurve.cli.terminal import show
     from ucurve.team import pivots
-    from ucurve.terminal import show
 
     laid_out = {name: value for name in ("rows", "columns", "metric", "aggregate") if (value := getattr(given, name))}
     found = client(given).pivot(**sought, **laid_out)

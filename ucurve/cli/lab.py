@@ -29,8 +29,8 @@ def commands(command: Command) -> None:
 
 
 def up(given: argparse.Namespace) -> int:
-    from ucurve.data_folder import EmbeddedError
-    from ucurve.up import Up
+    from ucurve.lab.data_folder import EmbeddedError
+    from ucurve.lab.up import Up
 
     lab = Up(given.data, given.port, given.dashboard_port, given.workers, not given.no_demo, given.open, given.access)
     try:
@@ -42,6 +42,6 @@ def up(given: argparse.Namespace) -> int:
 
 
 def workers(given: argparse.Namespace) -> None:
-    from ucurve.terminal import show, workers_table
+    from ucurve.cli.terminal import show, workers_table
 
     show(workers_table(client(given).workers()))

@@ -62,7 +62,7 @@ def create_token(given: argparse.Namespace) -> None:
 
 
 def list_tokens(given: argparse.Namespace) -> None:
-    from ucurve.terminal import show, tokens_table
+    from ucurve.cli.terminal import show, tokens_table
 
     show(tokens_table(client(given).tokens()))
 
@@ -73,7 +73,7 @@ def revoke_token(given: argparse.Namespace) -> None:
 
 
 def list_users(given: argparse.Namespace) -> None:
-    from ucurve.terminal import show, users_table
+    from ucurve.cli.terminal import show, users_table
 
     show(users_table(client(given).users()))
 

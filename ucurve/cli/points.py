@@ -102,8 +102,8 @@ def _read(path: str) -> PointFile:
 
 
 def _compared(point: PointFile, here: dict[str, float]) -> None:
+    from ucurve.cli.terminal import show, table_of
     from ucurve.team.agreement import TIME, difference
-    from ucurve.terminal import show, table_of
 
     there = restored(point.recorded.metrics, point.recorded.nonfinite) if point.recorded else {}
     if point.recorded:

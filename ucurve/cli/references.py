@@ -27,7 +27,7 @@ def commands(command: Command) -> None:
 
 
 def listed(given: argparse.Namespace) -> None:
-    from ucurve.terminal import show, table_of
+    from ucurve.cli.terminal import show, table_of
 
     table = table_of("name", "suite", "metrics", "numbers", "from", "owner")
     for one in client(given).references():

@@ -34,7 +34,7 @@ def commands(command: Command) -> None:
 
 
 def list_suites(given: argparse.Namespace) -> None:
-    from ucurve.terminal import show, suites_table
+    from ucurve.cli.terminal import show, suites_table
 
     show(suites_table(client(given).suites()))
 
@@ -48,7 +48,7 @@ def add_suite(given: argparse.Namespace) -> None:
 
 
 def list_datasets(given: argparse.Namespace) -> None:
-    from ucurve.terminal import datasets_table, show
+    from ucurve.cli.terminal import datasets_table, show
 
     show(datasets_table(client(given).datasets()))
 

@@ -47,8 +47,8 @@ def table(given: argparse.Namespace) -> None:
 
 
 def figures(given: argparse.Namespace) -> None:
-    from ucurve.cited_files import cited_file, experiment_origin
-    from ucurve.figure_files import figure_file
+    from ucurve.figures.cited_files import cited_file, experiment_origin
+    from ucurve.figures.files import figure_file
 
     lab = client(given)
     for name, figure in lab.figures(given.id, given.at).items():
@@ -60,9 +60,9 @@ def figures(given: argparse.Namespace) -> None:
 
 
 def report(given: argparse.Namespace) -> None:
-    from ucurve.cited_files import cited_file, experiment_origin
-    from ucurve.figure_files import figure_file
-    from ucurve.report import gathered, html
+    from ucurve.exchange.report import gathered, html
+    from ucurve.figures.cited_files import cited_file, experiment_origin
+    from ucurve.figures.files import figure_file
 
     lab = client(given)
     found = gathered(lab, given.id, given.title)

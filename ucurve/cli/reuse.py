@@ -51,7 +51,7 @@ def delete(given: argparse.Namespace) -> None:
 
 
 def agreement(given: argparse.Namespace) -> None:
-    from ucurve.terminal import show, table_of
+    from ucurve.cli.terminal import show, table_of
 
     found = client(given).agreement(given.id, given.limit)
     print(in_words(found))
@@ -71,7 +71,7 @@ def agreement(given: argparse.Namespace) -> None:
 
 
 def _worst(found: Agreement) -> Any:
-    from ucurve.terminal import table_of
+    from ucurve.cli.terminal import table_of
 
     table = table_of("measurements", "point", "metric", "first", "again", "relative")
     for point in found.points:

@@ -222,13 +222,13 @@ class FineTuning(TuningFields):
 
     def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
         """Table 1, figures 2 to 5, the Pareto front, forgetting at matched loss, displacement, methods, and training loss."""
-        from ucurve import tuning_curves
+        from ucurve.figures import tuning_curves
 
         return tuning_curves.figures(table, self)
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
         """Every claim for every learning rate and replicate, what the rates say together, and the published numbers."""
-        from ucurve import tuning_verdicts
+        from ucurve.analysis import tuning_verdicts
 
         return tuning_verdicts.verdicts(table, self)
 

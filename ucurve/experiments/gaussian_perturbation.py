@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
-    from ucurve.published import Reference
+    from ucurve.analysis.published import Reference
 
 Gamma = Annotated[float, Field(gt=0, le=100)]
 Scale = Literal["current_std", "init_std"]
@@ -226,24 +226,25 @@ class GaussianPerturbation(Spec):
 
     def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
         """Perplexity and its change over tokens, the same in nats, the heat map, the table, and damage by tensor group."""
-        from ucurve import damage_curves, published
+        from ucurve.analysis.published import compared
+        from ucurve.figures import damage_curves
+        from ucurve.figures.published import beside
 
         made = damage_curves.figures(table, self.sorted_gammas, self.one_gamma if self.by_group else None, self.looks)
-        if not (given := self._published()):
-            return made
-        beside = published.figure(given, published.compared(given, damage_curves.compared(table)))
-        return {**published.overlaid(made, given), "published": beside}
+        given = self._published()
+        return beside(made, given, compared(given, damage_curves.compared(table))) if given else made
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
         """Every claim for every gamma, convention and replicate, and what they say together."""
-        from ucurve import damage_curves, published
+        from ucurve.analysis import published
+        from ucurve.figures import damage_curves
 
         reported = published.verdict(published.compared(self._published(), damage_curves.compared(table)))
         return [*([reported] if reported else []), *damage_curves.verdicts(table, self.looks)]
 
     def _published(self) -> list[Reference]:
         """Published numbers of this suite, evaluation set, protocol and of one of these gammas."""
-        from ucurve import published
+        from ucurve.analysis import published
 
         protocol = ("tensors", "include", "exclude")
         own = all(getattr(self, name) == type(self).model_fields[name].get_default() for name in protocol)

@@ -181,7 +181,7 @@ class LinearModel(Spec):
 
     def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
         """Figures 6, 7 and 8; the closed form is that of the snapshots' own weights."""
-        from ucurve import charts, linear_curves
+        from ucurve.figures import charts, linear_curves
 
         figures: dict[str, Figure] = {}
         if self.l2_sp:
@@ -215,7 +215,7 @@ class LinearModel(Spec):
 
     def _fine_tuning_figures(self, table: pd.DataFrame) -> dict[str, Figure]:
         """Figure 6: the pre-training loss before and after, and the fine-tuning loss that is paid for it."""
-        from ucurve import charts, linear_curves
+        from ucurve.figures import charts, linear_curves
 
         strengths = sorted(set(self.l2_sp))
         labels = {"part": "fine-tuning"}
@@ -247,7 +247,8 @@ class LinearModel(Spec):
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
         """The claims of a real suite, and whether the simulation agrees with the closed form."""
-        from ucurve import analysis, linear_curves
+        from ucurve.analysis import claims
+        from ucurve.figures import linear_curves
 
         families: dict[str, list[linear_curves.Curve]] = {}
         for labels, _ in self._changes():
@@ -257,11 +258,11 @@ class LinearModel(Spec):
             families.setdefault(family, []).append(linear_curves.curve_of(table, labels, name))
         verdicts: list[Verdict] = []
         for family, curves in families.items():
-            told = analysis.all_verdicts([replace(curve.condition, looks=self.looks) for curve in curves])
+            told = claims.all_verdicts([replace(curve.condition, looks=self.looks) for curve in curves])
             for claim in ("progressive sensitivity", "catastrophic overtraining"):
                 mine = [verdict for verdict in told if verdict.claim == claim]
                 short = [verdict.model_copy(update={"scope": verdict.scope.split(",")[0]}) for verdict in mine]
-                verdicts.append(analysis.over_conditions(short, f"under {family}"))
+                verdicts.append(claims.over_conditions(short, f"under {family}"))
             verdicts += [verdict for verdict in told if family == next(iter(families)) or verdict.scope]
             if family.endswith("noise"):
                 verdicts += linear_curves.closed_form_verdicts(curves, family)

@@ -238,14 +238,14 @@ class Pretraining(Spec):
 
     def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
         """Training loss (live), held-out perplexity and growth of the weights over tokens."""
-        from ucurve import training_curves
+        from ucurve.figures import training_curves
 
         lengths, rows = [run[0] for run in self._runs], self.batch_rows * self.context
         return training_curves.figures(table, lengths, self._runs[0][1][0] * rows, self.seeds, rows)
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
         """Which runs broke, and whether the base keeps improving."""
-        from ucurve import training_curves
+        from ucurve.figures import training_curves
 
         return training_curves.verdicts(table)
 

@@ -23,9 +23,9 @@ from ucurve.team.references import ReferenceCurve
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ucurve.citation import Origin
-    from ucurve.comparison import Missing, Side
-    from ucurve.comparison_figures import Choice
+    from ucurve.analysis.comparison import Missing, Side
+    from ucurve.figures.citation import Origin
+    from ucurve.figures.comparison_figures import Choice
 
 
 @dataclass
@@ -39,40 +39,40 @@ class Comparison:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row per value; see `ucurve.comparison.laid_over`."""
-        from ucurve.comparison import laid_over
+        """One row per value; see `ucurve.analysis.comparison.laid_over`."""
+        from ucurve.analysis.comparison import laid_over
 
         return laid_over(self.sides)
 
     @cached_property
     def changes(self) -> dict[str, int]:
         """Every modification in words, with the number of experiments that have it."""
-        from ucurve.comparison_figures import changes
+        from ucurve.figures.comparison_figures import changes
 
         return changes(self.table)
 
     @cached_property
     def shown(self) -> Choice:
         """What is shown, with what was left empty."""
-        from ucurve.comparison_figures import chosen
+        from ucurve.figures.comparison_figures import chosen
 
         return chosen(self.sides, self.table, self.asked)
 
     def figures(self) -> dict[str, Figure]:
-        from ucurve.comparison_figures import figures
+        from ucurve.figures.comparison_figures import figures
 
         return figures(self.sides, self.table, self.asked, self.curves)
 
     @cached_property
     def offered(self) -> dict[str, tuple[int, str, bool]]:
         """Reference curves that can be drawn beside; see `comparison_figures.offered`."""
-        from ucurve.comparison_figures import offered
+        from ucurve.figures.comparison_figures import offered
 
         return offered(self.sides, self.shown, self.curves)
 
     def origin(self, figure: str, lab: str, link: str = "") -> Origin:
         """What leads back from a file of one of the figures."""
-        from ucurve.citation import Origin
+        from ucurve.figures.citation import Origin
 
         ids, names = tuple(side.id for side in self.sides), tuple(side.name for side in self.sides)
         specs = tuple(side.spec.model_dump(mode="json") for side in self.sides)
@@ -86,7 +86,7 @@ class Comparison:
 
     def missing(self) -> list[Missing]:
         """What each of the first two experiments (or of those named by `minus`) lacks of the other."""
-        from ucurve.comparison import missing
+        from ucurve.analysis.comparison import missing
 
         if len(self.sides) < 2:
             return []
@@ -130,7 +130,7 @@ class ComparisonCalls(ResultCalls, CatalogueCalls, ReferenceCalls):
         legend. minus: A and B of the difference. beside: names of reference curves. Raises RefusedError where there is no such
         experiment.
         """
-        from ucurve.comparison_figures import Choice
+        from ucurve.figures.comparison_figures import Choice
 
         sides = [self.side(id) for id in dict.fromkeys(ids)]
         asked = Choice(x, y, by, tuple(changes), tuple(map(str, minus)), tuple(beside))
@@ -138,7 +138,7 @@ class ComparisonCalls(ResultCalls, CatalogueCalls, ReferenceCalls):
 
     def side(self, id: int) -> Side:
         """An experiment with its rows and its suite, to compare."""
-        from ucurve.comparison import Side
+        from ucurve.analysis.comparison import Side
         from ucurve.experiments import parse
 
         experiment, rows = self.experiment(id), self.rows(id)
@@ -148,6 +148,6 @@ class ComparisonCalls(ResultCalls, CatalogueCalls, ReferenceCalls):
 
     def measured_on(self, side: Side) -> dict[str, Any]:
         """On what its numbers were measured: by its first point."""
-        from ucurve.comparison import on_what
+        from ucurve.analysis.comparison import on_what
 
         return on_what(self.provenance(side.rows[0].id).inputs) if side.rows else {}

@@ -114,7 +114,7 @@ def figure(pivot: Pivot, asked: PivotAsked) -> Figure:
 
 
 def _x(name: str, rows: Sequence[Any], ordered: bool) -> dict[str, Any]:
-    from ucurve.charts import COMPACT
+    from ucurve.figures.charts import COMPACT
 
     x: dict[str, Any] = {"field": "row", "title": UNITS.get(name, name)}
     if not ordered:
@@ -125,7 +125,7 @@ def _x(name: str, rows: Sequence[Any], ordered: bool) -> dict[str, Any]:
 
 
 def _colour(name: str | None, columns: Sequence[Any]) -> dict[str, Any]:
-    from ucurve.charts import Lines
+    from ucurve.figures.charts import Lines
 
     names = [name_of(column) for column in columns]
     colours = Lines("column", "", names, ordered=numeric(columns)).colours()
@@ -134,7 +134,7 @@ def _colour(name: str | None, columns: Sequence[Any]) -> dict[str, Any]:
 
 
 def _chart(x: dict[str, Any], colour: dict[str, Any], title: str, steep: bool, ordered: bool) -> dict[str, Any]:
-    from ucurve.charts import CONFIG
+    from ucurve.figures.charts import CONFIG
 
     y: dict[str, Any] = {
         "field": "value",

@@ -116,21 +116,20 @@ def drawn_over(
     """The figures with the chosen (curve, metric) on those that show that metric."""
     if not (wanted := list(chosen)):
         return dict(figures)
-    from ucurve import published
+    from ucurve.analysis.published import Reference
+    from ucurve.figures.published import overlaid
 
     by_id = {curve.id: curve for curve in curves}
-    references: list[published.Reference] = []
+    references: list[Reference] = []
     for id, metric in wanted:
         measured_on, name = evaluation_and_metric(metric)
         source = by_id[id].name + (f" ({measured_on})" if measured_on else "")
         references += [
-            published.Reference(
-                source, by_id[id].suite or "", None, name, row.tokens, row.value, {}, row.revision, row.standard_error
-            )
+            Reference(source, by_id[id].suite or "", None, name, row.tokens, row.value, {}, row.revision, row.standard_error)
             for row in by_id[id].rows
             if row.metric == metric
         ]
-    drawn = published.overlaid(figures, references)
+    drawn = overlaid(figures, references)
     for name, figure in drawn.items():
         if figure is not figures[name]:
             metric = figure.chart["usermeta"]["metric"]

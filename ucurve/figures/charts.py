@@ -1,0 +1,298 @@
+"""Altair charts that depend on the spec only: every `data` is a name, so that new results swap rows and keep the zoom.
+
+chart = curves(tokens_axis(), Axis("y", "loss / nats"), Lines("gamma", "γ", [0.05, 0.1]), row="replicate")
+rows = curve_rows(table, x="tokens", value="nll_mean", by=["gamma"], facets=["replicate"])
+Figure(title, caption, chart, {"curves": rows})
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Literal, ParamSpec
+
+import altair as alt
+import numpy as np
+
+from ucurve.analysis.chart_rows import curve_rows as curve_rows
+from ucurve.analysis.chart_rows import to_rows as to_rows
+
+# Blue to orange, lighter upwards, dim enough for white and light enough for black; ordered for the colour-blind too.
+ORDERED = ["#3050c8", "#5c58ac", "#80598e", "#a2546e", "#bb5e57", "#cd7442", "#e08a10"]
+DISTINCT = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6d31", "#7f7f7f"]  # after Okabe and Ito
+NEUTRAL = "#808080"
+
+# No colour of text, axis or background: the page gives them through vega's config, or the default is black on nothing.
+CONFIG: dict[str, Any] = {
+    "background": "transparent",
+    "view": {"stroke": None, "continuousWidth": 380, "continuousHeight": 260},
+    "axis": {"gridOpacity": 0.25, "tickSize": 4, "titleFontWeight": "normal", "labelOverlap": "greedy", "labelSeparation": 4},
+    "legend": {"titleFontWeight": "normal", "symbolOpacity": 1, "symbolStrokeWidth": 2.5},
+    "header": {"titleFontWeight": "normal", "labelPadding": 18},
+}
+
+P = ParamSpec("P")
+Scale = Literal["linear", "log", "symlog"]
+NOTE: dict[str, Any] = {"align": "left", "baseline": "bottom", "color": NEUTRAL, "clip": False, "x": 2, "y": -4}
+COMPACT = (
+    "datum.value == 0 ? '0' : datum.value >= 1e12 ? format(datum.value / 1e12, '.3~r') + 'T'"
+    " : datum.value >= 1e9 ? format(datum.value / 1e9, '.3~r') + 'B'"
+    " : datum.value >= 1e5 ? format(datum.value / 1e6, datum.value < 1e6 ? '.1~r' : '.3~r') + 'M' : format(datum.value, '.3~s')"
+)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A quantitative axis: the rows' field, the title with its unit, and the scale ("symlog" is linear near 0)."""
+
+    field: str
+    title: str
+    scale: Scale = "linear"
+    compact: bool = False  # 917504 -> 0.9M
+    zero: bool = False
+    constant: float = 1.0  # of symlog: below it the scale is about linear
+
+
+def tokens_axis() -> Axis:
+    """Pre-training tokens, logarithmic, as 0.9M or 2.1B."""
+    return Axis("tokens", "pre-training tokens", "log", compact=True)
+
+
+@dataclass(frozen=True)
+class Lines:
+    """What tells the lines apart: a field and its values, all known from the spec. `neutral` values are drawn grey."""
+
+    field: str
+    title: str
+    values: Sequence[float | int | str]
+    ordered: bool = True
+    neutral: Sequence[float | int | str] = ()
+
+    def colours(self) -> list[str]:
+        """One per value: along the sequential palette when ordered, else distinct ones in turn."""
+        coloured = [value for value in self.values if value not in self.neutral]
+        palette = ordered_palette(len(coloured)) if self.ordered else [DISTINCT[i % 6] for i in range(len(coloured))]
+        by_value = dict(zip(coloured, palette, strict=True))
+        return [by_value.get(value, NEUTRAL) for value in self.values]
+
+
+def ordered_palette(num: int) -> list[str]:
+    """`num` colours from blue (low) to orange (high)."""
+    anchors = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in ORDERED], dtype=float)
+    at = np.linspace(0, len(ORDERED) - 1, num) if num > 1 else np.array([len(ORDERED) - 1.0])
+    channels = np.stack([np.interp(at, np.arange(len(ORDERED)), anchors[:, k]) for k in range(3)], axis=1)
+    return ["#" + "".join(f"{round(channel):02x}" for channel in colour) for colour in channels]
+
+
+def drawn_once(draw: Callable[P, dict[str, Any]]) -> Callable[P, dict[str, Any]]:
+    """Equal arguments give an equal chart at once: Altair takes a third of a second for one, and pages ask all the time."""
+    drawn: dict[str, str] = {}
+
+    @wraps(draw)
+    def again(*args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        key = repr((args, sorted(kwargs.items())))
+        if key not in drawn:
+            drawn[key] = json.dumps(draw(*args, **kwargs))
+        chart: dict[str, Any] = json.loads(drawn[key])
+        return chart
+
+    return again
+
+
+@drawn_once
+def curves(
+    x: Axis,
+    y: Axis,
+    lines: Lines,
+    *,
+    dataset: str = "curves",
+    row: str | None = None,
+    column: str | None = None,
+    dash: str | None = None,
+    also: Sequence[str] = (),
+    zero_line: bool = False,
+    width: int = 380,
+    height: int = 260,
+    metric: str = "",
+) -> dict[str, Any]:
+    """Vega-Lite of lines with bands, draws, bottoms of U and edge marks, from rows made by `curve_rows`.
+
+    row, column: fields to facet by; dash: a field told apart by dashes; also: further fields of the tooltips. Parameters
+    that the page can read: "zoom" (drag and wheel), "shown" (a click on the legend) and "picked" (a click on a mark: its
+    `measurement`). metric: what y is, by the name under which `published` knows numbers to lay over it.
+    """
+    shown = alt.selection_point(name="shown", fields=[lines.field], bind="legend", toggle="true")
+    colour = alt.Color(
+        f"{lines.field}:O" if lines.ordered else f"{lines.field}:N",
+        title=lines.title,
+        scale=alt.Scale(domain=list(lines.values), range=lines.colours()),
+        legend=alt.Legend(labelExpr=_base(lines)),
+    )
+    layers = [layer.encode(color=colour) for layer in _layers(x, y, lines, shown, dash, also, height)]
+    layers.append(only("note").mark_text(**NOTE).encode(text="label:N"))
+    if zero_line:
+        layers.append(alt.Chart().mark_rule(color=NEUTRAL, strokeDash=[2, 2]).encode(y=alt.datum(0)))
+    layers[0] = layers[0].properties(name="lines").add_params(shown, alt.selection_interval(name="zoom", bind="scales"))
+    chart: Any = alt.layer(*layers, data=alt.NamedData(dataset))
+    if row or column:
+        facets = {"row": row, "column": column}
+        chart = chart.properties(width=width, height=height).facet(
+            **{name: facet(field) for name, field in facets.items() if field}
+        )
+    else:
+        chart = chart.properties(width="container" if width == 0 else width, height=height)
+    base = lines.neutral[0] if lines.neutral else None
+    shows = {"metric": metric, "line": lines.field, "base": base, "facets": [field for field in (row, column) if field]}
+    return {**finished(chart), **({"usermeta": shows} if metric else {})}
+
+
+def _layers(x: Axis, y: Axis, lines: Lines, shown: Any, dash: str | None, also: Sequence[str], height: int) -> list[Any]:
+    """Bands, lines, draws, references, bottoms, edge marks and waiting ticks: one layer per `what`."""
+    at_x, at_y = encoded_x(x), encoded_y(y)
+    place = [tip(lines.field, lines.title), tip(x.field, x.title, ","), *(tip(field) for field in filter(None, [dash]))]
+    names = [*place, *(tip(field) for field in also)]
+    value, found = tip(y.field, y.title, ".4~g"), tip("measurement")
+    dashed = {"strokeDash": alt.StrokeDash(f"{dash}:N", title=dash)} if dash else {}
+    detail = {"detail": alt.Detail(f"{dash}:N")} if dash else {}
+    picked = alt.selection_point(name="picked", fields=["measurement"], on="click", toggle=False)
+    mean, bottom, edge = only("mean"), only("bottom"), only("edge")
+    slot = alt.expr("8 + 12 * datum.slot")
+
+    def faded(opacity: float) -> Any:
+        return alt.when(shown).then(alt.value(opacity)).otherwise(alt.value(opacity / 12))
+
+    def dots(what: str, opacity: float, *tips: Any, **mark: Any) -> Any:
+        known = names if what in ("mean", "draw") else place  # others are no measured points
+        encoding = {"opacity": faded(opacity), "tooltip": [*known, value, *tips]}
+        return only(what).mark_point(clip=True, **{"filled": True, **mark}).encode(at_x, at_y, **encoding)
+
+    between = [tip("low", "95% from", ".4~g"), tip("high", "to", ".4~g"), tip("num_draws", "draws")]
+    waiting = [*names, tip("num_waiting", "still to come")]
+    return [
+        banded(mean).mark_area(clip=True).encode(at_x, alt.Y("from:Q"), alt.Y2("to"), opacity=faded(0.18), **detail),
+        mean.mark_line(clip=True, strokeWidth=2).encode(at_x, at_y, opacity=faded(1), **dashed),
+        dots("mean", 1, *between, size=36),
+        dots("draw", 0.4, found, size=22).properties(name="draws").add_params(picked),
+        dots("reference", 1, tip("label", "source"), shape="cross", filled=False, size=60),
+        bottom.mark_rule(clip=True, strokeWidth=3).encode(alt.X("x_low:Q"), alt.X2("x_high"), at_y, opacity=faded(0.7)),
+        dots("open bottom", 1, tip("label", "lowest"), shape="triangle-down", size=140, filled=False, strokeWidth=1.5),
+        dots("bottom", 1, tip("label", "bottom"), shape="triangle-down", size=110),
+        edge.mark_point(shape="triangle-up", filled=True, size=60, clip=False, y=slot).encode(
+            at_x, opacity=faded(1), tooltip=[*names, tip("label", "not drawn"), found]
+        ),
+        edge.mark_text(align="left", dx=6, fontSize=9, clip=False, y=slot).encode(at_x, opacity=faded(1), text="label:N"),
+        only("waiting")
+        .mark_tick(orient="vertical", size=6)
+        .encode(at_x, y=alt.value(height - 3), opacity=faded(0.3), tooltip=waiting),
+    ]
+
+
+def tip(field: str, title: str | None = None, number: str | None = None) -> Any:
+    """A tooltip line; `number` is the format of a quantity."""
+    options: dict[str, Any] = {"format": number} if number else {}
+    return alt.Tooltip(f"{field}:{'Q' if number else 'N'}", title=title or field, **options)
+
+
+def banded(chart: Any) -> Any:
+    """The ends of bands as they are drawn, from and to: see `chart_rows.cut`."""
+    ends = {"from": "low", "to": "high"}
+    drawn = {end: f"isValid(datum.band_{name}) ? datum.band_{name} : datum.{name}" for end, name in ends.items()}
+    return chart.transform_calculate(**drawn)
+
+
+def only(what: str) -> Any:
+    return alt.Chart().transform_filter(alt.datum.what == what)
+
+
+def encoded_x(axis: Axis) -> Any:
+    return alt.X(f"{axis.field}:Q", title=axis.title, scale=_scale(axis, nice=False, padding=12), axis=_axis(axis))
+
+
+def encoded_y(axis: Axis) -> Any:
+    room = {"nice": True} if axis.scale == "linear" else {"nice": False, "padding": 8}  # no line on the very edge
+    return alt.Y(f"{axis.field}:Q", title=axis.title, scale=_scale(axis, **room), axis=_axis(axis))
+
+
+def _scale(axis: Axis, **options: Any) -> Any:
+    if axis.scale == "symlog":
+        options["constant"] = axis.constant
+    if axis.scale != "log":
+        options["zero"] = axis.zero
+    return alt.Scale(type=axis.scale, **options)
+
+
+def _axis(axis: Axis) -> Any:
+    if axis.compact and axis.scale == "log":
+        return alt.Axis(labelExpr=COMPACT, values=[m * 10**e for e in range(3, 15) for m in (1, 2, 5)])
+    if axis.compact:
+        return alt.Axis(labelExpr=COMPACT)
+    if axis.scale == "symlog":  # Vega's own ticks are those of a linear scale: all at the top
+        steps = [m * 10.0**e for e in range(-6, 9) for m in (1, 2, 5) if m * 10.0**e >= axis.constant]
+        return alt.Axis(values=[*(-step for step in reversed(steps)), 0, *steps], labelExpr="format(datum.value, '.3~r')")
+    return alt.Axis()
+
+
+@drawn_once
+def heat_map(
+    x: Axis, y: Lines, value: Axis, *, dataset: str = "cells", row: str | None = None, column: str | None = None, width: int = 46
+) -> dict[str, Any]:
+    """Vega-Lite of `value` over x (in ascending order) and the ordered values of y; None is drawn as its label, and ± marks
+    cells whose interval (low, high) holds zero. A cell is `width` wide."""
+    label = alt.Axis(labelExpr=COMPACT, labelAngle=0) if x.compact else alt.Axis(labelAngle=0)
+    at = (
+        alt.X(f"{x.field}:O", title=x.title, axis=label),
+        alt.Y(f"{y.field}:O", title=y.title, scale=alt.Scale(domain=list(reversed(y.values)))),
+    )
+    tips = [tip(x.field, x.title, ","), tip(y.field, y.title), tip(value.field, value.title, ".4~g"), tip("label")]
+    tips[3:3] = [tip("low", "95% from", ".4~g"), tip("high", "to", ".4~g"), tip("num_draws", "draws")]
+    colour = alt.Color(f"{value.field}:Q", title=value.title, scale=_scale(value, scheme="viridis"))
+    filled = alt.Chart().transform_filter(f"isValid(datum.{value.field})").mark_rect()
+    empty = alt.Chart().transform_filter(f"!isValid(datum.{value.field})").mark_text(color=NEUTRAL)
+    open_sign = alt.Chart().transform_filter("datum.low <= 0 && datum.high >= 0").mark_text(text="±", color="white", fontSize=13)
+    layers = [filled.encode(*at, colour, tooltip=tips), empty.encode(*at, text="label:N", tooltip=tips)]
+    layers.append(open_sign.encode(*at, tooltip=tips))
+    return _gridded(alt.layer(*layers, data=alt.NamedData(dataset)), row, column, width)
+
+
+def _base(lines: Lines) -> str:
+    """Vega expression of a label: neutral values are called base."""
+    neutral = " || ".join(f"datum.value == {json.dumps(value)}" for value in lines.neutral)
+    return f"({neutral}) ? 'base' : datum.label" if neutral else "datum.label"
+
+
+@drawn_once
+def text_table(
+    y: Axis, x: Lines, *, dataset: str = "cells", row: str | None = None, column: str | None = None, width: int = 46
+) -> dict[str, Any]:
+    """Vega-Lite of the rows' `label` in a grid, a column `width` wide per value of x: a table that is also a figure."""
+    columns = alt.X(
+        f"{x.field}:O",
+        title=x.title,
+        scale=alt.Scale(domain=list(x.values)),
+        axis=alt.Axis(orient="top", labelAngle=0, labelExpr=_base(x), domain=False, ticks=False),
+    )
+    lines = alt.Y(f"{y.field}:O", title=y.title, axis=alt.Axis(labelExpr=COMPACT, domain=False, ticks=False))
+    texts = alt.Chart().mark_text(color=NEUTRAL, fontSize=12).encode(columns, lines, text="label:N")
+    return _gridded(alt.layer(texts, data=alt.NamedData(dataset)), row, column, width)
+
+
+def _gridded(chart: Any, row: str | None, column: str | None, width: int = 46) -> dict[str, Any]:
+    """Cells of a fixed size, faceted."""
+    chart = chart.properties(width={"step": width}, height={"step": 26})
+    facets = {"row": row, "column": column}
+    if row or column:
+        chart = chart.facet(**{name: facet(field) for name, field in facets.items() if field})
+    return finished(chart)
+
+
+def facet(field: str) -> Any:
+    label = f"({COMPACT}) + ' tokens'" if field == "tokens" else f"'{field} ' + datum.value"
+    return alt.Facet(f"{field}:N", header=alt.Header(title=None, labelExpr=label))
+
+
+def finished(chart: Any) -> dict[str, Any]:
+    """The chart as plain Vega-Lite with this module's config, whatever theme the process has enabled."""
+    spec: dict[str, Any] = chart.to_dict()
+    return {**spec, "config": CONFIG}

