@@ -125,8 +125,8 @@ def recorded(submission: Submission, catalogue: Catalogue) -> Recorded:
     """What is stored of a submission."""
     spec = submission.spec
     if submission.fresh and not spec.measurable_again:
-        raise invalid("/fresh", f"{spec.title or spec.kind} again would replace what it made: give the new one another name.")
-    name = submission.name.strip() or spec.title or spec.kind.replace("_", " ")
+        raise invalid("/fresh", f"{spec.kind_in_words()} again would replace what it made: give the new one another name.")
+    name = submission.name.strip() or spec.in_words()
     notices.check(submission.webhook)
     fields = submission.model_dump(include={"tags", "notes", "priority", "fresh", "webhook"}) | {"name": name}
     return as_rows(spec, fields, catalogue)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -14,6 +15,7 @@ from dashboard.downloads import offer
 from dashboard.following import Watched
 from dashboard.look import ANSWERS, badge, counted, plain, quiet, roughly
 from dashboard.provenance import label, provenance
+from ucurve.answers import Claim, by_claim
 from ucurve.records import MeasurementRow, restored
 from ucurve.spec import Verdict
 
@@ -31,34 +33,24 @@ def verdicts(now: Watched) -> None:
         quiet(f"So far, from {counted(now.verdicts_of, 'point')} of {now.experiment.progress.total:,}; the rest may change it.")
     elif now.judging and not now.verdicts:
         quiet("Being worked out.")
-    claims: dict[str, list[Verdict]] = {}
-    for verdict in now.verdicts:
-        claims.setdefault(verdict.claim, []).append(verdict)
-    for claim, found in claims.items():
-        one_claim(claim, found)
+    for claim in by_claim(now.verdicts):
+        one_claim(claim)
     extension.buttons(now)
 
 
-def one_claim(claim: str, found: list[Verdict]) -> None:
+def one_claim(claim: Claim) -> None:
     """The overall answers; those of single conditions are folded away when there are many."""
-    overall = [verdict for verdict in found if verdict.effect is None]
-    single = [verdict for verdict in found if verdict.effect is not None]
-    if not overall or len(single) <= 4:
-        overall, single = (found, []) if len(found) <= 4 else (overall, single)
-    tests = {verdict.test for verdict in found if verdict.test}
     with st.container(border=True, gap="xsmall"):
-        st.markdown(f"**{plain(claim[:1].upper() + claim[1:])}**")
-        listed(overall, say_test=len(tests) > 1)
-        if single:
-            counts = Counter(str(verdict.answer) for verdict in single)
-            said = ", ".join(f"{counts[answer]} {answer}" for answer in ANSWERS if counts[answer])
-            with st.expander(f"{counted(len(single), 'condition')} one by one: {said}"):
-                listed(single, say_test=len(tests) > 1)
-        if len(tests) == 1:
-            st.markdown(f":small[:gray[Test: {plain(tests.pop())}]]")
+        st.markdown(f"**{plain(claim.name[:1].upper() + claim.name[1:])}**")
+        listed(claim.first, say_test=len(claim.tests) > 1)
+        if claim.single:
+            with st.expander(claim.folded):
+                listed(claim.single, say_test=len(claim.tests) > 1)
+        if len(claim.tests) == 1:
+            st.markdown(f":small[:gray[Test: {plain(claim.tests[0])}]]")
 
 
-def listed(found: list[Verdict], say_test: bool) -> None:
+def listed(found: Sequence[Verdict], say_test: bool) -> None:
     """Each with its badge, its words and its numbers; neighbours that differ in their scope only are said once."""
     for _, group in groupby(found, key=lambda verdict: (verdict.answer, verdict.sentence, basis(verdict, say_test))):
         same = list(group)
@@ -106,7 +98,7 @@ def measurements(now: Watched) -> None:
     with files.container(horizontal_alignment="right"):
         rows_file = partial(watch.client().csv, now.id, now.at)  # the client is taken now: a download has no session
         offer("Table", rows_file, f"ucurve-{now.id}.csv", "text/csv", f"table:{now.id}:{now.at}", framed=True)
-    table(now, states.get(state or "all", rows))
+    table(now, states.get(state or "all", rows), state or "all")
 
 
 def failures(rows: list[MeasurementRow]) -> None:
@@ -139,21 +131,36 @@ def shown(row: MeasurementRow) -> dict[str, Any]:
     return out
 
 
-def table(now: Watched, rows: list[MeasurementRow]) -> None:
-    import pandas as pd
+@st.cache_resource(show_spinner=False, max_entries=50)
+def arrow(_rows: Sequence[MeasurementRow], *key: Any) -> tuple[Any, list[str]]:
+    """The rows as an Arrow table, and which columns are numbers; made once for all who look, since making it takes longest.
 
-    if not rows:
-        return
-    data = pd.DataFrame([shown(row) for row in rows])
+    key: what tells these rows from others.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    data = pd.DataFrame([shown(row) for row in _rows])
     if "remark" in data:
         data.insert(1, "remark", data.pop("remark"))
+    numbers = [str(name) for name in data.select_dtypes("float")]
+    try:
+        return pa.Table.from_pandas(data), numbers
+    except (pa.ArrowException, OverflowError):  # a column that holds numbers and texts: Streamlit knows what to do
+        return data, numbers
+
+
+def table(now: Watched, rows: list[MeasurementRow], which: str) -> None:
+    if not rows:
+        return
+    data, numbers = arrow(rows, now.id, now.at, now.cursor, which)
     chosen = st.dataframe(
         data,
         hide_index=True,
         height=min(38 + 35 * len(rows), 400),
         key=f"table:{now.id}",
         placeholder="",
-        column_config={str(name): st.column_config.NumberColumn(format="%.5g") for name in data.select_dtypes("float")},
+        column_config={name: st.column_config.NumberColumn(format="%.5g") for name in numbers},
         on_select="rerun",
         selection_mode="single-cell",
     )

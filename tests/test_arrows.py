@@ -30,6 +30,7 @@ CONTRACT = (
     "ucurve.study",
     "ucurve.team",
     "ucurve.problems",
+    "ucurve.answers",
 )
 COMPARED = (
     "ucurve.analysis.comparison",

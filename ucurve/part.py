@@ -24,4 +24,4 @@ class Part:
     @property
     def change(self) -> str:
         """What is done to the weights, in words: the kind's title."""
-        return self.spec.title or self.spec.kind.replace("_", " ")
+        return self.spec.kind_in_words()

@@ -26,6 +26,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import Formatter
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -167,6 +168,15 @@ def _told(value: float) -> str:
     return f"{value / 1e6:,.4g}M" if 1e5 <= abs(value) < float("inf") else f"{value:.4g}"
 
 
+def _ranged(value: Any) -> Any:
+    """A list in words: "0.05 to 0.3" of numbers, else its members."""
+    if not isinstance(value, list | tuple) or not value:
+        return value
+    if all(isinstance(one, int | float) for one in value):
+        return f"{min(value):g} to {max(value):g}" if len(value) > 1 else f"{value[0]:g}"
+    return ", ".join(map(str, value))
+
+
 def more_draws(verdict: Verdict) -> int | None:
     """How many more draws or seeds would settle an open verdict, where it says so."""
     found = verdict.evidence.get("more_draws")
@@ -240,11 +250,21 @@ class Spec(BaseModel):
 
     kind: str
     title: ClassVar[str] = ""  # the kind in words, for the form; the kind's name when empty
+    called: ClassVar[str] = "{title}"  # an experiment that nobody named: words and attributes of the spec
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # named starting values for the form
     measurable_again: ClassVar[bool] = True  # False where a second time would overwrite what the first one made
     repeats: ClassVar[Sequence[str]] = ()  # fields that say how often all is repeated: numbers of draws, lists of seeds
     columns: ClassVar[Columns] = Columns()
     sparse_series: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # figures and verdicts read these of rows with such labels only
+
+    def in_words(self) -> str:
+        """What the experiment is called where nobody named it: "Gaussian perturbation of tiny, γ 0.05 to 0.3, 8 draws"."""
+        named = {name for _, name, _, _ in Formatter().parse(self.called) if name and name != "title"}
+        return self.called.format(title=self.kind_in_words(), **{name: _ranged(getattr(self, name)) for name in named})
+
+    @classmethod
+    def kind_in_words(cls) -> str:
+        return cls.title or str(cls.model_fields["kind"].default).replace("_", " ")
 
     def extended(self, more: int) -> Self | None:
         """The same with `more` further draws or seeds, keeping those there are; None where nothing is repeated.

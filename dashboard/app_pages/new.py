@@ -101,7 +101,7 @@ def submit(spec: dict[str, Any], form: list[Field], prefix: str, details: dict[s
 
 def details() -> tuple[dict[str, Any], str | None]:
     """Name, tags, notes and priority; and what is wrong with them."""
-    name = inputs.kept(st.text_input, "new:name", "Name", placeholder="that of the kind when empty", max_chars=200)
+    name = inputs.kept(st.text_input, "new:name", "Name", placeholder="made from the settings when empty", max_chars=200)
     tags = inputs.kept(st.text_input, "new:tags", "Tags", placeholder="separated by commas")
     notes = inputs.kept(st.text_area, "new:notes", "Notes", placeholder="why, and what you expect", height=90)
     priority = inputs.kept(
@@ -155,7 +155,7 @@ def body() -> None:
             "Kind",
             default=next(iter(kinds())),
             options=list(kinds()),
-            format_func=lambda kind: kinds()[kind].title or kind.replace("_", " "),
+            format_func=lambda kind: kinds()[kind].kind_in_words(),
             label_visibility="collapsed",
             required=True,
         ) or next(iter(kinds()))

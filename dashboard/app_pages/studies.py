@@ -11,6 +11,7 @@ from dashboard.chart import live_chart
 from dashboard.downloads import offer
 from dashboard.look import badge, counted, plain, quiet, roughly
 from ucurve import study
+from ucurve.answers import by_claim
 from ucurve.client import Client, NoAnswerError, RefusedError
 from ucurve.exchange import report
 from ucurve.records import Experiment
@@ -104,11 +105,8 @@ def together(one: Study, experiments: list[Experiment]) -> None:
         for name, figure in study.figures(found).items():
             live_chart(figure, key=f"study:{one.name}:{name}")
             quiet(figure.caption)
-        claims: dict[str, list[Verdict]] = {}
-        for verdict in found:
-            claims.setdefault(verdict.claim, []).append(verdict)
-        for claim, verdicts in claims.items():
-            evidence.one_claim(claim, verdicts)
+        for claim in by_claim(found):
+            evidence.one_claim(claim)
 
 
 def judged(one: Study, experiments: list[Experiment]) -> list[Verdict]:

@@ -16,6 +16,7 @@ def commands(command: Command) -> None:
     made = command("verdicts", verdicts, "what the data supports, claim by claim")
     made.add_argument("id", type=int, help=EXPERIMENT)
     made.add_argument("--at", **at)
+    made.add_argument("--all", action="store_true", help="condition by condition, too")
     made = command("table", table, "all measurements")
     made.add_argument("id", type=int, help=EXPERIMENT)
     made.add_argument("--format", choices=("csv", "json"), default="csv")
@@ -34,7 +35,7 @@ def commands(command: Command) -> None:
 
 
 def verdicts(given: argparse.Namespace) -> None:
-    tell(client(given).verdicts(given.id, given.at))
+    tell(client(given).verdicts(given.id, given.at), given.all)
 
 
 def table(given: argparse.Namespace) -> None:

@@ -19,6 +19,7 @@ def commands(command: Command) -> None:
     made.add_argument("--wait", action="store_true", help="show progress until all have ended, then what they say together")
     made = command("verdicts", verdicts, "what experiments say together", studies)
     made.add_argument("id", type=int, nargs="+", help="the experiments' numbers")
+    made.add_argument("--all", action="store_true", help="condition by condition, too")
 
 
 def list_studies(given: argparse.Namespace) -> None:
@@ -53,4 +54,4 @@ def submit(given: argparse.Namespace) -> int:
 
 
 def verdicts(given: argparse.Namespace) -> None:
-    tell(client(given).study_verdicts(given.id))
+    tell(client(given).study_verdicts(given.id), given.all)

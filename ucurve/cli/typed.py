@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ucurve.answers import by_claim
 from ucurve.client import Client
 from ucurve.problems import not_json
 from ucurve.spec import Verdict
@@ -64,8 +65,12 @@ def write(path: Path, content: bytes) -> None:
     print(path)
 
 
-def tell(verdicts: Sequence[Verdict]) -> None:
-    """Claim by claim, each with its sentence and the numbers behind it."""
-    for verdict in verdicts:
-        scope = f" ({verdict.scope})" if verdict.scope else ""
-        print(f"{verdict.claim}{scope}\n  {verdict.sentence}" + (f"\n  [{verdict.basis}]" if verdict.basis else ""))
+def tell(verdicts: Sequence[Verdict], all_conditions: bool = False) -> None:
+    """Claim by claim, each answer with the numbers behind it; those of single conditions are counted, or all told."""
+    for claim in by_claim(verdicts):
+        print(claim.name)
+        for verdict in [*claim.first, *(claim.single if all_conditions else [])]:
+            scope = f"{verdict.scope}: " if verdict.scope else ""
+            print(f"  {scope}{verdict.sentence}" + (f" [{verdict.basis}]" if verdict.basis else ""))
+        if claim.single and not all_conditions:
+            print(f"  {claim.folded} (--all tells them)")

@@ -6,29 +6,19 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import groupby
 
+from ucurve.answers import Claim, by_claim
 from ucurve.spec import Verdict
 
 
 def claims_html(verdicts: Iterable[Verdict]) -> str:
-    """Claim by claim; answers about single conditions are folded away where there is an overall one."""
-    claims: dict[str, list[Verdict]] = {}
-    for verdict in verdicts:
-        claims.setdefault(verdict.claim, []).append(verdict)
-    return "".join(_claim(claim, found) for claim, found in claims.items())
+    """Claim by claim; answers about single conditions are folded away where there are many."""
+    return "".join(map(_claim, by_claim(verdicts)))
 
 
-def _claim(claim: str, found: list[Verdict]) -> str:
-    overall = [verdict for verdict in found if "parts" in verdict.evidence]
-    single = [verdict for verdict in found if "parts" not in verdict.evidence]
-    if not overall or len(single) <= 2:
-        overall, single = (found, []) if len(found) <= 4 else (overall, single)
-    tests = list(dict.fromkeys(verdict.test for verdict in found if verdict.test))
-    folded = ""
-    if single:
-        counts = ", ".join(f"{n} {a}" for a in ("yes", "no", "undetermined") if (n := sum(v.answer == a for v in single)))
-        folded = f"<details><summary>{len(single)} conditions one by one: {counts}</summary>{_listed(single)}</details>"
-    test = f"<p class='test'>Test: {escape('; '.join(tests))}</p>" if tests else ""
-    return f"<article class='claim'><h4>{escape(sentence_case(claim))}</h4>{_listed(overall)}{folded}{test}</article>"
+def _claim(claim: Claim) -> str:
+    folded = f"<details><summary>{claim.folded}</summary>{_listed(claim.single)}</details>" if claim.single else ""
+    test = f"<p class='test'>Test: {escape('; '.join(claim.tests))}</p>" if claim.tests else ""
+    return f"<article class='claim'><h4>{escape(sentence_case(claim.name))}</h4>{_listed(claim.first)}{folded}{test}</article>"
 
 
 def _listed(verdicts: Sequence[Verdict]) -> str:

@@ -43,6 +43,7 @@ class Pretraining(Spec):
 
     kind: Literal["pretraining"] = "pretraining"
     title: ClassVar[str] = "Pre-training"
+    called: ClassVar[str] = "{title} of {suite}"
     columns: ClassVar[Columns] = Columns("tokens", metrics={"nll_mean": "loss / nats"}, fields=("steps", "seeds"))
     measurable_again: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -94,9 +95,7 @@ class Pretraining(Spec):
     batch_rows: int = Field(32, ge=1, le=4096, title="Rows per step")
     learning_rate: float = Field(5e-3, gt=0, le=1, description="Peak rate of AdamW.")
     warmup_steps: int = Field(100, ge=0, le=100_000, title="Warm-up steps", description="Linear.")
-    schedule: Literal["cosine", "linear", "constant"] = Field(
-        "cosine", description="After the warm-up; cosine and linear end at zero with the run."
-    )
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="After the warm-up; the first two end at zero.")
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW: of the mean of gradients.", json_schema_extra=ADVANCED)
     beta2: float = Field(0.95, ge=0, lt=1, description="AdamW: of their squares.", json_schema_extra=ADVANCED)
     weight_decay: float = Field(0.15, ge=0, le=10, description="AdamW's, times the rate.")
