@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from ucurve.client import Client, NoAnswerError, RefusedError
 
 T = TypeVar("T")
-EVERY = 0.7  # seconds; with a session's own tick of 1 s news is shown 1.7 s after its commit at the latest
+EVERY = 0.6  # seconds
 
 
 class Question(Generic[T]):

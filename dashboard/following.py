@@ -20,14 +20,16 @@ from ucurve.experiments import parse
 from ucurve.records import Experiment, MeasurementRow, frame
 from ucurve.spec import Figure, Verdict
 
-FIRST_PATIENCE = 0.4  # seconds that a page waits for its first figures before it shows what it has
-PATIENCE = 2.0  # seconds that whoever asks waits for newer figures
+PATIENCE = 0.4  # seconds that numbers wait for their figures, to be shown together with them
 ENDED = ("done", "failed", "cancelled")
 
 
 @dataclass(frozen=True)
 class Watched:
-    """One experiment as it was seen: its rows, and the figures and verdicts made of them. Never changed, for many read it."""
+    """One experiment as it was seen: its rows, and the figures and verdicts made of them. Never changed, for many read it.
+
+    Two are equal when a page shows the same of both, but for what may be shown with the next change.
+    """
 
     id: int
     experiment: Experiment
@@ -37,10 +39,10 @@ class Watched:
     figure_problem: str | None = None
     drawn: int = -1  # cursor at which the figures were made
     verdicts: list[Verdict] = field(default_factory=list)
-    verdicts_of: int = 0  # how many points were measured when they were given
+    verdicts_of: int = field(default=0, compare=False)  # how many points were measured when they were given
     verdict_problem: str | None = None
-    asked: int = -1  # cursor at which verdicts were asked for
-    judging: bool = False
+    asked: int = field(default=-1, compare=False)  # cursor at which verdicts were asked for
+    judging: bool = field(default=False, compare=False)
     at: str | None = None  # the moment of which this is the table; None: now
 
     @property
@@ -57,7 +59,7 @@ class Follower(Question[Watched]):
     """Asks about one experiment; `aside` runs what takes long."""
 
     def __init__(self, id: int, aside: Callable[[Callable[[], Any]], Future[Any]]) -> None:
-        super().__init__(self._changes)
+        super().__init__(self._look)
         self.id = id
         self._aside = aside
         self._experiment_due = 0.0
@@ -75,12 +77,9 @@ class Follower(Question[Watched]):
         super().refresh()
         self._experiment_due = 0.0
 
-    def _ask(self, client: Client) -> bool:
-        """What changed is shown at once, for making the figures takes a while."""
-        if answered := super()._ask(client):
-            assert self._seen is not None, "an answer was seen"
-            self._seen = self._judged(client, self._drawn(self._seen))
-        return answered
+    def _look(self, client: Client) -> Watched:
+        """What changed, with its figures if they are there soon."""
+        return self._judged(client, self._drawn(self._changes(client)))
 
     def _changes(self, client: Client) -> Watched:
         """Rows that changed since last time; the experiment itself only when something did, or after 3 s."""
@@ -102,7 +101,7 @@ class Follower(Question[Watched]):
         if self._figures is None and now.drawn != now.cursor and time.monotonic() >= self._figures_due:
             self._figures_of, self._figures_asked = now.cursor, time.monotonic()
             self._figures = self._aside(lambda: made(now))
-        if self._figures is None or wait([self._figures], PATIENCE if now.figures else FIRST_PATIENCE).not_done:
+        if self._figures is None or wait([self._figures], PATIENCE).not_done:
             return now
         figures, problem = self._figures.result()
         self._figures = None

@@ -40,7 +40,7 @@ def style(dark: bool) -> str:
 .quiet {{ color: {quiet}; font-size: 0.875rem; }}
 .problem {{ color: {alarm}; font-size: 0.85rem; margin: -0.7rem 0 0.4rem; }}
 .reading {{ color: {quiet}; font-size: 0.8rem; margin: -0.7rem 0 0.4rem; overflow-wrap: anywhere; }}
-.st-key-drafts-ask, .st-key-drafts-keep {{ position: absolute; height: 0; overflow: hidden; }}
+.st-key-drafts-ask, .st-key-drafts-keep, .st-key-pulse {{ position: absolute; height: 0; overflow: hidden; }}
 .st-key-preview {{ min-height: 8rem; }}
 button:focus-visible, a:focus-visible, summary:focus-visible {{ outline: 2px solid {link} !important; outline-offset: 2px; }}
 [data-testid="stButton"] button p, [data-testid="stMenuButton"] button p {{ white-space: nowrap; }}

@@ -4,8 +4,8 @@ import threading
 
 import streamlit as st
 
-from dashboard import downloads, sign_in
+from dashboard import downloads, pulse, sign_in
 from dashboard.watch import warm_up
 
 threading.Thread(target=warm_up, name="warm up", daemon=True).start()
-app = st.App("app.py", routes=[*sign_in.ROUTES, *downloads.ROUTES])
+app = st.App("app.py", routes=[*sign_in.ROUTES, *downloads.ROUTES, *pulse.ROUTES])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from importlib import import_module
 from threading import Lock
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import session
+from dashboard import pulse, session
 from dashboard.asking import EVERY, Question
 from dashboard.chart import bundle
 from dashboard.following import Follower, Watched
@@ -66,15 +67,14 @@ def latest(key: str, ask: Callable[[], T]) -> T | None:
 
 
 def page(body: Callable[[], None], every: float | None, first: Callable[[], None] = lambda: None) -> None:
-    """Draw a page and draw it again every so many seconds: its one fragment.
+    """Draw a page, and draw it again when an answer it was drawn from has changed, asked for every so many seconds.
 
     first: done before anything is drawn, because with the first element a newer request may break the run off.
     """
 
-    silent = bool(st.session_state.get("silence"))
-
-    @st.fragment(run_every=every or (2 if silent else None))
-    def tick() -> None:
+    @st.fragment
+    def drawn() -> None:
+        pulse.begin()
         first()
         session.me()  # now and then: whose token has ended goes to the login
         top = st.empty()
@@ -85,10 +85,11 @@ def page(body: Callable[[], None], every: float | None, first: Callable[[], None
             say_silence(top)
         elif silent_before:
             top.empty()
-        if not every and silent != bool(silence):
-            st.rerun()  # a page without a clock has one while the API is silent
+        with st.container(key="pulse"):
+            if every or silence:  # a page without a clock has one while the API is silent
+                pulse.beat(every or 2, oldest=pulse.OLDEST if every else 2)
 
-    tick()
+    drawn()
 
 
 def say_silence(place: DeltaGenerator) -> None:
@@ -134,7 +135,8 @@ def shared(key: str, ask: Callable[[Client], T], every: float = EVERY) -> T | No
     if session.me() is None:
         return latest(key, lambda: ask(client()))
     question: Question[T] = _kept(_questions(), key, lambda: Question(ask, every), QUESTIONS)
-    return latest(key, lambda: question.look(client()))
+    look = partial(question.look, client())
+    return latest(key, lambda: pulse.drawn_from(key, look))
 
 
 def watched(id: int) -> Watched | None:
@@ -142,7 +144,8 @@ def watched(id: int) -> Watched | None:
 
     What other sessions were shown is for this one too, but not before the API has said that it knows who looks.
     """
-    now = latest(f"experiment {id}", lambda: _follower(id).look(client()))
+    key, look = f"experiment {id}", partial(_follower(id).look, client())
+    now = latest(key, lambda: pulse.drawn_from(key, look))
     return now or (_follower(id).known if session.me() else None)
 
 

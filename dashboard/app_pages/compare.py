@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import links, provenance, session, watch
+from dashboard import links, provenance, pulse, session, watch
 from dashboard.chart import live_chart
 from dashboard.look import counted, nothing_yet, plain, quiet, roughly
 from ucurve.analysis.comparison import Side, axes, completed, other_settings, quantities
@@ -112,6 +112,8 @@ def compared(chosen: Sequence[int], asked: Choice) -> tuple[Comparison, dict[str
         held = {"asked": (tuple(chosen), asked), "cursors": cursors, "on_what": known, "found": (found, found.figures())}
         held["due"] = 2 * time.monotonic() - began
         st.session_state["comparison"] = held
+    elif held["cursors"] != cursors:
+        pulse.drawn_from("comparison", lambda: time.monotonic() > held["due"])
     found_and_drawn: tuple[Comparison, dict[str, Figure]] = held["found"]
     return found_and_drawn
 

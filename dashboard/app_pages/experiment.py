@@ -206,4 +206,4 @@ def body() -> None:
         st.rerun()
 
 
-watch.page(body, every=5 if st.session_state.get("slow") else 1)
+watch.page(body, every=5 if st.session_state.get("slow") else 0.3)

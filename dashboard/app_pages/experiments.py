@@ -117,4 +117,4 @@ with action.container(horizontal_alignment="right"):
     if st.button("New experiment", type="primary", icon=":material/add:"):
         st.switch_page("app_pages/new.py")
 wanted = filters()
-watch.page(body, every=1)
+watch.page(body, every=0.5)

@@ -6,7 +6,7 @@ from functools import partial
 
 import streamlit as st
 
-from dashboard import evidence, session, watch
+from dashboard import evidence, pulse, session, watch
 from dashboard.chart import live_chart
 from dashboard.downloads import offer
 from dashboard.look import badge, counted, plain, quiet, roughly
@@ -24,7 +24,7 @@ PATIENCE = 20.0  # seconds between verdicts while measuring goes on: they are as
 
 def card(one: Study) -> None:
     """A study: what it is, its experiments, what they say."""
-    found = watch.latest(f"study {one.name}", lambda: watch.client().experiments(tag=one.name, limit=200))
+    found = watch.shared(f"study {one.name}", lambda client: client.experiments(tag=one.name, limit=200), every=1)
     experiments = one.newest(found.experiments) if found else []
     with st.container(border=True, key=f"study-{one.name.replace('.', '-')}"):
         words, action = st.columns([3, 1.2], vertical_alignment="top")
@@ -122,6 +122,8 @@ def judged(one: Study, experiments: list[Experiment]) -> list[Verdict]:
     if held["asking"] is None and held["of"] != now and due:
         ids = [experiment.id for experiment in experiments]
         held.update(of=now, at=time.monotonic(), asking=watch.aside(partial(watch.client().study_verdicts, ids)))
+    if held["asking"] is not None:
+        pulse.drawn_from(f"judged {one.name}", held["asking"].done)
     return list(held["found"])
 
 

@@ -127,8 +127,8 @@ def register(form: str, send: Any) -> None:
 
 def body() -> None:
     drafts.restored()
-    suites = watch.latest("suites", lambda: watch.client().suites())
-    datasets = watch.latest("datasets", lambda: watch.client().datasets())
+    suites = watch.shared("suites", lambda client: client.suites(), every=3)
+    datasets = watch.shared("datasets", lambda client: client.datasets(), every=3)
     if suites is None or datasets is None:
         return
     left, right = st.columns([3, 2], gap="large")

@@ -34,7 +34,7 @@ def card(worker: WorkerInfo) -> None:
 
 
 def body() -> None:
-    workers = watch.latest("workers", lambda: watch.client().workers())
+    workers = watch.shared("workers", lambda client: client.workers(), every=1)
     if workers is None:
         return
     alive = [worker for worker in workers if worker.alive]
