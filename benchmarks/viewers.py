@@ -26,9 +26,12 @@ from ucurve.lab.services import free_port
 ARGUMENTS = "--no-sandbox --disable-gpu --disable-background-networking --no-first-run --disable-component-update --disable-sync"
 KINDS = Path(__file__).parents[1] / "tests" / "kinds"
 WATCH = """() => { window.seen = [];
-    const marks = root => [...root.querySelectorAll('*')].reduce((sum, one) => sum + (one.shadowRoot ? marks(one.shadowRoot) : 0),
-        root.querySelectorAll('.ucurve-chart .mark-symbol.role-mark path').length);
-    setInterval(() => { const count = marks(document);
+    const roots = root => [...root.querySelectorAll('*')].filter(one => one.shadowRoot)
+        .flatMap(one => [one.shadowRoot, ...roots(one.shadowRoot)]);
+    const charts = roots(document).filter(root => root.querySelector('.ucurve-chart'));  // found once: looking costs time, too
+    const marks = () => charts.reduce((sum, root) =>
+        sum + root.querySelectorAll('.ucurve-chart .mark-symbol.role-mark path').length, 0);
+    setInterval(() => { const count = marks();
         while (window.seen.length < count) window.seen.push(Date.now() / 1000); }, 100); }"""  # when each mark was there
 TO = list(range(30, 42))
 

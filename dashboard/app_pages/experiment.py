@@ -198,8 +198,10 @@ def body() -> None:
         return
     arrive(now)
     # Each part in a container of its own: what comes and goes in one leaves the charts in the others mounted.
-    for part in (header, figures, evidence.verdicts, agreement.section, evidence.measurements):
-        with st.container():
+    parts = (header, figures, evidence.verdicts, agreement.section, evidence.measurements)
+    places = {part: st.container() for part in parts}
+    for part in sorted(parts, key=lambda part: part is not figures):  # figures first: people wait for them
+        with places[part]:
             part(now)
     if now.at_rest != st.session_state.get("slow"):  # an experiment at rest is looked at less often
         st.session_state["slow"] = now.at_rest
