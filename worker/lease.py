@@ -30,6 +30,7 @@ from worker.log_tail import LogTail
 RENEW_SECONDS = claims.LEASE_SECONDS / 5
 HANG_SECONDS = float(os.environ.get("UCURVE_HANG_SECONDS", "1800"))
 EXIT_HUNG = 75  # EX_TEMPFAIL
+TOLD_SECONDS = 2.0  # between two changes of what everybody sees a point report: each is drawn anew in every browser
 SAID_SECONDS = 10.0  # between two lines of log about how far a point is
 CURVE_LENGTH = 200  # values of a live curve; older ones are thinned out
 
@@ -47,6 +48,7 @@ class Progress:
     first_done: float | None = None
     live: dict[str, Any] = field(default_factory=dict)
     changed: bool = False
+    told: float = 0.0
     said: float = field(default_factory=time.monotonic)
     times: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=20))
 
@@ -144,9 +146,10 @@ class Lease(threading.Thread):
         token, progress = self._token, self._progress
         if token is None:
             return
-        live = {progress.measurement: progress.live} if progress and progress.changed else {}
-        if progress:
-            progress.changed = False
+        live = {}
+        if progress and progress.changed and time.monotonic() - progress.told >= TOLD_SECONDS - 0.1:
+            live = {progress.measurement: progress.live}
+            progress.changed, progress.told = False, time.monotonic()
         with open_session() as session:
             wanted = claims.renew(session, token, live)
             if progress and progress.measurement in wanted and (logged := self.tail.news()):
