@@ -156,7 +156,8 @@ async def events(id: int, request: Request, after: Annotated[int, Query(ge=0)] =
     and an end once it is done, failed or cancelled. Reconnecting goes on after Last-Event-ID. However many listen to an
     experiment, the database is asked once per half second and person.
     """
-    cursor = int(request.headers.get("Last-Event-ID") or after)
+    last = request.headers.get("Last-Event-ID", "")
+    cursor = int(last) if last.isdecimal() and len(last) < 19 else after  # else it is no cursor of ours
     said: records.Experiment | None = None
     person = known(request)  # stars are each person's own, and a webhook's address is not for everybody
     while not await request.is_disconnected():

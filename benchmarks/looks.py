@@ -9,7 +9,8 @@ import numpy as np
 from worlds import World, lengths
 
 from ucurve.analysis import claims
-from ucurve.spec import Verdict, more_draws
+from ucurve.answers import more_draws
+from ucurve.spec import Verdict
 
 Judge = Callable[[claims.Condition], Verdict]
 MOST = 4  # looks that are simulated

@@ -7,9 +7,10 @@ import streamlit as st
 from dashboard import session, watch
 from dashboard.following import Watched
 from dashboard.look import counted, plain, quiet
+from ucurve.answers import more_draws
 from ucurve.client import ClientError
 from ucurve.experiments import kinds
-from ucurve.spec import Verdict, more_draws
+from ucurve.spec import Verdict
 
 
 def offers(verdicts: list[Verdict]) -> list[tuple[int, int]]:

@@ -11,7 +11,8 @@ from conftest import Lab
 from playwright.sync_api import Page, expect, sync_playwright
 
 from dashboard.extension import offers
-from ucurve.spec import Verdict, more_draws
+from ucurve.answers import more_draws
+from ucurve.spec import Verdict
 
 PATIENCE = 30_000  # ms; the machine may be busy
 SMALL = {"kind": "linear_model", "num_features": 6, "width": 8, "targets": 2, "fixed_gammas": [0.03], "relative_gammas": []}

@@ -14,11 +14,12 @@ from conftest import Lab
 
 from ucurve.analysis import claims, inflections, published, study_verdicts
 from ucurve.analysis.inflections import Bottom, compared
+from ucurve.answers import more_draws
 from ucurve.cli import main
 from ucurve.client import RefusedError
 from ucurve.experiments import parse
 from ucurve.part import Part
-from ucurve.spec import Verdict, more_draws
+from ucurve.spec import Verdict
 from ucurve.study import Study, builtin
 
 SMALL = {"kind": "linear_model", "num_features": 6, "width": 8, "draws": 4, "targets": 2}

@@ -49,3 +49,9 @@ def _split(name: str, found: Sequence[Verdict]) -> Claim:
     if len(found) <= FEW:
         return Claim(name, found, [])
     return Claim(name, [v for v in found if "parts" in v.evidence], [v for v in found if "parts" not in v.evidence])
+
+
+def more_draws(verdict: Verdict) -> int | None:
+    """How many more draws or seeds would settle an open verdict, where it says so."""
+    found = verdict.evidence.get("more_draws")
+    return int(found) if found and verdict.answer == "undetermined" else None

@@ -177,12 +177,6 @@ def _ranged(value: Any) -> Any:
     return ", ".join(map(str, value))
 
 
-def more_draws(verdict: Verdict) -> int | None:
-    """How many more draws or seeds would settle an open verdict, where it says so."""
-    found = verdict.evidence.get("more_draws")
-    return int(found) if found and verdict.answer == "undetermined" else None
-
-
 @dataclass(frozen=True)
 class Figure:
     """A chart whose data can be swapped in place: Vega-Lite that names its datasets, and their rows.
@@ -250,6 +244,7 @@ class Spec(BaseModel):
 
     kind: str
     title: ClassVar[str] = ""  # the kind in words, for the form; the kind's name when empty
+    rank: ClassVar[int] = 9  # among the kinds that are offered; the form opens on the lowest
     called: ClassVar[str] = "{title}"  # an experiment that nobody named: words and attributes of the spec
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # named starting values for the form
     measurable_again: ClassVar[bool] = True  # False where a second time would overwrite what the first one made

@@ -12,6 +12,7 @@ from dashboard.chart import FORMS, live_chart
 from dashboard.downloads import offer
 from dashboard.look import ago, nothing_yet, plain, quiet
 from ucurve.client import RefusedError
+from ucurve.experiments import kinds
 from ucurve.figures.files import figure_file
 from ucurve.records import restored
 from ucurve.team import pivots
@@ -194,8 +195,22 @@ def body() -> None:
         st.warning(plain(str(error)), icon=":material/block:")
 
 
+def opening() -> None:
+    """Without anything asked for: what the newest experiment measures, a line per size of its change. All at once would mix."""
+    if st.query_params or st.session_state.get("explored"):
+        return
+    st.session_state["explored"] = True
+    page = watch.latest("newest", lambda: watch.client().experiments(limit=20))
+    for one in page.experiments if page else ():
+        if one.progress.done and isinstance(suite := one.spec.get("suite"), str):
+            kind = kinds().get(one.kind)
+            columns = {"columns": kind.columns.change[0]} if kind and kind.columns.change else {}
+            st.switch_page("app_pages/explorer.py", query_params={"suite": suite, "kind": one.kind, **columns})
+
+
 st.title("Explorer", anchor=False)
 quiet("Everything that anybody here has measured, over all experiments.")
+opening()
 known = {name: list(st.session_state.get(name) or st.query_params.get_all(name)) for name in ("suite", "kind", "evaluation")}
 found = watch.latest(f"facets {known}", lambda: watch.client().facets(**{name: value for name, value in known.items() if value}))
 facets = found or Facets(suites=[], kinds=[], evaluations=[], labels=[], metrics=[])

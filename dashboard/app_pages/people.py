@@ -165,6 +165,8 @@ def body() -> None:
             quiet("None yet.")
     with right:
         st.markdown("## Everybody", anchors=False, help="Viewers read, submitters ask for measurements, admins run the lab.")
+        if me.access == "open":
+            quiet("This lab is open: whoever sits at this machine acts as an admin. Roles count once it asks for tokens.")
         if me.may("admin"):
             new_user()
         for user in users:

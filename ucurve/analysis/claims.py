@@ -175,7 +175,8 @@ def _overtrained(
             least = f"a rise after the minimum of {condition.relevant:g} {condition.unit} or more is excluded"
             return "no", f"{least} (at most {condition.amount(rise.interval[1])})."
         if rise.rise <= 0:
-            return "undetermined", f"the loss after the change is lowest at the last checkpoint, but not clearly ({place})."
+            bound = f"a rise of {condition.relevant:g} {condition.unit} or more is not excluded"
+            return "undetermined", f"the loss after the change is lowest at the last checkpoint ({place}), but {bound}."
         return "undetermined", f"{risen}, which the {condition.draw_name} do not support."
     single_window = condition.base.shape[1] == 1 and condition.unit == "nats"
     if not single_window and base[0] >= condition.relevant and (base[1] > 0 or base[1] == base[2]):

@@ -8,10 +8,10 @@ import sys
 from typing import Any, get_args
 
 from ucurve import records
+from ucurve.answers import more_draws
 from ucurve.cli.typed import EXPERIMENT, FAILED, Command, InputError, client, count, json_from
 from ucurve.client import Client
 from ucurve.rest.wire import checked
-from ucurve.spec import more_draws
 from ucurve.team.listing import Order, SearchedExperiments
 from ucurve.team.words import counted, plan_in_words
 

@@ -115,7 +115,8 @@ def _index(rows: Sequence[str], manifest: Manifest) -> str:
     words = f"{made} · {experiments}, {counts:,} measurements{f' · only {chosen}' if chosen else ''}"
     titles = "".join(f"<th>{title}</th>" for title in ("", "experiment", "kind", "owner", "state", "submitted", "what it says"))
     body = (
-        f"<header><p class='kicker'>ucurve export</p><h1>{escape(manifest.origin)}</h1><p class='meta'>{escape(words)}</p></header>"
+        f"<header><p class='kicker'>ucurve export</p><h1>Measurements of {escape(manifest.origin)}</h1>"
+        f"<p class='meta'>{escape(words)}</p></header>"
         "<p style='margin-top: 28px'><input id='search' type='search' placeholder='Search name, tag, kind, setting' "
         "aria-label='Search'><span id='found' role='status'></span></p>"
         f"<table id='experiments'><thead><tr>{titles}</tr></thead><tbody>{''.join(reversed(rows))}</tbody></table>"

@@ -55,6 +55,7 @@ class FineTuning(TuningFields):
 
     kind: Literal["fine_tuning"] = "fine_tuning"
     title: ClassVar[str] = "Fine-tuning"
+    rank: ClassVar[int] = 2
     called: ClassVar[str] = "{title} of {suite}, learning rate {rates}, {methods}"
     repeats: ClassVar[tuple[str, ...]] = ("seeds",)
     columns: ClassVar[Columns] = Columns(

@@ -35,6 +35,7 @@ class GaussianPerturbation(Spec):
 
     kind: Literal["gaussian_perturbation"] = "gaussian_perturbation"
     title: ClassVar[str] = "Gaussian perturbation"
+    rank: ClassVar[int] = 1
     called: ClassVar[str] = "{title} of {suite}, γ {gammas}, {draws} draws"
     repeats: ClassVar[tuple[str, ...]] = ("draws",)
     columns: ClassVar[Columns] = Columns(

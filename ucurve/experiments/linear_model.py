@@ -33,6 +33,7 @@ class LinearModel(Spec):
 
     kind: Literal["linear_model"] = "linear_model"
     title: ClassVar[str] = "Two-layer linear model"
+    rank: ClassVar[int] = 3
     called: ClassVar[str] = "{title}, {num_features} features"
     repeats: ClassVar[tuple[str, ...]] = ("draws", "targets")
     columns: ClassVar[Columns] = Columns(

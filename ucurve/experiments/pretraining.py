@@ -43,6 +43,7 @@ class Pretraining(Spec):
 
     kind: Literal["pretraining"] = "pretraining"
     title: ClassVar[str] = "Pre-training"
+    rank: ClassVar[int] = 4
     called: ClassVar[str] = "{title} of {suite}"
     columns: ClassVar[Columns] = Columns("tokens", metrics={"nll_mean": "loss / nats"}, fields=("steps", "seeds"))
     measurable_again: ClassVar[bool] = False

@@ -119,7 +119,7 @@ def _x(name: str, rows: Sequence[Any], ordered: bool) -> dict[str, Any]:
     x: dict[str, Any] = {"field": "row", "title": UNITS.get(name, name)}
     if not ordered:
         return {**x, "type": "nominal", "sort": [name_of(row) for row in rows], "axis": {"labelAngle": -40}}
-    wide = min(rows) > 0 and max(rows) > 20 * min(rows)
+    wide = min(rows) > 0 and (name == "tokens" or max(rows) > 20 * min(rows))
     scale = {"type": "log" if wide else "linear", "zero": False, "nice": False, "padding": 12}
     return {**x, "type": "quantitative", "scale": scale, "axis": {"labelExpr": COMPACT} if name == "tokens" else {}}
 
