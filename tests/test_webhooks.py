@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 import threading
@@ -32,6 +33,7 @@ class Receiver:
     port: int = field(default_factory=processes.free_port)
     status: int = 204
     calls: list[dict[str, Any]] = field(default_factory=list)
+    answers: threading.Event = field(default_factory=threading.Event)  # until then it keeps who calls waiting
     server: ThreadingHTTPServer | None = None
 
     def start(self) -> None:
@@ -50,8 +52,10 @@ class Receiver:
                         "notice": self.headers["Ucurve-Notice"],
                     }
                 )
-                self.send_response(receiver.status)
-                self.end_headers()
+                receiver.answers.wait(60)
+                with contextlib.suppress(BrokenPipeError):
+                    self.send_response(receiver.status)
+                    self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
@@ -67,6 +71,7 @@ class Receiver:
 @pytest.fixture
 def receiver(lab: Lab) -> Iterator[Receiver]:
     made = Receiver((lab.data / "webhook-secret").read_text())
+    made.answers.set()
     yield made
     if made.server:
         made.server.shutdown()
@@ -112,6 +117,23 @@ def test_a_receiver_that_was_down_is_told_each_event_once_and_can_prove_by_whom(
     [notice] = lab.client.notices(made.id)
     assert (notice.host, notice.event, notice.due_at, notice.error) == ("localhost", "done", None, None)
     assert lab.client.experiment(made.id).webhook == receiver.url  # whole only for its owner and admins: it may hold a secret
+
+
+def test_an_api_that_is_killed_while_it_tells_tells_again_when_it_is_back(lab: Lab, receiver: Receiver) -> None:
+    receiver.start()
+    receiver.answers.clear()
+    made = lab.client.submit(LINEAR, name="killed meanwhile", webhook=receiver.url)
+    until(lambda: len(receiver.calls) == 1, 60)
+    lab.children["api"].kill()
+    receiver.answers.set()
+    lab.start_api()
+    assert lab.client.notices(made.id)[0].delivered_at is None  # nobody knows whether it arrived
+    with open_session() as session:
+        session.execute(text("UPDATE notices SET due_at = now() WHERE delivered_at IS NULL"))  # a minute is not waited for
+        session.commit()
+    until(lambda: lab.client.notices(made.id)[0].delivered_at)
+    assert [call["body"]["name"] for call in receiver.calls] == ["killed meanwhile"] * 2
+    assert len({call["notice"] for call in receiver.calls}) == 1  # by which the receiver knows that it is the same
 
 
 def test_a_notice_is_given_up_after_a_day_with_its_reason(lab: Lab, receiver: Receiver) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -25,7 +26,7 @@ def export(client: Client, folder: Path, filters: dict[str, Any], origin: str, t
     _check_place(folder, force)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+        partial, held = _begun(folder)
         try:
             manifest = Manifest(version=__version__, code=code_version(), origin=origin, made_at=datetime.now(UTC), filters=filters)
             ids = _write_tables(client, partial, filters, manifest, tell)
@@ -39,9 +40,25 @@ def export(client: Client, folder: Path, filters: dict[str, Any], origin: str, t
             _put(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+            os.close(held)
     except OSError as error:
         raise FolderError(f"cannot write {folder}: {error.strerror}; choose another place") from error
     return manifest
+
+
+def _begun(folder: Path) -> tuple[Path, int]:
+    """An empty folder beside the place, locked for as long as we live: what a killed export left there is thrown away."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    partial.mkdir(mode=0o700, exist_ok=True)
+    held = os.open(partial, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(held)
+        raise FolderError(f"another export is being written to {folder}: wait for it, or choose another place") from None
+    for left in partial.iterdir():
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return partial, held
 
 
 def _check_place(folder: Path, force: bool) -> None:
