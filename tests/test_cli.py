@@ -96,6 +96,8 @@ def test_figures_are_files_of_the_asked_form(ucurve: Shell, finished: int, tmp_p
 def test_show_verdicts_and_the_lists_have_something_to_say(ucurve: Shell, finished: int) -> None:
     assert "linear_model" in ucurve("show", str(finished))[1]
     assert "closed form" in ucurve("verdicts", str(finished))[1]
+    counted, told = ucurve("verdicts", str(finished))[1], ucurve("verdicts", str(finished), "--all")[1]
+    assert told.count("\n") > counted.count("\n") - counted.count("(--all tells them)")
     assert "worker-1" in ucurve("workers")[1]
     assert ucurve("suites", "list")[0] == 0
     assert "tiny-held-out" in ucurve("datasets", "list")[1]

@@ -53,6 +53,27 @@ def planned(spec: Spec) -> list[Point]:
     return list(spec.plan(Catalogue()))
 
 
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (
+            {"kind": "gaussian_perturbation", "gammas": [0.3, 0.05], "draws": 5},
+            "Gaussian perturbation of tiny, γ 0.05 to 0.3, 5 draws",
+        ),
+        ({"kind": "fine_tuning", "learning_rates": [3e-3]}, "Fine-tuning of tiny, learning rate 0.003, full"),
+        ({"kind": "pretraining", "suite": "mine"}, "Pre-training of mine"),
+    ],
+)
+def test_an_experiment_that_nobody_named_is_called_after_its_settings(spec: dict[str, Any], words: str) -> None:
+    assert parse(spec).in_words() == words
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_every_kind_can_be_called_something(kind: str) -> None:
+    assert parse({"kind": kind}).in_words()
+    assert kinds()[kind].kind_in_words()
+
+
 @pytest.mark.parametrize("kind", kinds())
 def test_the_defaults_of_a_kind_can_be_planned_and_a_spec_is_read_back_as_it_was(kind: str) -> None:
     spec = parse({"kind": kind})
