@@ -106,9 +106,9 @@ def body() -> None:
     with below.container():
         if pages > 1 or page > 1:
             st.pagination(max(pages, page), key="page", bind="query-params")
-    with count.container(horizontal_alignment="right"):
+    with count.container():
         if found.total:
-            quiet(counted(found.total, "experiment"))
+            st.markdown(f":small[:gray[{counted(found.total, 'experiment')}]]", text_alignment="right")
 
 
 head, action = st.columns([3, 1], vertical_alignment="bottom")

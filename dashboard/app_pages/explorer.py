@@ -124,7 +124,12 @@ def pivoted(sought: dict[str, Any], laid_out: dict[str, Any]) -> None:
     if found is None:
         return
     if not found.cells:
-        nothing_yet("Nothing is measured there", "Fewer filters find more.")
+        words = (
+            ("Nothing is measured there", "Fewer filters find more.")
+            if sought
+            else ("Nothing is measured yet", "Submit an experiment.")
+        )
+        nothing_yet(*words)
         return
     with st.container():
         if mix := pivots.mixed(found):
