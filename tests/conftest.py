@@ -4,24 +4,31 @@ def test_something(database_url): ...   # db.session works in this process, on t
 NUM_WORKERS = 2                         # how many the module's `lab` starts (default 1)
 TEST_KINDS = True                       # the kinds in tests/kinds are known, here and to the processes of the `lab`
 def test_more(lab): lab.client.submit({"kind": "linear_model"})
+def test_seen(page): page.goto("/")     # Debian's chromium on the lab's dashboard
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlparse
 
+import httpx
 import pytest
+import viewers
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
-from ucurve.client import Client
+from ucurve.client import Client, RefusedError
 from ucurve.lab import services as processes
 from ucurve.lab.embedded import Engines
 from ucurve.lab.processes import Child
+from ucurve.team.people import Role
 
 LIGHT = {"PYTHONPATH": str(Path(__file__).parent / "light")}  # a process without the worker extra
+PATIENCE = 40_000  # ms that a browser waits; the machine may be busy
 _counter = itertools.count(1)
 
 
@@ -153,6 +160,88 @@ def lab(
         yield running
     finally:
         running.stop()
+
+
+@pytest.fixture(scope="module")
+def address(lab: Lab) -> str:
+    """Of the lab's dashboard."""
+    return lab.start_dashboard()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        running = viewers.browser(playwright)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """A fresh session; every request it makes has to stay on this machine."""
+    context = session_of(browser, address)
+    asked: set[str | None] = set()
+    context.on("request", lambda request: asked.add(urlparse(request.url).hostname))
+    yield context.new_page()
+    context.close()
+    assert asked - {None} <= {"127.0.0.1", "localhost"}
+
+
+def session_of(browser: Browser, address: str) -> BrowserContext:
+    """Cookies and storage of its own, as another person's browser has."""
+    context = browser.new_context(viewport={"width": 1360, "height": 1000}, base_url=address, color_scheme="light")
+    context.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    return context
+
+
+def box(page: Page, name: str) -> Locator:
+    return page.get_by_role("textbox", name=name, exact=True)
+
+
+@pytest.fixture(scope="module")
+def team(database_url: str, broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A lab that asks for tokens, seen by its first admin; no worker yet."""
+    running = Lab(database_url, broker_url, tmp_path_factory.mktemp("team"))
+    try:
+        running.start_api(UCURVE_ACCESS="tokens", UCURVE_OWNER="root")
+        running.token = (running.data / "admin-token").read_text().strip()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="module")
+def people(team: Lab) -> dict[Role, Client]:
+    """Somebody of each role."""
+    names: dict[Role, str] = {"viewer": "vera", "submitter": "sam", "admin": "ada"}
+    for role, name in names.items():
+        team.client.set_user(name, role=role)
+    return {role: Client(team.url, team.client.create_token("test", owner=name).secret) for role, name in names.items()}
+
+
+@pytest.fixture(scope="module")
+def sam(people: dict[Role, Client]) -> Client:
+    return people["submitter"]
+
+
+@pytest.fixture(scope="module")
+def sue(team: Lab, people: dict[Role, Client]) -> Client:
+    """Another submitter."""
+    team.client.set_user("sue", role="submitter")
+    return Client(team.url, team.client.create_token("test", owner="sue").secret)
+
+
+def refused(status: int, ask: Callable[[], object]) -> str:
+    with pytest.raises(RefusedError) as refusal:
+        ask()
+    assert refusal.value.status == status, refusal.value
+    return str(refusal.value)
+
+
+def problem(answer: httpx.Response, status: int) -> str:
+    assert answer.status_code == status, answer.text
+    return str(answer.json()["title"])
 
 
 def execute(engines: Engines, statement: str) -> None:

@@ -3,55 +3,19 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlparse
 
-import pytest
-from conftest import Lab
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from conftest import PATIENCE, Lab, box
+from playwright.sync_api import Browser, Locator, Page, expect
 
 TEST_KINDS = True
-ARGUMENTS = "--no-sandbox --disable-gpu --disable-background-networking --no-first-run --disable-component-update --disable-sync"
-PATIENCE = 30_000  # ms; the machine may be busy
 WATCH = """root => { root.seen = []; new MutationObserver(() => {
     const count = root.querySelectorAll('.mark-symbol.role-mark path').length;
     while (root.seen.length < count) root.seen.push(Date.now() / 1000);
 }).observe(root, { subtree: true, childList: true, attributes: true }); }"""  # when each mark appeared
 SMALL = {"kind": "linear_model", "width": 8, "num_features": 8, "draws": 5, "relative_gammas": [], "l2_sp": []}
-
-
-@pytest.fixture(scope="module")
-def address(lab: Lab) -> str:
-    return lab.start_dashboard()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    assert chromium, "these tests need Debian's package chromium"
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS.split())
-        yield running
-        running.close()
-
-
-@pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    """A fresh session; every request it makes has to stay on this machine."""
-    context = browser.new_context(viewport={"width": 1360, "height": 1000}, base_url=address, color_scheme="light")
-    context.set_default_timeout(PATIENCE)
-    asked: set[str | None] = set()
-    context.on("request", lambda request: asked.add(urlparse(request.url).hostname))
-    yield context.new_page()
-    context.close()
-    assert asked - {None} <= {"127.0.0.1"}
-
-
-def box(page: Page, name: str) -> Locator:
-    return page.get_by_role("textbox", name=name, exact=True)
 
 
 def badge(page: Page, word: str) -> Locator:

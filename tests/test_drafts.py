@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 
 import pytest
-from conftest import Lab
-from playwright.sync_api import BrowserContext, Locator, Page, expect, sync_playwright
+from conftest import PATIENCE, Lab, box, session_of
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from ucurve.lab import services as processes
 
 NUM_WORKERS = 0
-PATIENCE = 60_000  # ms; the machine may be busy
 KEPT = """([key, value]) => {
     const found = JSON.parse(sessionStorage.getItem("ucurve-drafts") ?? "{}");
     return found.drafts?.[key] === value;
@@ -21,20 +19,10 @@ KEPT = """([key, value]) => {
 
 
 @pytest.fixture(scope="module")
-def tabs(lab: Lab) -> Iterator[BrowserContext]:
-    chromium = shutil.which("chromium")
-    assert chromium, "these tests need Debian's package chromium"
-    address = lab.start_dashboard()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        context = browser.new_context(viewport={"width": 1360, "height": 1000}, base_url=address)
-        context.set_default_timeout(PATIENCE)
-        yield context
-        browser.close()
-
-
-def box(page: Page, name: str) -> Locator:
-    return page.get_by_role("textbox", name=name, exact=True)
+def tabs(browser: Browser, address: str) -> Iterator[BrowserContext]:
+    context = session_of(browser, address)
+    yield context
+    context.close()
 
 
 def type_into(page: Page, name: str, value: str, key: str) -> None:

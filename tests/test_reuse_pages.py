@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from conftest import Lab
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from conftest import PATIENCE, Lab, box
+from playwright.sync_api import Page, expect
 from sqlalchemy import func, select
-from test_dashboard import ARGUMENTS, PATIENCE, box
 
 from db import people
 from db.models import Attempt
@@ -22,27 +19,6 @@ from ucurve.client import Client, RefusedError
 
 TEST_KINDS = True
 GRID = {"kind": "slow_count", "to": [3, 4, 5], "step_seconds": 0.01}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS.split())
-        yield running
-        running.close()
-
-
-@pytest.fixture(scope="module")
-def address(lab: Lab) -> str:
-    return lab.start_dashboard()
-
-
-@pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1360, "height": 1000}, base_url=address)
-    context.set_default_timeout(PATIENCE)
-    yield context.new_page()
-    context.close()
 
 
 def test_what_another_account_measured_is_there_at_once_in_the_form_and_on_the_page(page: Page, lab: Lab) -> None:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
-from conftest import Lab
+from conftest import PATIENCE, Lab
 from identity_provider import CLIENT, IdentityProvider
 from joserfc.jwk import OctKey, RSAKey
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import text
 
 from db.session import open_session
 from ucurve.cli import main
 from ucurve.client import Client, RefusedError
 
-ARGUMENTS = "--no-sandbox --disable-gpu --disable-background-networking --no-first-run --disable-component-update --disable-sync"
-PATIENCE = 40_000  # ms; the machine may be busy
 NONCE = "a nonce of the browser's own"
 
 
@@ -48,25 +45,6 @@ def team(provider: IdentityProvider, database_url: str, broker_url: str, tmp_pat
 @pytest.fixture(scope="module")
 def address(team: Lab, provider: IdentityProvider) -> str:
     return team.start_dashboard(**provider.environment())
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    assert chromium, "these tests need Debian's package chromium"
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS.split())
-        yield running
-        running.close()
-
-
-@pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1360, "height": 1000}, base_url=address)
-    context.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
-    yield context.new_page()
-    context.close()
 
 
 def sign_in(page: Page, token: str) -> None:

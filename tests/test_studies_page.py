@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 
 import pytest
-from conftest import Lab
-from playwright.sync_api import Page, expect, sync_playwright
+from conftest import PATIENCE, Lab, session_of
+from playwright.sync_api import Browser, Page, expect
 
 from dashboard.extension import offers
 from ucurve.answers import more_draws
 from ucurve.spec import Verdict
 
-PATIENCE = 30_000  # ms; the machine may be busy
 SMALL = {"kind": "linear_model", "num_features": 6, "width": 8, "targets": 2, "fixed_gammas": [0.03], "relative_gammas": []}
 
 
@@ -26,16 +24,11 @@ def _no_hub() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def page(lab: Lab) -> Iterator[Page]:
-    chromium = shutil.which("chromium")
-    assert chromium, "these tests need Debian's package chromium"
-    address = lab.start_dashboard()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        context = browser.new_context(viewport={"width": 1360, "height": 1000}, base_url=address)
-        context.set_default_timeout(PATIENCE)
-        yield context.new_page()
-        browser.close()
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """One for all tests, which go on from one another."""
+    context = session_of(browser, address)
+    yield context.new_page()
+    context.close()
 
 
 def test_one_click_submits_the_whole_study_and_shows_how_far_it_is(page: Page, lab: Lab) -> None:

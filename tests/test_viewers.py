@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import viewers
 from conftest import Lab
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 NUM_VIEWERS = 4  # by themselves they would ask six times a second; `benchmarks/viewers.py` opens ten
 pytestmark = pytest.mark.timeout(400)
@@ -23,18 +23,13 @@ def _environment() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def address(lab: Lab) -> str:
-    return lab.start_dashboard()
-
-
 @pytest.fixture
-def pages(address: str) -> Iterator[list[Page]]:
+def pages(browser: Browser, address: str) -> Iterator[list[Page]]:
     """Of NUM_VIEWERS sessions of their own."""
-    with sync_playwright() as playwright:
-        browser = viewers.browser(playwright)
-        yield [browser.new_context(base_url=address).new_page() for _ in range(NUM_VIEWERS)]
-        browser.close()
+    contexts = [browser.new_context(base_url=address) for _ in range(NUM_VIEWERS)]
+    yield [context.new_page() for context in contexts]
+    for context in contexts:
+        context.close()
 
 
 def test_viewers_of_the_list_ask_for_it_once_per_tick(lab: Lab, pages: list[Page]) -> None:

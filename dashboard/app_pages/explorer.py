@@ -124,12 +124,10 @@ def pivoted(sought: dict[str, Any], laid_out: dict[str, Any]) -> None:
     if found is None:
         return
     if not found.cells:
-        words = (
-            ("Nothing is measured there", "Fewer filters find more.")
-            if sought
-            else ("Nothing is measured yet", "Submit an experiment.")
-        )
-        nothing_yet(*words)
+        if sought:
+            nothing_yet("Nothing is measured there", "Fewer filters find more.")
+        else:
+            nothing_yet("Nothing is measured yet", "What any experiment measures is found here.")
         return
     with st.container():
         if mix := pivots.mixed(found):
