@@ -5,10 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -244,30 +240,6 @@ def test_an_export_is_whole_or_absent_and_replaces_nothing_unasked(
     assert (rows["experiments"], rows["measurements"], rows["suites"]) == (1, 6, 1)
     assert main(["--url", f"http://127.0.0.1:{processes.free_port()}", "export", str(tmp_path / "none")]) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["part", "thesis.txt"]
-
-
-def test_a_killed_export_leaves_nothing_in_its_place_and_the_next_one_is_whole(lab: Lab, ids: list[int], tmp_path: Path) -> None:
-    folder, api = tmp_path / "all", lab.children["api"].process
-    assert api is not None
-    command = [sys.executable, "-m", "ucurve.cli", "--url", lab.url, "export", str(folder), "--no-site"]
-    api.send_signal(signal.SIGSTOP)  # so that it is surely in the middle
-    try:
-        running = subprocess.Popen(command)
-        while not (tmp_path / ".all.partial").is_dir():
-            assert running.poll() is None
-            time.sleep(0.05)
-        (tmp_path / ".all.partial" / "left.parquet").write_bytes(b"half")
-        beside = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert beside.returncode == 2
-        assert "another export is being written" in beside.stderr
-        running.kill()
-        running.wait()
-    finally:
-        api.send_signal(signal.SIGCONT)
-    assert not folder.exists()
-    assert main(command[3:]) == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["all"]
-    assert not (folder / "left.parquet").exists()
 
 
 def test_the_pages_work_from_the_disk_without_a_network(exported: Path, ids: list[int]) -> None:

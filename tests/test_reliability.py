@@ -1,5 +1,10 @@
 """Whatever process is killed, the experiment completes by itself, and no number is lost or doubled."""
 
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +15,7 @@ import pytest
 from conftest import Lab
 
 from ucurve import records
+from ucurve.cli import main
 from ucurve.experiments import kinds
 from ucurve.lab.embedded import Engines
 from ucurve.lab.services import answers
@@ -194,3 +200,28 @@ def test_without_the_api_the_workers_finish_what_was_asked(lab: Lab) -> None:
     lab.start_api()
     assert finished(lab, id).state == "done"
     assert attempts(lab, id) == [["done"]] * 3
+
+
+def test_a_killed_export_leaves_nothing_in_its_place_and_the_next_one_is_whole(lab: Lab, tmp_path: Path) -> None:
+    count(lab, 1)
+    folder, api = tmp_path / "all", lab.children["api"].process
+    assert api is not None
+    command = [sys.executable, "-m", "ucurve.cli", "--url", lab.url, "export", str(folder), "--no-site"]
+    api.send_signal(signal.SIGSTOP)  # so that it is surely in the middle
+    try:
+        running = subprocess.Popen(command)
+        while not (tmp_path / ".all.partial").is_dir():
+            assert running.poll() is None
+            time.sleep(0.05)
+        (tmp_path / ".all.partial" / "left.parquet").write_bytes(b"half")
+        beside = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert beside.returncode == 2
+        assert "another export is being written" in beside.stderr
+        running.kill()
+        running.wait()
+    finally:
+        api.send_signal(signal.SIGCONT)
+    assert not folder.exists()
+    assert main(command[3:]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["all"]
+    assert not (folder / "left.parquet").exists()

@@ -44,9 +44,8 @@ def chooser(chosen: Sequence[int]) -> None:
             "Find", key="q", placeholder="name, notes or tag", live="300ms", icon=":material/search:", bind="query-params"
         )
         text = st.session_state.get("q") or ""
-        page = watch.latest(
-            f"compare {text}", lambda: watch.client().experiments(limit=OFFERED, **({"text": text} if text else {}))
-        )
+        words = {"text": text} if text else {}
+        page = watch.latest(f"compare {text}", lambda: watch.client().experiments(limit=OFFERED, **words))
         for one in page.experiments if page else ():
             if st.session_state.get(f"choose:{one.id}") != (one.id in chosen):
                 st.session_state[f"choose:{one.id}"] = one.id in chosen
@@ -57,10 +56,10 @@ def chooser(chosen: Sequence[int]) -> None:
                 on_change=choose,
                 args=(one.id,),
             )
-        if page and page.total > OFFERED:
-            quiet(f"{page.total - OFFERED:,} more: find them by name, notes or tag.")
+        if page and (more := page.total - OFFERED) > 0:
+            quiet(f"{more:,} more: find them by name, notes or tag.")
         if page and not page.experiments:
-            quiet("No experiment fits.")
+            quiet("No experiment fits." if text else "There is none yet.")
 
 
 def sides_of(chosen: Sequence[int]) -> tuple[list[Side], tuple[int, ...]]:

@@ -44,7 +44,11 @@ METHODS = ("full", "wise_ft", "l2_sp", "ewc", "lora", "head")
 def figures(table: pd.DataFrame, spec: TuningFields) -> dict[str, Figure]:
     """All figures by name, from whatever rows there are."""
     table = numbers.prepared(table)
-    made = {**_over_tokens(table, spec), **(_over_rates(table, spec) if len(spec.rates) > 1 else {})}
+    made = {
+        "table_1": _table_1(table, spec),
+        **_over_tokens(table, spec),
+        **(_over_rates(table, spec) if len(spec.rates) > 1 else {}),
+    }
     made |= {"displacement": _displacement(table, spec)}
     if len(spec.methods) > 1 or spec.alphas:
         made["methods"] = _methods(table, spec)
@@ -53,8 +57,20 @@ def figures(table: pd.DataFrame, spec: TuningFields) -> dict[str, Figure]:
     return beside(made, given, compared(given, numbers.beside_published(table, spec))) if given else made
 
 
+def _table_1(table: pd.DataFrame, spec: TuningFields) -> Figure:
+    learned = "accuracy" if numbers.learned(spec) == "accuracy" else "task loss"
+    columns = Lines("column", "", [learned, "before", "after", "change", "seeds"])
+    cells = charts.text_table(TOKENS, columns, row="learning_rate", column="replicate", width=170)
+    first = [row for row in numbers.table_cells(table, spec) if row["evaluation"] == table["evaluation"].iloc[0]]
+    caption = (
+        "What was learned (± standard error over seeds), and perplexity on the first evaluation set before, after and their "
+        "difference: means over seeds with 95% t intervals."
+    )
+    return Figure("Table 1", caption, cells, {"cells": first})
+
+
 def _over_tokens(table: pd.DataFrame, spec: TuningFields) -> dict[str, Figure]:
-    """Table 1 and figures 2, 3a, 3b: one line per learning rate, method the spec's first."""
+    """Figures 2, 3a, 3b: one line per learning rate, method the spec's first."""
     lines, metric = Lines("learning_rate", "learning rate", [0.0, *spec.rates], neutral=[0.0]), numbers.learned(spec)
     after = numbers.tuned(table, spec.methods[0])
     both = _stacked([table[table["method"] == "base"], after])
@@ -68,17 +84,7 @@ def _over_tokens(table: pd.DataFrame, spec: TuningFields) -> dict[str, Figure]:
         chart = curves(TOKENS, y, lines, also=["phase"], zero_line=zero_line, metric=shows)
         return Figure(title, f"{caption} {BANDS}", chart, {"curves": data})
 
-    columns = Lines("column", "", ["accuracy" if metric == "accuracy" else "task loss", "before", "after", "change", "seeds"])
-    cells = charts.text_table(TOKENS, columns, row="learning_rate", column="replicate", width=170)
-    first = [row for row in numbers.table_cells(table, spec) if row["evaluation"] in (table["evaluation"].iloc[0],)]
     return {
-        "table_1": Figure(
-            "Table 1",
-            "What was learned (± standard error over seeds), and perplexity on the first evaluation set before, after and their "
-            "difference: means over seeds with 95% t intervals.",
-            cells,
-            {"cells": first},
-        ),
         "perplexity": drawn(
             "Perplexity before and after fine-tuning",
             "Perplexity on the evaluation set against pre-training tokens, base in grey. Pointing down: the lowest point with its "
