@@ -19,7 +19,8 @@ from urllib.parse import urlparse
 import httpx
 import pytest
 import viewers
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from pages import session_of
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from ucurve.client import Client, RefusedError
 from ucurve.lab import services as processes
@@ -28,7 +29,6 @@ from ucurve.lab.processes import Child
 from ucurve.team.people import Role
 
 LIGHT = {"PYTHONPATH": str(Path(__file__).parent / "light")}  # a process without the worker extra
-PATIENCE = 40_000  # ms that a browser waits; the machine may be busy
 _counter = itertools.count(1)
 
 
@@ -185,18 +185,6 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     yield context.new_page()
     context.close()
     assert asked - {None} <= {"127.0.0.1", "localhost"}
-
-
-def session_of(browser: Browser, address: str) -> BrowserContext:
-    """Cookies and storage of its own, as another person's browser has."""
-    context = browser.new_context(viewport={"width": 1360, "height": 1000}, base_url=address, color_scheme="light")
-    context.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
-    return context
-
-
-def box(page: Page, name: str) -> Locator:
-    return page.get_by_role("textbox", name=name, exact=True)
 
 
 @pytest.fixture(scope="module")

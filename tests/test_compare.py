@@ -15,12 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import Lab
+from pages import PATIENCE, chart, labels, marks, until
 from playwright.sync_api import Browser, Page, expect
 from scipy import stats
-from test_dashboard import PATIENCE, chart, labels, marks, until
-from test_dashboard import address as address
-from test_dashboard import browser as browser
-from test_dashboard import page as page
 
 from ucurve.analysis.comparison import Side, axes, completed, constants, laid_over, missing, other_settings, quantities
 from ucurve.analysis.differences import differences, interpolated, subtracted

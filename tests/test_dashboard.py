@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-from conftest import PATIENCE, Lab, box
+from conftest import Lab
+from pages import PATIENCE, badge, box, chart, labels, marks, until
 from playwright.sync_api import Browser, Locator, Page, expect
 
 TEST_KINDS = True
@@ -16,27 +15,6 @@ WATCH = """root => { root.seen = []; new MutationObserver(() => {
     while (root.seen.length < count) root.seen.push(Date.now() / 1000);
 }).observe(root, { subtree: true, childList: true, attributes: true }); }"""  # when each mark appeared
 SMALL = {"kind": "linear_model", "width": 8, "num_features": 8, "draws": 5, "relative_gammas": [], "l2_sp": []}
-
-
-def badge(page: Page, word: str) -> Locator:
-    return page.locator(".stMarkdownBadge").filter(has_text=word).first
-
-
-def chart(page: Page, number: int = 0) -> Locator:
-    found = page.locator(".ucurve-chart").nth(number)
-    expect(found.locator("svg")).to_be_visible(timeout=PATIENCE)
-    return found
-
-
-def marks(figure: Locator) -> int:
-    return figure.locator("svg .mark-symbol.role-mark path").count()
-
-
-def until(true: Callable[[], bool], seconds: float = 30) -> None:
-    start = time.monotonic()
-    while not true():
-        assert time.monotonic() - start < seconds, "it did not happen"
-        time.sleep(0.1)
 
 
 def test_an_experiment_goes_from_the_form_to_its_figures_and_nothing_typed_is_lost_on_the_way(page: Page, lab: Lab) -> None:
@@ -103,10 +81,6 @@ def press(page: Page, mark: Locator) -> None:
     where = mark.bounding_box()
     assert where
     page.mouse.click(where["x"] + where["width"] / 2, where["y"] + where["height"] / 2)
-
-
-def labels(figure: Locator) -> list[str | None]:
-    return figure.locator(".role-axis-label text").all_text_contents()
 
 
 def faded(figure: Locator) -> int:

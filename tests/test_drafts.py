@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from conftest import PATIENCE, Lab, box, session_of
+from conftest import Lab
+from pages import PATIENCE, box, session_of
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from ucurve.lab import services as processes

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, Lab, box
+from conftest import Lab
+from pages import PATIENCE, box
 from playwright.sync_api import Page, expect
 from sqlalchemy import func, select
 

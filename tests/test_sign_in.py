@@ -9,9 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import PATIENCE, Lab
+from conftest import Lab
 from identity_provider import CLIENT, IdentityProvider
 from joserfc.jwk import OctKey, RSAKey
+from pages import PATIENCE
 from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import text
 

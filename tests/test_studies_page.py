@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from conftest import PATIENCE, Lab, session_of
+from conftest import Lab
+from pages import PATIENCE, session_of
 from playwright.sync_api import Browser, Page, expect
 
 from dashboard.extension import offers
