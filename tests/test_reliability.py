@@ -78,7 +78,7 @@ def test_a_killed_workers_point_runs_again_within_30_seconds_from_where_it_was(l
     assert table["endless"].item() == float("inf")
 
 
-LANGUAGE_RUN = {"suite": "killed", "steps": [150], "warmup_steps": 10, "batch_rows": 8, "hidden_size": 16}
+LANGUAGE_RUN = {"suite": "killed", "steps": [500], "warmup_steps": 10, "batch_rows": 8, "hidden_size": 16}
 EACH_KIND = [
     {"kind": "linear_model", "width": 16, "num_features": 16, "draws": 10, "fixed_gammas": [0.08]},
     {"kind": "gaussian_perturbation", "gammas": [0.2], "draws": 2, "scale": "init_std"},
