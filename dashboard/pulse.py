@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import itertools
-from collections import OrderedDict
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,7 +32,7 @@ from ucurve.client import ClientError
 
 T = TypeVar("T")
 YOUNGEST, OLDEST = 0.5, 10.0  # seconds: a page is not drawn again before, nor left as it is for longer
-KEPT = 2_000  # pages; those drawn longest ago are forgotten, and drawn again when they are OLDEST
+FORGOTTEN = 120.0  # seconds after which a page that asks no more is forgotten, with the rows it was drawn from
 
 
 @dataclass
@@ -40,13 +40,14 @@ class Drawing:
     """What a page was drawn from: questions, which need no session, and their answers."""
 
     questions: dict[str, tuple[Callable[[], Any], Any]] = field(default_factory=dict)
+    asked: float = field(default_factory=time.monotonic)
     number: int = field(default_factory=partial(next, itertools.count(1)))
 
     def changed(self) -> bool:
         return any(_asked(ask) != answer for ask, answer in self.questions.values())
 
 
-drawings: OrderedDict[str, Drawing] = OrderedDict()
+drawings: dict[str, Drawing] = {}
 
 
 def _asked(ask: Callable[[], Any]) -> Any:
@@ -84,16 +85,22 @@ def beat(every: float, oldest: float = OLDEST) -> None:
     run, drawing = get_script_run_ctx(), st.session_state["drawing"]
     mine = hmac.new(SECRET, f"{run and run.session_id} pulse".encode(), hashlib.sha256).hexdigest()
     drawings[mine] = drawing
-    drawings.move_to_end(mine)
-    while len(drawings) > KEPT:
-        drawings.popitem(last=False)
+    forget(time.monotonic() - FORGOTTEN)
     data = {"address": f"pulse/{mine}", "every": every, "youngest": YOUNGEST, "oldest": max(oldest, every), "drawn": drawing.number}
     _element()(key="pulse:beat", data=data, on_due_change=lambda: None, height=1)
+
+
+def forget(before: float) -> None:
+    """Drop the pages that have not asked since that moment: closed, or in a tab that its browser has put to sleep."""
+    for page in [page for page, drawing in list(drawings.items()) if drawing.asked < before]:
+        drawings.pop(page, None)
 
 
 def look(request: Request) -> JSONResponse:
     """GET /pulse/{page}; a plain function, so that it runs beside the event loop."""
     found = drawings.get(request.path_params["page"])
+    if found is not None:
+        found.asked = time.monotonic()
     return JSONResponse({"changed": found is not None and found.changed()}, headers={"Cache-Control": "no-store"})
 
 

@@ -87,7 +87,7 @@ def page(body: Callable[[], None], every: float | None, first: Callable[[], None
             top.empty()
         with st.container(key="pulse"):
             if every or silence:  # a page without a clock has one while the API is silent
-                pulse.beat(every or 2, oldest=pulse.OLDEST if every else 2)
+                pulse.beat(every or 2, oldest=2 if silence else pulse.OLDEST)
 
     drawn()
 
@@ -137,6 +137,13 @@ def shared(key: str, ask: Callable[[Client], T], every: float = EVERY) -> T | No
     question: Question[T] = _kept(_questions(), key, lambda: Question(ask, every), QUESTIONS)
     look = partial(question.look, client())
     return latest(key, lambda: pulse.drawn_from(key, look))
+
+
+def anew(*keys: str) -> None:
+    """After an action: these shared questions are asked again at once."""
+    for key in keys:
+        if question := _questions().get(key):
+            question.refresh()
 
 
 def watched(id: int) -> Watched | None:

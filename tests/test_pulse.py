@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dashboard import pulse
 from dashboard.pulse import Drawing
 from ucurve.client import NoAnswerError
 
@@ -39,3 +40,10 @@ def test_a_page_is_drawn_again_when_what_it_was_drawn_from_has_changed(ask: Call
 
 def test_every_drawing_has_a_number_of_its_own_by_which_the_browser_knows_it() -> None:
     assert Drawing().number != Drawing().number
+
+
+def test_a_page_that_asks_no_more_is_forgotten_with_what_it_was_drawn_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, closed = Drawing(asked=10.0), Drawing(asked=5.0)
+    monkeypatch.setattr(pulse, "drawings", {"kept": kept, "closed": closed})
+    pulse.forget(before=7.0)
+    assert pulse.drawings == {"kept": kept}

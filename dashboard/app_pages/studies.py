@@ -60,9 +60,10 @@ def submitting(one: Study) -> None:
     if st.session_state.get("wanted") == one.name:
         try:
             with st.spinner("Looking up suites and texts …" if one.suites else "Submitting …"):
-                pending = watch.client().prepare(one)
+                pending = pulse.drawn_from(f"preparing {one.name}", partial(watch.client().prepare, one))
                 if not pending:
                     watch.client().submit_study(one)
+                    watch.anew(f"study {one.name}")
             if pending:
                 st.info(plain(f"Before it can be submitted: {pending}."), icon=":material/hourglass:")
                 return

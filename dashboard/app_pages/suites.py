@@ -122,6 +122,7 @@ def register(form: str, send: Any) -> None:
     for key in [key for key in st.session_state.get("drafts", {}) if key.startswith(f"{form}:") and not key.endswith(":how")]:
         del st.session_state["drafts"][key], st.session_state[key]
     st.toast(f"{made.name} is registered.", icon=":material/check:")
+    watch.anew("suites", "datasets")
     st.rerun(scope="fragment")
 
 
