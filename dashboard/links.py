@@ -10,7 +10,6 @@ import streamlit as st
 
 from dashboard.chart import FORMS
 from dashboard.downloads import offer
-from dashboard.look import opened
 from ucurve.figures.citation import Origin
 from ucurve.figures.cited_files import cited_file
 from ucurve.spec import Figure
@@ -32,11 +31,10 @@ def copied(link: str) -> None:
 
 def files_and_link(figure: Figure, key: str, name: str, origin: Origin, link: str) -> None:
     """What a figure's corner offers: its files, which carry the link and a hash, and the link itself."""
-    with st.container(horizontal_alignment="right"):
-        popover = opened("", f"files:{key}", icon=":material/ios_share:", type="tertiary", help="Files and link")
-    if popover is None:
-        return
-    with popover:
+    with (
+        st.container(horizontal_alignment="right"),
+        st.popover("", icon=":material/ios_share:", type="tertiary", help="Files and link"),
+    ):
         for form in FORMS:
             label = f"{form.upper()}{' of the rows' if form == 'csv' else ''}"
             offer(label, partial(cited_file, figure, form, origin), f"{name}.{form}", FORMS[form], f"file:{key}:{form}")

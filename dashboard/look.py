@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from html import escape
-from typing import Any, Literal
+from typing import Literal
 
 import streamlit as st
-from streamlit.elements.lib.mutable_popover_container import PopoverContainer
 
 from ucurve.team.words import counted as counted
 from ucurve.team.words import duration as duration
@@ -142,15 +141,3 @@ def number(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"
-
-
-def opened(label: str, key: str, **options: Any) -> PopoverContainer | None:
-    """A popover, once it has been opened; None before, for what nobody has looked into need not be drawn with every change.
-
-    It stays drawn when it is closed again, so that what was typed in it stays, too.
-    """
-    popover = st.popover(label, key=f"popover:{key}", on_change="rerun", **options)
-    seen: set[str] = st.session_state.setdefault("opened", set())
-    if popover.open:
-        seen.add(key)
-    return popover if key in seen else None

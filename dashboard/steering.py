@@ -11,7 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import inputs, session, stars, watch
 from dashboard.following import Watched
-from dashboard.look import counted, opened, plain, quiet
+from dashboard.look import counted, plain, quiet
 from ucurve.client import ClientError, RefusedError
 
 FIELDS = ("name", "tags", "notes", "priority")
@@ -71,22 +71,19 @@ def _star(now: Watched, starred: bool) -> None:
 def _edit(now: Watched) -> None:
     experiment = now.experiment
     barred = session.cannot_steer(experiment.owner, "edit")
-    help = barred or "Name, tags, notes, priority"
-    popover = opened(":material/edit:", f"edit:{now.id}", help=help, disabled=barred is not None, width="stretch")
-    if popover is None:
-        return
-    problems: dict[str, str] = st.session_state.get(f"edit problems:{now.id}", {})
-    with popover, st.form(f"edit:{now.id}", border=False, width=460):
-        keys = {field: f"edit:{now.id}:{field}" for field in FIELDS}
-        st.text_input("Name", experiment.name, max_chars=200, key=keys["name"])
-        inputs.say(problems.get("name"))
-        st.text_input("Tags", ", ".join(experiment.tags), key=keys["tags"], placeholder="separated by commas")
-        inputs.say(problems.get("tags"))
-        st.text_area("Notes", experiment.notes, key=keys["notes"], height=180, help="Markdown")
-        inputs.say(problems.get("notes"))
-        st.number_input("Priority", -10, 10, experiment.priority, key=keys["priority"], help="Higher is measured first.")
-        inputs.say(problems.get("priority") or problems.get(""))
-        st.form_submit_button("Save", on_click=_save, args=(now, keys), type="primary", icon=":material/check:")
+    with st.popover(":material/edit:", help=barred or "Name, tags, notes, priority", disabled=barred is not None, width="stretch"):
+        problems: dict[str, str] = st.session_state.get(f"edit problems:{now.id}", {})
+        with st.form(f"edit:{now.id}", border=False, width=460):
+            keys = {field: f"edit:{now.id}:{field}" for field in FIELDS}
+            st.text_input("Name", experiment.name, max_chars=200, key=keys["name"])
+            inputs.say(problems.get("name"))
+            st.text_input("Tags", ", ".join(experiment.tags), key=keys["tags"], placeholder="separated by commas")
+            inputs.say(problems.get("tags"))
+            st.text_area("Notes", experiment.notes, key=keys["notes"], height=180, help="Markdown")
+            inputs.say(problems.get("notes"))
+            st.number_input("Priority", -10, 10, experiment.priority, key=keys["priority"], help="Higher is measured first.")
+            inputs.say(problems.get("priority") or problems.get(""))
+            st.form_submit_button("Save", on_click=_save, args=(now, keys), type="primary", icon=":material/check:")
 
 
 def _save(now: Watched, keys: dict[str, str]) -> None:
@@ -108,10 +105,7 @@ def _save(now: Watched, keys: dict[str, str]) -> None:
 
 
 def _past(now: Watched) -> None:
-    popover = opened(":material/history:", f"past:{now.id}", help="As it stood at an earlier moment", width="stretch")
-    if popover is None:
-        return
-    with popover:
+    with st.popover(":material/history:", help="As it stood at an earlier moment", width="stretch"):
         quiet("What had been measured by then, whatever was measured since.")
         first = now.experiment.created_at.astimezone(UTC).replace(tzinfo=None, second=0, microsecond=0)
         latest = datetime.now(UTC).replace(tzinfo=None)
@@ -135,12 +129,7 @@ def come_back() -> None:
 def _delete(now: Watched) -> None:
     going = now.experiment.state in ("queued", "running")
     barred = session.cannot_steer(now.experiment.owner, "delete") or ("Cancel it first." if going else None)
-    popover = opened(
-        ":material/delete:", f"delete:{now.id}", help=barred or "Delete it", disabled=barred is not None, width="stretch"
-    )
-    if popover is None:
-        return
-    with popover:
+    with st.popover(":material/delete:", help=barred or "Delete it", disabled=barred is not None, width="stretch"):
         st.markdown(f"**Delete “{plain(now.experiment.name)}”?**")
         numbers = counted(now.experiment.progress.done, "number")
         quiet(f"The experiment goes, with its notes and links. Its {numbers} stay and are found by whoever plans them again.")
