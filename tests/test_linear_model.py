@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,8 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ucurve.analysis.comparison import Side, laid_over
 from ucurve.experiments import parse
 from ucurve.experiments.linear_model import LinearModel
+from ucurve.figures import linear_curves
 from ucurve.records import MeasurementRow, frame
 from ucurve.spec import Point, Result, Verdict
 
@@ -41,8 +44,8 @@ def plan(spec: LinearModel) -> list[Point]:
     return sorted(spec.plan(None), key=lambda point: point.stage)  # type: ignore[arg-type]
 
 
-def table_of(points: Iterable[Point], results: Iterable[Result | None]) -> pd.DataFrame:
-    return frame(
+def rows_of(points: Iterable[Point], results: Iterable[Result | None]) -> list[MeasurementRow]:
+    return [
         MeasurementRow(
             id=position,
             identity=point.identity,
@@ -53,7 +56,11 @@ def table_of(points: Iterable[Point], results: Iterable[Result | None]) -> pd.Da
             series={name: list(values) for name, values in result.series.items()} if result else {},
         )
         for position, (point, result) in enumerate(zip(points, results, strict=True))
-    )
+    ]
+
+
+def table_of(points: Iterable[Point], results: Iterable[Result | None]) -> pd.DataFrame:
+    return frame(rows_of(points, results))
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +131,36 @@ def test_k_star_of_the_spectrum_lies_in_the_bootstrap_interval_of_the_simulated_
         low, high = intervals[f"gamma {gamma:g}, fixed noise"] or (np.nan, np.nan)
         assert low <= (strengths > 64 * gamma**2).sum() <= high
         assert high - low <= 6
+
+
+def test_more_draws_and_targets_are_points_of_their_own_and_say_what_all_of_them_say_together() -> None:
+    spec = LinearModel(width=8, num_features=4, fixed_gammas=[0.08], relative_gammas=[0.5], l2_sp=[1.0])
+    more = spec.extended(3)
+    assert more is not None
+    assert (more.draws, more.targets) == (43, 11)
+    first, all_of_them = plan(spec), plan(more)
+    known = {point.identity for point in first}
+    assert len(all_of_them) == 2 * len(first)
+    assert known < {point.identity for point in all_of_them}
+    context = OneProcess()
+    results = [LinearModel.run(point, context) for point in all_of_them]  # type: ignore[arg-type]
+    joined = linear_curves.joined(table_of(all_of_them, results))
+    assert len(joined) == len(first)
+    for row in joined.to_dict(orient="records"):
+        [alike] = [p for p in first if all(row[name] == value for name, value in p.labels.items())]
+        total = {"draws": 43} if row["part"] == "noise" else {"targets": 11}
+        inputs = {**alike.inputs, "change": {**alike.inputs["change"], **total}}
+        at_once = LinearModel.run(replace(alike, inputs=inputs), context)  # type: ignore[arg-type]
+        assert row["series"]["draws"] == at_once.series["draws"]
+        for name in ("mse_mean", "mse_se", "base_mse"):
+            assert row[name] == pytest.approx(at_once.metrics[name], rel=1e-12)
+    assert {verdict.num_draws for verdict in more.verdicts(table_of(all_of_them, results)) if verdict.num_draws} == {43, 11}
+    over = laid_over([Side(1, "all", more, rows_of(all_of_them, results))])
+    cell = over[(over["features"] == 0) & (over["change"] == over["change"].iloc[0])]
+    assert sorted(cell["draw"]) == sorted(f"0:{draw}" for draw in range(43))
+    some = [None if point.labels.get("draw") else result for point, result in zip(all_of_them, results, strict=True)]
+    assert set(linear_curves.joined(table_of(all_of_them, some))["state"]) == {"open"}
+    assert more.figures(table_of(all_of_them, some)).keys() == more.figures(table_of(all_of_them, results)).keys()
 
 
 def test_a_simulation_that_is_two_percent_off_is_found_out(table: pd.DataFrame) -> None:

@@ -62,9 +62,9 @@ def teacher(width: int, num_features: int, strongest: float, weakest: float, see
     return _rotated(spectrum(num_features, strongest, weakest), width, generator)
 
 
-def misaligned(problem: Teacher, seed: int, draws: int) -> Array:
+def misaligned(problem: Teacher, seed: int, draws: int, first: int = 0) -> Array:
     """Fine-tuning targets with the spectrum of `problem` and independent random singular vectors, [draws, p, n]."""
-    generators = (np.random.default_rng([seed, 1, draw]) for draw in range(draws))
+    generators = (np.random.default_rng([seed, 1, draw]) for draw in range(first, first + draws))
     return np.stack([_rotated(problem.s, problem.U.shape[0], generator).target for generator in generators])
 
 
@@ -132,9 +132,11 @@ def relative_noise(network: Network, gamma: float) -> tuple[float, float]:
     return gamma * float(np.sqrt(np.square(network.W1).mean())), gamma * float(np.sqrt(np.square(network.W2).mean()))
 
 
-def noisy(network: Network, stds: tuple[float, float], seed: int, draws: int) -> Network:
-    """Draws of the perturbed network, [draws, ...]; draw j has the same noise for all networks and stds of one seed."""
-    noise = [np.random.default_rng([seed, 3, draw]) for draw in range(draws)]
+def noisy(network: Network, stds: tuple[float, float], seed: int, draws: int, first: int = 0) -> Network:
+    """Draws first, first + 1, ... of the perturbed network, [draws, ...]; draw j has the same noise for all networks and stds of
+    one seed.
+    """
+    noise = [np.random.default_rng([seed, 3, draw]) for draw in range(first, first + draws)]
     E1 = np.stack([generator.standard_normal(network.W1.shape) for generator in noise])
     E2 = np.stack([generator.standard_normal(network.W2.shape) for generator in noise])
     return Network(network.W1 + stds[0] * E1, network.W2 + stds[1] * E2)

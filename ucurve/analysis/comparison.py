@@ -148,7 +148,7 @@ def _rows_of(side: Side, same: frozenset[tuple[str, Any]]) -> Iterable[dict[str,
             yield {**metrics, **fixed}
         for i in range(max(map(len, inside.values()), default=0)):
             drawn = {metric: float("nan") if values[i] is None else values[i] for metric, values in inside.items()}
-            yield {**metrics, **drawn, **fixed, "draw": f"{side.first}:{i}"}
+            yield {**metrics, **drawn, **fixed, "draw": f"{side.first}:{(labels.get('draw') or 0) + i}"}
 
 
 def quantities(sides: Sequence[Side], table: pd.DataFrame) -> dict[str, str]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ucurve.linear_network import Network, Teacher
 
 Gamma = Annotated[float, Field(gt=0, le=10)]
+DRAWS, TARGETS = 40, 8  # in one point, at most
 
 
 class LinearModel(Spec):
@@ -92,11 +93,7 @@ class LinearModel(Spec):
     )
     steps: int = Field(40, ge=1, le=2000, description="Fine-tuning steps.", json_schema_extra=ADVANCED)
     seed: int = Field(
-        0,
-        ge=0,
-        le=2**31,
-        description="Of target, initial weights, noise and fine-tuning targets.",
-        json_schema_extra=ADVANCED,
+        0, ge=0, le=2**31, description="Of target, initial weights, noise and fine-tuning targets.", json_schema_extra=ADVANCED
     )
     looks: Looks = 1
 
@@ -123,13 +120,20 @@ class LinearModel(Spec):
         group = canonical(network)
         for stage, learned in bisection(self.num_features):
             for labels, change in self._changes():
-                yield Point(
-                    inputs={"network": {**network, "learned": learned}, "change": change},
-                    labels={"features": learned, **labels},
-                    group=group,
-                    stage=stage,
-                    seconds=0.02,
-                )
+                for first, block in self._blocks(change):
+                    yield Point(
+                        inputs={"network": {**network, "learned": learned}, "change": block},
+                        labels={"features": learned, **labels, **({"draw": first} if first else {})},
+                        group=group,
+                        stage=stage,
+                        seconds=0.02,
+                    )
+
+    def _blocks(self, change: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The first draw (or target) of each point and its inputs: further ones are points of their own, those measured stay."""
+        name, most = ("draws", DRAWS) if "draws" in change else ("targets", TARGETS)
+        for first in range(0, change[name], most):
+            yield first, {**change, name: min(most, change[name] - first), **({"first": first} if first else {})}
 
     def _changes(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """Labels and inputs of every change made to a snapshot."""
@@ -153,7 +157,7 @@ class LinearModel(Spec):
         from ucurve import linear_network as linear
 
         network, change = point.inputs["network"], point.inputs["change"]
-        learned = network["learned"]
+        learned, first = network["learned"], change.get("first", 0)
         key = canonical({**network, "learned": None})
         problem, saved = context.cached(key, lambda: _networks(network))
         before = saved[learned]
@@ -165,19 +169,20 @@ class LinearModel(Spec):
         if change["protocol"] == "linear_noise/1":
             noise = linear.fixed_noise if change["scale"] == "fixed" else linear.relative_noise
             stds = noise(before, change["gamma"])
-            after = linear.noisy(before, stds, change["seed"], change["draws"])
+            after = linear.noisy(before, stds, change["seed"], change["draws"], first)
             metrics["closed_form"] = linear.expected_noisy_loss(before, problem.target, stds)
             ideal = linear.ideal_noisy_loss(problem.s, learned, change["gamma"], change["scale"], network["width"])
             metrics["closed_form_ideal"] = ideal
         else:
-            targets = linear.misaligned(problem, change["seed"], change["targets"])
+            targets = linear.misaligned(problem, change["seed"], change["targets"], first)
             after = linear.fine_tuned(before, targets, change["learning_rate"], change["steps"], change["l2_sp"])
             series["tuning_loss"] = linear.loss(after, targets).tolist()
             metrics["tuning_loss_mean"] = math.fsum(series["tuning_loss"]) / len(targets)
         losses = linear.loss(after, problem.target)
         series["draws"] = losses.tolist()
         metrics["mse_mean"] = float(losses.mean())
-        metrics["mse_se"] = float(losses.std(ddof=1) / math.sqrt(len(losses)))
+        if len(losses) > 1:
+            metrics["mse_se"] = float(losses.std(ddof=1) / math.sqrt(len(losses)))
         context.progress(1, 1)
         return Result(metrics=metrics, series=series)
 
@@ -186,6 +191,7 @@ class LinearModel(Spec):
         from ucurve.figures import charts, linear_curves
 
         figures: dict[str, Figure] = {}
+        table = linear_curves.joined(table)
         if self.l2_sp:
             figures.update(self._fine_tuning_figures(table))
         for scale, gammas in (("fixed", self.fixed_gammas), ("relative", self.relative_gammas)):
@@ -253,6 +259,7 @@ class LinearModel(Spec):
         from ucurve.figures import linear_curves
 
         families: dict[str, list[linear_curves.Curve]] = {}
+        table = linear_curves.joined(table)
         for labels, _ in self._changes():
             scale, amount = (labels["scale"], "gamma") if labels["part"] == "noise" else (None, "l2_sp")
             family = f"{scale} noise" if scale else "misaligned fine-tuning"

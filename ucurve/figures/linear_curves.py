@@ -52,6 +52,36 @@ class Curve:
         )
 
 
+def joined(table: pd.DataFrame) -> pd.DataFrame:
+    """A row per change and snapshot, of the blocks of draws that were measured apart; done when all of them are."""
+    import pandas as pd
+
+    if "draw" not in table:  # one block each
+        return table
+    keys = [name for name in ("part", "scale", "gamma", "l2_sp", "features") if name in table]
+    groups = table.fillna({"draw": 0}).sort_values("draw").groupby(keys, dropna=False, sort=False)
+    return pd.DataFrame([_together(blocks) for _, blocks in groups])
+
+
+def _together(blocks: pd.DataFrame) -> dict[str, Any]:
+    states = list(blocks["state"])
+    if "failed" in states or set(states) != {"done"}:
+        failed = "failed" in states
+        missing: dict[str, Any] = {"state": "failed" if failed else "open", "series": {}, **dict.fromkeys(NUMBERS, np.nan)}
+        return _fields(blocks.iloc[states.index("failed") if failed else 0]) | missing
+    series = {name: [value for one in blocks["series"] for value in one[name]] for name in blocks["series"].iloc[0]}
+    losses = np.array([np.inf if value is None else value for value in series["draws"]])
+    with np.errstate(invalid="ignore"):
+        numbers = {"mse_mean": float(losses.mean()), "mse_se": float(losses.std(ddof=1) / np.sqrt(len(losses)))}
+    if "tuning_loss" in series:
+        numbers["tuning_loss_mean"] = float(np.mean([np.inf if value is None else value for value in series["tuning_loss"]]))
+    return {**_fields(blocks.iloc[0]), "series": series, **numbers}
+
+
+def _fields(row: pd.Series) -> dict[str, Any]:
+    return {str(name): value for name, value in row.items()}
+
+
 def chosen(table: pd.DataFrame, labels: Mapping[str, Any]) -> pd.DataFrame:
     """The rows of one change."""
     for name, value in labels.items():
