@@ -159,7 +159,12 @@ def test_more_draws_and_targets_are_points_of_their_own_and_say_what_all_of_them
     cell = over[(over["features"] == 0) & (over["change"] == over["change"].iloc[0])]
     assert sorted(cell["draw"]) == sorted(f"0:{draw}" for draw in range(43))
     some = [None if point.labels.get("draw") else result for point, result in zip(all_of_them, results, strict=True)]
-    assert set(linear_curves.joined(table_of(all_of_them, some))["state"]) == {"open"}
+    so_far = linear_curves.joined(table_of(all_of_them, some))
+    assert {len(series["draws"]) for series in so_far["series"]} == {40, 8}
+    last = [result if point.labels.get("draw") else None for point, result in zip(all_of_them, results, strict=True)]
+    assert set(linear_curves.joined(table_of(all_of_them, last))["state"]) == {"open"}  # draw 40 is nobody's first
+    mixed = [*results[: len(results) // 2], *some[len(results) // 2 :]]
+    assert {verdict.num_draws for verdict in more.verdicts(table_of(all_of_them, mixed)) if verdict.num_draws} <= {40, 8, 43, 11}
     assert more.figures(table_of(all_of_them, some)).keys() == more.figures(table_of(all_of_them, results)).keys()
 
 

@@ -53,7 +53,7 @@ class Curve:
 
 
 def joined(table: pd.DataFrame) -> pd.DataFrame:
-    """A row per change and snapshot, of the blocks of draws that were measured apart; done when all of them are."""
+    """A row per change and snapshot, of the blocks of draws that were measured apart."""
     import pandas as pd
 
     if "draw" not in table:  # one block each
@@ -64,11 +64,13 @@ def joined(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _together(blocks: pd.DataFrame) -> dict[str, Any]:
+    """Of the blocks measured so far, without a gap: draws are paired over snapshots by their number."""
     states = list(blocks["state"])
-    if "failed" in states or set(states) != {"done"}:
-        failed = "failed" in states
-        missing: dict[str, Any] = {"state": "failed" if failed else "open", "series": {}, **dict.fromkeys(NUMBERS, np.nan)}
-        return _fields(blocks.iloc[states.index("failed") if failed else 0]) | missing
+    num_done = next((i for i, state in enumerate(states) if state != "done"), len(states))
+    if not num_done or "failed" in states:
+        missing: dict[str, Any] = {"series": {}, **dict.fromkeys(NUMBERS, np.nan)}
+        return _fields(blocks.iloc[states.index("failed") if "failed" in states else 0]) | missing
+    blocks = blocks.iloc[:num_done]
     series = {name: [value for one in blocks["series"] for value in one[name]] for name in blocks["series"].iloc[0]}
     losses = np.array([np.inf if value is None else value for value in series["draws"]])
     with np.errstate(invalid="ignore"):
@@ -95,10 +97,10 @@ def curve_of(table: pd.DataFrame, labels: Mapping[str, Any], name: str = "") -> 
     rows = rows.sort_values("features") if len(rows) else rows.assign(features=0.0)
     series = [row.get("draws", []) if isinstance(row, dict) else [] for row in rows["series"]]
     measured = np.array([state == "done" for state in rows["state"]], bool)
-    num_draws = max((len(values) for values in series), default=0)
+    num_draws = min((len(values) for values in series if values), default=0)  # that all snapshots measured so far have
     draws = np.full((len(rows), num_draws), np.nan)
     for index, values in enumerate(series):
-        draws[index, : len(values)] = [np.inf if value is None else value for value in values]
+        draws[index, : len(values)] = [np.inf if value is None else value for value in values[:num_draws]]
     numbers = {key: rows[key].to_numpy(dtype=float) if key in rows else np.full(len(rows), np.nan) for key in NUMBERS}
     return Curve(name, rows["features"].to_numpy(dtype=float), draws, measured, numbers)
 
