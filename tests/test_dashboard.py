@@ -69,7 +69,7 @@ def test_the_charts_node_zoom_and_legend_choice_survive_new_results(page: Page, 
     zoomed, before, version = labels(figure), marks(figure), figure.get_attribute("data-version")
     page.get_by_role("button", name="Resume").click()
     lab.client.wait(id, timeout=60)
-    expect(page.get_by_text("66 of 66 points measured")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("330 of 330 points measured")).to_be_visible(timeout=PATIENCE)
     until(lambda: marks(figure) > before and figure.get_attribute("data-version") != version)
     assert labels(figure) == zoomed
     assert faded(figure) > 0

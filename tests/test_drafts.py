@@ -40,6 +40,7 @@ def test_what_is_typed_survives_a_reload_a_second_tab_and_a_restarted_dashboard(
     page = tabs.new_page()
     page.goto("/new")
     page.get_by_role("radio", name="Two-layer linear model").click()
+    expect(box(page, "Width")).to_be_visible(timeout=PATIENCE)  # the form before it has draws, too
     type_into(page, "Draws", "zwei", "linear_model:draws")
     type_into(page, "Name", "half <b>typed", "new:name")
     page.get_by_role("radio", name="Gaussian perturbation").click()
