@@ -71,6 +71,7 @@ def test_a_double_click_submits_once(tabs: BrowserContext, lab: Lab) -> None:
     page = tabs.new_page()
     page.goto("/new")
     page.get_by_role("radio", name="Two-layer linear model").click()
+    expect(box(page, "Width")).to_be_visible(timeout=PATIENCE)
     type_into(page, "Draws", "2", "linear_model:draws")
     type_into(page, "Name", "clicked <b>twice", "new:name")
     expect(page.get_by_role("button", name="Submit")).to_be_enabled(timeout=PATIENCE)
