@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 from db.models import Checkpoint as CheckpointRow
 from db.models import Dataset as DatasetRow
 from db.models import Suite as SuiteRow
-from ucurve import presets
-from ucurve.problems import near
+from ucurve.registry import presets
+from ucurve.registry.suites import Checkpoint, Dataset, Suite, arrange, warnings_of
+from ucurve.schemas.validation_messages import near
 from ucurve.spec import SpecError
-from ucurve.suites import Checkpoint, Dataset, Suite, arrange, warnings_of
 
 
 class DatabaseCatalogue:
@@ -62,7 +62,9 @@ def suites_of(session: Session, names: Sequence[str] | None = None) -> list[Suit
     found = select(SuiteRow).order_by(SuiteRow.name)
     rows = list(session.scalars(found if names is None else found.where(SuiteRow.name.in_(names))))
     checkpoints: dict[str, list[Checkpoint]] = {row.name: [] for row in rows}
-    for checkpoint in session.scalars(select(CheckpointRow).where(CheckpointRow.suite.in_(checkpoints))):
+    for checkpoint in session.scalars(
+        select(CheckpointRow).where(CheckpointRow.suite.in_(checkpoints))
+    ):
         checkpoints[checkpoint.suite].append(as_checkpoint(checkpoint))
     return [
         Suite(

@@ -15,8 +15,8 @@ from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
-from ucurve.problems import Wrong, not_json, pointer_of, wrong_in
-from ucurve.records import FieldProblem, Problem
+from ucurve.schemas.experiments import FieldProblem, Problem
+from ucurve.schemas.validation_messages import Wrong, not_json, pointer_of, wrong_in
 from ucurve.spec import SpecError
 
 
@@ -30,7 +30,9 @@ class ProblemError(Exception):
 
 def invalid(pointer: str, message: str) -> ProblemError:
     """A 422 about one field."""
-    return ProblemError(422, "The input is not valid.", [FieldProblem(pointer=pointer, message=message)])
+    return ProblemError(
+        422, "The input is not valid.", [FieldProblem(pointer=pointer, message=message)]
+    )
 
 
 def not_found(what: str) -> ProblemError:
@@ -46,27 +48,47 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(SpecError)
     def _unplannable(request: Request, error: SpecError) -> JSONResponse:
-        return _problem(request, invalid(f"/spec/{error.field}" if error.field else "/spec", error.message))
+        return _problem(
+            request, invalid(f"/spec/{error.field}" if error.field else "/spec", error.message)
+        )
 
     @app.exception_handler(RequestValidationError)
     def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        found = [FieldProblem(pointer=pointer_of(path), message=message) for path, message in _told(request, error)]
+        found = [
+            FieldProblem(pointer=pointer_of(path), message=message)
+            for path, message in _told(request, error)
+        ]
         return _problem(request, ProblemError(422, "The input is not valid.", found))
 
     @app.exception_handler(OperationalError)
     @app.exception_handler(PoolTimeoutError)
     def _no_database(request: Request, error: Exception) -> JSONResponse:
-        return _problem(request, ProblemError(503, "The database does not answer; nothing was changed. Try again soon."))
+        return _problem(
+            request,
+            ProblemError(503, "The database does not answer; nothing was changed. Try again soon."),
+        )
 
     @app.exception_handler(DataError)
     def _not_storable(request: Request, error: DataError) -> JSONResponse:
-        return _problem(request, ProblemError(422, "A value cannot be stored: a number out of range, or a NUL in a text."))
+        return _problem(
+            request,
+            ProblemError(
+                422, "A value cannot be stored: a number out of range, or a NUL in a text."
+            ),
+        )
 
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: HTTPException) -> JSONResponse:
-        if error.detail == "There was an error parsing the body":  # FastAPI's, where it is not even text
-            return _problem(request, ProblemError(422, "The body cannot be read: send JSON in UTF-8."))
-        return JSONResponse(Problem(title=str(error.detail), status=error.status_code).model_dump(), error.status_code)
+        if (
+            error.detail == "There was an error parsing the body"
+        ):  # FastAPI's, where it is not even text
+            return _problem(
+                request, ProblemError(422, "The body cannot be read: send JSON in UTF-8.")
+            )
+        return JSONResponse(
+            Problem(title=str(error.detail), status=error.status_code).model_dump(),
+            error.status_code,
+        )
 
 
 def _told(request: Request, error: RequestValidationError) -> list[Wrong]:
@@ -78,12 +100,20 @@ def _told(request: Request, error: RequestValidationError) -> list[Wrong]:
         return [Wrong((), f"The body is {not_json(stop)}.")]
     if isinstance(error.body, bytes):
         sent = request.headers.get("content-type", "nothing")
-        return [Wrong((), f'The body came with the content type {sent[:80]}: send JSON, with "Content-Type: application/json".')]
+        return [
+            Wrong(
+                (),
+                f'The body came with the content type {sent[:80]}: send JSON, with "Content-Type: application/json".',
+            )
+        ]
     if any(one["loc"] == ("body",) and one["type"] == "missing" for one in found):
         return [Wrong((), "There is no body: send JSON, as in the examples of /docs.")]
     within = [{**one, "loc": one["loc"][1:]} for one in found]
     outside = [one for one, whole in zip(within, found, strict=True) if whole["loc"][0] != "body"]
-    return [*wrong_in(outside, {}), *wrong_in([one for one in within if one not in outside], _schema(request))]
+    return [
+        *wrong_in(outside, {}),
+        *wrong_in([one for one in within if one not in outside], _schema(request)),
+    ]
 
 
 def _schema(request: Request) -> dict[str, Any]:

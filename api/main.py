@@ -11,29 +11,26 @@ from fastapi.responses import RedirectResponse
 from fastapi.security import HTTPBearer
 from sqlalchemy import text
 
-from api import (
-    agreement,
-    docs,
+from api import docs, errors
+from api.auth import authentication, oidc, same_origin
+from api.auth.authorization import Everybody, admit
+from api.background.sweep import keep_sweeping
+from api.routes import (
     editing,
-    errors,
-    exchange,
     experiments,
     explorer,
-    identity,
-    listing,
+    import_export,
     measurements,
-    notices,
-    open_id,
-    origin,
-    people,
     provenance,
     references,
+    reproducibility,
+    search,
     studies,
     suites,
+    users,
+    webhooks,
     workers,
 )
-from api.access import Everybody, admit
-from api.reconcile import keep_sweeping
 from db.session import open_session
 
 
@@ -42,11 +39,13 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     with open_session() as session:
         suites.register_builtin(session)
         session.commit()
-    identity.provide_admin()
+    authentication.provide_admin()
     stop = threading.Event()
     sweeper = threading.Thread(target=keep_sweeping, args=(stop,), name="sweep", daemon=True)
     sweeper.start()
-    threading.Thread(target=notices.keep_delivering, args=(stop,), name="notices", daemon=True).start()
+    threading.Thread(
+        target=webhooks.keep_delivering, args=(stop,), name="notices", daemon=True
+    ).start()
     yield
     stop.set()
 
@@ -59,23 +58,26 @@ app = FastAPI(
     openapi_url="/v1/openapi.json",
     docs_url=None,  # see api.docs
     redoc_url=None,
-    dependencies=[Depends(admit), Depends(HTTPBearer(auto_error=False))],  # the second so that /docs can send a token
+    dependencies=[
+        Depends(admit),
+        Depends(HTTPBearer(auto_error=False)),
+    ],  # the second so that /docs can send a token
 )
 errors.install(app)
-identity.install(app)
-origin.install(app)
+authentication.install(app)
+same_origin.install(app)
 docs.install(app)
 for module in (
-    agreement,
+    reproducibility,
     editing,
-    exchange,
+    import_export,
     experiments,
     explorer,
-    listing,
+    search,
     measurements,
-    notices,
-    open_id,
-    people,
+    webhooks,
+    oidc,
+    users,
     studies,
     suites,
     workers,
@@ -95,7 +97,12 @@ def live() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@app.get("/health/ready", tags=["health"], dependencies=[Everybody], summary="The database answers too; 503 when it does not")
+@app.get(
+    "/health/ready",
+    tags=["health"],
+    dependencies=[Everybody],
+    summary="The database answers too; 503 when it does not",
+)
 def ready() -> dict[str, str]:
     with open_session() as session:
         session.execute(text("SELECT 1"))

@@ -30,8 +30,8 @@ from team_database import PEOPLE, fill
 from team_queries import Processor, Times, say
 
 from ucurve.lab.embedded import DATABASE, Engines
+from ucurve.lab.launch import answers, api, environment, free_port, migrate, wait_for
 from ucurve.lab.processes import Child
-from ucurve.lab.services import answers, api, environment, free_port, migrate, wait_for
 
 EXPERIMENTS, POINTS, BATCH = 300, 20_000, 984
 
@@ -45,10 +45,23 @@ class Mlflow:
         self.experiment = self.post("experiments/create", name="team")["experiment_id"]
         rng = random.Random(0)
         for number in range(EXPERIMENTS):
-            tags = [{"key": "owner", "value": rng.choice(PEOPLE)}, {"key": "suite", "value": f"suite-{number % 20}"}]
-            run = self.post("runs/create", experiment_id=self.experiment, start_time=number, tags=tags, run_name=f"run {number}")
+            tags = [
+                {"key": "owner", "value": rng.choice(PEOPLE)},
+                {"key": "suite", "value": f"suite-{number % 20}"},
+            ]
+            run = self.post(
+                "runs/create",
+                experiment_id=self.experiment,
+                start_time=number,
+                tags=tags,
+                run_name=f"run {number}",
+            )
             self.run = run["run"]["info"]["run_id"]
-            self.post("runs/log-batch", run_id=self.run, params=[{"key": f"p{i}", "value": "1"} for i in range(8)])
+            self.post(
+                "runs/log-batch",
+                run_id=self.run,
+                params=[{"key": f"p{i}", "value": "1"} for i in range(8)],
+            )
         for start in range(0, POINTS, 1000):
             self.batch("history", range(start, start + 1000))
 
@@ -56,12 +69,21 @@ class Mlflow:
         return self.http.post(f"/api/2.0/mlflow/{path}", json=body).raise_for_status().json()
 
     def batch(self, key: str, steps: range) -> None:
-        metrics = [{"key": key, "value": 1 / (step + 1), "timestamp": step, "step": step} for step in steps]
+        metrics = [
+            {"key": key, "value": 1 / (step + 1), "timestamp": step, "step": step} for step in steps
+        ]
         self.post("runs/log-batch", run_id=self.run, metrics=metrics)
 
     def write_one(self) -> None:
         self.step += 1
-        self.post("runs/log-metric", run_id=self.run, key="one", value=1.0, timestamp=self.step, step=self.step)
+        self.post(
+            "runs/log-metric",
+            run_id=self.run,
+            key="one",
+            value=1.0,
+            timestamp=self.step,
+            step=self.step,
+        )
 
     def write_batch(self) -> None:
         self.step += BATCH
@@ -70,15 +92,29 @@ class Mlflow:
     def history(self) -> None:
         found, token = 0, ""
         while True:
-            asked = {"run_id": self.run, "metric_key": "history", "max_results": POINTS, "page_token": token}
-            page = self.http.get("/api/2.0/mlflow/metrics/get-history", params=asked).raise_for_status().json()
+            asked = {
+                "run_id": self.run,
+                "metric_key": "history",
+                "max_results": POINTS,
+                "page_token": token,
+            }
+            page = (
+                self.http.get("/api/2.0/mlflow/metrics/get-history", params=asked)
+                .raise_for_status()
+                .json()
+            )
             found, token = found + len(page["metrics"]), page.get("next_page_token", "")
             if not token:
                 break
         assert found == POINTS, found
 
     def search(self, filter: str = "") -> None:
-        asked = {"experiment_ids": [self.experiment], "max_results": 20, "filter": filter, "order_by": ["start_time DESC"]}
+        asked = {
+            "experiment_ids": [self.experiment],
+            "max_results": 20,
+            "filter": filter,
+            "order_by": ["start_time DESC"],
+        }
         assert self.post("runs/search", **asked)["runs"]
 
     def filtered(self) -> None:
@@ -94,53 +130,76 @@ class Ucurve:
         self.http = http
         self.open_session = open_session
         self.seed = 0
-        page = http.get("/v1/experiments", params={"limit": 500, "archived": "also"}).raise_for_status().json()
+        page = (
+            http.get("/v1/experiments", params={"limit": 500, "archived": "also"})
+            .raise_for_status()
+            .json()
+        )
         self.largest = max(page["experiments"], key=lambda one: one["progress"]["total"])["id"]
-        self.suite = next(one["spec"]["suite"] for one in page["experiments"] if "suite" in one["spec"])
+        self.suite = next(
+            one["spec"]["suite"] for one in page["experiments"] if "suite" in one["spec"]
+        )
         self.held: list[tuple[str, int]] = []
 
     def hold(self) -> None:
         """Claim points, as a worker does for a slice of many; not timed."""
-        from db import claims
+        from db import leases
 
         while not self.held:
             with self.open_session() as session:
-                token, points = claims.claim(session, "bench", "cpu", 64.0, None, 1.0, slice_seconds=60.0)
+                token, points = leases.claim(
+                    session, "bench", "cpu", 64.0, None, 1.0, slice_seconds=60.0
+                )
                 session.commit()
             assert points, "nothing is open"
             self.held = [(token, point.id) for point in points]
 
     def write_one(self) -> None:
-        from db import claims
+        from db import leases
 
         token, point = self.held.pop()
         with self.open_session() as session:
-            attempt = claims.begin(session, point, token, "bench", "cpu", {"torch": "2.13.0"})
+            attempt = leases.begin(session, point, token, "bench", "cpu", {"torch": "2.13.0"})
             session.commit()
         assert attempt is not None
         with self.open_session() as session:
-            assert claims.finish(session, point, token, attempt, {"metrics": {"nll_mean": 1.0, "num_tokens": 2048.0}})
+            assert leases.finish(
+                session, point, token, attempt, {"metrics": {"nll_mean": 1.0, "num_tokens": 2048.0}}
+            )
             session.commit()
 
     def write_batch(self) -> None:
         self.seed += 1
         gammas = [round(0.01 * (k + 1), 3) for k in range(12)]
-        spec = {"kind": "linear_model", "width": 40, "num_features": 40, "fixed_gammas": gammas, "relative_gammas": gammas}
+        spec = {
+            "kind": "linear_model",
+            "width": 40,
+            "num_features": 40,
+            "fixed_gammas": gammas,
+            "relative_gammas": gammas,
+        }
         answer = self.http.post(
-            "/v1/experiments", json={"name": "batch", "spec": spec | {"l2_sp": [], "seed": self.seed}}
+            "/v1/experiments",
+            json={"name": "batch", "spec": spec | {"l2_sp": [], "seed": self.seed}},
         ).raise_for_status()
         assert answer.json()["progress"]["total"] == BATCH, answer.json()["progress"]
 
     def history(self) -> None:
         found, cursor, more = 0, 0, True
         while more:
-            answer = self.http.get(f"/v1/experiments/{self.largest}/measurements", params={"after": cursor}).raise_for_status()
+            answer = self.http.get(
+                f"/v1/experiments/{self.largest}/measurements", params={"after": cursor}
+            ).raise_for_status()
             page = answer.json()
             found, cursor, more = found + len(page["rows"]), page["cursor"], page["more"]
         assert found >= POINTS, found
 
     def search(self, **filters: Any) -> None:
-        assert self.http.get("/v1/experiments", params={"limit": 20, **filters}).raise_for_status().json()["experiments"]
+        assert (
+            self.http.get("/v1/experiments", params={"limit": 20, **filters})
+            .raise_for_status()
+            .json()["experiments"]
+        )
 
     def filtered(self) -> None:
         self.search(suite=self.suite, owner=list(PEOPLE), archived="also")
@@ -148,8 +207,20 @@ class Ucurve:
 
 def mlflow_server(command: Path, database: str, sockets: Path, port: int, logs: Path) -> Child:
     store = f"postgresql+psycopg2://{DATABASE}@/{database}?host={sockets}"
-    options = ["--backend-store-uri", store, "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--no-serve-artifacts"]
-    return Child("mlflow", [str(command), "server", *options], logs / "mlflow.log", env=dict(os.environ))
+    options = [
+        "--backend-store-uri",
+        store,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--no-serve-artifacts",
+    ]
+    return Child(
+        "mlflow", [str(command), "server", *options], logs / "mlflow.log", env=dict(os.environ)
+    )
 
 
 def timed(processor: Processor, act: Callable[[], None]) -> tuple[float, float]:
@@ -161,7 +232,13 @@ def timed(processor: Processor, act: Callable[[], None]) -> tuple[float, float]:
 def compare(ours: Ucurve, theirs: Mlflow, processor: Processor, rounds: int) -> None:
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print(f"{'milliseconds':32} {'n':>5}{'median':>10}{'95%':>10}{'cpu med.':>10}{'cpu 95%':>10}")
-    for name, times in (("write_one", 4), ("write_batch", 1), ("history", 1), ("search", 4), ("filtered", 4)):
+    for name, times in (
+        ("write_one", 4),
+        ("write_batch", 1),
+        ("history", 1),
+        ("search", 4),
+        ("filtered", 4),
+    ):
         taken: tuple[Times, Times] = ([], [])
         for number in range(rounds * times + 1):
             for lab, found in zip((ours, theirs), taken, strict=True):
@@ -175,7 +252,9 @@ def compare(ours: Ucurve, theirs: Mlflow, processor: Processor, rounds: int) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True, help="a new data folder")
     parser.add_argument("--mlflow", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=10)
@@ -186,7 +265,9 @@ def main() -> None:
         env = environment(engines.database_url, engines.broker_url, url, given.data)
         os.environ["UCURVE_DATABASE_URL"] = engines.database_url
         migrate(env)
-        with psycopg.connect(host=str(engines.sockets), user=DATABASE, dbname=DATABASE) as connection:
+        with psycopg.connect(
+            host=str(engines.sockets), user=DATABASE, dbname=DATABASE
+        ) as connection:
             fill(connection, EXPERIMENTS, 2 * POINTS, POINTS)
             connection.execute("CREATE DATABASE mlflow")
         children = (
@@ -200,7 +281,9 @@ def main() -> None:
             wait_for(children[1], lambda: answers(f"http://127.0.0.1:{other}/health"), 300)
             first = httpx.Client(base_url=url, timeout=300)
             second = httpx.Client(base_url=f"http://127.0.0.1:{other}", timeout=300)
-            processor = Processor(os.getpid())  # with its children: who asks, both servers, Postgres
+            processor = Processor(
+                os.getpid()
+            )  # with its children: who asks, both servers, Postgres
             compare(Ucurve(first), Mlflow(second), processor, given.rounds)
         finally:
             for child in children:

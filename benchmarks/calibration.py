@@ -15,14 +15,14 @@ import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-import looks
+import interim_look_calibration
 import numpy as np
-import sweeps
-import together
+import study_calibration
+import sweep_calibration
 from numpy.typing import NDArray
-from worlds import SIZES, World, lengths
+from simulation import SIZES, World, lengths
 
-from ucurve.analysis import claims, trends
+from ucurve.analysis import claims, statistics
 
 Array = NDArray[np.float64]
 
@@ -33,7 +33,9 @@ def u_shape(world: World, t: float) -> Array:
     return t * world.error * np.square(at)
 
 
-def says(verdicts: Callable[[claims.Condition], str], world: World, truth: Array, num: int, seed: int) -> dict[str, float]:
+def says(
+    verdicts: Callable[[claims.Condition], str], world: World, truth: Array, num: int, seed: int
+) -> dict[str, float]:
     """Frequencies of the answers over `num` simulated conditions."""
     rng = np.random.default_rng(seed)
     answers = [verdicts(world.condition(truth, rng)) for _ in range(num)]
@@ -80,7 +82,9 @@ def family_overtraining(world: World, num_gammas: int, num: int, seed: int) -> f
             replace(one, losses=np.sqrt(1 - w) * (one.losses - 10) + np.sqrt(w) * (other - 10))
             for w in np.linspace(0, 0.5, num_gammas)
         ]
-        wrong += any(verdict.answer == "yes" for verdict in claims.catastrophic_overtraining(family))
+        wrong += any(
+            verdict.answer == "yes" for verdict in claims.catastrophic_overtraining(family)
+        )
     return wrong / num
 
 
@@ -92,14 +96,14 @@ def coverage(world: World, truth: Array, num: int, seed: int) -> dict[str, float
     growing = 20 * x**0.3
     for _ in range(num):
         losses = truth[:, None] + world.noise(rng)
-        low, high = trends.rise_after_minimum(losses).interval
+        low, high = statistics.rise_after_minimum(losses).interval
         hits["rise"] += low <= float(truth[-1] - truth[:-1].min()) <= high
-        _, first, last = trends.bottom_interval(losses, rng)
+        _, first, last = statistics.bottom_interval(losses, rng)
         hits["bottom"] += first <= int(truth.argmin()) <= last
         damage = growing[:, None] * (1 + world.noise(rng) / 20)
-        _, low, high = trends.ratio_interval(damage[0], damage[-1], rng)
+        _, low, high = statistics.ratio_interval(damage[0], damage[-1], rng)
         hits["ratio"] += low <= float(growing[-1] / growing[0]) <= high
-        law = trends.power_law(x, damage, rng)
+        law = statistics.power_law(x, damage, rng)
         hits["exponent"] += law is not None and law.interval[0] <= 0.3 <= law.interval[1]
     return {name: count / num for name, count in hits.items()}
 
@@ -123,31 +127,57 @@ def worlds(sizes: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, World]]:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--simulations", type=int, default=2000, help="per row of the first tables")
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument(
+        "--simulations", type=int, default=2000, help="per row of the first tables"
+    )
     num = arguments.parse_args().simulations
-    print(f"{num} simulations per row; standard error of a 5% rate {100 * np.sqrt(0.05 * 0.95 / num):.1f}%\n")
+    print(
+        f"{num} simulations per row; standard error of a 5% rate {100 * np.sqrt(0.05 * 0.95 / num):.1f}%\n"
+    )
     print("wrong yes in %, nominal 5")
-    print("| truth | noise | size | overtraining | base degrades | sensitivity | naive last | naive any |")
+    print(
+        "| truth | noise | size | overtraining | base degrades | sensitivity | naive last | naive any |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for noise, world in worlds(SIZES):
         for truth_name, truth in truths(world):
             tests = (overtraining, base, sensitivity, naive, naive_any)
-            rates = [100 * says(test, world, truth, num, seed)["yes"] for seed, test in enumerate(tests)]
+            rates = [
+                100 * says(test, world, truth, num, seed)["yes"] for seed, test in enumerate(tests)
+            ]
             size = f"{world.num_checkpoints} x {world.num_draws}"
-            print(f"| {truth_name} | {noise} | {size} | " + " | ".join(f"{rate:.1f}" for rate in rates) + " |", flush=True)
+            print(
+                f"| {truth_name} | {noise} | {size} | "
+                + " | ".join(f"{rate:.1f}" for rate in rates)
+                + " |",
+                flush=True,
+            )
     print("\nany wrong yes for 4 gammas of the same draws on flat truth, in %, nominal 5")
     for num_checkpoints, num_draws in SIZES:
         wrong = family_overtraining(World(num_checkpoints, num_draws), 4, num, 9)
         print(f"{num_checkpoints} x {num_draws}: {100 * wrong:.1f}", flush=True)
     print("\ncoverage of 95% intervals in %, U of t = 6 / power law with exponent 0.3")
-    print("| noise | size | rise | bottom | ratio last/first | exponent |\n|---|---|---|---|---|---|")
+    print(
+        "| noise | size | rise | bottom | ratio last/first | exponent |\n|---|---|---|---|---|---|"
+    )
     for noise, world in worlds(SIZES):
         held = coverage(world, u_shape(world, 6), num // 2, 10)
         size = f"{world.num_checkpoints} x {world.num_draws}"
-        print(f"| {noise} | {size} | " + " | ".join(f"{100 * value:.1f}" for value in held.values()) + " |", flush=True)
-    print("\npower in %: right yes for a U (overtraining, base) or a rise (sensitivity) of t standard errors; and wrong no")
-    print("| t | size | overtraining | its no | base degrades | sensitivity | its no |\n|---|---|---|---|---|---|---|")
+        print(
+            f"| {noise} | {size} | "
+            + " | ".join(f"{100 * value:.1f}" for value in held.values())
+            + " |",
+            flush=True,
+        )
+    print(
+        "\npower in %: right yes for a U (overtraining, base) or a rise (sensitivity) of t standard errors; and wrong no"
+    )
+    print(
+        "| t | size | overtraining | its no | base degrades | sensitivity | its no |\n|---|---|---|---|---|---|---|"
+    )
     for num_checkpoints, num_draws in SIZES:
         world = World(num_checkpoints, num_draws)
         for t in (3.0, 5.0, 8.0):
@@ -158,9 +188,9 @@ def main() -> None:
             found = (over["yes"], over["no"], worse["yes"], grows["yes"], grows["no"])
             columns = " | ".join(f"{100 * rate:.1f}" for rate in found)
             print(f"| {t:g} | {num_checkpoints} x {num_draws} | {columns} |", flush=True)
-    looks.print_tables(num // 2)
-    together.print_tables(num // 8)
-    sweeps.print_tables(num // 4)
+    interim_look_calibration.print_tables(num // 2)
+    study_calibration.print_tables(num // 8)
+    sweep_calibration.print_tables(num // 4)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ucurve.checkpoints import BUILTIN
 from ucurve.experiments import parse
-from ucurve.language import CONTEXT, VERSION
+from ucurve.modeling.checkpoints import BUILTIN
+from ucurve.modeling.synthetic_language import CONTEXT, VERSION
+from ucurve.registry.suites import Checkpoint, Dataset, Location, Suite, arrange
 from ucurve.spec import Result, SpecError, canonical
-from ucurve.suites import Checkpoint, Dataset, Location, Suite, arrange
 
 DESCRIPTIONS = {
     "tiny": "Built in, 46,592 parameters. The paper's protocol: a separate run per budget, each annealed to zero by a cosine; "
@@ -78,7 +78,11 @@ def make(name: str) -> None:
     folder = BUILTIN / "suites" / name
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        suites = [result.suite for result in train(json.loads((folder / "recipe.json").read_text()), root) if result.suite]
+        suites = [
+            result.suite
+            for result in train(json.loads((folder / "recipe.json").read_text()), root)
+            if result.suite
+        ]
         for old in (entry for entry in folder.iterdir() if entry.is_dir()):
             shutil.rmtree(old)
         checkpoints: list[Checkpoint] = []
@@ -86,15 +90,26 @@ def make(name: str) -> None:
             shutil.copytree(root / checkpoint.location.path, folder / checkpoint.revision)
             place = Location(scheme="builtin", path=f"suites/{name}/{checkpoint.revision}")
             checkpoints.append(checkpoint.model_copy(update={"location": place}))
-    made = suites[0].model_copy(update={"description": DESCRIPTIONS[name], "checkpoints": arrange(checkpoints)})
+    made = suites[0].model_copy(
+        update={"description": DESCRIPTIONS[name], "checkpoints": arrange(checkpoints)}
+    )
     (folder / "suite.json").write_text(made.model_dump_json(indent=2) + "\n")
 
 
 def write_datasets() -> None:
     """The built-in language as a training set and as a held-out set; hashes of what generates them."""
-    held_out = {"language": 0, "split": "held-out", "rows": 1024, "context": CONTEXT, "version": VERSION}
+    held_out = {
+        "language": 0,
+        "split": "held-out",
+        "rows": 1024,
+        "context": CONTEXT,
+        "version": VERSION,
+    }
     sets = {
-        "tiny-held-out": ("1,024 documents of the built-in language from a stream that no training run reads.", held_out),
+        "tiny-held-out": (
+            "1,024 documents of the built-in language from a stream that no training run reads.",
+            held_out,
+        ),
         "tiny-language": (
             "The built-in language, endless: what the built-in suites are pre-trained on.",
             {"language": 0, "split": "train", "version": VERSION},
@@ -114,7 +129,9 @@ def write_datasets() -> None:
             "description": description,
             "kind": "language",
             "parameters": parameters,
-            "sha256": hashlib.sha256(canonical({"generator": "language", **parameters}).encode()).hexdigest(),
+            "sha256": hashlib.sha256(
+                canonical({"generator": "language", **parameters}).encode()
+            ).hexdigest(),
         }
         for name, (description, parameters) in sets.items()
     ]
@@ -122,7 +139,9 @@ def write_datasets() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(DESCRIPTIONS))
     parser.add_argument("--datasets", action="store_true")
     arguments = parser.parse_args()

@@ -25,10 +25,61 @@ NOW = datetime(2026, 11, 1, tzinfo=UTC)
 GAMMAS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 METHODS = ("full", "lora", "head", "l2_sp")
-PEOPLE = tuple("ada ben chen dana eva finn grace hugo iris jon kira liam maya nils olga pia quin rosa sam tara uma".split())  # noqa: SIM905
-TAGS = ("draft", "paper", "rebuttal", "figure-1", "figure-3", "sanity", "ablation", "icml", "long", "seeds")
+PEOPLE = (
+    "ada",
+    "ben",
+    "chen",
+    "dana",
+    "eva",
+    "finn",
+    "grace",
+    "hugo",
+    "iris",
+    "jon",
+    "kira",
+    "liam",
+    "maya",
+    "nils",
+    "olga",
+    "pia",
+    "quin",
+    "rosa",
+    "sam",
+    "tara",
+    "uma",
+)
+TAGS = (
+    "draft",
+    "paper",
+    "rebuttal",
+    "figure-1",
+    "figure-3",
+    "sanity",
+    "ablation",
+    "icml",
+    "long",
+    "seeds",
+)
 FAMILIES = ("pythia", "olmo", "amber", "tiny", "k2", "smol", "marin", "novels")
-WORDS = tuple("check whether the bottom moves when noise is scaled and more draws settle it at late tokens".split())  # noqa: SIM905
+WORDS = (
+    "check",
+    "whether",
+    "the",
+    "bottom",
+    "moves",
+    "when",
+    "noise",
+    "is",
+    "scaled",
+    "and",
+    "more",
+    "draws",
+    "settle",
+    "it",
+    "at",
+    "late",
+    "tokens",
+)
 MEASUREMENTS = (
     "id, identity, kind, inputs, source, labels, group_key, seconds, requires_device, requires_memory_gb, state, metrics, "
     "nonfinite, error, attempt_id, finished_at"
@@ -69,7 +120,14 @@ def line(*values: Any) -> str:
 
 
 @cache
-def sources(suite: str, size: int, revision: str | None, step: int | None, tokens: int | None, evaluation: str) -> tuple[str, str]:
+def sources(
+    suite: str,
+    size: int,
+    revision: str | None,
+    step: int | None,
+    tokens: int | None,
+    evaluation: str,
+) -> tuple[str, str]:
     """The hash of a checkpoint's weights, and a point's `source` as real ones are."""
     weights = hashlib.sha256(f"{suite} {revision}".encode()).hexdigest()
     checkpoint = {
@@ -82,7 +140,9 @@ def sources(suite: str, size: int, revision: str | None, step: int | None, token
         "name": evaluation, "kind": "text", "sha256": weights, "size_bytes": 1_290_590, "parameters": {}, "unresolved": None,
         "description": "Held-out text of the team, one file.", "location": {"scheme": "artefacts", "path": f"{evaluation}.txt"},
     }  # fmt: skip
-    return weights, json.dumps({"checkpoint": checkpoint, "initial": checkpoint, "dataset": dataset})
+    return weights, json.dumps(
+        {"checkpoint": checkpoint, "initial": checkpoint, "dataset": dataset}
+    )
 
 
 def suites(rng: random.Random, num: int = 40) -> list[Suite]:
@@ -91,8 +151,18 @@ def suites(rng: random.Random, num: int = 40) -> list[Suite]:
         size = rng.choice([46_592, 14_000_000, 70_000_000, 160_000_000, 1_000_000_000])
         first = size * rng.uniform(1, 4)
         tokens = [int(first * 1.6**k) for k in range(rng.choice([8, 12, 16, 24]))]
-        evaluations = rng.sample(["wikitext-2", "c4-held-out", "pile-held-out", "tiny-held-out"], rng.choice([1, 1, 2]))
-        found.append(Suite(f"{FAMILIES[number % 8]}-{number}", size, tokens, rng.choice([1, 1, 2, 3]), evaluations))
+        evaluations = rng.sample(
+            ["wikitext-2", "c4-held-out", "pile-held-out", "tiny-held-out"], rng.choice([1, 1, 2])
+        )
+        found.append(
+            Suite(
+                f"{FAMILIES[number % 8]}-{number}",
+                size,
+                tokens,
+                rng.choice([1, 1, 2, 3]),
+                evaluations,
+            )
+        )
     return found
 
 
@@ -103,13 +173,25 @@ def grid(rng: random.Random, kind: str, suite: Suite, num: int) -> Iterator[dict
     if kind == "gaussian_perturbation":
         gammas = rng.sample(GAMMAS, rng.choice([3, 4, 6]))
         scales = rng.choice([["current_std", "init_std"], ["current_std"], ["init_std"]])
-        changes = [{"gamma": gamma, "scale": scale, "group": "all"} for gamma in gammas for scale in scales]
+        changes = [
+            {"gamma": gamma, "scale": scale, "group": "all"} for gamma in gammas for scale in scales
+        ]
     elif kind == "fine_tuning":
         method = rng.choice(METHODS)
         rates = rng.sample(RATES, rng.choice([1, 5, 7]))
-        changes = [{"evaluation": suite.evaluations[0], "method": method, "learning_rate": rate, "alpha": 1.0} for rate in rates]
+        changes = [
+            {
+                "evaluation": suite.evaluations[0],
+                "method": method,
+                "learning_rate": rate,
+                "alpha": 1.0,
+            }
+            for rate in rates
+        ]
     else:
-        changes = [{"part": "noise", "scale": "fixed", "gamma": gamma} for gamma in rng.sample(GAMMAS, 4)]
+        changes = [
+            {"part": "noise", "scale": "fixed", "gamma": gamma} for gamma in rng.sample(GAMMAS, 4)
+        ]
     repeat = "seed" if kind == "fine_tuning" else "draw"
     made = 0
     for draw in range(num):
@@ -122,11 +204,18 @@ def grid(rng: random.Random, kind: str, suite: Suite, num: int) -> Iterator[dict
                     yield {"features": number, "draw": first + draw, **change}
                     continue
                 revision = f"seed{replicate}-step{1000 * (number + 1)}-tokens{tokens}"
-                of = {"suite": suite.name, "revision": revision, "step": 1000 * (number + 1), "tokens": tokens}
+                of = {
+                    "suite": suite.name,
+                    "revision": revision,
+                    "step": 1000 * (number + 1),
+                    "tokens": tokens,
+                }
                 yield {**of, "replicate": replicate, "phase": None, **change, repeat: first + draw}
 
 
-def outcome(rng: random.Random, labels: dict[str, Any], suite: Suite) -> tuple[dict[str, float | None], dict[str, str]]:
+def outcome(
+    rng: random.Random, labels: dict[str, Any], suite: Suite
+) -> tuple[dict[str, float | None], dict[str, str]]:
     """A loss that falls with tokens and rises again under strong changes; now and then it is not finite."""
     at = math.log(labels.get("tokens", suite.tokens[0]) / suite.tokens[0] + 1)
     strength = labels.get("gamma") or labels.get("learning_rate", 0.001) * 20
@@ -163,24 +252,48 @@ class Team:
         position = 0
         for id, labels, was in reused:
             counts[was] += 1
-            batch.points.append(line(self.experiments, id, position, 0, labels, "t", 1 + position // 250))
+            batch.points.append(
+                line(self.experiments, id, position, 0, labels, "t", 1 + position // 250)
+            )
             position += 1
         for one in grid(rng, kind, suite, num):
             unfinished = state in ("active", "paused", "cancelled") and position % 3 > 0
-            was = "open" if unfinished else "failed" if rng.random() < 0.003 or state == "failed" else "done"
+            was = (
+                "open"
+                if unfinished
+                else "failed"
+                if rng.random() < 0.003 or state == "failed"
+                else "done"
+            )
             labels = json.dumps(one)
-            self.measurement(batch, kind, suite, one, labels, was, created + timedelta(seconds=10 + position))
+            self.measurement(
+                batch, kind, suite, one, labels, was, created + timedelta(seconds=10 + position)
+            )
             counts[was] += 1
-            batch.points.append(line(self.experiments, self.written, position, position // 100, labels, "f", 1 + position // 250))
+            batch.points.append(
+                line(
+                    self.experiments,
+                    self.written,
+                    position,
+                    position // 100,
+                    labels,
+                    "f",
+                    1 + position // 250,
+                )
+            )
             if len(earlier) < 400:
                 earlier.append((self.written, labels, was))
             position += 1
         owner = rng.choices(PEOPLE, [1 / (rank + 3) for rank in range(len(PEOPLE))])[0]
-        spec: dict[str, Any] = {"kind": kind, "draws": 8} | ({} if kind == "linear_model" else {"suite": suite.name})
+        spec: dict[str, Any] = {"kind": kind, "draws": 8} | (
+            {} if kind == "linear_model" else {"suite": suite.name}
+        )
         name = f"{kind.replace('_', ' ')} on {suite.name}, {' '.join(rng.sample(WORDS, 3))}"
         tags = "{" + ",".join(rng.sample(TAGS, rng.randrange(4))) + "}"
         notes = " ".join(rng.choices(WORDS, k=rng.randrange(80)))
-        ended = None if state in ("active", "paused") else created + timedelta(seconds=20 + position)
+        ended = (
+            None if state in ("active", "paused") else created + timedelta(seconds=20 + position)
+        )
         stored = state if state != "done" or not counts["open"] else "active"
         batch.experiments.append(
             line(
@@ -191,7 +304,14 @@ class Team:
         )  # fmt: skip
 
     def measurement(
-        self, batch: Batch, kind: str, suite: Suite, one: dict[str, Any], labels: str, state: str, at: datetime
+        self,
+        batch: Batch,
+        kind: str,
+        suite: Suite,
+        one: dict[str, Any],
+        labels: str,
+        state: str,
+        at: datetime,
     ) -> None:
         self.written += 1
         id = self.written
@@ -207,7 +327,19 @@ class Team:
         error = "RuntimeError: CUDA out of memory" if state == "failed" else None
         batch.measurements.append(
             line(
-                *(id, identity, kind, inputs, "{}" if kind == "linear_model" else source, labels, weights, 1.5, "any", 1.0, state),
+                *(
+                    id,
+                    identity,
+                    kind,
+                    inputs,
+                    "{}" if kind == "linear_model" else source,
+                    labels,
+                    weights,
+                    1.5,
+                    "any",
+                    1.0,
+                    state,
+                ),
                 *(*numbers, error, None if state == "open" else id, ended),
             )
         )
@@ -217,17 +349,36 @@ class Team:
             versions = '{"torch": "2.13.0", "ucurve": "0.1.0"}'
             batch.attempts.append(
                 line(
-                    *(id, id, f"worker-{id % 16}", "cuda", versions, state, started, ended, *numbers, series),
+                    *(
+                        id,
+                        id,
+                        f"worker-{id % 16}",
+                        "cuda",
+                        versions,
+                        state,
+                        started,
+                        ended,
+                        *numbers,
+                        series,
+                    ),
                     f"Traceback: {error}" if error else None,
                 )
             )
 
 
-def fill(connection: psycopg.Connection[Any], experiments: int, measurements: int, largest: int, seed: int = 0) -> None:
+def fill(
+    connection: psycopg.Connection[Any],
+    experiments: int,
+    measurements: int,
+    largest: int,
+    seed: int = 0,
+) -> None:
     """Write everything; the tables are empty before. `largest`: points of one experiment."""
     team = Team(seed)
     rng = random.Random(seed + 1)
-    connection.execute("SET session_replication_role = replica")  # foreign keys are right by construction
+    connection.execute(
+        "SET session_replication_role = replica"
+    )  # foreign keys are right by construction
     with connection.cursor() as cursor:
         cursor.executemany("INSERT INTO users (name) VALUES (%s)", [(name,) for name in PEOPLE])
     weights = [rng.lognormvariate(0, 1) for _ in range(experiments - 1)]
@@ -238,13 +389,17 @@ def fill(connection: psycopg.Connection[Any], experiments: int, measurements: in
     for number, size in enumerate(sizes):
         created = NOW - timedelta(days=700 * (1 - number / experiments), minutes=rng.uniform(0, 60))
         recent = number > experiments * 0.99
-        state = rng.choices(["done", "failed", "cancelled", "active", "paused"], [95, 1, 2, 40 * recent, 1])[0]
+        state = rng.choices(
+            ["done", "failed", "cancelled", "active", "paused"], [95, 1, 2, 40 * recent, 1]
+        )[0]
         team.experiment(batch, size, created, "done" if size == largest else state)
         if len(batch.measurements) > 50_000:
             batch = flush(connection, batch)
     flush(connection, batch)
     for table in ("measurements", "attempts", "experiments"):
-        connection.execute(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT max(id) FROM {table}))")
+        connection.execute(
+            f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT max(id) FROM {table}))"
+        )
     connection.execute("""
         INSERT INTO label_values SELECT DISTINCT coalesce(suite, ''), kind, coalesce(evaluation, ''), l.key, l.value
         FROM measurements, jsonb_each(labels) l""")
@@ -273,21 +428,29 @@ def flush(connection: psycopg.Connection[Any], batch: Batch) -> Batch:
 
 def main() -> None:
     from ucurve.lab.embedded import DATABASE, Engines
-    from ucurve.lab.services import environment, migrate
+    from ucurve.lab.launch import environment, migrate
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="a new data folder; about 6 GB")
     parser.add_argument("--experiments", type=int, default=10_000)
     parser.add_argument("--measurements", type=int, default=2_000_000)
-    parser.add_argument("--largest", type=int, default=50_000, help="points of the largest experiment")
+    parser.add_argument(
+        "--largest", type=int, default=50_000, help="points of the largest experiment"
+    )
     given = parser.parse_args()
     with Engines(given.data) as engines:
         migrate(environment(engines.database_url, engines.broker_url, "", engines.data))
         began = time.monotonic()
-        with psycopg.connect(host=str(engines.sockets), user=DATABASE, dbname=DATABASE) as connection:
+        with psycopg.connect(
+            host=str(engines.sockets), user=DATABASE, dbname=DATABASE
+        ) as connection:
             fill(connection, given.experiments, given.measurements, given.largest)
-            size = connection.execute("SELECT pg_size_pretty(pg_database_size(current_database()))").fetchone()
-        print(f"{given.measurements:,} measurements in {time.monotonic() - began:.0f} s, {size and size[0]}")
+            size = connection.execute(
+                "SELECT pg_size_pretty(pg_database_size(current_database()))"
+            ).fetchone()
+        print(
+            f"{given.measurements:,} measurements in {time.monotonic() - began:.0f} s, {size and size[0]}"
+        )
 
 
 if __name__ == "__main__":

@@ -20,9 +20,18 @@ from typing import Any
 import httpx
 
 from ucurve.lab.embedded import Engines
-from ucurve.lab.services import answers, api, environment, free_port, wait_for
+from ucurve.lab.launch import answers, api, environment, free_port, wait_for
 
-WORDS = ("noise", "bottom moves", "verdict late", "rebuttal", "initialisation", "fine tuning", "olmo", "zzz")
+WORDS = (
+    "noise",
+    "bottom moves",
+    "verdict late",
+    "rebuttal",
+    "initialisation",
+    "fine tuning",
+    "olmo",
+    "zzz",
+)
 Request = tuple[str, dict[str, Any]]
 
 
@@ -32,7 +41,12 @@ def served(data: Path) -> Iterator[tuple[httpx.Client, Processor]]:
     with Engines(data) as engines:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
-        child = api(environment(engines.database_url, engines.broker_url, url, data), "127.0.0.1", port, data / "logs")
+        child = api(
+            environment(engines.database_url, engines.broker_url, url, data),
+            "127.0.0.1",
+            port,
+            data / "logs",
+        )
         child.start()
         try:
             wait_for(child, lambda: answers(f"{url}/health/ready"))
@@ -55,11 +69,17 @@ class Processor:
         try:
             tasks = list(Path(f"/proc/{pid}/task").iterdir())
             ran = sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e6
-            ended = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[13:15]  # its children that are gone
+            ended = (
+                Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[13:15]
+            )  # its children that are gone
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         except (FileNotFoundError, ProcessLookupError):
             return 0.0
-        return ran + 1000 * sum(map(int, ended)) / os.sysconf("SC_CLK_TCK") + sum(self._of(int(child)) for child in children)
+        return (
+            ran
+            + 1000 * sum(map(int, ended)) / os.sysconf("SC_CLK_TCK")
+            + sum(self._of(int(child)) for child in children)
+        )
 
 
 class Asked:
@@ -68,7 +88,11 @@ class Asked:
     def __init__(self, http: httpx.Client, seed: int) -> None:
         self.rng = random.Random(seed)
         self.facets = http.get("/v1/explorer/facets").raise_for_status().json()
-        found = http.get("/v1/experiments", params={"sort": "progress", "limit": 1}).raise_for_status().json()
+        found = (
+            http.get("/v1/experiments", params={"sort": "progress", "limit": 1})
+            .raise_for_status()
+            .json()
+        )
         self.num_experiments = found["total"]
         self.largest = self._largest(http)
 
@@ -78,8 +102,14 @@ class Asked:
         return int(max(found, key=lambda one: one["progress"]["total"])["id"])
 
     def list(self) -> Request:
-        sort = self.rng.choice(["newest", "oldest", "name", "owner", "state", "progress", "finished"])
-        return "/v1/experiments", {"sort": sort, "limit": 20, "offset": 20 * self.rng.randrange(self.num_experiments // 20)}
+        sort = self.rng.choice(
+            ["newest", "oldest", "name", "owner", "state", "progress", "finished"]
+        )
+        return "/v1/experiments", {
+            "sort": sort,
+            "limit": 20,
+            "offset": 20 * self.rng.randrange(self.num_experiments // 20),
+        }
 
     def search(self) -> Request:
         asked: dict[str, Any] = {"text": self.rng.choice(WORDS), "limit": 20}
@@ -90,20 +120,33 @@ class Asked:
             "tag": "paper",
             "created_after": "2026-03-01T00:00:00Z",
         }
-        return "/v1/experiments", asked | {name: more[name] for name in self.rng.sample(list(more), self.rng.randrange(3))}
+        return "/v1/experiments", asked | {
+            name: more[name] for name in self.rng.sample(list(more), self.rng.randrange(3))
+        }
 
     def _place(self) -> dict[str, Any]:
         kind = self.rng.choice(["gaussian_perturbation", "fine_tuning"])
-        return {"suite": self.rng.sample(self.facets["suites"], self.rng.choice([1, 1, 2, 3])), "kind": [kind]}
+        return {
+            "suite": self.rng.sample(self.facets["suites"], self.rng.choice([1, 1, 2, 3])),
+            "kind": [kind],
+        }
 
     def pivot(self) -> Request:
         asked = self._place()
         gaussian = asked["kind"] == ["gaussian_perturbation"]
         asked |= {"rows": "tokens", "metric": self.rng.choice(["nll_mean", "perplexity"])}
-        asked |= {"columns": self.rng.choice(["gamma", "scale", "suite"] if gaussian else ["learning_rate", "method", "suite"])}
+        asked |= {
+            "columns": self.rng.choice(
+                ["gamma", "scale", "suite"] if gaussian else ["learning_rate", "method", "suite"]
+            )
+        }
         asked["aggregate"] = self.rng.choice(["mean", "mean", "median", "max", "count"])
         if self.rng.random() < 0.5:
-            asked["where"] = [self.rng.choice(["gamma=0.1", "scale=init_std"]) if gaussian else "learning_rate>=0.001"]
+            asked["where"] = [
+                self.rng.choice(["gamma=0.1", "scale=init_std"])
+                if gaussian
+                else "learning_rate>=0.001"
+            ]
         return "/v1/explorer/pivot", asked
 
     def facets_of(self) -> Request:
@@ -120,7 +163,9 @@ class Asked:
 Times = list[tuple[float, float]]  # of an answer, and of processors
 
 
-def timed(http: httpx.Client, processor: Processor, request: Request) -> tuple[tuple[float, float], httpx.Response]:
+def timed(
+    http: httpx.Client, processor: Processor, request: Request
+) -> tuple[tuple[float, float], httpx.Response]:
     used, began = processor.used(), time.perf_counter()
     answer = http.get(request[0], params=request[1]).raise_for_status()
     return (1000 * (time.perf_counter() - began), processor.used() - used), answer
@@ -130,16 +175,27 @@ def figure(http: httpx.Client, processor: Processor, experiment: int) -> tuple[T
     """All pages of the largest experiment, as a client reads them: times, rows, bytes."""
     times, cursor, more, rows, size = [], 0, True, 0, 0
     while more:
-        took, answer = timed(http, processor, (f"/v1/experiments/{experiment}/measurements", {"after": cursor}))
+        took, answer = timed(
+            http, processor, (f"/v1/experiments/{experiment}/measurements", {"after": cursor})
+        )
         times.append(took)
         page = answer.json()
-        cursor, more, rows, size = page["cursor"], page["more"], rows + len(page["rows"]), size + len(answer.content)
+        cursor, more, rows, size = (
+            page["cursor"],
+            page["more"],
+            rows + len(page["rows"]),
+            size + len(answer.content),
+        )
     return times, rows, size
 
 
 def say(name: str, times: Times) -> None:
     columns = [sorted(column) for column in zip(*times, strict=True)]
-    shown = [column[min(len(column) - 1, int(q * len(column)))] for column in columns for q in (0.5, 0.95)]
+    shown = [
+        column[min(len(column) - 1, int(q * len(column)))]
+        for column in columns
+        for q in (0.5, 0.95)
+    ]
     print(f"{name:32} {len(times):5}" + "".join(f"{value:10.0f}" for value in shown), flush=True)
 
 
@@ -160,14 +216,18 @@ def main() -> None:
             ("pivot over everything", asked.everything, 5),
         ]
         print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-        print(f"{'milliseconds':32} {'n':>5}{'median':>10}{'95%':>10}{'cpu med.':>10}{'cpu 95%':>10}")
+        print(
+            f"{'milliseconds':32} {'n':>5}{'median':>10}{'95%':>10}{'cpu med.':>10}{'cpu 95%':>10}"
+        )
         for name, make, num in sorts:
             timed(http, processor, make())  # the first answer of a process loads what it needs
             say(name, [timed(http, processor, make())[0] for _ in range(num)])
         times, rows, size = figure(http, processor, asked.largest)
         say(f"figure, a page of {rows // len(times)} rows", times)
         whole, busy = (sum(column) / 1000 for column in zip(*times, strict=True))
-        print(f"figure, all {rows:,} rows: {whole:.1f} s ({busy:.1f} s cpu) in {len(times)} pages, {size / 1e6:.0f} MB")
+        print(
+            f"figure, all {rows:,} rows: {whole:.1f} s ({busy:.1f} s cpu) in {len(times)} pages, {size / 1e6:.0f} MB"
+        )
         print(f"load {os.getloadavg()[0]:.1f} at the end")
 
 

@@ -4,8 +4,10 @@ import threading
 
 import streamlit as st
 
-from dashboard import downloads, pulse, sign_in
-from dashboard.watch import warm_up
+from dashboard.auth import login
+from dashboard.components import downloads
+from dashboard.live import refresh
+from dashboard.live.pages import warm_up
 
 threading.Thread(target=warm_up, name="warm up", daemon=True).start()
-app = st.App("app.py", routes=[*sign_in.ROUTES, *downloads.ROUTES, *pulse.ROUTES])
+app = st.App("app.py", routes=[*login.ROUTES, *downloads.ROUTES, *refresh.ROUTES])

@@ -17,7 +17,13 @@ from sqlalchemy.orm import Session
 
 from db.models import Json
 
-COLUMNS = ("suite", "kind", "evaluation", "tokens", "state")  # columns of measurements; every other name is a label's
+COLUMNS = (
+    "suite",
+    "kind",
+    "evaluation",
+    "tokens",
+    "state",
+)  # columns of measurements; every other name is a label's
 LATEST = 100  # points of each kind that are looked at for its metrics
 WHEN_NONFINITE = "WHEN 'pos_inf' THEN float8 'Infinity' WHEN 'neg_inf' THEN float8 '-Infinity' WHEN 'nan' THEN float8 'NaN'"
 MOST_VALUES = 200  # a label with more is typed, not chosen
@@ -51,7 +57,12 @@ class Sought:
 
     def sql(self, states: Sequence[str] | None = None) -> tuple[str, Json]:
         """The WHERE clause on `m`, and its parameters."""
-        chosen = sorted(set(self.state if states is None else states)) or ["done", "failed", "open", "running"]
+        chosen = sorted(set(self.state if states is None else states)) or [
+            "done",
+            "failed",
+            "open",
+            "running",
+        ]
         quoted = ", ".join(f"'{state}'" for state in chosen if state.isalpha())
         # Written out: a parameter would hide from the planner that the index of finished rows serves.
         parts = [f"m.state = {quoted}" if len(chosen) == 1 else f"m.state IN ({quoted})"]
@@ -152,17 +163,31 @@ def metrics(session: Session, kinds: Sequence[str]) -> list[str]:
     )
 
 
-def pivot(session: Session, sought: Sought, row: str, column: str | None, metric: str, median: bool, most: int) -> list[Row[Any]]:
+def pivot(
+    session: Session,
+    sought: Sought,
+    row: str,
+    column: str | None,
+    metric: str,
+    median: bool,
+    most: int,
+) -> list[Row[Any]]:
     """A row per cell: how many values are finite, which not, or missing; mean, deviation, least and greatest of the finite ones,
     and the median of all (NaN as the greatest).
     """
     where, given = sought.sql(("done",))
     given |= {"metric": metric, "most": most}
-    given |= {name: label for name, label in (("row", row), ("column", column)) if label is not None and label not in COLUMNS}
+    given |= {
+        name: label
+        for name, label in (("row", row), ("column", column))
+        if label is not None and label not in COLUMNS
+    }
     # The planner expects nearly as many cells as points, which would not fit into its usual memory, and sorts them all.
     session.execute(text("SET LOCAL work_mem = '64MB'"))
     known = f"coalesce(value, CASE nonfinite {WHEN_NONFINITE} END)"
-    middle = f"percentile_cont(0.5) WITHIN GROUP (ORDER BY {known})" if median else "CAST(NULL AS float)"
+    middle = (
+        f"percentile_cont(0.5) WITHIN GROUP (ORDER BY {known})" if median else "CAST(NULL AS float)"
+    )
     return list(
         session.execute(
             text(f"""
@@ -192,7 +217,9 @@ def points(session: Session, sought: Sought, before: int | None, limit: int) -> 
         where += " AND m.id < :before"
     return list(
         session.execute(
-            text(f"SELECT {FOUND} FROM measurements m WHERE {where} ORDER BY m.id DESC LIMIT :limit"),
+            text(
+                f"SELECT {FOUND} FROM measurements m WHERE {where} ORDER BY m.id DESC LIMIT :limit"
+            ),
             {**given, "before": before, "limit": limit},
         )
     )
@@ -224,5 +251,7 @@ def names(session: Session, sought: Sought) -> list[Row[Any]]:
 def all_points(session: Session, sought: Sought, chunk: int) -> Iterator[Sequence[Row[Any]]]:
     """All matching rows in the order of their ids, so many at a time, held by the server meanwhile."""
     where, given = sought.sql()
-    streamed = text(f"SELECT {FOUND} FROM measurements m WHERE {where} ORDER BY m.id").execution_options(yield_per=chunk)
+    streamed = text(
+        f"SELECT {FOUND} FROM measurements m WHERE {where} ORDER BY m.id"
+    ).execution_options(yield_per=chunk)
     yield from session.execute(streamed, given).partitions()

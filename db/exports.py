@@ -22,7 +22,9 @@ CHOSEN = """
         WHERE p.experiment_id = e.id AND m.suite = CAST(:suite AS text)))
 """
 POINTS_OF = f"SELECT p.measurement_id FROM experiment_points p JOIN experiments e ON e.id = p.experiment_id WHERE {CHOSEN}"
-SOURCES_OF = f"SELECT s.value FROM measurements m, jsonb_each(m.source) s WHERE m.id IN ({POINTS_OF})"
+SOURCES_OF = (
+    f"SELECT s.value FROM measurements m, jsonb_each(m.source) s WHERE m.id IN ({POINTS_OF})"
+)
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,17 @@ WHOLE: dict[str, Any] = {"experiments": None, "tag": None, "suite": None, "owner
 def count(session: Session, name: str, chosen: dict[str, Any]) -> int:
     """How many rows the table gives; `chosen` has the keys of WHOLE."""
     table = TABLES[name]
-    return int(session.scalar(text(f"SELECT count(*) FROM {table.source} WHERE {_wanted(table, chosen)}"), chosen) or 0)
+    return int(
+        session.scalar(
+            text(f"SELECT count(*) FROM {table.source} WHERE {_wanted(table, chosen)}"), chosen
+        )
+        or 0
+    )
 
 
-def page(session: Session, name: str, chosen: dict[str, Any], after: list[Any] | None) -> tuple[list[str], list[Any] | None]:
+def page(
+    session: Session, name: str, chosen: dict[str, Any], after: list[Any] | None
+) -> tuple[list[str], list[Any] | None]:
     """Rows after a key as JSON, one string each, and the key to go on after (None behind the last row)."""
     table = TABLES[name]
     keys = {f"key{i}": column for i, column in enumerate(table.key)}

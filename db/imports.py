@@ -15,12 +15,12 @@ from sqlalchemy import Row, bindparam, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from db.claims import publish
 from db.explorer import record_labels
+from db.leases import publish
 from db.models import Attempt, Checkpoint, Dataset, Experiment, Json, Measurement, Suite
-from db.people import add_user
 from db.submissions import link
 from db.team import ReferenceCurve
+from db.users import add_user
 
 IMPORT_LOCK = 0x696D7074  # "impt": one batch at a time, or two of the same would both find nothing
 PLANNED = (
@@ -76,9 +76,16 @@ def _lock(session: Session) -> None:
 def merge_measurements(session: Session, rows: Sequence[Json], origin: str) -> Merged:
     """rows: PLANNED, state, error, finished_at, and attempts (TRIED, origin, `shown`: its numbers are the measurement's)."""
     _lock(session)
-    asked = {(row["identity"], row["repeat"]): row for row in sorted(rows, key=lambda row: (row["identity"], row["repeat"]))}
+    asked = {
+        (row["identity"], row["repeat"]): row
+        for row in sorted(rows, key=lambda row: (row["identity"], row["repeat"]))
+    }
     mine, made = _measurements_for(session, asked)
-    added = _add_attempts(session, [(mine[key].id, attempt) for key, row in asked.items() for attempt in row["attempts"]], origin)
+    added = _add_attempts(
+        session,
+        [(mine[key].id, attempt) for key, row in asked.items() for attempt in row["attempts"]],
+        origin,
+    )
     merged = Merged()
     settled: list[tuple[Row[Any], Json, Json | None, Added | None]] = []
     for key, row in asked.items():
@@ -93,21 +100,34 @@ def merge_measurements(session: Session, rows: Sequence[Json], origin: str) -> M
             merged.gained += 1
         else:
             merged.known += 1
-        if found.state == "done" and done_there and shown and attempt and attempt.id != found.attempt_id:
+        if (
+            found.state == "done"
+            and done_there
+            and shown
+            and attempt
+            and attempt.id != found.attempt_id
+        ):
             merged.compared.append((key, row["kind"], found.metrics, shown["metrics"]))
     _settle(session, [one for one in settled if one[1]["state"] != "open"], made)
     record_labels(session, sorted(made))  # after the experiments' locks, as submissions do
     return merged
 
 
-def _measurements_for(session: Session, asked: dict[Key, Json]) -> tuple[dict[Key, Row[Any]], set[int]]:
+def _measurements_for(
+    session: Session, asked: dict[Key, Json]
+) -> tuple[dict[Key, Row[Any]], set[int]]:
     """The rows, locked, and the ids of those that had to be made. In the order of submissions: who holds the lock of a first row
     numbers its repeats.
     """
     made: set[int] = set()
     locked = (
         select(
-            Measurement.id, Measurement.identity, Measurement.repeat, Measurement.state, Measurement.metrics, Measurement.attempt_id
+            Measurement.id,
+            Measurement.identity,
+            Measurement.repeat,
+            Measurement.state,
+            Measurement.metrics,
+            Measurement.attempt_id,
         )
         .where(Measurement.identity.in_(sorted({identity for identity, _ in asked})))
         .order_by(Measurement.identity, Measurement.repeat)
@@ -115,13 +135,21 @@ def _measurements_for(session: Session, asked: dict[Key, Json]) -> tuple[dict[Ke
     )
     found: Sequence[Any] = ()
     for repeats in (False, True):
-        new = [{name: row[name] for name in PLANNED} for (_, repeat), row in asked.items() if bool(repeat) == repeats]
+        new = [
+            {name: row[name] for name in PLANNED}
+            for (_, repeat), row in asked.items()
+            if bool(repeat) == repeats
+        ]
         if new:
-            planned = insert(Measurement).on_conflict_do_nothing(index_elements=["identity", "repeat"])
+            planned = insert(Measurement).on_conflict_do_nothing(
+                index_elements=["identity", "repeat"]
+            )
             made |= set(session.scalars(planned.returning(Measurement.id), new))
         if new or not repeats:
             found = session.execute(locked).all()
-    return {(row.identity, row.repeat): row for row in found if (row.identity, row.repeat) in asked}, made
+    return {
+        (row.identity, row.repeat): row for row in found if (row.identity, row.repeat) in asked
+    }, made
 
 
 @dataclass(frozen=True)
@@ -132,13 +160,24 @@ class Added:
     fresh: bool
 
 
-def _add_attempts(session: Session, attempts: Sequence[tuple[int, Json]], origin: str) -> dict[tuple[int, str, Any], Added]:
+def _add_attempts(
+    session: Session, attempts: Sequence[tuple[int, Json]], origin: str
+) -> dict[tuple[int, str, Any], Added]:
     ids = sorted({measurement for measurement, _ in attempts})
-    known = select(Attempt.id, Attempt.measurement_id, Attempt.worker, Attempt.started_at).where(Attempt.measurement_id.in_(ids))
-    found = {(row.measurement_id, row.worker, row.started_at): Added(row.id, False) for row in session.execute(known)}
+    known = select(Attempt.id, Attempt.measurement_id, Attempt.worker, Attempt.started_at).where(
+        Attempt.measurement_id.in_(ids)
+    )
+    found = {
+        (row.measurement_id, row.worker, row.started_at): Added(row.id, False)
+        for row in session.execute(known)
+    }
     missing = {(id, one["worker"], one["started_at"]): one for id, one in attempts}
     rows = [
-        {**{name: one[name] for name in TRIED}, "measurement_id": id, "origin": one["origin"] or origin}
+        {
+            **{name: one[name] for name in TRIED},
+            "measurement_id": id,
+            "origin": one["origin"] or origin,
+        }
         for (id, _, _), one in missing.items()
         if (id, one["worker"], one["started_at"]) not in found
     ]
@@ -149,14 +188,20 @@ def _add_attempts(session: Session, attempts: Sequence[tuple[int, Json]], origin
     return found
 
 
-def _settle(session: Session, settled: Sequence[tuple[Row[Any], Json, Json | None, Added | None]], made: set[int]) -> None:
+def _settle(
+    session: Session,
+    settled: Sequence[tuple[Row[Any], Json, Json | None, Added | None]],
+    made: set[int],
+) -> None:
     """Give measurements the foreign number or failure, and tell the experiments that were waiting for it."""
     waiting = [found for found, *_ in settled if found.id not in made]
     ids = [found.id for found in waiting]
     affected = text("""
         SELECT id FROM experiments WHERE id IN (SELECT experiment_id FROM experiment_points WHERE measurement_id = ANY(:ids))
         ORDER BY id FOR UPDATE""")
-    experiments = list(session.scalars(affected, {"ids": ids}))  # all of them first, in their order: publish takes them one by one
+    experiments = list(
+        session.scalars(affected, {"ids": ids})
+    )  # all of them first, in their order: publish takes them one by one
     values = [
         {
             "row": found.id,
@@ -183,12 +228,16 @@ def _settle(session: Session, settled: Sequence[tuple[Row[Any], Json, Json | Non
     for found in waiting:
         publish(session, [found.id], done=1, failed=-1 if found.state == "failed" else 0)
     session.execute(
-        text("UPDATE experiments SET state = 'done' WHERE id = ANY(:ids) AND state = 'failed' AND num_done > 0"),
+        text(
+            "UPDATE experiments SET state = 'done' WHERE id = ANY(:ids) AND state = 'failed' AND num_done > 0"
+        ),
         {"ids": experiments},
     )
 
 
-def merge_experiment(session: Session, owner: str, fields: Json, points: Sequence[Json]) -> tuple[Experiment, bool]:
+def merge_experiment(
+    session: Session, owner: str, fields: Json, points: Sequence[Json]
+) -> tuple[Experiment, bool]:
     """Record another lab's experiment as ours, and whether that was new. Raises MissingError.
 
     fields: name, kind, spec, tags, notes, priority, archived, created_at, started_at, finished_at. points: identity, repeat, stage,
@@ -197,7 +246,9 @@ def merge_experiment(session: Session, owner: str, fields: Json, points: Sequenc
     """
     _lock(session)
     add_user(session, owner, "submitter")
-    same = select(Experiment).where(*(getattr(Experiment, name) == fields[name] for name in ("created_at", "kind", "spec")))
+    same = select(Experiment).where(
+        *(getattr(Experiment, name) == fields[name] for name in ("created_at", "kind", "spec"))
+    )
     known = session.scalar(same.limit(1))
     if known is not None:
         return known, False
@@ -210,7 +261,9 @@ def merge_experiment(session: Session, owner: str, fields: Json, points: Sequenc
     )
     here: dict[str, Row[Any]] = {f"{row.identity}/{row.repeat}": row for row in found}
     if missing := asked.keys() - here.keys():
-        raise MissingError(f"{len(missing)} of its {len(asked)} measurements are not here; the first is {min(missing)}")
+        raise MissingError(
+            f"{len(missing)} of its {len(asked)} measurements are not here; the first is {min(missing)}"
+        )
     states = [here[name].state for name in asked]
     num_done, num_failed = states.count("done"), states.count("failed")
     state = "cancelled" if num_done + num_failed < len(asked) else "done" if num_done else "failed"
@@ -240,16 +293,25 @@ def merge_catalogue(session: Session, rows: Json, owner: str) -> dict[str, list[
             session.add_all(Checkpoint(**one, suite=suite["name"]) for one in checkpoints)
             said["added"].append(f"suite {suite['name']}")
             continue
-        hashes = select(Checkpoint.revision, Checkpoint.weights_sha256).where(Checkpoint.suite == here.name)
-        mine: dict[str, str | None] = {row.revision: row.weights_sha256 for row in session.execute(hashes)}
+        hashes = select(Checkpoint.revision, Checkpoint.weights_sha256).where(
+            Checkpoint.suite == here.name
+        )
+        mine: dict[str, str | None] = {
+            row.revision: row.weights_sha256 for row in session.execute(hashes)
+        }
         theirs = {one["revision"]: one["weights_sha256"] for one in checkpoints}
-        differ = any(mine[name] and theirs[name] and mine[name] != theirs[name] for name in mine.keys() & theirs.keys())
+        differ = any(
+            mine[name] and theirs[name] and mine[name] != theirs[name]
+            for name in mine.keys() & theirs.keys()
+        )
         said["differ" if differ else "kept"].append(f"suite {here.name}")
     for dataset in rows["datasets"]:
         known = session.get(Dataset, dataset["name"])
         if known is None:
             session.add(Dataset(**dataset, owner=owner))
-        word = "added" if known is None else "differ" if known.sha256 != dataset["sha256"] else "kept"
+        word = (
+            "added" if known is None else "differ" if known.sha256 != dataset["sha256"] else "kept"
+        )
         said[word].append(f"evaluation set {dataset['name']}")
     for curve in rows["reference_curves"]:
         drawn = session.scalar(select(ReferenceCurve).where(ReferenceCurve.name == curve["name"]))

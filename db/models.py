@@ -56,14 +56,22 @@ class User(Base):
     """A person whose experiments take turns with the others'."""
 
     __tablename__ = "users"
-    __table_args__ = (CheckConstraint("role IN ('viewer', 'submitter', 'admin')", name="users_role"),)
+    __table_args__ = (
+        CheckConstraint("role IN ('viewer', 'submitter', 'admin')", name="users_role"),
+    )
 
     name: Mapped[str] = mapped_column(primary_key=True)
     role: Mapped[str] = mapped_column(server_default="submitter")
-    most_queued: Mapped[int | None]  # points of unfinished experiments at one time; None: the lab's default
+    most_queued: Mapped[
+        int | None
+    ]  # points of unfinished experiments at one time; None: the lab's default
     most_planned: Mapped[int | None]  # points of one experiment
-    blocked_at: Mapped[datetime | None]  # since when their tokens are refused and nobody signs in as them
-    turn: Mapped[float] = mapped_column(server_default="0")  # seconds of work given, by weight; the lowest is next
+    blocked_at: Mapped[
+        datetime | None
+    ]  # since when their tokens are refused and nobody signs in as them
+    turn: Mapped[float] = mapped_column(
+        server_default="0"
+    )  # seconds of work given, by weight; the lowest is next
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -96,7 +104,7 @@ class Suite(Base):
 
 
 class Checkpoint(Base):
-    """One saved state of a suite's weights; the columns are those of ucurve.suites.Checkpoint."""
+    """One saved state of a suite's weights; the columns are those of ucurve.registry.suites.Checkpoint."""
 
     __tablename__ = "checkpoints"
     __table_args__ = (
@@ -105,7 +113,9 @@ class Checkpoint(Base):
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
-    suite: Mapped[str] = mapped_column(ForeignKey("suites.name", ondelete="CASCADE", onupdate="CASCADE"))
+    suite: Mapped[str] = mapped_column(
+        ForeignKey("suites.name", ondelete="CASCADE", onupdate="CASCADE")
+    )
     revision: Mapped[str]
     location: Mapped[Json]
     step: Mapped[int | None] = mapped_column(BigInteger)
@@ -122,7 +132,7 @@ class Checkpoint(Base):
 
 
 class Dataset(Base):
-    """An evaluation set or a training text; the columns are those of ucurve.suites.Dataset."""
+    """An evaluation set or a training text; the columns are those of ucurve.registry.suites.Dataset."""
 
     __tablename__ = "datasets"
 
@@ -143,7 +153,9 @@ class Experiment(Base):
 
     __tablename__ = "experiments"
     __table_args__ = (
-        CheckConstraint("state IN ('active', 'paused', 'cancelled', 'done', 'failed')", name="experiments_state"),
+        CheckConstraint(
+            "state IN ('active', 'paused', 'cancelled', 'done', 'failed')", name="experiments_state"
+        ),
         Index("experiments_active", "owner", "id", postgresql_where=text("state = 'active'")),
     )
 
@@ -155,9 +167,13 @@ class Experiment(Base):
     notes: Mapped[str] = mapped_column(server_default="")
     priority: Mapped[int] = mapped_column(server_default="0")
     spec: Mapped[Json]
-    suite: Mapped[str | None] = mapped_column(Computed("spec ->> 'suite'", persisted=True), index=True)
+    suite: Mapped[str | None] = mapped_column(
+        Computed("spec ->> 'suite'", persisted=True), index=True
+    )
     archived: Mapped[bool] = mapped_column(server_default=text("false"))
-    fresh: Mapped[bool] = mapped_column(server_default=text("false"))  # asked for all its numbers again, to compare them
+    fresh: Mapped[bool] = mapped_column(
+        server_default=text("false")
+    )  # asked for all its numbers again, to compare them
     webhook: Mapped[str | None]  # address that is told when it is done or failed
     state: Mapped[str] = mapped_column(server_default="active")
     version: Mapped[int] = mapped_column(BigInteger, server_default="0")
@@ -179,13 +195,30 @@ class Measurement(Base):
 
     __tablename__ = "measurements"
     __table_args__ = (
-        CheckConstraint("state IN ('open', 'running', 'done', 'failed')", name="measurements_state"),
-        CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="measurements_lease"),
-        Index("measurements_unfinished", "id", postgresql_where=text("state IN ('open', 'running')")),
-        Index("measurements_latest", "kind", text("finished_at DESC"), postgresql_where=text("state = 'done'")),
+        CheckConstraint(
+            "state IN ('open', 'running', 'done', 'failed')", name="measurements_state"
+        ),
+        CheckConstraint(
+            "(state = 'running') = (lease_token IS NOT NULL)", name="measurements_lease"
+        ),
+        Index(
+            "measurements_unfinished", "id", postgresql_where=text("state IN ('open', 'running')")
+        ),
+        Index(
+            "measurements_latest",
+            "kind",
+            text("finished_at DESC"),
+            postgresql_where=text("state = 'done'"),
+        ),
         UniqueConstraint("identity", "repeat"),
-        Index("measurements_found", "suite", "kind", "tokens", postgresql_where=text("state = 'done'")),
-        Index("measurements_lease_token", "lease_token", postgresql_where=text("lease_token IS NOT NULL")),
+        Index(
+            "measurements_found", "suite", "kind", "tokens", postgresql_where=text("state = 'done'")
+        ),
+        Index(
+            "measurements_lease_token",
+            "lease_token",
+            postgresql_where=text("lease_token IS NOT NULL"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
@@ -194,16 +227,22 @@ class Measurement(Base):
     kind: Mapped[str]  # whose run() measures it: the first to plan it; no part of the identity
     inputs: Mapped[Json]
     source: Mapped[Json]
-    labels: Mapped[Json] = mapped_column(server_default=text("'{}'"))  # as first planned; what the explorer filters and pivots by
+    labels: Mapped[Json] = mapped_column(
+        server_default=text("'{}'")
+    )  # as first planned; what the explorer filters and pivots by
     suite: Mapped[str | None] = mapped_column(Computed("labels ->> 'suite'", persisted=True))
     tokens: Mapped[int | None] = mapped_column(BigInteger, Computed(TOKENS, persisted=True))
-    evaluation: Mapped[str | None] = mapped_column(Computed("source -> 'dataset' ->> 'name'", persisted=True))
+    evaluation: Mapped[str | None] = mapped_column(
+        Computed("source -> 'dataset' ->> 'name'", persisted=True)
+    )
     group_key: Mapped[str]
     seconds: Mapped[float]
     requires_device: Mapped[str]
     requires_memory_gb: Mapped[float]
     state: Mapped[str] = mapped_column(server_default="open")
-    num_lost: Mapped[int] = mapped_column(server_default="0")  # workers that died while measuring it
+    num_lost: Mapped[int] = mapped_column(
+        server_default="0"
+    )  # workers that died while measuring it
     lease_owner: Mapped[str | None]
     lease_token: Mapped[str | None] = mapped_column(UUID(as_uuid=False))
     lease_expires: Mapped[datetime | None]
@@ -220,7 +259,9 @@ class Attempt(Base):
 
     __tablename__ = "attempts"
     __table_args__ = (
-        CheckConstraint("outcome IN ('running', 'done', 'failed', 'stopped', 'lost')", name="attempts_outcome"),
+        CheckConstraint(
+            "outcome IN ('running', 'done', 'failed', 'stopped', 'lost')", name="attempts_outcome"
+        ),
         Index("attempts_running", "measurement_id", postgresql_where=text("outcome = 'running'")),
     )
 
@@ -246,15 +287,25 @@ class ExperimentPoint(Base):
     __tablename__ = "experiment_points"
     __table_args__ = (
         Index("experiment_points_version", "experiment_id", "version"),
-        Index("experiment_points_open", "experiment_id", "stage", "position", postgresql_where=text("NOT ended")),
+        Index(
+            "experiment_points_open",
+            "experiment_id",
+            "stage",
+            "position",
+            postgresql_where=text("NOT ended"),
+        ),
         Index("experiment_points_measurement", "measurement_id"),
     )
 
-    experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"), primary_key=True)
+    experiment_id: Mapped[int] = mapped_column(
+        ForeignKey("experiments.id", ondelete="CASCADE"), primary_key=True
+    )
     measurement_id: Mapped[int] = mapped_column(ForeignKey("measurements.id"), primary_key=True)
     position: Mapped[int]
     stage: Mapped[int]
     labels: Mapped[Json]
     reused: Mapped[bool]
-    ended: Mapped[bool] = mapped_column(server_default=text("false"))  # as its measurement, so that claims skip what is over
+    ended: Mapped[bool] = mapped_column(
+        server_default=text("false")
+    )  # as its measurement, so that claims skip what is over
     version: Mapped[int] = mapped_column(BigInteger)

@@ -15,9 +15,18 @@ def engine() -> Engine:
     """The engine of UCURVE_DATABASE_URL. The pool is larger than the API's thread pool (40), so no request waits for it."""
     url = os.environ.get("UCURVE_DATABASE_URL")
     if not url:
-        raise RuntimeError("UCURVE_DATABASE_URL is not set: start with `ucurve up`, or name a postgresql+psycopg:// URL")
+        raise RuntimeError(
+            "UCURVE_DATABASE_URL is not set: start with `ucurve up`, or name a postgresql+psycopg:// URL"
+        )
     # Half of the time of a page of rows went into reading its JSON with the standard library.
-    return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=40, pool_timeout=10, json_deserializer=from_json)
+    return create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=10,
+        max_overflow=40,
+        pool_timeout=10,
+        json_deserializer=from_json,
+    )
 
 
 def open_session() -> Session:

@@ -12,12 +12,22 @@ from sqlalchemy import Row, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
-from db.claims import settle
 from db.explorer import record_labels
+from db.leases import settle
 from db.models import Experiment, ExperimentPoint, Json, Measurement
-from db.people import add_user
+from db.users import add_user
 
-COLUMNS = ("kind", "identity", "inputs", "source", "labels", "group_key", "seconds", "requires_device", "requires_memory_gb")
+COLUMNS = (
+    "kind",
+    "identity",
+    "inputs",
+    "source",
+    "labels",
+    "group_key",
+    "seconds",
+    "requires_device",
+    "requires_memory_gb",
+)
 CHUNK = 2000  # rows of one INSERT
 PER_VERSION = 250  # new rows that share a version: what a reader gets in one page stays small
 
@@ -36,16 +46,24 @@ def submit(session: Session, owner: str, fields: Json, points: Sequence[Json]) -
     return submit_all(session, owner, [(fields, points)])[0]
 
 
-def submit_all(session: Session, owner: str, asked: Sequence[tuple[Json, Sequence[Json]]]) -> list[Experiment]:
+def submit_all(
+    session: Session, owner: str, asked: Sequence[tuple[Json, Sequence[Json]]]
+) -> list[Experiment]:
     """Several experiments (see `submit`) at once: all measurements are locked in one order, or two of these could deadlock."""
     add_user(session, owner, "submitter")
     unique: dict[str, Json] = {}
     for fields, points in asked:
-        unique |= {p["identity"]: {"kind": fields["kind"], **p} for p in points if p["identity"] not in unique}
+        unique |= {
+            p["identity"]: {"kind": fields["kind"], **p}
+            for p in points
+            if p["identity"] not in unique
+        }
     found = _measurements_for(session, unique)
     reopen(session, [row.id for row in found.values() if row.state == "failed"])
     fresh = {p["identity"] for fields, points in asked if fields.get("fresh") for p in points}
-    again = _next_repeats(session, {name: unique[name] for name in fresh if found[name].state == "done"})
+    again = _next_repeats(
+        session, {name: unique[name] for name in fresh if found[name].state == "done"}
+    )
     experiments = [Experiment(owner=owner, **fields) for fields, _ in asked]
     session.add_all(experiments)
     session.flush()
@@ -54,13 +72,17 @@ def submit_all(session: Session, owner: str, asked: Sequence[tuple[Json, Sequenc
         link(session, experiment, {point["identity"]: point for point in points}, mine)
     session.flush()
     settle(session, [experiment.id for experiment in experiments])
-    record_labels(session, [row.id for row in (*found.values(), *again.values()) if row.state == "open"])
+    record_labels(
+        session, [row.id for row in (*found.values(), *again.values()) if row.state == "open"]
+    )
     # Last: claims lock the user's row after the measurements'.
     join_queue(session, owner, [experiment.id for experiment in experiments])
     return experiments
 
 
-def link(session: Session, experiment: Experiment, points: dict[str, Json], found: dict[str, Row[Any]]) -> None:
+def link(
+    session: Session, experiment: Experiment, points: dict[str, Json], found: dict[str, Row[Any]]
+) -> None:
     """Point the experiment at its measurements."""
     links = [
         {
@@ -87,7 +109,9 @@ def _measurements_for(session: Session, unique: dict[str, Json]) -> dict[str, Ro
     chunks = _chunks(unique)
     for chunk in chunks:
         rows = [{column: unique[identity][column] for column in COLUMNS} for identity in chunk]
-        session.execute(insert(Measurement).on_conflict_do_nothing(index_elements=["identity", "repeat"]), rows)
+        session.execute(
+            insert(Measurement).on_conflict_do_nothing(index_elements=["identity", "repeat"]), rows
+        )
     found: dict[str, Row[Any]] = {}
     for chunk in chunks:
         # Not a plain read: a worker finishing one of these now would not see our links, nor we its number.
@@ -98,7 +122,10 @@ def _measurements_for(session: Session, unique: dict[str, Json]) -> dict[str, Ro
             .with_for_update(key_share=True)
         )
         found |= {row.identity: row for row in locked}
-    _refresh(session, [{"id": row.id, **unique[row.identity]} for row in found.values() if row.state == "failed"])
+    _refresh(
+        session,
+        [{"id": row.id, **unique[row.identity]} for row in found.values() if row.state == "failed"],
+    )
     return found
 
 
@@ -112,9 +139,15 @@ def _next_repeats(session: Session, unique: dict[str, Json]) -> dict[str, Row[An
             .group_by(Measurement.identity)
         )
         last = {row[0]: row[1] for row in highest}
-        rows = [{**{column: unique[name][column] for column in COLUMNS}, "repeat": last[name] + 1} for name in chunk]
+        rows = [
+            {**{column: unique[name][column] for column in COLUMNS}, "repeat": last[name] + 1}
+            for name in chunk
+        ]
         returned = (Measurement.id, Measurement.identity, Measurement.state)
-        made |= {row.identity: row for row in session.execute(insert(Measurement).returning(*returned), rows)}
+        made |= {
+            row.identity: row
+            for row in session.execute(insert(Measurement).returning(*returned), rows)
+        }
     return made
 
 
@@ -128,9 +161,9 @@ def _refresh(session: Session, failed: list[Json]) -> None:
     if failed:
         names = ("source", "kind", "group_key", "seconds", "requires_device", "requires_memory_gb")
         session.execute(
-            text(f"UPDATE measurements SET {', '.join(f'{name} = :{name}' for name in names)} WHERE id = :id").bindparams(
-                bindparam("source", type_=JSONB)
-            ),
+            text(
+                f"UPDATE measurements SET {', '.join(f'{name} = :{name}' for name in names)} WHERE id = :id"
+            ).bindparams(bindparam("source", type_=JSONB)),
             [{name: point[name] for name in ("id", *names)} for point in failed],
         )
 
@@ -235,7 +268,9 @@ def _retry(session: Session, experiment: Experiment) -> bool:
 def existing_states(session: Session, identities: Sequence[str]) -> dict[str, str]:
     """{identity: state} of those measurements that exist."""
     rows = session.execute(
-        select(Measurement.identity, Measurement.state).where(Measurement.identity.in_(list(identities)), Measurement.repeat == 0)
+        select(Measurement.identity, Measurement.state).where(
+            Measurement.identity.in_(list(identities)), Measurement.repeat == 0
+        )
     )
     return {row.identity: row.state for row in rows}
 
@@ -254,7 +289,9 @@ def register_suite(session: Session, suite: Json, checkpoints: Sequence[Json]) -
         {"owner": "", **suite},
     )
     if same is None:
-        raise SuiteTakenError(f"there is a suite {suite['name']!r} by now, from elsewhere: choose another name")
+        raise SuiteTakenError(
+            f"there is a suite {suite['name']!r} by now, from elsewhere: choose another name"
+        )
     for checkpoint in sorted(checkpoints, key=lambda c: str(c["revision"])):
         names = list(checkpoint)
         session.execute(

@@ -33,7 +33,9 @@ class Star(Base):
     __tablename__ = "stars"
 
     owner: Mapped[str] = mapped_column(ForeignKey("users.name"), primary_key=True)
-    experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"), primary_key=True)
+    experiment_id: Mapped[int] = mapped_column(
+        ForeignKey("experiments.id", ondelete="CASCADE"), primary_key=True
+    )
 
 
 class Notice(Base):
@@ -43,11 +45,15 @@ class Notice(Base):
     __table_args__ = (Index("notices_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),)
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
-    experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"), index=True)
+    experiment_id: Mapped[int] = mapped_column(
+        ForeignKey("experiments.id", ondelete="CASCADE"), index=True
+    )
     url: Mapped[str]
     event: Mapped[str]  # done, failed
     num_tries: Mapped[int] = mapped_column(server_default="0")
-    due_at: Mapped[datetime | None] = mapped_column(server_default=func.now())  # None: delivered, or given up
+    due_at: Mapped[datetime | None] = mapped_column(
+        server_default=func.now()
+    )  # None: delivered, or given up
     delivered_at: Mapped[datetime | None]
     error: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -62,7 +68,9 @@ class ReferenceCurve(Base):
     name: Mapped[str] = mapped_column(unique=True)
     suite: Mapped[str | None] = mapped_column(index=True)
     origin: Mapped[Json]  # importer, file name, sha256 of the file, citation
-    rows: Mapped[list[Json]] = mapped_column(JSONB)  # revision, tokens, metric, value, standard_error each
+    rows: Mapped[list[Json]] = mapped_column(
+        JSONB
+    )  # revision, tokens, metric, value, standard_error each
     owner: Mapped[str] = mapped_column(ForeignKey("users.name"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 

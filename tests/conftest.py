@@ -16,19 +16,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlparse
 
+import dashboard_load
 import httpx
 import pytest
-import viewers
-from pages import session_of
+from browser_helpers import session_of
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from ucurve.client import Client, RefusedError
-from ucurve.lab import services as processes
+from ucurve.lab import launch as processes
 from ucurve.lab.embedded import Engines
 from ucurve.lab.processes import Child
-from ucurve.team.people import Role
+from ucurve.schemas.users import Role
 
-LIGHT = {"PYTHONPATH": str(Path(__file__).parent / "light")}  # a process without the worker extra
+LIGHT = {
+    "PYTHONPATH": str(Path(__file__).parent / "without_torch")
+}  # a process without the worker extra
 _counter = itertools.count(1)
 
 
@@ -64,7 +66,9 @@ class Lab:
         return [child for name, child in self.children.items() if name.startswith("worker")]
 
     def start_api(self, **env: str) -> Child:
-        child = processes.api({**self.env, **LIGHT, **env}, "127.0.0.1", self.port, self.data / "logs")
+        child = processes.api(
+            {**self.env, **LIGHT, **env}, "127.0.0.1", self.port, self.data / "logs"
+        )
         self._start(child)
         processes.wait_for(child, lambda: processes.answers(f"{self.url}/health/ready"))
         return child
@@ -81,9 +85,13 @@ class Lab:
     def start_dashboard(self, **env: str) -> str:
         """Start the dashboard; answers its address."""
         port = processes.free_port()
-        child = processes.dashboard({**self.env, **LIGHT, **env}, "127.0.0.1", port, self.data / "logs")
+        child = processes.dashboard(
+            {**self.env, **LIGHT, **env}, "127.0.0.1", port, self.data / "logs"
+        )
         self._start(child)
-        processes.wait_for(child, lambda: processes.answers(f"http://127.0.0.1:{port}/_stcore/health"))
+        processes.wait_for(
+            child, lambda: processes.answers(f"http://127.0.0.1:{port}/_stcore/health")
+        )
         return f"http://127.0.0.1:{port}"
 
     def _start(self, child: Child) -> None:
@@ -108,7 +116,9 @@ def template(engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A database at the newest schema, made by the migrations."""
     execute(engines, "CREATE DATABASE template_of_tests")
     url = engines.database_url_of("template_of_tests")
-    processes.migrate(processes.environment(url, engines.broker_url, "", tmp_path_factory.mktemp("migrate")))
+    processes.migrate(
+        processes.environment(url, engines.broker_url, "", tmp_path_factory.mktemp("migrate"))
+    )
     return "template_of_tests"
 
 
@@ -149,7 +159,10 @@ def broker_url(engines: Engines) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def lab(
-    database_url: str, broker_url: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    database_url: str,
+    broker_url: str,
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Lab]:
     """A running API on a free port and NUM_WORKERS real workers, for the whole module."""
     running = Lab(database_url, broker_url, tmp_path_factory.mktemp("lab"))
@@ -171,7 +184,7 @@ def address(lab: Lab) -> str:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        running = viewers.browser(playwright)
+        running = dashboard_load.browser(playwright)
         yield running
         running.close()
 
@@ -188,7 +201,9 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="module")
-def team(database_url: str, broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def team(
+    database_url: str, broker_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lab]:
     """A lab that asks for tokens, seen by its first admin; no worker yet."""
     running = Lab(database_url, broker_url, tmp_path_factory.mktemp("team"))
     try:
@@ -205,7 +220,10 @@ def people(team: Lab) -> dict[Role, Client]:
     names: dict[Role, str] = {"viewer": "vera", "submitter": "sam", "admin": "ada"}
     for role, name in names.items():
         team.client.set_user(name, role=role)
-    return {role: Client(team.url, team.client.create_token("test", owner=name).secret) for role, name in names.items()}
+    return {
+        role: Client(team.url, team.client.create_token("test", owner=name).secret)
+        for role, name in names.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -236,16 +254,43 @@ def execute(engines: Engines, statement: str) -> None:
     """Run one statement outside a transaction, on the cluster's own database."""
     import psycopg
 
-    with psycopg.connect(host=str(engines.sockets), user="ucurve", dbname="postgres", autocommit=True) as session:
+    with psycopg.connect(
+        host=str(engines.sockets), user="ucurve", dbname="postgres", autocommit=True
+    ) as session:
         session.execute(statement.encode())
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show the ends of the processes' logs with a failed test."""
     report = yield
     running = getattr(item, "funcargs", {}).get("lab")
     if report.failed and isinstance(running, Lab):
         for child in running.children.values():
-            report.sections.append((f"end of {child.log.name} ({child.exit_status=})", child.tail(40)))
+            report.sections.append(
+                (f"end of {child.log.name} ({child.exit_status=})", child.tail(40))
+            )
     return report
+
+
+NEEDS = {
+    "engines": "needs Postgres and the broker",
+    "lab": "needs a running API",
+    "browser": "needs Chromium",
+}
+FIXTURES = {"engines": "engines", "lab": "lab", "team": "lab", "browser": "browser"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, need in NEEDS.items():
+        config.addinivalue_line("markers", f"{name}: {need}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test with what it needs, read from its fixtures."""
+    for item in items:
+        for fixture, mark in FIXTURES.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(mark)

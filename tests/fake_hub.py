@@ -25,19 +25,35 @@ class FakeHub:
         }
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
-        kind, _, rest = path.removeprefix("/api/").partition("/") if path.startswith("/api/") else ("", "", "")
+        kind, _, rest = (
+            path.removeprefix("/api/").partition("/") if path.startswith("/api/") else ("", "", "")
+        )
         if rest.endswith("/refs"):
             branches = self.repositories.get(f"{kind}/{rest.removesuffix('/refs')}")
             if branches is None:
                 return 404, {"X-Error-Code": "RepoNotFound"}, b"{}"
-            commits = {branch: commit for commit, (repo, branch) in self.commits.items() if repo == f"{kind}/{rest[:-5]}"}
-            refs = [{"name": b, "ref": f"refs/heads/{b}", "targetCommit": commits[b]} for b in branches]
+            commits = {
+                branch: commit
+                for commit, (repo, branch) in self.commits.items()
+                if repo == f"{kind}/{rest[:-5]}"
+            }
+            refs = [
+                {"name": b, "ref": f"refs/heads/{b}", "targetCommit": commits[b]} for b in branches
+            ]
             return 200, {}, json.dumps({"branches": refs, "tags": [], "converts": []}).encode()
         if "/revision/" in rest:
             repo, _, commit = rest.partition("/revision/")
             known, branch = self.commits[commit.split("?")[0]]
-            siblings = [described(name, data) for name, data in self.repositories[known][branch].items()]
-            return 200, {}, json.dumps({"id": repo, "sha": commit.split("?")[0], "siblings": siblings}).encode()
+            siblings = [
+                described(name, data) for name, data in self.repositories[known][branch].items()
+            ]
+            return (
+                200,
+                {},
+                json.dumps(
+                    {"id": repo, "sha": commit.split("?")[0], "siblings": siblings}
+                ).encode(),
+            )
         if path.startswith("/cdn/"):  # where the hub keeps large files
             commit, _, name = path.removeprefix("/cdn/").partition("/")
             repo, branch = self.commits[commit]
@@ -50,7 +66,9 @@ def described(name: str, data: bytes) -> dict[str, object]:
     """A file in the hub's metadata."""
     blob = hashlib.sha1(f"blob {len(data)}\0".encode() + data).hexdigest()
     lfs = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
-    return {"rfilename": name, "size": len(data), "blobId": blob} | ({"lfs": lfs} if name.endswith(LARGE) else {})
+    return {"rfilename": name, "size": len(data), "blobId": blob} | (
+        {"lfs": lfs} if name.endswith(LARGE) else {}
+    )
 
 
 @contextmanager
@@ -63,7 +81,11 @@ def serving(hub: FakeHub) -> Iterator[str]:
             status, headers, body = hub.answer(self.path)
             if status == 200 and (asked := self.headers.get("Range")):
                 start = int(asked.removeprefix("bytes=").split("-")[0])
-                status, headers["Content-Range"], body = 206, f"bytes {start}-{len(body) - 1}/{len(body)}", body[start:]
+                status, headers["Content-Range"], body = (
+                    206,
+                    f"bytes {start}-{len(body) - 1}/{len(body)}",
+                    body[start:],
+                )
             self.send_response(status)
             for key, value in (headers | {"Content-Length": str(len(body))}).items():
                 self.send_header(key, value)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from conftest import Lab
 
-from db import claims
+from db import leases
 from db.session import open_session
 from ucurve.experiments import kinds
 
@@ -35,11 +35,17 @@ def measure(outcome: dict[str, Any] | None = None) -> int:
     num = 0
     while True:
         with open_session() as session:
-            token, points = claims.claim(session, "test", "cpu", 8.0, None, 1.0)
+            token, points = leases.claim(session, "test", "cpu", 8.0, None, 1.0)
             for point in points:
-                attempt = claims.begin(session, point.id, token, "test", "cpu", {})
+                attempt = leases.begin(session, point.id, token, "test", "cpu", {})
                 assert attempt is not None
-                claims.finish(session, point.id, token, attempt, outcome or {"metrics": {"counted": point.inputs["to"]}})
+                leases.finish(
+                    session,
+                    point.id,
+                    token,
+                    attempt,
+                    outcome or {"metrics": {"counted": point.inputs["to"]}},
+                )
             session.commit()
         num += len(points)
         if not points:
@@ -52,7 +58,12 @@ def problems(answer: httpx.Response, status: int = 422) -> dict[str, str]:
 
 
 def test_every_field_that_is_wrong_is_named_by_its_pointer(http: httpx.Client) -> None:
-    found = problems(http.post("/experiments", json={"priority": 99, "spec": {"kind": "slow_count", "to": [1, "x"], "color": 1}}))
+    found = problems(
+        http.post(
+            "/experiments",
+            json={"priority": 99, "spec": {"kind": "slow_count", "to": [1, "x"], "color": 1}},
+        )
+    )
     assert set(found) == {"/priority", "/spec/to/1", "/spec/color"}
     assert found["/priority"] == "Must be a whole number from -10 to 10, not 99."
 
@@ -64,9 +75,15 @@ def test_an_unknown_kind_is_answered_with_the_kinds_there_are(http: httpx.Client
     assert "/spec" in problems(http.post("/plan", json={}))
 
 
-def test_an_unknown_suite_is_named_with_the_remedy_and_nothing_is_written(http: httpx.Client) -> None:
+def test_an_unknown_suite_is_named_with_the_remedy_and_nothing_is_written(
+    http: httpx.Client,
+) -> None:
     before = http.get("/experiments").json()["total"]
-    found = problems(http.post("/experiments", json={"spec": {"kind": "gaussian_perturbation", "suite": "tinny"}}))
+    found = problems(
+        http.post(
+            "/experiments", json={"spec": {"kind": "gaussian_perturbation", "suite": "tinny"}}
+        )
+    )
     assert "tiny" in found["/spec/suite"]
     assert http.get("/experiments").json()["total"] == before
 
@@ -75,12 +92,22 @@ def test_a_plan_says_what_exists_and_stores_nothing(http: httpx.Client) -> None:
     submit(http, 101, 102)
     measure()
     submit(http, 103)
-    preview = http.post("/plan", json={"spec": {"kind": "slow_count", "to": [101, 102, 103, 104]}}).json()
-    assert [preview[name] for name in ("num_points", "num_existing", "num_running", "num_new")] == [4, 2, 1, 1]
+    preview = http.post(
+        "/plan", json={"spec": {"kind": "slow_count", "to": [101, 102, 103, 104]}}
+    ).json()
+    assert [preview[name] for name in ("num_points", "num_existing", "num_running", "num_new")] == [
+        4,
+        2,
+        1,
+        1,
+    ]
     assert "No worker is running" in preview["waits_for"]
     assert preview["estimated_seconds"] is None
     measure()
-    assert http.post("/plan", json={"spec": {"kind": "slow_count", "to": [104]}}).json()["num_new"] == 1
+    assert (
+        http.post("/plan", json={"spec": {"kind": "slow_count", "to": [104]}}).json()["num_new"]
+        == 1
+    )
 
 
 def test_the_examples_of_the_schema_are_accepted_as_written(http: httpx.Client) -> None:
@@ -89,32 +116,55 @@ def test_the_examples_of_the_schema_are_accepted_as_written(http: httpx.Client) 
     assert set(KINDS) <= set(body["examples"])
     for name, example in body["examples"].items():
         assert http.post("/plan", json=example["value"]).status_code == 200, name
-    issue_example = {"kind": "gaussian_perturbation", "suite": "tiny", "gammas": [0.05, 0.1, 0.2, 0.3], "draws": 5}
+    issue_example = {
+        "kind": "gaussian_perturbation",
+        "suite": "tiny",
+        "gammas": [0.05, 0.1, 0.2, 0.3],
+        "draws": 5,
+    }
     assert http.post("/plan", json={"spec": issue_example}).status_code == 200
 
 
 def test_the_schema_describes_every_kind_and_every_route_has_a_summary(http: httpx.Client) -> None:
     schema = http.get("/openapi.json").json()
-    assert set(KINDS) <= set(schema["components"]["schemas"]["Submission"]["properties"]["spec"]["discriminator"]["mapping"])
+    assert set(KINDS) <= set(
+        schema["components"]["schemas"]["Submission"]["properties"]["spec"]["discriminator"][
+            "mapping"
+        ]
+    )
     for path, methods in schema["paths"].items():
         assert all(method.get("summary") for method in methods.values()), path
 
 
 def test_a_submission_is_read_back_as_it_was_and_found_by_its_words(http: httpx.Client) -> None:
-    sent = submit(http, 201, name="a 100% odd_name", tags=["red", "blue"], notes="why *not*", priority=3)
+    sent = submit(
+        http, 201, name="a 100% odd_name", tags=["red", "blue"], notes="why *not*", priority=3
+    )
     read = http.get(f"/experiments/{sent['id']}").json()
-    assert (read["name"], read["tags"], read["notes"], read["priority"]) == ("a 100% odd_name", ["red", "blue"], "why *not*", 3)
+    assert (read["name"], read["tags"], read["notes"], read["priority"]) == (
+        "a 100% odd_name",
+        ["red", "blue"],
+        "why *not*",
+        3,
+    )
     assert read["state"] == "queued"
     assert "No worker is running" in read["waits_for"]
     assert httpx.get(read["url"]).json()["id"] == sent["id"]
     for text, found in {"100% odd_": 1, "BLUE": 1, "*not*": 1, "1000": 0}.items():
-        assert http.get("/experiments", params={"text": text, "kind": "slow_count"}).json()["total"] == found, text
-    assert sent["id"] in [e["id"] for e in http.get("/experiments", params={"state": "queued"}).json()["experiments"]]
+        assert (
+            http.get("/experiments", params={"text": text, "kind": "slow_count"}).json()["total"]
+            == found
+        ), text
+    assert sent["id"] in [
+        e["id"] for e in http.get("/experiments", params={"state": "queued"}).json()["experiments"]
+    ]
     assert http.get("/experiments", params={"state": "running"}).json()["total"] == 0
     measure()
 
 
-def test_a_reader_of_the_cursor_gets_every_row_once_and_then_only_changes(http: httpx.Client) -> None:
+def test_a_reader_of_the_cursor_gets_every_row_once_and_then_only_changes(
+    http: httpx.Client,
+) -> None:
     id = submit(http, *range(1000, 2000))["id"]
     rows, cursor, pages = [], 0, 0
     while True:
@@ -125,7 +175,9 @@ def test_a_reader_of_the_cursor_gets_every_row_once_and_then_only_changes(http: 
             break
     assert sorted(row["position"] for row in rows) == list(range(1000))
     assert pages > 1
-    assert http.get(f"/experiments/{id}/measurements", params={"after": cursor}).json()["rows"] == []
+    assert (
+        http.get(f"/experiments/{id}/measurements", params={"after": cursor}).json()["rows"] == []
+    )
     assert measure() == 1000
     changed = http.get(f"/experiments/{id}/measurements", params={"after": cursor}).json()
     assert changed["rows"]
@@ -134,18 +186,28 @@ def test_a_reader_of_the_cursor_gets_every_row_once_and_then_only_changes(http: 
 
 def test_numbers_that_are_not_numbers_travel_as_states(http: httpx.Client, lab: Lab) -> None:
     id = submit(http, 301)["id"]
-    measure({"metrics": {"a": None, "b": None, "c": 1.5}, "nonfinite": {"a": "pos_inf", "b": "nan"}, "series": {"s": [1.0, None]}})
+    measure(
+        {
+            "metrics": {"a": None, "b": None, "c": 1.5},
+            "nonfinite": {"a": "pos_inf", "b": "nan"},
+            "series": {"s": [1.0, None]},
+        }
+    )
     (row,) = http.get(f"/experiments/{id}/measurements").json()["rows"]
     assert row["metrics"] == {"a": None, "b": None, "c": 1.5}
     table = lab.client.table(id)
     assert table["a"].item() == math.inf
     assert math.isnan(table["b"].item())
-    header, line = http.get(f"/experiments/{id}/measurements", params={"format": "csv"}).text.splitlines()
+    header, line = http.get(
+        f"/experiments/{id}/measurements", params={"format": "csv"}
+    ).text.splitlines()
     assert header == "measurement,identity,state,to,a,b,c,error"
     assert line.endswith("done,301,inf,nan,1.5,")
 
 
-def test_steering_is_refused_with_the_reason_where_the_state_does_not_allow_it(http: httpx.Client) -> None:
+def test_steering_is_refused_with_the_reason_where_the_state_does_not_allow_it(
+    http: httpx.Client,
+) -> None:
     id = submit(http, 401)["id"]
     assert http.post(f"/experiments/{id}/pause").json()["state"] == "paused"
     assert "paused" in http.post(f"/experiments/{id}/pause").json()["title"]
@@ -175,7 +237,13 @@ def test_events_tell_of_every_row_and_end_with_the_experiment(http: httpx.Client
                     measure()
     assert [name for name, _ in events[:2]] == ["rows", "experiment"]
     assert events[-1][1]["state"] == "done"
-    done = {row["id"] for name, data in events if name == "rows" for row in data["rows"] if row["state"] == "done"}
+    done = {
+        row["id"]
+        for name, data in events
+        if name == "rows"
+        for row in data["rows"]
+        if row["state"] == "done"
+    }
     assert len(done) == 2
 
 
@@ -192,9 +260,9 @@ def test_too_many_points_are_refused_before_anything_is_written(http: httpx.Clie
 
 
 def test_a_kind_dropped_in_as_one_file_is_in_the_schema(http: httpx.Client) -> None:
-    mapping = http.get("/openapi.json").json()["components"]["schemas"]["Submission"]["properties"]["spec"]["discriminator"][
-        "mapping"
-    ]
+    mapping = http.get("/openapi.json").json()["components"]["schemas"]["Submission"]["properties"][
+        "spec"
+    ]["discriminator"]["mapping"]
     assert "slow_count" in mapping
     assert "slow_count" not in kinds()
 
@@ -204,7 +272,9 @@ def test_the_process_is_live_and_ready(lab: Lab) -> None:
     assert httpx.get(f"{lab.url}/health/ready").json() == {"status": "ok"}
 
 
-def test_a_page_of_another_site_can_neither_name_the_service_nor_change_anything(http: httpx.Client) -> None:
+def test_a_page_of_another_site_can_neither_name_the_service_nor_change_anything(
+    http: httpx.Client,
+) -> None:
     id = submit(http, 701)["id"]
     assert http.get("/experiments", headers={"Host": "evil.example"}).status_code == 400
     refused = http.post(f"/experiments/{id}/cancel", headers={"Origin": "http://evil.example"})
@@ -214,5 +284,10 @@ def test_a_page_of_another_site_can_neither_name_the_service_nor_change_anything
 
 
 def test_what_cannot_be_stored_is_refused(http: httpx.Client) -> None:
-    assert http.post("/experiments", json={"name": "\0", "spec": {"kind": "slow_count", "to": [1]}}).status_code == 422
+    assert (
+        http.post(
+            "/experiments", json={"name": "\0", "spec": {"kind": "slow_count", "to": [1]}}
+        ).status_code
+        == 422
+    )
     assert http.get(f"/experiments/{2**70}").status_code in (404, 422)

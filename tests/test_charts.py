@@ -9,7 +9,15 @@ import pandas as pd
 import pytest
 import vl_convert
 
-from ucurve.figures.charts import Axis, Lines, curve_rows, curves, heat_map, ordered_palette, tokens_axis
+from ucurve.figures.charts import (
+    Axis,
+    Lines,
+    curve_rows,
+    curves,
+    heat_map,
+    ordered_palette,
+    tokens_axis,
+)
 
 LINES = Lines("gamma", "γ", [0.0, 0.1, 0.2], neutral=[0.0])
 
@@ -21,9 +29,15 @@ def chart() -> dict[str, Any]:
 def table(losses: list[float], states: list[str] | None = None) -> pd.DataFrame:
     """One checkpoint, one gamma, a loss per draw."""
     states = states or ["done"] * len(losses)
-    return pd.DataFrame({"tokens": 1_000_000, "gamma": 0.1, "replicate": 0, "draw": range(len(losses)), "nll_mean": losses}).assign(
-        state=states, measurement=range(10, 10 + len(losses))
-    )
+    return pd.DataFrame(
+        {
+            "tokens": 1_000_000,
+            "gamma": 0.1,
+            "replicate": 0,
+            "draw": range(len(losses)),
+            "nll_mean": losses,
+        }
+    ).assign(state=states, measurement=range(10, 10 + len(losses)))
 
 
 def rows(what: str, frame: pd.DataFrame, **options: Any) -> list[dict[str, Any]]:
@@ -36,17 +50,26 @@ def test_the_mean_is_taken_on_the_loss_and_shown_as_perplexity() -> None:
     assert mean["y"] == pytest.approx(math.exp(7 / 3))
     # t interval by hand: sd = 1.5275, t(0.975, 2) = 4.3027
     half = 4.302653 * 1.527525 / math.sqrt(3)
-    assert (mean["low"], mean["high"]) == pytest.approx((math.exp(7 / 3 - half), math.exp(7 / 3 + half)), rel=1e-5)
+    assert (mean["low"], mean["high"]) == pytest.approx(
+        (math.exp(7 / 3 - half), math.exp(7 / 3 + half)), rel=1e-5
+    )
 
 
 def test_a_draw_that_is_not_finite_is_counted_at_the_edge_and_never_averaged_away() -> None:
     frame = table([1.0, math.inf, math.nan, 2.0, 3.0], ["done", "done", "done", "failed", "open"])
     assert rows("mean", frame) == []
     [edge] = rows("edge", frame)
-    assert (edge["num_nonfinite"], edge["num_failed"], edge["label"], edge["measurement"]) == (2, 1, "2×∞, 1 failed", 11)
+    assert (edge["num_nonfinite"], edge["num_failed"], edge["label"], edge["measurement"]) == (
+        2,
+        1,
+        "2×∞, 1 failed",
+        11,
+    )
     [note] = rows("note", frame)
     assert note["label"] == "of 5: 1 still to come, 1 failed, 2 not finite"
-    assert [row["measurement"] for row in rows("draw", frame)] == [10], "only a finished, finite draw is a dot"
+    assert [row["measurement"] for row in rows("draw", frame)] == [10], (
+        "only a finished, finite draw is a dot"
+    )
     json.dumps(curve_rows(frame, "tokens", "nll_mean", ["gamma"]), allow_nan=False)
 
 
@@ -64,11 +87,15 @@ def test_one_draw_has_no_band() -> None:
 
 
 def test_a_band_far_beyond_all_points_is_drawn_cut_and_told_whole() -> None:
-    heavy = pd.concat([table([2.0, 2.1, 2.2]), table([1.0, 1.2, 40.0]).assign(gamma=0.2)], ignore_index=True)
+    heavy = pd.concat(
+        [table([2.0, 2.1, 2.2]), table([1.0, 1.2, 40.0]).assign(gamma=0.2)], ignore_index=True
+    )
     calm, wild = rows("mean", heavy)
     assert "band_low" not in calm
     assert wild["low"] < 0, "a t interval knows nothing of what a loss can be"
-    assert (wild["band_low"], wild["band_high"]) == pytest.approx((1 / 1.3, min(wild["high"], 40 * 1.3)))
+    assert (wild["band_low"], wild["band_high"]) == pytest.approx(
+        (1 / 1.3, min(wild["high"], 40 * 1.3))
+    )
     drawn = {
         **curves(tokens_axis(), Axis("y", "loss"), LINES),
         "datasets": {"curves": curve_rows(heavy, "tokens", "nll_mean", ["gamma"])},
@@ -86,7 +113,11 @@ def test_the_chart_is_the_same_every_time_and_holds_no_numbers() -> None:
 
 @pytest.mark.parametrize("filled", [False, True])
 def test_charts_render_without_a_browser(filled: bool) -> None:
-    made = curve_rows(table([1.0, 2.0]), "tokens", "nll_mean", ["gamma"], facets=["replicate"]) if filled else []
+    made = (
+        curve_rows(table([1.0, 2.0]), "tokens", "nll_mean", ["gamma"], facets=["replicate"])
+        if filled
+        else []
+    )
     svg = vl_convert.vegalite_to_svg({**chart(), "datasets": {"curves": made}})
     assert svg.startswith("<svg")
     assert ("1M" in svg and "replicate 0" in svg) == filled
@@ -98,10 +129,15 @@ def test_charts_render_without_a_browser(filled: bool) -> None:
 def test_ordered_colours_are_told_apart_on_white_and_black_by_colour_blind_readers_too() -> None:
     def linear(colour: str) -> np.ndarray:
         channels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-        return np.asarray(np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4))
+        return np.asarray(
+            np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+        )
 
     def lab(rgb: np.ndarray) -> np.ndarray:  # CIE L*a*b*, D65
-        xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ rgb
+        xyz = (
+            np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+            @ rgb
+        )
         x, y, z = np.cbrt(np.maximum(xyz / [0.9505, 1.0, 1.089], 1e-4))
         return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
@@ -114,7 +150,9 @@ def test_ordered_colours_are_told_apart_on_white_and_black_by_colour_blind_reade
     palette = [linear(colour) for colour in ordered_palette(7)]
     luminance = [float(colour @ [0.2126, 0.7152, 0.0722]) for colour in palette]
     assert luminance == sorted(luminance)
-    assert min(min(1.05 / (y + 0.05), (y + 0.05) / 0.0556) for y in luminance) > 2.6, "contrast with white and #0e1117"
+    assert min(min(1.05 / (y + 0.05), (y + 0.05) / 0.0556) for y in luminance) > 2.6, (
+        "contrast with white and #0e1117"
+    )
     for name, matrix in blind.items():
         seen = [lab(np.clip(np.array(matrix) @ colour, 0, 1)) for colour in palette]
         closest = float(min(np.linalg.norm(a - b) for i, a in enumerate(seen) for b in seen[:i]))

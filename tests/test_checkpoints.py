@@ -8,16 +8,21 @@ import pytest
 import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from ucurve import checkpoints
-from ucurve.checkpoints import CheckpointError, load, save
-from ucurve.registration import resolve
-from ucurve.suites import Checkpoint, Location
+from ucurve.modeling import checkpoints
+from ucurve.modeling.checkpoints import CheckpointError, load, save
+from ucurve.registry.hashing import resolve
+from ucurve.registry.suites import Checkpoint, Location
 
 
 @pytest.fixture
 def model() -> GPTNeoXForCausalLM:
     torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 32}
+    shape = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "intermediate_size": 32,
+    }
     return GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=40, max_position_embeddings=16, **shape))
 
 
@@ -37,11 +42,17 @@ def test_a_saved_model_loads_to_the_same_bits_and_hashes_as_registration_would(
     assert not loaded.training
     assert {p.dtype for p in loaded.parameters()} == {torch.float32}
     assert resolve(saved, tmp_path / "suites/mine/step7") == saved
-    assert asdict(save(model, tmp_path / "suites/mine/step7")).items() <= saved.model_dump().items(), "saving again changes nothing"
-    assert [entry.name for entry in (tmp_path / "suites/mine").iterdir()] == ["step7"], "nothing temporary is left"
+    assert (
+        asdict(save(model, tmp_path / "suites/mine/step7")).items() <= saved.model_dump().items()
+    ), "saving again changes nothing"
+    assert [entry.name for entry in (tmp_path / "suites/mine").iterdir()] == ["step7"], (
+        "nothing temporary is left"
+    )
 
 
-def test_half_precision_weights_are_loaded_as_fp32(model: GPTNeoXForCausalLM, tmp_path: Path) -> None:
+def test_half_precision_weights_are_loaded_as_fp32(
+    model: GPTNeoXForCausalLM, tmp_path: Path
+) -> None:
     save(model.half(), tmp_path / "half")
     config = json.loads((tmp_path / "half/config.json").read_text())
     (tmp_path / "half/config.json").write_text(json.dumps({**config, "dtype": "float16"}))
@@ -74,7 +85,9 @@ def test_a_config_that_asks_for_foreign_code_or_other_weights_is_refused(
 ) -> None:
     folder = tmp_path / "evil"
     save(model, folder)
-    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Model: ...\nclass Config: ...\n")
+    (folder / "evil.py").write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Model: ...\nclass Config: ...\n"
+    )
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, **change}))
     with pytest.raises(CheckpointError, match=reason):
@@ -82,14 +95,22 @@ def test_a_config_that_asks_for_foreign_code_or_other_weights_is_refused(
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_name_of_a_repository_as_attention_is_not_followed(model: GPTNeoXForCausalLM, tmp_path: Path) -> None:
+def test_a_name_of_a_repository_as_attention_is_not_followed(
+    model: GPTNeoXForCausalLM, tmp_path: Path
+) -> None:
     save(model, tmp_path / "kernel")
     path = tmp_path / "kernel/config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "_attn_implementation": "owner/kernels"}))
-    assert load(_at(tmp_path / "kernel"), "cpu", tmp_path).model.config._attn_implementation == "sdpa"
+    path.write_text(
+        json.dumps({**json.loads(path.read_text()), "_attn_implementation": "owner/kernels"})
+    )
+    assert (
+        load(_at(tmp_path / "kernel"), "cpu", tmp_path).model.config._attn_implementation == "sdpa"
+    )
 
 
-def test_a_pickle_is_read_as_tensors_and_nothing_else(model: GPTNeoXForCausalLM, tmp_path: Path) -> None:
+def test_a_pickle_is_read_as_tensors_and_nothing_else(
+    model: GPTNeoXForCausalLM, tmp_path: Path
+) -> None:
     folder = tmp_path / "pickled"
     save(model, folder)
     (folder / "model.safetensors").unlink()
@@ -121,4 +142,6 @@ def test_locations_cannot_leave_their_root(tmp_path: Path) -> None:
 
 
 def _at(folder: Path) -> Checkpoint:
-    return Checkpoint(suite="s", revision=folder.name, location=Location(scheme="path", path=str(folder)))
+    return Checkpoint(
+        suite="s", revision=folder.name, location=Location(scheme="path", path=str(folder))
+    )

@@ -16,7 +16,7 @@ from conftest import Lab
 
 from ucurve.cli import main
 from ucurve.client import Client, NoAnswerError, RefusedError
-from ucurve.lab.services import free_port
+from ucurve.lab.launch import free_port
 
 SMALL = {"kind": "linear_model", "num_features": 6, "width": 8, "draws": 4, "targets": 2}
 
@@ -57,7 +57,9 @@ def written(path: Path, content: Any) -> str:
 
 def test_submit_waits_and_says_how_it_ended(ucurve: Shell, tmp_path: Path) -> None:
     spec = written(tmp_path / "spec.json", {**SMALL, "seed": 1})
-    status, out, _ = ucurve("submit", spec, "--wait", "--name", "by hand", "--tag", "a", "--tag", "b")
+    status, out, _ = ucurve(
+        "submit", spec, "--wait", "--name", "by hand", "--tag", "a", "--tag", "b"
+    )
     assert status == 0
     assert "is done: " in out
     assert ", 0 failed" in out
@@ -67,26 +69,49 @@ def test_submit_waits_and_says_how_it_ended(ucurve: Shell, tmp_path: Path) -> No
     assert "a b" in out
 
 
-def test_a_submission_is_read_from_standard_input(ucurve: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"name": "piped", "spec": {**SMALL, "seed": 2}})))
+def test_a_submission_is_read_from_standard_input(
+    ucurve: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "sys.stdin", io.StringIO(json.dumps({"name": "piped", "spec": {**SMALL, "seed": 2}}))
+    )
     status, out, _ = ucurve("submit", "-")
     assert (status, "(piped)" in out) == (0, True)
 
 
-def test_the_table_is_the_same_as_csv_as_json_and_as_a_frame(ucurve: Shell, lab: Lab, finished: int) -> None:
+def test_the_table_is_the_same_as_csv_as_json_and_as_a_frame(
+    ucurve: Shell, lab: Lab, finished: int
+) -> None:
     frame = lab.client.table(finished)
     _, out, _ = ucurve("table", str(finished), "--format", "csv")
-    by_csv = {int(row["measurement"]): float(row["mse_mean"]) for row in csv.DictReader(io.StringIO(out)) if row["mse_mean"]}
+    by_csv = {
+        int(row["measurement"]): float(row["mse_mean"])
+        for row in csv.DictReader(io.StringIO(out))
+        if row["mse_mean"]
+    }
     _, out, _ = ucurve("table", str(finished), "--format", "json")
-    by_json = {row["id"]: row["metrics"]["mse_mean"] for row in json.loads(out) if "mse_mean" in row["metrics"]}
+    by_json = {
+        row["id"]: row["metrics"]["mse_mean"]
+        for row in json.loads(out)
+        if "mse_mean" in row["metrics"]
+    }
     measured = frame[frame["mse_mean"].notna()]
     assert len(measured) > 0
-    assert by_csv == by_json == dict(zip(measured["measurement"], measured["mse_mean"], strict=True))
+    assert (
+        by_csv == by_json == dict(zip(measured["measurement"], measured["mse_mean"], strict=True))
+    )
 
 
-@pytest.mark.parametrize(("form", "start"), [("svg", b"<svg"), ("png", b"\x89PNG"), ("pdf", b"%PDF"), ("csv", b"dataset,")])
-def test_figures_are_files_of_the_asked_form(ucurve: Shell, finished: int, tmp_path: Path, form: str, start: bytes) -> None:
-    status, out, _ = ucurve("figures", str(finished), "-o", str(tmp_path / "new folder"), "--format", form)
+@pytest.mark.parametrize(
+    ("form", "start"),
+    [("svg", b"<svg"), ("png", b"\x89PNG"), ("pdf", b"%PDF"), ("csv", b"dataset,")],
+)
+def test_figures_are_files_of_the_asked_form(
+    ucurve: Shell, finished: int, tmp_path: Path, form: str, start: bytes
+) -> None:
+    status, out, _ = ucurve(
+        "figures", str(finished), "-o", str(tmp_path / "new folder"), "--format", form
+    )
     files = [Path(line) for line in out.splitlines()]
     assert status == 0
     assert {path.parent for path in files} == {tmp_path / "new folder"}
@@ -96,7 +121,10 @@ def test_figures_are_files_of_the_asked_form(ucurve: Shell, finished: int, tmp_p
 def test_show_verdicts_and_the_lists_have_something_to_say(ucurve: Shell, finished: int) -> None:
     assert "linear_model" in ucurve("show", str(finished))[1]
     assert "closed form" in ucurve("verdicts", str(finished))[1]
-    counted, told = ucurve("verdicts", str(finished))[1], ucurve("verdicts", str(finished), "--all")[1]
+    counted, told = (
+        ucurve("verdicts", str(finished))[1],
+        ucurve("verdicts", str(finished), "--all")[1],
+    )
     assert told.count("\n") > counted.count("\n") - counted.count("(--all tells them)")
     assert "worker-1" in ucurve("workers")[1]
     assert ucurve("suites", "list")[0] == 0
@@ -157,7 +185,9 @@ def test_a_text_becomes_an_evaluation_set(ucurve: Shell, tmp_path: Path) -> None
     assert "novel" in ucurve("datasets", "list")[1]
 
 
-def test_without_a_lab_the_remedy_is_said_and_the_status_is_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_lab_the_remedy_is_said_and_the_status_is_1(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     status, _, err = Shell(capsys, f"http://127.0.0.1:{free_port()}")("list")
     assert (status, err.count("\n")) == (1, 1)
     assert "ucurve up" in err
@@ -167,7 +197,9 @@ def test_without_a_lab_the_remedy_is_said_and_the_status_is_1(capsys: pytest.Cap
 def test_a_wait_survives_the_restart_of_the_api(lab: Lab) -> None:
     experiment = lab.client.submit({**SMALL, "seed": 5})
     states: list[str] = []
-    waiting = threading.Thread(target=lambda: states.append(lab.client.wait(experiment.id, timeout=120).state))
+    waiting = threading.Thread(
+        target=lambda: states.append(lab.client.wait(experiment.id, timeout=120).state)
+    )
     lab.children["api"].kill()
     waiting.start()
     lab.start_api()
@@ -179,7 +211,10 @@ def test_a_refusal_keeps_the_servers_words_and_fields(lab: Lab) -> None:
     with pytest.raises(RefusedError) as refused:
         lab.client.submit({"kind": "linear_model", "draws": 0, "width": -1})
     assert refused.value.status == 422
-    assert {problem.pointer for problem in refused.value.problem.problems} == {"/spec/draws", "/spec/width"}
+    assert {problem.pointer for problem in refused.value.problem.problems} == {
+        "/spec/draws",
+        "/spec/width",
+    }
 
 
 @pytest.fixture
@@ -201,7 +236,9 @@ def hang_up() -> Iterator[tuple[str, list[bytes]]]:
         yield f"http://127.0.0.1:{server.getsockname()[1]}", received
 
 
-def test_reads_are_repeated_and_a_submission_is_never_sent_twice(hang_up: tuple[str, list[bytes]]) -> None:
+def test_reads_are_repeated_and_a_submission_is_never_sent_twice(
+    hang_up: tuple[str, list[bytes]],
+) -> None:
     url, received = hang_up
     with Client(url) as client:
         with pytest.raises(NoAnswerError, match="whether the request arrived"):

@@ -30,7 +30,10 @@ def interpolated(value: Any, required: str = "secret") -> Any:
     if isinstance(value, list):
         return [interpolated(entry, required) for entry in value]
     if isinstance(value, str):
-        return VARIABLE.sub(lambda found: "$" if found[0] == "$$" else required if found[2] == "?" else found[3], value)
+        return VARIABLE.sub(
+            lambda found: "$" if found[0] == "$$" else required if found[2] == "?" else found[3],
+            value,
+        )
     return value
 
 
@@ -56,30 +59,38 @@ def test_every_password_comes_from_the_environment_and_none_has_a_default() -> N
     variables = {found[1]: (found[2], found[3]) for found in VARIABLE.finditer(COMPOSE) if found[1]}
     secrets = {name for name in variables if name.endswith("PASSWORD")}
     assert secrets == {"UCURVE_DATABASE_PASSWORD", "UCURVE_BROKER_PASSWORD"}
-    assert all(variables[name][0] == "?" and ".env.example" in variables[name][1] for name in secrets)
+    assert all(
+        variables[name][0] == "?" and ".env.example" in variables[name][1] for name in secrets
+    )
     for key, value in re.findall(r"(\w*(?:PASSWORD|AUTH)\w*): (.+)", COMPOSE):
         assert value.startswith("${"), f"{key} is written down"
     example = (ROOT / ".env.example").read_text()
-    assert all(re.search(rf"^(# )?{name}=", example, re.MULTILINE) for name in variables if name != "OMP_NUM_THREADS")
+    assert all(
+        re.search(rf"^(# )?{name}=", example, re.MULTILINE)
+        for name in variables
+        if name != "OMP_NUM_THREADS"
+    )
     assert all(re.search(rf"^{name}=$", example, re.MULTILINE) for name in secrets)
 
 
 def test_only_the_api_and_the_dashboard_are_published_and_only_on_this_machine() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert published == {"api": ["127.0.0.1:8000:8000"], "dashboard": ["127.0.0.1:8501:8501"]}
-    assert not any("network_mode" in service or "privileged" in service for service in SERVICES.values())
+    assert not any(
+        "network_mode" in service or "privileged" in service for service in SERVICES.values()
+    )
 
 
 def test_whoever_reaches_a_port_has_to_show_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    from api import identity
+    from api.auth import authentication
 
     for name, value in SERVICES["api"]["environment"].items():
         monkeypatch.setenv(name, value)
-    assert identity.access() == "tokens"
+    assert authentication.access() == "tokens"
     monkeypatch.delenv("UCURVE_ACCESS")
-    assert identity.access() == "tokens"  # who forgets it opens nothing
-    with pytest.raises(identity.UnknownError):
-        identity.person_of(None, ("127.0.0.1", 1))
+    assert authentication.access() == "tokens"  # who forgets it opens nothing
+    with pytest.raises(authentication.UnknownError):
+        authentication.person_of(None, ("127.0.0.1", 1))
 
 
 def test_everything_that_stays_up_is_watched_and_restarted_and_waits_for_what_it_needs() -> None:
@@ -89,7 +100,9 @@ def test_everything_that_stays_up_is_watched_and_restarted_and_waits_for_what_it
         for needed, how in service.get("depends_on", {}).items():
             expected = "service_completed_successfully" if needed in ONE_SHOT else "service_healthy"
             assert how["condition"] == expected, f"{name} -> {needed}"
-    assert all("migrate" in service["depends_on"] for service in [SERVICES["api"], *WORKERS.values()])
+    assert all(
+        "migrate" in service["depends_on"] for service in [SERVICES["api"], *WORKERS.values()]
+    )
 
 
 def test_every_variable_that_is_set_is_one_that_the_code_reads() -> None:
@@ -97,16 +110,23 @@ def test_every_variable_that_is_set_is_one_that_the_code_reads() -> None:
     sources = "".join(path.read_text() for room in rooms for path in (ROOT / room).rglob("*.py"))
     for name, service in OURS.items():
         for variable in service.get("environment", {}):
-            known_elsewhere = variable in ("HF_TOKEN", "OMP_NUM_THREADS")  # huggingface_hub's, torch's
+            known_elsewhere = variable in (
+                "HF_TOKEN",
+                "OMP_NUM_THREADS",
+            )  # huggingface_hub's, torch's
             assert known_elsewhere or f'"{variable}"' in sources, f"{name}: nobody reads {variable}"
-    assert all("UCURVE_DATABASE_URL" in OURS[name]["environment"] for name in ("migrate", "api", *WORKERS))
+    assert all(
+        "UCURVE_DATABASE_URL" in OURS[name]["environment"] for name in ("migrate", "api", *WORKERS)
+    )
 
 
 def test_api_and_workers_share_the_artefacts_and_each_worker_has_a_device_of_its_own() -> None:
     for service in [SERVICES["api"], *WORKERS.values()]:
         mounts = dict(mount.split(":")[:2] for mount in service["volumes"])
         assert mounts["artefacts"] == service["environment"]["UCURVE_ARTEFACTS"]
-    assert len({service["environment"]["UCURVE_WORKER_NAME"] for service in WORKERS.values()}) == len(WORKERS)
+    assert len(
+        {service["environment"]["UCURVE_WORKER_NAME"] for service in WORKERS.values()}
+    ) == len(WORKERS)
     gpus = [
         device["device_ids"]
         for service in WORKERS.values()
@@ -119,13 +139,20 @@ def test_api_and_workers_share_the_artefacts_and_each_worker_has_a_device_of_its
 
 def test_what_the_services_run_exists() -> None:
     for name, service in OURS.items():
-        for command in (service["command"], service.get("healthcheck", {}).get("test", ["CMD"])[1:]):
-            modules = [word for before, word in itertools.pairwise(command) if before in ("-m", "-A")]
+        for command in (
+            service["command"],
+            service.get("healthcheck", {}).get("test", ["CMD"])[1:],
+        ):
+            modules = [
+                word for before, word in itertools.pairwise(command) if before in ("-m", "-A")
+            ]
             modules += [word.split(":")[0] for word in command if word.endswith(":app")]
             for module in modules:
                 assert importlib.util.find_spec(module), f"{name} runs {module}"
     dashboard = SERVICES["dashboard"]
-    assert (ROOT / dashboard["working_dir"].removeprefix("/app/") / dashboard["command"][2]).is_file()
+    assert (
+        ROOT / dashboard["working_dir"].removeprefix("/app/") / dashboard["command"][2]
+    ).is_file()
     assert "/health/ready" in str(SERVICES["api"]["healthcheck"])
 
 
@@ -133,26 +160,47 @@ def test_what_the_services_run_exists() -> None:
 def test_an_image_gets_all_of_our_code_and_runs_it_as_nobody_special(dockerfile: str) -> None:
     lines = (ROOT / dockerfile).read_text().splitlines()
     copied = [source for line in lines if line.startswith("COPY ") for source in line.split()[1:-1]]
-    allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    allowed = [
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    ]
     for source in copied:
         assert (ROOT / source).exists(), source
-        assert any(fnmatch.fnmatch(source, pattern) for pattern in allowed), f".dockerignore keeps {source} out"
+        assert any(fnmatch.fnmatch(source, pattern) for pattern in allowed), (
+            f".dockerignore keeps {source} out"
+        )
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert {room.rstrip("*") for room in project["tool"]["setuptools"]["packages"]["find"]["include"]} <= set(copied)
+    assert {
+        room.rstrip("*") for room in project["tool"]["setuptools"]["packages"]["find"]["include"]
+    } <= set(copied)
     assert [line for line in lines if line.startswith("USER ")] == ["USER 10001"]
     assert "useradd --uid 10001" in "\n".join(lines)
 
 
-@pytest.mark.parametrize(("dockerfile", "with_torch"), [("Dockerfile", False), ("Dockerfile.gpu", True)])
-def test_torch_is_installed_in_the_workers_image_alone_and_pinned(dockerfile: str, with_torch: bool) -> None:
+@pytest.mark.parametrize(
+    ("dockerfile", "with_torch"), [("Dockerfile", False), ("Dockerfile.gpu", True)]
+)
+def test_torch_is_installed_in_the_workers_image_alone_and_pinned(
+    dockerfile: str, with_torch: bool
+) -> None:
     text = (ROOT / dockerfile).read_text().replace("\\\n", "")
     (command,) = re.findall(r'python -c "[^"]*tomllib[^"]*"', text)
-    ran = subprocess.run([sys.executable, *shlex.split(command)[1:]], cwd=ROOT, capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, *shlex.split(command)[1:]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     wanted = {re.split(r"[<>=\[]", line)[0] for line in ran.stdout.splitlines()}
     assert {"pydantic", "fastapi", "celery", "httpx"} <= wanted
     assert ("torch" in wanted, "transformers" in wanted) == (with_torch, with_torch)
     pins = (ROOT / "constraints.txt").read_text()
-    assert all(re.search(rf"^{re.escape(name)}==[^+\s]+$", pins, re.MULTILINE | re.IGNORECASE) for name in wanted), "unpinned"
+    assert all(
+        re.search(rf"^{re.escape(name)}==[^+\s]+$", pins, re.MULTILINE | re.IGNORECASE)
+        for name in wanted
+    ), "unpinned"
 
 
 def test_a_worker_is_healthy_while_it_says_that_it_lives(database_url: str) -> None:
@@ -160,7 +208,7 @@ def test_a_worker_is_healthy_while_it_says_that_it_lives(database_url: str) -> N
 
     from db.models import Worker
     from db.session import open_session
-    from worker.health import alive
+    from worker.liveness import alive
 
     assert not alive("gpu0")
     with open_session() as session:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from browser_helpers import PATIENCE, badge, box, chart, labels, marks, until
 from conftest import Lab
-from pages import PATIENCE, badge, box, chart, labels, marks, until
 from playwright.sync_api import Browser, Locator, Page, expect
 
 TEST_KINDS = True
@@ -14,15 +14,30 @@ WATCH = """root => { root.seen = []; new MutationObserver(() => {
     const count = root.querySelectorAll('.mark-symbol.role-mark path').length;
     while (root.seen.length < count) root.seen.push(Date.now() / 1000);
 }).observe(root, { subtree: true, childList: true, attributes: true }); }"""  # when each mark appeared
-SMALL = {"kind": "linear_model", "width": 8, "num_features": 8, "draws": 5, "relative_gammas": [], "l2_sp": []}
+SMALL = {
+    "kind": "linear_model",
+    "width": 8,
+    "num_features": 8,
+    "draws": 5,
+    "relative_gammas": [],
+    "l2_sp": [],
+}
 
 
-def test_an_experiment_goes_from_the_form_to_its_figures_and_nothing_typed_is_lost_on_the_way(page: Page, lab: Lab) -> None:
+def test_an_experiment_goes_from_the_form_to_its_figures_and_nothing_typed_is_lost_on_the_way(
+    page: Page, lab: Lab
+) -> None:
     page.goto("/")
     expect(page.get_by_text("No experiment yet")).to_be_visible(timeout=PATIENCE)
     page.get_by_role("button", name="New experiment").click()
     page.get_by_role("radio", name="Two-layer linear model").click()
-    for name, value in {"Width": "8", "Features": "8", "Draws": "1", "Relative noise": "", "Fixed noise": "0.1, zwei"}.items():
+    for name, value in {
+        "Width": "8",
+        "Features": "8",
+        "Draws": "1",
+        "Relative noise": "",
+        "Fixed noise": "0.1, zwei",
+    }.items():
         box(page, name).fill(value)
     expect(page.get_by_text("“zwei” is not a number.")).to_be_visible(timeout=PATIENCE)
     page.get_by_role("radio", name="Slow count").click()
@@ -33,7 +48,9 @@ def test_an_experiment_goes_from_the_form_to_its_figures_and_nothing_typed_is_lo
     page.get_by_role("radio", name="Two-layer linear model").click()
     expect(box(page, "Fixed noise")).to_have_value("0.1, zwei", timeout=PATIENCE)
     box(page, "Fixed noise").fill("0.1, 0.2")
-    expect(page.get_by_text("Must be a whole number from 2 to")).to_be_visible(timeout=PATIENCE)  # a bound of the kind: draws
+    expect(page.get_by_text("Must be a whole number from 2 to")).to_be_visible(
+        timeout=PATIENCE
+    )  # a bound of the kind: draws
     box(page, "Draws").fill("5")
     expect(page.get_by_text("36 to measure")).to_be_visible(timeout=PATIENCE)
     box(page, "Name").fill("from the form")
@@ -45,11 +62,17 @@ def test_an_experiment_goes_from_the_form_to_its_figures_and_nothing_typed_is_lo
     until(lambda: marks(chart(page)) > 0)
     expect(page.get_by_role("heading", name="What it says")).to_be_visible(timeout=PATIENCE)
     (made,) = lab.client.experiments().experiments
-    assert (made.name, made.tags, made.spec["fixed_gammas"]) == ("from the form", ["one", "two"], [0.1, 0.2])
+    assert (made.name, made.tags, made.spec["fixed_gammas"]) == (
+        "from the form",
+        ["one", "two"],
+        [0.1, 0.2],
+    )
 
 
 def test_the_charts_node_zoom_and_legend_choice_survive_new_results(page: Page, lab: Lab) -> None:
-    id = lab.client.submit({**SMALL, "num_features": 32, "width": 32, "draws": 200, "fixed_gammas": [0.05, 0.1]}).id
+    id = lab.client.submit(
+        {**SMALL, "num_features": 32, "width": 32, "draws": 200, "fixed_gammas": [0.05, 0.1]}
+    ).id
     until(lambda: lab.client.experiment(id).progress.done >= 6)
     lab.client.pause(id)
     page.goto(f"/experiment?id={id}")
@@ -91,15 +114,21 @@ def faded(figure: Locator) -> int:
     return sum(opacity < 0.5 for opacity in shown)
 
 
-def test_a_new_result_is_on_the_chart_within_two_seconds_of_its_commit(page: Page, lab: Lab) -> None:
-    id = lab.client.submit({"kind": "slow_count", "to": [100, *range(20, 31)], "step_seconds": 0.03}).id
+def test_a_new_result_is_on_the_chart_within_two_seconds_of_its_commit(
+    page: Page, lab: Lab
+) -> None:
+    id = lab.client.submit(
+        {"kind": "slow_count", "to": [100, *range(20, 31)], "step_seconds": 0.03}
+    ).id
     page.goto(f"/experiment?id={id}")
     figure = chart(page)
     figure.evaluate(WATCH)
     lab.client.wait(id, timeout=90)
     until(lambda: marks(figure) == 12)
     seen: list[float] = figure.evaluate("root => root.seen")
-    committed = sorted(row.finished_at.timestamp() for row in lab.client.rows(id) if row.finished_at)
+    committed = sorted(
+        row.finished_at.timestamp() for row in lab.client.rows(id) if row.finished_at
+    )
     waits = sorted(shown - done for shown, done in zip(seen, committed, strict=True))
     assert waits[0] > 0
     assert waits[len(waits) // 2] < 2
@@ -112,7 +141,9 @@ def test_failed_points_are_shown_with_their_reason_and_can_be_retried(page: Page
     page.goto(f"/experiment?id={id}")
     expect(page.get_by_text("ValueError: cannot count to -7")).to_be_visible(timeout=PATIENCE)
     expect(page.get_by_text("1 of 2 points measured · 1 failed")).to_be_visible()
-    expect(page.get_by_role("button", name="Pause")).to_have_count(0)  # nothing runs: nothing to pause
+    expect(page.get_by_role("button", name="Pause")).to_have_count(
+        0
+    )  # nothing runs: nothing to pause
     (failed,) = (row.id for row in lab.client.rows(id) if row.labels["to"] < 0)
     tried = len(lab.client.provenance(failed).attempts)
     page.get_by_role("button", name="Retry").click()
@@ -154,7 +185,12 @@ def test_figures_and_table_come_as_files(page: Page, lab: Lab) -> None:
     page.goto(f"/experiment?id={small(lab)}")
     chart(page)
     page.locator("[data-testid=stPopover] button").filter(has_text="ios_share").first.click()
-    for name, begins in {"PDF": b"%PDF", "PNG": b"\x89PNG", "SVG": b"<svg", "CSV of the rows": b"dataset,"}.items():
+    for name, begins in {
+        "PDF": b"%PDF",
+        "PNG": b"\x89PNG",
+        "SVG": b"<svg",
+        "CSV of the rows": b"dataset,",
+    }.items():
         assert downloaded(page, name).startswith(begins)
     page.keyboard.press("Escape")
     table = downloaded(page, "Table").decode().splitlines()
@@ -169,14 +205,18 @@ def downloaded(page: Page, button: str) -> bytes:
 
 
 def test_an_experiment_is_cloned_into_the_form(page: Page, lab: Lab) -> None:
-    id = lab.client.submit({**SMALL, "fixed_gammas": [0.3, 1e-5], "seed": 4}, name="origin", tags=["x"]).id
+    id = lab.client.submit(
+        {**SMALL, "fixed_gammas": [0.3, 1e-5], "seed": 4}, name="origin", tags=["x"]
+    ).id
     page.goto(f"/experiment?id={id}")
     page.get_by_role("button", name="Clone").click()
     expect(box(page, "Fixed noise")).to_have_value("0.3, 1e-05", timeout=PATIENCE)
     page.get_by_text("More settings").click()
     expect(box(page, "Seed")).to_have_value("4")
     expect(box(page, "Name")).to_have_value("origin, changed")
-    expect(page.get_by_text(re.compile("18 of 18 exist|asked for by another"))).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text(re.compile("18 of 18 exist|asked for by another"))).to_be_visible(
+        timeout=PATIENCE
+    )
 
 
 def test_the_list_is_filtered_by_what_is_in_the_address(page: Page, lab: Lab) -> None:
@@ -189,7 +229,9 @@ def test_the_list_is_filtered_by_what_is_in_the_address(page: Page, lab: Lab) ->
     page.wait_for_url(re.compile("q=hay"))
 
 
-def test_dark_mode_is_dark_and_its_charts_are_legible(browser: Browser, address: str, lab: Lab) -> None:
+def test_dark_mode_is_dark_and_its_charts_are_legible(
+    browser: Browser, address: str, lab: Lab
+) -> None:
     page = browser.new_context(color_scheme="dark", base_url=address).new_page()
     page.goto(f"/experiment?id={small(lab)}")
     figure = chart(page)
@@ -216,7 +258,9 @@ def test_a_silent_api_is_said_plainly_and_the_page_goes_on_by_itself(page: Page,
     assert figure.locator("svg").evaluate("svg => svg.met")
 
 
-def test_suites_and_texts_are_registered_on_their_page(page: Page, lab: Lab, tmp_path: Path) -> None:
+def test_suites_and_texts_are_registered_on_their_page(
+    page: Page, lab: Lab, tmp_path: Path
+) -> None:
     text = tmp_path / "novel.txt"
     text.write_text("It was a dark and stormy night. " * 100)
     page.goto("/suites")

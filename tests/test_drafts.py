@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from browser_helpers import PATIENCE, box, session_of
 from conftest import Lab
-from pages import PATIENCE, box, session_of
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from ucurve.lab import services as processes
+from ucurve.lab import launch as processes
 
 NUM_WORKERS = 0
 KEPT = """([key, value]) => {
@@ -36,7 +36,9 @@ def holds(page: Page, **values: str) -> None:
         expect(box(page, name)).to_have_value(value, timeout=PATIENCE)
 
 
-def test_what_is_typed_survives_a_reload_a_second_tab_and_a_restarted_dashboard(tabs: BrowserContext, lab: Lab) -> None:
+def test_what_is_typed_survives_a_reload_a_second_tab_and_a_restarted_dashboard(
+    tabs: BrowserContext, lab: Lab
+) -> None:
     page = tabs.new_page()
     page.goto("/new")
     page.get_by_role("radio", name="Two-layer linear model").click()
@@ -62,7 +64,9 @@ def test_what_is_typed_survives_a_reload_a_second_tab_and_a_restarted_dashboard(
     dashboard.start()
     port = re.search(r":(\d+)/", page.url)
     assert port
-    processes.wait_for(dashboard, lambda: processes.answers(f"http://127.0.0.1:{port[1]}/_stcore/health"))
+    processes.wait_for(
+        dashboard, lambda: processes.answers(f"http://127.0.0.1:{port[1]}/_stcore/health")
+    )
     page.reload()
     holds(page, Draws="zwei", Name="half <b>typed")
 

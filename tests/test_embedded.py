@@ -18,11 +18,13 @@ from ucurve.lab.data_folder import EmbeddedError, InUseError
 from ucurve.lab.embedded import Engines
 from ucurve.lab.processes import command_line
 
-OWNER = "import sys, time; from pathlib import Path; from ucurve.lab.embedded import Engines; e = Engines(Path(sys.argv[1])).start(); print(e.postgres.pid, e.valkey.pid, flush=True); time.sleep(300)"  # noqa: E501
+OWNER = "import sys, time; from pathlib import Path; from ucurve.lab.embedded import Engines; e = Engines(Path(sys.argv[1])).start(); print(e.postgres.pid, e.valkey.pid, flush=True); time.sleep(300)"
 
 
 def ask(engines: Engines, statement: str) -> list[tuple[object, ...]]:
-    with psycopg.connect(host=str(engines.sockets), user="ucurve", dbname="ucurve", autocommit=True) as session:
+    with psycopg.connect(
+        host=str(engines.sockets), user="ucurve", dbname="ucurve", autocommit=True
+    ) as session:
         result = session.execute(statement.encode())
         return result.fetchall() if result.description else []
 
@@ -36,7 +38,9 @@ def gone(pids: list[int], seconds: float = 20.0) -> bool:
     return True
 
 
-def test_what_was_written_is_there_after_a_clean_stop_and_nothing_else_runs_on(tmp_path: Path) -> None:
+def test_what_was_written_is_there_after_a_clean_stop_and_nothing_else_runs_on(
+    tmp_path: Path,
+) -> None:
     with Engines(tmp_path / "lab") as engines:
         ask(engines, "CREATE TABLE kept AS SELECT 42 AS answer")
         pids = [child.pid for child in engines.children]
@@ -69,10 +73,14 @@ def test_a_long_path_with_spaces_gets_its_sockets_in_a_short_folder(tmp_path: Pa
 
 
 def test_engines_die_with_a_killed_owner_and_the_next_one_loses_nothing(tmp_path: Path) -> None:
-    owner = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
     assert owner.stdout is not None
     pids = [int(word) for word in owner.stdout.readline().split()]
-    with psycopg.connect(host=str(tmp_path / "run"), user="ucurve", dbname="ucurve", autocommit=True) as session:
+    with psycopg.connect(
+        host=str(tmp_path / "run"), user="ucurve", dbname="ucurve", autocommit=True
+    ) as session:
         session.execute("CREATE TABLE kept AS SELECT 42 AS answer")
     owner.kill()
     owner.wait()

@@ -14,16 +14,18 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from ucurve.checkpoints import BUILTIN, save
-from ucurve.data import tokens_of
 from ucurve.experiments.gaussian_perturbation import GaussianPerturbation
-from ucurve.language import WORDS
-from ucurve.perturb import standard_normal
+from ucurve.modeling.checkpoints import BUILTIN, save
+from ucurve.modeling.perturb import standard_normal
+from ucurve.modeling.synthetic_language import WORDS
+from ucurve.modeling.token_data import tokens_of
+from ucurve.registry.suites import Checkpoint, Dataset, Location, Suite
 from ucurve.spec import Point, Result, SpecError
-from ucurve.suites import Checkpoint, Dataset, Location, Suite
 
 HELD_OUT = Dataset.model_validate(json.loads((BUILTIN / "datasets.json").read_text())[0])
-FEW = HELD_OUT.model_copy(update={"name": "few", "parameters": {**HELD_OUT.parameters, "rows": 40}, "sha256": "f" * 64})
+FEW = HELD_OUT.model_copy(
+    update={"name": "few", "parameters": {**HELD_OUT.parameters, "rows": 40}, "sha256": "f" * 64}
+)
 TEXT = Dataset(name="text", kind="text", sha256="e" * 64, size_bytes=1000)
 TOKENS = [0, 1_000_000, 2_000_000, 4_000_000, 8_000_000]
 EXAMPLE = {"suite": "paper", "gammas": [0.05, 0.1, 0.2, 0.3], "draws": 5}
@@ -39,7 +41,9 @@ def paper(**changes: Any) -> Suite:
         )
         for replicate, tokens in itertools.product((0, 1), TOKENS)
     ]  # fmt: skip
-    return Suite(name="paper", checkpoints=checkpoints, evaluation="tiny-held-out").model_copy(update=changes)
+    return Suite(name="paper", checkpoints=checkpoints, evaluation="tiny-held-out").model_copy(
+        update=changes
+    )
 
 
 @dataclass
@@ -60,7 +64,9 @@ class Catalogue:
 
 def planned(suite: Suite | None = None, **fields: Any) -> list[Point]:
     suite = suite or paper()
-    return list(GaussianPerturbation(**{**EXAMPLE, "suite": suite.name, **fields}).plan(Catalogue([suite])))
+    return list(
+        GaussianPerturbation(**{**EXAMPLE, "suite": suite.name, **fields}).plan(Catalogue([suite]))
+    )
 
 
 # ---- the plan
@@ -70,17 +76,29 @@ def test_the_base_is_measured_once_per_checkpoint_and_shared_by_all_conventions(
     points = planned()
     assert len(points) == 2 * 4 * (1 + 2 * 4 * 5)
     assert len({point.identity for point in points}) == len(points)
-    bases = [{p.identity for p in planned(scale=scale) if p.labels["gamma"] == 0} for scale in ("both", "current_std", "init_std")]
+    bases = [
+        {p.identity for p in planned(scale=scale) if p.labels["gamma"] == 0}
+        for scale in ("both", "current_std", "init_std")
+    ]
     assert bases[0] == bases[1] == bases[2]
     assert len(bases[0]) == 8
-    assert {p.identity for p in planned(draws=3, gammas=[0.1])} < {point.identity for point in points}, "a smaller grid is a part"
+    assert {p.identity for p in planned(draws=3, gammas=[0.1])} < {
+        point.identity for point in points
+    }, "a smaller grid is a part"
 
 
 def test_at_a_tenth_of_the_budget_every_curve_has_both_ends() -> None:
     points = sorted(planned(draws=8), key=lambda point: point.stage)
     first = points[: len(points) // 10]
-    ends = {(p.labels["replicate"], p.labels["scale"], p.labels["gamma"], p.labels["tokens"]) for p in first}
-    wanted = set(itertools.product((0, 1), ("current_std", "init_std"), EXAMPLE["gammas"], (TOKENS[1], TOKENS[-1])))
+    ends = {
+        (p.labels["replicate"], p.labels["scale"], p.labels["gamma"], p.labels["tokens"])
+        for p in first
+    }
+    wanted = set(
+        itertools.product(
+            (0, 1), ("current_std", "init_std"), EXAMPLE["gammas"], (TOKENS[1], TOKENS[-1])
+        )
+    )
     assert wanted <= ends
 
 
@@ -95,16 +113,26 @@ def test_noise_is_common_to_checkpoints_gammas_and_conventions() -> None:
 def test_init_std_names_the_step_0_weights_of_the_same_replicate_or_the_config() -> None:
     def initial(suite: Suite) -> set[tuple[int, str]]:
         points = planned(suite, scale="init_std")
-        return {(p.labels["replicate"], p.inputs["perturbation"]["initial"]) for p in points if p.inputs["perturbation"]}
+        return {
+            (p.labels["replicate"], p.inputs["perturbation"]["initial"])
+            for p in points
+            if p.inputs["perturbation"]
+        }
 
     assert initial(paper()) == {(0, "0-0"), (1, "1-0")}
-    without = [checkpoint for checkpoint in paper().checkpoints if checkpoint.revision != "seed1-tokens0"]
+    without = [
+        checkpoint for checkpoint in paper().checkpoints if checkpoint.revision != "seed1-tokens0"
+    ]
     assert initial(paper(checkpoints=without)) == {(0, "0-0"), (1, "config")}
 
 
 def test_checkpoints_are_all_or_log_spaced_or_listed_and_step_0_only_if_listed() -> None:
     def tokens(**fields: Any) -> list[int]:
-        return sorted(p.labels["tokens"] for p in planned(**fields) if p.labels["gamma"] == 0 and p.labels["replicate"] == 0)
+        return sorted(
+            p.labels["tokens"]
+            for p in planned(**fields)
+            if p.labels["gamma"] == 0 and p.labels["replicate"] == 0
+        )
 
     assert tokens() == TOKENS[1:]
     assert tokens(checkpoints={"log_spaced": 2}) == [TOKENS[1], TOKENS[-1]]
@@ -120,17 +148,33 @@ def test_what_cannot_be_planned_is_refused_with_field_reason_and_remedy() -> Non
     def broken(*indices: int) -> Suite:
         whole = paper().checkpoints
         hidden = {"weights_sha256": None, "unresolved": "not plannable: no weights"}
-        return paper(checkpoints=[c.model_copy(update=hidden) if i in indices else c for i, c in enumerate(whole)])
+        return paper(
+            checkpoints=[
+                c.model_copy(update=hidden) if i in indices else c for i, c in enumerate(whole)
+            ]
+        )
 
-    assert refusal(broken(*range(10))) == ("suite", "No checkpoint of 'paper' can be planned yet: not plannable: no weights.")
+    assert refusal(broken(*range(10))) == (
+        "suite",
+        "No checkpoint of 'paper' can be planned yet: not plannable: no weights.",
+    )
     where, message = refusal(broken(2))
     assert where == "checkpoints"
-    assert "seed0-tokens2000000 cannot be planned yet: not plannable: no weights. Wait, or give checkpoints as a list" in message
+    assert (
+        "seed0-tokens2000000 cannot be planned yet: not plannable: no weights. Wait, or give checkpoints as a list"
+        in message
+    )
     assert planned(broken(2), checkpoints={"log_spaced": 4}), "the remedy works"
     assert refusal(checkpoints=["nothing"]) == ("checkpoints", "'paper' has no revision nothing.")
     assert refusal(paper(evaluation=None))[0] == "evaluation"
     assert "no tokenizer.json" in refusal(evaluation="text")[1]
-    for wrong in ({"gammas": []}, {"gammas": [-0.1]}, {"draws": 0}, {"window": 64, "stride": 65}, {"colour": "red"}):
+    for wrong in (
+        {"gammas": []},
+        {"gammas": [-0.1]},
+        {"draws": 0},
+        {"window": 64, "stride": 65},
+        {"colour": "red"},
+    ):
         with pytest.raises(ValidationError):
             GaussianPerturbation(**wrong)
 
@@ -147,7 +191,9 @@ def model_of(seed: int, factor: float = 0.11) -> GPTNeoXForCausalLM:
     model = GPTNeoXForCausalLM(config)
     for name, parameter in model.named_parameters():
         if parameter.dim() >= 2:
-            parameter.data = factor * standard_normal(seed, f"test/{name}", parameter.numel()).view_as(parameter)
+            parameter.data = factor * standard_normal(
+                seed, f"test/{name}", parameter.numel()
+            ).view_as(parameter)
     return model
 
 
@@ -175,7 +221,9 @@ def measured(real: tuple[Suite, Context], **labels: Any) -> Result:
 
 
 @pytest.mark.parametrize("scale", ["current_std", "init_std"])
-def test_a_perturbed_loss_is_what_numpy_and_a_plain_loop_give(real: tuple[Suite, Context], scale: str) -> None:
+def test_a_perturbed_loss_is_what_numpy_and_a_plain_loop_give(
+    real: tuple[Suite, Context], scale: str
+) -> None:
     """sigma from the files, noise added in float64, the loss token by token: nothing of the measured path is used."""
     context = real[1]
     folder = context.artefacts / "suites/real"
@@ -185,7 +233,9 @@ def test_a_perturbed_loss_is_what_numpy_and_a_plain_loop_give(real: tuple[Suite,
     for name, weight in state.items():
         source = weight if scale == "current_std" else initial[name]
         eps = standard_normal(1, name, weight.numel()).numpy().reshape(weight.shape)
-        state[name] = torch.from_numpy(weight.numpy() + 0.5 * np.std(source.numpy().astype(float)) * eps).float()
+        state[name] = torch.from_numpy(
+            weight.numpy() + 0.5 * np.std(source.numpy().astype(float)) * eps
+        ).float()
     model.load_state_dict(state)
     model.eval()
     total, count = 0.0, 0
@@ -203,33 +253,54 @@ def test_a_perturbed_loss_is_what_numpy_and_a_plain_loop_give(real: tuple[Suite,
 GOLDEN = {"base": 6.371631487589034, "current_std": 6.513026500694336, "init_std": 6.35180042726653}
 
 
-def test_numbers_do_not_move_without_a_new_version_of_the_protocol(real: tuple[Suite, Context]) -> None:
+def test_numbers_do_not_move_without_a_new_version_of_the_protocol(
+    real: tuple[Suite, Context],
+) -> None:
     found = {"base": measured(real, revision="step10", gamma=0.0).metrics["nll_mean"]}
     for scale in ("current_std", "init_std"):
         labels = {"revision": "step10", "scale": scale, "gamma": 0.5, "draw": 0, "group": "all"}
         found[scale] = measured(real, **labels).metrics["nll_mean"]
-    assert found == pytest.approx(GOLDEN, rel=1e-6), "raise the version in perplexity/1 or gaussian/1, then these numbers"
+    assert found == pytest.approx(GOLDEN, rel=1e-6), (
+        "raise the version in perplexity/1 or gaussian/1, then these numbers"
+    )
 
 
-def test_the_same_point_gives_the_same_number_and_leaves_the_weights_as_they_were(real: tuple[Suite, Context]) -> None:
+def test_the_same_point_gives_the_same_number_and_leaves_the_weights_as_they_were(
+    real: tuple[Suite, Context],
+) -> None:
     suite, context = real
     base = measured(real, revision="step20", gamma=0.0)
-    loaded = context.kept[next(key for key in context.kept if suite.checkpoints[2].weights_sha256 in key)]
-    before = {name: hashlib.sha256(value.numpy().tobytes()).hexdigest() for name, value in loaded.model.state_dict().items()}
+    loaded = context.kept[
+        next(key for key in context.kept if suite.checkpoints[2].weights_sha256 in key)
+    ]
+    before = {
+        name: hashlib.sha256(value.numpy().tobytes()).hexdigest()
+        for name, value in loaded.model.state_dict().items()
+    }
     first = measured(real, revision="step20", scale="init_std", gamma=0.1, draw=0, group="all")
     measured(real, revision="step20", scale="current_std", gamma=0.5, draw=1, group="all")
     measured(real, revision="step20", scale="current_std", gamma=0.5, draw=0, group="attention")
     again = measured(real, revision="step20", scale="init_std", gamma=0.1, draw=0, group="all")
-    fresh = measured((suite, Context(context.artefacts)), revision="step20", scale="init_std", gamma=0.1, draw=0, group="all")
+    fresh = measured(
+        (suite, Context(context.artefacts)),
+        revision="step20",
+        scale="init_std",
+        gamma=0.1,
+        draw=0,
+        group="all",
+    )
     assert first == again == fresh
     assert {
-        name: hashlib.sha256(value.numpy().tobytes()).hexdigest() for name, value in loaded.model.state_dict().items()
+        name: hashlib.sha256(value.numpy().tobytes()).hexdigest()
+        for name, value in loaded.model.state_dict().items()
     } == before
     assert measured(real, revision="step20", gamma=0.0) == base
     assert context.calls[-1][0] == context.calls[-1][1] == 40 * 64
 
 
-def test_bf16_is_another_measurement_and_reports_its_difference(real: tuple[Suite, Context]) -> None:
+def test_bf16_is_another_measurement_and_reports_its_difference(
+    real: tuple[Suite, Context],
+) -> None:
     labels = {"revision": "step20", "scale": "current_std", "gamma": 0.5, "draw": 0, "group": "all"}
     exact, rounded = measured(real, **labels), measured(real, precision="bf16", **labels)
     assert point_of(real[0], **labels).identity != point_of(real[0], "bf16", **labels).identity
@@ -241,9 +312,13 @@ def test_bf16_is_another_measurement_and_reports_its_difference(real: tuple[Suit
 
 def test_a_tensor_group_alone_is_perturbed_as_it_is_among_all(real: tuple[Suite, Context]) -> None:
     changes = {
-        group: measured(real, revision="step10", scale="current_std", gamma=0.5, draw=0, group=group).metrics["relative_change"]
+        group: measured(
+            real, revision="step10", scale="current_std", gamma=0.5, draw=0, group=group
+        ).metrics["relative_change"]
         for group in ("embedding", "attention", "mlp", "unembedding")
     }
     assert changes == pytest.approx(dict.fromkeys(changes, 0.5), rel=0.1)
-    groups = {p.labels["group"] for p in planned(by_group=True, scale="init_std") if p.labels["gamma"]}
+    groups = {
+        p.labels["group"] for p in planned(by_group=True, scale="init_std") if p.labels["gamma"]
+    }
     assert "norm" not in groups, "constant at initialisation: no noise, nothing to measure"

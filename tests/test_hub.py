@@ -15,9 +15,9 @@ import pytest
 from fake_hub import FakeHub, serving
 from safetensors.numpy import save as safetensors_bytes
 
-from ucurve import hub, presets
-from ucurve.hub_cache import IN_USE, HubError, HubUnreachableError, size_of
-from ucurve.suites import Checkpoint, Location
+from ucurve.registry import hub, presets
+from ucurve.registry.hub_cache import IN_USE, HubError, HubUnreachableError, size_of
+from ucurve.registry.suites import Checkpoint, Location
 
 REPOSITORY = "EleutherAI/pythia-70m"
 WIKITEXT = Path(__file__).parents[2] / "shared" / "data" / "wikitext-2-raw" / "wiki.test.raw"
@@ -47,7 +47,9 @@ def model(seed: int) -> dict[str, bytes]:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    server = FakeHub({f"models/{REPOSITORY}": {"main": model(9), "step1000": model(1), "step4000": model(4)}})
+    server = FakeHub(
+        {f"models/{REPOSITORY}": {"main": model(9), "step1000": model(1), "step4000": model(4)}}
+    )
     with serving(server) as address:
         monkeypatch.setenv("HF_ENDPOINT", address)
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
@@ -56,10 +58,16 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 
 def checkpoint(revision: str, cache: Path) -> Checkpoint:
     commit = hub.revisions(REPOSITORY, cache)[revision]
-    return Checkpoint(suite="pythia", revision=revision, location=Location(scheme="hub", path=REPOSITORY, commit=commit))
+    return Checkpoint(
+        suite="pythia",
+        revision=revision,
+        location=Location(scheme="hub", path=REPOSITORY, commit=commit),
+    )
 
 
-def test_hashes_come_from_the_hubs_metadata_and_the_weights_stay_there(fake: FakeHub, tmp_path: Path) -> None:
+def test_hashes_come_from_the_hubs_metadata_and_the_weights_stay_there(
+    fake: FakeHub, tmp_path: Path
+) -> None:
     resolved = hub.resolve(checkpoint("step1000", tmp_path), tmp_path)
     assert resolved.unresolved is None
     assert resolved.weights_sha256 == hashlib.sha256(weights(1)).hexdigest()
@@ -69,37 +77,59 @@ def test_hashes_come_from_the_hubs_metadata_and_the_weights_stay_there(fake: Fak
     assert size_of(tmp_path) < 10_000
 
 
-def test_a_download_holds_config_tokenizer_and_safetensors_and_is_asked_for_once(fake: FakeHub, tmp_path: Path) -> None:
+def test_a_download_holds_config_tokenizer_and_safetensors_and_is_asked_for_once(
+    fake: FakeHub, tmp_path: Path
+) -> None:
     location = checkpoint("step4000", tmp_path / "hub").location
     seen: list[tuple[float, float]] = []
     folder = hub.download(location, tmp_path, lambda done, total: seen.append((done, total)))
-    assert sorted(entry.name for entry in folder.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert sorted(entry.name for entry in folder.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
     assert (folder / "model.safetensors").read_bytes() == weights(4)
-    assert seen[-1][0] == seen[-1][1] == sum(len(model(4)[name]) for name in ("config.json", "tokenizer.json", "model.safetensors"))
+    assert (
+        seen[-1][0]
+        == seen[-1][1]
+        == sum(
+            len(model(4)[name]) for name in ("config.json", "tokenizer.json", "model.safetensors")
+        )
+    )
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     fake.requests.clear()
     assert hub.download(location, tmp_path) == folder
     assert fake.requests == []
 
 
-def test_the_hubs_own_client_reads_the_same_from_this_hub_and_from_our_cache(fake: FakeHub, tmp_path: Path) -> None:
+def test_the_hubs_own_client_reads_the_same_from_this_hub_and_from_our_cache(
+    fake: FakeHub, tmp_path: Path
+) -> None:
     from huggingface_hub import HfApi, snapshot_download
 
     official = HfApi(endpoint=hub.endpoint())
     branches = official.list_repo_refs(REPOSITORY).branches
     assert {ref.name: ref.target_commit for ref in branches} == hub.revisions(REPOSITORY, tmp_path)
     location = checkpoint("step1000", tmp_path / "hub").location
-    described = official.model_info(REPOSITORY, revision=location.commit, files_metadata=True).siblings or []
+    described = (
+        official.model_info(REPOSITORY, revision=location.commit, files_metadata=True).siblings
+        or []
+    )
     ours = hub.remote_files(REPOSITORY, str(location.commit))
-    assert {file.rfilename: (file.size, file.lfs.sha256 if file.lfs else file.blob_id) for file in described} == {
-        name: (file.size, file.blob) for name, file in ours.items()
-    }
+    assert {
+        file.rfilename: (file.size, file.lfs.sha256 if file.lfs else file.blob_id)
+        for file in described
+    } == {name: (file.size, file.blob) for name, file in ours.items()}
     folder = hub.download(location, tmp_path)
-    found = snapshot_download(REPOSITORY, revision=location.commit, cache_dir=tmp_path / "hub", local_files_only=True)
+    found = snapshot_download(
+        REPOSITORY, revision=location.commit, cache_dir=tmp_path / "hub", local_files_only=True
+    )
     assert Path(found) == folder
 
 
-def test_pickles_are_fetched_only_where_there_are_no_safetensors(fake: FakeHub, tmp_path: Path) -> None:
+def test_pickles_are_fetched_only_where_there_are_no_safetensors(
+    fake: FakeHub, tmp_path: Path
+) -> None:
     del fake.repositories[f"models/{REPOSITORY}"]["step1000"]["model.safetensors"]
     folder = hub.download(checkpoint("step1000", tmp_path / "hub").location, tmp_path)
     assert (folder / "pytorch_model.bin").is_file()
@@ -126,7 +156,9 @@ def test_a_stopped_download_goes_on_where_it_stopped(fake: FakeHub, tmp_path: Pa
     assert all(asked != "bytes=0-" for asked in begun)
 
 
-def test_a_broken_connection_is_tried_again_and_damage_is_noticed(fake: FakeHub, tmp_path: Path) -> None:
+def test_a_broken_connection_is_tried_again_and_damage_is_noticed(
+    fake: FakeHub, tmp_path: Path
+) -> None:
     fake.cut = 5
     folder = hub.download(checkpoint("step1000", tmp_path / "hub").location, tmp_path)
     assert (folder / "model.safetensors").read_bytes() == weights(1)
@@ -146,18 +178,28 @@ def test_two_workers_download_a_blob_once(fake: FakeHub, tmp_path: Path) -> None
         worker.start()
     for worker in workers:
         worker.join()
-    assert sum(path.startswith("/cdn/") and path.endswith("model.safetensors") for path, _ in fake.requests) == 1
+    assert (
+        sum(
+            path.startswith("/cdn/") and path.endswith("model.safetensors")
+            for path, _ in fake.requests
+        )
+        == 1
+    )
 
 
 def test_the_cap_evicts_what_was_asked_for_longest_ago_and_otherwise_refuses(
     fake: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake.repositories[f"models/{REPOSITORY}"]["step1000"]["config.json"] = b"{}"
-    first, second, third = (checkpoint(name, tmp_path / "hub").location for name in ("step1000", "step4000", "main"))
+    first, second, third = (
+        checkpoint(name, tmp_path / "hub").location for name in ("step1000", "step4000", "main")
+    )
     old, new = hub.download(first, tmp_path), hub.download(second, tmp_path)
     monkeypatch.setenv("UCURVE_HUB_CACHE_GB", str(2.5 * len(weights(1)) / 1e9))
     with pytest.raises(HubError, match="UCURVE_HUB_CACHE_GB"):
-        hub.download(third, tmp_path)  # both were asked for just now, by workers that may be reading them
+        hub.download(
+            third, tmp_path
+        )  # both were asked for just now, by workers that may be reading them
     long_ago = time.time() - 2 * IN_USE
     for path in (tmp_path / "hub").rglob("*"):
         os.utime(path, (long_ago, long_ago), follow_symlinks=False)
@@ -172,7 +214,9 @@ def test_the_cap_evicts_what_was_asked_for_longest_ago_and_otherwise_refuses(
         hub.download(first, tmp_path)
 
 
-def test_a_cache_made_elsewhere_serves_without_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_made_elsewhere_serves_without_a_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     cache = tmp_path / "hub"
     repository, commit = cache / "models--EleutherAI--pythia-70m", "c" * 40
@@ -193,14 +237,18 @@ def test_a_cache_made_elsewhere_serves_without_a_hub(tmp_path: Path, monkeypatch
         hub.revisions("EleutherAI/pythia-160m", cache)
 
 
-def test_what_the_hub_refuses_is_said_in_plain_words(fake: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_hub_refuses_is_said_in_plain_words(
+    fake: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(HubError, match="no repository EleutherAI/pythia-71m"):
         hub.revisions("EleutherAI/pythia-71m", tmp_path)
     with pytest.raises(HubError, match="owner/name"):
         hub.revisions("https://hub/x", tmp_path)
     found = checkpoint("step1000", tmp_path)
     del fake.repositories[f"models/{REPOSITORY}"]["step1000"]["config.json"]
-    assert hub.resolve(found, tmp_path).unresolved == "not plannable: the revision has no config.json"
+    assert (
+        hub.resolve(found, tmp_path).unresolved == "not plannable: the revision has no config.json"
+    )
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(HubUnreachableError, match="cannot be reached"):
         hub.resolve(found, tmp_path)
@@ -211,15 +259,25 @@ def test_what_registration_resolved_is_what_the_worker_verifies_and_loads(
 ) -> None:
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-    from ucurve.checkpoints import CheckpointError, load, save
+    from ucurve.modeling.checkpoints import CheckpointError, load, save
 
     config = GPTNeoXConfig(
-        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=8
+        vocab_size=50,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=8,
     )
     saved = save(GPTNeoXForCausalLM(config), tmp_path / "made")
-    fake.repositories[f"models/{REPOSITORY}"]["step1000"] = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
+    fake.repositories[f"models/{REPOSITORY}"]["step1000"] = {
+        path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()
+    }
     resolved = hub.resolve(checkpoint("step1000", tmp_path / "hub"), tmp_path / "hub")
-    assert (resolved.weights_sha256, resolved.config_sha256) == (saved.weights_sha256, saved.config_sha256)
+    assert (resolved.weights_sha256, resolved.config_sha256) == (
+        saved.weights_sha256,
+        saved.config_sha256,
+    )
     assert resolved.num_parameters == saved.num_parameters
     assert load(resolved, "cpu", tmp_path).model.num_parameters() == saved.num_parameters
     with pytest.raises(CheckpointError, match="weights"):
@@ -230,17 +288,26 @@ def test_what_registration_resolved_is_what_the_worker_verifies_and_loads(
 
 
 @pytest.mark.skipif(not WIKITEXT.exists(), reason="needs ../shared/data")
-def test_wikitext_is_rebuilt_byte_for_byte_from_the_hubs_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wikitext_is_rebuilt_byte_for_byte_from_the_hubs_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
     lines = WIKITEXT.read_text().splitlines(keepends=True)
     assert len(lines) == 4358
-    parquet.write_table(pa.table({"text": ["" if line == " \n" else line for line in lines]}), tmp_path / "rows.parquet")
+    parquet.write_table(
+        pa.table({"text": ["" if line == " \n" else line for line in lines]}),
+        tmp_path / "rows.parquet",
+    )
     preset = presets.datasets()[0]
     assert preset.location is not None
     server = FakeHub(
-        {"datasets/Salesforce/wikitext": {"main": {str(preset.parameters["rows"]): (tmp_path / "rows.parquet").read_bytes()}}}
+        {
+            "datasets/Salesforce/wikitext": {
+                "main": {str(preset.parameters["rows"]): (tmp_path / "rows.parquet").read_bytes()}
+            }
+        }
     )
     server.commits = {str(preset.location.commit): ("datasets/Salesforce/wikitext", "main")}
     with serving(server) as address:

@@ -10,13 +10,13 @@ import pytest
 from conftest import Lab, execute
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
-from test_exchange import LINEAR, NOISE, contents, imported
-from test_exchange import exported as exported
-from test_exchange import ids as ids
+from test_import_export import LINEAR, NOISE, contents, imported
+from test_import_export import exported as exported
+from test_import_export import ids as ids
 
-from db import claims
+from db import leases
 from ucurve.client import Client, NoAnswerError
-from ucurve.exchange import import_folder as importing
+from ucurve.import_export import reader as importing
 from ucurve.lab.embedded import Engines
 
 
@@ -37,17 +37,25 @@ def fail_all(lab: Lab) -> int:
     """Do as a worker does whose every point fails."""
     engine, num = create_engine(lab.database_url), 0
     with Session(engine) as session:
-        while points := (slice := claims.claim(session, "broken", "cpu", 8.0, None, 0.0))[1]:
+        while points := (slice := leases.claim(session, "broken", "cpu", 8.0, None, 0.0))[1]:
             for point in points:
-                attempt = claims.begin(session, point.id, slice[0], "broken", "cpu", {})
+                attempt = leases.begin(session, point.id, slice[0], "broken", "cpu", {})
                 assert attempt is not None
-                num += claims.finish(session, point.id, slice[0], attempt, {"traceback": "Traceback\nValueError: too warm"})
+                num += leases.finish(
+                    session,
+                    point.id,
+                    slice[0],
+                    attempt,
+                    {"traceback": "Traceback\nValueError: too warm"},
+                )
         session.commit()
     engine.dispose()
     return num
 
 
-def test_what_was_open_or_failed_here_is_done_once_it_is_imported(third: Lab, exported: Path) -> None:
+def test_what_was_open_or_failed_here_is_done_once_it_is_imported(
+    third: Lab, exported: Path
+) -> None:
     failed = third.client.submit(LINEAR, name="failed here")
     assert fail_all(third) == failed.progress.total
     assert third.client.experiment(failed.id).state == "failed"
@@ -56,14 +64,25 @@ def test_what_was_open_or_failed_here_is_done_once_it_is_imported(third: Lab, ex
     assert imported(third, exported) == 0
     for one in (failed, waiting):
         now, rows = third.client.experiment(one.id), third.client.rows(one.id)
-        assert (now.state, now.progress.done, now.progress.failed) == ("done", now.progress.total, 0)
+        assert (now.state, now.progress.done, now.progress.failed) == (
+            "done",
+            now.progress.total,
+            0,
+        )
         assert all(row.state == "done" and row.metrics and row.error is None for row in rows)
-    outcomes = [one.outcome for one in third.client.provenance(third.client.rows(failed.id)[0].id).attempts]
+    outcomes = [
+        one.outcome for one in third.client.provenance(third.client.rows(failed.id)[0].id).attempts
+    ]
     assert outcomes == ["failed", "done"], "the failure stays visible"
 
 
 def test_an_import_that_broke_off_leaves_whole_numbers_and_the_next_one_completes_it(
-    third: Lab, exported: Path, ids: list[int], lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    third: Lab,
+    exported: Path,
+    ids: list[int],
+    lab: Lab,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(importing, "BATCH", 4)
     batches: list[int] = []
@@ -79,7 +98,9 @@ def test_an_import_that_broke_off_leaves_whole_numbers_and_the_next_one_complete
     third.start_api()
     there: dict[str, list[dict[str, Any]]] = contents(third.client)
     assert (len(there["measurements"]), there["experiments"], there["points"]) == (4, [], [])
-    assert {row["attempt"] for row in there["measurements"]} == {row["id"] for row in there["attempts"]}
+    assert {row["attempt"] for row in there["measurements"]} == {
+        row["id"] for row in there["attempts"]
+    }
     assert imported(third, exported) == 0
     assert "2 new, 0 known" in capsys.readouterr().out
     for name, rows in contents(third.client).items():

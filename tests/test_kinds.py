@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from conftest import Lab
 
-from ucurve import records
 from ucurve.experiments import kinds, parse
+from ucurve.registry.suites import Dataset, Suite
+from ucurve.schemas import experiments as schemas
 from ucurve.spec import Point, Spec, SpecError, canonical
-from ucurve.suites import Dataset, Suite
 
 BUILTIN = Path(__file__).parents[1] / "ucurve" / "builtin"
 DROPPED = Path(__file__).parent / "kinds"
@@ -45,7 +45,9 @@ def specs() -> Iterator[Spec]:
         yield parse({"kind": name})
         for values in kind.presets.values():
             spec = parse({"kind": name, **values})
-            if Catalogue().find_suite(getattr(spec, "suite", "tiny")) or name == "pretraining":  # not of the hub
+            if (
+                Catalogue().find_suite(getattr(spec, "suite", "tiny")) or name == "pretraining"
+            ):  # not of the hub
                 yield spec
 
 
@@ -60,11 +62,16 @@ def planned(spec: Spec) -> list[Point]:
             {"kind": "gaussian_perturbation", "gammas": [0.3, 0.05], "draws": 5},
             "Gaussian perturbation of tiny, γ 0.05 to 0.3, 5 draws",
         ),
-        ({"kind": "fine_tuning", "learning_rates": [3e-3]}, "Fine-tuning of tiny, learning rate 0.003, full"),
+        (
+            {"kind": "fine_tuning", "learning_rates": [3e-3]},
+            "Fine-tuning of tiny, learning rate 0.003, full",
+        ),
         ({"kind": "pretraining", "suite": "mine"}, "Pre-training of mine"),
     ],
 )
-def test_an_experiment_that_nobody_named_is_called_after_its_settings(spec: dict[str, Any], words: str) -> None:
+def test_an_experiment_that_nobody_named_is_called_after_its_settings(
+    spec: dict[str, Any], words: str
+) -> None:
     assert parse(spec).in_words() == words
 
 
@@ -116,7 +123,7 @@ def test_nothing_measured_is_drawn_and_judged_without_an_error_or_an_answer(kind
         }
         for i, point in enumerate(planned(spec))
     ]
-    for table in (pd.DataFrame(waiting), records.frame([])):
+    for table in (pd.DataFrame(waiting), schemas.frame([])):
         for figure in spec.figures(table).values():
             json.dumps(figure.vega_lite(), allow_nan=False)
             assert figure.title
@@ -133,14 +140,26 @@ def _kind() -> Iterator[None]:
         yield
 
 
-def test_a_kind_dropped_in_as_one_file_is_planned_measured_drawn_and_judged(lab: Lab, tmp_path: Path) -> None:
+def test_a_kind_dropped_in_as_one_file_is_planned_measured_drawn_and_judged(
+    lab: Lab, tmp_path: Path
+) -> None:
     spec = {"kind": "slow_count", "to": [2, 3], "step_seconds": 0.01}
     assert lab.client.plan(spec).num_new == 2
     id = lab.client.submit(spec).id
     assert lab.client.wait(id, timeout=60).state == "done"
     assert lab.client.verdicts(id)[0].sentence == "2 points counted."
     subprocess.run(
-        [sys.executable, "-m", "ucurve.cli", "figures", str(id), "-o", str(tmp_path), "--format", "svg"],
+        [
+            sys.executable,
+            "-m",
+            "ucurve.cli",
+            "figures",
+            str(id),
+            "-o",
+            str(tmp_path),
+            "--format",
+            "svg",
+        ],
         env={**os.environ, "UCURVE_URL": lab.url},
         check=True,
         capture_output=True,

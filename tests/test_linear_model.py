@@ -14,8 +14,8 @@ import pytest
 from ucurve.analysis.comparison import Side, laid_over
 from ucurve.experiments import parse
 from ucurve.experiments.linear_model import LinearModel
-from ucurve.figures import linear_curves
-from ucurve.records import MeasurementRow, frame
+from ucurve.figures import linear_model
+from ucurve.schemas.experiments import MeasurementRow, frame
 from ucurve.spec import Point, Result, Verdict
 
 T = TypeVar("T")
@@ -90,7 +90,9 @@ def test_every_point_has_its_own_identity_and_both_ends_of_every_curve_come_firs
     assert {point.labels["features"] for point in points[20:30]} == {16}
 
 
-def test_a_point_alone_determines_its_number_whatever_was_measured_before(results: list[Result]) -> None:
+def test_a_point_alone_determines_its_number_whatever_was_measured_before(
+    results: list[Result],
+) -> None:
     points = plan(SPEC)
     for position in (0, 143, 329):
         again = SPEC.run(points[position], OneProcess())
@@ -113,7 +115,9 @@ def test_a_change_of_the_protocol_would_move_these_golden_numbers(results: list[
         assert found[key] == pytest.approx(value, rel=1e-6)
 
 
-def test_the_default_experiment_shows_both_effects_and_agrees_with_the_closed_form(verdicts: list[Verdict]) -> None:
+def test_the_default_experiment_shows_both_effects_and_agrees_with_the_closed_form(
+    verdicts: list[Verdict],
+) -> None:
     assert answers(verdicts, "progressive sensitivity") == {"yes"}
     assert answers(verdicts, "catastrophic overtraining") == {"yes"}
     assert answers(verdicts, "base degrades") == {"no"}
@@ -126,15 +130,23 @@ def test_k_star_of_the_spectrum_lies_in_the_bootstrap_interval_of_the_simulated_
     context, points = OneProcess(), plan(spec)
     found = spec.verdicts(table_of(points, [spec.run(point, context) for point in points]))
     strengths = np.geomspace(1.0, 0.05, 32)
-    intervals = {verdict.scope: verdict.interval for verdict in found if verdict.claim.startswith("bottom where")}
+    intervals = {
+        verdict.scope: verdict.interval
+        for verdict in found
+        if verdict.claim.startswith("bottom where")
+    }
     for gamma in spec.fixed_gammas:
         low, high = intervals[f"gamma {gamma:g}, fixed noise"] or (np.nan, np.nan)
         assert low <= (strengths > 64 * gamma**2).sum() <= high
         assert high - low <= 6
 
 
-def test_more_draws_and_targets_are_points_of_their_own_and_say_what_all_of_them_say_together() -> None:
-    spec = LinearModel(width=8, num_features=4, fixed_gammas=[0.08], relative_gammas=[0.5], l2_sp=[1.0])
+def test_more_draws_and_targets_are_points_of_their_own_and_say_what_all_of_them_say_together() -> (
+    None
+):
+    spec = LinearModel(
+        width=8, num_features=4, fixed_gammas=[0.08], relative_gammas=[0.5], l2_sp=[1.0]
+    )
     more = spec.extended(3)
     assert more is not None
     assert (more.draws, more.targets) == (43, 11)
@@ -144,7 +156,7 @@ def test_more_draws_and_targets_are_points_of_their_own_and_say_what_all_of_them
     assert known < {point.identity for point in all_of_them}
     context = OneProcess()
     results = [LinearModel.run(point, context) for point in all_of_them]  # type: ignore[arg-type]
-    joined = linear_curves.joined(table_of(all_of_them, results))
+    joined = linear_model.joined(table_of(all_of_them, results))
     assert len(joined) == len(first)
     for row in joined.to_dict(orient="records"):
         [alike] = [p for p in first if all(row[name] == value for name, value in p.labels.items())]
@@ -154,18 +166,37 @@ def test_more_draws_and_targets_are_points_of_their_own_and_say_what_all_of_them
         assert row["series"]["draws"] == at_once.series["draws"]
         for name in ("mse_mean", "mse_se", "base_mse"):
             assert row[name] == pytest.approx(at_once.metrics[name], rel=1e-12)
-    assert {verdict.num_draws for verdict in more.verdicts(table_of(all_of_them, results)) if verdict.num_draws} == {43, 11}
+    assert {
+        verdict.num_draws
+        for verdict in more.verdicts(table_of(all_of_them, results))
+        if verdict.num_draws
+    } == {43, 11}
     over = laid_over([Side(1, "all", more, rows_of(all_of_them, results))])
     cell = over[(over["features"] == 0) & (over["change"] == over["change"].iloc[0])]
     assert sorted(cell["draw"]) == sorted(f"0:{draw}" for draw in range(43))
-    some = [None if point.labels.get("draw") else result for point, result in zip(all_of_them, results, strict=True)]
-    so_far = linear_curves.joined(table_of(all_of_them, some))
+    some = [
+        None if point.labels.get("draw") else result
+        for point, result in zip(all_of_them, results, strict=True)
+    ]
+    so_far = linear_model.joined(table_of(all_of_them, some))
     assert {len(series["draws"]) for series in so_far["series"]} == {40, 8}
-    last = [result if point.labels.get("draw") else None for point, result in zip(all_of_them, results, strict=True)]
-    assert set(linear_curves.joined(table_of(all_of_them, last))["state"]) == {"open"}  # draw 40 is nobody's first
+    last = [
+        result if point.labels.get("draw") else None
+        for point, result in zip(all_of_them, results, strict=True)
+    ]
+    assert set(linear_model.joined(table_of(all_of_them, last))["state"]) == {
+        "open"
+    }  # draw 40 is nobody's first
     mixed = [*results[: len(results) // 2], *some[len(results) // 2 :]]
-    assert {verdict.num_draws for verdict in more.verdicts(table_of(all_of_them, mixed)) if verdict.num_draws} <= {40, 8, 43, 11}
-    assert more.figures(table_of(all_of_them, some)).keys() == more.figures(table_of(all_of_them, results)).keys()
+    assert {
+        verdict.num_draws
+        for verdict in more.verdicts(table_of(all_of_them, mixed))
+        if verdict.num_draws
+    } <= {40, 8, 43, 11}
+    assert (
+        more.figures(table_of(all_of_them, some)).keys()
+        == more.figures(table_of(all_of_them, results)).keys()
+    )
 
 
 def test_a_simulation_that_is_two_percent_off_is_found_out(table: pd.DataFrame) -> None:
@@ -178,11 +209,17 @@ def test_a_closed_form_with_another_bottom_is_found_out(table: pd.DataFrame) -> 
     assert "no" in answers(SPEC.verdicts(wrong), "bottom where the closed form puts it")
 
 
-def test_the_chart_is_the_same_for_any_table_and_its_rows_are_the_measured_numbers(table: pd.DataFrame) -> None:
+def test_the_chart_is_the_same_for_any_table_and_its_rows_are_the_measured_numbers(
+    table: pd.DataFrame,
+) -> None:
     first, full = SPEC.figures(frame([])), SPEC.figures(table)
-    assert {name: figure.chart for name, figure in first.items()} == {name: figure.chart for name, figure in full.items()}
+    assert {name: figure.chart for name, figure in first.items()} == {
+        name: figure.chart for name, figure in full.items()
+    }
     assert set(full) >= {"6_fine_tuning", "7_change_fixed_noise", "8_loss_fixed_noise"}
-    rows = [row for row in full["7_change_fixed_noise"].datasets["curves"] if row.get("gamma") == 0.08]
+    rows = [
+        row for row in full["7_change_fixed_noise"].datasets["curves"] if row.get("gamma") == 0.08
+    ]
     measured = table[(table["gamma"] == 0.08) & (table["features"] == 12)].iloc[0]
     (mean,) = [row for row in rows if row["what"] == "mean" and row["features"] == 12]
     (line,) = [row for row in rows if row["what"] == "closed form" and row["features"] == 12]
@@ -191,16 +228,27 @@ def test_the_chart_is_the_same_for_any_table_and_its_rows_are_the_measured_numbe
     assert mean["low"] < mean["y"] < mean["high"]
 
 
-def test_an_unfinished_table_is_drawn_with_what_is_missing_and_says_how_much_it_used(results: list[Result]) -> None:
+def test_an_unfinished_table_is_drawn_with_what_is_missing_and_says_how_much_it_used(
+    results: list[Result],
+) -> None:
     partial = table_of(plan(SPEC), [*results[:100], *[None] * 230])
     kinds = {row["what"] for row in SPEC.figures(partial)["8_loss_fixed_noise"].datasets["curves"]}
     assert kinds == {"mean", "draw", "waiting", "closed form", "bottom", "note"}
-    assert all("not used" in v.sentence for v in SPEC.verdicts(partial) if v.claim == "catastrophic overtraining" and v.effect)
+    assert all(
+        "not used" in v.sentence
+        for v in SPEC.verdicts(partial)
+        if v.claim == "catastrophic overtraining" and v.effect
+    )
 
 
 @pytest.mark.parametrize(
     "fields",
-    [{"num_features": 40}, {"weakest": 0.001}, {"fixed_gammas": [], "relative_gammas": [], "l2_sp": []}, {"draws": 1}],
+    [
+        {"num_features": 40},
+        {"weakest": 0.001},
+        {"fixed_gammas": [], "relative_gammas": [], "l2_sp": []},
+        {"draws": 1},
+    ],
 )
 def test_a_spec_that_cannot_be_measured_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError):

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from ucurve import linear_network as linear
+from ucurve.modeling import linear_network as linear
 
 PROBLEM = linear.teacher(width=32, num_features=32, strongest=1.0, weakest=0.05, seed=0)
-NOISE = {"fixed": (linear.fixed_noise, (0.04, 0.08)), "relative": (linear.relative_noise, (0.3, 0.8))}
+NOISE = {
+    "fixed": (linear.fixed_noise, (0.04, 0.08)),
+    "relative": (linear.relative_noise, (0.3, 0.8)),
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,9 @@ def deviations(networks: list[linear.Network], ideal: bool, draws: int = 200) ->
 
 
 def assert_standard_normal(z: np.ndarray) -> None:
-    assert np.abs(z).max() < norm.isf(0.005 / len(z)), f"largest |z| of {len(z)} is {np.abs(z).max():.2f}"
+    assert np.abs(z).max() < norm.isf(0.005 / len(z)), (
+        f"largest |z| of {len(z)} is {np.abs(z).max():.2f}"
+    )
     assert 0.8 < np.sqrt(np.square(z).mean()) < 1.2
 
 
@@ -45,11 +50,15 @@ def test_noise_on_exact_k_feature_states_gives_the_formula_for_both_noise_scales
     assert_standard_normal(deviations([linear.learned(PROBLEM, k) for k in range(33)], ideal=True))
 
 
-def test_noise_on_snapshots_of_the_flow_gives_the_closed_form_of_their_actual_weights(flow: list[linear.Network]) -> None:
+def test_noise_on_snapshots_of_the_flow_gives_the_closed_form_of_their_actual_weights(
+    flow: list[linear.Network],
+) -> None:
     assert_standard_normal(deviations(flow, ideal=False))
 
 
-def test_the_formula_of_exact_states_does_not_fit_snapshots_so_the_comparison_can_fail(flow: list[linear.Network]) -> None:
+def test_the_formula_of_exact_states_does_not_fit_snapshots_so_the_comparison_can_fail(
+    flow: list[linear.Network],
+) -> None:
     assert np.abs(deviations(flow, ideal=True, draws=60)).max() > 8
 
 
@@ -74,28 +83,39 @@ def test_balanced_modes_follow_the_logistic_of_the_theory() -> None:
     np.testing.assert_allclose(np.diag(PROBLEM.U.T @ W1 @ W2 @ PROBLEM.V), expected, rtol=1e-4)
 
 
-def test_the_flow_learns_features_one_after_another_strongest_first(flow: list[linear.Network]) -> None:
+def test_the_flow_learns_features_one_after_another_strongest_first(
+    flow: list[linear.Network],
+) -> None:
     for k, network in enumerate(flow):
         progress = np.diag(PROBLEM.U.T @ network.product @ PROBLEM.V) / PROBLEM.s
         assert (progress[:k] > 0.8).all(), f"snapshot {k} has not learned its features"
         assert (progress[k + 1 :] < 0.05).all(), f"snapshot {k} has learned later features"
 
 
-def test_forgetting_has_no_first_order_and_its_second_order_grows_with_the_features_learned() -> None:
+def test_forgetting_has_no_first_order_and_its_second_order_grows_with_the_features_learned() -> (
+    None
+):
     targets = linear.misaligned(PROBLEM, seed=0, draws=400)
     means = []
     for k in (1, 4, 16, 32):
         state = linear.learned(PROBLEM, k)
         before = linear.loss(state, PROBLEM.target)
-        small, double = (linear.loss(linear.fine_tuned(state, targets, rate, 1), PROBLEM.target) - before for rate in (1e-4, 2e-4))
-        np.testing.assert_allclose(double.mean() / small.mean(), 4, rtol=2e-3)  # 2 with a first order
+        small, double = (
+            linear.loss(linear.fine_tuned(state, targets, rate, 1), PROBLEM.target) - before
+            for rate in (1e-4, 2e-4)
+        )
+        np.testing.assert_allclose(
+            double.mean() / small.mean(), 4, rtol=2e-3
+        )  # 2 with a first order
         expected = linear.second_order_forgetting(PROBLEM.s, k, 1e-4, 32)
         assert abs(small.mean() - expected) < 4 * small.std(ddof=1) / np.sqrt(400)
         means.append(small.mean())
     assert (np.diff(means) > 0).all()
 
 
-def test_misaligned_fine_tuning_gives_a_u_and_l2_sp_moves_its_bottom_at_a_price(flow: list[linear.Network]) -> None:
+def test_misaligned_fine_tuning_gives_a_u_and_l2_sp_moves_its_bottom_at_a_price(
+    flow: list[linear.Network],
+) -> None:
     targets = linear.misaligned(PROBLEM, seed=0, draws=8)
     bottoms, prices = {}, {}
     for l2_sp in (0.0, 1.0):

@@ -18,7 +18,9 @@ def tail() -> Iterator[LogTail]:
     logging.getLogger("of.a.kind").removeHandler(made)
 
 
-def test_the_last_lines_are_kept_short_and_storable_and_another_attempt_begins_with_none(tail: LogTail) -> None:
+def test_the_last_lines_are_kept_short_and_storable_and_another_attempt_begins_with_none(
+    tail: LogTail,
+) -> None:
     log = logging.getLogger("of.a.kind")
     assert tail.text() is None
     for number in range(LINES + 9):
@@ -44,7 +46,9 @@ def test_the_last_lines_are_kept_short_and_storable_and_another_attempt_begins_w
     assert tail.text() is None
 
 
-def test_what_cannot_be_written_out_costs_a_line_of_log_and_nothing_else(tail: LogTail, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_written_out_costs_a_line_of_log_and_nothing_else(
+    tail: LogTail, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(logging, "raiseExceptions", False)
     monkeypatch.setattr(logging.getLogger("of.a.kind"), "propagate", False)
     logging.getLogger("of.a.kind").warning("%d points", "many")

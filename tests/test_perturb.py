@@ -9,7 +9,7 @@ import torch
 from scipy.stats import kstest, norm
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from ucurve.perturb import (
+from ucurve.modeling.perturb import (
     Noise,
     current_std,
     group_of,
@@ -25,12 +25,20 @@ from ucurve.perturb import (
 
 def small(**options: object) -> GPTNeoXForCausalLM:
     torch.manual_seed(0)
-    sizes = {"vocab_size": 61, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    sizes = {
+        "vocab_size": 61,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    }
     return GPTNeoXForCausalLM(GPTNeoXConfig(**sizes, **options)).eval()
 
 
 def sha256(model: torch.nn.Module) -> str:
-    return hashlib.sha256(b"".join(value.numpy().tobytes() for value in model.state_dict().values())).hexdigest()
+    return hashlib.sha256(
+        b"".join(value.numpy().tobytes() for value in model.state_dict().values())
+    ).hexdigest()
 
 
 def test_philox_gives_the_published_answers() -> None:
@@ -41,12 +49,18 @@ def test_philox_gives_the_published_answers() -> None:
         ([0xFFFFFFFF] * 4, (0xFFFFFFFF,) * 2, [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]),
         (*pi, [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1]),
     ]:
-        assert [int(word) for word in philox([torch.tensor([word]) for word in counter], key)] == answer
+        assert [
+            int(word) for word in philox([torch.tensor([word]) for word in counter], key)
+        ] == answer
 
 
 def test_the_normal_quantile_is_exact_to_the_last_digits() -> None:
-    p = np.concatenate([np.logspace(-9.9, -0.31, 5000), np.random.default_rng(0).uniform(1e-9, 1 - 1e-9, 5000)])
-    np.testing.assert_allclose(normal_quantile(torch.from_numpy(p)).numpy(), norm.ppf(p), rtol=5e-15)
+    p = np.concatenate(
+        [np.logspace(-9.9, -0.31, 5000), np.random.default_rng(0).uniform(1e-9, 1 - 1e-9, 5000)]
+    )
+    np.testing.assert_allclose(
+        normal_quantile(torch.from_numpy(p)).numpy(), norm.ppf(p), rtol=5e-15
+    )
 
 
 def test_the_numbers_of_a_seed_and_a_name_never_change() -> None:
@@ -56,7 +70,11 @@ def test_the_numbers_of_a_seed_and_a_name_never_change() -> None:
     # the same by another road: integers in Python, scipy's quantile
     digest = hashlib.sha256(b"gaussian/1/0/gpt_neox.embed_in.weight").digest()
     key = [int.from_bytes(digest[i : i + 4], "little") for i in (0, 4)]
-    expected = [norm.ppf((word + 0.5) / 2**32) for block in range(2) for word in philox_in_python([block, 0, 0, 0], key)]
+    expected = [
+        norm.ppf((word + 0.5) / 2**32)
+        for block in range(2)
+        for word in philox_in_python([block, 0, 0, 0], key)
+    ]
     assert found.tolist() == pytest.approx(expected[:5], rel=1e-7)
     assert found.tolist() == GOLDEN
 
@@ -70,11 +88,20 @@ def philox_in_python(counter: list[int], key: list[int]) -> list[int]:
     return c
 
 
-GOLDEN = [0.2791289687156677, -1.6915926933288574, 0.8877506256103516, 1.7640753984451294, 1.625397801399231]
+GOLDEN = [
+    0.2791289687156677,
+    -1.6915926933288574,
+    0.8877506256103516,
+    1.7640753984451294,
+    1.625397801399231,
+]
 
 
 def test_the_noise_is_standard_normal_and_independent_between_names_seeds_and_neighbours() -> None:
-    a, b, c = (standard_normal(seed, name, 400_001).double().numpy() for seed, name in [(0, "a"), (0, "b"), (1, "a")])
+    a, b, c = (
+        standard_normal(seed, name, 400_001).double().numpy()
+        for seed, name in [(0, "a"), (0, "b"), (1, "a")]
+    )
     for x in (a, b, c):
         assert kstest(x, "norm").pvalue > 1e-3
 
@@ -88,7 +115,9 @@ def test_a_tensors_noise_depends_on_nothing_but_seed_and_name() -> None:
     model, noise = small(), Noise(3)
     everything, one = select(model), select(model, include=["*.0.attention.dense.weight"])
     [(name, tensor)] = one.items()
-    assert torch.equal(noise.like(name, everything[name]), Noise(3).like(name, tensor)), "whatever else is selected"
+    assert torch.equal(noise.like(name, everything[name]), Noise(3).like(name, tensor)), (
+        "whatever else is selected"
+    )
 
 
 def test_selection_leaves_buffers_out_takes_tied_tensors_once_and_follows_patterns() -> None:
@@ -116,20 +145,31 @@ def test_groups_split_the_parameters_of_the_usual_architectures() -> None:
     }  # fmt: skip
     assert {name: group_of(name) for name in expected} == expected
     tensors = select(small())
-    parts = [select(small(), group=group) for group in ("embedding", "attention", "mlp", "norm", "unembedding")]
+    parts = [
+        select(small(), group=group)
+        for group in ("embedding", "attention", "mlp", "norm", "unembedding")
+    ]
     assert sorted(name for part in parts for name in part) == sorted(tensors)
-    assert rms_by_group(tensors)["embedding"] == pytest.approx(float(tensors["gpt_neox.embed_in.weight"].square().mean().sqrt()))
+    assert rms_by_group(tensors)["embedding"] == pytest.approx(
+        float(tensors["gpt_neox.embed_in.weight"].square().mean().sqrt())
+    )
 
 
 def test_weights_have_their_old_bits_again_even_after_an_error() -> None:
     model = small()
     before = sha256(model)
     tensors = select(model)
-    stds, size = current_std(tensors), sum(float(tensor.square().sum()) for tensor in tensors.values())
+    stds, size = (
+        current_std(tensors),
+        sum(float(tensor.square().sum()) for tensor in tensors.values()),
+    )
     try:
         with perturbed(tensors, stds, 0.3, Noise(0)) as change:
             assert sha256(model) != before
-            expected = math.sqrt(sum((0.3 * stds[name]) ** 2 * tensor.numel() for name, tensor in tensors.items()) / size)
+            expected = math.sqrt(
+                sum((0.3 * stds[name]) ** 2 * tensor.numel() for name, tensor in tensors.items())
+                / size
+            )
             assert change == pytest.approx(expected, rel=0.02)
             raise KeyboardInterrupt
     except KeyboardInterrupt:
@@ -146,7 +186,11 @@ def test_one_draw_is_one_direction_that_gamma_only_scales() -> None:
         with perturbed(tensors, current_std(tensors), gamma, noise):
             moved[gamma] = tensors[name].double() - before
     torch.testing.assert_close(moved[0.2], 2 * moved[0.1], rtol=1e-3, atol=1e-7)
-    expected = 0.2 * before.std(correction=0) * standard_normal(5, name, before.numel()).double().view_as(before)
+    expected = (
+        0.2
+        * before.std(correction=0)
+        * standard_normal(5, name, before.numel()).double().view_as(before)
+    )
     torch.testing.assert_close(moved[0.2], expected, rtol=1e-3, atol=1e-7)
 
 
@@ -158,7 +202,9 @@ def test_init_std_gives_constant_tensors_no_noise() -> None:
         assert std == pytest.approx(stated[name], abs=5 * stated[name] / math.sqrt(2 * size)), name
     with perturbed(tensors, measured, 0.5, Noise(0)):
         assert torch.equal(tensors["gpt_neox.final_layer_norm.weight"], torch.ones(32))
-    assert current_std({"constant": torch.full((1001,), 0.1)}) == {"constant": 0.0}, "0.1 has no exact mean"
+    assert current_std({"constant": torch.full((1001,), 0.1)}) == {"constant": 0.0}, (
+        "0.1 has no exact mean"
+    )
 
 
 def test_noise_on_a_linear_layer_raises_its_loss_as_theory_says() -> None:

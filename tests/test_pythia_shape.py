@@ -16,16 +16,18 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from ucurve.checkpoints import file_sha256
-from ucurve.data import tokens_of
 from ucurve.experiments.gaussian_perturbation import GaussianPerturbation
-from ucurve.perturb import standard_normal
+from ucurve.modeling.checkpoints import file_sha256
+from ucurve.modeling.perturb import standard_normal
+from ucurve.modeling.token_data import tokens_of
+from ucurve.registry.suites import Checkpoint, Dataset, Location, Suite, combined_sha256
 from ucurve.spec import Point
-from ucurve.suites import Checkpoint, Dataset, Location, Suite, combined_sha256
 
 DATA = Path(__file__).parents[2] / "shared/data"
 WIKITEXT, TOKENIZER = DATA / "wikitext-2-raw/wiki.test.raw", DATA / "tokenizer/20B_tokenizer.json"
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data (WikiText-2 and the Pythia tokenizer) is absent")
+pytestmark = pytest.mark.skipif(
+    not DATA.is_dir(), reason="../shared/data (WikiText-2 and the Pythia tokenizer) is absent"
+)
 
 CONFIG = {  # config.json of EleutherAI/pythia-70m
     "architectures": ["GPTNeoXForCausalLM"], "bos_token_id": 0, "eos_token_id": 0, "hidden_act": "gelu", "hidden_size": 512,
@@ -40,14 +42,34 @@ def stored_weights(seed: int) -> dict[str, torch.Tensor]:
     """Random fp16 tensors under the names of Pythia's own files."""
     shapes = {"gpt_neox.embed_in.weight": (50304, 512), "embed_out.weight": (50304, 512)}
     for layer in (f"gpt_neox.layers.{i}" for i in range(6)):
-        shapes |= {f"{layer}.attention.query_key_value.weight": (1536, 512), f"{layer}.attention.query_key_value.bias": (1536,)}
-        shapes |= {f"{layer}.attention.dense.weight": (512, 512), f"{layer}.attention.dense.bias": (512,)}
-        shapes |= {f"{layer}.mlp.dense_h_to_4h.weight": (2048, 512), f"{layer}.mlp.dense_h_to_4h.bias": (2048,)}
-        shapes |= {f"{layer}.mlp.dense_4h_to_h.weight": (512, 2048), f"{layer}.mlp.dense_4h_to_h.bias": (512,)}
+        shapes |= {
+            f"{layer}.attention.query_key_value.weight": (1536, 512),
+            f"{layer}.attention.query_key_value.bias": (1536,),
+        }
+        shapes |= {
+            f"{layer}.attention.dense.weight": (512, 512),
+            f"{layer}.attention.dense.bias": (512,),
+        }
+        shapes |= {
+            f"{layer}.mlp.dense_h_to_4h.weight": (2048, 512),
+            f"{layer}.mlp.dense_h_to_4h.bias": (2048,),
+        }
+        shapes |= {
+            f"{layer}.mlp.dense_4h_to_h.weight": (512, 2048),
+            f"{layer}.mlp.dense_4h_to_h.bias": (512,),
+        }
     generator = torch.Generator().manual_seed(seed)
-    tensors = {name: 0.05 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
-    for norm in ("final_layer_norm", *(f"layers.{i}.{n}_layernorm" for i in range(6) for n in ("input", "post_attention"))):
-        tensors |= {f"gpt_neox.{norm}.weight": torch.ones(512), f"gpt_neox.{norm}.bias": torch.zeros(512)}
+    tensors = {
+        name: 0.05 * torch.randn(shape, generator=generator) for name, shape in shapes.items()
+    }
+    for norm in (
+        "final_layer_norm",
+        *(f"layers.{i}.{n}_layernorm" for i in range(6) for n in ("input", "post_attention")),
+    ):
+        tensors |= {
+            f"gpt_neox.{norm}.weight": torch.ones(512),
+            f"gpt_neox.{norm}.bias": torch.zeros(512),
+        }
     return {name: tensor.half().contiguous() for name, tensor in tensors.items()}
 
 
@@ -131,14 +153,22 @@ def planned(artefacts: Path, text: Path) -> list[Point]:
         sha256=file_sha256(text),
         size_bytes=text.stat().st_size,
     )
-    spec = GaussianPerturbation(suite="pythia-70m", gammas=[0.02], draws=1, scale="current_std", evaluation="text")
+    spec = GaussianPerturbation(
+        suite="pythia-70m", gammas=[0.02], draws=1, scale="current_std", evaluation="text"
+    )
     return list(spec.plan(Catalogue(suite_in(artefacts), dataset)))
 
 
-def plain_perplexity(folder: Path, ids: list[int], noise_seed: int | None = None, gamma: float = 0.0) -> float:
+def plain_perplexity(
+    folder: Path, ids: list[int], noise_seed: int | None = None, gamma: float = 0.0
+) -> float:
     """Window by window, full logits, float64; loaded by transformers, tokenised by tokenizers, noise added by hand."""
-    model = GPTNeoXForCausalLM(GPTNeoXConfig(**{key: value for key, value in CONFIG.items() if key != "torch_dtype"})).eval()
-    state = {name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()}
+    model = GPTNeoXForCausalLM(
+        GPTNeoXConfig(**{key: value for key, value in CONFIG.items() if key != "torch_dtype"})
+    ).eval()
+    state = {
+        name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()
+    }
     state["lm_head.weight"] = state.pop("embed_out.weight")
     if noise_seed is not None:
         for name, tensor in state.items():
@@ -156,14 +186,18 @@ def plain_perplexity(folder: Path, ids: list[int], noise_seed: int | None = None
 
 
 def test_wikitext_has_the_published_number_of_tokens(artefacts: Path) -> None:
-    dataset = Dataset(name="wikitext-2", kind="text", location=Location(scheme="path", path=str(WIKITEXT)))
+    dataset = Dataset(
+        name="wikitext-2", kind="text", location=Location(scheme="path", path=str(WIKITEXT))
+    )
     tokenizer = Tokenizer.from_file(str(TOKENIZER))
     tokens = tokens_of(dataset, tokenizer, artefacts)
     assert len(tokens) == 287_159
     assert tokenizer.encode("Hello world").ids == [12092, 1533]
 
 
-def test_perplexity_before_and_after_noise_equals_a_plain_loop(artefacts: Path, tmp_path: Path) -> None:
+def test_perplexity_before_and_after_noise_equals_a_plain_loop(
+    artefacts: Path, tmp_path: Path
+) -> None:
     text = tmp_path / "wiki.test.raw"
     text.write_bytes(WIKITEXT.read_bytes()[:6_000])
     ids = Tokenizer.from_file(str(TOKENIZER)).encode(text.read_bytes().decode()).ids
@@ -172,10 +206,14 @@ def test_perplexity_before_and_after_noise_equals_a_plain_loop(artefacts: Path, 
     for point in planned(artefacts, text)[:3]:  # both of step1000, the base of step143000
         result = GaussianPerturbation.run(point, context)
         assert result.metrics["num_tokens"] == len(ids) - 2
-        found[point.labels["revision"], point.labels["gamma"]] = math.exp(result.metrics["nll_mean"])
+        found[point.labels["revision"], point.labels["gamma"]] = math.exp(
+            result.metrics["nll_mean"]
+        )
     snapshots = artefacts / "hub/models--EleutherAI--pythia-70m/snapshots"
     for revision, commit in REVISIONS.items():
-        assert found[revision, 0.0] == pytest.approx(plain_perplexity(snapshots / commit, ids), rel=1e-4)
+        assert found[revision, 0.0] == pytest.approx(
+            plain_perplexity(snapshots / commit, ids), rel=1e-4
+        )
     expected = plain_perplexity(snapshots / REVISIONS["step1000"], ids, noise_seed=0, gamma=0.02)
     assert found["step1000", 0.02] == pytest.approx(expected, rel=1e-4)
     assert len({round(value, 3) for value in found.values()}) == 3

@@ -11,7 +11,7 @@ import pytest
 from conftest import Lab
 
 from ucurve.cli import main
-from ucurve.team.references import choices, drawn_over, shown_metrics
+from ucurve.schemas.references import choices, drawn_over, shown_metrics
 
 NUM_WORKERS = 0
 REVISIONS = ("step1000", "step4000")
@@ -28,12 +28,21 @@ def lm_eval(revision: str, perplexity: float, **config: Any) -> dict[str, Any]:
                 "acc,none": 0.25,
                 "acc_stderr,none": "N/A",
             },
-            "gsm8k": {"alias": "gsm8k", "exact_match,strict-match": 0.5, "exact_match_stderr,strict-match": 0.01, "sample_len": 9},
+            "gsm8k": {
+                "alias": "gsm8k",
+                "exact_match,strict-match": 0.5,
+                "exact_match_stderr,strict-match": 0.01,
+                "sample_len": 9,
+            },
         },
         "configs": {"lambada_openai": {"task": "lambada_openai"}},
         "versions": {"lambada_openai": 1.0},
         "n-shot": {"lambada_openai": 0},
-        "config": {"model": "hf", "model_args": f"pretrained=EleutherAI/pythia-70m,revision={revision},dtype=float", **config},
+        "config": {
+            "model": "hf",
+            "model_args": f"pretrained=EleutherAI/pythia-70m,revision={revision},dtype=float",
+            **config,
+        },
         "git_hash": "abc1234",
     }
 
@@ -49,17 +58,29 @@ def test_results_of_lm_eval_become_a_curve_with_tokens_and_errors(
     paths[0].write_text(json.dumps(lm_eval("step1000", 1500.25)))
     as_object = {"pretrained": "EleutherAI/pythia-70m", "revision": "step4000"}
     paths[1].write_text(json.dumps(lm_eval("step4000", float("nan"), model_args=as_object)))
-    assert ucurve(lab, "add", "EleutherAI's", "--citation", "a paper", "--lm-eval", *map(str, paths)) == 0
+    assert (
+        ucurve(lab, "add", "EleutherAI's", "--citation", "a paper", "--lm-eval", *map(str, paths))
+        == 0
+    )
     assert "5 numbers on pythia-70m, 1 that are not finite left out" in capsys.readouterr().out
     [curve] = lab.client.references("pythia-70m")
-    assert curve.metrics == ["gsm8k/exact_match,strict-match", "lambada_openai/acc", "lambada_openai/perplexity"]
+    assert curve.metrics == [
+        "gsm8k/exact_match,strict-match",
+        "lambada_openai/acc",
+        "lambada_openai/perplexity",
+    ]
     [perplexity] = [row for row in curve.rows if row.metric == "lambada_openai/perplexity"]
     assert (perplexity.revision, perplexity.tokens) == ("step1000", 2_097_152_000)
     assert (perplexity.value, perplexity.standard_error) == (1500.25, 3.5)
-    assert {row.standard_error for row in curve.rows if row.metric == "lambada_openai/acc"} == {None}
+    assert {row.standard_error for row in curve.rows if row.metric == "lambada_openai/acc"} == {
+        None
+    }
     assert curve.origin.model_dump() == {
         "importer": "lm-eval",
-        "files": [{"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} for path in paths],
+        "files": [
+            {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            for path in paths
+        ],
         "citation": "a paper",
         "model": "EleutherAI/pythia-70m",
         "num_left_out": 1,
@@ -78,10 +99,22 @@ SECRET = "root:x:0:0:secret"
     ("option", "content", "said"),
     [
         ("--csv", "checkpoint,metric,value\n", "f, line 1, column tokens: it is missing"),
-        ("--csv", f"{HEADER}a,10,perplexity,1\nb,20,perplexity,{SECRET},\n", "f, line 3, column value: it is no number"),
-        ("--csv", f"{HEADER}a,{SECRET},perplexity,1,\n", "f, line 2, column tokens: give a whole number"),
+        (
+            "--csv",
+            f"{HEADER}a,10,perplexity,1\nb,20,perplexity,{SECRET},\n",
+            "f, line 3, column value: it is no number",
+        ),
+        (
+            "--csv",
+            f"{HEADER}a,{SECRET},perplexity,1,\n",
+            "f, line 2, column tokens: give a whole number",
+        ),
         ("--csv", f"{HEADER}a,,perplexity,1,\n", "f, line 2, column tokens: give a whole number"),
-        ("--csv", f"{HEADER}a,1,perplexity,1,-2\n", "f, line 2, column standard_error: it is no number from 0 up"),
+        (
+            "--csv",
+            f"{HEADER}a,1,perplexity,1,-2\n",
+            "f, line 2, column standard_error: it is no number from 0 up",
+        ),
         (
             "--csv",
             f"{HEADER}a,1,perplexity,1,\na,1,perplexity,2,\n",
@@ -93,12 +126,21 @@ SECRET = "root:x:0:0:secret"
         ("--csv", SECRET, "f, line 1, column checkpoint: it is missing"),
         ("--lm-eval", f'{{"results": {SECRET}', "f, line 1, column 13: this is not JSON"),
         ("--lm-eval", f'["{SECRET}"]', 'f: there is no object "results"'),
-        ("--lm-eval", '{"results": {"a": {"acc,none": 1}}}', "f, config.model_args: the tokens of its checkpoint are not known"),
+        (
+            "--lm-eval",
+            '{"results": {"a": {"acc,none": 1}}}',
+            "f, config.model_args: the tokens of its checkpoint are not known",
+        ),
         ("--lm-eval", "[" * 100_000, "f: this is nested too deeply"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named_with_the_place_and_never_quoted(
-    lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, content: str, said: str
+    lab: Lab,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+    content: str,
+    said: str,
 ) -> None:
     (tmp_path / "f").write_text(content)
     assert ucurve(lab, "add", "bad", "--suite", "tiny", option, str(tmp_path / "f")) == 2
@@ -114,17 +156,31 @@ def test_a_curve_is_drawn_on_the_figures_of_its_suite_and_metric(lab: Lab, tmp_p
     (tmp_path / "paper.csv").write_text(HEADER + rows)
     assert ucurve(lab, "add", "paper", "--suite", "tiny", "--csv", str(tmp_path / "paper.csv")) == 0
     curves = lab.client.references()
-    experiment = lab.client.submit({"kind": "gaussian_perturbation", "suite": "tiny", "gammas": [0.2], "draws": 1})
+    experiment = lab.client.submit(
+        {"kind": "gaussian_perturbation", "suite": "tiny", "gammas": [0.2], "draws": 1}
+    )
     figures = lab.client.figures(experiment.id)
     found = choices(curves, "tiny", shown_metrics(figures), "tiny-language")
-    assert {label: own for label, (_, _, own) in found.items()} == {"paper: perplexity": True, "paper (lambada): perplexity": False}
+    assert {label: own for label, (_, _, own) in found.items()} == {
+        "paper: perplexity": True,
+        "paper (lambada): perplexity": False,
+    }
     drawn = drawn_over(figures, curves, [(id, metric) for id, metric, own in found.values() if own])
-    marks = {name: [row for rows in f.datasets.values() for row in rows if row["what"] == "reference"] for name, f in drawn.items()}
+    marks = {
+        name: [row for rows in f.datasets.values() for row in rows if row["what"] == "reference"]
+        for name, f in drawn.items()
+    }
     with_marks = {name for name, rows in marks.items() if rows}
-    assert with_marks == {name for name, f in figures.items() if f.chart.get("usermeta", {}).get("metric") == "perplexity"}
+    assert with_marks == {
+        name
+        for name, f in figures.items()
+        if f.chart.get("usermeta", {}).get("metric") == "perplexity"
+    }
     assert with_marks
     for name in with_marks:
-        assert {(row["tokens"], row["y"], row["label"]) for row in marks[name]} == {(894976, 15.5, "paper (± 0.25)")}
+        assert {(row["tokens"], row["y"], row["label"]) for row in marks[name]} == {
+            (894976, 15.5, "paper (± 0.25)")
+        }
     assert choices(curves, "tiny-constant", shown_metrics(figures), None) == {}
     lab.client.cancel(experiment.id)
     lab.client.remove_reference(curves[0].id)

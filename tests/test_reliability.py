@@ -14,11 +14,11 @@ import psycopg
 import pytest
 from conftest import Lab
 
-from ucurve import records
 from ucurve.cli import main
 from ucurve.experiments import kinds
 from ucurve.lab.embedded import Engines
-from ucurve.lab.services import answers
+from ucurve.lab.launch import answers
+from ucurve.schemas import experiments as schemas
 from ucurve.spec import Point
 from worker.lease import EXIT_HUNG, Progress
 from worker.tasks import Context
@@ -53,10 +53,13 @@ def progress(lab: Lab, id: int) -> float:
 
 
 def attempts(lab: Lab, id: int) -> list[list[str]]:
-    return [[attempt.outcome for attempt in lab.client.provenance(row.id).attempts] for row in lab.client.rows(id)]
+    return [
+        [attempt.outcome for attempt in lab.client.provenance(row.id).attempts]
+        for row in lab.client.rows(id)
+    ]
 
 
-def finished(lab: Lab, id: int, seconds: float = 90) -> records.Experiment:
+def finished(lab: Lab, id: int, seconds: float = 90) -> schemas.Experiment:
     return lab.client.wait(id, timeout=seconds)
 
 
@@ -66,19 +69,29 @@ def test_a_killed_workers_point_runs_again_within_30_seconds_from_where_it_was(l
     until(lambda: progress(lab, id) > 20)
     killed.kill()
     lab.start_worker("worker-other")
-    again = until(lambda: lab.client.experiment(id).state == "queued") + until(lambda: progress(lab, id) > 20)
+    again = until(lambda: lab.client.experiment(id).state == "queued") + until(
+        lambda: progress(lab, id) > 20
+    )
     assert again < 30
     assert finished(lab, id).state == "done"
     assert attempts(lab, id) == [["lost", "done"]]
     table = lab.client.table(id)
     assert table["resumed"].item() >= 20
     lost, done = lab.client.provenance(table["measurement"].item()).attempts
-    assert "counting to 150 from 0" in (lost.log or ""), "the log of a worker that died is there as far as it came"
+    assert "counting to 150 from 0" in (lost.log or ""), (
+        "the log of a worker that died is there as far as it came"
+    )
     assert f"counting to 150 from {table['resumed'].item():g}" in (done.log or "")
     assert table["endless"].item() == float("inf")
 
 
-LANGUAGE_RUN = {"suite": "killed", "steps": [500], "warmup_steps": 10, "batch_rows": 8, "hidden_size": 16}
+LANGUAGE_RUN = {
+    "suite": "killed",
+    "steps": [500],
+    "warmup_steps": 10,
+    "batch_rows": 8,
+    "hidden_size": 16,
+}
 EACH_KIND = [
     {"kind": "linear_model", "width": 16, "num_features": 16, "draws": 10, "fixed_gammas": [0.08]},
     {"kind": "gaussian_perturbation", "gammas": [0.2], "draws": 2, "scale": "init_std"},
@@ -87,7 +100,9 @@ EACH_KIND = [
 
 
 @pytest.mark.parametrize("spec", EACH_KIND, ids=lambda spec: spec["kind"])
-def test_a_worker_killed_in_the_middle_of_any_kind_changes_no_number(lab: Lab, tmp_path: Path, spec: dict[str, Any]) -> None:
+def test_a_worker_killed_in_the_middle_of_any_kind_changes_no_number(
+    lab: Lab, tmp_path: Path, spec: dict[str, Any]
+) -> None:
     killed = lab.start_worker("worker-killed")
     id = lab.client.submit(spec).id
     until(lambda: lab.client.experiment(id).progress.done > 2 or progress(lab, id) > 20)
@@ -99,11 +114,17 @@ def test_a_worker_killed_in_the_middle_of_any_kind_changes_no_number(lab: Lab, t
     rows = lab.client.rows(id)
     for row in rows[:: max(1, len(rows) // 5)]:
         origin = lab.client.provenance(row.id)
-        context = Context("cpu", tmp_path, state_dir=tmp_path / str(row.id), reporting=Progress(row.id))
-        undisturbed = kinds()[origin.kind].run(Point(origin.inputs, row.labels, origin.source), context)
+        context = Context(
+            "cpu", tmp_path, state_dir=tmp_path / str(row.id), reporting=Progress(row.id)
+        )
+        undisturbed = kinds()[origin.kind].run(
+            Point(origin.inputs, row.labels, origin.source), context
+        )
         for name, value in undisturbed.metrics.items():
             if name != "tokens_per_second":
-                assert records.restored(row.metrics, row.nonfinite)[name] == pytest.approx(value, rel=1e-6), name
+                assert schemas.restored(row.metrics, row.nonfinite)[name] == pytest.approx(
+                    value, rel=1e-6
+                ), name
 
 
 def test_a_stopped_worker_gives_its_point_back_at_once(lab: Lab) -> None:
@@ -128,10 +149,14 @@ def test_a_failing_point_fails_alone_and_says_why(lab: Lab) -> None:
     assert failed.error == "ValueError: cannot count to -1"
     (attempt,) = lab.client.provenance(failed.id).attempts
     assert "slow_count.py" in (attempt.traceback or "")
-    assert (attempt.log or "").endswith(f"measurement {failed.id} failed: ValueError: cannot count to -1")
+    assert (attempt.log or "").endswith(
+        f"measurement {failed.id} failed: ValueError: cannot count to -1"
+    )
 
 
-def test_a_result_that_the_database_refuses_fails_its_point_instead_of_being_measured_for_ever(lab: Lab) -> None:
+def test_a_result_that_the_database_refuses_fails_its_point_instead_of_being_measured_for_ever(
+    lab: Lab,
+) -> None:
     lab.start_worker()
     id = count(lab, 666)
     assert finished(lab, id).state == "failed"
@@ -161,7 +186,9 @@ def test_a_hung_point_ends_its_process_and_three_of_them_end_the_point(lab: Lab)
     assert "died 3 times" in (lab.client.rows(id)[0].error or "")
 
 
-def test_losing_the_brokers_content_and_then_the_broker_delays_nothing_for_long(lab: Lab, engines: Engines) -> None:
+def test_losing_the_brokers_content_and_then_the_broker_delays_nothing_for_long(
+    lab: Lab, engines: Engines
+) -> None:
     engines.valkey.kill()
     id = count(lab, 3, 4)  # the wake-up is lost
     engines.valkey.start()
@@ -202,11 +229,22 @@ def test_without_the_api_the_workers_finish_what_was_asked(lab: Lab) -> None:
     assert attempts(lab, id) == [["done"]] * 3
 
 
-def test_a_killed_export_leaves_nothing_in_its_place_and_the_next_one_is_whole(lab: Lab, tmp_path: Path) -> None:
+def test_a_killed_export_leaves_nothing_in_its_place_and_the_next_one_is_whole(
+    lab: Lab, tmp_path: Path
+) -> None:
     count(lab, 1)
     folder, api = tmp_path / "all", lab.children["api"].process
     assert api is not None
-    command = [sys.executable, "-m", "ucurve.cli", "--url", lab.url, "export", str(folder), "--no-site"]
+    command = [
+        sys.executable,
+        "-m",
+        "ucurve.cli",
+        "--url",
+        lab.url,
+        "export",
+        str(folder),
+        "--no-site",
+    ]
     api.send_signal(signal.SIGSTOP)  # so that it is surely in the middle
     try:
         running = subprocess.Popen(command)

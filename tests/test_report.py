@@ -14,7 +14,7 @@ from conftest import Lab
 from playwright.sync_api import sync_playwright
 
 from ucurve.cli import main
-from ucurve.exchange.report import Report, gathered, html
+from ucurve.import_export.report import Report, gathered, html
 
 NOISE = {
     "kind": "gaussian_perturbation",
@@ -29,7 +29,10 @@ NAMES = {"Noise <on> tiny & more": NOISE, "The linear model": LINEAR}
 
 @pytest.fixture(scope="module")
 def ids(lab: Lab) -> list[int]:
-    made = [lab.client.submit(spec, name=name, notes="Why & what\nto <expect>") for name, spec in NAMES.items()]
+    made = [
+        lab.client.submit(spec, name=name, notes="Why & what\nto <expect>")
+        for name, spec in NAMES.items()
+    ]
     assert all(lab.client.wait(one.id, timeout=120).state == "done" for one in made)
     return [one.id for one in made]
 
@@ -49,7 +52,9 @@ def read(report: Report, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     asked: list[str] = []
     said: list[str] = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+        )
         context = browser.new_context(offline=True, viewport={"width": 1200, "height": 900})
         page = context.new_page()
         page.on("request", lambda request: asked.append(request.url))
@@ -71,7 +76,9 @@ def read(report: Report, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return found
 
 
-def test_the_file_needs_nothing_from_elsewhere_and_shows_every_figure(report: Report, read: dict[str, Any]) -> None:
+def test_the_file_needs_nothing_from_elsewhere_and_shows_every_figure(
+    report: Report, read: dict[str, Any]
+) -> None:
     assert (read["asked"], read["said"], read["overflow"]) == ([], [], 0)
     assert read["titles"] == [figure.title for figure in report.all_figures().values()]
     assert len(read["titles"]) >= 10
@@ -85,8 +92,15 @@ def test_what_people_wrote_is_shown_and_not_obeyed(read: dict[str, Any]) -> None
     assert "to <expect>" in read["text"]
 
 
-def test_it_says_where_every_number_comes_from(lab: Lab, report: Report, read: dict[str, Any]) -> None:
-    tiny = {c.revision: c.weights_sha256 for s in lab.client.suites() for c in s.checkpoints if s.name == "tiny"}
+def test_it_says_where_every_number_comes_from(
+    lab: Lab, report: Report, read: dict[str, Any]
+) -> None:
+    tiny = {
+        c.revision: c.weights_sha256
+        for s in lab.client.suites()
+        for c in s.checkpoints
+        if s.name == "tiny"
+    }
     assert {c.revision: c.weights_sha256 for c in report.chapters[0].origins.checkpoints} == {
         revision: tiny[revision]
         for revision in [*NOISE["checkpoints"], "seed0-step0-tokens0"]  # type: ignore[misc]
@@ -95,11 +109,18 @@ def test_it_says_where_every_number_comes_from(lab: Lab, report: Report, read: d
     hashes = [*(tiny[revision] for revision in NOISE["checkpoints"]), held_out.sha256]
     [measured] = report.chapters[0].origins.measured
     assert (measured.num_attempts, measured.outcome, measured.seconds > 0) == (6, "done", True)
-    for text in [*hashes, measured.versions["code"], f"torch {measured.versions['torch']}", "worker-1"]:
+    for text in [
+        *hashes,
+        measured.versions["code"],
+        f"torch {measured.versions['torch']}",
+        "worker-1",
+    ]:
         assert str(text) in read["text"], text
 
 
-def test_verdicts_and_answers_are_those_of_the_lab(lab: Lab, ids: list[int], read: dict[str, Any]) -> None:
+def test_verdicts_and_answers_are_those_of_the_lab(
+    lab: Lab, ids: list[int], read: dict[str, Any]
+) -> None:
     for verdict in [*lab.client.verdicts(ids[1]), *lab.client.study_verdicts(ids)]:
         if "parts" in verdict.evidence:
             sentence = verdict.sentence.removeprefix(f"{verdict.answer}: ")
@@ -112,7 +133,9 @@ def test_all_measurements_are_inside(lab: Lab, ids: list[int], read: dict[str, A
 
 
 def test_its_commands_ask_for_the_very_same_measurements(lab: Lab, read: dict[str, Any]) -> None:
-    submissions = [re.search(r"<<'JSON'\n(.*)\nJSON", command, re.DOTALL) for command in read["commands"][:-1]]
+    submissions = [
+        re.search(r"<<'JSON'\n(.*)\nJSON", command, re.DOTALL) for command in read["commands"][:-1]
+    ]
     assert len(submissions) == 2
     for name, found in zip(NAMES, submissions, strict=True):
         assert found is not None
@@ -124,10 +147,28 @@ def test_the_command_writes_the_file_and_each_figure_as_pdf(
     lab: Lab, ids: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "new" / "one.html"
-    assert main(["--url", lab.url, "report", str(ids[1]), "-o", str(output), "--title", "My <own> title", "--pdf"]) == 0
+    assert (
+        main(
+            [
+                "--url",
+                lab.url,
+                "report",
+                str(ids[1]),
+                "-o",
+                str(output),
+                "--title",
+                "My <own> title",
+                "--pdf",
+            ]
+        )
+        == 0
+    )
     files = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert files[0] == output
     assert "<h1>My &lt;own&gt; title</h1>" in output.read_text()
     assert 'id="together"' not in output.read_text()  # one experiment has nothing beside it
     assert len(files) == 7
-    assert all(path.read_bytes().startswith(b"%PDF") and path.parent == output.with_suffix("") for path in files[1:])
+    assert all(
+        path.read_bytes().startswith(b"%PDF") and path.parent == output.with_suffix("")
+        for path in files[1:]
+    )

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from browser_helpers import PATIENCE, box
 from conftest import Lab
-from pages import PATIENCE, box
 from playwright.sync_api import Page, expect
 from sqlalchemy import func, select
 
-from db import people
+from db import users
 from db.models import Attempt
 from db.session import open_session
 from ucurve.client import Client, RefusedError
@@ -22,20 +22,26 @@ TEST_KINDS = True
 GRID = {"kind": "slow_count", "to": [3, 4, 5], "step_seconds": 0.01}
 
 
-def test_what_another_account_measured_is_there_at_once_in_the_form_and_on_the_page(page: Page, lab: Lab) -> None:
+def test_what_another_account_measured_is_there_at_once_in_the_form_and_on_the_page(
+    page: Page, lab: Lab
+) -> None:
     with open_session() as session:
-        people.add_user(session, "ada", "submitter")
-        ada = Client(lab.url, people.create_token(session, "ada", "test", None)[1])
+        users.add_user(session, "ada", "submitter")
+        ada = Client(lab.url, users.create_token(session, "ada", "test", None)[1])
         session.commit()
     first = ada.submit(GRID, name="by ada")
     assert ada.wait(first.id, timeout=120).state == "done"
     with open_session() as session:
         before = session.scalar(select(func.count()).select_from(Attempt))
     page.goto(f"/new?clone={first.id}")
-    expect(page.get_by_text("3 of 3 exist: the figures appear at once")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("3 of 3 exist: the figures appear at once")).to_be_visible(
+        timeout=PATIENCE
+    )
     page.get_by_role("button", name="Submit").click()
     page.wait_for_url(re.compile(r"/experiment\?id=\d+"))
-    expect(page.get_by_text("3 of 3 points measured · 3 of them existed already")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("3 of 3 points measured · 3 of them existed already")).to_be_visible(
+        timeout=PATIENCE
+    )
     second = lab.client.experiments(limit=1).experiments[0]
     assert (second.owner != "ada", second.state, second.progress.reused) == (True, "done", 3)
     with open_session() as session:
@@ -48,10 +54,14 @@ def test_fresh_the_past_edit_and_delete_on_the_page(page: Page, lab: Lab) -> Non
     before = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     page.goto(f"/new?clone={one.id}")
     page.get_by_text("Measure everything again").click()
-    expect(page.get_by_text("2 exist and will be measured again to compare them")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("2 exist and will be measured again to compare them")).to_be_visible(
+        timeout=PATIENCE
+    )
     page.get_by_role("button", name="Submit").click()
     page.wait_for_url(re.compile(r"/experiment\?id=\d+"))
-    expect(page.get_by_text("2 of 2 points are identical bit for bit.")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("2 of 2 points are identical bit for bit.")).to_be_visible(
+        timeout=PATIENCE
+    )
     again = lab.client.experiments(limit=1).experiments[0]
     assert again.fresh
 
@@ -86,7 +96,9 @@ def test_a_point_says_how_to_repeat_it_elsewhere_and_gives_its_file(page: Page, 
     page.get_by_text("What it logged (the last 1 line, times in UTC)").click()
     expect(page.get_by_text("slow_count: counting to 8 from 0")).to_be_visible(timeout=PATIENCE)
     page.get_by_text("Repeat it on another machine").click()
-    expect(page.get_by_text(f"ucurve --url {lab.url} measure {row.id}")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text(f"ucurve --url {lab.url} measure {row.id}")).to_be_visible(
+        timeout=PATIENCE
+    )
     with page.expect_download(timeout=PATIENCE) as waiting:
         page.get_by_role("link", name="point.json").click()
     assert json.loads(Path(waiting.value.path()).read_text())["identity"] == row.identity

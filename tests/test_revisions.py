@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ucurve import presets
-from ucurve.suites import Revision, parse_revision, place
+from ucurve.registry import presets
+from ucurve.registry.suites import Revision, parse_revision, place
 
 BILLION = 10**9
 
@@ -42,14 +42,25 @@ def test_pythias_revisions_get_tokens_and_learning_rate_phases_from_the_preset()
     steps = [0, *(2**k for k in range(10)), *range(1000, 144_000, 1000)]
     placed = place([f"step{step}" for step in steps], preset.tokens_per_step, preset.phases)
     assert len(placed) == 154
-    assert placed["step143000"] == {"step": 143000, "tokens": 299_892_736_000, "replicate": 0, "phase": "annealed"}
-    assert [placed[name]["phase"] for name in ("step0", "step1000", "step2000", "step142000")] == ["warm-up"] * 2 + ["decay"] * 2
+    assert placed["step143000"] == {
+        "step": 143000,
+        "tokens": 299_892_736_000,
+        "replicate": 0,
+        "phase": "annealed",
+    }
+    assert [placed[name]["phase"] for name in ("step0", "step1000", "step2000", "step142000")] == [
+        "warm-up"
+    ] * 2 + ["decay"] * 2
 
 
 def test_a_stage_that_restarts_its_count_goes_on_after_the_stage_before() -> None:
     preset = presets.for_hub("allenai/OLMo-2-0425-1B")
     placed = place(
-        ["stage1-step10000-tokens21B", "stage1-step1907359-tokens4001B", "stage2-ingredient3-step23852-tokens51B"],
+        [
+            "stage1-step10000-tokens21B",
+            "stage1-step1907359-tokens4001B",
+            "stage2-ingredient3-step23852-tokens51B",
+        ],
         preset.tokens_per_step,
         preset.phases,
     )
@@ -59,4 +70,6 @@ def test_a_stage_that_restarts_its_count_goes_on_after_the_stage_before() -> Non
     assert placed["stage1-step10000-tokens21B"]["tokens"] == 21 * BILLION
     going_on = place(["stage1-step-3440000", "stage2-step-3480000"], 2_359_296)
     assert going_on["stage2-step-3480000"]["tokens"] == 3_480_000 * 2_359_296
-    assert place(["stage2-step1000-tokens2B"])["stage2-step1000-tokens2B"]["tokens"] is None  # the stage before is unknown
+    assert (
+        place(["stage2-step1000-tokens2B"])["stage2-step1000-tokens2B"]["tokens"] is None
+    )  # the stage before is unknown

@@ -27,7 +27,9 @@ def filled(lab: Lab) -> Client:
 
     address = lab.database_url.removeprefix("postgresql+psycopg://")
     database, host = address.split("/", 1)[1].split("?host=")
-    with psycopg.connect(host=unquote(host), user=address.split("@")[0], dbname=database) as connection:
+    with psycopg.connect(
+        host=unquote(host), user=address.split("@")[0], dbname=database
+    ) as connection:
         fill(connection, EXPERIMENTS, MEASUREMENTS, LARGEST)
     return lab.client
 
@@ -37,11 +39,17 @@ def rows(sql: str, **given: Any) -> list[Any]:
         return list(session.execute(text(sql), given))
 
 
-def test_a_pivot_counts_every_point_and_no_mean_leaves_out_what_is_not_finite(filled: Client) -> None:
+def test_a_pivot_counts_every_point_and_no_mean_leaves_out_what_is_not_finite(
+    filled: Client,
+) -> None:
     [(suite,)] = rows(
         "SELECT suite FROM measurements WHERE kind = 'gaussian_perturbation' GROUP BY 1 ORDER BY count(*) DESC LIMIT 1"
     )
-    sought: dict[str, Any] = {"suite": [suite], "kind": ["gaussian_perturbation"], "where": ["gamma>=0.1"]}
+    sought: dict[str, Any] = {
+        "suite": [suite],
+        "kind": ["gaussian_perturbation"],
+        "where": ["gamma>=0.1"],
+    }
     found = filled.pivot(**sought, rows="gamma", columns="scale")
     expected = rows(
         """SELECT labels ->> 'gamma', labels ->> 'scale', array_agg(CAST(metrics ->> 'nll_mean' AS float)), count(*)
@@ -66,10 +74,14 @@ def test_a_pivot_counts_every_point_and_no_mean_leaves_out_what_is_not_finite(fi
         assert cell.high is not None
         assert cell.high - mean == pytest.approx(deviation / math.sqrt(len(numbers)), rel=1e-6)
     perplexity = filled.pivot(**sought, rows="gamma", columns="scale", metric="perplexity")
-    of_means = [None if cell.value is None else pytest.approx(math.exp(cell.value)) for cell in found.cells]
+    of_means = [
+        None if cell.value is None else pytest.approx(math.exp(cell.value)) for cell in found.cells
+    ]
     assert [cell.value for cell in perplexity.cells] == of_means
     for cell in filled.pivot(**sought, rows="gamma", columns="scale", aggregate="median").cells:
-        ranked = sorted(math.inf if value is None else value for value in by_place[cell.row, cell.column][2])
+        ranked = sorted(
+            math.inf if value is None else value for value in by_place[cell.row, cell.column][2]
+        )
         middle = (ranked[(len(ranked) - 1) // 2] + ranked[len(ranked) // 2]) / 2
         assert cell.value == (pytest.approx(middle) if math.isfinite(middle) else None)
     assert {"tokens"} <= set(found.averaged_over)
@@ -79,7 +91,11 @@ def test_a_pivot_counts_every_point_and_no_mean_leaves_out_what_is_not_finite(fi
 def test_all_points_are_paged_once_and_the_files_hold_the_same(filled: Client) -> None:
     import pandas as pd
 
-    sought: dict[str, Any] = {"kind": ["gaussian_perturbation"], "where": ["gamma=0.5"], "state": ["done", "failed"]}
+    sought: dict[str, Any] = {
+        "kind": ["gaussian_perturbation"],
+        "where": ["gamma=0.5"],
+        "state": ["done", "failed"],
+    }
     points = list(filled.find_all(**sought))
     [(expected,)] = rows(
         """SELECT count(*) FROM measurements WHERE kind = 'gaussian_perturbation' AND labels ->> 'gamma' = '0.5'
@@ -91,14 +107,20 @@ def test_all_points_are_paged_once_and_the_files_hold_the_same(filled: Client) -
     assert sorted(csv["id"]) == sorted(parquet["id"]) == sorted(point.id for point in points)
     assert list(csv.columns) == list(parquet.columns)
     lost = [point.id for point in points if point.nonfinite.get("nll_mean") == "pos_inf"]
-    assert sorted(parquet["id"][parquet["nll_mean"] == math.inf]) == sorted(csv["id"][csv["nll_mean"] == math.inf]) == sorted(lost)
+    assert (
+        sorted(parquet["id"][parquet["nll_mean"] == math.inf])
+        == sorted(csv["id"][csv["nll_mean"] == math.inf])
+        == sorted(lost)
+    )
     assert lost
 
 
 def test_facets_name_every_label_there_is(filled: Client) -> None:
     found = filled.facets(kind=["gaussian_perturbation"])
     gammas = next(label for label in found.labels if label.name == "gamma")
-    expected = rows("SELECT DISTINCT labels -> 'gamma' FROM measurements WHERE kind = 'gaussian_perturbation'")
+    expected = rows(
+        "SELECT DISTINCT labels -> 'gamma' FROM measurements WHERE kind = 'gaussian_perturbation'"
+    )
     assert sorted(gammas.values) == sorted(row[0] for row in expected)
     assert set(found.metrics) == {"perplexity", "nll_mean", "num_tokens", "relative_change"}
     with pytest.raises(RefusedError, match="is no condition"):
@@ -110,17 +132,24 @@ def test_the_list_finds_orders_and_pages_without_repeating(filled: Client) -> No
     assert everything.total == EXPERIMENTS
     for order in ("oldest", "name", "owner", "state", "progress", "finished"):
         pages = [
-            filled.experiments(archived="also", sort=order, limit=60, offset=offset).experiments for offset in range(0, 200, 60)
+            filled.experiments(archived="also", sort=order, limit=60, offset=offset).experiments
+            for offset in range(0, 200, 60)
         ]
         ids = [one.id for page in pages for one in page]
         assert sorted(ids) == sorted(one.id for one in everything.experiments), order
     first = everything.experiments[0]
-    found = filled.experiments(suite=[first.spec.get("suite", "none")], owner=[first.owner], kind=[first.kind], archived="also")
+    found = filled.experiments(
+        suite=[first.spec.get("suite", "none")],
+        owner=[first.owner],
+        kind=[first.kind],
+        archived="also",
+    )
     assert first.id in [one.id for one in found.experiments]
     assert all(one.owner == first.owner and one.kind == first.kind for one in found.experiments)
     middle = everything.experiments[100].created_at.isoformat()
     after, before = (
-        filled.experiments(archived="also", limit=1, **{name: middle}).total for name in ("created_after", "created_before")
+        filled.experiments(archived="also", limit=1, **{name: middle}).total
+        for name in ("created_after", "created_before")
     )
     assert (after, before) == (101, 99)
     assert filled.experiments(text="fine tuning NOISE", archived="also").total < EXPERIMENTS
@@ -143,21 +172,29 @@ def statements() -> Iterator[list[tuple[str, Any]]]:
 def sequential(statement: str, parameters: Any) -> list[str]:
     """Tables that a statement would read from end to end, though an index serves."""
     with engine().connect() as connection:
-        found = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters).scalar_one()[0]["Plan"]
+        found = connection.exec_driver_sql(
+            f"EXPLAIN (FORMAT JSON) {statement}", parameters
+        ).scalar_one()[0]["Plan"]
 
     def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield node
         for inner in node.get("Plans", []):
             yield from nodes(inner)
 
-    return [node["Relation Name"] for node in nodes(found) if node["Node Type"] == "Seq Scan" and node["Relation Name"] in BIG]
+    return [
+        node["Relation Name"]
+        for node in nodes(found)
+        if node["Node Type"] == "Seq Scan" and node["Relation Name"] in BIG
+    ]
 
 
-def test_what_people_ask_for_is_read_through_indexes(filled: Client, statements: list[tuple[str, Any]]) -> None:
+def test_what_people_ask_for_is_read_through_indexes(
+    filled: Client, statements: list[tuple[str, Any]]
+) -> None:
     from sqlalchemy import select
 
-    from db import explorer, reading
-    from db.estimates import estimates
+    from db import changes, explorer
+    from db.eta import estimates
     from db.models import Experiment
 
     suite = filled.facets().suites[0]
@@ -168,7 +205,7 @@ def test_what_people_ask_for_is_read_through_indexes(filled: Client, statements:
         explorer.labels(session, sought)
         explorer.metrics(session, ["gaussian_perturbation"])
         explorer.places(session)
-        reading.changes_after(session, EXPERIMENTS // 2 + 1, 0, 500, {})
+        changes.changes_after(session, EXPERIMENTS // 2 + 1, 0, 500, {})
         active = session.scalars(select(Experiment).where(Experiment.state == "active")).all()
         assert active
         estimates(session, active[:20])

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from browser_helpers import PATIENCE
 from conftest import Lab
 from identity_provider import CLIENT, IdentityProvider
 from joserfc.jwk import OctKey, RSAKey
-from pages import PATIENCE
 from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import text
 
@@ -30,13 +30,22 @@ def provider() -> Iterator[IdentityProvider]:
 
 
 @pytest.fixture(scope="module")
-def team(provider: IdentityProvider, database_url: str, broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def team(
+    provider: IdentityProvider,
+    database_url: str,
+    broker_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Lab]:
     """A lab that asks for tokens and trusts the provider; seen by its first admin."""
     running = Lab(database_url, broker_url, tmp_path_factory.mktemp("team"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UCURVE_KINDS", str(Path(__file__).parent / "kinds"))
         try:
-            running.start_api(UCURVE_ACCESS="tokens", UCURVE_OWNER="root", **provider.environment(role="submitter"))
+            running.start_api(
+                UCURVE_ACCESS="tokens",
+                UCURVE_OWNER="root",
+                **provider.environment(role="submitter"),
+            )
             running.token = (running.data / "admin-token").read_text().strip()
             yield running
         finally:
@@ -53,7 +62,9 @@ def sign_in(page: Page, token: str) -> None:
     page.get_by_role("button", name="Sign in", exact=True).click()
 
 
-def test_a_token_signs_in_to_where_one_wanted_to_go_and_disabled_buttons_say_why(page: Page, team: Lab) -> None:
+def test_a_token_signs_in_to_where_one_wanted_to_go_and_disabled_buttons_say_why(
+    page: Page, team: Lab
+) -> None:
     team.client.set_user("vera", role="viewer")
     made = team.client.create_token("browser", owner="vera")
     experiment = team.client.submit({"kind": "slow_count", "to": [3]}, name="of the admin")
@@ -76,7 +87,9 @@ def test_a_token_signs_in_to_where_one_wanted_to_go_and_disabled_buttons_say_why
     page.get_by_role("link", name="New experiment").click()
     expect(page.get_by_role("button", name="Submit")).to_be_disabled()
 
-    team.client.revoke_token(made.id)  # the session ends, and its next step leads to the login and from there back
+    team.client.revoke_token(
+        made.id
+    )  # the session ends, and its next step leads to the login and from there back
     page.get_by_role("textbox", name="Name", exact=True).fill("too late")
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile(r"/login\?next=%2Fnew"))
@@ -105,12 +118,20 @@ def test_two_browsers_are_two_people_who_measure_once_and_signing_out_ends_one(
     other.set_default_timeout(PATIENCE)
     pages = {"sam": page, "sue": other.new_page()}
     first = Client(team.url, tokens["sam"]).submit(
-        {"kind": "gaussian_perturbation", "checkpoints": {"log_spaced": 2}, "gammas": [0.2], "draws": 2, "scale": "init_std"},
+        {
+            "kind": "gaussian_perturbation",
+            "checkpoints": {"log_spaced": 2},
+            "gammas": [0.2],
+            "draws": 2,
+            "scale": "init_std",
+        },
         name="sam's",
     )
     Client(team.url, tokens["sam"]).wait(first.id, timeout=120)
     for name, own in pages.items():
-        own.goto(f"/login?next=/new?clone={first.id}" if name == "sue" else "/login?next=//evil.example/")
+        own.goto(
+            f"/login?next=/new?clone={first.id}" if name == "sue" else "/login?next=//evil.example/"
+        )
         sign_in(own, tokens[name])
         own.get_by_role("button", name=name).click()
         expect(own.get_by_text(f"{name} · submitter")).to_be_visible()
@@ -119,7 +140,11 @@ def test_two_browsers_are_two_people_who_measure_once_and_signing_out_ends_one(
     pages["sue"].get_by_role("button", name="Submit", exact=True).click()
     pages["sue"].wait_for_url(re.compile(r"/experiment\?id="))
     total = first.progress.total
-    expect(pages["sue"].get_by_text(f"{total} of {total} points measured · {total} of them existed already")).to_be_visible()
+    expect(
+        pages["sue"].get_by_text(
+            f"{total} of {total} points measured · {total} of them existed already"
+        )
+    ).to_be_visible()
     [second, *_] = team.client.experiments(owner="sue").experiments
     assert (second.state, second.progress.reused) == ("done", total)
 
@@ -133,14 +158,25 @@ def test_two_browsers_are_two_people_who_measure_once_and_signing_out_ends_one(
     expect(draws).to_have_value("2")
     draws.fill("4")
     draws.press("Enter")
-    expect(pages["sue"].get_by_text(re.compile(rf"^{total} of \d+ exist, \d+ to measure"))).to_be_visible()
+    expect(
+        pages["sue"].get_by_text(re.compile(rf"^{total} of \d+ exist, \d+ to measure"))
+    ).to_be_visible()
     pages["sue"].get_by_role("button", name="Submit", exact=True).click()
     pages["sue"].wait_for_url(re.compile(r"/experiment\?id="))
     [third, *_] = team.client.experiments(owner="sue").experiments
     third = team.client.wait(third.id, timeout=120)
     more = third.progress.total
-    assert (third.state, third.spec["draws"], third.progress.reused, num_attempts() - before) == ("done", 4, total, more - total)
-    expect(pages["sue"].get_by_text(f"{more} of {more} points measured · {total} of them existed already")).to_be_visible()
+    assert (third.state, third.spec["draws"], third.progress.reused, num_attempts() - before) == (
+        "done",
+        4,
+        total,
+        more - total,
+    )
+    expect(
+        pages["sue"].get_by_text(
+            f"{more} of {more} points measured · {total} of them existed already"
+        )
+    ).to_be_visible()
     page.get_by_role("button", name="sam").click()
     page.get_by_role("link", name="Sign out").click()
     expect(page.get_by_role("status")).to_contain_text("signed out")
@@ -152,19 +188,29 @@ def test_two_browsers_are_two_people_who_measure_once_and_signing_out_ends_one(
 
 
 def test_a_form_of_another_site_signs_nobody_in(address: str, team: Lab) -> None:
-    there = httpx.post(f"{address}/login", data={"token": team.token}, headers={"Origin": "http://evil.example"})
+    there = httpx.post(
+        f"{address}/login", data={"token": team.token}, headers={"Origin": "http://evil.example"}
+    )
     assert (there.status_code, "set-cookie" in there.headers) == (403, False)
     here = httpx.post(f"{address}/login", data={"token": team.token}, headers={"Origin": address})
-    assert (here.status_code, "HttpOnly" in here.headers["set-cookie"], "Secure" in here.headers["set-cookie"]) == (
+    assert (
+        here.status_code,
+        "HttpOnly" in here.headers["set-cookie"],
+        "Secure" in here.headers["set-cookie"],
+    ) == (
         303,
         True,
         False,
     )
-    proxied = httpx.post(f"{address}/login", data={"token": team.token}, headers={"X-Forwarded-Proto": "https"})
+    proxied = httpx.post(
+        f"{address}/login", data={"token": team.token}, headers={"X-Forwarded-Proto": "https"}
+    )
     assert "Secure" in proxied.headers["set-cookie"]
 
 
-def test_an_identity_provider_signs_in_whoever_it_vouches_for(page: Page, team: Lab, provider: IdentityProvider) -> None:
+def test_an_identity_provider_signs_in_whoever_it_vouches_for(
+    page: Page, team: Lab, provider: IdentityProvider
+) -> None:
     page.goto("/workers")
     page.get_by_role("link", name="Sign in with Example").click()
     page.wait_for_url("**/workers")
@@ -176,7 +222,9 @@ def test_an_identity_provider_signs_in_whoever_it_vouches_for(page: Page, team: 
     assert 11 < (token.expires_at - token.created_at).total_seconds() / 3600 < 13
     page.get_by_role("link", name="Sign out").click()
     expect(page.get_by_role("status")).to_contain_text("signed out")
-    assert [one.state for one in team.client.tokens() if one.owner == "ada@example.org"] == ["revoked"]
+    assert [one.state for one in team.client.tokens() if one.owner == "ada@example.org"] == [
+        "revoked"
+    ]
     provider.denies = True
     page.get_by_role("link", name="Sign in with Example").click()
     expect(page.get_by_role("alert")).to_contain_text("Example said no: access_denied")
@@ -185,7 +233,9 @@ def test_an_identity_provider_signs_in_whoever_it_vouches_for(page: Page, team: 
     expect(page.get_by_role("alert")).to_contain_text("begin again")
 
 
-def test_only_what_the_provider_signed_for_us_and_now_is_believed(team: Lab, provider: IdentityProvider) -> None:
+def test_only_what_the_provider_signed_for_us_and_now_is_believed(
+    team: Lab, provider: IdentityProvider
+) -> None:
     anybody = Client(team.url, "")
     other = RSAKey.generate_key(2048, {"kid": "first"})
     shared = OctKey.generate_key(256, {"kid": "first"})
@@ -197,7 +247,9 @@ def test_only_what_the_provider_signed_for_us_and_now_is_believed(team: Lab, pro
         "'iss'": provider.id_token(NONCE, iss="http://evil.example"),
         "'nonce'": provider.id_token("of another sign-in"),
         "'exp'": provider.id_token(NONCE, exp=None),
-        "made for another application": provider.id_token(NONCE, aud=[CLIENT, "other"], azp="other"),
+        "made for another application": provider.id_token(
+            NONCE, aud=[CLIENT, "other"], azp="other"
+        ),
         "not verified the e-mail": provider.id_token(NONCE, email_verified=False),
         "names nobody": provider.id_token(NONCE, email="two words"),
         "token does not hold": "not.a.token",
@@ -207,10 +259,15 @@ def test_only_what_the_provider_signed_for_us_and_now_is_believed(team: Lab, pro
             anybody.sign_in(id_token, NONCE)
         assert refusal.value.status == 401
     assert anybody.sign_in(provider.id_token(NONCE), NONCE).owner == "ada@example.org"
-    provider.key = RSAKey.generate_key(2048, {"kid": "second", "use": "sig", "alg": "RS256"})  # providers change their keys
+    provider.key = RSAKey.generate_key(
+        2048, {"kid": "second", "use": "sig", "alg": "RS256"}
+    )  # providers change their keys
     assert anybody.sign_in(provider.id_token(NONCE), NONCE).owner == "ada@example.org"
     with open_session() as session:
-        assert session.scalar(text("SELECT role FROM users WHERE name = 'ada@example.org'")) == "submitter"
+        assert (
+            session.scalar(text("SELECT role FROM users WHERE name = 'ada@example.org'"))
+            == "submitter"
+        )
 
 
 def test_an_admin_blocks_somebody_from_tokens_browser_and_provider_and_lets_them_in_again(
@@ -229,7 +286,9 @@ def test_an_admin_blocks_somebody_from_tokens_browser_and_provider_and_lets_them
     page.locator(".st-key-block-mia-example-org button").first.click()
     expect(page.get_by_text("blocked just now").first).to_be_visible()
     for client in (mia, signed_in):
-        with pytest.raises(RefusedError, match=r"mia@example\.org was blocked by an admin") as refusal:
+        with pytest.raises(
+            RefusedError, match=r"mia@example\.org was blocked by an admin"
+        ) as refusal:
             client.me()
         assert refusal.value.status == 401
     with pytest.raises(RefusedError, match="nobody is let in as mia") as refusal:
@@ -243,7 +302,10 @@ def test_an_admin_blocks_somebody_from_tokens_browser_and_provider_and_lets_them
     shell = ["--url", team.url, "--token", team.token, "users"]
     assert main([*shell, "unblock", "mia@example.org"]) == 0
     assert "mia@example.org is let in again" in capsys.readouterr().out
-    assert (mia.me().user.role, Client(team.url, by_provider()).me().user.blocked_at) == ("admin", None)
+    assert (mia.me().user.role, Client(team.url, by_provider()).me().user.blocked_at) == (
+        "admin",
+        None,
+    )
     team.client.set_user("mia@example.org", role="submitter")
     with pytest.raises(RefusedError, match="needs the role admin"):
         mia.set_user("root", blocked=True)
@@ -252,7 +314,9 @@ def test_an_admin_blocks_somebody_from_tokens_browser_and_provider_and_lets_them
     assert f"{datetime.now(UTC):%Y-%m-%d}" in capsys.readouterr().out
 
 
-def test_without_a_role_for_newcomers_only_those_whom_an_admin_made_sign_in(team: Lab, provider: IdentityProvider) -> None:
+def test_without_a_role_for_newcomers_only_those_whom_an_admin_made_sign_in(
+    team: Lab, provider: IdentityProvider
+) -> None:
     team.children["api"].stop()
     team.start_api(UCURVE_ACCESS="tokens", **provider.environment(role=""))
     anybody = Client(team.url, "")

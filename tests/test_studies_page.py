@@ -6,15 +6,22 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from browser_helpers import PATIENCE, session_of
 from conftest import Lab
-from pages import PATIENCE, session_of
 from playwright.sync_api import Browser, Page, expect
 
-from dashboard.extension import offers
-from ucurve.answers import more_draws
+from dashboard.components.add_draws import offers
+from ucurve.analysis.verdict_order import more_draws
 from ucurve.spec import Verdict
 
-SMALL = {"kind": "linear_model", "num_features": 6, "width": 8, "targets": 2, "fixed_gammas": [0.03], "relative_gammas": []}
+SMALL = {
+    "kind": "linear_model",
+    "num_features": 6,
+    "width": 8,
+    "targets": 2,
+    "fixed_gammas": [0.03],
+    "relative_gammas": [],
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,7 +76,12 @@ def test_a_button_asks_for_as_many_draws_as_settle_an_open_verdict(page: Page, l
 def test_few_numbers_are_offered_with_what_they_settle() -> None:
     def told(*numbers: int) -> list[Verdict]:
         return [
-            Verdict(claim="c", answer="undetermined" if num else "yes", sentence="", evidence={"more_draws": num})
+            Verdict(
+                claim="c",
+                answer="undetermined" if num else "yes",
+                sentence="",
+                evidence={"more_draws": num},
+            )
             for num in numbers
         ]
 

@@ -12,15 +12,15 @@ import pandas as pd
 import pytest
 from conftest import Lab
 
-from ucurve.analysis import claims, inflections, published, study_verdicts
-from ucurve.analysis.inflections import Bottom, compared
-from ucurve.answers import more_draws
+from ucurve.analysis import claims, inflection_points, replication, study_verdicts
+from ucurve.analysis.inflection_points import Bottom, compared
+from ucurve.analysis.study_experiment import Part
+from ucurve.analysis.verdict_order import more_draws
 from ucurve.cli import main
 from ucurve.client import RefusedError
 from ucurve.experiments import parse
-from ucurve.part import Part
+from ucurve.experiments.study import Study, builtin
 from ucurve.spec import Verdict
-from ucurve.study import Study, builtin
 
 SMALL = {"kind": "linear_model", "num_features": 6, "width": 8, "draws": 4, "targets": 2}
 
@@ -28,14 +28,19 @@ SMALL = {"kind": "linear_model", "num_features": 6, "width": 8, "draws": 4, "tar
 def study(**second: Any) -> Study:
     specs = [SMALL, {**SMALL, "seed": 1, **second}]
     return Study.model_validate(
-        {"name": "both", "experiments": [{"name": f"part {i}", "spec": spec} for i, spec in enumerate(specs)]}
+        {
+            "name": "both",
+            "experiments": [{"name": f"part {i}", "spec": spec} for i, spec in enumerate(specs)],
+        }
     )
 
 
 # ---- what is submitted
 
 
-def test_a_study_is_submitted_whole_tagged_and_again_without_measuring_anything_again(lab: Lab) -> None:
+def test_a_study_is_submitted_whole_tagged_and_again_without_measuring_anything_again(
+    lab: Lab,
+) -> None:
     first = lab.client.submit_study(study())
     assert [(one.name, one.tags) for one in first] == [("part 0", ["both"]), ("part 1", ["both"])]
     assert all(lab.client.wait(one.id, timeout=120).state == "done" for one in first)
@@ -52,13 +57,22 @@ def test_a_study_is_submitted_whole_tagged_and_again_without_measuring_anything_
     [
         ({"width": -1}, "/experiments/1/spec/width", "from 2 to 64"),
         ({"kind": "astrology"}, "/experiments/1/spec/kind", "linear_model"),
-        ({"kind": "gaussian_perturbation", "suite": "nowhere"}, "/experiments/1/spec/suite", "no suite 'nowhere'"),
+        (
+            {"kind": "gaussian_perturbation", "suite": "nowhere"},
+            "/experiments/1/spec/suite",
+            "no suite 'nowhere'",
+        ),
     ],
 )
-def test_a_study_with_one_bad_experiment_submits_none_and_names_it(lab: Lab, second: Any, pointer: str, says: str) -> None:
+def test_a_study_with_one_bad_experiment_submits_none_and_names_it(
+    lab: Lab, second: Any, pointer: str, says: str
+) -> None:
     before = lab.client.experiments(limit=1).total
     spec = second if "kind" in second else {**SMALL, **second}
-    sent = {"name": "bad", "experiments": [{"name": "good", "spec": SMALL}, {"name": "bad", "spec": spec}]}
+    sent = {
+        "name": "bad",
+        "experiments": [{"name": "good", "spec": SMALL}, {"name": "bad", "spec": spec}],
+    }
     with pytest.raises(RefusedError) as refused:
         lab.client.submit_study(Study.model_validate(sent))
     [problem] = refused.value.problem.problems
@@ -66,10 +80,23 @@ def test_a_study_with_one_bad_experiment_submits_none_and_names_it(lab: Lab, sec
     assert lab.client.experiments(limit=1).total == before
 
 
-def test_the_studies_of_the_package_are_served_and_can_be_planned_or_say_what_is_missing(lab: Lab) -> None:
-    assert [one.name for one in lab.client.studies()] == list(builtin()) == ["springer2025-pythia70m", "tiny"]
-    assert [lab.client.plan(one.spec).num_points for one in builtin()["tiny"].experiments] == [650, 60, 310, 330]
-    with pytest.raises(RefusedError, match="ucurve suites add pythia-70m --hub EleutherAI/pythia-70m"):
+def test_the_studies_of_the_package_are_served_and_can_be_planned_or_say_what_is_missing(
+    lab: Lab,
+) -> None:
+    assert (
+        [one.name for one in lab.client.studies()]
+        == list(builtin())
+        == ["springer2025-pythia70m", "tiny"]
+    )
+    assert [lab.client.plan(one.spec).num_points for one in builtin()["tiny"].experiments] == [
+        650,
+        60,
+        310,
+        330,
+    ]
+    with pytest.raises(
+        RefusedError, match="ucurve suites add pythia-70m --hub EleutherAI/pythia-70m"
+    ):
         lab.client.submit_study(builtin()["springer2025-pythia70m"])
 
 
@@ -81,7 +108,12 @@ def test_the_second_experiment_of_the_tiny_study_is_part_of_the_third(lab: Lab) 
 
 def test_every_experiment_of_a_study_needs_a_name_of_its_own() -> None:
     with pytest.raises(ValueError, match="name of its own"):
-        Study.model_validate({"name": "both", "experiments": [{"name": "a", "spec": SMALL}, {"name": "a", "spec": SMALL}]})
+        Study.model_validate(
+            {
+                "name": "both",
+                "experiments": [{"name": "a", "spec": SMALL}, {"name": "a", "spec": SMALL}],
+            }
+        )
 
 
 # ---- more draws
@@ -119,8 +151,12 @@ def test_seeds_are_added_where_a_list_names_them() -> None:
     assert extended.model_dump()["looks"] == 2, "a further look is held to a smaller p"
 
 
-def test_the_command_line_asks_for_the_fewest_draws_that_settle_something(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    first = lab.client.submit({**SMALL, "seed": 7, "fixed_gammas": [0.03], "relative_gammas": [], "draws": 3})
+def test_the_command_line_asks_for_the_fewest_draws_that_settle_something(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = lab.client.submit(
+        {**SMALL, "seed": 7, "fixed_gammas": [0.03], "relative_gammas": [], "draws": 3}
+    )
     lab.client.wait(first.id, timeout=120)
     needed = {num for verdict in lab.client.verdicts(first.id) if (num := more_draws(verdict))}
     assert needed, "the test needs an open verdict"
@@ -153,7 +189,9 @@ def test_as_many_draws_as_an_open_verdict_asks_for_settle_it_in_most_cases() -> 
 
 
 def bottom(low: float, high: float, change: str = "noise", step: float = 2.0) -> Bottom:
-    return Bottom(change, "gamma 1", "replicate 0", "yes", math.sqrt(max(low, 1) * high), low, high, step)
+    return Bottom(
+        change, "gamma 1", "replicate 0", "yes", math.sqrt(max(low, 1) * high), low, high, step
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,14 +199,22 @@ def bottom(low: float, high: float, change: str = "noise", step: float = 2.0) ->
     [
         ([(2e6, 4e6)], [(2e6, 4e6)], "yes"),
         ([(2e6, 2e6)], [(4e6, 4e6)], "no"),
-        ([(2e6, 4e6)], [(4e6, 8e6)], "undetermined"),  # they meet, but lie too far apart to be called the same
+        (
+            [(2e6, 4e6)],
+            [(4e6, 8e6)],
+            "undetermined",
+        ),  # they meet, but lie too far apart to be called the same
         ([(0, 4e6)], [(2e6, 4e6)], "undetermined"),  # one may lie before the first checkpoint
         ([(1e6, 1e6), (4e6, 4e6)], [(4e6, 4e6)], "undetermined"),  # one size of change agrees
         ([(2e6, 4e6)], [], "undetermined"),
     ],
 )
-def test_inflection_points_agree_differ_or_stay_open(noise: list[Any], tuning: list[Any], answer: str) -> None:
-    found, reason = compared({"noise": [bottom(*one) for one in noise], "tuning": [bottom(*one) for one in tuning]})
+def test_inflection_points_agree_differ_or_stay_open(
+    noise: list[Any], tuning: list[Any], answer: str
+) -> None:
+    found, reason = compared(
+        {"noise": [bottom(*one) for one in noise], "tuning": [bottom(*one) for one in tuning]}
+    )
     assert found == answer, reason
 
 
@@ -176,19 +222,30 @@ def simulated(truths: Sequence[Sequence[float]], generator: np.random.Generator)
     """The answer about two changes with these mean losses over 5 checkpoints, three sizes each, 6 draws."""
     parts = []
     for kind, truth in zip(("gaussian_perturbation", "fine_tuning"), truths, strict=True):
-        x, base = 1e6 * 2.0 ** np.arange(5), np.linspace(1.0, 0.9, 5)[:, None] + generator.normal(0, 1e-3, (5, 16))
+        x, base = (
+            1e6 * 2.0 ** np.arange(5),
+            np.linspace(1.0, 0.9, 5)[:, None] + generator.normal(0, 1e-3, (5, 16)),
+        )
         losses = [np.array(truth)[:, None] + generator.normal(0, 0.02, (5, 6)) for _ in range(3)]
-        family = [claims.Condition(f"size {i}, replicate 0", x, one, base) for i, one in enumerate(losses)]
+        family = [
+            claims.Condition(f"size {i}, replicate 0", x, one, base) for i, one in enumerate(losses)
+        ]
         told = claims.inflection_point(family, claims.catastrophic_overtraining(family))
         parts.append(Part(kind, parse({"kind": kind}), pd.DataFrame(), told))
-    return inflections.verdicts(parts)[0].answer
+    return inflection_points.verdicts(parts)[0].answer
 
 
 def test_equal_bottoms_are_rarely_called_different_and_distant_ones_never_the_same() -> None:
-    generator, early, middle = np.random.default_rng(0), [1.5, 1.3, 1.45, 1.6, 1.75], [1.6, 1.5, 1.4, 1.3, 1.5]
+    generator, early, middle = (
+        np.random.default_rng(0),
+        [1.5, 1.3, 1.45, 1.6, 1.75],
+        [1.6, 1.5, 1.4, 1.3, 1.5],
+    )
     same = [simulated((early, early), generator) for _ in range(40)]
     apart = [simulated((early, middle), generator) for _ in range(40)]
-    flat = [simulated(([1.4, 1.31, 1.3, 1.31, 1.4],) * 2, generator) for _ in range(40)]  # the bottom is hard to tell
+    flat = [
+        simulated(([1.4, 1.31, 1.3, 1.31, 1.4],) * 2, generator) for _ in range(40)
+    ]  # the bottom is hard to tell
     assert same.count("yes") > 30
     assert same.count("no") + flat.count("no") <= 4
     assert (apart.count("no"), apart.count("yes")) >= (30, 0)
@@ -198,7 +255,11 @@ def test_equal_bottoms_are_rarely_called_different_and_distant_ones_never_the_sa
 def test_bottoms_that_two_experiments_share_are_shown_once_with_the_more_draws() -> None:
     def told(num_draws: int, high: float) -> Verdict:
         evidence = {"x": [1e6, 2e6], "at_first_checkpoint": False}
-        names = {"claim": "inflection point", "scope": "learning rate 0.1, full, replicate 1", "sentence": ""}
+        names = {
+            "claim": "inflection point",
+            "scope": "learning rate 0.1, full, replicate 1",
+            "sentence": "",
+        }
         return Verdict(
             **names,
             answer="yes",
@@ -210,9 +271,16 @@ def test_bottoms_that_two_experiments_share_are_shown_once_with_the_more_draws()
         )
 
     spec = parse({"kind": "fine_tuning"})
-    parts = [Part("II", spec, pd.DataFrame(), [told(5, 2e6)]), Part("III", spec, pd.DataFrame(), [told(3, 8e6)])]
-    [shown] = inflections.bottoms(parts)
-    assert (shown.condition, shown.run, shown.high) == ("learning rate 0.1, full", "replicate 1", 2e6)
+    parts = [
+        Part("II", spec, pd.DataFrame(), [told(5, 2e6)]),
+        Part("III", spec, pd.DataFrame(), [told(3, 8e6)]),
+    ]
+    [shown] = inflection_points.bottoms(parts)
+    assert (shown.condition, shown.run, shown.high) == (
+        "learning rate 0.1, full",
+        "replicate 1",
+        2e6,
+    )
 
 
 # ---- the other verdicts
@@ -221,7 +289,14 @@ def test_bottoms_that_two_experiments_share_are_shown_once_with_the_more_draws()
 def test_growth_is_a_yes_only_where_every_condition_grows() -> None:
     def told(*ratios: tuple[float, float, float]) -> Verdict:
         verdicts = [
-            Verdict(claim="growth of sensitivity", scope=f"gamma {i}", answer="yes", sentence="", effect=at, interval=(low, high))
+            Verdict(
+                claim="growth of sensitivity",
+                scope=f"gamma {i}",
+                answer="yes",
+                sentence="",
+                effect=at,
+                interval=(low, high),
+            )
             for i, (at, low, high) in enumerate(ratios)
         ]
         return study_verdicts.growth([Part("I", parse(SMALL), pd.DataFrame(), verdicts)])[0]
@@ -229,32 +304,60 @@ def test_growth_is_a_yes_only_where_every_condition_grows() -> None:
     assert told((3, 2, 4), (5, 4, 8)).answer == "yes"
     assert told((3, 2, 4), (1.1, 0.9, 1.3)).answer == "undetermined"
     assert told((0.5, 0.4, 0.6)).answer == "no"
-    assert (told((3, 2, 4), (5, 4, 8), (4, 3, 5)).effect, told((3, 2, 4), (5, 4, 8)).interval) == (4, (2, 8))
+    assert (told((3, 2, 4), (5, 4, 8), (4, 3, 5)).effect, told((3, 2, 4), (5, 4, 8)).interval) == (
+        4,
+        (2, 8),
+    )
 
 
-def noisy(base_factor: float, change_factor: float, suite: str = "pythia-70m") -> tuple[Any, pd.DataFrame]:
+def noisy(
+    base_factor: float, change_factor: float, suite: str = "pythia-70m"
+) -> tuple[Any, pd.DataFrame]:
     """A spec, and Pythia-70M's published bases and changes of perplexity under noise, each off by a factor."""
-    given = published.builtin("pythia-70m", "wikitext-2")
+    given = replication.builtin("pythia-70m", "wikitext-2")
     bases = {one.tokens: one.value * base_factor for one in given if not one.labels}
     changes = {one.tokens: one.value * change_factor for one in given if "gamma" in one.labels}
     rows: list[dict[str, Any]] = []
     for tokens, base in bases.items():
-        common = {"suite": suite, "revision": f"at {tokens}", "tokens": tokens, "replicate": 0, "state": "done", "series": {}}
+        common = {
+            "suite": suite,
+            "revision": f"at {tokens}",
+            "tokens": tokens,
+            "replicate": 0,
+            "state": "done",
+            "series": {},
+        }
         common |= {"measurement": 1, "group": "all", "phase": None}
-        rows.append({**common, "gamma": 0.0, "scale": None, "draw": None, "nll_mean": math.log(base)})
+        rows.append(
+            {**common, "gamma": 0.0, "scale": None, "draw": None, "nll_mean": math.log(base)}
+        )
         after = [math.log(base + changes.get(tokens, 1.0) * (1 + 0.01 * (i - 1))) for i in range(3)]
-        rows += [{**common, "gamma": 0.04, "scale": "current_std", "draw": i, "nll_mean": loss} for i, loss in enumerate(after)]
-    spec = parse({"kind": "gaussian_perturbation", "suite": suite, "gammas": [0.04], "scale": "current_std"})
+        rows += [
+            {**common, "gamma": 0.04, "scale": "current_std", "draw": i, "nll_mean": loss}
+            for i, loss in enumerate(after)
+        ]
+    spec = parse(
+        {"kind": "gaussian_perturbation", "suite": suite, "gammas": [0.04], "scale": "current_std"}
+    )
     return spec, pd.DataFrame(rows)
 
 
 def test_published_numbers_under_noise_are_compared_only_where_the_base_agrees() -> None:
     answers = {}
-    for name, factors in {"equal": (1.0, 1.0), "off": (1.0, 1.5), "between": (1.0, 1.2), "protocol": (1.06, 1.0)}.items():
+    for name, factors in {
+        "equal": (1.0, 1.0),
+        "off": (1.0, 1.5),
+        "between": (1.0, 1.2),
+        "protocol": (1.06, 1.0),
+    }.items():
         spec, table = noisy(*factors)
-        [verdict] = [verdict for verdict in spec.verdicts(table) if verdict.claim == published.CLAIM]
+        [verdict] = [
+            verdict for verdict in spec.verdicts(table) if verdict.claim == replication.CLAIM
+        ]
         answers[name] = (verdict.answer, {outcome for *_, outcome in verdict.evidence["outcomes"]})
-        assert study_verdicts.verdicts([Part("I", spec, table, [verdict])])[0] == verdict, "a study passes it on"
+        assert study_verdicts.verdicts([Part("I", spec, table, [verdict])])[0] == verdict, (
+            "a study passes it on"
+        )
     assert answers == {
         "equal": ("yes", {"reproduced"}),
         "off": ("no", {"not reproduced"}),
@@ -263,17 +366,22 @@ def test_published_numbers_under_noise_are_compared_only_where_the_base_agrees()
     }
     spec, table = noisy(1.0, 1.0)
     figures = spec.figures(table)
-    marks = [row for row in figures["perplexity_change"].datasets["curves"] if row["what"] == "reference"]
+    marks = [
+        row for row in figures["perplexity_change"].datasets["curves"] if row["what"] == "reference"
+    ]
     assert [(row["gamma"], row["scale"], row["y"]) for row in marks] == [
         (0.04, "current_std", 2.46), (0.04, "current_std", 193.86),
     ]  # fmt: skip
     assert len(figures["published"].datasets["cells"]) == 5 + 2 + 5
     elsewhere, table = noisy(1.0, 1.0, "tiny")
-    assert published.CLAIM not in {verdict.claim for verdict in elsewhere.verdicts(table)}
+    assert replication.CLAIM not in {verdict.claim for verdict in elsewhere.verdicts(table)}
 
 
 def test_the_server_judges_experiments_together_as_the_pure_function_does(lab: Lab) -> None:
-    ids = [lab.client.submit(SMALL, name="one").id, lab.client.submit({**SMALL, "seed": 1}, name="two").id]
+    ids = [
+        lab.client.submit(SMALL, name="one").id,
+        lab.client.submit({**SMALL, "seed": 1}, name="two").id,
+    ]
     for id in ids:
         lab.client.wait(id, timeout=120)
     parts = [
@@ -284,5 +392,10 @@ def test_the_server_judges_experiments_together_as_the_pure_function_does(lab: L
     assert [(v.claim, v.answer, v.sentence) for v in told] == [
         (v.claim, v.answer, v.sentence) for v in study_verdicts.verdicts(parts)
     ]
-    assert {"progressive sensitivity", "catastrophic overtraining", "growth of sensitivity"} <= {v.claim for v in told}
-    assert httpx.get(f"{lab.url}/v1/studies/verdicts", params={"experiment": 987654}).status_code == 404
+    assert {"progressive sensitivity", "catastrophic overtraining", "growth of sensitivity"} <= {
+        v.claim for v in told
+    }
+    assert (
+        httpx.get(f"{lab.url}/v1/studies/verdicts", params={"experiment": 987654}).status_code
+        == 404
+    )

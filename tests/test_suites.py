@@ -14,12 +14,21 @@ import pytest
 from fake_hub import FakeHub, serving
 from fastapi.testclient import TestClient
 
-from ucurve import presets, registration
-from ucurve.suites import Checkpoint, Location, Suite, arrange, combined_sha256, warnings_of
+from ucurve.registry import hashing, presets
+from ucurve.registry.suites import (
+    Checkpoint,
+    Location,
+    Suite,
+    arrange,
+    combined_sha256,
+    warnings_of,
+)
 
 
 def checkpoint(revision: str, **fields: Any) -> Checkpoint:
-    return Checkpoint(suite="s", revision=revision, location=Location(scheme="path", path="/x"), **fields)
+    return Checkpoint(
+        suite="s", revision=revision, location=Location(scheme="path", path="/x"), **fields
+    )
 
 
 def test_checkpoints_stand_by_replicate_then_tokens_and_the_unknown_last() -> None:
@@ -35,7 +44,9 @@ def test_checkpoints_stand_by_replicate_then_tokens_and_the_unknown_last() -> No
 
 def test_two_revisions_with_the_same_weights_raise_a_warning() -> None:
     shared = [checkpoint(f"step{n}", step=n, tokens=n, weights_sha256="abc") for n in (3000, 1000)]
-    (warning,) = warnings_of([*shared, checkpoint("step2000", step=2000, tokens=2000, weights_sha256="def")])
+    (warning,) = warnings_of(
+        [*shared, checkpoint("step2000", step=2000, tokens=2000, weights_sha256="def")]
+    )
     assert warning.startswith("step1000 and step3000 hold the same weights")
 
 
@@ -51,7 +62,9 @@ def write_model(folder: Path, seed: int, cut: int = 0) -> str:
         "bias": {"dtype": "F32", "shape": [3], "data_offsets": [128, 140]},
     }
     described = json.dumps(header).encode()
-    weights = len(described).to_bytes(8, "little") + described + np.full(35, seed, np.float32).tobytes()
+    weights = (
+        len(described).to_bytes(8, "little") + described + np.full(35, seed, np.float32).tobytes()
+    )
     (folder / "model.safetensors").write_bytes(weights[: len(weights) - cut])
     (folder / "config.json").write_text('{"model_type": "gpt_neox"}')
     return hashlib.sha256(weights).hexdigest()
@@ -71,7 +84,7 @@ def api(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def settled(api: TestClient, name: str) -> dict[str, Any]:
     """The suite when nothing waits any more, resolved as the sweep does it."""
-    from api.resolving import resolve_pending
+    from api.background.hashing import resolve_pending
     from db.session import open_session
 
     deadline = time.monotonic() + 20
@@ -84,7 +97,9 @@ def settled(api: TestClient, name: str) -> dict[str, Any]:
     raise AssertionError(api.get(f"/v1/suites/{name}").text)
 
 
-def test_a_small_folder_is_usable_at_once_and_broken_checkpoints_say_why(api: TestClient, tmp_path: Path) -> None:
+def test_a_small_folder_is_usable_at_once_and_broken_checkpoints_say_why(
+    api: TestClient, tmp_path: Path
+) -> None:
     weights = write_model(tmp_path / "step2000", 2)
     write_model(tmp_path / "step1000", 1)
     write_model(tmp_path / "step3000", 3, cut=5)
@@ -95,10 +110,23 @@ def test_a_small_folder_is_usable_at_once_and_broken_checkpoints_say_why(api: Te
     answer = api.post("/v1/suites", json=body)
     assert answer.status_code == 201, answer.text
     suite = Suite.model_validate(answer.json())
-    assert [c.revision for c in suite.checkpoints] == ["step1000", "step2000", "step3000", "step4000"]
+    assert [c.revision for c in suite.checkpoints] == [
+        "step1000",
+        "step2000",
+        "step3000",
+        "step4000",
+    ]
     good = suite.checkpoints[1]
-    assert (good.tokens, good.weights_sha256, good.num_parameters, good.unresolved) == (200_000, weights, 35, None)
-    assert good.config_sha256 == hashlib.sha256((tmp_path / "step2000" / "config.json").read_bytes()).hexdigest()
+    assert (good.tokens, good.weights_sha256, good.num_parameters, good.unresolved) == (
+        200_000,
+        weights,
+        35,
+        None,
+    )
+    assert (
+        good.config_sha256
+        == hashlib.sha256((tmp_path / "step2000" / "config.json").read_bytes()).hexdigest()
+    )
     assert "bytes" in (suite.checkpoints[2].unresolved or "")
     assert "no model.safetensors" in (suite.checkpoints[3].unresolved or "")
     assert any("step3000" in warning for warning in suite.warnings)
@@ -106,14 +134,19 @@ def test_a_small_folder_is_usable_at_once_and_broken_checkpoints_say_why(api: Te
     mended.write_bytes((tmp_path / "step2000" / "model.safetensors").read_bytes())
     again = api.post("/v1/suites", json=body)
     assert again.status_code == 200
-    assert any("step2000 and step3000 hold the same weights" in warning for warning in again.json()["warnings"])
+    assert any(
+        "step2000 and step3000 hold the same weights" in warning
+        for warning in again.json()["warnings"]
+    )
 
 
 def test_a_large_folder_is_registered_at_once_and_hashed_behind(
     api: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.suites.INLINE_BYTES", 0)
-    monkeypatch.setattr("api.suites.resolve_pending", lambda session: None)  # the sweep has not come by yet
+    monkeypatch.setattr("api.routes.suites.INLINE_BYTES", 0)
+    monkeypatch.setattr(
+        "api.routes.suites.resolve_pending", lambda session: None
+    )  # the sweep has not come by yet
     hashes = [write_model(tmp_path / f"step{n}", n) for n in (1, 2)]
     suite = api.post("/v1/suites", json={"name": "large", "path": str(tmp_path)}).json()
     assert [c["unresolved"] for c in suite["checkpoints"]] == ["hashing: waiting"] * 2
@@ -131,12 +164,14 @@ def test_shards_are_hashed_together_and_all_have_to_be_there(tmp_path: Path) -> 
     write_model(folder, 1)
     data = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
-    found = registration.resolve(checkpoint("m"), folder)
+    found = hashing.resolve(checkpoint("m"), folder)
     assert found.unresolved == "not plannable: 1 of 2 shards of the weights are there"
     (folder / "model-00002-of-00002.safetensors").write_bytes(data)
-    found = registration.resolve(checkpoint("m"), folder)
+    found = hashing.resolve(checkpoint("m"), folder)
     one = hashlib.sha256(data).hexdigest()
-    assert found.weights_sha256 == combined_sha256({f"model-0000{n}-of-00002.safetensors": one for n in (1, 2)})
+    assert found.weights_sha256 == combined_sha256(
+        {f"model-0000{n}-of-00002.safetensors": one for n in (1, 2)}
+    )
     assert found.weights_sha256 != one
     assert found.num_parameters == 70
 
@@ -148,16 +183,22 @@ def test_a_manifest_says_what_names_do_not(api: TestClient, tmp_path: Path) -> N
         checkpoint("late", tokens=5_000, replicate=1, phase="annealed").model_dump(mode="json"),
         checkpoint("early", tokens=1_000, replicate=1).model_dump(mode="json"),
     ]
-    (tmp_path / "suite.json").write_text(json.dumps({"name": "x", "description": "By hand.", "checkpoints": listed}))
+    (tmp_path / "suite.json").write_text(
+        json.dumps({"name": "x", "description": "By hand.", "checkpoints": listed})
+    )
     suite = api.post("/v1/suites", json={"name": "told", "path": str(tmp_path)}).json()
     assert suite["description"] == "By hand."
-    assert [(c["revision"], c["tokens"], c["phase"], c["replicate"]) for c in suite["checkpoints"]] == [
+    assert [
+        (c["revision"], c["tokens"], c["phase"], c["replicate"]) for c in suite["checkpoints"]
+    ] == [
         ("early", 1_000, None, 1),
         ("late", 5_000, "annealed", 1),
     ]
 
 
-def test_what_cannot_be_registered_is_answered_with_the_field_and_the_remedy(api: TestClient, tmp_path: Path) -> None:
+def test_what_cannot_be_registered_is_answered_with_the_field_and_the_remedy(
+    api: TestClient, tmp_path: Path
+) -> None:
     write_model(tmp_path / "one", 1)
 
     def problem(url: str, **body: Any) -> tuple[int, str, str]:
@@ -165,13 +206,22 @@ def test_what_cannot_be_registered_is_answered_with_the_field_and_the_remedy(api
         found = answer.json()["problems"] or [{"pointer": "", "message": answer.json()["title"]}]
         return answer.status_code, found[0]["pointer"], found[0]["message"]
 
-    assert problem("/v1/suites", name="a") == (422, "/path", "Give either path (a folder) or hub (a repository).")
+    assert problem("/v1/suites", name="a") == (
+        422,
+        "/path",
+        "Give either path (a folder) or hub (a repository).",
+    )
     assert problem("/v1/suites", name="a", path="models")[:2] == (422, "/path")
     assert "one checkpoint" in problem("/v1/suites", name="a", path=str(tmp_path / "one"))[2]
     (tmp_path / "empty").mkdir()
-    assert "empty/REVISION/config.json" in problem("/v1/suites", name="a", path=str(tmp_path / "empty"))[2]
+    assert (
+        "empty/REVISION/config.json"
+        in problem("/v1/suites", name="a", path=str(tmp_path / "empty"))[2]
+    )
     assert problem("/v1/suites", name="../a", path=str(tmp_path))[:2] == (422, "/name")
-    status, pointer, message = problem("/v1/suites", name="a", path=str(tmp_path), evaluation="wikitext2")
+    status, pointer, message = problem(
+        "/v1/suites", name="a", path=str(tmp_path), evaluation="wikitext2"
+    )
     assert (status, pointer) == (422, "/evaluation")
     assert "ucurve datasets add" in message
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
@@ -182,7 +232,9 @@ def test_what_cannot_be_registered_is_answered_with_the_field_and_the_remedy(api
     assert api.get("/v1/suites/nobody").status_code == 404
 
 
-def test_a_hub_suite_is_listed_placed_and_resolved(api: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_suite_is_listed_placed_and_resolved(
+    api: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def files(seed: int) -> dict[str, bytes]:
         write_model(tmp_path / str(seed), seed)
         return {path.name: path.read_bytes() for path in (tmp_path / str(seed)).iterdir()}
@@ -196,37 +248,67 @@ def test_a_hub_suite_is_listed_placed_and_resolved(api: TestClient, tmp_path: Pa
         assert answer.status_code == 201, answer.text
         assert all(c["location"]["commit"] for c in answer.json()["checkpoints"])
         suite = settled(api, "pythia-70m")
-        assert api.post("/v1/suites", json={"name": "x", "hub": "EleutherAI/none"}).json()["problems"][0]["pointer"] == "/hub"
-    assert [c["revision"] for c in suite["checkpoints"]] == ["step1000", "step4000", "step16000", "step64000"]
-    assert [c["tokens"] for c in suite["checkpoints"]] == [s * 2_097_152 for s in (1000, 4000, 16000, 64000)]
+        assert (
+            api.post("/v1/suites", json={"name": "x", "hub": "EleutherAI/none"}).json()["problems"][
+                0
+            ]["pointer"]
+            == "/hub"
+        )
+    assert [c["revision"] for c in suite["checkpoints"]] == [
+        "step1000",
+        "step4000",
+        "step16000",
+        "step64000",
+    ]
+    assert [c["tokens"] for c in suite["checkpoints"]] == [
+        s * 2_097_152 for s in (1000, 4000, 16000, 64000)
+    ]
     assert [c["phase"] for c in suite["checkpoints"]] == ["warm-up", "decay", "decay", "decay"]
-    assert suite["checkpoints"][0]["weights_sha256"] == hashlib.sha256(branches["step1000"]["model.safetensors"]).hexdigest()
-    assert any("step4000 and step64000 hold the same weights" in warning for warning in suite["warnings"])
+    assert (
+        suite["checkpoints"][0]["weights_sha256"]
+        == hashlib.sha256(branches["step1000"]["model.safetensors"]).hexdigest()
+    )
+    assert any(
+        "step4000 and step64000 hold the same weights" in warning for warning in suite["warnings"]
+    )
     assert any("step16000" in warning for warning in suite["warnings"])
     assert "main" in suite["description"]
     assert suite["evaluation"] == "wikitext-2"
     assert api.get("/v1/datasets/wikitext-2").json()["sha256"] == presets.datasets()[0].sha256
 
 
-def test_a_hub_that_does_not_answer_is_waited_for(api: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from api import resolving
+def test_a_hub_that_does_not_answer_is_waited_for(
+    api: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from api.background import hashing
 
     write_model(tmp_path / "step1", 1)
-    server = FakeHub({"models/lab/model": {"step1": {path.name: path.read_bytes() for path in (tmp_path / "step1").iterdir()}}})
+    server = FakeHub(
+        {
+            "models/lab/model": {
+                "step1": {path.name: path.read_bytes() for path in (tmp_path / "step1").iterdir()}
+            }
+        }
+    )
     with serving(server) as address:
         monkeypatch.setenv("HF_ENDPOINT", address)
-        monkeypatch.setattr(resolving, "PATIENCE_SECONDS", 0.2)
-        monkeypatch.setattr("api.suites.resolve_pending", lambda session: None)
+        monkeypatch.setattr(hashing, "PATIENCE_SECONDS", 0.2)
+        monkeypatch.setattr("api.routes.suites.resolve_pending", lambda session: None)
         api.post("/v1/suites", json={"name": "patient", "hub": "lab/model"})
         monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-        resolving._resolve_all()
-        assert "waiting for the hub" in api.get("/v1/suites/patient").json()["checkpoints"][0]["unresolved"]
+        hashing._resolve_all()
+        assert (
+            "waiting for the hub"
+            in api.get("/v1/suites/patient").json()["checkpoints"][0]["unresolved"]
+        )
         monkeypatch.setenv("HF_ENDPOINT", address)
         assert settled(api, "patient")["checkpoints"][0]["unresolved"] is None
 
 
-def test_the_catalogue_answers_with_near_names_and_how_to_register(api: TestClient, tmp_path: Path) -> None:
-    from api.suites import DatabaseCatalogue, register_builtin
+def test_the_catalogue_answers_with_near_names_and_how_to_register(
+    api: TestClient, tmp_path: Path
+) -> None:
+    from api.routes.suites import DatabaseCatalogue, register_builtin
     from db.session import open_session
     from ucurve.spec import SpecError
 
@@ -245,7 +327,9 @@ def test_the_catalogue_answers_with_near_names_and_how_to_register(api: TestClie
         assert catalogue.find_suite("nobody") is None
         with pytest.raises(SpecError, match=r"Did you mean novels-50m\?.*ucurve suites add"):
             catalogue.suite("novel-50m")
-        with pytest.raises(SpecError, match="ucurve suites add pythia-160m --hub EleutherAI/pythia-160m"):
+        with pytest.raises(
+            SpecError, match="ucurve suites add pythia-160m --hub EleutherAI/pythia-160m"
+        ):
             catalogue.suite("pythia-160m")
         with pytest.raises(SpecError, match="Did you mean some-text"):
             catalogue.dataset("sometext")

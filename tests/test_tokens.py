@@ -13,17 +13,22 @@ from sqlalchemy import text
 from db.session import open_session
 from ucurve.cli import main
 from ucurve.client import Client
-from ucurve.team.people import Role
+from ucurve.schemas.users import Role
 
 
 def test_a_401_says_what_is_wrong_and_what_to_do(team: Lab, sam: Client) -> None:
     def ask(authorization: str) -> httpx.Response:
-        return httpx.get(f"{team.url}/v1/me", headers={"Authorization": authorization} if authorization else {})
+        return httpx.get(
+            f"{team.url}/v1/me", headers={"Authorization": authorization} if authorization else {}
+        )
 
     mine = {name: sam.create_token(name, days=1) for name in ("old", "lost")}
     sam.revoke_token(mine["lost"].id)
     with open_session() as session:
-        session.execute(text("UPDATE tokens SET expires_at = now() - interval '1 hour' WHERE id = :id"), {"id": mine["old"].id})
+        session.execute(
+            text("UPDATE tokens SET expires_at = now() - interval '1 hour' WHERE id = :id"),
+            {"id": mine["old"].id},
+        )
         session.commit()
     for authorization, reason in {
         "": "--token or UCURVE_TOKEN",
@@ -35,7 +40,11 @@ def test_a_401_says_what_is_wrong_and_what_to_do(team: Lab, sam: Client) -> None
         answer = ask(authorization)
         assert reason in problem(answer, 401)
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
-    assert {token.name: token.state for token in sam.tokens()} == {"test": "valid", "old": "expired", "lost": "revoked"}
+    assert {token.name: token.state for token in sam.tokens()} == {
+        "test": "valid",
+        "old": "expired",
+        "lost": "revoked",
+    }
 
 
 def test_a_token_is_shown_once_and_never_stored_or_logged(team: Lab, sam: Client) -> None:
@@ -46,11 +55,17 @@ def test_a_token_is_shown_once_and_never_stored_or_logged(team: Lab, sam: Client
     assert "secret" not in str([token.model_dump() for token in sam.tokens()])
     with open_session() as session:
         rows = session.scalars(text("SELECT to_jsonb(t)::text FROM tokens t")).all()
-        plan = session.execute(text("EXPLAIN SELECT * FROM tokens t JOIN users u ON u.name = t.owner WHERE sha256 = 'x'")).all()
+        plan = session.execute(
+            text(
+                "EXPLAIN SELECT * FROM tokens t JOIN users u ON u.name = t.owner WHERE sha256 = 'x'"
+            )
+        ).all()
     logs = "".join(path.read_text() for path in (team.data / "logs").iterdir())
     for secret in (made.secret, team.token):
         assert secret not in "".join(rows) + logs
-    assert "Seq Scan on tokens" not in str(plan) or len(rows) < 20  # of some rows Postgres reads all
+    assert (
+        "Seq Scan on tokens" not in str(plan) or len(rows) < 20
+    )  # of some rows Postgres reads all
     assert (team.data / "admin-token").as_posix() in logs
 
 
@@ -67,21 +82,28 @@ def test_the_time_of_last_use_is_written_once_a_minute(team: Lab, sam: Client) -
     assert first is not None
     assert used() == first
     with open_session() as session:
-        session.execute(text("UPDATE tokens SET used_at = used_at - interval '61 seconds' WHERE id = :id"), {"id": made.id})
+        session.execute(
+            text("UPDATE tokens SET used_at = used_at - interval '61 seconds' WHERE id = :id"),
+            {"id": made.id},
+        )
         session.commit()
     Client(team.url, made.secret).me()
     assert (latest := used()) is not None
     assert latest > first
 
 
-def test_tokens_are_ones_own_matter_and_the_admins(people: dict[Role, Client], sam: Client, sue: Client) -> None:
+def test_tokens_are_ones_own_matter_and_the_admins(
+    people: dict[Role, Client], sam: Client, sue: Client
+) -> None:
     made = sam.create_token("mine")
     assert "Only an admin" in refused(403, lambda: sue.create_token("theirs", owner="sam"))
     assert "no token" in refused(404, lambda: sue.revoke_token(made.id))
     assert {token.owner for token in sue.tokens()} == {"sue"}
     assert {"sam", "sue", "root"} <= {token.owner for token in people["admin"].tokens()}
     assert people["admin"].revoke_token(made.id).state == "revoked"
-    assert "no user nobody" in refused(422, lambda: people["admin"].create_token("x", owner="nobody"))
+    assert "no user nobody" in refused(
+        422, lambda: people["admin"].create_token("x", owner="nobody")
+    )
 
 
 def test_the_first_admins_token_lies_in_a_file_of_ours_alone_and_is_made_once(team: Lab) -> None:
@@ -103,10 +125,16 @@ def test_the_command_line_makes_lists_and_revokes_tokens_and_sets_roles(
         assert main(["--url", team.url, "--token", token or team.token, *words]) == status
         return "".join(capsys.readouterr())
 
-    secret = run("tokens", "create", "laptop", "--user", "cleo", "--role", "submitter", "--days", "7").strip()
+    secret = run(
+        "tokens", "create", "laptop", "--user", "cleo", "--role", "submitter", "--days", "7"
+    ).strip()
     assert "cleo, submitter (by the token 'laptop')" in run("whoami", token=secret)
-    assert "cleo is a viewer: 40 points queued" in run("users", "set", "cleo", "--role", "viewer", "--most-queued", "40")
-    assert "needs the role admin; cleo is a viewer" in run("users", "set", "cleo", "--role", "admin", status=1, token=secret)
+    assert "cleo is a viewer: 40 points queued" in run(
+        "users", "set", "cleo", "--role", "viewer", "--most-queued", "40"
+    )
+    assert "needs the role admin; cleo is a viewer" in run(
+        "users", "set", "cleo", "--role", "admin", status=1, token=secret
+    )
     listed = run("tokens", "list", token=secret)
     assert "laptop" in listed
     assert secret not in listed

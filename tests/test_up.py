@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ucurve.client import Client
-from ucurve.lab import services
+from ucurve.lab import launch
 
 
 @dataclass
@@ -23,8 +23,8 @@ class Run:
     """One `ucurve up` in a home of its own; what it prints is in `log`."""
 
     home: Path
-    port: int = field(default_factory=services.free_port)
-    dashboard_port: int = field(default_factory=services.free_port)
+    port: int = field(default_factory=launch.free_port)
+    dashboard_port: int = field(default_factory=launch.free_port)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -37,7 +37,9 @@ class Run:
 
     def start(self, *options: str) -> None:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command(self, *options), env=environment(self.home), stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                command(self, *options), env=environment(self.home), stdout=log, stderr=log
+            )
 
     def say(self, news: str) -> None:
         """Wait until it has printed `news`."""
@@ -51,13 +53,18 @@ class Run:
         """Every process whose command or environment names this home."""
         found = {}
         for folder in Path("/proc").iterdir():
-            if folder.name.isdigit() and int(folder.name) not in (os.getpid(), self.process and self.process.pid):
+            if folder.name.isdigit() and int(folder.name) not in (
+                os.getpid(),
+                self.process and self.process.pid,
+            ):
                 try:
                     words = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
                 except OSError:
                     continue
                 if str(self.home).encode() in words:
-                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    found[int(folder.name)] = (
+                        (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    )
         return found
 
     def end(self, number: signal.Signals) -> int:
@@ -72,11 +79,17 @@ def command(run: Run, *options: str) -> list[str]:
 
 
 def environment(home: Path) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("UCURVE_", "XDG_"))}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("UCURVE_", "XDG_"))
+    }
     return {**inherited, "HOME": str(home)}
 
 
-def eventually(true: Callable[[], object], explain: Callable[[], object] = str, seconds: float = 60.0) -> None:
+def eventually(
+    true: Callable[[], object], explain: Callable[[], object] = str, seconds: float = 60.0
+) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, explain()
@@ -97,21 +110,40 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 def test_a_first_start_measures_the_demo_and_prints_where_everything_is(up: Run) -> None:
     up.say("The lab is ready")
     said = up.log.read_text()
-    for step in ("database and broker started", "schema is up to date", "api started", "worker-1 started", "demo submitted"):
+    for step in (
+        "database and broker started",
+        "schema is up to date",
+        "api started",
+        "worker-1 started",
+        "demo submitted",
+    ):
         assert step in said
     assert f"http://127.0.0.1:{up.dashboard_port}" in said
-    assert services.answers(f"http://127.0.0.1:{up.dashboard_port}/")
+    assert launch.answers(f"http://127.0.0.1:{up.dashboard_port}/")
     with up.client as client:
         linear, curve = client.experiments().experiments  # newest first
-        assert (curve.kind, curve.tags, linear.kind, linear.tags) == ("gaussian_perturbation", ["demo"], "linear_model", ["demo"])
-        eventually(lambda: client.experiment(curve.id).progress.done >= 5, lambda: client.experiment(curve.id), 120.0)
-        assert client.cancel(curve.id).progress.failed == 0  # it works; the rest of it is not this test's
+        assert (curve.kind, curve.tags, linear.kind, linear.tags) == (
+            "gaussian_perturbation",
+            ["demo"],
+            "linear_model",
+            ["demo"],
+        )
+        eventually(
+            lambda: client.experiment(curve.id).progress.done >= 5,
+            lambda: client.experiment(curve.id),
+            120.0,
+        )
+        assert (
+            client.cancel(curve.id).progress.failed == 0
+        )  # it works; the rest of it is not this test's
         demo = client.wait(linear.id, timeout=120)
         assert (demo.state, demo.progress.failed) == ("done", 0)
 
 
 def test_a_second_up_on_the_same_data_says_who_runs(up: Run) -> None:
-    refused = subprocess.run(command(up), env=environment(up.home), capture_output=True, text=True, timeout=60)
+    refused = subprocess.run(
+        command(up), env=environment(up.home), capture_output=True, text=True, timeout=60
+    )
     assert refused.returncode == 2
     assert up.process is not None
     assert f"in use by process {up.process.pid}" in refused.stderr
@@ -125,13 +157,17 @@ def test_a_taken_port_is_named_with_the_option_that_helps(tmp_path: Path, option
         other.listen()
         taken = other.getsockname()[1]
         start = [*command(Run(tmp_path)), option, str(taken)]
-        refused = subprocess.run(start, env=environment(tmp_path), capture_output=True, text=True, timeout=60)
+        refused = subprocess.run(
+            start, env=environment(tmp_path), capture_output=True, text=True, timeout=60
+        )
     assert refused.returncode == 2
     assert f"port {taken} " in refused.stderr
     assert f"try {option} " in refused.stderr
 
 
-def test_a_process_that_cannot_start_shows_the_end_of_its_log_and_nothing_stays_behind(tmp_path: Path) -> None:
+def test_a_process_that_cannot_start_shows_the_end_of_its_log_and_nothing_stays_behind(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "kinds").mkdir()
     (tmp_path / "kinds" / "broken.py").write_text("raise RuntimeError('broken on purpose')\n")
     run = Run(tmp_path / "home")
@@ -152,7 +188,7 @@ def test_whatever_is_killed_is_started_again(up: Run) -> None:
             os.kill(pid, signal.SIGKILL)
     for name in ("postgres", "valkey", "api", "worker-1", "dashboard"):
         up.say(f"{name} restarted")
-    eventually(lambda: services.answers(f"http://127.0.0.1:{up.port}/health/ready"), up.log.read_text)
+    eventually(lambda: launch.answers(f"http://127.0.0.1:{up.port}/health/ready"), up.log.read_text)
     experiment = up.client.submit({"kind": "linear_model", "seed": 3}, name="after the kill")
     assert up.client.wait(experiment.id, timeout=120).state == "done"
     assert not set(up.children()) & set(victims)

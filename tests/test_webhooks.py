@@ -19,8 +19,8 @@ from sqlalchemy import text
 from db.session import open_session
 from ucurve.cli import main
 from ucurve.client import RefusedError
-from ucurve.lab import services as processes
-from ucurve.team.notices import signature
+from ucurve.lab import launch as processes
+from ucurve.schemas.webhooks import signature
 
 LINEAR = {"kind": "linear_model", "num_features": 6, "width": 8, "draws": 2, "targets": 2}
 
@@ -33,7 +33,9 @@ class Receiver:
     port: int = field(default_factory=processes.free_port)
     status: int = 204
     calls: list[dict[str, Any]] = field(default_factory=list)
-    answers: threading.Event = field(default_factory=threading.Event)  # until then it keeps who calls waiting
+    answers: threading.Event = field(
+        default_factory=threading.Event
+    )  # until then it keeps who calls waiting
     server: ThreadingHTTPServer | None = None
 
     def start(self) -> None:
@@ -97,7 +99,9 @@ def test_a_receiver_that_was_down_is_told_each_event_once_and_can_prove_by_whom(
     refused = len(receiver.calls)
     receiver.status = 204
     until(lambda: lab.client.notices(made.id)[0].delivered_at)
-    again = lab.client.submit(LINEAR, name="reused", webhook=receiver.url)  # done as soon as it is asked for
+    again = lab.client.submit(
+        LINEAR, name="reused", webhook=receiver.url
+    )  # done as soon as it is asked for
     until(lambda: lab.client.notices(again.id) and lab.client.notices(again.id)[0].delivered_at)
     time.sleep(2.5)
     told = receiver.calls[refused:]
@@ -115,11 +119,20 @@ def test_a_receiver_that_was_down_is_told_each_event_once_and_can_prove_by_whom(
     assert {call["notice"] for call in receiver.calls[: refused + 1]} == {told[0]["notice"]}
     assert told[0]["host"] == f"localhost:{receiver.port}"
     [notice] = lab.client.notices(made.id)
-    assert (notice.host, notice.event, notice.due_at, notice.error) == ("localhost", "done", None, None)
-    assert lab.client.experiment(made.id).webhook == receiver.url  # whole only for its owner and admins: it may hold a secret
+    assert (notice.host, notice.event, notice.due_at, notice.error) == (
+        "localhost",
+        "done",
+        None,
+        None,
+    )
+    assert (
+        lab.client.experiment(made.id).webhook == receiver.url
+    )  # whole only for its owner and admins: it may hold a secret
 
 
-def test_an_api_that_is_killed_while_it_tells_tells_again_when_it_is_back(lab: Lab, receiver: Receiver) -> None:
+def test_an_api_that_is_killed_while_it_tells_tells_again_when_it_is_back(
+    lab: Lab, receiver: Receiver
+) -> None:
     receiver.start()
     receiver.answers.clear()
     made = lab.client.submit(LINEAR, name="killed meanwhile", webhook=receiver.url)
@@ -129,11 +142,15 @@ def test_an_api_that_is_killed_while_it_tells_tells_again_when_it_is_back(lab: L
     lab.start_api()
     assert lab.client.notices(made.id)[0].delivered_at is None  # nobody knows whether it arrived
     with open_session() as session:
-        session.execute(text("UPDATE notices SET due_at = now() WHERE delivered_at IS NULL"))  # a minute is not waited for
+        session.execute(
+            text("UPDATE notices SET due_at = now() WHERE delivered_at IS NULL")
+        )  # a minute is not waited for
         session.commit()
     until(lambda: lab.client.notices(made.id)[0].delivered_at)
     assert [call["body"]["name"] for call in receiver.calls] == ["killed meanwhile"] * 2
-    assert len({call["notice"] for call in receiver.calls}) == 1  # by which the receiver knows that it is the same
+    assert (
+        len({call["notice"] for call in receiver.calls}) == 1
+    )  # by which the receiver knows that it is the same
 
 
 def test_a_notice_is_given_up_after_a_day_with_its_reason(lab: Lab, receiver: Receiver) -> None:
@@ -141,14 +158,18 @@ def test_a_notice_is_given_up_after_a_day_with_its_reason(lab: Lab, receiver: Re
     until(lambda: lab.client.notices(made.id) and lab.client.notices(made.id)[0].error)
     with open_session() as session:
         session.execute(
-            text("UPDATE notices SET created_at = created_at - interval '25 h', due_at = now() WHERE due_at IS NOT NULL")
+            text(
+                "UPDATE notices SET created_at = created_at - interval '25 h', due_at = now() WHERE due_at IS NOT NULL"
+            )
         )
         session.commit()
     until(lambda: lab.client.notices(made.id)[0].due_at is None)
     assert lab.client.notices(made.id)[0].error == "nobody answers there"
 
 
-def test_a_host_that_cannot_even_be_looked_up_holds_up_no_other_call(lab: Lab, receiver: Receiver) -> None:
+def test_a_host_that_cannot_even_be_looked_up_holds_up_no_other_call(
+    lab: Lab, receiver: Receiver
+) -> None:
     receiver.start()
     strange = lab.client.submit(LINEAR, webhook=f"http://{'a' * 70}.example/")
     until(lambda: lab.client.notices(strange.id) and lab.client.notices(strange.id)[0].error)
@@ -169,7 +190,9 @@ def test_a_host_that_cannot_even_be_looked_up_holds_up_no_other_call(lab: Lab, r
         ("example.org", "http:// or https://"),
     ],
 )
-def test_an_address_that_may_not_be_called_is_refused_at_its_field(lab: Lab, webhook: str, message: str) -> None:
+def test_an_address_that_may_not_be_called_is_refused_at_its_field(
+    lab: Lab, webhook: str, message: str
+) -> None:
     before = lab.client.experiments().total
     with pytest.raises(RefusedError, match=message) as refused:
         lab.client._request("POST", "/v1/experiments", json={"spec": LINEAR, "webhook": webhook})
@@ -177,12 +200,22 @@ def test_an_address_that_may_not_be_called_is_refused_at_its_field(lab: Lab, web
     assert lab.client.experiments().total == before
 
 
-def test_where_not_everybody_is_trusted_private_networks_are_called_only_if_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from api.notices import RefusedAddressError, _allowed
+def test_where_not_everybody_is_trusted_private_networks_are_called_only_if_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from api.routes.webhooks import RefusedAddressError, _allowed
 
     monkeypatch.setenv("UCURVE_ACCESS", "tokens")
     _allowed("example.org", "93.184.215.14")
-    for address in ("127.0.0.1", "10.0.0.7", "192.168.1.1", "::1", "::ffff:10.0.0.7", "fd00::1", "2002:a00:7::1"):
+    for address in (
+        "127.0.0.1",
+        "10.0.0.7",
+        "192.168.1.1",
+        "::1",
+        "::ffff:10.0.0.7",
+        "fd00::1",
+        "2002:a00:7::1",
+    ):
         with pytest.raises(RefusedAddressError, match="UCURVE_WEBHOOK_HOSTS"):
             _allowed("inside", address)
     monkeypatch.setenv("UCURVE_WEBHOOK_HOSTS", "relay, inside")
@@ -199,9 +232,14 @@ def test_where_not_everybody_is_trusted_private_networks_are_called_only_if_name
             _allowed("inside", address)
 
 
-def test_the_command_line_submits_with_a_webhook(lab: Lab, receiver: Receiver, tmp_path: Any) -> None:
+def test_the_command_line_submits_with_a_webhook(
+    lab: Lab, receiver: Receiver, tmp_path: Any
+) -> None:
     receiver.start()
     (tmp_path / "spec.json").write_text(json.dumps(LINEAR))
-    assert main(["--url", lab.url, "submit", str(tmp_path / "spec.json"), "--webhook", receiver.url]) == 0
+    assert (
+        main(["--url", lab.url, "submit", str(tmp_path / "spec.json"), "--webhook", receiver.url])
+        == 0
+    )
     until(lambda: receiver.calls)
     assert receiver.calls[0]["body"]["event"] == "done"

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, S
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ucurve.suites import Dataset, Suite
+from ucurve.registry.suites import Dataset, Suite
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,12 +154,16 @@ class Verdict(BaseModel):
         """The numbers behind the answer: "rise after the minimum, nats: 0.21 [0.12, 0.30] · p = 0.003 · 8 draws"."""
         parts = []
         if self.effect is not None:
-            interval = f" [{_told(self.interval[0])}, {_told(self.interval[1])}]" if self.interval else ""
+            interval = (
+                f" [{_told(self.interval[0])}, {_told(self.interval[1])}]" if self.interval else ""
+            )
             parts.append(f"{self.effect_name or 'effect'}: {_told(self.effect)}{interval}")
         if self.p_value is not None:
             parts.append("p < 0.001" if self.p_value < 0.001 else f"p = {self.p_value:.2g}")
         if self.num_draws:
-            parts.append(f"{self.num_draws:,} {self.draw_name if self.num_draws > 1 else self.draw_name.removesuffix('s')}")
+            parts.append(
+                f"{self.num_draws:,} {self.draw_name if self.num_draws > 1 else self.draw_name.removesuffix('s')}"
+            )
         return " · ".join(parts)
 
 
@@ -219,7 +223,9 @@ class Columns:
     fields: Sequence[str] = ()
 
 
-ADVANCED: dict[str, Any] = {"advanced": True}  # `json_schema_extra` of fields that the form folds away
+ADVANCED: dict[str, Any] = {
+    "advanced": True
+}  # `json_schema_extra` of fields that the form folds away
 Looks = Annotated[
     int,
     Field(
@@ -245,17 +251,29 @@ class Spec(BaseModel):
     kind: str
     title: ClassVar[str] = ""  # the kind in words, for the form; the kind's name when empty
     rank: ClassVar[int] = 9  # among the kinds that are offered; the form opens on the lowest
-    called: ClassVar[str] = "{title}"  # an experiment that nobody named: words and attributes of the spec
+    called: ClassVar[str] = (
+        "{title}"  # an experiment that nobody named: words and attributes of the spec
+    )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # named starting values for the form
-    measurable_again: ClassVar[bool] = True  # False where a second time would overwrite what the first one made
-    repeats: ClassVar[Sequence[str]] = ()  # fields that say how often all is repeated: numbers of draws, lists of seeds
+    measurable_again: ClassVar[bool] = (
+        True  # False where a second time would overwrite what the first one made
+    )
+    repeats: ClassVar[
+        Sequence[str]
+    ] = ()  # fields that say how often all is repeated: numbers of draws, lists of seeds
     columns: ClassVar[Columns] = Columns()
-    sparse_series: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # figures and verdicts read these of rows with such labels only
+    sparse_series: ClassVar[
+        Mapping[str, Mapping[str, Any]]
+    ] = {}  # figures and verdicts read these of rows with such labels only
 
     def in_words(self) -> str:
         """What the experiment is called where nobody named it: "Gaussian perturbation of tiny, γ 0.05 to 0.3, 8 draws"."""
-        named = {name for _, name, _, _ in Formatter().parse(self.called) if name and name != "title"}
-        return self.called.format(title=self.kind_in_words(), **{name: _ranged(getattr(self, name)) for name in named})
+        named = {
+            name for _, name, _, _ in Formatter().parse(self.called) if name and name != "title"
+        }
+        return self.called.format(
+            title=self.kind_in_words(), **{name: _ranged(getattr(self, name)) for name in named}
+        )
 
     @classmethod
     def kind_in_words(cls) -> str:

@@ -6,7 +6,7 @@ import os
 import socket
 from typing import Any
 
-from ucurve.device import device, versions
+from ucurve.modeling.device import device, versions
 
 
 def describe_worker() -> dict[str, Any]:

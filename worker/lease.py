@@ -21,13 +21,13 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from db import claims
+from db import leases
 from db.models import Worker
 from db.session import open_session
 from ucurve.spec import Stopped
 from worker.log_tail import LogTail
 
-RENEW_SECONDS = claims.LEASE_SECONDS / 5
+RENEW_SECONDS = leases.LEASE_SECONDS / 5
 HANG_SECONDS = float(os.environ.get("UCURVE_HANG_SECONDS", "1800"))
 EXIT_HUNG = 75  # EX_TEMPFAIL
 TOLD_SECONDS = 2.0  # between two changes of what everybody sees a point report: each is drawn anew in every browser
@@ -64,13 +64,26 @@ class Progress:
         series = self.live.get("series", {})
         if metrics:
             for name, value in {"done": done, **metrics}.items():
-                series[name] = _thinned([*series.get(name, []), value if abs(value) < float("inf") else None])
+                series[name] = _thinned(
+                    [*series.get(name, []), value if abs(value) < float("inf") else None]
+                )
         left = (total - done) / rate if rate else None
-        self.live = {"done": done, "total": total, "rate": rate, "seconds_left": left, "series": series}
+        self.live = {
+            "done": done,
+            "total": total,
+            "rate": rate,
+            "seconds_left": left,
+            "series": series,
+        }
         self.changed = True
         if now - self.said > SAID_SECONDS:
             self.said = now
-            log.info("%g of %g%s", done, total, "".join(f", {name} {value:.5g}" for name, value in metrics.items()))
+            log.info(
+                "%g of %g%s",
+                done,
+                total,
+                "".join(f", {name} {value:.5g}" for name, value in metrics.items()),
+            )
         if self.stop.is_set():
             raise Stopped
 
@@ -123,7 +136,11 @@ class Lease(threading.Thread):
         self._gone.set()
         self.join(timeout=5)
         with open_session() as session:
-            session.execute(delete(Worker).where(Worker.name == self.worker["name"], Worker.pid == self.worker["pid"]))
+            session.execute(
+                delete(Worker).where(
+                    Worker.name == self.worker["name"], Worker.pid == self.worker["pid"]
+                )
+            )
             session.commit()
 
     def run(self) -> None:
@@ -132,14 +149,20 @@ class Lease(threading.Thread):
                 self._say_alive()
                 self._renew()
             except (DBAPIError, PoolTimeoutError) as error:
-                log.warning("the database does not answer, trying again: %s", str(error).splitlines()[0])
+                log.warning(
+                    "the database does not answer, trying again: %s", str(error).splitlines()[0]
+                )
             self._exit_when_hung()
             self._gone.wait(1.0 if self._progress else RENEW_SECONDS)
 
     def _say_alive(self) -> None:
         with open_session() as session:
             row = {**self.worker, "seen_at": text("clock_timestamp()")}
-            session.execute(insert(Worker).values(**row).on_conflict_do_update(index_elements=["name"], set_=row))
+            session.execute(
+                insert(Worker)
+                .values(**row)
+                .on_conflict_do_update(index_elements=["name"], set_=row)
+            )
             session.commit()
 
     def _renew(self) -> None:
@@ -151,9 +174,9 @@ class Lease(threading.Thread):
             live = {progress.measurement: progress.live}
             progress.changed, progress.told = False, time.monotonic()
         with open_session() as session:
-            wanted = claims.renew(session, token, live)
+            wanted = leases.renew(session, token, live)
             if progress and progress.measurement in wanted and (logged := self.tail.news()):
-                claims.keep_log(session, progress.measurement, logged)
+                leases.keep_log(session, progress.measurement, logged)
             session.commit()
         self._unwanted = {measurement for measurement, still in wanted.items() if not still}
         if progress and not wanted.get(progress.measurement, False) and self._token == token:
@@ -162,5 +185,9 @@ class Lease(threading.Thread):
     def _exit_when_hung(self) -> None:
         progress = self._progress
         if progress and time.monotonic() - progress.heard > HANG_SECONDS:
-            log.critical("measurement %d has not reported for %.0f s: leaving the process", progress.measurement, HANG_SECONDS)
+            log.critical(
+                "measurement %d has not reported for %.0f s: leaving the process",
+                progress.measurement,
+                HANG_SECONDS,
+            )
             os._exit(EXIT_HUNG)

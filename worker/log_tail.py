@@ -45,7 +45,9 @@ class LogTail(logging.Handler):
 
     def text(self) -> str | None:
         """What is kept, one line each with the time in UTC; None when nothing was logged."""
-        return "\n".join(self._lines.copy()) or None  # a copy of a deque is made in one go: others log meanwhile
+        return (
+            "\n".join(self._lines.copy()) or None
+        )  # a copy of a deque is made in one go: others log meanwhile
 
     def news(self) -> str | None:
         """The same, if it has changed since it was asked for last."""

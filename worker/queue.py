@@ -19,7 +19,11 @@ WAKE_UP_EXPIRES = 30.0  # seconds; older than this a worker has looked by itself
 
 log = logging.getLogger(__name__)
 
-app = Celery("ucurve", broker=os.environ.get("UCURVE_BROKER_URL", "redis://localhost:6379/0"), include=["worker.tasks"])
+app = Celery(
+    "ucurve",
+    broker=os.environ.get("UCURVE_BROKER_URL", "redis://localhost:6379/0"),
+    include=["worker.tasks"],
+)
 app.conf.update(
     task_default_queue=QUEUE,
     task_ignore_result=True,
@@ -29,7 +33,11 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     worker_hijack_root_logger=False,
-    broker_transport_options={"socket_connect_timeout": 2, "socket_timeout": 60, "visibility_timeout": 3600},
+    broker_transport_options={
+        "socket_connect_timeout": 2,
+        "socket_timeout": 60,
+        "visibility_timeout": 3600,
+    },
 )
 
 

@@ -24,16 +24,16 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingErr
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
-from db import claims
+from db import leases
 from db.session import open_session
 from db.submissions import SuiteTakenError, register_suite
 from ucurve.experiments import kinds
 from ucurve.spec import Point, Result, Stopped
 from worker.device import describe_worker
+from worker.device_health import Soundness
 from worker.lease import Lease, Progress
 from worker.log_tail import LogTail
 from worker.queue import app
-from worker.soundness import Soundness
 
 T = TypeVar("T")
 SuiteRows = tuple[dict[str, Any], list[dict[str, Any]]]
@@ -43,7 +43,12 @@ DATABASE_PATIENCE = 600.0  # seconds for which a finished number waits for the d
 EXIT_BROKEN = 70  # EX_SOFTWARE
 KEPT = 4  # loaded checkpoints and the like that a process keeps
 
-REFUSED = (DataError, IntegrityError, ProgrammingError, SuiteTakenError)  # said of the result, not of the database
+REFUSED = (
+    DataError,
+    IntegrityError,
+    ProgrammingError,
+    SuiteTakenError,
+)  # said of the result, not of the database
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +69,9 @@ class Context:
 
     def cached(self, key: str, make: Callable[[], T]) -> T:
         if key not in self.kept:
-            while len(self.kept) >= KEPT:  # before making: the old and the new together may not fit the device
+            while (
+                len(self.kept) >= KEPT
+            ):  # before making: the old and the new together may not fit the device
                 self.kept.popitem(last=False)
             started = time.monotonic()
             self.kept[key] = make()
@@ -95,10 +102,17 @@ class Drain:
         while self._again.is_set() and self._busy.acquire(blocking=False):
             try:
                 self._again.clear()
-                while not self.soundness.broken and not self.lease.leaving.is_set() and self._measure_slice():
+                while (
+                    not self.soundness.broken
+                    and not self.lease.leaving.is_set()
+                    and self._measure_slice()
+                ):
                     pass
             except (DBAPIError, PoolTimeoutError) as error:
-                log.warning("the database does not answer, the timer tries again: %s", str(error).splitlines()[0])
+                log.warning(
+                    "the database does not answer, the timer tries again: %s",
+                    str(error).splitlines()[0],
+                )
             finally:
                 self._busy.release()
         if self.soundness.broken:
@@ -117,12 +131,18 @@ class Drain:
             try:
                 self.lease.say_goodbye()
             except (DBAPIError, PoolTimeoutError) as error:
-                log.warning("the database does not answer, leaving without a goodbye: %s", str(error).splitlines()[0])
+                log.warning(
+                    "the database does not answer, leaving without a goodbye: %s",
+                    str(error).splitlines()[0],
+                )
 
     def _measure_slice(self) -> bool:
         me = self.worker
         token, points = committed(
-            lambda session: claims.claim(session, me["name"], me["device"], me["memory_gb"], self.loaded, self.speed), patience=0
+            lambda session: leases.claim(
+                session, me["name"], me["device"], me["memory_gb"], self.loaded, self.speed
+            ),
+            patience=0,
         )
         if not points:
             return False
@@ -130,19 +150,26 @@ class Drain:
         started = time.monotonic()
         try:
             for claimed in points:
-                if self.soundness.broken or self.lease.leaving.is_set() or time.monotonic() - started > LONGEST_SLICE:
+                if (
+                    self.soundness.broken
+                    or self.lease.leaving.is_set()
+                    or time.monotonic() - started > LONGEST_SLICE
+                ):
                     break  # the points were slower than planned: other workers may have the rest
                 if self.lease.still_wanted(claimed.id):
                     self._measure(token, claimed)
         finally:
             self.lease.drop()
-            committed(lambda session: claims.release(session, token))  # whatever was not finished
+            committed(lambda session: leases.release(session, token))  # whatever was not finished
         return True
 
-    def _measure(self, token: str, claimed: claims.Claimed) -> None:
+    def _measure(self, token: str, claimed: leases.Claimed) -> None:
         me = self.worker
         attempt = committed(
-            lambda session: claims.begin(session, claimed.id, token, me["name"], me["device"], me["versions"]), patience=0
+            lambda session: leases.begin(
+                session, claimed.id, token, me["name"], me["device"], me["versions"]
+            ),
+            patience=0,
         )
         if attempt is None:
             return
@@ -152,17 +179,21 @@ class Drain:
         logged = self.tail.text()
         if outcome is None or self.soundness.broken:
             lost = outcome["traceback"] if outcome else None
-            committed(lambda session: claims.release(session, token, claimed.id, lost, logged))
+            committed(lambda session: leases.release(session, token, claimed.id, lost, logged))
             return
         outcome["log"] = logged
         self.speed += 0.3 * ((time.monotonic() - started) / max(claimed.seconds, 1e-6) - self.speed)
         self.loaded = claimed.group_key
         if not finished(token, claimed.id, attempt, outcome, suite):
-            log.warning("measurement %d is somebody else's by now; its number is dropped", claimed.id)
+            log.warning(
+                "measurement %d is somebody else's by now; its number is dropped", claimed.id
+            )
         elif "traceback" not in outcome:
-            shutil.rmtree(self.context.state_dir, ignore_errors=True)  # what it would have resumed from
+            shutil.rmtree(
+                self.context.state_dir, ignore_errors=True
+            )  # what it would have resumed from
 
-    def _outcome(self, claimed: claims.Claimed) -> tuple[dict[str, Any] | None, SuiteRows | None]:
+    def _outcome(self, claimed: leases.Claimed) -> tuple[dict[str, Any] | None, SuiteRows | None]:
         """Run the point: its numbers, or the traceback of its failure, or None when it was stopped."""
         point = Point(claimed.inputs, {}, claimed.source, claimed.group_key, repeat=claimed.repeat)
         own = f"{claimed.identity}-{claimed.repeat}" if claimed.repeat else claimed.identity
@@ -170,13 +201,17 @@ class Drain:
         self.context.reporting = self.lease.work_on(claimed.id)
         try:
             if claimed.kind not in kinds():
-                raise LookupError(f"this worker does not know the kind {claimed.kind!r}; it knows {', '.join(kinds())}")
+                raise LookupError(
+                    f"this worker does not know the kind {claimed.kind!r}; it knows {', '.join(kinds())}"
+                )
             result = kinds()[claimed.kind].run(point, self.context)
             self.soundness.measured()
             return as_rows(result), suite_rows(result)
         except Stopped:
             return None, None
-        except Exception as error:  # the one broad except: whatever an experiment raises becomes its point's state
+        except (
+            Exception
+        ) as error:  # the one broad except: whatever an experiment raises becomes its point's state
             log.exception("measurement %d failed", claimed.id)
             self.soundness.failed(error)
             return failure(), None
@@ -189,14 +224,16 @@ def failure() -> dict[str, Any]:
     return {"traceback": traceback.format_exc().replace("\0", "\\0")}
 
 
-def finished(token: str, measurement: int, attempt: int, outcome: dict[str, Any], suite: SuiteRows | None) -> bool:
+def finished(
+    token: str, measurement: int, attempt: int, outcome: dict[str, Any], suite: SuiteRows | None
+) -> bool:
     """Write the outcome, and the suite that the point made; False when the lease is somebody else's.
 
     A result that the database refuses fails the point: measuring it again would end the same way.
     """
 
     def write(session: Session) -> bool:
-        held = claims.finish(session, measurement, token, attempt, outcome)
+        held = leases.finish(session, measurement, token, attempt, outcome)
         if held and suite:
             register_suite(session, *suite)
         return held
@@ -205,7 +242,9 @@ def finished(token: str, measurement: int, attempt: int, outcome: dict[str, Any]
         return committed(write)
     except REFUSED:
         refused = {**failure(), "log": outcome["log"]}
-        return committed(lambda session: claims.finish(session, measurement, token, attempt, refused))
+        return committed(
+            lambda session: leases.finish(session, measurement, token, attempt, refused)
+        )
 
 
 def committed(action: Callable[[Session], T], patience: float = DATABASE_PATIENCE) -> T:
@@ -223,7 +262,9 @@ def committed(action: Callable[[Session], T], patience: float = DATABASE_PATIENC
         except (DBAPIError, PoolTimeoutError) as error:
             if time.monotonic() > deadline or isinstance(error, REFUSED):
                 raise
-            log.warning("the database does not answer, trying again: %s", str(error).splitlines()[0])
+            log.warning(
+                "the database does not answer, trying again: %s", str(error).splitlines()[0]
+            )
             time.sleep(1.0)
 
 
@@ -235,7 +276,8 @@ def as_rows(result: Result) -> dict[str, Any]:
         "metrics": {name: None if name in states else value for name, value in metrics.items()},
         "nonfinite": states,
         "series": {
-            name: [float(value) if math.isfinite(value) else None for value in values] for name, values in result.series.items()
+            name: [float(value) if math.isfinite(value) else None for value in values]
+            for name, values in result.series.items()
         },
     }
 
@@ -251,7 +293,9 @@ def _nonfinite(value: float) -> str | None:
 def suite_rows(result: Result) -> SuiteRows | None:
     if result.suite is None:
         return None
-    suite = result.suite.model_dump(mode="json", include={"name", "description", "evaluation", "recipe"})
+    suite = result.suite.model_dump(
+        mode="json", include={"name", "description", "evaluation", "recipe"}
+    )
     return suite, [checkpoint.model_dump(mode="json") for checkpoint in result.suite.checkpoints]
 
 

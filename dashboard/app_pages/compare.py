@@ -10,16 +10,18 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import links, provenance, pulse, session, watch
-from dashboard.chart import live_chart
-from dashboard.look import counted, nothing_yet, plain, quiet, roughly
+from dashboard.auth import session
+from dashboard.components import permalinks, provenance
+from dashboard.components.chart import live_chart
+from dashboard.components.theme import counted, nothing_yet, plain, quiet, roughly
+from dashboard.live import pages, refresh
 from ucurve.analysis.comparison import Side, axes, completed, other_settings, quantities
 from ucurve.client import Client, ClientError, RefusedError
+from ucurve.client.comparisons import Comparison
 from ucurve.experiments import parse
-from ucurve.figures.comparison_figures import GROUPS, Choice, values_of
-from ucurve.rest.comparisons import Comparison
+from ucurve.figures.comparison import GROUPS, Choice, values_of
+from ucurve.schemas.references import ReferenceCurve
 from ucurve.spec import Figure
-from ucurve.team.references import ReferenceCurve
 
 OFFERED = 8  # experiments in the list to choose from
 MOST = 12
@@ -41,11 +43,18 @@ def chooser(chosen: Sequence[int]) -> None:
     """Those chosen as they are called in the legend, and a list to choose from."""
     with st.expander("Choose experiments", expanded=len(chosen) < 2, icon=":material/checklist:"):
         st.text_input(
-            "Find", key="q", placeholder="name, notes or tag", live="300ms", icon=":material/search:", bind="query-params"
+            "Find",
+            key="q",
+            placeholder="name, notes or tag",
+            live="300ms",
+            icon=":material/search:",
+            bind="query-params",
         )
         text = st.session_state.get("q") or ""
         words = {"text": text} if text else {}
-        page = watch.latest(f"compare {text}", lambda: watch.client().experiments(limit=OFFERED, **words))
+        page = pages.latest(
+            f"compare {text}", lambda: pages.client().experiments(limit=OFFERED, **words)
+        )
         for one in page.experiments if page else ():
             if st.session_state.get(f"choose:{one.id}") != (one.id in chosen):
                 st.session_state[f"choose:{one.id}"] = one.id in chosen
@@ -66,12 +75,14 @@ def sides_of(chosen: Sequence[int]) -> tuple[list[Side], tuple[int, ...]]:
     """The experiments with their rows so far, and the cursors at which they were seen."""
     found, cursors, suites = [], [], suites_by_name()
     for id in chosen:
-        now = watch.watched(id)
+        now = pages.watched(id)
         if now is None:
             continue
         rows = sorted(now.rows.values(), key=lambda row: row.position)
         suite = next((str(row.labels["suite"]) for row in rows if row.labels.get("suite")), "")
-        found.append(Side(id, now.experiment.name, parse(now.experiment.spec), rows, suites.get(suite)))
+        found.append(
+            Side(id, now.experiment.name, parse(now.experiment.spec), rows, suites.get(suite))
+        )
         cursors.append(now.cursor)
     return found, tuple(cursors)
 
@@ -79,19 +90,22 @@ def sides_of(chosen: Sequence[int]) -> tuple[list[Side], tuple[int, ...]]:
 @st.cache_data(ttl=10, show_spinner=False)
 def _curves() -> list[ReferenceCurve]:
     """The same for everybody who may look, so one question serves all."""
-    return watch.client().references()
+    return pages.client().references()
 
 
 def curves() -> list[ReferenceCurve]:
-    return watch.latest("references", _curves) or []
+    return pages.latest("references", _curves) or []
 
 
 def suites_by_name() -> dict[str, Any]:
     """Asked for again after half a minute: they change rarely, and this page asks every second."""
     held: tuple[float, dict[str, Any]] | None = st.session_state.get("suites of compare")
     if held is None or time.monotonic() > held[0] + 30:
-        found = watch.latest("suites", watch.client().suites) or []
-        held = st.session_state["suites of compare"] = (time.monotonic(), {suite.name: suite for suite in found})
+        found = pages.latest("suites", pages.client().suites) or []
+        held = st.session_state["suites of compare"] = (
+            time.monotonic(),
+            {suite.name: suite for suite in found},
+        )
     return held[1]
 
 
@@ -106,13 +120,18 @@ def compared(chosen: Sequence[int], asked: Choice) -> tuple[Comparison, dict[str
         began, known = time.monotonic(), held.get("on_what", {})
         for side in sides:
             if side.rows and side.id not in known:
-                known[side.id] = watch.client().measured_on(side)
+                known[side.id] = pages.client().measured_on(side)
         found = Comparison(sides, asked, [known.get(side.id, {}) for side in sides], curves())
-        held = {"asked": (tuple(chosen), asked), "cursors": cursors, "on_what": known, "found": (found, found.figures())}
+        held = {
+            "asked": (tuple(chosen), asked),
+            "cursors": cursors,
+            "on_what": known,
+            "found": (found, found.figures()),
+        }
         held["due"] = 2 * time.monotonic() - began
         st.session_state["comparison"] = held
     elif held["cursors"] != cursors:
-        pulse.drawn_from("comparison", lambda: time.monotonic() > held["due"])
+        refresh.drawn_from("comparison", lambda: time.monotonic() > held["due"])
     found_and_drawn: tuple[Comparison, dict[str, Figure]] = held["found"]
     return found_and_drawn
 
@@ -141,7 +160,14 @@ def controls(found: Comparison) -> None:
     lines, a, b = st.columns([2, 1, 1])
     there = list(found.changes)
     forget("change", not set(st.session_state.get("change", [])) <= set(there))
-    lines.multiselect("Modifications", there, list(shown.changes), key="change", on_change=to_address, args=("change",))
+    lines.multiselect(
+        "Modifications",
+        there,
+        list(shown.changes),
+        key="change",
+        on_change=to_address,
+        args=("change",),
+    )
     with st.container():
         if found.offered:
             forget("beside", not set(st.session_state.get("beside", [])) <= set(found.offered))
@@ -156,14 +182,27 @@ def controls(found: Comparison) -> None:
                 args=("beside",),
             )
     members = values_of(table, shown.by)
-    for place, label, key, value in zip((a, b), ("A", "minus B"), "ab", (*shown.minus, "", "")[:2], strict=True):
+    for place, label, key, value in zip(
+        (a, b), ("A", "minus B"), "ab", (*shown.minus, "", "")[:2], strict=True
+    ):
         pick(place, label, key, members, value, names if shown.by == "side" else {})
 
 
-def pick(place: Any, label: str, key: str, options: list[str], value: str, titles: Mapping[str, str]) -> None:
+def pick(
+    place: Any, label: str, key: str, options: list[str], value: str, titles: Mapping[str, str]
+) -> None:
     forget(key, st.session_state.get(key) not in options)
     index = options.index(value) if value in options else None
-    place.selectbox(label, options, index, lambda one: titles.get(one, one), key, on_change=to_address, args=(key,), placeholder="")
+    place.selectbox(
+        label,
+        options,
+        index,
+        lambda one: titles.get(one, one),
+        key,
+        on_change=to_address,
+        args=(key,),
+        placeholder="",
+    )
 
 
 def forget(key: str, gone: bool) -> None:
@@ -182,14 +221,23 @@ def to_address(key: str) -> None:
 
 def figure(found: Comparison, name: str, drawn: Figure) -> None:
     state = asdict(found.shown)
-    query = {"ids": ",".join(side.key for side in found.sides), **{key: state[key] for key in ("x", "y", "by")}}
-    query |= {"change": list(state["changes"]), "beside": list(state["beside"]), **dict(zip("ab", state["minus"], strict=False))}
-    link = links.address("compare", **query, figure=name)
+    query = {
+        "ids": ",".join(side.key for side in found.sides),
+        **{key: state[key] for key in ("x", "y", "by")},
+    }
+    query |= {
+        "change": list(state["changes"]),
+        "beside": list(state["beside"]),
+        **dict(zip("ab", state["minus"], strict=False)),
+    }
+    link = permalinks.address("compare", **query, figure=name)
     title, corner = st.columns([8, 1], vertical_alignment="center")
     title.markdown(f"### {plain(drawn.title)}", anchors=False)
     with corner:
         stem = f"ucurve-compare-{query['ids'].replace(',', '-')}-{name}"
-        links.files_and_link(drawn, f"compare:{name}", stem, found.origin(name, watch.client().url, link), link)
+        permalinks.files_and_link(
+            drawn, f"compare:{name}", stem, found.origin(name, pages.client().url, link), link
+        )
     picked = live_chart(drawn, key=f"compare:{name}")
     st.markdown(f":small[:gray[{plain(drawn.caption)}]]")
     if picked is not None:
@@ -197,8 +245,10 @@ def figure(found: Comparison, name: str, drawn: Figure) -> None:
     with st.container():
         if st.session_state.get("picked_in") == ("compare", name):
             point = st.session_state["picked"]
-            of = next((side.id for side in found.sides if any(row.id == point for row in side.rows)), None)
-            if of is not None and (now := watch.watched(of)) is not None:
+            of = next(
+                (side.id for side in found.sides if any(row.id == point for row in side.rows)), None
+            )
+            if of is not None and (now := pages.watched(of)) is not None:
                 provenance.provenance(now, point)
 
 
@@ -209,7 +259,9 @@ def missing(found: Comparison) -> None:
     st.markdown("## What a fair comparison lacks", anchors=False)
     settings = other_settings(found.sides)
     for name, values in settings.items():
-        said = ", ".join(f"{side.id}: {value}" for side, value in zip(found.sides, values, strict=True))
+        said = ", ".join(
+            f"{side.id}: {value}" for side, value in zip(found.sides, values, strict=True)
+        )
         st.markdown(f"They differ in **{plain(name.replace('_', ' '))}**: {plain(said)}.")
     if len({side.spec.kind for side in found.sides}) > 1:
         quiet("They are of different kinds, so that nothing can be completed.")
@@ -223,13 +275,17 @@ def missing(found: Comparison) -> None:
                 spec = completed(one)
                 if spec is None:
                     continue
-                preview = watch.latest(f"complete {key} {spec}", partial(watch.client().plan, spec))
+                preview = pages.latest(f"complete {key} {spec}", partial(pages.client().plan, spec))
             except (ClientError, ValueError) as error:
                 st.warning(plain(str(error)), icon=":material/block:")
                 continue
             if preview is None:
                 continue
-            cost = "" if preview.estimated_seconds is None else f", {roughly(preview.estimated_seconds)}"
+            cost = (
+                ""
+                if preview.estimated_seconds is None
+                else f", {roughly(preview.estimated_seconds)}"
+            )
             quiet(
                 f"{preview.num_existing:,} of {counted(preview.num_points, 'point')} exist, {preview.num_new:,} to measure{cost}."
             )
@@ -239,7 +295,7 @@ def missing(found: Comparison) -> None:
                 f"Add {counted(len(one.points), 'missing point')}",
                 key=f"complete:{key}",
                 on_click=submit,
-                args=(watch.client(), found, one),
+                args=(pages.client(), found, one),
                 icon=":material/add:",
                 disabled=barred is not None,
                 help=barred,
@@ -258,7 +314,9 @@ def submit(client: Client, found: Comparison, lacking: Any) -> None:
     except (ClientError, ValueError) as error:
         st.session_state["not completed"] = str(error)
         return
-    st.query_params["ids"] = ",".join(str(made.id if one == lacking.within.id else one) for one in ids())
+    st.query_params["ids"] = ",".join(
+        str(made.id if one == lacking.within.id else one) for one in ids()
+    )
     for key in "ab":
         if key in st.session_state and st.session_state[key] == lacking.within.key:
             st.session_state[key] = st.query_params[key] = str(made.id)
@@ -269,7 +327,10 @@ def body() -> None:
     with st.container():
         chooser(chosen)
     if len(chosen) < 1:
-        nothing_yet("Nothing to compare yet", "Choose two experiments or more above; they may be of different suites or kinds.")
+        nothing_yet(
+            "Nothing to compare yet",
+            "Choose two experiments or more above; they may be of different suites or kinds.",
+        )
         return
     try:
         answer = compared(chosen, asked())
@@ -289,7 +350,11 @@ def body() -> None:
             quiet("They have no measured quantity in common yet.")
     for name in ("curves", "difference"):
         with st.container():
-            if name in drawn and found.shown.y and (name == "curves" or any(drawn[name].datasets.values())):
+            if (
+                name in drawn
+                and found.shown.y
+                and (name == "curves" or any(drawn[name].datasets.values()))
+            ):
                 figure(found, name, drawn[name])
     with st.container():
         if len(found.sides) > 1:
@@ -297,4 +362,4 @@ def body() -> None:
 
 
 st.title("Compare", anchor=False)
-watch.page(body, every=1)
+pages.page(body, every=1)

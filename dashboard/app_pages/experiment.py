@@ -3,10 +3,28 @@
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import agreement, evidence, links, notices, past, provenance, references, session, steering, watch
-from dashboard.chart import composed, live_chart
-from dashboard.following import Watched
-from dashboard.look import ago, badge, duration, nothing_yet, plain, quiet, roughly
+from dashboard.auth import session
+from dashboard.components import (
+    permalinks,
+    provenance,
+    references,
+    reproducibility,
+    results,
+    toolbar,
+    webhooks,
+)
+from dashboard.components.chart import composed, live_chart
+from dashboard.components.theme import (
+    ago,
+    badge,
+    duration,
+    nothing_yet,
+    plain,
+    quiet,
+    roughly,
+)
+from dashboard.live import pages, snapshot
+from dashboard.live.poller import Watched
 from ucurve.client import ClientError, RefusedError
 from ucurve.experiments import kinds
 from ucurve.figures.citation import Origin
@@ -16,10 +34,10 @@ from ucurve.spec import Figure
 def act(now: Watched, verb: str) -> None:
     """Pause, resume, cancel or retry; a refusal is said on the page."""
     try:
-        getattr(watch.client(), verb)(now.id)
-        watch.refused(now.id, None)
+        getattr(pages.client(), verb)(now.id)
+        pages.refused(now.id, None)
     except ClientError as error:
-        watch.refused(now.id, str(error))
+        pages.refused(now.id, str(error))
 
 
 def header(now: Watched) -> None:
@@ -30,22 +48,24 @@ def header(now: Watched) -> None:
         st.markdown(f"# {plain(experiment.name or f'experiment {experiment.id}')}", anchors=False)
         tags = "".join(f" :gray-badge[{plain(tag)}]" for tag in experiment.tags)
         what = (kind and kind.title) or experiment.kind.replace("_", " ")
-        words = f"{what} · number {experiment.id} · {experiment.owner} · {ago(experiment.created_at)}"
+        words = (
+            f"{what} · number {experiment.id} · {experiment.owner} · {ago(experiment.created_at)}"
+        )
         state = "" if now.at else badge(experiment.state)  # today's
         st.markdown(f"{state}{tags} :small[:gray[{plain(words)}]]")
     with controls:
         buttons(now)
-        steering.tools(now)
+        toolbar.tools(now)
     with st.container():
         if now.at:
-            past.banner(now.at)
+            snapshot.banner(now.at)
     st.progress((progress.done + progress.failed) / max(progress.total, 1), text=counts(now))
-    if refusal := watch.refusal(now.id):
+    if refusal := pages.refusal(now.id):
         st.warning(plain(refusal), icon=":material/block:")
     if experiment.waits_for and experiment.state in ("queued", "running"):
         st.warning(plain(experiment.waits_for), icon=":material/hourglass:")
     with st.container():
-        notices.told(now)
+        webhooks.told(now)
     with st.container():
         if experiment.notes:  # Markdown, with nothing fetched from elsewhere
             st.markdown(experiment.notes.replace("![", "["))
@@ -65,7 +85,9 @@ def counts(now: Watched) -> str:
     if experiment.eta_seconds is not None:
         parts.append(f"{roughly(experiment.eta_seconds)} left")
     elif now.ended and experiment.started_at and experiment.finished_at:
-        parts.append(f"took {duration((experiment.finished_at - experiment.started_at).total_seconds())}")
+        parts.append(
+            f"took {duration((experiment.finished_at - experiment.started_at).total_seconds())}"
+        )
     return " · ".join(parts)
 
 
@@ -78,20 +100,44 @@ def buttons(now: Watched) -> None:
     if state == "paused":
         button(pause, now, "resume", "Resume", "play_arrow")
     elif going:
-        button(pause, now, "pause", "Pause", "pause", "What is being measured stops, too, unless another experiment wants it.")
+        button(
+            pause,
+            now,
+            "pause",
+            "Pause",
+            "pause",
+            "What is being measured stops, too, unless another experiment wants it.",
+        )
     if going:
         button(stop, now, "cancel", "Cancel", "close", "What is measured stays; Retry goes on.")
     if failed or state == "cancelled":
         button(
-            retry if going else stop, now, "retry", "Retry", "replay", "Measures failed points again and goes on with what is left."
+            retry if going else stop,
+            now,
+            "retry",
+            "Retry",
+            "replay",
+            "Measures failed points again and goes on with what is left.",
         )
-    if compare.button("Compare", icon=":material/compare_arrows:", width="stretch", help="Lays it over other experiments."):
+    if compare.button(
+        "Compare",
+        icon=":material/compare_arrows:",
+        width="stretch",
+        help="Lays it over other experiments.",
+    ):
         st.switch_page("app_pages/compare.py", query_params={"ids": str(now.id)})
-    if clone.button("Clone", icon=":material/content_copy:", width="stretch", help="Opens the form with these settings."):
+    if clone.button(
+        "Clone",
+        icon=":material/content_copy:",
+        width="stretch",
+        help="Opens the form with these settings.",
+    ):
         st.switch_page("app_pages/new.py", query_params={"clone": str(now.id)})
 
 
-def button(place: DeltaGenerator, now: Watched, verb: str, label: str, icon: str, help: str | None = None) -> None:
+def button(
+    place: DeltaGenerator, now: Watched, verb: str, label: str, icon: str, help: str | None = None
+) -> None:
     barred = session.cannot_steer(now.experiment.owner, verb)
     place.button(
         label,
@@ -109,7 +155,9 @@ def figures(now: Watched) -> None:
     """Two abreast; one that consists of several panels has the row for itself. A click on a mark shows its provenance below."""
     with st.container():
         if now.figure_problem:
-            st.error(f"The figures cannot be drawn: {plain(now.figure_problem)}", icon=":material/error:")
+            st.error(
+                f"The figures cannot be drawn: {plain(now.figure_problem)}", icon=":material/error:"
+            )
         elif now.drawn < 0:
             quiet("The figures are being drawn.")
         elif not now.figures:
@@ -141,8 +189,14 @@ def show_point(now: Watched, point: int, figure: str) -> None:
 
 def one_point(now: Watched) -> None:
     provenance.provenance(now, st.session_state["picked"])
-    links.copied(
-        links.address("experiment", id=now.id, at=now.at, figure=st.session_state["picked_in"][1], point=st.session_state["picked"])
+    permalinks.copied(
+        permalinks.address(
+            "experiment",
+            id=now.id,
+            at=now.at,
+            figure=st.session_state["picked_in"][1],
+            point=st.session_state["picked"],
+        )
     )
 
 
@@ -150,7 +204,11 @@ def arrive(now: Watched) -> None:
     """Open the figure and the point that the address names: once, for what is clicked later is in the address, too."""
     st.session_state.setdefault(f"arrived {now.id}", st.query_params.get("figure"))
     point = st.query_params.get("point", "")
-    if not point.isdigit() or int(point) not in now.rows or not (now.figures or now.figure_problem or now.ended):
+    if (
+        not point.isdigit()
+        or int(point) not in now.rows
+        or not (now.figures or now.figure_problem or now.ended)
+    ):
         return
     if st.session_state.get("point shown") != (now.id, int(point)):
         marked = [name for name, figure in now.figures.items() if int(point) in points_of(figure)]
@@ -161,19 +219,32 @@ def arrive(now: Watched) -> None:
 
 
 def points_of(figure: Figure) -> set[int]:
-    return {row["measurement"] for rows in figure.datasets.values() for row in rows if row.get("measurement") is not None}
+    return {
+        row["measurement"]
+        for rows in figure.datasets.values()
+        for row in rows
+        if row.get("measurement") is not None
+    }
 
 
 def one_figure(now: Watched, name: str, figure: Figure) -> None:
     title, corner = st.columns([6, 1], vertical_alignment="center")
     title.markdown(f"### {plain(figure.title)}", anchors=False)
-    link = links.address("experiment", id=now.id, at=now.at, figure=name)
+    link = permalinks.address("experiment", id=now.id, at=now.at, figure=name)
     experiment = now.experiment
     asked = {"at": now.at} if now.at else {}
-    origin = Origin(name, (now.id,), (experiment.name,), (experiment.spec,), watch.client().url, link, asked)
+    origin = Origin(
+        name, (now.id,), (experiment.name,), (experiment.spec,), pages.client().url, link, asked
+    )
     with corner:
-        links.files_and_link(figure, f"{now.id}:{name}", f"ucurve-{now.id}-{name}", origin, link)
-    picked = live_chart(figure, key=f"figure:{now.id}:{name}", focus=name == st.session_state.get(f"arrived {now.id}"))
+        permalinks.files_and_link(
+            figure, f"{now.id}:{name}", f"ucurve-{now.id}-{name}", origin, link
+        )
+    picked = live_chart(
+        figure,
+        key=f"figure:{now.id}:{name}",
+        focus=name == st.session_state.get(f"arrived {now.id}"),
+    )
     if picked is not None:
         st.query_params["figure"], st.query_params["point"] = name, str(picked)
         show_point(now, picked, name)
@@ -190,17 +261,24 @@ def body() -> None:
         st.switch_page("app_pages/experiments.py")
     at = st.query_params.get("at")
     try:
-        now = past.stood(int(chosen), at) if at else watch.watched(int(chosen))
+        now = snapshot.stood(int(chosen), at) if at else pages.watched(int(chosen))
     except RefusedError as error:
-        nothing_yet(f"There is no experiment {chosen} here" if error.status == 404 else "This cannot be shown", plain(str(error)))
+        nothing_yet(
+            f"There is no experiment {chosen} here"
+            if error.status == 404
+            else "This cannot be shown",
+            plain(str(error)),
+        )
         return
     if now is None:
         return
     arrive(now)
     # Each part in a container of its own: what comes and goes in one leaves the charts in the others mounted.
-    parts = (header, figures, evidence.verdicts, agreement.section, evidence.measurements)
+    parts = (header, figures, results.verdicts, reproducibility.section, results.measurements)
     places = {part: st.container() for part in parts}
-    for part in sorted(parts, key=lambda part: part is not figures):  # figures first: people wait for them
+    for part in sorted(
+        parts, key=lambda part: part is not figures
+    ):  # figures first: people wait for them
         with places[part]:
             part(now)
     if now.at_rest != st.session_state.get("slow"):  # an experiment at rest is looked at less often
@@ -208,4 +286,4 @@ def body() -> None:
         st.rerun()
 
 
-watch.page(body, every=5 if st.session_state.get("slow") else 0.3)
+pages.page(body, every=5 if st.session_state.get("slow") else 0.3)

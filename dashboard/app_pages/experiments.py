@@ -6,11 +6,22 @@ from typing import Any, get_args
 
 import streamlit as st
 
-from dashboard import session, stars, watch
-from dashboard.look import STATES, ago, badge, counted, nothing_yet, plain, quiet, roughly
+from dashboard.auth import session
+from dashboard.components import stars
+from dashboard.components.theme import (
+    STATES,
+    ago,
+    badge,
+    counted,
+    nothing_yet,
+    plain,
+    quiet,
+    roughly,
+)
+from dashboard.live import pages
 from ucurve.experiments import kinds
-from ucurve.records import Experiment
-from ucurve.team.listing import Choices, Order
+from ucurve.schemas.experiments import Experiment
+from ucurve.schemas.search import Choices, Order
 
 SHOWN = 20
 RARE = ("kind", "suite", "owner", "tag", "from", "to", "archived")
@@ -40,7 +51,9 @@ def row(experiment: Experiment) -> None:
             counts += f" · :red[{progress.failed:,} failed]"
         if progress.reused:
             counts += f" · {progress.reused:,} reused"
-        st.progress((progress.done + progress.failed) / max(progress.total, 1), text=f":small[{counts}]")
+        st.progress(
+            (progress.done + progress.failed) / max(progress.total, 1), text=f":small[{counts}]"
+        )
         if experiment.waits_for and experiment.state in ("queued", "running"):
             st.markdown(f":small[:orange[{plain(experiment.waits_for)}]]")
     with state, st.container(gap="xxsmall"):
@@ -58,9 +71,18 @@ def first_page() -> None:
 def filters() -> dict[str, Any]:
     """The widgets, and what they ask for."""
     bound: dict[str, Any] = {"bind": "query-params", "on_change": first_page}
-    known = watch.shared("choices", lambda client: client.choices(), every=10) or Choices(kinds=[], suites=[], owners=[], tags=[])
+    known = pages.shared("choices", lambda client: client.choices(), every=10) or Choices(
+        kinds=[], suites=[], owners=[], tags=[]
+    )
     text, state, order, starred = st.columns([3, 2, 1.3, 0.9], vertical_alignment="bottom")
-    text.text_input("Find", key="q", placeholder="words in name, notes or tags", live="300ms", icon=":material/search:", **bound)
+    text.text_input(
+        "Find",
+        key="q",
+        placeholder="words in name, notes or tags",
+        live="300ms",
+        icon=":material/search:",
+        **bound,
+    )
     states = [name for name in STATES if name != "open"]
     state.multiselect("State", states, key="state", placeholder="any", **bound)
     order.selectbox("Order", get_args(Order), key="sort", **bound)
@@ -77,18 +99,30 @@ def filters() -> dict[str, Any]:
         two.date_input("to", None, key="to", format="YYYY-MM-DD", **bound)
         three.selectbox("Archived", ["no", "also", "only"], key="archived", **bound)
     given = st.session_state
-    asked = {name: given.get(name) for name in ("state", "kind", "suite", "owner", "tag", "starred")}
-    asked |= {"text": (given.get("q") or "").strip(), "archived": "" if given.get("archived") == "no" else given.get("archived")}
+    asked = {
+        name: given.get(name) for name in ("state", "kind", "suite", "owner", "tag", "starred")
+    }
+    asked |= {
+        "text": (given.get("q") or "").strip(),
+        "archived": "" if given.get("archived") == "no" else given.get("archived"),
+    }
     asked["created_after"] = given["from"].isoformat() + "T00:00:00Z" if given.get("from") else None
-    asked["created_before"] = (given["to"] + timedelta(days=1)).isoformat() + "T00:00:00Z" if given.get("to") else None
+    asked["created_before"] = (
+        (given["to"] + timedelta(days=1)).isoformat() + "T00:00:00Z" if given.get("to") else None
+    )
     return {name: value for name, value in asked.items() if value}
 
 
 def body() -> None:
     page = int(st.session_state.get("page") or 1)
-    asked = {**wanted, "sort": st.session_state.get("sort") or "newest", "limit": SHOWN, "offset": SHOWN * (page - 1)}
+    asked = {
+        **wanted,
+        "sort": st.session_state.get("sort") or "newest",
+        "limit": SHOWN,
+        "offset": SHOWN * (page - 1),
+    }
     whose = session.token() if asked.get("starred") or "me" in asked.get("owner", ()) else ""
-    found = watch.shared(f"experiments {whose} {asked}", lambda client: client.experiments(**asked))
+    found = pages.shared(f"experiments {whose} {asked}", lambda client: client.experiments(**asked))
     if found is None:
         return
     if not found.total and not wanted:
@@ -101,14 +135,16 @@ def body() -> None:
     with st.container(key="experiments"):
         for experiment in found.experiments:
             row(experiment)
-    pages = max(1, math.ceil(found.total / SHOWN))
+    num_pages = max(1, math.ceil(found.total / SHOWN))
     below, count = st.columns([3, 1], vertical_alignment="center")
     with below.container():
-        if pages > 1 or page > 1:
-            st.pagination(max(pages, page), key="page", bind="query-params")
+        if num_pages > 1 or page > 1:
+            st.pagination(max(num_pages, page), key="page", bind="query-params")
     with count.container():
         if found.total:
-            st.markdown(f":small[:gray[{counted(found.total, 'experiment')}]]", text_alignment="right")
+            st.markdown(
+                f":small[:gray[{counted(found.total, 'experiment')}]]", text_alignment="right"
+            )
 
 
 head, action = st.columns([3, 1], vertical_alignment="bottom")
@@ -117,4 +153,4 @@ with action.container(horizontal_alignment="right"):
     if st.button("New experiment", type="primary", icon=":material/add:"):
         st.switch_page("app_pages/new.py")
 wanted = filters()
-watch.page(body, every=0.5)
+pages.page(body, every=0.5)

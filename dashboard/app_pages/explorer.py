@@ -7,21 +7,26 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import streamlit as st
 
-from dashboard import watch
-from dashboard.chart import FORMS, live_chart
-from dashboard.downloads import offer
-from dashboard.look import ago, nothing_yet, plain, quiet
+from dashboard.components.chart import FORMS, live_chart
+from dashboard.components.downloads import offer
+from dashboard.components.theme import ago, nothing_yet, plain, quiet
+from dashboard.live import pages
 from ucurve.client import RefusedError
 from ucurve.experiments import kinds
+from ucurve.figures import pivot
 from ucurve.figures.files import figure_file
-from ucurve.records import restored
-from ucurve.team import pivots
-from ucurve.team.explorer import Facets, FoundPoint, PivotAsked, condition
+from ucurve.schemas.experiments import restored
+from ucurve.schemas.explorer import Facets, FoundPoint, PivotAsked, condition
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ALWAYS = ["tokens", "suite", "kind", "evaluation"]  # columns of every measurement, whatever its labels
+ALWAYS = [
+    "tokens",
+    "suite",
+    "kind",
+    "evaluation",
+]  # columns of every measurement, whatever its labels
 AGGREGATES = ["mean", "median", "min", "max", "count"]
 MOST_OFFERED = 40  # values of one label among the conditions; others are typed
 PAGE = 50
@@ -52,15 +57,23 @@ def tokens(typed: str | None) -> int | None:
 def chosen() -> dict[str, Any]:
     """What the widgets ask for, as the client takes it."""
     given = st.session_state
-    asked: dict[str, Any] = {name: given.get(name) for name in ("suite", "kind", "evaluation", "repeats")}
+    asked: dict[str, Any] = {
+        name: given.get(name) for name in ("suite", "kind", "evaluation", "repeats")
+    }
     asked["where"] = [one for one in given.get("where") or [] if readable(one)]
     for name, key in (("tokens_from", "from"), ("tokens_to", "to")):
         try:
             asked[name] = tokens(given.get(key))
         except ValueError as error:
             st.warning(str(error), icon=":material/edit:")
-    asked["finished_after"] = given["after"].isoformat() + "T00:00:00Z" if given.get("after") else None
-    asked["finished_before"] = (given["before"] + timedelta(days=1)).isoformat() + "T00:00:00Z" if given.get("before") else None
+    asked["finished_after"] = (
+        given["after"].isoformat() + "T00:00:00Z" if given.get("after") else None
+    )
+    asked["finished_before"] = (
+        (given["before"] + timedelta(days=1)).isoformat() + "T00:00:00Z"
+        if given.get("before")
+        else None
+    )
     return {name: value for name, value in asked.items() if value}
 
 
@@ -76,9 +89,15 @@ def readable(typed: str) -> bool:
 def offered(facets: Facets) -> list[str]:
     """A condition per value of every label that has few."""
     few = (
-        label for label in facets.labels if label.num_values <= MOST_OFFERED and label.name not in ("suite", "tokens", "revision")
+        label
+        for label in facets.labels
+        if label.num_values <= MOST_OFFERED and label.name not in ("suite", "tokens", "revision")
     )
-    return [f"{label.name}={pivots.name_of(value) if value is not None else 'null'}" for label in few for value in label.values]
+    return [
+        f"{label.name}={pivot.name_of(value) if value is not None else 'null'}"
+        for label in few
+        for value in label.values
+    ]
 
 
 def filters(facets: Facets) -> None:
@@ -110,9 +129,13 @@ def layout(facets: Facets) -> dict[str, Any]:
     labels = ALWAYS + [label.name for label in facets.labels if label.name not in ALWAYS]
     rows, columns, metric, aggregate = st.columns([1, 1, 1, 2.4], vertical_alignment="bottom")
     rows.selectbox("Rows", labels, key="rows", **BOUND)
-    columns.selectbox("Columns", labels, index=None, key="columns", placeholder="one column", **BOUND)
+    columns.selectbox(
+        "Columns", labels, index=None, key="columns", placeholder="one column", **BOUND
+    )
     metric.selectbox("Metric", facets.metrics or ["nll_mean"], key="metric", **BOUND)
-    aggregate.segmented_control("Of a cell's points", AGGREGATES, default="mean", key="aggregate", required=True, **BOUND)
+    aggregate.segmented_control(
+        "Of a cell's points", AGGREGATES, default="mean", key="aggregate", required=True, **BOUND
+    )
     given = st.session_state
     asked = {name: given.get(name) for name in ("rows", "columns", "metric", "aggregate")}
     return {name: value for name, value in asked.items() if value}
@@ -120,7 +143,7 @@ def layout(facets: Facets) -> dict[str, Any]:
 
 def pivoted(sought: dict[str, Any], laid_out: dict[str, Any]) -> None:
     asked = PivotAsked(**sought, **laid_out)
-    found = watch.latest(f"pivot {asked}", lambda: watch.client().pivot(**sought, **laid_out))
+    found = pages.latest(f"pivot {asked}", lambda: pages.client().pivot(**sought, **laid_out))
     if found is None:
         return
     if not found.cells:
@@ -130,12 +153,12 @@ def pivoted(sought: dict[str, Any], laid_out: dict[str, Any]) -> None:
             nothing_yet("Nothing is measured yet", "What any experiment measures is found here.")
         return
     with st.container():
-        if mix := pivots.mixed(found):
+        if mix := pivot.mixed(found):
             st.warning(
                 f"A cell may mix {plain(mix)}: its spread is then not that of draws. Lay out by these, or add a condition.",
                 icon=":material/shuffle:",
             )
-    figure = pivots.figure(found, asked)
+    figure = pivot.figure(found, asked)
     head, files = st.columns([6, 1], vertical_alignment="center")
     head.markdown(f"### {plain(figure.title)}", anchors=False)
     with (
@@ -147,22 +170,31 @@ def pivoted(sought: dict[str, Any], laid_out: dict[str, Any]) -> None:
             offer(form.upper(), made, f"ucurve-pivot.{form}", FORMS[form], f"pivot:{form}")
     live_chart(figure, key="pivot")
     st.markdown(f":small[:gray[{plain(figure.caption)}]]")
-    st.dataframe(pivots.table(found, asked), width="stretch")
+    st.dataframe(pivot.table(found, asked), width="stretch")
 
 
 def matching(sought: dict[str, Any]) -> None:
     """The points themselves, the newest first, and all of them as a file."""
     head, states, csv, parquet = st.columns([3, 2.4, 1, 1], vertical_alignment="bottom")
     head.markdown("### Points", anchors=False)
-    states.multiselect("State", ["done", "failed", "running", "open"], default=["done"], key="state", **BOUND)
-    sought = sought | ({"state": st.session_state["state"]} if st.session_state.get("state") else {})
-    for place, form, kind in ((csv, CSV, "text/csv"), (parquet, PARQUET, "application/vnd.apache.parquet")):
-        made = partial(watch.client().found_table, form, **sought)
+    states.multiselect(
+        "State", ["done", "failed", "running", "open"], default=["done"], key="state", **BOUND
+    )
+    sought = sought | (
+        {"state": st.session_state["state"]} if st.session_state.get("state") else {}
+    )
+    for place, form, kind in (
+        (csv, CSV, "text/csv"),
+        (parquet, PARQUET, "application/vnd.apache.parquet"),
+    ):
+        made = partial(pages.client().found_table, form, **sought)
         with place:
             label = {CSV: "CSV", PARQUET: "Parquet"}[form]
             offer(label, made, f"ucurve-measurements.{form}", kind, f"points:{form}", framed=True)
     before = int(st.query_params["older"]) if st.query_params.get("older", "").isdigit() else None
-    page = watch.latest(f"points {sought} {before}", lambda: watch.client().find(before, PAGE, **sought))
+    page = pages.latest(
+        f"points {sought} {before}", lambda: pages.client().find(before, PAGE, **sought)
+    )
     if page is None:
         return
     if not page.points:
@@ -171,7 +203,9 @@ def matching(sought: dict[str, Any]) -> None:
         st.dataframe(frame(page.points), hide_index=True, width="stretch")
     first, older, _ = st.columns([1, 1, 4])
     first.button("Newest", disabled=before is None, width="stretch", on_click=newest)
-    older.button("Older", disabled=page.next is None, width="stretch", on_click=turn, args=(page.next,))
+    older.button(
+        "Older", disabled=page.next is None, width="stretch", on_click=turn, args=(page.next,)
+    )
 
 
 def turn(before: int | None) -> None:
@@ -182,7 +216,13 @@ def frame(points: list[FoundPoint]) -> "pd.DataFrame":
     import pandas as pd
 
     rows = [
-        {"point": one.id, **one.labels, "evaluation": one.evaluation, **restored(one.metrics, one.nonfinite), "state": one.state}
+        {
+            "point": one.id,
+            **one.labels,
+            "evaluation": one.evaluation,
+            **restored(one.metrics, one.nonfinite),
+            "state": one.state,
+        }
         | {"error": one.error, "finished": one.finished_at and ago(one.finished_at)}
         for one in points
     ]
@@ -203,21 +243,29 @@ def opening() -> None:
     if st.query_params or st.session_state.get("explored"):
         return
     st.session_state["explored"] = True
-    page = watch.latest("newest", lambda: watch.client().experiments(limit=20))
+    page = pages.latest("newest", lambda: pages.client().experiments(limit=20))
     for one in page.experiments if page else ():
         if one.progress.done and isinstance(suite := one.spec.get("suite"), str):
             kind = kinds().get(one.kind)
             columns = {"columns": kind.columns.change[0]} if kind and kind.columns.change else {}
-            st.switch_page("app_pages/explorer.py", query_params={"suite": suite, "kind": one.kind, **columns})
+            st.switch_page(
+                "app_pages/explorer.py", query_params={"suite": suite, "kind": one.kind, **columns}
+            )
 
 
 st.title("Explorer", anchor=False)
 quiet("Everything that anybody here has measured, over all experiments.")
 opening()
-known = {name: list(st.session_state.get(name) or st.query_params.get_all(name)) for name in ("suite", "kind", "evaluation")}
-found = watch.latest(f"facets {known}", lambda: watch.client().facets(**{name: value for name, value in known.items() if value}))
+known = {
+    name: list(st.session_state.get(name) or st.query_params.get_all(name))
+    for name in ("suite", "kind", "evaluation")
+}
+found = pages.latest(
+    f"facets {known}",
+    lambda: pages.client().facets(**{name: value for name, value in known.items() if value}),
+)
 facets = found or Facets(suites=[], kinds=[], evaluations=[], labels=[], metrics=[])
 filters(facets)
 laid_out = layout(facets)
 sought = chosen()
-watch.page(body, every=None)
+pages.page(body, every=None)

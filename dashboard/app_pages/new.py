@@ -6,51 +6,59 @@ from typing import Any
 import streamlit as st
 from pydantic import ValidationError
 
-from dashboard import drafts, inputs, session, watch
-from dashboard.form import Field, fields, placed, readings, spec_of, titles
-from dashboard.look import counted, plain, quiet
+from dashboard.auth import session
+from dashboard.components.theme import counted, plain, quiet
+from dashboard.forms import drafts, widgets
+from dashboard.forms.schema_form import Field, fields, placed, readings, spec_of, titles
+from dashboard.live import pages
 from ucurve.client import NoAnswerError, RefusedError
 from ucurve.experiments import kinds
-from ucurve.problems import wrong_in
-from ucurve.records import PlanPreview
+from ucurve.formatting import plan_in_words
+from ucurve.schemas.experiments import PlanPreview
+from ucurve.schemas.validation_messages import wrong_in
+from ucurve.schemas.webhooks import problem_of
 from ucurve.spec import Spec
-from ucurve.team.notices import problem_of
-from ucurve.team.words import plan_in_words
 
-SAME_CLICK = 3.0  # seconds after a submission in which another one is the second half of a double click
+SAME_CLICK = (
+    3.0  # seconds after a submission in which another one is the second half of a double click
+)
 
 
 def clone(id: str) -> None:
     """Fill the form from an experiment, once: ?clone=7."""
     del st.query_params["clone"]
     try:
-        origin = watch.client().experiment(int(id))
+        origin = pages.client().experiment(int(id))
     except (ValueError, RefusedError) as error:
         st.warning(f"Experiment {id} cannot be cloned: {error}")
         return
     if origin.kind in kinds():
-        inputs.put("new:kind", origin.kind)
-        inputs.fill(fields(kinds()[origin.kind]), f"{origin.kind}:", origin.spec)
-    inputs.put("new:name", f"{origin.name}, changed" if origin.name else "")
-    inputs.put("new:tags", ", ".join(origin.tags))
-    inputs.put("new:notes", origin.notes)
-    inputs.put("new:priority", str(origin.priority))
-    inputs.put("new:fresh", False)
+        widgets.put("new:kind", origin.kind)
+        widgets.fill(fields(kinds()[origin.kind]), f"{origin.kind}:", origin.spec)
+    widgets.put("new:name", f"{origin.name}, changed" if origin.name else "")
+    widgets.put("new:tags", ", ".join(origin.tags))
+    widgets.put("new:notes", origin.notes)
+    widgets.put("new:priority", str(origin.priority))
+    widgets.put("new:fresh", False)
 
 
-def checked(kind: type[Spec], form: list[Field], prefix: str) -> tuple[dict[str, Any], dict[str, str], PlanPreview | None]:
+def checked(
+    kind: type[Spec], form: list[Field], prefix: str
+) -> tuple[dict[str, Any], dict[str, str], PlanPreview | None]:
     """The spec as typed, its problems by field, and its plan when there are none."""
-    typed = inputs.typed(form, prefix)
+    typed = widgets.typed(form, prefix)
     values, problems = spec_of(form, typed)
     spec = {"kind": kind.model_fields["kind"].default, **values}
     try:
         kind.model_validate(spec)
     except ValidationError as error:  # what cannot be read is missing here, too
-        problems = placed(form, typed, wrong_in(error.errors(), kind.model_json_schema())) | problems
+        problems = (
+            placed(form, typed, wrong_in(error.errors(), kind.model_json_schema())) | problems
+        )
     if problems:
         return spec, problems, None
     try:
-        return spec, {}, watch.client().plan(spec, fresh=is_fresh())
+        return spec, {}, pages.client().plan(spec, fresh=is_fresh())
     except RefusedError as error:
         return spec, refused(form, typed, error), None
     except NoAnswerError:
@@ -60,7 +68,11 @@ def checked(kind: type[Spec], form: list[Field], prefix: str) -> tuple[dict[str,
 
 def is_fresh() -> bool:
     """Whether all is asked for again; the switch is drawn after the plan."""
-    return bool(st.session_state.get("new:fresh", st.session_state.get("drafts", {}).get("new:fresh", False)))
+    return bool(
+        st.session_state.get(
+            "new:fresh", st.session_state.get("drafts", {}).get("new:fresh", False)
+        )
+    )
 
 
 def refused(form: list[Field], typed: dict[str, Any], error: RefusedError) -> dict[str, str]:
@@ -87,10 +99,12 @@ def submit(spec: dict[str, Any], form: list[Field], prefix: str, details: dict[s
     if time.monotonic() - sent["at"] < SAME_CLICK:
         st.switch_page("app_pages/experiment.py", query_params={"id": str(sent["id"])})
     try:
-        made = watch.client().submit(spec, **details)
-        sent.update(id=made.id, at=time.monotonic())  # before anything of Streamlit's: a second click breaks the run off there
+        made = pages.client().submit(spec, **details)
+        sent.update(
+            id=made.id, at=time.monotonic()
+        )  # before anything of Streamlit's: a second click breaks the run off there
     except RefusedError as error:
-        st.session_state["refused"] = refused(form, inputs.typed(form, prefix), error)
+        st.session_state["refused"] = refused(form, widgets.typed(form, prefix), error)
         st.rerun(scope="fragment")
     except NoAnswerError as error:
         st.error(plain(str(error)))
@@ -101,10 +115,18 @@ def submit(spec: dict[str, Any], form: list[Field], prefix: str, details: dict[s
 
 def details() -> tuple[dict[str, Any], str | None]:
     """Name, tags, notes and priority; and what is wrong with them."""
-    name = inputs.kept(st.text_input, "new:name", "Name", placeholder="made from the settings when empty", max_chars=200)
-    tags = inputs.kept(st.text_input, "new:tags", "Tags", placeholder="separated by commas")
-    notes = inputs.kept(st.text_area, "new:notes", "Notes", placeholder="why, and what you expect", height=90)
-    priority = inputs.kept(
+    name = widgets.kept(
+        st.text_input,
+        "new:name",
+        "Name",
+        placeholder="made from the settings when empty",
+        max_chars=200,
+    )
+    tags = widgets.kept(st.text_input, "new:tags", "Tags", placeholder="separated by commas")
+    notes = widgets.kept(
+        st.text_area, "new:notes", "Notes", placeholder="why, and what you expect", height=90
+    )
+    priority = widgets.kept(
         st.text_input,
         "new:priority",
         "Priority",
@@ -112,11 +134,17 @@ def details() -> tuple[dict[str, Any], str | None]:
         help="-10 to 10; higher is measured first among your own experiments.",
     )
     again = "Measures what exists a second time, perhaps on another machine, and says how far the numbers agree."
-    fresh = inputs.kept(st.toggle, "new:fresh", "Measure everything again", default=False, help=again)
+    fresh = widgets.kept(
+        st.toggle, "new:fresh", "Measure everything again", default=False, help=again
+    )
     text = (priority or "0").strip()
-    problem = None if text.lstrip("+-").isdigit() and abs(int(text)) <= 10 else "A whole number from -10 to 10."
-    inputs.say(problem)
-    webhook = inputs.kept(
+    problem = (
+        None
+        if text.lstrip("+-").isdigit() and abs(int(text)) <= 10
+        else "A whole number from -10 to 10."
+    )
+    widgets.say(problem)
+    webhook = widgets.kept(
         st.text_input,
         "new:webhook",
         "Webhook",
@@ -124,7 +152,7 @@ def details() -> tuple[dict[str, Any], str | None]:
         help="An address that is told when it is done or failed; the call is signed.",
     )
     wrong = problem_of(webhook or "")
-    inputs.say(wrong)
+    widgets.say(wrong)
     return {
         "name": name or "",
         "tags": [tag.strip() for tag in (tags or "").split(",") if tag.strip()],
@@ -137,19 +165,22 @@ def details() -> tuple[dict[str, Any], str | None]:
 
 def names() -> dict[str, list[str]]:
     """What is registered, for fields that name a suite or an evaluation set."""
-    suites = watch.latest("suites", lambda: watch.client().suites()) or []
-    datasets = watch.latest("datasets", lambda: watch.client().datasets()) or []
-    return {"suite": [suite.name for suite in suites], "dataset": [dataset.name for dataset in datasets]}
+    suites = pages.latest("suites", lambda: pages.client().suites()) or []
+    datasets = pages.latest("datasets", lambda: pages.client().datasets()) or []
+    return {
+        "suite": [suite.name for suite in suites],
+        "dataset": [dataset.name for dataset in datasets],
+    }
 
 
 def body() -> None:
     if st.session_state.pop("asked afresh", False):  # once: nobody means it twice
-        inputs.put("new:fresh", False)
+        widgets.put("new:fresh", False)
     if drafts.restored() and "clone" in st.query_params:
         clone(st.query_params["clone"])
     main, side = st.columns([2, 1], gap="large")
     with main:
-        name = inputs.kept(
+        name = widgets.kept(
             st.segmented_control,
             "new:kind",
             "Kind",
@@ -161,35 +192,53 @@ def body() -> None:
         ) or next(iter(kinds()))
         kind, prefix = kinds()[name], f"{name}:"
         form, known = fields(kind), names()
-        inputs.prefer(form, prefix, known)
+        widgets.prefer(form, prefix, known)
         about, start = st.columns([3, 1.2], vertical_alignment="top")
         about.markdown(plain(" ".join((kind.__doc__ or "").split())))
         with start.container(horizontal_alignment="right"):
             starts = {"defaults": {}, **kind.presets}
-            start_from = st.menu_button("Start from", list(starts), icon=":material/tune:", key=f"start:{name}")
+            start_from = st.menu_button(
+                "Start from", list(starts), icon=":material/tune:", key=f"start:{name}"
+            )
         if start_from is not None:
-            inputs.fill(form, prefix, starts[start_from])
+            widgets.fill(form, prefix, starts[start_from])
         spec, problems, plan = checked(kind, form, prefix)
         problems |= st.session_state.pop("refused", {})
-        inputs.say(problems.get(""))
-        inputs.draw(form, prefix, problems, readings(form, inputs.typed(form, prefix)), known)
+        widgets.say(problems.get(""))
+        widgets.draw(form, prefix, problems, readings(form, widgets.typed(form, prefix)), known)
     with side, st.container(border=True, key="plan"):
-        with st.container(key="preview"):  # of a least height, or the button below would move under a click
+        with st.container(
+            key="preview"
+        ):  # of a least height, or the button below would move under a click
             if plan:
                 preview(plan)
             elif problems:
                 st.markdown(f"### {counted(len(problems), 'field')} to mend", anchors=False)
                 named = titles(form)
-                quiet(", ".join(dict.fromkeys(named.get(key.split("?")[0], "the experiment as a whole") for key in problems)))
+                quiet(
+                    ", ".join(
+                        dict.fromkeys(
+                            named.get(key.split("?")[0], "the experiment as a whole")
+                            for key in problems
+                        )
+                    )
+                )
             else:
                 quiet("The plan appears here when the API answers.")
         more, trouble = details()
         barred = session.cannot_submit()
         off = plan is None or trouble is not None or barred is not None
-        if st.button("Submit", type="primary", width="stretch", disabled=off, help=barred, icon=":material/play_arrow:"):
+        if st.button(
+            "Submit",
+            type="primary",
+            width="stretch",
+            disabled=off,
+            help=barred,
+            icon=":material/play_arrow:",
+        ):
             submit(spec, form, prefix, more)
     drafts.keep()
 
 
 st.title("New experiment", anchor=False)
-watch.page(body, every=None, first=inputs.remember)
+pages.page(body, every=None, first=widgets.remember)

@@ -5,13 +5,18 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import inputs, session, watch
-from dashboard.look import ago, counted, plain, quiet
+from dashboard.auth import session
+from dashboard.components.theme import ago, counted, plain, quiet
+from dashboard.forms import widgets
+from dashboard.live import pages
 from ucurve.client import ClientError
-from ucurve.team.people import ROLES, Me, Token, User
+from ucurve.schemas.users import ROLES, Me, Token, User
 
 LIFETIMES = {"a week": 7.0, "90 days": 90.0, "a year": 365.0, "until revoked": None}
-STATES = {"valid": ":green-badge[:material/check: valid]", "expired": ":orange-badge[:material/schedule: expired]"}
+STATES = {
+    "valid": ":green-badge[:material/check: valid]",
+    "expired": ":orange-badge[:material/schedule: expired]",
+}
 
 
 def attempt(what: str, ask: Callable[[], Any]) -> None:
@@ -31,8 +36,8 @@ def say_refusal(what: str) -> None:
 
 
 def made(name: str, days: float | None, owner: str) -> None:
-    st.session_state["secret"] = watch.client().create_token(name, days, owner)
-    inputs.put("token:name", "")
+    st.session_state["secret"] = pages.client().create_token(name, days, owner)
+    widgets.put("token:name", "")
 
 
 def token_row(token: Token) -> None:
@@ -42,14 +47,16 @@ def token_row(token: Token) -> None:
         left = "until revoked" if ends is None else f"until {ends:%Y-%m-%d}"
         used = f"used {ago(token.used_at)}" if token.used_at else "never used"
         state = STATES.get(token.state, ":gray-badge[:material/block: revoked]")
-        words.markdown(f"**{plain(token.name)}** {state}  \n:small[:gray[{plain(f'{token.owner} · {left} · {used}')}]]")
+        words.markdown(
+            f"**{plain(token.name)}** {state}  \n:small[:gray[{plain(f'{token.owner} · {left} · {used}')}]]"
+        )
         if token.state == "valid":
             action.button(
                 "Revoke",
                 f"revoke:{token.id}",
                 "For good: whatever shows it is refused from then on.",
                 on_click=attempt,
-                args=("tokens", lambda: watch.client().revoke_token(token.id)),
+                args=("tokens", lambda: pages.client().revoke_token(token.id)),
                 width="stretch",
             )
 
@@ -57,17 +64,38 @@ def token_row(token: Token) -> None:
 def new_token(me: Me, users: list[User]) -> None:
     """Its secret stays on the page until the next one is made, or the browser loads the page anew."""
     with st.expander("New token", icon=":material/add:"):
-        name = inputs.kept(st.text_input, "token:name", "What for", placeholder="laptop, CI, a notebook") or ""
-        life = inputs.kept(
-            st.segmented_control, "token:life", "Valid for", default="90 days", options=list(LIFETIMES), required=True
+        name = (
+            widgets.kept(
+                st.text_input, "token:name", "What for", placeholder="laptop, CI, a notebook"
+            )
+            or ""
+        )
+        life = widgets.kept(
+            st.segmented_control,
+            "token:life",
+            "Valid for",
+            default="90 days",
+            options=list(LIFETIMES),
+            required=True,
         )
         owner = me.user.name
         if me.may("admin"):
             names = [me.user.name, *(user.name for user in users if user.name != me.user.name)]
-            owner = inputs.kept(st.selectbox, "token:owner", "Whose", default=me.user.name, options=names) or me.user.name
+            owner = (
+                widgets.kept(
+                    st.selectbox, "token:owner", "Whose", default=me.user.name, options=names
+                )
+                or me.user.name
+            )
         days = LIFETIMES[life or "90 days"]
         make = lambda: made(name.strip(), days, owner)  # noqa: E731
-        st.button("Make token", type="primary", disabled=not name.strip(), on_click=attempt, args=("tokens", make))
+        st.button(
+            "Make token",
+            type="primary",
+            disabled=not name.strip(),
+            on_click=attempt,
+            args=("tokens", make),
+        )
     with st.container():
         if secret := st.session_state.get("secret"):
             words = f"The token “{plain(secret.name)}” of {plain(secret.owner)}. Copy it now: it is shown this once."
@@ -76,14 +104,18 @@ def new_token(me: Me, users: list[User]) -> None:
 
 
 def change(name: str, **values: Any) -> None:
-    attempt(f"user {name}", lambda: watch.client().set_user(name, **values))
+    attempt(f"user {name}", lambda: pages.client().set_user(name, **values))
 
 
 def user_row(me: Me, user: User) -> None:
     with st.container(border=True):
         words, role = st.columns([3, 2], vertical_alignment="center")
         limits = f"{user.num_queued:,} of {user.most_queued:,} points queued · at most {user.most_planned:,} in one experiment"
-        blocked = f" :red-badge[:material/block: blocked {ago(user.blocked_at)}]" if user.blocked_at else ""
+        blocked = (
+            f" :red-badge[:material/block: blocked {ago(user.blocked_at)}]"
+            if user.blocked_at
+            else ""
+        )
         words.markdown(f"**{plain(user.name)}**{blocked}  \n:small[:gray[{plain(limits)}]]")
         key = f"role:{user.name}"
         role.selectbox(
@@ -109,7 +141,9 @@ def letting_in(user: User) -> None:
     st.button(
         "Let in again" if blocked else "Block",
         f"block:{user.name}",
-        "" if blocked else "Their tokens are refused and nobody signs in as them. What they asked for goes on; you may cancel it.",
+        ""
+        if blocked
+        else "Their tokens are refused and nobody signs in as them. What they asked for goes on; you may cancel it.",
         on_click=lambda: change(user.name, blocked=not blocked),
         icon=":material/lock_open:" if blocked else ":material/block:",
         type="tertiary",
@@ -119,40 +153,68 @@ def letting_in(user: User) -> None:
 def limits_of(user: User) -> None:
     with st.popover("Limits", icon=":material/tune:", type="tertiary"):
         asked: dict[str, int | None] = {}
-        for field, label in (("most_queued", "Points queued at one time"), ("most_planned", "Points of one experiment")):
+        for field, label in (
+            ("most_queued", "Points queued at one time"),
+            ("most_planned", "Points of one experiment"),
+        ):
             own = getattr(user, field) if field in user.own_limits else None
-            asked[field] = st.number_input(label, 0, value=own, key=f"{field}:{user.name}", placeholder="the lab's", format="%d")
+            asked[field] = st.number_input(
+                label,
+                0,
+                value=own,
+                key=f"{field}:{user.name}",
+                placeholder="the lab's",
+                format="%d",
+            )
         quiet("Empty: the lab's limit.")
         st.button("Set limits", f"limits:{user.name}", on_click=lambda: change(user.name, **asked))
 
 
 def new_user() -> None:
     with st.expander("New user", icon=":material/person_add:"):
-        name = inputs.kept(st.text_input, "user:name", "Name", placeholder="ada, or ada@example.org") or ""
-        role = inputs.kept(st.segmented_control, "user:role", "Role", default="submitter", options=list(ROLES), required=True)
+        name = (
+            widgets.kept(st.text_input, "user:name", "Name", placeholder="ada, or ada@example.org")
+            or ""
+        )
+        role = widgets.kept(
+            st.segmented_control,
+            "user:role",
+            "Role",
+            default="submitter",
+            options=list(ROLES),
+            required=True,
+        )
         st.button(
-            "Add user", type="primary", disabled=not name.strip(), on_click=lambda: add_user(name.strip(), role or "submitter")
+            "Add user",
+            type="primary",
+            disabled=not name.strip(),
+            on_click=lambda: add_user(name.strip(), role or "submitter"),
         )
     say_refusal("new user")
 
 
 def add_user(name: str, role: str) -> None:
     def add() -> None:
-        watch.client().set_user(name, role=role)
-        inputs.put("user:name", "")
+        pages.client().set_user(name, role=role)
+        widgets.put("user:name", "")
 
     attempt("new user", add)
 
 
 def body() -> None:
     me = session.me()
-    users, tokens = watch.latest("users", watch.client().users), watch.latest("tokens", watch.client().tokens)
+    users, tokens = (
+        pages.latest("users", pages.client().users),
+        pages.latest("tokens", pages.client().tokens),
+    )
     if me is None or users is None or tokens is None:
         return
     left, right = st.columns(2, gap="large")
     with left:
         whose = "Tokens of everybody" if me.may("admin") else "Your tokens"
-        st.markdown(f"## {whose}", anchors=False, help="A key to the lab for a program or a browser.")
+        st.markdown(
+            f"## {whose}", anchors=False, help="A key to the lab for a program or a browser."
+        )
         new_token(me, users)
         say_refusal("tokens")
         for token in [one for one in tokens if one.state == "valid"]:
@@ -164,9 +226,15 @@ def body() -> None:
         if not tokens:
             quiet("None yet.")
     with right:
-        st.markdown("## Everybody", anchors=False, help="Viewers read, submitters ask for measurements, admins run the lab.")
+        st.markdown(
+            "## Everybody",
+            anchors=False,
+            help="Viewers read, submitters ask for measurements, admins run the lab.",
+        )
         if me.access == "open":
-            quiet("This lab is open: whoever sits at this machine acts as an admin. Roles count once it asks for tokens.")
+            quiet(
+                "This lab is open: whoever sits at this machine acts as an admin. Roles count once it asks for tokens."
+            )
         if me.may("admin"):
             new_user()
         for user in users:
@@ -174,4 +242,4 @@ def body() -> None:
 
 
 st.title("People", anchor=False)
-watch.page(body, every=None, first=inputs.remember)
+pages.page(body, every=None, first=widgets.remember)

@@ -6,25 +6,31 @@ from functools import partial
 
 import streamlit as st
 
-from dashboard import evidence, pulse, session, watch
-from dashboard.chart import live_chart
-from dashboard.downloads import offer
-from dashboard.look import badge, counted, plain, quiet, roughly
-from ucurve import study
-from ucurve.answers import by_claim
+from dashboard.auth import session
+from dashboard.components import results
+from dashboard.components.chart import live_chart
+from dashboard.components.downloads import offer
+from dashboard.components.theme import badge, counted, plain, quiet, roughly
+from dashboard.live import pages, refresh
+from ucurve.analysis.verdict_order import by_claim
 from ucurve.client import Client, NoAnswerError, RefusedError
-from ucurve.exchange import report
-from ucurve.records import Experiment
+from ucurve.experiments import study
+from ucurve.experiments.study import Study
+from ucurve.import_export import report
+from ucurve.schemas.experiments import Experiment
 from ucurve.spec import Verdict
-from ucurve.study import Study
 
 ENDED = ("done", "failed", "cancelled")
-PATIENCE = 20.0  # seconds between verdicts while measuring goes on: they are as much work as a measurement
+PATIENCE = (
+    20.0  # seconds between verdicts while measuring goes on: they are as much work as a measurement
+)
 
 
 def card(one: Study) -> None:
     """A study: what it is, its experiments, what they say."""
-    found = watch.shared(f"study {one.name}", lambda client: client.experiments(tag=one.name, limit=200), every=1)
+    found = pages.shared(
+        f"study {one.name}", lambda client: client.experiments(tag=one.name, limit=200), every=1
+    )
     experiments = one.newest(found.experiments) if found else []
     with st.container(border=True, key=f"study-{one.name.replace('.', '-')}"):
         words, action = st.columns([3, 1.2], vertical_alignment="top")
@@ -32,11 +38,14 @@ def card(one: Study) -> None:
         words.markdown(plain(one.description))
         with action.container(horizontal_alignment="right"):
             barred = session.cannot_submit()
-            going = st.session_state.get("wanted") == one.name or any(e.state not in ENDED for e in experiments)
+            going = st.session_state.get("wanted") == one.name or any(
+                e.state not in ENDED for e in experiments
+            )
             st.button(
                 "Submit again" if experiments else "Reproduce the report",
                 f"submit:{one.name}",
-                barred or ("What is measured already is not measured again." if experiments else None),
+                barred
+                or ("What is measured already is not measured again." if experiments else None),
                 on_click=lambda: st.session_state.update(wanted=one.name, refused=None),
                 type="secondary" if experiments else "primary",
                 icon=":material/play_arrow:",
@@ -60,12 +69,16 @@ def submitting(one: Study) -> None:
     if st.session_state.get("wanted") == one.name:
         try:
             with st.spinner("Looking up suites and texts …" if one.suites else "Submitting …"):
-                pending = pulse.drawn_from(f"preparing {one.name}", partial(watch.client().prepare, one))
+                pending = refresh.drawn_from(
+                    f"preparing {one.name}", partial(pages.client().prepare, one)
+                )
                 if not pending:
-                    watch.client().submit_study(one)
-                    watch.anew(f"study {one.name}")
+                    pages.client().submit_study(one)
+                    pages.anew(f"study {one.name}")
             if pending:
-                st.info(plain(f"Before it can be submitted: {pending}."), icon=":material/hourglass:")
+                st.info(
+                    plain(f"Before it can be submitted: {pending}."), icon=":material/hourglass:"
+                )
                 return
         except RefusedError as error:
             st.session_state["refused"] = (one.name, str(error))
@@ -83,12 +96,20 @@ def row(experiment: Experiment, say_wait: bool) -> None:
     """say_wait: also say what it waits for, which goes without saying while another one of the study is measured."""
     progress = experiment.progress
     name, bar, state = st.columns([4, 4, 2], vertical_alignment="center", gap="medium")
-    name.page_link("app_pages/experiment.py", label=plain(experiment.name), query_params={"id": str(experiment.id)})
+    name.page_link(
+        "app_pages/experiment.py",
+        label=plain(experiment.name),
+        query_params={"id": str(experiment.id)},
+    )
     counts = f"{progress.done:,} of {counted(progress.total, 'point')}"
     counts += f" · :red[{progress.failed:,} failed]" if progress.failed else ""
     counts += f" · {progress.reused:,} reused" if progress.reused else ""
-    counts += f" · {roughly(experiment.eta_seconds)} left" if experiment.eta_seconds is not None else ""
-    bar.progress((progress.done + progress.failed) / max(progress.total, 1), text=f":small[{counts}]")
+    counts += (
+        f" · {roughly(experiment.eta_seconds)} left" if experiment.eta_seconds is not None else ""
+    )
+    bar.progress(
+        (progress.done + progress.failed) / max(progress.total, 1), text=f":small[{counts}]"
+    )
     state.markdown(badge(experiment.state))
     if say_wait and experiment.waits_for and experiment.state == "queued":
         st.markdown(f":small[:orange[{plain(experiment.waits_for)}]]")
@@ -102,17 +123,21 @@ def together(one: Study, experiments: list[Experiment]) -> None:
     if not found:
         quiet("What they say together is being worked out.")
         return
-    with st.expander("What the experiments say together", expanded=all(e.state in ENDED for e in experiments)):
+    with st.expander(
+        "What the experiments say together", expanded=all(e.state in ENDED for e in experiments)
+    ):
         for name, figure in study.figures(found).items():
             live_chart(figure, key=f"study:{one.name}:{name}")
             quiet(figure.caption)
         for claim in by_claim(found):
-            evidence.one_claim(claim)
+            results.one_claim(claim)
 
 
 def judged(one: Study, experiments: list[Experiment]) -> list[Verdict]:
     """The verdicts as last worked out, asked for again beside the page when there are newer numbers."""
-    held = st.session_state.setdefault("judged", {}).setdefault(one.name, {"found": [], "of": None, "asking": None, "at": 0.0})
+    held = st.session_state.setdefault("judged", {}).setdefault(
+        one.name, {"found": [], "of": None, "asking": None, "at": 0.0}
+    )
     asking: Future[list[Verdict]] | None = held["asking"]
     if asking is not None and asking.done():
         held["asking"] = None
@@ -122,15 +147,19 @@ def judged(one: Study, experiments: list[Experiment]) -> list[Verdict]:
     due = all(e.state in ENDED for e in experiments) or time.monotonic() - held["at"] > PATIENCE
     if held["asking"] is None and held["of"] != now and due:
         ids = [experiment.id for experiment in experiments]
-        held.update(of=now, at=time.monotonic(), asking=watch.aside(partial(watch.client().study_verdicts, ids)))
+        held.update(
+            of=now,
+            at=time.monotonic(),
+            asking=pages.aside(partial(pages.client().study_verdicts, ids)),
+        )
     if held["asking"] is not None:
-        pulse.drawn_from(f"judged {one.name}", held["asking"].done)
+        refresh.drawn_from(f"judged {one.name}", held["asking"].done)
     return list(held["found"])
 
 
 def files(one: Study, experiments: list[Experiment]) -> None:
     ids = [experiment.id for experiment in experiments]
-    patient = Client(watch.client().url, session.token(), timeout=120.0)
+    patient = Client(pages.client().url, session.token(), timeout=120.0)
     offer(
         "Report",
         lambda: report.html(report.gathered(patient, ids)),
@@ -143,10 +172,12 @@ def files(one: Study, experiments: list[Experiment]) -> None:
 
 
 def body() -> None:
-    for one in watch.latest("studies", lambda: watch.client().studies()) or []:
+    for one in pages.latest("studies", lambda: pages.client().studies()) or []:
         card(one)
 
 
 st.title("Studies", anchor=False)
-quiet("All experiments of a report at once, and what they say together. Points are shared with every other experiment of the lab.")
-watch.page(body, every=2)
+quiet(
+    "All experiments of a report at once, and what they say together. Points are shared with every other experiment of the lab."
+)
+pages.page(body, every=2)

@@ -4,10 +4,13 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import drafts, inputs, references, session, watch
-from dashboard.look import counted, nothing_yet, plain, quiet, tokens
+from dashboard.auth import session
+from dashboard.components import references
+from dashboard.components.theme import counted, nothing_yet, plain, quiet, tokens
+from dashboard.forms import drafts, widgets
+from dashboard.live import pages
 from ucurve.client import NoAnswerError, RefusedError
-from ucurve.suites import FOLDER_FORMAT, Checkpoint, Dataset, Suite
+from ucurve.registry.suites import FOLDER_FORMAT, Checkpoint, Dataset, Suite
 
 FORMS = {"A folder": "path", "Hugging Face hub": "hub"}
 
@@ -25,11 +28,16 @@ def suite_card(suite: Suite) -> None:
     with st.container(border=True):
         st.markdown(f"**{plain(suite.name)}**  \n{plain(suite.description)}")
         text = f"{counted(len(suite.checkpoints), 'checkpoint')}{span}{seeds}"
-        st.markdown(f":small[:gray[{plain(text)} · evaluated on {plain(suite.evaluation or 'what the experiment names')}]]")
+        st.markdown(
+            f":small[:gray[{plain(text)} · evaluated on {plain(suite.evaluation or 'what the experiment names')}]]"
+        )
         for warning in suite.warnings:
             st.warning(plain(warning), icon=":material/warning:")
         if waiting:
-            st.info(f"{counted(waiting, 'checkpoint')} cannot be used yet; the reason is in the list.", icon=":material/hourglass:")
+            st.info(
+                f"{counted(waiting, 'checkpoint')} cannot be used yet; the reason is in the list.",
+                icon=":material/hourglass:",
+            )
         with st.expander("Checkpoints"):
             st.dataframe([checkpoint_row(one) for one in suite.checkpoints], hide_index=True)
 
@@ -52,7 +60,9 @@ def dataset_card(dataset: Dataset) -> None:
     with st.container(border=True):
         what = "built-in synthetic language" if dataset.kind == "language" else "text"
         st.markdown(f"**{plain(dataset.name)}**  \n{plain(dataset.description)}")
-        st.markdown(f":small[:gray[{what} {size(dataset.size_bytes)} · SHA-256 {(dataset.sha256 or 'not known yet')[:16]}…]]")
+        st.markdown(
+            f":small[:gray[{what} {size(dataset.size_bytes)} · SHA-256 {(dataset.sha256 or 'not known yet')[:16]}…]]"
+        )
         if dataset.unresolved:
             st.info(plain(dataset.unresolved), icon=":material/hourglass:")
 
@@ -61,39 +71,64 @@ def register_suite() -> None:
     """The form keeps what was typed until the registration has succeeded."""
     with st.expander("Register a suite", icon=":material/add:"):
         how = (
-            inputs.kept(st.segmented_control, "suite:how", "From", default="A folder", options=list(FORMS), required=True)
+            widgets.kept(
+                st.segmented_control,
+                "suite:how",
+                "From",
+                default="A folder",
+                options=list(FORMS),
+                required=True,
+            )
             or "A folder"
         )
-        name = inputs.kept(st.text_input, "suite:name", "Name", placeholder="my-suite")
+        name = widgets.kept(st.text_input, "suite:name", "Name", placeholder="my-suite")
         if FORMS[how] == "path":
-            help_text = (
-                "One sub-folder per revision, each as saved by save_pretrained; the API and all workers must be able to read it."
+            help_text = "One sub-folder per revision, each as saved by save_pretrained; the API and all workers must be able to read it."
+            where = widgets.kept(
+                st.text_input, "suite:path", "Folder", placeholder="/data/my-suite", help=help_text
             )
-            where = inputs.kept(st.text_input, "suite:path", "Folder", placeholder="/data/my-suite", help=help_text)
             with st.popover("How the folder looks", type="tertiary", icon=":material/help:"):
                 st.code(FOLDER_FORMAT, language=None)
         else:
             help_text = "Its branches and tags are listed and tokens read from their names. No code of the repository runs."
-            where = inputs.kept(st.text_input, "suite:hub", "Repository", placeholder="EleutherAI/pythia-70m", help=help_text)
-        evaluation = inputs.kept(
-            st.text_input, "suite:evaluation", "Evaluation set, optional", placeholder="used when an experiment names none"
+            where = widgets.kept(
+                st.text_input,
+                "suite:hub",
+                "Repository",
+                placeholder="EleutherAI/pythia-70m",
+                help=help_text,
+            )
+        evaluation = widgets.kept(
+            st.text_input,
+            "suite:evaluation",
+            "Evaluation set, optional",
+            placeholder="used when an experiment names none",
         )
-        per_step = inputs.kept(
-            st.text_input, "suite:tokens_per_step", "Tokens per step, optional", placeholder="where names tell steps only"
+        per_step = widgets.kept(
+            st.text_input,
+            "suite:tokens_per_step",
+            "Tokens per step, optional",
+            placeholder="where names tell steps only",
         )
-        description = inputs.kept(st.text_input, "suite:description", "Description, optional")
+        description = widgets.kept(st.text_input, "suite:description", "Description, optional")
         barred = session.cannot_submit()
         if st.button("Register suite", type="primary", disabled=barred is not None, help=barred):
             with st.spinner("Reading the checkpoints and hashing their weights"):
-                asked = {FORMS[how]: where, "description": description or "", "evaluation": evaluation or None}
-                asked["tokens_per_step"] = (per_step or "").replace(",", "").replace(" ", "") or None
-                register("suite", lambda: watch.client().add_suite(name or "", **asked))
+                asked = {
+                    FORMS[how]: where,
+                    "description": description or "",
+                    "evaluation": evaluation or None,
+                }
+                asked["tokens_per_step"] = (per_step or "").replace(",", "").replace(
+                    " ", ""
+                ) or None
+                register("suite", lambda: pages.client().add_suite(name or "", **asked))
 
 
 def register_dataset() -> None:
     with st.expander("Register a text", icon=":material/add:"):
-        name = inputs.kept(st.text_input, "text:name", "Name", placeholder="my-text")
-        source = inputs.kept(
+        name = widgets.kept(st.text_input, "text:name", "Name", placeholder="my-text")
+        source = widgets.kept(
             st.segmented_control,
             "text:how",
             "From",
@@ -105,12 +140,19 @@ def register_dataset() -> None:
         path = None
         if not preset:
             help_text = "UTF-8; the API and all workers must be able to read it."
-            path = inputs.kept(st.text_input, "text:path", "File", placeholder="/data/novel.txt", help=help_text)
-        description = inputs.kept(st.text_input, "text:description", "Description, optional")
+            path = widgets.kept(
+                st.text_input, "text:path", "File", placeholder="/data/novel.txt", help=help_text
+            )
+        description = widgets.kept(st.text_input, "text:description", "Description, optional")
         barred = session.cannot_submit()
         if st.button("Register text", type="primary", disabled=barred is not None, help=barred):
             asked: dict[str, Any] = {"preset": "wikitext-2"} if preset else {"text": path}
-            register("text", lambda: watch.client().add_dataset(name or "", description=description or "", **asked))
+            register(
+                "text",
+                lambda: pages.client().add_dataset(
+                    name or "", description=description or "", **asked
+                ),
+            )
 
 
 def register(form: str, send: Any) -> None:
@@ -119,25 +161,34 @@ def register(form: str, send: Any) -> None:
     except (RefusedError, NoAnswerError, ValueError) as error:
         st.error(plain(str(error)))
         return
-    for key in [key for key in st.session_state.get("drafts", {}) if key.startswith(f"{form}:") and not key.endswith(":how")]:
+    for key in [
+        key
+        for key in st.session_state.get("drafts", {})
+        if key.startswith(f"{form}:") and not key.endswith(":how")
+    ]:
         del st.session_state["drafts"][key], st.session_state[key]
     st.toast(f"{made.name} is registered.", icon=":material/check:")
-    watch.anew("suites", "datasets")
+    pages.anew("suites", "datasets")
     st.rerun(scope="fragment")
 
 
 def body() -> None:
     drafts.restored()
-    suites = watch.shared("suites", lambda client: client.suites(), every=3)
-    datasets = watch.shared("datasets", lambda client: client.datasets(), every=3)
+    suites = pages.shared("suites", lambda client: client.suites(), every=3)
+    datasets = pages.shared("datasets", lambda client: client.datasets(), every=3)
     if suites is None or datasets is None:
         return
     left, right = st.columns([3, 2], gap="large")
     with left:
-        st.markdown("## Suites", anchors=False, help="One model at many points of its pre-training.")
+        st.markdown(
+            "## Suites", anchors=False, help="One model at many points of its pre-training."
+        )
         register_suite()
         if not suites:
-            nothing_yet("No suite yet", "Register a folder of checkpoints, or let a pre-training experiment make one.")
+            nothing_yet(
+                "No suite yet",
+                "Register a folder of checkpoints, or let a pre-training experiment make one.",
+            )
         for suite in suites:
             suite_card(suite)
     with right:
@@ -153,4 +204,4 @@ def body() -> None:
 
 
 st.title("Suites and texts", anchor=False)
-watch.page(body, every=3, first=inputs.remember)
+pages.page(body, every=3, first=widgets.remember)

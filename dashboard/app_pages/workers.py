@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from dashboard import watch
-from dashboard.look import ago, counted, nothing_yet, plain
-from ucurve.records import WorkerInfo
+from dashboard.components.theme import ago, counted, nothing_yet, plain
+from dashboard.live import pages
+from ucurve.schemas.experiments import WorkerInfo
 
 
 def card(worker: WorkerInfo) -> None:
@@ -22,19 +22,27 @@ def card(worker: WorkerInfo) -> None:
                     st.markdown("measures for")
                     for experiment in worker.measuring:
                         st.page_link(
-                            "app_pages/experiment.py", label=f"experiment {experiment}", query_params={"id": str(experiment)}
+                            "app_pages/experiment.py",
+                            label=f"experiment {experiment}",
+                            query_params={"id": str(experiment)},
                         )
             else:
                 st.markdown(":gray[idle]")
-        alive = ":green-badge[:material/check: alive]" if worker.alive else ":gray-badge[:material/close: not seen]"
+        alive = (
+            ":green-badge[:material/check: alive]"
+            if worker.alive
+            else ":gray-badge[:material/close: not seen]"
+        )
         seen.markdown(f"{alive}  \n:small[:gray[last seen {ago(worker.seen_at)}]]")
-        versions = " · ".join(f"{name} {version}" for name, version in sorted(worker.versions.items()))
+        versions = " · ".join(
+            f"{name} {version}" for name, version in sorted(worker.versions.items())
+        )
         if versions:
             st.markdown(f":small[:gray[{plain(versions)}]]")
 
 
 def body() -> None:
-    workers = watch.shared("workers", lambda client: client.workers(), every=1)
+    workers = pages.shared("workers", lambda client: client.workers(), every=1)
     if workers is None:
         return
     alive = [worker for worker in workers if worker.alive]
@@ -48,10 +56,13 @@ def body() -> None:
     busy = sum(bool(worker.measuring) for worker in alive)
     st.markdown(f"{counted(len(alive), 'worker')} alive, {busy} measuring.")
     if not alive:
-        st.warning("No worker is alive: experiments wait until one is. `ucurve up` starts them again.", icon=":material/power_off:")
+        st.warning(
+            "No worker is alive: experiments wait until one is. `ucurve up` starts them again.",
+            icon=":material/power_off:",
+        )
     for worker in sorted(workers, key=lambda worker: (not worker.alive, worker.name)):
         card(worker)
 
 
 st.title("Workers", anchor=False)
-watch.page(body, every=1)
+pages.page(body, every=1)

@@ -5,6 +5,10 @@ from alembic import context
 from db import team  # noqa: F401 - its tables belong to the schema
 from db.models import Base
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=Base.metadata, transactional_ddl=True)
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    transactional_ddl=True,
+)
 with context.begin_transaction():
     context.run_migrations()

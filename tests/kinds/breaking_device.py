@@ -14,11 +14,16 @@ class BreakingDevice(Spec):
     """Each point does as it is told."""
 
     kind: Literal["breaking_device"] = "breaking_device"
-    what: list[Literal["fine", "breaks once", "breaks always", "spoils once"]] = Field(["fine"], max_length=100)
+    what: list[Literal["fine", "breaks once", "breaks always", "spoils once"]] = Field(
+        ["fine"], max_length=100
+    )
 
     def plan(self, catalogue: Catalogue) -> Iterator[Point]:
         for number, what in enumerate(self.what):
-            yield Point(inputs={"protocol": "break/1", "what": what, "of": self.what, "number": number}, labels={"number": number})
+            yield Point(
+                inputs={"protocol": "break/1", "what": what, "of": self.what, "number": number},
+                labels={"number": number},
+            )
 
     @staticmethod
     def run(point: Point, context: Context) -> Result:

@@ -26,7 +26,9 @@ class SlowCount(Spec):
         description="Negative numbers fail, zero hangs, 666 gives what cannot be stored.",
         max_length=1000,
     )
-    step_seconds: float = Field(0.02, ge=0, le=10, description="Time of one step.", json_schema_extra={"unit": "s"})
+    step_seconds: float = Field(
+        0.02, ge=0, le=10, description="Time of one step.", json_schema_extra={"unit": "s"}
+    )
 
     def plan(self, catalogue: Catalogue) -> Iterator[Point]:
         for to in self.to:
@@ -49,17 +51,33 @@ class SlowCount(Spec):
             context.progress(count, to, value=float(count))
             time.sleep(point.inputs["step_seconds"])
             saved.write_text(str(count + 1))
-        return Result(metrics={"counted": to, "resumed": resumed, "endless": float("inf")}, series={"counts": list(range(to))})
+        return Result(
+            metrics={"counted": to, "resumed": resumed, "endless": float("inf")},
+            series={"counts": list(range(to))},
+        )
 
     def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
-        rows = [{"to": row.to, "counted": row.counted} for row in table.itertuples() if row.state == "done"]
+        rows = [
+            {"to": row.to, "counted": row.counted}
+            for row in table.itertuples()
+            if row.state == "done"
+        ]
         chart = {
             "data": {"name": "points"},
             "mark": "point",
-            "encoding": {"x": {"field": "to", "type": "quantitative"}, "y": {"field": "counted", "type": "quantitative"}},
+            "encoding": {
+                "x": {"field": "to", "type": "quantitative"},
+                "y": {"field": "counted", "type": "quantitative"},
+            },
         }
         return {"counts": Figure("Counted", "How far each point counted.", chart, {"points": rows})}
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
         done = int((table["state"] == "done").sum())
-        return [Verdict(claim="it counts", answer="yes" if done else "undetermined", sentence=f"{done} points counted.")]
+        return [
+            Verdict(
+                claim="it counts",
+                answer="yes" if done else "undetermined",
+                sentence=f"{done} points counted.",
+            )
+        ]

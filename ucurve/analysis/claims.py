@@ -9,7 +9,7 @@ corrected over it (Holm). Rules: "yes" where the corrected one-sided p is below 
 less at further ones; "no" where the 95% interval excludes an effect as large as `relevant`, or the opposite is shown; else
 "undetermined", with the number of draws that would settle an effect of the size seen. Overtraining also needs a base that
 is not shown to rise since the bottom, and whose 95% interval excludes that it explains half of the rise.
-`ucurve.analysis.overall` sums up over conditions, replicates and noise conventions. Every test is calibrated in
+`ucurve.analysis.combined_verdicts` sums up over conditions, replicates and noise conventions. Every test is calibrated in
 `benchmarks/calibration.py`.
 """
 
@@ -19,13 +19,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ucurve.analysis import trends
+from ucurve.analysis import statistics
+from ucurve.analysis.combined_verdicts import over_conditions as over_conditions
+from ucurve.analysis.combined_verdicts import over_conventions as over_conventions
+from ucurve.analysis.combined_verdicts import over_replicates as over_replicates
 from ucurve.analysis.conditions import Answer, Teller, alpha, enough, plain
 from ucurve.analysis.conditions import Condition as Condition
 from ucurve.analysis.conditions import paired as paired
-from ucurve.analysis.overall import over_conditions as over_conditions
-from ucurve.analysis.overall import over_conventions as over_conventions
-from ucurve.analysis.overall import over_replicates as over_replicates
 from ucurve.spec import Verdict
 
 BASE_ALPHA = 0.05  # more draws do not look at the base again
@@ -49,7 +49,11 @@ def base_degrades(condition: Condition) -> Verdict:
     known = np.isfinite(condition.base).all(axis=1)
     base, claim = condition.base[known], "base degrades"
     if len(base) < 2:
-        return Verdict(claim=claim, answer="undetermined", sentence="undetermined: fewer than two checkpoints are measured.")
+        return Verdict(
+            claim=claim,
+            answer="undetermined",
+            sentence="undetermined: fewer than two checkpoints are measured.",
+        )
     x = Condition("", condition.x[known], base, base, x_name=condition.x_name, unit=condition.unit)
     exact = base.shape[1] == 1
     if exact and condition.unit == "nats":
@@ -59,9 +63,11 @@ def base_degrades(condition: Condition) -> Verdict:
         bottom, rise = int(base[:-1, 0].argmin()), float(base[-1, 0] - base[:-1, 0].min())
         interval, p = (rise, rise), float(rise <= 0)
     else:
-        found = trends.rise_after_minimum(base)
+        found = statistics.rise_after_minimum(base)
         bottom, rise, interval, p = found.bottom, found.rise, found.interval, found.p_value
-    answer: Answer = "yes" if p < BASE_ALPHA else "no" if interval[1] < condition.relevant else "undetermined"
+    answer: Answer = (
+        "yes" if p < BASE_ALPHA else "no" if interval[1] < condition.relevant else "undetermined"
+    )
     says = {
         "yes": f"the base itself gets worse after {x.at(bottom)}: {x.amount(rise)} at the last checkpoint.",
         "no": f"the base does not get worse: {x.amount(rise)} from its lowest earlier checkpoint to the last.",
@@ -86,28 +92,40 @@ def progressive_sensitivity(conditions: Sequence[Condition]) -> list[Verdict]:
     """Does the damage of the same change grow with pre-training length? One verdict per condition."""
     family = [condition.complete() for condition in conditions]
     usable = [enough(condition, 3) for condition in family]
-    found = [trends.trend(c.damage) if ok else trends.Trend(0.0, 1.0, 1.0) for c, ok in zip(family, usable, strict=True)]
-    rising, falling = trends.holm([f.p_rising for f in found]), trends.holm([f.p_falling for f in found])
+    found = [
+        statistics.trend(c.damage) if ok else statistics.Trend(0.0, 1.0, 1.0)
+        for c, ok in zip(family, usable, strict=True)
+    ]
+    rising, falling = (
+        statistics.holm([f.p_rising for f in found]),
+        statistics.holm([f.p_falling for f in found]),
+    )
     verdicts = []
-    for asked, condition, ok, trend, p, p_falling in zip(conditions, family, usable, found, rising, falling, strict=True):
+    for asked, condition, ok, trend, p, p_falling in zip(
+        conditions, family, usable, found, rising, falling, strict=True
+    ):
         tell = Teller(asked, condition, "progressive sensitivity")
         if not ok:
             verdicts.append(tell.too_few(3))
             continue
-        damage = trends.capped(condition.damage)
-        growth, low, high = trends.mean_interval(damage[-1] - damage[0])
+        damage = statistics.capped(condition.damage)
+        growth, low, high = statistics.mean_interval(damage[-1] - damage[0])
         answer: Answer = "undetermined"
         if p < condition.alpha and growth > 0:
             answer = "yes"
-        elif (p_falling < condition.alpha and growth < 0) or (high < condition.relevant and not tell.broken_at_last):
+        elif (p_falling < condition.alpha and growth < 0) or (
+            high < condition.relevant and not tell.broken_at_last
+        ):
             answer = "no"
         means, steps = damage.mean(axis=1), len(damage) - 1
         course = (
             f"the damage goes from {means[0]:.3g} to {means[-1]:.3g} {condition.unit} between {condition.at(0)} and "
             f"{condition.at(-1)} and rises at {int((np.diff(means) > 0).sum())} of {steps} steps"
         )
-        least = trends.least_draws(steps + 1, alpha(condition.looks + 1) / len(family))
-        more = tell.more_draws(growth, float((damage[-1] - damage[0]).std(ddof=1)), 1, len(family), least)
+        least = statistics.least_draws(steps + 1, alpha(condition.looks + 1) / len(family))
+        more = tell.more_draws(
+            growth, float((damage[-1] - damage[0]).std(ddof=1)), 1, len(family), least
+        )
         verdicts.append(
             tell(
                 answer,
@@ -119,7 +137,10 @@ def progressive_sensitivity(conditions: Sequence[Condition]) -> list[Verdict]:
                 p_value=p_falling if answer == "no" and p_falling < condition.alpha else p,
                 test=f"Page's trend test with {condition.draw_name} as blocks and a t test on their rank correlations, the larger "
                 f"p (one-sided, Holm over {len(family)}, {condition.held})",
-                evidence={"damage": plain(condition.damage.mean(axis=1)), "rank_correlation": trend.correlation},
+                evidence={
+                    "damage": plain(condition.damage.mean(axis=1)),
+                    "rank_correlation": trend.correlation,
+                },
             )
         )
     return verdicts
@@ -128,8 +149,11 @@ def progressive_sensitivity(conditions: Sequence[Condition]) -> list[Verdict]:
 def catastrophic_overtraining(conditions: Sequence[Condition]) -> list[Verdict]:
     """Does the loss after the change rise after its minimum although the base does not? One verdict per condition."""
     family = [condition.complete() for condition in conditions]
-    rises = [trends.rise_after_minimum(trends.capped(c.losses)) if enough(c, 2) else None for c in family]
-    adjusted = trends.holm([rise.p_value if rise else 1.0 for rise in rises])
+    rises = [
+        statistics.rise_after_minimum(statistics.capped(c.losses)) if enough(c, 2) else None
+        for c in family
+    ]
+    adjusted = statistics.holm([rise.p_value if rise else 1.0 for rise in rises])
     verdicts = []
     for asked, condition, rise, p in zip(conditions, family, rises, adjusted, strict=True):
         tell = Teller(asked, condition, "catastrophic overtraining")
@@ -137,9 +161,17 @@ def catastrophic_overtraining(conditions: Sequence[Condition]) -> list[Verdict]:
             verdicts.append(tell.too_few(2))
             continue
         change = condition.base[-1] - condition.base[rise.bottom]
-        base, base_low, base_high = trends.mean_interval(change) if len(change) > 1 else (float(change[0]),) * 3
-        answer, reason = _overtrained(condition, rise, p, (base, base_low, base_high), tell.broken_at_last)
-        more = tell.more_draws(rise.rise, rise.std, len(condition.x) - 1, len(family)) if p >= condition.alpha else None
+        base, base_low, base_high = (
+            statistics.mean_interval(change) if len(change) > 1 else (float(change[0]),) * 3
+        )
+        answer, reason = _overtrained(
+            condition, rise, p, (base, base_low, base_high), tell.broken_at_last
+        )
+        more = (
+            tell.more_draws(rise.rise, rise.std, len(condition.x) - 1, len(family))
+            if p >= condition.alpha
+            else None
+        )
         verdicts.append(
             tell(
                 answer,
@@ -164,11 +196,17 @@ def catastrophic_overtraining(conditions: Sequence[Condition]) -> list[Verdict]:
 
 
 def _overtrained(
-    condition: Condition, rise: trends.Rise, p: float, base: tuple[float, float, float], broken: bool
+    condition: Condition,
+    rise: statistics.Rise,
+    p: float,
+    base: tuple[float, float, float],
+    broken: bool,
 ) -> tuple[Answer, str]:
     """The answer and its reason: a rise is only overtraining if the base is shown not to explain it."""
     place = condition.at(rise.bottom)
-    risen = f"the loss after the change is {condition.amount(rise.rise)} above its minimum at {place}"
+    risen = (
+        f"the loss after the change is {condition.amount(rise.rise)} above its minimum at {place}"
+    )
     since = f"the base changes by {condition.amount(base[0])} since then"
     if p >= condition.alpha:
         if rise.interval[1] < condition.relevant and not broken:
@@ -176,17 +214,25 @@ def _overtrained(
             return "no", f"{least} (at most {condition.amount(rise.interval[1])})."
         if rise.rise <= 0:
             bound = f"a rise of {condition.relevant:g} {condition.unit} or more is not excluded"
-            return "undetermined", f"the loss after the change is lowest at the last checkpoint ({place}), but {bound}."
+            return (
+                "undetermined",
+                f"the loss after the change is lowest at the last checkpoint ({place}), but {bound}.",
+            )
         return "undetermined", f"{risen}, which the {condition.draw_name} do not support."
     single_window = condition.base.shape[1] == 1 and condition.unit == "nats"
     if not single_window and base[0] >= condition.relevant and (base[1] > 0 or base[1] == base[2]):
         return "no", f"{risen}, but {since}: base degrades."
     if single_window or base[2] > max(rise.rise, 0.0) / 2:
-        return "undetermined", f"{risen}, but whether the base degrades is open ({since}): evaluate more text."
+        return (
+            "undetermined",
+            f"{risen}, but whether the base degrades is open ({since}): evaluate more text.",
+        )
     return "yes", f"{risen}; {since}."
 
 
-def inflection_point(conditions: Sequence[Condition], overtraining: Sequence[Verdict], seed: int = 0) -> list[Verdict]:
+def inflection_point(
+    conditions: Sequence[Condition], overtraining: Sequence[Verdict], seed: int = 0
+) -> list[Verdict]:
     """Where is the bottom of the U? Takes `catastrophic_overtraining` of the same conditions: no U, no inflection."""
     verdicts = []
     for asked, verdict in zip(conditions, overtraining, strict=True):
@@ -195,11 +241,18 @@ def inflection_point(conditions: Sequence[Condition], overtraining: Sequence[Ver
         if not enough(condition, 2):
             verdicts.append(tell.too_few(2))
             continue
-        bottom, low, high = trends.bottom_interval(trends.capped(condition.losses), np.random.default_rng(seed))
-        answer = verdict.answer if verdict.answer != "yes" or high < len(condition.x) - 1 else "undetermined"
+        bottom, low, high = statistics.bottom_interval(
+            statistics.capped(condition.losses), np.random.default_rng(seed)
+        )
+        answer = (
+            verdict.answer
+            if verdict.answer != "yes" or high < len(condition.x) - 1
+            else "undetermined"
+        )
         says = {
             "yes": f"the loss after the change is lowest at {condition.at(bottom)} "
-            f"({condition.between(low, high)})" + (", which may lie before the first checkpoint." if low == 0 else "."),
+            f"({condition.between(low, high)})"
+            + (", which may lie before the first checkpoint." if low == 0 else "."),
             "no": f"there is no catastrophic overtraining; the loss is lowest at {condition.at(bottom)}.",
             "undetermined": f"the loss is lowest at {condition.at(bottom)}, but that it rises afterwards is not settled "
             f"({condition.between(low, high)}).",
@@ -213,7 +266,10 @@ def inflection_point(conditions: Sequence[Condition], overtraining: Sequence[Ver
                 interval=(float(condition.x[low]), float(condition.x[high])),
                 test=f"bootstrap over {condition.draw_name}, paired over checkpoints; the interval is of the bottom among these "
                 "checkpoints",
-                evidence={"at_first_checkpoint": low == 0, "at_last_checkpoint": high == len(condition.x) - 1},
+                evidence={
+                    "at_first_checkpoint": low == 0,
+                    "at_last_checkpoint": high == len(condition.x) - 1,
+                },
             )
         )
     return verdicts
@@ -228,12 +284,16 @@ def growth_of_sensitivity(conditions: Sequence[Condition], seed: int = 0) -> lis
         if not enough(condition, 2):
             verdicts.append(tell.too_few(2))
             continue
-        damage = trends.capped(condition.damage)
-        ratio, low, high = trends.ratio_interval(damage[0], damage[-1], np.random.default_rng(seed))
-        law = trends.power_law(condition.x, damage, np.random.default_rng(seed))
+        damage = statistics.capped(condition.damage)
+        ratio, low, high = statistics.ratio_interval(
+            damage[0], damage[-1], np.random.default_rng(seed)
+        )
+        law = statistics.power_law(condition.x, damage, np.random.default_rng(seed))
         answer: Answer = "yes" if low > 1 else "no" if high < 1 else "undetermined"
         bounded = bool(np.isfinite([low, high]).all())
-        law_words = f"; as a power of {condition.x_name}: exponent {law.exponent:.2f}" if law else ""
+        law_words = (
+            f"; as a power of {condition.x_name}: exponent {law.exponent:.2f}" if law else ""
+        )
         law_words += f" ({law.interval[0]:.2f} to {law.interval[1]:.2f})." if law else "."
         verdicts.append(
             tell(
@@ -246,7 +306,9 @@ def growth_of_sensitivity(conditions: Sequence[Condition], seed: int = 0) -> lis
                 interval=(low, high) if bounded else None,
                 test=f"bootstrap over {condition.draw_name}, paired over checkpoints; the base's own error is not included; not "
                 "corrected over conditions",
-                evidence={"exponent": law.exponent, "exponent_interval": list(law.interval)} if law else {},
+                evidence={"exponent": law.exponent, "exponent_interval": list(law.interval)}
+                if law
+                else {},
             )
         )
     return verdicts

@@ -16,14 +16,21 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ucurve.records import MeasurementRow, restored
+from ucurve.registry.suites import Suite
+from ucurve.schemas.experiments import MeasurementRow, restored
 from ucurve.spec import Columns, Spec
-from ucurve.suites import Suite
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CHECKPOINT = ("suite", "revision", "step", "tokens", "replicate", "phase")  # labels that say which checkpoint it is
+CHECKPOINT = (
+    "suite",
+    "revision",
+    "step",
+    "tokens",
+    "replicate",
+    "phase",
+)  # labels that say which checkpoint it is
 DRAWS = ("draw", "seed")
 UNCHANGED = "base"
 LOSS = "nll_mean"  # in nats per token, whatever kind measured it
@@ -46,24 +53,49 @@ class Side:
     @cached_property
     def columns(self) -> Columns:
         """As the kind says; where it says nothing, by looking at its labels."""
-        said, labels = self.spec.columns, {name: value for row in self.rows for name, value in row.labels.items()}
-        numbers = [name for name, value in labels.items() if isinstance(value, int | float) and name not in DRAWS]
+        said, labels = (
+            self.spec.columns,
+            {name: value for row in self.rows for name, value in row.labels.items()},
+        )
+        numbers = [
+            name
+            for name, value in labels.items()
+            if isinstance(value, int | float) and name not in DRAWS
+        ]
         along = said.along or ("tokens" if "tokens" in labels else next(iter(numbers), ""))
         draws = said.draws or [name for name in DRAWS if name in labels]
         known = {*CHECKPOINT, *draws, along}
         change = said.change if said.along else [name for name in labels if name not in known]
-        fields = said.fields or [name for name, value in self.spec.model_dump().items() if isinstance(value, list)]
-        return Columns(along, change, said.base, said.kept, draws, said.first, said.metrics, said.series, fields)
+        fields = said.fields or [
+            name for name, value in self.spec.model_dump().items() if isinstance(value, list)
+        ]
+        return Columns(
+            along,
+            change,
+            said.base,
+            said.kept,
+            draws,
+            said.first,
+            said.metrics,
+            said.series,
+            fields,
+        )
 
     def is_base(self, labels: Mapping[str, Any]) -> bool:
         """Before any change."""
         base = self.columns.base
-        return not self.columns.change or (bool(base) and all(labels.get(name) == value for name, value in base.items()))
+        return not self.columns.change or (
+            bool(base) and all(labels.get(name) == value for name, value in base.items())
+        )
 
     def draw(self, labels: Mapping[str, Any]) -> str:
         """What is the same in two experiments exactly when their random numbers are."""
         values = [labels.get(name) for name in self.columns.draws]
-        return ",".join(str(value + self.first if isinstance(value, int) else value) for value in values if value is not None)
+        return ",".join(
+            str(value + self.first if isinstance(value, int) else value)
+            for value in values
+            if value is not None
+        )
 
     @property
     def first(self) -> int:
@@ -71,7 +103,11 @@ class Side:
 
     def changed(self, labels: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
         """The modification, and what it is measured on."""
-        names = self.columns.kept if self.is_base(labels) else (*self.columns.change, *self.columns.kept)
+        names = (
+            self.columns.kept
+            if self.is_base(labels)
+            else (*self.columns.change, *self.columns.kept)
+        )
         return tuple((name, labels[name]) for name in names if labels.get(name) is not None)
 
     def point(self, labels: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -80,10 +116,15 @@ class Side:
         return (*place, self.is_base(labels), self.changed(labels), self.draw(labels))
 
 
-def named(change: Sequence[tuple[str, Any]], constant: frozenset[tuple[str, Any]] = frozenset()) -> str:
+def named(
+    change: Sequence[tuple[str, Any]], constant: frozenset[tuple[str, Any]] = frozenset()
+) -> str:
     """A modification in words, without what is the same in all: "gamma 0.2, init_std"."""
     shown = [one for i, one in enumerate(change) if i == 0 or one not in constant]
-    words = (f"{name.replace('_', ' ')} {value:g}" if isinstance(value, int | float) else str(value) for name, value in shown)
+    words = (
+        f"{name.replace('_', ' ')} {value:g}" if isinstance(value, int | float) else str(value)
+        for name, value in shown
+    )
     return ", ".join(words)
 
 
@@ -109,7 +150,9 @@ def laid_over(sides: Sequence[Side]) -> pd.DataFrame:
     for name in (LOSS, "tokens", "size"):
         table[name] = pd.to_numeric(table[name]).astype(float) if name in table else float("nan")
     table["tokens_per_parameter"] = table["tokens"] / table["size"]
-    before = table[table["unchanged"] & (table["state"] == "done")].drop_duplicates(["side", "checkpoint", "kept"])
+    before = table[table["unchanged"] & (table["state"] == "done")].drop_duplicates(
+        ["side", "checkpoint", "kept"]
+    )
     base = table[["side", "checkpoint", "kept"]].merge(
         before[["side", "checkpoint", "kept", LOSS]], "left", on=["side", "checkpoint", "kept"]
     )
@@ -124,7 +167,11 @@ def _rows_of(side: Side, same: frozenset[tuple[str, Any]]) -> Iterable[dict[str,
     for row in side.rows:
         labels, unchanged = row.labels, side.is_base(row.labels)
         change = side.changed(labels)
-        words = named([one for one in change if one[0] in columns.kept], same) if unchanged else named(change, same)
+        words = (
+            named([one for one in change if one[0] in columns.kept], same)
+            if unchanged
+            else named(change, same)
+        )
         kept = named([one for one in change if one[0] in columns.kept])
         fixed = {
             "side": side.key,
@@ -140,15 +187,29 @@ def _rows_of(side: Side, same: frozenset[tuple[str, Any]]) -> Iterable[dict[str,
             "measurement": row.id,
             "tokens": labels.get("tokens"),
             columns.along: labels.get(columns.along),
-            "windows": (row.series.get("window_nll"), row.series.get("window_tokens")) if unchanged else None,
+            "windows": (row.series.get("window_nll"), row.series.get("window_tokens"))
+            if unchanged
+            else None,
         }
         metrics = restored(row.metrics, row.nonfinite)
-        inside = {metric: row.series[name] for metric, name in columns.series.items() if row.series.get(name)}
+        inside = {
+            metric: row.series[name]
+            for metric, name in columns.series.items()
+            if row.series.get(name)
+        }
         if not inside:
             yield {**metrics, **fixed}
         for i in range(max(map(len, inside.values()), default=0)):
-            drawn = {metric: float("nan") if values[i] is None else values[i] for metric, values in inside.items()}
-            yield {**metrics, **drawn, **fixed, "draw": f"{side.first}:{(labels.get('draw') or 0) + i}"}
+            drawn = {
+                metric: float("nan") if values[i] is None else values[i]
+                for metric, values in inside.items()
+            }
+            yield {
+                **metrics,
+                **drawn,
+                **fixed,
+                "draw": f"{side.first}:{(labels.get('draw') or 0) + i}",
+            }
 
 
 def quantities(sides: Sequence[Side], table: pd.DataFrame) -> dict[str, str]:
@@ -157,9 +218,16 @@ def quantities(sides: Sequence[Side], table: pd.DataFrame) -> dict[str, str]:
     shared: dict[str, str] = {}
     for i, side in enumerate(measured):
         found = side.columns.metrics or {
-            name: name.replace("_", " ") for row in side.rows for name, value in row.metrics.items() if value is not None
+            name: name.replace("_", " ")
+            for row in side.rows
+            for name, value in row.metrics.items()
+            if value is not None
         }
-        shared = dict(found) if i == 0 else {name: title for name, title in shared.items() if name in found}
+        shared = (
+            dict(found)
+            if i == 0
+            else {name: title for name, title in shared.items() if name in found}
+        )
     derived = {}
     if LOSS in shared:
         derived = {"loss": shared.pop(LOSS), "perplexity": "perplexity"}
@@ -170,11 +238,24 @@ def quantities(sides: Sequence[Side], table: pd.DataFrame) -> dict[str, str]:
 
 def axes(sides: Sequence[Side], table: pd.DataFrame) -> dict[str, str]:
     """What the x axis can show, with its title: what is known of some row of every side."""
-    titles = {"tokens": "pre-training tokens", "tokens_per_parameter": "pre-training tokens per parameter"}
-    titles |= {side.columns.along: side.columns.along.replace("_", " ") for side in sides if side.columns.along not in titles}
+    titles = {
+        "tokens": "pre-training tokens",
+        "tokens_per_parameter": "pre-training tokens per parameter",
+    }
+    titles |= {
+        side.columns.along: side.columns.along.replace("_", " ")
+        for side in sides
+        if side.columns.along not in titles
+    }
     titles["base_loss"] = "loss before the change / nats"
-    known = table.groupby("side")[[name for name in titles if name in table]].count() if len(table) else table
-    return {name: title for name, title in titles.items() if name in known and (known[name] > 0).all()}
+    known = (
+        table.groupby("side")[[name for name in titles if name in table]].count()
+        if len(table)
+        else table
+    )
+    return {
+        name: title for name, title in titles.items() if name in known and (known[name] > 0).all()
+    }
 
 
 # ---- what is missing
@@ -193,7 +274,9 @@ class Missing:
     def places(self) -> list[tuple[Any, Any]]:
         """(replicate, where along pre-training) of the missing points, each once."""
         along = self.of.columns.along
-        return list(dict.fromkeys((labels.get("replicate"), labels.get(along)) for labels in self.points))
+        return list(
+            dict.fromkeys((labels.get("replicate"), labels.get(along)) for labels in self.points)
+        )
 
     @property
     def sentence(self) -> str:
@@ -205,16 +288,30 @@ class Missing:
                 "modification": {self.of.changed(labels) for labels in self.points},
             }
             kinds["draw"] = {draw for labels in self.points if (draw := self.of.draw(labels))}
-            counts = (f"{len(found)} {name}{'s' * (len(found) != 1)}" for name, found in kinds.items() if found)
-            number = f"{len(self.points):,} point{'s are' if len(self.points) > 1 else ' is'} missing"
-            words.append(f"{number} in experiment {self.within.id} that {self.of.id} has: {', '.join(counts)}")
+            counts = (
+                f"{len(found)} {name}{'s' * (len(found) != 1)}"
+                for name, found in kinds.items()
+                if found
+            )
+            number = (
+                f"{len(self.points):,} point{'s are' if len(self.points) > 1 else ' is'} missing"
+            )
+            words.append(
+                f"{number} in experiment {self.within.id} that {self.of.id} has: {', '.join(counts)}"
+            )
         if self.without_checkpoint:
             places = {labels.get(along) for labels in self.without_checkpoint}
             num, more = len(self.without_checkpoint), "more " if words else ""
             number = f"{num:,} {more}point{'s' * (num != 1)} of experiment {self.of.id} {'has' if num == 1 else 'have'}"
             suite = self.within.suite.name if self.within.suite else ""
-            words.append(f"{number} no counterpart: {suite} has no checkpoint at {len(places)} of the places ({along})")
-        return ". ".join(words) + "." if words else f"Experiment {self.within.id} has all points of {self.of.id}."
+            words.append(
+                f"{number} no counterpart: {suite} has no checkpoint at {len(places)} of the places ({along})"
+            )
+        return (
+            ". ".join(words) + "."
+            if words
+            else f"Experiment {self.within.id} has all points of {self.of.id}."
+        )
 
 
 def missing(a: Side, b: Side) -> Missing:
@@ -222,13 +319,17 @@ def missing(a: Side, b: Side) -> Missing:
     if a.spec.kind != b.spec.kind:
         return Missing(a, b)
     there = {b.point(row.labels) for row in b.rows}
-    lacking = {a.point(row.labels): row.labels for row in a.rows if a.point(row.labels) not in there}
+    lacking = {
+        a.point(row.labels): row.labels for row in a.rows if a.point(row.labels) not in there
+    }
     has = {(c.replicate, c.tokens) for c in b.suite.checkpoints} if b.suite else None
     able: list[dict[str, Any]] = []
     unable: list[dict[str, Any]] = []
     for labels in lacking.values():
         place = labels.get("replicate"), labels.get("tokens")
-        (able if has is None or "revision" not in labels or place in has else unable).append(dict(labels))
+        (able if has is None or "revision" not in labels or place in has else unable).append(
+            dict(labels)
+        )
     return Missing(a, b, able, unable)
 
 
@@ -248,7 +349,9 @@ def completed(found: Missing) -> Spec | None:
         fields["looks"] = max(fields["looks"], before["looks"] + further)
     if "checkpoints" in fields and a.suite and b.suite and a.suite.name != b.suite.name:
         wanted = {(row.labels.get("replicate"), row.labels.get("tokens")) for row in a.rows}
-        fields["checkpoints"] = [c.revision for c in b.suite.checkpoints if (c.replicate, c.tokens) in wanted]
+        fields["checkpoints"] = [
+            c.revision for c in b.suite.checkpoints if (c.replicate, c.tokens) in wanted
+        ]
     return type(b.spec).model_validate(fields)
 
 
@@ -258,10 +361,23 @@ def other_settings(sides: Sequence[Side]) -> dict[str, list[Any]]:
         return {}
     fields = [side.spec.model_dump(mode="json") for side in sides]
     names = [name for name in fields[0] if name not in sides[0].columns.fields]
-    return {name: [one[name] for one in fields] for name in names if any(one[name] != fields[0][name] for one in fields)}
+    return {
+        name: [one[name] for one in fields]
+        for name in names
+        if any(one[name] != fields[0][name] for one in fields)
+    }
 
 
 def on_what(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """How a number was measured, as far as it decides whether losses are comparable: set, tokenizer, window, precision."""
-    parts = {name: inputs[name] for name in ("evaluation", "precision") if isinstance(inputs.get(name), Mapping)}
-    return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.items() if key != "protocol" or value}
+    parts = {
+        name: inputs[name]
+        for name in ("evaluation", "precision")
+        if isinstance(inputs.get(name), Mapping)
+    }
+    return {
+        f"{name}.{key}": value
+        for name, part in parts.items()
+        for key, value in part.items()
+        if key != "protocol" or value
+    }

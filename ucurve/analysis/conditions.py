@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ucurve.analysis import trends
-from ucurve.analysis.trends import Array
+from ucurve.analysis import statistics
+from ucurve.analysis.statistics import Array
 from ucurve.spec import Verdict
 
 if TYPE_CHECKING:
@@ -70,10 +70,18 @@ class Condition:
     def complete(self) -> Condition:
         """The measured rectangle: checkpoints without base or losses are dropped, then draws with a gap."""
         measured = np.ones(self.losses.shape, bool) if self.measured is None else self.measured
-        known = np.isfinite(self.base).all(axis=1) & (measured.sum(axis=1) * 2 >= measured.sum(axis=1).max(initial=0))
+        known = np.isfinite(self.base).all(axis=1) & (
+            measured.sum(axis=1) * 2 >= measured.sum(axis=1).max(initial=0)
+        )
         known &= measured.any(axis=1)
         full = measured[known].all(axis=0) & known.any()
-        return replace(self, x=self.x[known], losses=self.losses[known][:, full], base=self.base[known], measured=None)
+        return replace(
+            self,
+            x=self.x[known],
+            losses=self.losses[known][:, full],
+            base=self.base[known],
+            measured=None,
+        )
 
     @property
     def base_mean(self) -> Array:
@@ -96,7 +104,11 @@ class Condition:
 
     def between(self, low: int, high: int) -> str:
         """A 95% interval of checkpoints in words."""
-        return f"95%: {self.at(low)} to {self.at(high)}" if low < high else "95%: at no other checkpoint"
+        return (
+            f"95%: {self.at(low)} to {self.at(high)}"
+            if low < high
+            else "95%: at no other checkpoint"
+        )
 
     def amount(self, value: float) -> str:
         """A loss difference in words, with the change of perplexity where the unit is nats."""
@@ -115,7 +127,9 @@ def paired(
     table = table[table[x].notna()].drop_duplicates([x, draw])
     done = table["state"] == "done"
     values = table[value] if value in table else done * np.nan
-    wide = table.assign(_value=values.where(done), _done=done).pivot(index=x, columns=draw, values=["_value", "_done"])
+    wide = table.assign(_value=values.where(done), _done=done).pivot(
+        index=x, columns=draw, values=["_value", "_done"]
+    )
     return (
         wide.index.to_numpy(dtype=float),
         wide["_value"].to_numpy(dtype=float),
@@ -137,23 +151,43 @@ class Teller:
         return bool(len(self.used.losses)) and not bool(np.isfinite(self.used.losses[-1]).all())
 
     def __call__(
-        self, answer: Answer, reason: str, *, evidence: dict[str, Any], more_draws: int | None = None, **more: Any
+        self,
+        answer: Answer,
+        reason: str,
+        *,
+        evidence: dict[str, Any],
+        more_draws: int | None = None,
+        **more: Any,
     ) -> Verdict:
         """more_draws: how many would settle it, 0: too many to ask for; said, and kept as evidence, where undetermined."""
         if answer == "undetermined" and more_draws is not None:
             few = f" Too few {self.used.draw_name}"
-            reason += f"{few}: about {more_draws} more would settle it." if more_draws else f"{few} to settle it."
+            reason += (
+                f"{few}: about {more_draws} more would settle it."
+                if more_draws
+                else f"{few} to settle it."
+            )
             evidence = {**evidence, "more_draws": more_draws} if more_draws else evidence
         num_draws = self.used.losses.shape[1]
         gaps = int(self.asked.losses.size - self.used.losses.size)
         infinite = int((~np.isfinite(self.used.losses)).sum())
-        notes = f" {infinite} losses are not finite and count as the largest finite one." if infinite else ""
-        notes += f" So far: {gaps} of {self.asked.losses.size} losses are not used, being unmeasured or unpaired." if gaps else ""
+        notes = (
+            f" {infinite} losses are not finite and count as the largest finite one."
+            if infinite
+            else ""
+        )
+        notes += (
+            f" So far: {gaps} of {self.asked.losses.size} losses are not used, being unmeasured or unpaired."
+            if gaps
+            else ""
+        )
         return Verdict(
             claim=self.claim,
             scope=self.asked.scope,
             answer=answer,
-            sentence=("undetermined: " if answer == "undetermined" else f"{answer}: ") + reason + notes,
+            sentence=("undetermined: " if answer == "undetermined" else f"{answer}: ")
+            + reason
+            + notes,
             num_draws=num_draws,
             draw_name=self.used.draw_name,
             evidence={
@@ -172,13 +206,20 @@ class Teller:
         what = f"needs {num_checkpoints} checkpoints and 2 {self.used.draw_name} at each, measured."
         return self("undetermined", what, evidence={})
 
-    def more_draws(self, effect: float, std: float, num_contrasts: int, num_conditions: int, least: int = 2) -> int:
+    def more_draws(
+        self, effect: float, std: float, num_contrasts: int, num_conditions: int, least: int = 2
+    ) -> int:
         """How many more draws would settle an effect of the size seen at the next look, one way or the other; 0 if more than 1000.
 
         least: with fewer draws than these the test says yes to no data at all.
         """
-        yes = max(trends.draws_needed(effect, std, alpha(self.used.looks + 1) / num_contrasts / num_conditions), least)
-        no = trends.draws_needed(self.used.relevant - effect, std, 0.025)
+        yes = max(
+            statistics.draws_needed(
+                effect, std, alpha(self.used.looks + 1) / num_contrasts / num_conditions
+            ),
+            least,
+        )
+        no = statistics.draws_needed(self.used.relevant - effect, std, 0.025)
         num = max(min(yes, no) - self.used.losses.shape[1], 1)
         return int(num) if num <= 1000 else 0
 

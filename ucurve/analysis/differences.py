@@ -13,16 +13,26 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ucurve.analysis.trends import Array, blocks, mean_interval, t_quantile
+from ucurve.analysis.statistics import Array, blocks, mean_interval, t_quantile
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Interval = tuple[float, float | None, float | None, int, str]  # difference, low, high, number of pairs or draws, how
+Interval = tuple[
+    float, float | None, float | None, int, str
+]  # difference, low, high, number of pairs or draws, how
 
 
 def differences(
-    table: pd.DataFrame, field: str, a: str, b: str, *, x: str, value: str, facet: str = "replicate", log: bool = True
+    table: pd.DataFrame,
+    field: str,
+    a: str,
+    b: str,
+    *,
+    x: str,
+    value: str,
+    facet: str = "replicate",
+    log: bool = True,
 ) -> list[dict[str, Any]]:
     """A minus B for every `change` and `facet` that both have: rows of x, y, low, high, `num_draws` and `how`.
 
@@ -37,7 +47,10 @@ def differences(
         curves = [_curve(group[group[field] == one], x, value) for one in (a, b)]
         if all(curves):
             fixed = {"change": change, facet: part}
-            found += [{**fixed, x: at, **row} for at, row in _along(*curves, raw=value == "nll_mean", log=log)]
+            found += [
+                {**fixed, x: at, **row}
+                for at, row in _along(*curves, raw=value == "nll_mean", log=log)
+            ]
     return found
 
 
@@ -45,7 +58,9 @@ def _curve(rows: pd.DataFrame, x: str, value: str) -> dict[float, dict[str, Any]
     """{x: {"draws": {draw: value}, "windows": of a base}}; a draw that was measured by several counts once."""
     curve: dict[float, dict[str, Any]] = {}
     for row in rows.drop_duplicates([x, "draw", "measurement"]).to_dict(orient="records"):
-        place = curve.setdefault(float(row[x]), {"draws": {}, "windows": row["windows"] if row["unchanged"] else None})
+        place = curve.setdefault(
+            float(row[x]), {"draws": {}, "windows": row["windows"] if row["unchanged"] else None}
+        )
         place["draws"].setdefault(row["draw"], float(row[value]))
     return curve
 
@@ -56,7 +71,10 @@ def _along(
     """The difference at every place that both have, else at those of the coarser within the reach of the finer."""
     shared = sorted(set(a) & set(b))
     if shared:
-        return [(at, _row(subtracted(a[at]["draws"], b[at]["draws"], *_windows(a[at], b[at], raw)))) for at in shared]
+        return [
+            (at, _row(subtracted(a[at]["draws"], b[at]["draws"], *_windows(a[at], b[at], raw))))
+            for at in shared
+        ]
     coarse, fine = (a, b) if len(a) <= len(b) else (b, a)
     rows = []
     for at in sorted(coarse):
@@ -64,7 +82,20 @@ def _along(
         if between:
             pair = (coarse[at]["draws"], between) if coarse is a else (between, coarse[at]["draws"])
             difference, low, high, num, how = subtracted(*pair)
-            rows.append((at, _row((difference, low, high, num, f"{how}; {'B' if coarse is a else 'A'} interpolated"))))
+            rows.append(
+                (
+                    at,
+                    _row(
+                        (
+                            difference,
+                            low,
+                            high,
+                            num,
+                            f"{how}; {'B' if coarse is a else 'A'} interpolated",
+                        )
+                    ),
+                )
+            )
     return rows
 
 
@@ -73,16 +104,28 @@ def _windows(a: dict[str, Any], b: dict[str, Any], raw: bool) -> tuple[Array | N
     found = [one["windows"] for one in (a, b)]
     if not raw or not all(one and one[0] and one[1] for one in found) or found[0][1] != found[1][1]:
         return None, None
-    made = [blocks(np.array([nll], dtype=float), np.array(num, dtype=float))[0] for nll, num in found]
+    made = [
+        blocks(np.array([nll], dtype=float), np.array(num, dtype=float))[0] for nll, num in found
+    ]
     return made[0], made[1]
 
 
-def subtracted(a: dict[str, float], b: dict[str, float], blocks_a: Array | None = None, blocks_b: Array | None = None) -> Interval:
+def subtracted(
+    a: dict[str, float],
+    b: dict[str, float],
+    blocks_a: Array | None = None,
+    blocks_b: Array | None = None,
+) -> Interval:
     """A minus B at one place, from each one's values by draw: its 95% interval, and how that was made."""
     common = [draw for draw in a if draw in b]
     if not np.isfinite([*a.values(), *b.values()]).all():
         return np.nan, None, None, len(common), "not finite"
-    if blocks_a is not None and blocks_b is not None and len(blocks_a) > 1 and len(common) == len(a) == len(b) == 1:
+    if (
+        blocks_a is not None
+        and blocks_b is not None
+        and len(blocks_a) > 1
+        and len(common) == len(a) == len(b) == 1
+    ):
         difference, low, high = mean_interval(blocks_a - blocks_b)
         return difference, low, high, len(blocks_a), f"paired by {len(blocks_a)} blocks of windows"
     if len(common) > 1:
@@ -91,7 +134,13 @@ def subtracted(a: dict[str, float], b: dict[str, float], blocks_a: Array | None 
     one, two = np.array(list(a.values())), np.array(list(b.values()))
     if len(one) > 1 and len(two) > 1:
         return welch(one, two)
-    return float(one.mean() - two.mean()), None, None, min(len(one), len(two)), "one draw: no interval"
+    return (
+        float(one.mean() - two.mean()),
+        None,
+        None,
+        min(len(one), len(two)),
+        "one draw: no interval",
+    )
 
 
 def welch(a: Array, b: Array) -> Interval:
@@ -101,7 +150,13 @@ def welch(a: Array, b: Array) -> Interval:
     weights = errors**2 / np.array([len(a) - 1, len(b) - 1])
     degrees = total**2 / weights.sum() if total > 0 else len(a) + len(b) - 2
     half = t_quantile(0.975, degrees) * float(np.sqrt(total))
-    return difference, difference - half, difference + half, len(a) + len(b), f"unpaired (Welch), n = {len(a)} and {len(b)}"
+    return (
+        difference,
+        difference - half,
+        difference + half,
+        len(a) + len(b),
+        f"unpaired (Welch), n = {len(a)} and {len(b)}",
+    )
 
 
 def interpolated(curve: dict[float, dict[str, float]], at: float, log: bool) -> dict[str, float]:
@@ -114,7 +169,11 @@ def interpolated(curve: dict[float, dict[str, float]], at: float, log: bool) -> 
     low, high = below[-1], above[0]
     scale = np.log if log else float
     share = 0.0 if low == high else (scale(at) - scale(low)) / (scale(high) - scale(low))
-    return {draw: (1 - share) * curve[low][draw] + share * curve[high][draw] for draw in curve[low] if draw in curve[high]}
+    return {
+        draw: (1 - share) * curve[low][draw] + share * curve[high][draw]
+        for draw in curve[low]
+        if draw in curve[high]
+    }
 
 
 def _row(found: Interval) -> dict[str, Any]:
@@ -122,7 +181,12 @@ def _row(found: Interval) -> dict[str, Any]:
     if not np.isfinite(difference):
         return {"what": "edge", "label": "∞", "how": how, "slot": 0}
     bounded = low is not None and np.isfinite(low)
-    return {"what": "mean", "y": difference, "low": low if bounded else None, "high": high if bounded else None} | {
+    return {
+        "what": "mean",
+        "y": difference,
+        "low": low if bounded else None,
+        "high": high if bounded else None,
+    } | {
         "num_draws": num,
         "how": how,
     }

@@ -18,21 +18,21 @@ from pydantic import ValidationError
 
 from ucurve.cli import (
     compare,
-    exchange,
     experiments,
     explorer,
+    import_export,
     lab,
-    people,
-    points,
+    measurements,
     references,
-    registered,
     results,
     reuse,
     studies,
+    suites,
+    users,
 )
-from ucurve.cli.typed import BAD_INPUT, FAILED, INTERRUPTED, InputError, fail
+from ucurve.cli.arguments import BAD_INPUT, FAILED, INTERRUPTED, InputError, fail
 from ucurve.client import ClientError, RefusedError
-from ucurve.problems import lines, wrong_in
+from ucurve.schemas.validation_messages import lines, wrong_in
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,21 +56,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("ucurve", description="Does pre-training longer make a model more fragile?")
+    parser = argparse.ArgumentParser(
+        "ucurve", description="Does pre-training longer make a model more fragile?"
+    )
     _where(parser, None)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Any, help: str, within: Any = commands) -> argparse.ArgumentParser:
         made: argparse.ArgumentParser = within.add_parser(name, help=help, description=help)
         made.set_defaults(run=run)
-        _where(made, argparse.SUPPRESS)  # after the command, too; what is not said there leaves what was said before
+        _where(
+            made, argparse.SUPPRESS
+        )  # after the command, too; what is not said there leaves what was said before
         return made
 
-    for topic in (lab, experiments, explorer, results, points, reuse, compare, studies, registered, people, exchange, references):
+    for topic in (
+        lab,
+        experiments,
+        explorer,
+        results,
+        measurements,
+        reuse,
+        compare,
+        studies,
+        suites,
+        users,
+        import_export,
+        references,
+    ):
         topic.commands(command)
     return parser
 
 
 def _where(parser: argparse.ArgumentParser, default: str | None) -> None:
-    parser.add_argument("--url", default=default, help="address of the lab's API (default: UCURVE_URL, or http://127.0.0.1:8000)")
+    parser.add_argument(
+        "--url",
+        default=default,
+        help="address of the lab's API (default: UCURVE_URL, or http://127.0.0.1:8000)",
+    )
     parser.add_argument("--token", default=default, help="access token (default: UCURVE_TOKEN)")

@@ -6,32 +6,59 @@ import argparse
 from pathlib import Path
 from typing import Any, get_args
 
-from ucurve.cli.typed import Command, InputError, client, write
-from ucurve.team.explorer import LOSS, Aggregate, PivotAsked, Sought
+from ucurve.cli.arguments import Command, InputError, client, write
+from ucurve.schemas.explorer import LOSS, Aggregate, PivotAsked, Sought
 
 
 def commands(command: Command) -> None:
-    made = command("explore", explore, "a metric of everything that was measured, laid out by two labels; or all of it as a file")
+    made = command(
+        "explore",
+        explore,
+        "a metric of everything that was measured, laid out by two labels; or all of it as a file",
+    )
     for name in ("suite", "kind", "evaluation"):
-        made.add_argument(f"--{name}", action="append", default=[], help="may be given several times")
+        made.add_argument(
+            f"--{name}", action="append", default=[], help="may be given several times"
+        )
     made.add_argument(
-        "--where", action="append", default=[], metavar="CONDITION", help="gamma=0.1, scale=init_std, learning_rate>=0.001"
+        "--where",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="gamma=0.1, scale=init_std, learning_rate>=0.001",
     )
     made.add_argument("--tokens-from", type=float, metavar="N", help="as 1e6")
     made.add_argument("--tokens-to", type=float, metavar="N")
-    made.add_argument("--after", dest="finished_after", metavar="DATE", help="measured on this day or later: 2026-11-01")
-    made.add_argument("--before", dest="finished_before", metavar="DATE", help="measured before this day")
-    made.add_argument("--repeats", action="store_true", help="also numbers that were asked for once more")
+    made.add_argument(
+        "--after",
+        dest="finished_after",
+        metavar="DATE",
+        help="measured on this day or later: 2026-11-01",
+    )
+    made.add_argument(
+        "--before", dest="finished_before", metavar="DATE", help="measured before this day"
+    )
+    made.add_argument(
+        "--repeats", action="store_true", help="also numbers that were asked for once more"
+    )
     made.add_argument("--rows", default="tokens", metavar="LABEL")
     made.add_argument("--columns", metavar="LABEL")
     made.add_argument("--metric", default=LOSS)
     made.add_argument("--aggregate", choices=get_args(Aggregate), default="mean")
     made.add_argument("--labels", action="store_true", help="show what there is to choose from")
-    made.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the points to FILE.csv or FILE.parquet instead")
+    made.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write the points to FILE.csv or FILE.parquet instead",
+    )
 
 
 def explore(given: argparse.Namespace) -> None:
-    sought: dict[str, Any] = {name: value for name in Sought.model_fields if (value := getattr(given, name, None))}
+    sought: dict[str, Any] = {
+        name: value for name in Sought.model_fields if (value := getattr(given, name, None))
+    }
     sought |= {name: int(sought[name]) for name in ("tokens_from", "tokens_to") if name in sought}
     if given.labels:
         choices(given, sought)
@@ -45,7 +72,7 @@ def explore(given: argparse.Namespace) -> None:
 
 
 def choices(given: argparse.Namespace, sought: dict[str, Any]) -> None:
-    from ucurve.team.pivots import name_of
+    from ucurve.figures.pivot import name_of
 
     found = client(given).facets(**sought)
     for name in ("suites", "kinds", "evaluations", "metrics"):
@@ -58,19 +85,23 @@ def choices(given: argparse.Namespace, sought: dict[str, Any]) -> None:
 def pivot(given: argparse.Namespace, sought: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from ucurve.cli.terminal import show
-    from ucurve.team import pivots
+    from ucurve.cli.tables import show
+    from ucurve.figures import pivot as layout
 
-    laid_out = {name: value for name in ("rows", "columns", "metric", "aggregate") if (value := getattr(given, name))}
+    laid_out = {
+        name: value
+        for name in ("rows", "columns", "metric", "aggregate")
+        if (value := getattr(given, name))
+    }
     found = client(given).pivot(**sought, **laid_out)
     asked = PivotAsked(**sought, **laid_out)
-    frame = pivots.table(found, asked)
+    frame = layout.table(found, asked)
     table = Table(box=None, pad_edge=False)
     for name in (asked.rows, *frame.columns):
         table.add_column(str(name), overflow="fold")
     for row, cells in frame.iterrows():
         table.add_row(str(row), *cells)
     show(table)
-    print(pivots.sentence(found, asked))
-    if mix := pivots.mixed(found):
+    print(layout.sentence(found, asked))
+    if mix := layout.mixed(found):
         print(f"A cell may mix {mix}: lay out by these, or add a --where.")

@@ -7,16 +7,27 @@ import os
 from pathlib import Path
 
 from ucurve import __version__
-from ucurve.cli.typed import BAD_INPUT, FAILED, Command, client, count, fail, port
+from ucurve.cli.arguments import BAD_INPUT, FAILED, Command, client, count, fail, port
 
 
 def commands(command: Command) -> None:
     made = command("up", up, "start a lab on this machine; Ctrl-C stops it")
-    made.add_argument("--data", type=Path, default=Path("~/.ucurve"), help="folder of everything it keeps (%(default)s)")
+    made.add_argument(
+        "--data",
+        type=Path,
+        default=Path("~/.ucurve"),
+        help="folder of everything it keeps (%(default)s)",
+    )
     made.add_argument("--port", type=port, default=8000, help="of the API (%(default)s)")
-    made.add_argument("--dashboard-port", type=port, default=8501, help="of the dashboard (%(default)s)")
-    made.add_argument("--workers", type=count, help="measuring processes (default: one per GPU, or 2)")
-    made.add_argument("--no-demo", action="store_true", help="submit no demo experiment on the first start")
+    made.add_argument(
+        "--dashboard-port", type=port, default=8501, help="of the dashboard (%(default)s)"
+    )
+    made.add_argument(
+        "--workers", type=count, help="measuring processes (default: one per GPU, or 2)"
+    )
+    made.add_argument(
+        "--no-demo", action="store_true", help="submit no demo experiment on the first start"
+    )
     made.add_argument("--open", action="store_true", help="open the dashboard in a browser")
     made.add_argument(
         "--access",
@@ -32,7 +43,15 @@ def up(given: argparse.Namespace) -> int:
     from ucurve.lab.data_folder import EmbeddedError
     from ucurve.lab.up import Up
 
-    lab = Up(given.data, given.port, given.dashboard_port, given.workers, not given.no_demo, given.open, given.access)
+    lab = Up(
+        given.data,
+        given.port,
+        given.dashboard_port,
+        given.workers,
+        not given.no_demo,
+        given.open,
+        given.access,
+    )
     try:
         return lab.run()
     except EmbeddedError as error:
@@ -42,6 +61,6 @@ def up(given: argparse.Namespace) -> int:
 
 
 def workers(given: argparse.Namespace) -> None:
-    from ucurve.cli.terminal import show, workers_table
+    from ucurve.cli.tables import show, workers_table
 
     show(workers_table(client(given).workers()))

@@ -24,7 +24,12 @@ def kinds() -> dict[str, type[Spec]]:
     found: dict[str, type[Spec]] = {}
     for module in sorted(info.name for info in pkgutil.iter_modules(__path__)):
         for value in vars(importlib.import_module(f"{__name__}.{module}")).values():
-            if isinstance(value, type) and issubclass(value, Spec) and value.__module__ == f"{__name__}.{module}":
+            if (
+                isinstance(value, type)
+                and issubclass(value, Spec)
+                and value.__module__ == f"{__name__}.{module}"
+                and "kind" in value.__annotations__  # a base of kinds has none
+            ):
                 name = value.model_fields["kind"].default
                 assert isinstance(name, str), f"{value.__name__}.kind needs a default: its own name"
                 found[name] = value

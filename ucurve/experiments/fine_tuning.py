@@ -14,19 +14,30 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from ucurve import perplexity
-from ucurve.selection import bisection_levels, by_replicate, choose
-from ucurve.spec import Catalogue, Columns, Context, Figure, Point, Requires, Result, SpecError, Verdict, canonical
-from ucurve.suites import Checkpoint, Dataset
-from ucurve.tuning_fields import Method, TuningFields
+from ucurve.experiments import evaluation_points
+from ucurve.experiments.checkpoint_selection import bisection_levels, by_replicate, choose
+from ucurve.experiments.fine_tuning_fields import Method, TuningFields
+from ucurve.registry.suites import Checkpoint, Dataset
+from ucurve.spec import (
+    Catalogue,
+    Columns,
+    Context,
+    Figure,
+    Point,
+    Requires,
+    Result,
+    SpecError,
+    Verdict,
+    canonical,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
 
-    from ucurve.checkpoints import Loaded
-    from ucurve.tasks import Task
-    from ucurve.tuned import Tuned
+    from ucurve.modeling.checkpoints import Loaded
+    from ucurve.modeling.finetuned_weights import Tuned
+    from ucurve.modeling.finetuning_data import Task
 
 PYTHIA: dict[str, Any] = {
     "suite": "pythia-70m",
@@ -64,12 +75,30 @@ class FineTuning(TuningFields):
         base={"method": "base"},
         kept=("evaluation",),
         draws=("seed",),
-        metrics={"nll_mean": "loss / nats", "id_loss": "loss on the new task / nats", "accuracy": "accuracy on the new task"},
-        fields=("checkpoints", "learning_rates", "seeds", "methods", "alphas", "evaluations", "looks"),
+        metrics={
+            "nll_mean": "loss / nats",
+            "id_loss": "loss on the new task / nats",
+            "accuracy": "accuracy on the new task",
+        },
+        fields=(
+            "checkpoints",
+            "learning_rates",
+            "seeds",
+            "methods",
+            "alphas",
+            "evaluations",
+            "looks",
+        ),
     )
-    sparse_series: ClassVar[dict[str, dict[str, Any]]] = {name: {"method": "base"} for name in perplexity.WINDOWS}
+    sparse_series: ClassVar[dict[str, dict[str, Any]]] = {
+        name: {"method": "base"} for name in evaluation_points.WINDOWS
+    }
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "Experiment II on tiny: one learning rate": {"suite": "tiny", "learning_rates": [3e-3], "seeds": [0, 1, 2, 3, 4]},
+        "Experiment II on tiny: one learning rate": {
+            "suite": "tiny",
+            "learning_rates": [3e-3],
+            "seeds": [0, 1, 2, 3, 4],
+        },
         "Experiment III on tiny: the learning-rate trade-off": {
             "suite": "tiny",
             "learning_rates": [3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1],
@@ -103,7 +132,9 @@ class FineTuning(TuningFields):
         suite = catalogue.suite(self.suite)
         names = self.evaluations or ([suite.evaluation] if suite.evaluation else [])
         if not names:
-            raise SpecError("evaluations", f"{suite.name!r} has no evaluation set of its own: name one.")
+            raise SpecError(
+                "evaluations", f"{suite.name!r} has no evaluation set of its own: name one."
+            )
         chosen = choose(suite, self.checkpoints)
         sets = self._datasets(catalogue, list(dict.fromkeys(names)), chosen)
         for mine in by_replicate(chosen):
@@ -112,43 +143,79 @@ class FineTuning(TuningFields):
                     yield self._base(checkpoint, dataset, level)
                 yield from self._tuned(checkpoint, sets, level)
 
-    def _datasets(self, catalogue: Catalogue, evaluations: list[str], chosen: list[Checkpoint]) -> Datasets:
+    def _datasets(
+        self, catalogue: Catalogue, evaluations: list[str], chosen: list[Checkpoint]
+    ) -> Datasets:
         language = all(checkpoint.tokenizer_sha256 is None for checkpoint in chosen)
         built_in = {"language_modelling": "tiny-redrawn"}.get(self.task, "tiny-sentiment")
-        data = perplexity.usable_set(catalogue, self.data or (built_in if language else "sst2"), "data")
-        classes = 2 if data.parameters.get("task") == "sentiment" else int(data.parameters.get("classes", 0))
+        data = evaluation_points.usable_set(
+            catalogue, self.data or (built_in if language else "sst2"), "data"
+        )
+        classes = (
+            2
+            if data.parameters.get("task") == "sentiment"
+            else int(data.parameters.get("classes", 0))
+        )
         if language != (data.kind == "language"):
             what = "text" if language else "made of the built-in language's own tokens"
-            raise SpecError("data", f"{data.name!r} is {what}, which the models of {self.suite!r} cannot read.")
+            raise SpecError(
+                "data", f"{data.name!r} is {what}, which the models of {self.suite!r} cannot read."
+            )
         if (self.task != "language_modelling") and not classes:
-            raise SpecError("data", f"{data.name!r} has no classes, which {self.task} needs: use language_modelling.")
+            raise SpecError(
+                "data",
+                f"{data.name!r} has no classes, which {self.task} needs: use language_modelling.",
+            )
         if self.task == "language_modelling" and classes and language:
             raise SpecError("data", f"{data.name!r} has classes: use label_words or linear_head.")
         if self.task != "language_modelling" and not language and classes != len(self.label_words):
-            raise SpecError("label_words", f"{data.name!r} has {classes} classes: give as many words.")
+            raise SpecError(
+                "label_words", f"{data.name!r} has {classes} classes: give as many words."
+            )
         if self.epochs and data.kind == "language":
             raise SpecError("epochs", f"{data.name!r} is endless: give steps.")
         ewc = None
         if "ewc" in self.methods:
             if not self.ewc_data and not language:
-                raise SpecError("ewc_data", "Name a text like the pre-training data: EWC sees there which weights matter.")
-            ewc = perplexity.usable_set(catalogue, self.ewc_data or "tiny-language", "ewc_data")
-        return Datasets(data, [perplexity.usable_set(catalogue, name, "evaluations") for name in evaluations], ewc)
+                raise SpecError(
+                    "ewc_data",
+                    "Name a text like the pre-training data: EWC sees there which weights matter.",
+                )
+            ewc = evaluation_points.usable_set(
+                catalogue, self.ewc_data or "tiny-language", "ewc_data"
+            )
+        return Datasets(
+            data,
+            [evaluation_points.usable_set(catalogue, name, "evaluations") for name in evaluations],
+            ewc,
+        )
 
     def _base(self, checkpoint: Checkpoint, dataset: Dataset, level: int) -> Point:
         """The loss before; the same measurement as other kinds' base."""
         return Point(
-            inputs={"checkpoint": perplexity.weights_of(checkpoint), "perturbation": None, **self._measured(checkpoint, dataset)},
-            labels={**perplexity.labels_of(checkpoint), **_labels(dataset, "base", 0.0, None, 0.0)},
-            source={"checkpoint": checkpoint.model_dump(mode="json"), "dataset": dataset.model_dump(mode="json")},
+            inputs={
+                "checkpoint": evaluation_points.weights_of(checkpoint),
+                "perturbation": None,
+                **self._measured(checkpoint, dataset),
+            },
+            labels={
+                **evaluation_points.labels_of(checkpoint),
+                **_labels(dataset, "base", 0.0, None, 0.0),
+            },
+            source={
+                "checkpoint": checkpoint.model_dump(mode="json"),
+                "dataset": dataset.model_dump(mode="json"),
+            },
             group=checkpoint.weights_sha256 or "",
             stage=level,
-            seconds=perplexity.seconds_of(checkpoint, dataset),
+            seconds=evaluation_points.seconds_of(checkpoint, dataset),
             requires=Requires(memory_gb=round(0.5 + 4 * (checkpoint.num_parameters or 0) / 1e9, 2)),
         )
 
     def _measured(self, checkpoint: Checkpoint, dataset: Dataset) -> dict[str, Any]:
-        return perplexity.evaluation_of(checkpoint, dataset, self.window, self.stride, self.precision, "evaluations")
+        return evaluation_points.evaluation_of(
+            checkpoint, dataset, self.window, self.stride, self.precision, "evaluations"
+        )
 
     def _tuned(self, checkpoint: Checkpoint, sets: Datasets, level: int) -> Iterator[Point]:
         """All points of one checkpoint: seed by seed every method and rate, then what else is measured on the same weights."""
@@ -158,13 +225,35 @@ class FineTuning(TuningFields):
             for method in dict.fromkeys(self.methods):
                 for rate in self.rates:
                     more = sorted(set(self.alphas)) if method == "full" else []
-                    cells = [(dataset, alpha) for dataset in sets.evaluations for alpha in (1.0, *more)]
+                    cells = [
+                        (dataset, alpha) for dataset in sets.evaluations for alpha in (1.0, *more)
+                    ]
                     for i, (dataset, alpha) in enumerate(cells):
-                        stage = 20 * (rank + (i > 0) * len(self.seeds) * len(self.methods)) + level + levels[rate]
-                        yield self._point(checkpoint, sets, dataset, stage, (method, rate, seed, alpha), trains=i == 0)
+                        stage = (
+                            20 * (rank + (i > 0) * len(self.seeds) * len(self.methods))
+                            + level
+                            + levels[rate]
+                        )
+                        yield self._point(
+                            checkpoint,
+                            sets,
+                            dataset,
+                            stage,
+                            (method, rate, seed, alpha),
+                            trains=i == 0,
+                        )
                 rank += 1
 
-    def _point(self, checkpoint: Checkpoint, sets: Datasets, dataset: Dataset, stage: int, cell: Cell, *, trains: bool) -> Point:
+    def _point(
+        self,
+        checkpoint: Checkpoint,
+        sets: Datasets,
+        dataset: Dataset,
+        stage: int,
+        cell: Cell,
+        *,
+        trains: bool,
+    ) -> Point:
         """trains: the first of its fine-tuning; the others find the weights, so that only the estimate of their time differs."""
         method, rate, seed, alpha = cell
         base, size = self._base(checkpoint, dataset, 0), checkpoint.num_parameters or 0
@@ -180,7 +269,10 @@ class FineTuning(TuningFields):
         }
         return Point(
             inputs={**base.inputs, "perturbation": change},
-            labels={**perplexity.labels_of(checkpoint), **_labels(dataset, method, rate, seed, alpha)},
+            labels={
+                **evaluation_points.labels_of(checkpoint),
+                **_labels(dataset, method, rate, seed, alpha),
+            },
             source={
                 **base.source,
                 "data": sets.data.model_dump(mode="json"),
@@ -189,7 +281,9 @@ class FineTuning(TuningFields):
             group=base.group,
             stage=stage,
             seconds=seconds,
-            requires=Requires(memory_gb=round(1.5 + (36 if method in ("l2_sp", "ewc") else 24) * size / 1e9, 2)),
+            requires=Requires(
+                memory_gb=round(1.5 + (36 if method in ("l2_sp", "ewc") else 24) * size / 1e9, 2)
+            ),
         )
 
     # ---- run
@@ -199,54 +293,83 @@ class FineTuning(TuningFields):
         """Fine-tune, unless somebody has already; then measure what was learned and what was forgotten, and put the base back."""
         change = point.inputs["perturbation"]
         if change is None:
-            return perplexity.base(point, context)
-        from ucurve import finetune, tuned
-        from ucurve.pretrain import loss_curve
-        from ucurve.trainee import Trainee
+            return evaluation_points.base(point, context)
+        from ucurve.modeling import finetune, finetuned_weights
+        from ucurve.modeling.batches import Trainee
+        from ucurve.modeling.pretrain import loss_curve
 
-        loaded = perplexity.loaded_for(point, context)  # first: where few things are kept, the one used longest ago makes room
+        loaded = evaluation_points.loaded_for(
+            point, context
+        )  # first: where few things are kept, the one used longest ago makes room
         task = _task(point, context, loaded)
         found = _tuned(point, context, loaded, task)
         facts = found.facts
         curve = loss_curve(facts.losses, 1)
-        metrics = {"steps_done": facts.steps, "tokens_read": facts.tokens, "seconds_training": facts.seconds}
+        metrics = {
+            "steps_done": facts.steps,
+            "tokens_read": facts.tokens,
+            "seconds_training": facts.seconds,
+        }
         series: dict[str, Any] = {"training_steps": curve[0], "training_loss": curve[1]}
         if facts.diverged:
-            return Result(metrics={**metrics, "nll_mean": math.nan, "id_loss": math.nan}, series=series)
+            return Result(
+                metrics={**metrics, "nll_mean": math.nan, "id_loss": math.nan}, series=series
+            )
         alpha = change["interpolation"]["alpha"] if change["interpolation"] else 1.0
-        trainee = Trainee(loaded.model, finetune.head_of(loaded.model, task.num_classes, change["seed"]))
-        with tuned.interpolated(finetune.parameters_of(trainee), found.weights, alpha) as displacement:
-            learned = task.validate(trainee, point.inputs["precision"]["evaluation"], _after(facts.steps, context, 0.0))
-            measured = perplexity.measure(point, context, loaded, _after(facts.steps, context, 0.5))
-        return Result(metrics={**metrics, **learned, **displacement, **measured.metrics}, series={**series, **measured.series})
+        trainee = Trainee(
+            loaded.model, finetune.head_of(loaded.model, task.num_classes, change["seed"])
+        )
+        with finetuned_weights.interpolated(
+            finetune.parameters_of(trainee), found.weights, alpha
+        ) as displacement:
+            learned = task.validate(
+                trainee, point.inputs["precision"]["evaluation"], _after(facts.steps, context, 0.0)
+            )
+            measured = evaluation_points.measure(
+                point, context, loaded, _after(facts.steps, context, 0.5)
+            )
+        return Result(
+            metrics={**metrics, **learned, **displacement, **measured.metrics},
+            series={**series, **measured.series},
+        )
 
     # ---- figures and verdicts
 
     def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
         """Table 1, figures 2 to 5, the Pareto front, forgetting at matched loss, displacement, methods, and training loss."""
-        from ucurve.figures import tuning_curves
+        from ucurve.figures import fine_tuning
 
-        return tuning_curves.figures(table, self)
+        return fine_tuning.figures(table, self)
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
         """Every claim for every learning rate and replicate, what the rates say together, and the published numbers."""
-        from ucurve.analysis import tuning_verdicts
+        from ucurve.analysis import fine_tuning_verdicts
 
-        return tuning_verdicts.verdicts(table, self)
+        return fine_tuning_verdicts.verdicts(table, self)
 
 
-def _labels(dataset: Dataset, method: str, rate: float, seed: int | None, alpha: float) -> dict[str, Any]:
-    return {"evaluation": dataset.name, "method": method, "learning_rate": rate, "seed": seed, "alpha": alpha}
+def _labels(
+    dataset: Dataset, method: str, rate: float, seed: int | None, alpha: float
+) -> dict[str, Any]:
+    return {
+        "evaluation": dataset.name,
+        "method": method,
+        "learning_rate": rate,
+        "seed": seed,
+        "alpha": alpha,
+    }
 
 
 def _after(steps: int, context: Context, done_before: float) -> Callable[[float, float], None]:
     """Progress of what follows the training: the last tenth of the work, in two halves."""
-    return lambda done, total: context.progress(steps * (1 + REST * (done_before + done / total / 2)), steps * (1 + REST))
+    return lambda done, total: context.progress(
+        steps * (1 + REST * (done_before + done / total / 2)), steps * (1 + REST)
+    )
 
 
 def _task(point: Point, context: Context, loaded: Loaded) -> Task:
     """The task with its data read, kept between points."""
-    from ucurve.tasks import task_of
+    from ucurve.modeling.finetuning_data import task_of
 
     asked, data = point.inputs["perturbation"]["task"], Dataset.model_validate(point.source["data"])
     limit = getattr(loaded.model.config, "max_position_embeddings", None) or asked["context"]
@@ -259,14 +382,20 @@ def _task(point: Point, context: Context, loaded: Loaded) -> Task:
 
 def _tuned(point: Point, context: Context, loaded: Loaded, task: Task) -> Tuned:
     """The fine-tuned weights: those in the folder of everything that determines them, or trained now and left there."""
-    from ucurve import finetune, tuned
+    from ucurve.modeling import finetune, finetuned_weights
 
     change = dict(point.inputs["perturbation"])
     del change["interpolation"]
-    identity = hashlib.sha256(canonical({"checkpoint": point.inputs["checkpoint"], **change}).encode()).hexdigest()
-    folder = context.artefacts / "tuned" / (f"{identity}-{point.repeat}" if point.repeat else identity)
-    with tuned.alone(folder, lambda: context.progress(0, 1)):  # who comes meanwhile waits, and finds the weights
-        if (found := tuned.read(folder)) is not None:
+    identity = hashlib.sha256(
+        canonical({"checkpoint": point.inputs["checkpoint"], **change}).encode()
+    ).hexdigest()
+    folder = (
+        context.artefacts / "tuned" / (f"{identity}-{point.repeat}" if point.repeat else identity)
+    )
+    with finetuned_weights.alone(
+        folder, lambda: context.progress(0, 1)
+    ):  # who comes meanwhile waits, and finds the weights
+        if (found := finetuned_weights.read(folder)) is not None:
             return found
         recipe = dict(change["recipe"])
         steps = finetune.num_steps_of(recipe.pop("length"), task, recipe["batch_rows"])
@@ -274,17 +403,22 @@ def _tuned(point: Point, context: Context, loaded: Loaded, task: Task) -> Tuned:
         how = finetune.Recipe(num_steps=steps, **recipe)
         tuning = finetune.Tuning(loaded.model, task, how, change["method"], change["seed"], weights)
         found = tuning.run(folder, context.progress, steps * (1 + REST))
-        tuned.write(folder, found)
+        finetuned_weights.write(folder, found)
     return found
 
 
 def _fisher(point: Point, context: Context, loaded: Loaded) -> dict[str, torch.Tensor]:
     """EWC's weights of this checkpoint, kept between points."""
-    from ucurve.penalties import fisher
-    from ucurve.tasks import pretraining_rows
+    from ucurve.modeling.finetuning_data import pretraining_rows
+    from ucurve.modeling.regularizers import fisher
 
-    asked, data = point.inputs["perturbation"]["method"]["fisher"], Dataset.model_validate(point.source["ewc"])
-    rows = pretraining_rows(data, loaded.tokenizer, asked["rows"], asked["context"], context.artefacts)
+    asked, data = (
+        point.inputs["perturbation"]["method"]["fisher"],
+        Dataset.model_validate(point.source["ewc"]),
+    )
+    rows = pretraining_rows(
+        data, loaded.tokenizer, asked["rows"], asked["context"], context.artefacts
+    )
     alive = lambda done, total: context.progress(0, 1)  # noqa: E731
     key = f"fisher/{canonical([point.inputs['checkpoint'], asked])}"
     return context.cached(key, lambda: fisher(loaded.model, rows, alive))

@@ -13,16 +13,36 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ucurve import perplexity
-from ucurve.selection import Choice, bisection_levels, by_replicate, choose, is_initial, usable
-from ucurve.spec import ADVANCED, Catalogue, Columns, Context, Figure, Looks, Point, Requires, Result, Spec, SpecError, Verdict
-from ucurve.suites import Checkpoint, Dataset
+from ucurve.experiments import evaluation_points
+from ucurve.experiments.checkpoint_selection import (
+    Choice,
+    bisection_levels,
+    by_replicate,
+    choose,
+    is_initial,
+    usable,
+)
+from ucurve.registry.suites import Checkpoint, Dataset
+from ucurve.spec import (
+    ADVANCED,
+    Catalogue,
+    Columns,
+    Context,
+    Figure,
+    Looks,
+    Point,
+    Requires,
+    Result,
+    Spec,
+    SpecError,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
 
-    from ucurve.analysis.published import Reference
+    from ucurve.analysis.replication import Reference
 
 Gamma = Annotated[float, Field(gt=0, le=100)]
 Scale = Literal["current_std", "init_std"]
@@ -45,12 +65,27 @@ class GaussianPerturbation(Spec):
         draws=("draw",),
         first="seed",
         metrics={"nll_mean": "loss / nats", "relative_change": "relative change of the weights"},
-        fields=("checkpoints", "gammas", "draws", "seed", "scale", "by_group", "group_gamma", "looks"),
+        fields=(
+            "checkpoints",
+            "gammas",
+            "draws",
+            "seed",
+            "scale",
+            "by_group",
+            "group_gamma",
+            "looks",
+        ),
     )
-    sparse_series: ClassVar[dict[str, dict[str, Any]]] = {name: {"gamma": 0.0} for name in perplexity.WINDOWS}
+    sparse_series: ClassVar[dict[str, dict[str, Any]]] = {
+        name: {"gamma": 0.0} for name in evaluation_points.WINDOWS
+    }
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "tiny, two minutes": {"suite": "tiny", "gammas": [0.05, 0.1, 0.2, 0.3], "draws": 5},
-        "tiny-constant, the counter-example": {"suite": "tiny-constant", "gammas": [0.05, 0.1, 0.2, 0.3], "draws": 5},
+        "tiny-constant, the counter-example": {
+            "suite": "tiny-constant",
+            "gammas": [0.05, 0.1, 0.2, 0.3],
+            "draws": 5,
+        },
         "the report: five checkpoints of Pythia-70M": {
             "suite": "pythia-70m",
             "checkpoints": ["step1000", "step4000", "step16000", "step64000", "step143000"],
@@ -59,9 +94,12 @@ class GaussianPerturbation(Spec):
         },
     }
 
-    suite: str = Field("tiny", description="Name of a registered suite.", json_schema_extra={"widget": "suite"})
+    suite: str = Field(
+        "tiny", description="Name of a registered suite.", json_schema_extra={"widget": "suite"}
+    )
     checkpoints: Choice = Field(
-        "all", description='"all", {"log_spaced": n} of each replicate, or a list of revisions. Step 0 only if listed.'
+        "all",
+        description='"all", {"log_spaced": n} of each replicate, or a list of revisions. Step 0 only if listed.',
     )
     gammas: list[Gamma] = Field(
         [0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1],
@@ -69,8 +107,19 @@ class GaussianPerturbation(Spec):
         max_length=32,
         description="Sizes of the noise, as fractions of each tensor's sigma. The tiny suites take 0.05 to 0.3.",
     )
-    draws: int = Field(8, ge=1, le=1000, description="Noise draws per checkpoint and gamma, the same for all of them.")
-    seed: int = Field(0, ge=0, le=2**31, description="Of the first draw; the others count on from it.", json_schema_extra=ADVANCED)
+    draws: int = Field(
+        8,
+        ge=1,
+        le=1000,
+        description="Noise draws per checkpoint and gamma, the same for all of them.",
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        le=2**31,
+        description="Of the first draw; the others count on from it.",
+        json_schema_extra=ADVANCED,
+    )
     scale: Literal["both", "current_std", "init_std"] = Field(
         "both",
         title="Noise scale",
@@ -78,12 +127,20 @@ class GaussianPerturbation(Spec):
         "weights. init_std: that at initialisation, the same for all checkpoints. Only where both agree is a finding "
         "not just growth of the weights.",
     )
-    tensors: Literal["all", "matrices"] = Field("all", description="matrices leaves out biases and gains of norms.")
+    tensors: Literal["all", "matrices"] = Field(
+        "all", description="matrices leaves out biases and gains of norms."
+    )
     include: list[str] = Field(
-        [], max_length=50, description='Only parameters like these, e.g. "*.attention.*".', json_schema_extra=ADVANCED
+        [],
+        max_length=50,
+        description='Only parameters like these, e.g. "*.attention.*".',
+        json_schema_extra=ADVANCED,
     )
     exclude: list[str] = Field(
-        [], max_length=50, description='No parameters like these, e.g. "*embed*".', json_schema_extra=ADVANCED
+        [],
+        max_length=50,
+        description='No parameters like these, e.g. "*embed*".',
+        json_schema_extra=ADVANCED,
     )
     by_group: bool = Field(
         False,
@@ -92,10 +149,15 @@ class GaussianPerturbation(Spec):
         json_schema_extra=ADVANCED,
     )
     group_gamma: Gamma | None = Field(
-        None, description="Gamma for that; empty: the middle one of the gammas.", json_schema_extra=ADVANCED
+        None,
+        description="Gamma for that; empty: the middle one of the gammas.",
+        json_schema_extra=ADVANCED,
     )
     evaluation: str | None = Field(
-        None, title="Evaluation set", description="Empty: the suite's own.", json_schema_extra={"widget": "dataset"}
+        None,
+        title="Evaluation set",
+        description="Empty: the suite's own.",
+        json_schema_extra={"widget": "dataset"},
     )
     window: int | None = Field(
         None,
@@ -121,7 +183,9 @@ class GaussianPerturbation(Spec):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.stride and self.window and self.stride > self.window:
-            raise ValueError("stride must not be larger than window, or tokens between windows would be skipped")
+            raise ValueError(
+                "stride must not be larger than window, or tokens between windows would be skipped"
+            )
         return self
 
     @property
@@ -140,7 +204,9 @@ class GaussianPerturbation(Spec):
 
     def groups(self, scale: Scale) -> list[str]:
         """Tensor groups to perturb one by one: those that the convention gives any noise."""
-        no_norms = self.tensors == "matrices" or scale == "init_std"  # norms are constant at initialisation
+        no_norms = (
+            self.tensors == "matrices" or scale == "init_std"
+        )  # norms are constant at initialisation
         return [group for group in GROUPS if self.by_group and not (no_norms and group == "norm")]
 
     # ---- plan
@@ -150,35 +216,61 @@ class GaussianPerturbation(Spec):
         suite = catalogue.suite(self.suite)
         name = self.evaluation or suite.evaluation
         if name is None:
-            raise SpecError("evaluation", f"{suite.name!r} has no evaluation set of its own: name one.")
-        dataset = perplexity.usable_set(catalogue, name, "evaluation")
+            raise SpecError(
+                "evaluation", f"{suite.name!r} has no evaluation set of its own: name one."
+            )
+        dataset = evaluation_points.usable_set(catalogue, name, "evaluation")
         initial = {c.replicate: c for c in suite.checkpoints if is_initial(c) and usable(c)}
         for mine in by_replicate(choose(suite, self.checkpoints)):
             levels = bisection_levels(len(mine))
             for checkpoint, level in zip(mine, levels, strict=True):
-                yield from self._points(checkpoint, initial.get(checkpoint.replicate), dataset, level, max(levels) + 1)
+                yield from self._points(
+                    checkpoint, initial.get(checkpoint.replicate), dataset, level, max(levels) + 1
+                )
 
     def _points(
-        self, checkpoint: Checkpoint, initial: Checkpoint | None, dataset: Dataset, level: int, num_levels: int
+        self,
+        checkpoint: Checkpoint,
+        initial: Checkpoint | None,
+        dataset: Dataset,
+        level: int,
+        num_levels: int,
     ) -> Iterator[Point]:
         """All points of one checkpoint: base, then draw by draw every convention, gamma and tensor group."""
-        yield self._point(checkpoint, None, dataset, level, {"gamma": 0.0, "scale": None, "draw": None, "group": None})
-        cells: list[tuple[Scale, float, str | None]] = [(s, g, None) for s in self.scales for g in self.sorted_gammas]
-        cells += [(scale, self.one_gamma, group) for scale in self.scales for group in self.groups(scale)]
+        yield self._point(
+            checkpoint,
+            None,
+            dataset,
+            level,
+            {"gamma": 0.0, "scale": None, "draw": None, "group": None},
+        )
+        cells: list[tuple[Scale, float, str | None]] = [
+            (s, g, None) for s in self.scales for g in self.sorted_gammas
+        ]
+        cells += [
+            (scale, self.one_gamma, group) for scale in self.scales for group in self.groups(scale)
+        ]
         for draw in range(self.draws):
             for scale, gamma, group in cells:
                 labels = {"gamma": gamma, "scale": scale, "draw": draw, "group": group or "all"}
                 yield self._point(checkpoint, initial, dataset, draw * num_levels + level, labels)
 
     def _point(
-        self, checkpoint: Checkpoint, initial: Checkpoint | None, dataset: Dataset, stage: int, labels: dict[str, Any]
+        self,
+        checkpoint: Checkpoint,
+        initial: Checkpoint | None,
+        dataset: Dataset,
+        stage: int,
+        labels: dict[str, Any],
     ) -> Point:
         size = checkpoint.num_parameters or 0
         initial = initial if labels["scale"] == "init_std" else None
         perturbation = labels["draw"] is not None and {
             "protocol": "gaussian/1",
             "scale": labels["scale"],
-            "initial": (initial.weights_sha256 if initial else "config") if labels["scale"] == "init_std" else None,
+            "initial": (initial.weights_sha256 if initial else "config")
+            if labels["scale"] == "init_std"
+            else None,
             "gamma": labels["gamma"],
             "seed": self.seed + labels["draw"],
             "tensors": {
@@ -190,11 +282,13 @@ class GaussianPerturbation(Spec):
         }
         return Point(
             inputs={
-                "checkpoint": perplexity.weights_of(checkpoint),
+                "checkpoint": evaluation_points.weights_of(checkpoint),
                 "perturbation": perturbation or None,
-                **perplexity.evaluation_of(checkpoint, dataset, self.window, self.stride, self.precision),
+                **evaluation_points.evaluation_of(
+                    checkpoint, dataset, self.window, self.stride, self.precision
+                ),
             },
-            labels={**perplexity.labels_of(checkpoint), **labels},
+            labels={**evaluation_points.labels_of(checkpoint), **labels},
             source={
                 "checkpoint": checkpoint.model_dump(mode="json"),
                 "initial": initial and initial.model_dump(mode="json"),
@@ -202,7 +296,7 @@ class GaussianPerturbation(Spec):
             },
             group=checkpoint.weights_sha256 or "",
             stage=stage,
-            seconds=perplexity.seconds_of(checkpoint, dataset),
+            seconds=evaluation_points.seconds_of(checkpoint, dataset),
             requires=Requires(memory_gb=round(0.5 + (12 if perturbation else 4) * size / 1e9, 2)),
         )
 
@@ -211,59 +305,76 @@ class GaussianPerturbation(Spec):
     @staticmethod
     def run(point: Point, context: Context) -> Result:
         """Load, perturb, evaluate, restore."""
-        from ucurve import perturb
+        from ucurve.modeling import perturb
 
         change = point.inputs["perturbation"]
         if change is None:
-            return perplexity.base(point, context)
-        loaded = perplexity.loaded_for(point, context)
+            return evaluation_points.base(point, context)
+        loaded = evaluation_points.loaded_for(point, context)
         tensors = perturb.select(loaded.model, **change["tensors"])
         noise = context.cached(f"noise/{change['seed']}", lambda: perturb.Noise(change["seed"]))
         stds = _stds(tensors, point, context, loaded.model.config)
         with perturb.perturbed(tensors, stds, change["gamma"], noise) as relative_change:
-            measured = perplexity.measure(point, context, loaded)
-        return Result(metrics={**measured.metrics, "relative_change": relative_change}, series=measured.series)
+            measured = evaluation_points.measure(point, context, loaded)
+        return Result(
+            metrics={**measured.metrics, "relative_change": relative_change}, series=measured.series
+        )
 
     # ---- figures and verdicts
 
     def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
         """Perplexity and its change over tokens, the same in nats, the heat map, the table, and damage by tensor group."""
-        from ucurve.analysis.published import compared
-        from ucurve.figures import damage_curves
+        from ucurve.analysis.replication import compared
+        from ucurve.figures import gaussian_perturbation
         from ucurve.figures.published import beside
 
-        made = damage_curves.figures(table, self.sorted_gammas, self.one_gamma if self.by_group else None, self.looks)
+        made = gaussian_perturbation.figures(
+            table, self.sorted_gammas, self.one_gamma if self.by_group else None, self.looks
+        )
         given = self._published()
-        return beside(made, given, compared(given, damage_curves.compared(table))) if given else made
+        return (
+            beside(made, given, compared(given, gaussian_perturbation.compared(table)))
+            if given
+            else made
+        )
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
         """Every claim for every gamma, convention and replicate, and what they say together."""
-        from ucurve.analysis import published
-        from ucurve.figures import damage_curves
+        from ucurve.analysis import replication
+        from ucurve.figures import gaussian_perturbation
 
-        reported = published.verdict(published.compared(self._published(), damage_curves.compared(table)))
-        return [*([reported] if reported else []), *damage_curves.verdicts(table, self.looks)]
+        reported = replication.verdict(
+            replication.compared(self._published(), gaussian_perturbation.compared(table))
+        )
+        return [
+            *([reported] if reported else []),
+            *gaussian_perturbation.verdicts(table, self.looks),
+        ]
 
     def _published(self) -> list[Reference]:
         """Published numbers of this suite, evaluation set, protocol and of one of these gammas."""
-        from ucurve.analysis import published
+        from ucurve.analysis import replication
 
         protocol = ("tensors", "include", "exclude")
-        own = all(getattr(self, name) == type(self).model_fields[name].get_default() for name in protocol)
-        if not own or {self.window, self.stride} - {None, perplexity.WINDOW}:
+        own = all(
+            getattr(self, name) == type(self).model_fields[name].get_default() for name in protocol
+        )
+        if not own or {self.window, self.stride} - {None, evaluation_points.WINDOW}:
             return []
         mine = {"gamma": self.gammas, "scale": self.scales}
         return [
             one
-            for one in published.builtin(self.suite, self.evaluation)
+            for one in replication.builtin(self.suite, self.evaluation)
             if all(value in mine.get(name, []) for name, value in one.labels.items())
         ]
 
 
-def _stds(tensors: dict[str, torch.Tensor], point: Point, context: Context, config: Any) -> dict[str, float]:
+def _stds(
+    tensors: dict[str, torch.Tensor], point: Point, context: Context, config: Any
+) -> dict[str, float]:
     """Sigma of every tensor under the point's convention."""
-    from ucurve import perturb
-    from ucurve.checkpoints import load
+    from ucurve.modeling import perturb
+    from ucurve.modeling.checkpoints import load
 
     if point.inputs["perturbation"]["scale"] == "current_std":
         return perturb.current_std(tensors)
@@ -272,6 +383,8 @@ def _stds(tensors: dict[str, torch.Tensor], point: Point, context: Context, conf
     initial = Checkpoint.model_validate(point.source["initial"])
     stds = context.cached(
         f"init_std/{initial.weights_sha256}",
-        lambda: perturb.current_std(perturb.select(load(initial, "cpu", context.artefacts, context.progress).model)),
+        lambda: perturb.current_std(
+            perturb.select(load(initial, "cpu", context.artefacts, context.progress).model)
+        ),
     )
     return {name: stds[name] for name in tensors}

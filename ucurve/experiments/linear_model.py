@@ -16,12 +16,24 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ucurve.spec import ADVANCED, Catalogue, Columns, Context, Figure, Looks, Point, Result, Spec, Verdict, canonical
+from ucurve.spec import (
+    ADVANCED,
+    Catalogue,
+    Columns,
+    Context,
+    Figure,
+    Looks,
+    Point,
+    Result,
+    Spec,
+    Verdict,
+    canonical,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ucurve.linear_network import Network, Teacher
+    from ucurve.modeling.linear_network import Network, Teacher
 
 Gamma = Annotated[float, Field(gt=0, le=10)]
 DRAWS, TARGETS = 40, 8  # in one point, at most
@@ -47,13 +59,34 @@ class LinearModel(Spec):
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "exact k-feature states": {"snapshots": "ideal", "draws": 200},
-        "a quick look": {"width": 16, "num_features": 16, "draws": 10, "fixed_gammas": [0.08, 0.12]},
+        "a quick look": {
+            "width": 16,
+            "num_features": 16,
+            "draws": 10,
+            "fixed_gammas": [0.08, 0.12],
+        },
     }
 
-    width: int = Field(32, ge=2, le=64, title="Width", description="Inputs, outputs and hidden units: p = n = h.")
-    num_features: int = Field(32, ge=2, le=64, title="Features", description="Rank of the target, at most the width.")
-    strongest: float = Field(1.0, gt=0, le=10, description="Largest singular value of the target.", json_schema_extra=ADVANCED)
-    weakest: float = Field(0.05, gt=0, le=10, description="Smallest; the values between are geometric.", json_schema_extra=ADVANCED)
+    width: int = Field(
+        32, ge=2, le=64, title="Width", description="Inputs, outputs and hidden units: p = n = h."
+    )
+    num_features: int = Field(
+        32, ge=2, le=64, title="Features", description="Rank of the target, at most the width."
+    )
+    strongest: float = Field(
+        1.0,
+        gt=0,
+        le=10,
+        description="Largest singular value of the target.",
+        json_schema_extra=ADVANCED,
+    )
+    weakest: float = Field(
+        0.05,
+        gt=0,
+        le=10,
+        description="Smallest; the values between are geometric.",
+        json_schema_extra=ADVANCED,
+    )
     snapshots: Literal["flow", "ideal"] = Field(
         "flow",
         title="Networks",
@@ -73,7 +106,9 @@ class LinearModel(Spec):
         title="Relative noise",
         description="Standard deviations in units of the layer's own root mean square; empty: none.",
     )
-    draws: int = Field(40, ge=2, le=1000, description="Noise draws, the same for every snapshot and gamma.")
+    draws: int = Field(
+        40, ge=2, le=1000, description="Noise draws, the same for every snapshot and gamma."
+    )
     l2_sp: list[Annotated[float, Field(ge=0, le=100)]] = Field(
         [0.0, 1.0],
         max_length=6,
@@ -89,20 +124,34 @@ class LinearModel(Spec):
         json_schema_extra=ADVANCED,
     )
     learning_rate: float = Field(
-        0.05, gt=0, le=1, description="Of fine-tuning, plain gradient descent.", json_schema_extra=ADVANCED
+        0.05,
+        gt=0,
+        le=1,
+        description="Of fine-tuning, plain gradient descent.",
+        json_schema_extra=ADVANCED,
     )
-    steps: int = Field(40, ge=1, le=2000, description="Fine-tuning steps.", json_schema_extra=ADVANCED)
+    steps: int = Field(
+        40, ge=1, le=2000, description="Fine-tuning steps.", json_schema_extra=ADVANCED
+    )
     seed: int = Field(
-        0, ge=0, le=2**31, description="Of target, initial weights, noise and fine-tuning targets.", json_schema_extra=ADVANCED
+        0,
+        ge=0,
+        le=2**31,
+        description="Of target, initial weights, noise and fine-tuning targets.",
+        json_schema_extra=ADVANCED,
     )
     looks: Looks = 1
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.num_features > self.width:
-            raise ValueError("num_features cannot be larger than width: a width x width target has no higher rank")
+            raise ValueError(
+                "num_features cannot be larger than width: a width x width target has no higher rank"
+            )
         if not 0.01 * self.strongest <= self.weakest <= self.strongest:
-            raise ValueError("weakest must lie between strongest / 100 and strongest, or the flow takes too long")
+            raise ValueError(
+                "weakest must lie between strongest / 100 and strongest, or the flow takes too long"
+            )
         if not (self.fixed_gammas or self.relative_gammas or self.l2_sp):
             raise ValueError("nothing to measure: give fixed_gammas, relative_gammas or l2_sp")
         return self
@@ -123,7 +172,11 @@ class LinearModel(Spec):
                 for first, block in self._blocks(change):
                     yield Point(
                         inputs={"network": {**network, "learned": learned}, "change": block},
-                        labels={"features": learned, **labels, **({"draw": first} if first else {})},
+                        labels={
+                            "features": learned,
+                            **labels,
+                            **({"draw": first} if first else {}),
+                        },
                         group=group,
                         stage=stage,
                         seconds=0.02,
@@ -133,7 +186,14 @@ class LinearModel(Spec):
         """The first draw (or target) of each point and its inputs: further ones are points of their own, those measured stay."""
         name, most = ("draws", DRAWS) if "draws" in change else ("targets", TARGETS)
         for first in range(0, change[name], most):
-            yield first, {**change, name: min(most, change[name] - first), **({"first": first} if first else {})}
+            yield (
+                first,
+                {
+                    **change,
+                    name: min(most, change[name] - first),
+                    **({"first": first} if first else {}),
+                },
+            )
 
     def _changes(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """Labels and inputs of every change made to a snapshot."""
@@ -145,7 +205,11 @@ class LinearModel(Spec):
                     {**change, "draws": self.draws, "seed": self.seed},
                 )
         for l2_sp in dict.fromkeys(self.l2_sp):
-            change = {"protocol": "linear_fine_tuning/1", "learning_rate": self.learning_rate, "steps": self.steps}
+            change = {
+                "protocol": "linear_fine_tuning/1",
+                "learning_rate": self.learning_rate,
+                "steps": self.steps,
+            }
             yield (
                 {"part": "fine-tuning", "l2_sp": l2_sp},
                 {**change, "l2_sp": l2_sp, "targets": self.targets, "seed": self.seed},
@@ -154,7 +218,7 @@ class LinearModel(Spec):
     @staticmethod
     def run(point: Point, context: Context) -> Result:
         """Mean loss over draws after the change, beside the loss before and the closed form."""
-        from ucurve import linear_network as linear
+        from ucurve.modeling import linear_network as linear
 
         network, change = point.inputs["network"], point.inputs["change"]
         learned, first = network["learned"], change.get("first", 0)
@@ -163,7 +227,9 @@ class LinearModel(Spec):
         before = saved[learned]
         metrics = {
             "base_mse": float(linear.loss(before, problem.target)),
-            "base_ideal": linear.ideal_noisy_loss(problem.s, learned, 0.0, "fixed", network["width"]),
+            "base_ideal": linear.ideal_noisy_loss(
+                problem.s, learned, 0.0, "fixed", network["width"]
+            ),
         }
         series: dict[str, list[float]] = {}
         if change["protocol"] == "linear_noise/1":
@@ -171,11 +237,15 @@ class LinearModel(Spec):
             stds = noise(before, change["gamma"])
             after = linear.noisy(before, stds, change["seed"], change["draws"], first)
             metrics["closed_form"] = linear.expected_noisy_loss(before, problem.target, stds)
-            ideal = linear.ideal_noisy_loss(problem.s, learned, change["gamma"], change["scale"], network["width"])
+            ideal = linear.ideal_noisy_loss(
+                problem.s, learned, change["gamma"], change["scale"], network["width"]
+            )
             metrics["closed_form_ideal"] = ideal
         else:
             targets = linear.misaligned(problem, change["seed"], change["targets"], first)
-            after = linear.fine_tuned(before, targets, change["learning_rate"], change["steps"], change["l2_sp"])
+            after = linear.fine_tuned(
+                before, targets, change["learning_rate"], change["steps"], change["l2_sp"]
+            )
             series["tuning_loss"] = linear.loss(after, targets).tolist()
             metrics["tuning_loss_mean"] = math.fsum(series["tuning_loss"]) / len(targets)
         losses = linear.loss(after, problem.target)
@@ -188,10 +258,10 @@ class LinearModel(Spec):
 
     def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
         """Figures 6, 7 and 8; the closed form is that of the snapshots' own weights."""
-        from ucurve.figures import charts, linear_curves
+        from ucurve.figures import charts, linear_model
 
         figures: dict[str, Figure] = {}
-        table = linear_curves.joined(table)
+        table = linear_model.joined(table)
         if self.l2_sp:
             figures.update(self._fine_tuning_figures(table))
         for scale, gammas in (("fixed", self.fixed_gammas), ("relative", self.relative_gammas)):
@@ -201,7 +271,7 @@ class LinearModel(Spec):
             if not gammas:
                 continue
             labels = {"part": "noise", "scale": scale}
-            figures[f"7_change_{scale}_noise"] = linear_curves.figure(
+            figures[f"7_change_{scale}_noise"] = linear_model.figure(
                 table,
                 change,
                 lines,
@@ -210,7 +280,7 @@ class LinearModel(Spec):
                 title=f"Change of the loss under {scale} noise (figure 7)",
                 caption=f"Dots: mean of {self.draws} draws, with 95% bands. Lines: closed form, on the snapshots' weights.",
             )
-            figures[f"8_loss_{scale}_noise"] = linear_curves.figure(
+            figures[f"8_loss_{scale}_noise"] = linear_model.figure(
                 table,
                 after,
                 lines,
@@ -223,13 +293,15 @@ class LinearModel(Spec):
 
     def _fine_tuning_figures(self, table: pd.DataFrame) -> dict[str, Figure]:
         """Figure 6: the pre-training loss before and after, and the fine-tuning loss that is paid for it."""
-        from ucurve.figures import charts, linear_curves
+        from ucurve.figures import charts, linear_model
 
         strengths = sorted(set(self.l2_sp))
         labels = {"part": "fine-tuning"}
         before = "before"
-        lines = charts.Lines("l2_sp", "after, L2-SP", [before, *strengths], ordered=False, neutral=[before])
-        main = linear_curves.figure(
+        lines = charts.Lines(
+            "l2_sp", "after, L2-SP", [before, *strengths], ordered=False, neutral=[before]
+        )
+        main = linear_model.figure(
             table,
             charts.Axis("y", "pre-training loss", zero=True),
             lines,
@@ -240,8 +312,10 @@ class LinearModel(Spec):
             caption=f"Band: 95% over {self.targets} targets. Triangles: lowest points with 95% bootstrap intervals. "
             "Dashes: the closed form of the loss before, 1/2 of the sum of s² not yet learned.",
         )
-        main.datasets["curves"].extend(linear_curves.base_rows(table, {**labels, "l2_sp": strengths[0]}, "l2_sp", before))
-        paid = linear_curves.figure(
+        main.datasets["curves"].extend(
+            linear_model.base_rows(table, {**labels, "l2_sp": strengths[0]}, "l2_sp", before)
+        )
+        paid = linear_model.figure(
             table,
             charts.Axis("y", "fine-tuning loss", zero=True),
             charts.Lines("l2_sp", "L2-SP", strengths, ordered=False),
@@ -256,31 +330,40 @@ class LinearModel(Spec):
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
         """The claims of a real suite, and whether the simulation agrees with the closed form."""
         from ucurve.analysis import claims
-        from ucurve.figures import linear_curves
+        from ucurve.figures import linear_model
 
-        families: dict[str, list[linear_curves.Curve]] = {}
-        table = linear_curves.joined(table)
+        families: dict[str, list[linear_model.Curve]] = {}
+        table = linear_model.joined(table)
         for labels, _ in self._changes():
-            scale, amount = (labels["scale"], "gamma") if labels["part"] == "noise" else (None, "l2_sp")
+            scale, amount = (
+                (labels["scale"], "gamma") if labels["part"] == "noise" else (None, "l2_sp")
+            )
             family = f"{scale} noise" if scale else "misaligned fine-tuning"
             name = f"{'gamma' if scale else 'L2-SP'} {labels[amount]:g}, {family}"
-            families.setdefault(family, []).append(linear_curves.curve_of(table, labels, name))
+            families.setdefault(family, []).append(linear_model.curve_of(table, labels, name))
         verdicts: list[Verdict] = []
         for family, curves in families.items():
-            told = claims.all_verdicts([replace(curve.condition, looks=self.looks) for curve in curves])
+            told = claims.all_verdicts(
+                [replace(curve.condition, looks=self.looks) for curve in curves]
+            )
             for claim in ("progressive sensitivity", "catastrophic overtraining"):
                 mine = [verdict for verdict in told if verdict.claim == claim]
-                short = [verdict.model_copy(update={"scope": verdict.scope.split(",")[0]}) for verdict in mine]
+                short = [
+                    verdict.model_copy(update={"scope": verdict.scope.split(",")[0]})
+                    for verdict in mine
+                ]
                 verdicts.append(claims.over_conditions(short, f"under {family}"))
-            verdicts += [verdict for verdict in told if family == next(iter(families)) or verdict.scope]
+            verdicts += [
+                verdict for verdict in told if family == next(iter(families)) or verdict.scope
+            ]
             if family.endswith("noise"):
-                verdicts += linear_curves.closed_form_verdicts(curves, family)
+                verdicts += linear_model.closed_form_verdicts(curves, family)
         return verdicts
 
 
 def _networks(network: dict[str, Any]) -> tuple[Teacher, list[Network]]:
     """The target and the networks with 0, 1, ..., r features learned."""
-    from ucurve import linear_network as linear
+    from ucurve.modeling import linear_network as linear
 
     names = ("width", "num_features", "strongest", "weakest", "seed")
     problem = linear.teacher(**{name: network[name] for name in names})

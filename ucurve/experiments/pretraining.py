@@ -17,24 +17,48 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ucurve.spec import ADVANCED, Catalogue, Columns, Context, Figure, Point, Requires, Result, Spec, SpecError, Verdict, canonical
-from ucurve.suites import Checkpoint, Dataset, Location, Suite
+from ucurve.registry.suites import Checkpoint, Dataset, Location, Suite
+from ucurve.spec import (
+    ADVANCED,
+    Catalogue,
+    Columns,
+    Context,
+    Figure,
+    Point,
+    Requires,
+    Result,
+    Spec,
+    SpecError,
+    Verdict,
+    canonical,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ucurve.data import TrainingData
-    from ucurve.pretrain import Training
+    from ucurve.modeling.pretrain import Training
+    from ucurve.modeling.token_data import TrainingData
 
 Step = Annotated[int, Field(ge=1, le=1_000_000)]
 DATASET: dict[str, Any] = {"widget": "dataset"}  # the form offers what is registered
 Seed = Annotated[int, Field(ge=0, le=2**31)]
 LANGUAGE_WORDS = 330
 RECIPE = (
-    *("hidden_size", "num_layers", "num_heads", "intermediate_size", "context", "batch_rows", "learning_rate", "warmup_steps"),
+    *(
+        "hidden_size",
+        "num_layers",
+        "num_heads",
+        "intermediate_size",
+        "context",
+        "batch_rows",
+        "learning_rate",
+        "warmup_steps",
+    ),
     *("schedule", "beta1", "beta2", "weight_decay", "decayed", "grad_clip", "precision"),
 )
-NUM_BLOCKS = 64  # the held-out loss is kept as sums over so many blocks of windows: pairs for intervals
+NUM_BLOCKS = (
+    64  # the held-out loss is kept as sums over so many blocks of windows: pairs for intervals
+)
 
 
 class Pretraining(Spec):
@@ -45,7 +69,9 @@ class Pretraining(Spec):
     title: ClassVar[str] = "Pre-training"
     rank: ClassVar[int] = 4
     called: ClassVar[str] = "{title} of {suite}"
-    columns: ClassVar[Columns] = Columns("tokens", metrics={"nll_mean": "loss / nats"}, fields=("steps", "seeds"))
+    columns: ClassVar[Columns] = Columns(
+        "tokens", metrics={"nll_mean": "loss / nats"}, fields=("steps", "seeds")
+    )
     measurable_again: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "like tiny: separate annealed runs, weight decay": {"seeds": [0, 1]},
@@ -62,7 +88,11 @@ class Pretraining(Spec):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$",
         description="Name of the suite to make. Another name trains again, even with the same recipe.",
     )
-    data: str = Field("tiny-language", description="The built-in language, or a registered text.", json_schema_extra=DATASET)
+    data: str = Field(
+        "tiny-language",
+        description="The built-in language, or a registered text.",
+        json_schema_extra=DATASET,
+    )
     evaluation: str | None = Field(
         None,
         description="Held-out set for the loss of every checkpoint, and the suite's own evaluation set. Empty: tiny-held-out "
@@ -70,53 +100,90 @@ class Pretraining(Spec):
         json_schema_extra=DATASET,
     )
     vocabulary: int = Field(
-        512, ge=257, le=65_536, description="Size of the byte-level BPE tokenizer trained on the text; unused for the language."
+        512,
+        ge=257,
+        le=65_536,
+        description="Size of the byte-level BPE tokenizer trained on the text; unused for the language.",
     )
     tokenizer: str | None = Field(
-        None, description="Use the tokenizer.json registered (as a text) under this name; empty: train one."
+        None,
+        description="Use the tokenizer.json registered (as a text) under this name; empty: train one.",
     )
     hidden_size: int = Field(32, ge=8, le=4096, title="Hidden size")
     num_layers: int = Field(2, ge=1, le=48, title="Layers")
-    num_heads: int = Field(2, ge=1, le=64, title="Heads", description="Each head needs a multiple of 8 hidden units.")
-    intermediate_size: int = Field(128, ge=8, le=16_384, title="Intermediate size", description="Width of the MLP.")
+    num_heads: int = Field(
+        2, ge=1, le=64, title="Heads", description="Each head needs a multiple of 8 hidden units."
+    )
+    intermediate_size: int = Field(
+        128, ge=8, le=16_384, title="Intermediate size", description="Width of the MLP."
+    )
     context: int = Field(64, ge=8, le=2048, description="Tokens per row.")
-    init_std: float | None = Field(None, gt=0, le=1, description="Of matrices; empty: sqrt(2/5d).", json_schema_extra=ADVANCED)
+    init_std: float | None = Field(
+        None, gt=0, le=1, description="Of matrices; empty: sqrt(2/5d).", json_schema_extra=ADVANCED
+    )
     protocol: Literal["run_per_budget", "one_run"] = Field(
-        "run_per_budget", description="A run of its own for every number of steps (the paper), or one run with checkpoints."
+        "run_per_budget",
+        description="A run of its own for every number of steps (the paper), or one run with checkpoints.",
     )
     steps: list[Step] = Field(
-        [437, 875, 1750, 3500, 7000], min_length=1, max_length=64, description="Ascending: the budgets, or a run's checkpoints."
+        [437, 875, 1750, 3500, 7000],
+        min_length=1,
+        max_length=64,
+        description="Ascending: the budgets, or a run's checkpoints.",
     )
     seeds: list[Seed] = Field(
-        [0], min_length=1, max_length=16, description="One replicate of the suite each: initial weights and order of the data."
+        [0],
+        min_length=1,
+        max_length=16,
+        description="One replicate of the suite each: initial weights and order of the data.",
     )
     keep_initial: bool = Field(
-        True, title="Keep step 0", description="Also keep the weights before training; noise at the scale of init_std needs them."
+        True,
+        title="Keep step 0",
+        description="Also keep the weights before training; noise at the scale of init_std needs them.",
     )
     batch_rows: int = Field(32, ge=1, le=4096, title="Rows per step")
     learning_rate: float = Field(5e-3, gt=0, le=1, description="Peak rate of AdamW.")
     warmup_steps: int = Field(100, ge=0, le=100_000, title="Warm-up steps", description="Linear.")
-    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="After the warm-up; the first two end at zero.")
-    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW: of the mean of gradients.", json_schema_extra=ADVANCED)
-    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW: of their squares.", json_schema_extra=ADVANCED)
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="After the warm-up; the first two end at zero."
+    )
+    beta1: float = Field(
+        0.9, ge=0, lt=1, description="AdamW: of the mean of gradients.", json_schema_extra=ADVANCED
+    )
+    beta2: float = Field(
+        0.95, ge=0, lt=1, description="AdamW: of their squares.", json_schema_extra=ADVANCED
+    )
     weight_decay: float = Field(0.15, ge=0, le=10, description="AdamW's, times the rate.")
-    decayed: Literal["matrices", "all"] = Field("matrices", description="Tensors that decay: all includes gains and biases.")
-    grad_clip: float = Field(1.0, gt=0, le=1e6, description="Largest norm of the gradient.", json_schema_extra=ADVANCED)
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the forward pass.", json_schema_extra=ADVANCED)
+    decayed: Literal["matrices", "all"] = Field(
+        "matrices", description="Tensors that decay: all includes gains and biases."
+    )
+    grad_clip: float = Field(
+        1.0, gt=0, le=1e6, description="Largest norm of the gradient.", json_schema_extra=ADVANCED
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="Of the forward pass.", json_schema_extra=ADVANCED
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.hidden_size % (8 * self.num_heads):
-            raise ValueError(f"hidden_size must be a multiple of 8 x num_heads = {8 * self.num_heads}")
+            raise ValueError(
+                f"hidden_size must be a multiple of 8 x num_heads = {8 * self.num_heads}"
+            )
         if any(b <= a for a, b in zip(self.steps, self.steps[1:], strict=False)):
             raise ValueError("steps must ascend")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds must differ")
         if self.warmup_steps >= self._runs[0][0]:
-            raise ValueError(f"warmup_steps must be fewer than the {self._runs[0][0]} steps of the shortest run")
+            raise ValueError(
+                f"warmup_steps must be fewer than the {self._runs[0][0]} steps of the shortest run"
+            )
         size = 4 * self.num_parameters(self.vocabulary) * len(self.seeds) * (len(self.steps) + 1)
         if size > 2e12:
-            raise ValueError(f"the suite would take {size / 1e12:.1f} TB; ask for fewer checkpoints or a smaller model")
+            raise ValueError(
+                f"the suite would take {size / 1e12:.1f} TB; ask for fewer checkpoints or a smaller model"
+            )
         return self
 
     def num_parameters(self, vocab_size: int) -> int:
@@ -130,26 +197,43 @@ class Pretraining(Spec):
         first = [0] * self.keep_initial
         if self.protocol == "one_run":
             return [(self.steps[-1], first + self.steps)]
-        return [(self.steps[0], [*first, self.steps[0]]), *((step, [step]) for step in self.steps[1:])]
+        return [
+            (self.steps[0], [*first, self.steps[0]]),
+            *((step, [step]) for step in self.steps[1:]),
+        ]
 
     def plan(self, catalogue: Catalogue) -> Iterator[Point]:
         """One point per seed and budget, or per seed for one run; short runs first."""
         data, evaluation, tokenizer = self._datasets(catalogue)
-        inputs = [self._inputs(data, evaluation, tokenizer, seed, *run) for seed in self.seeds for run in self._runs]
+        inputs = [
+            self._inputs(data, evaluation, tokenizer, seed, *run)
+            for seed in self.seeds
+            for run in self._runs
+        ]
         recipe = hashlib.sha256(canonical(inputs).encode()).hexdigest()
         existing = catalogue.find_suite(self.suite)
         if existing is not None and existing.recipe != recipe:
-            raise SpecError("suite", f"A suite named {self.suite!r} exists and was made by another recipe; choose another name.")
+            raise SpecError(
+                "suite",
+                f"A suite named {self.suite!r} exists and was made by another recipe; choose another name.",
+            )
         named = {"dataset": data, "evaluation": evaluation, "tokenizer": tokenizer}
         source = {name: found and found.model_dump(mode="json") for name, found in named.items()}
         rows, runs = self.batch_rows * self.context, [run[0] for run in self._runs]
         size = self.num_parameters(LANGUAGE_WORDS if data.kind == "language" else self.vocabulary)
-        memory = (16 * size + rows * (34 * self.hidden_size * self.num_layers + 12 * self.vocabulary)) / 1e9
+        memory = (
+            16 * size + rows * (34 * self.hidden_size * self.num_layers + 12 * self.vocabulary)
+        ) / 1e9
         for point in inputs:
             num_steps = point["recipe"]["num_steps"]
             yield Point(
                 inputs=point,
-                labels={"suite": self.suite, "replicate": point["seed"], "step": num_steps, "tokens": num_steps * rows},
+                labels={
+                    "suite": self.suite,
+                    "replicate": point["seed"],
+                    "step": num_steps,
+                    "tokens": num_steps * rows,
+                },
                 source={**source, "recipe": recipe},
                 group=f"pretraining/{data.sha256}",
                 stage=runs.index(num_steps),
@@ -163,22 +247,49 @@ class Pretraining(Spec):
         name = self.evaluation or ("tiny-held-out" if data.kind == "language" else None)
         evaluation = catalogue.dataset(name, field="evaluation") if name else None
         tokenizer = catalogue.dataset(self.tokenizer, field="tokenizer") if self.tokenizer else None
-        for field, dataset in (("data", data), ("evaluation", evaluation), ("tokenizer", tokenizer)):
+        for field, dataset in (
+            ("data", data),
+            ("evaluation", evaluation),
+            ("tokenizer", tokenizer),
+        ):
             if dataset is not None and (dataset.unresolved or not dataset.sha256):
-                raise SpecError(field, f"{dataset.name} is not usable yet: {dataset.unresolved or 'its hash is unknown'}")
+                raise SpecError(
+                    field,
+                    f"{dataset.name} is not usable yet: {dataset.unresolved or 'its hash is unknown'}",
+                )
         if evaluation is not None and evaluation.kind != data.kind:
-            raise SpecError("evaluation", f"{evaluation.name} is a {evaluation.kind}, which a model of {data.name} cannot read.")
-        for field, dataset, split in (("data", data, "held-out"), ("evaluation", evaluation, "train")):
+            raise SpecError(
+                "evaluation",
+                f"{evaluation.name} is a {evaluation.kind}, which a model of {data.name} cannot read.",
+            )
+        for field, dataset, split in (
+            ("data", data, "held-out"),
+            ("evaluation", evaluation, "train"),
+        ):
             if dataset is not None and dataset.parameters.get("split") == split:
-                raise SpecError(field, f"{dataset.name} is the {split} part of the language: not for this.")
+                raise SpecError(
+                    field, f"{dataset.name} is the {split} part of the language: not for this."
+                )
         if data.kind == "language" and self.tokenizer:
-            raise SpecError("tokenizer", "The built-in language is made of tokens and needs no tokenizer; leave this empty.")
+            raise SpecError(
+                "tokenizer",
+                "The built-in language is made of tokens and needs no tokenizer; leave this empty.",
+            )
         if evaluation is not None and int(evaluation.parameters.get("context", 0)) > self.context:
-            raise SpecError("context", f"The rows of {evaluation.name} have {evaluation.parameters['context']} tokens.")
+            raise SpecError(
+                "context",
+                f"The rows of {evaluation.name} have {evaluation.parameters['context']} tokens.",
+            )
         return data, evaluation, tokenizer
 
     def _inputs(
-        self, data: Dataset, evaluation: Dataset | None, tokenizer: Dataset | None, seed: int, num_steps: int, keep: list[int]
+        self,
+        data: Dataset,
+        evaluation: Dataset | None,
+        tokenizer: Dataset | None,
+        seed: int,
+        num_steps: int,
+        keep: list[int],
     ) -> dict[str, Any]:
         """Everything that determines the weights of one run and the loss measured with them."""
         read = {"sha256": tokenizer.sha256} if tokenizer else {"bpe": self.vocabulary}
@@ -199,9 +310,12 @@ class Pretraining(Spec):
     @staticmethod
     def run(point: Point, context: Context) -> Result:
         """Train, keep the checkpoints, measure each on the held-out set."""
-        from ucurve import pretrain
+        from ucurve.modeling import pretrain
 
-        inputs, what = point.inputs, [point.inputs["data"], point.inputs["evaluation"], point.inputs["recipe"]["context"]]
+        inputs, what = (
+            point.inputs,
+            [point.inputs["data"], point.inputs["evaluation"], point.inputs["recipe"]["context"]],
+        )
         read: TrainingData = context.cached(canonical(what), lambda: _read(point, context))
         recipe = pretrain.Recipe(vocab_size=read.vocab_size, **inputs["recipe"])
         training = pretrain.Training(recipe, inputs["seed"], context.device)
@@ -220,7 +334,9 @@ class Pretraining(Spec):
         return Result(
             metrics={
                 "training_loss": math.fsum(last) / len(last) if not training.diverged else math.nan,
-                "nll_mean": sum(kept[-1]["nll"]) / sum(kept[-1]["num_tokens"]) if kept else math.nan,
+                "nll_mean": sum(kept[-1]["nll"]) / sum(kept[-1]["num_tokens"])
+                if kept
+                else math.nan,
                 "num_tokens": sum(kept[-1]["num_tokens"]) if kept else 0,
                 "steps_done": training.step,
                 "tokens_per_second": training.step * rows / max(training.seconds, 1e-9),
@@ -231,27 +347,30 @@ class Pretraining(Spec):
                 "checkpoint_tokens": [one["checkpoint"]["tokens"] for one in kept],
                 "checkpoint_nll": [nll for one in kept for nll in one["nll"]],
                 "checkpoint_scored": [number for one in kept for number in one["num_tokens"]],
-                **{f"rms_{group}": [one["rms"][group] for one in kept] for group in pretrain.rms(training.model)},
+                **{
+                    f"rms_{group}": [one["rms"][group] for one in kept]
+                    for group in pretrain.rms(training.model)
+                },
             },
             suite=made if kept else None,
         )
 
     def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
         """Training loss (live), held-out perplexity and growth of the weights over tokens."""
-        from ucurve.figures import training_curves
+        from ucurve.figures import pretraining
 
         lengths, rows = [run[0] for run in self._runs], self.batch_rows * self.context
-        return training_curves.figures(table, lengths, self._runs[0][1][0] * rows, self.seeds, rows)
+        return pretraining.figures(table, lengths, self._runs[0][1][0] * rows, self.seeds, rows)
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
         """Which runs broke, and whether the base keeps improving."""
-        from ucurve.figures import training_curves
+        from ucurve.figures import pretraining
 
-        return training_curves.verdicts(table)
+        return pretraining.verdicts(table)
 
 
 def _read(point: Point, context: Context) -> TrainingData:
-    from ucurve import checkpoints, data
+    from ucurve.modeling import checkpoints, token_data
 
     source, artefacts = point.source, context.artefacts
 
@@ -262,17 +381,25 @@ def _read(point: Point, context: Context) -> TrainingData:
     evaluation = Dataset.model_validate(source["evaluation"]) if source["evaluation"] else None
     tokenizer = None
     if source["tokenizer"]:
-        tokenizer = checkpoints.read_tokenizer(data.text_file(Dataset.model_validate(source["tokenizer"]), artefacts))
+        tokenizer = checkpoints.read_tokenizer(
+            token_data.text_file(Dataset.model_validate(source["tokenizer"]), artefacts)
+        )
     elif training.kind == "text":
-        tokenizer = data.train_tokenizer(training, point.inputs["data"]["tokenizer"]["bpe"], artefacts, alive)
-    return data.training_data(training, evaluation, tokenizer, point.inputs["recipe"]["context"], artefacts, alive)
+        tokenizer = token_data.train_tokenizer(
+            training, point.inputs["data"]["tokenizer"]["bpe"], artefacts, alive
+        )
+    return token_data.training_data(
+        training, evaluation, tokenizer, point.inputs["recipe"]["context"], artefacts, alive
+    )
 
 
-def _keep(training: Training, read: TrainingData, point: Point, context: Context, step: int) -> dict[str, Any]:
+def _keep(
+    training: Training, read: TrainingData, point: Point, context: Context, step: int
+) -> dict[str, Any]:
     """Save a checkpoint and measure it: plain JSON, part of the state to resume from. Losses: sums over 64 blocks of windows."""
     import numpy as np
 
-    from ucurve import checkpoints, evaluate, pretrain
+    from ucurve.modeling import checkpoints, perplexity, pretrain
 
     recipe, suite = training.recipe, context.artefacts / "suites" / point.inputs["suite"]
     checkpoints.claim(suite, point.source["recipe"])
@@ -289,7 +416,13 @@ def _keep(training: Training, read: TrainingData, point: Point, context: Context
         phase=pretrain.phase(recipe, step),
         **asdict(saved),
     )
-    measure = partial(evaluate.window_losses, training.model, read.held_out, window=read.window, stride=read.window)
+    measure = partial(
+        perplexity.window_losses,
+        training.model,
+        read.held_out,
+        window=read.window,
+        stride=read.window,
+    )
     losses = measure(progress=lambda done, total: context.progress(step, recipe.num_steps))
     blocks = min(NUM_BLOCKS, len(losses.nll_sum))
     return {

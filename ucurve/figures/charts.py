@@ -16,8 +16,8 @@ from typing import Any, Literal, ParamSpec
 import altair as alt
 import numpy as np
 
-from ucurve.analysis.chart_rows import curve_rows as curve_rows
-from ucurve.analysis.chart_rows import to_rows as to_rows
+from ucurve.analysis.curve_rows import curve_rows as curve_rows
+from ucurve.analysis.curve_rows import to_rows as to_rows
 
 # Blue to orange, lighter upwards, dim enough for white and light enough for black; ordered for the colour-blind too.
 ORDERED = ["#3050c8", "#5c58ac", "#80598e", "#a2546e", "#bb5e57", "#cd7442", "#e08a10"]
@@ -28,14 +28,27 @@ NEUTRAL = "#808080"
 CONFIG: dict[str, Any] = {
     "background": "transparent",
     "view": {"stroke": None, "continuousWidth": 380, "continuousHeight": 260},
-    "axis": {"gridOpacity": 0.25, "tickSize": 4, "titleFontWeight": "normal", "labelOverlap": "greedy", "labelSeparation": 4},
+    "axis": {
+        "gridOpacity": 0.25,
+        "tickSize": 4,
+        "titleFontWeight": "normal",
+        "labelOverlap": "greedy",
+        "labelSeparation": 4,
+    },
     "legend": {"titleFontWeight": "normal", "symbolOpacity": 1, "symbolStrokeWidth": 2.5},
     "header": {"titleFontWeight": "normal", "labelPadding": 18},
 }
 
 P = ParamSpec("P")
 Scale = Literal["linear", "log", "symlog"]
-NOTE: dict[str, Any] = {"align": "left", "baseline": "bottom", "color": NEUTRAL, "clip": False, "x": 2, "y": -4}
+NOTE: dict[str, Any] = {
+    "align": "left",
+    "baseline": "bottom",
+    "color": NEUTRAL,
+    "clip": False,
+    "x": 2,
+    "y": -4,
+}
 COMPACT = (
     "datum.value == 0 ? '0' : datum.value >= 1e12 ? format(datum.value / 1e12, '.3~r') + 'T'"
     " : datum.value >= 1e9 ? format(datum.value / 1e9, '.3~r') + 'B'"
@@ -73,16 +86,24 @@ class Lines:
     def colours(self) -> list[str]:
         """One per value: along the sequential palette when ordered, else distinct ones in turn."""
         coloured = [value for value in self.values if value not in self.neutral]
-        palette = ordered_palette(len(coloured)) if self.ordered else [DISTINCT[i % 6] for i in range(len(coloured))]
+        palette = (
+            ordered_palette(len(coloured))
+            if self.ordered
+            else [DISTINCT[i % 6] for i in range(len(coloured))]
+        )
         by_value = dict(zip(coloured, palette, strict=True))
         return [by_value.get(value, NEUTRAL) for value in self.values]
 
 
 def ordered_palette(num: int) -> list[str]:
     """`num` colours from blue (low) to orange (high)."""
-    anchors = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in ORDERED], dtype=float)
+    anchors = np.array(
+        [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in ORDERED], dtype=float
+    )
     at = np.linspace(0, len(ORDERED) - 1, num) if num > 1 else np.array([len(ORDERED) - 1.0])
-    channels = np.stack([np.interp(at, np.arange(len(ORDERED)), anchors[:, k]) for k in range(3)], axis=1)
+    channels = np.stack(
+        [np.interp(at, np.arange(len(ORDERED)), anchors[:, k]) for k in range(3)], axis=1
+    )
     return ["#" + "".join(f"{round(channel):02x}" for channel in colour) for colour in channels]
 
 
@@ -130,11 +151,19 @@ def curves(
         scale=alt.Scale(domain=list(lines.values), range=lines.colours()),
         legend=alt.Legend(labelExpr=_base(lines)),
     )
-    layers = [layer.encode(color=colour) for layer in _layers(x, y, lines, shown, dash, also, height)]
+    layers = [
+        layer.encode(color=colour) for layer in _layers(x, y, lines, shown, dash, also, height)
+    ]
     layers.append(only("note").mark_text(**NOTE).encode(text="label:N"))
     if zero_line:
-        layers.append(alt.Chart().mark_rule(color=NEUTRAL, strokeDash=[2, 2]).encode(y=alt.datum(0)))
-    layers[0] = layers[0].properties(name="lines").add_params(shown, alt.selection_interval(name="zoom", bind="scales"))
+        layers.append(
+            alt.Chart().mark_rule(color=NEUTRAL, strokeDash=[2, 2]).encode(y=alt.datum(0))
+        )
+    layers[0] = (
+        layers[0]
+        .properties(name="lines")
+        .add_params(shown, alt.selection_interval(name="zoom", bind="scales"))
+    )
     chart: Any = alt.layer(*layers, data=alt.NamedData(dataset))
     if row or column:
         facets = {"row": row, "column": column}
@@ -144,14 +173,25 @@ def curves(
     else:
         chart = chart.properties(width="container" if width == 0 else width, height=height)
     base = lines.neutral[0] if lines.neutral else None
-    shows = {"metric": metric, "line": lines.field, "base": base, "facets": [field for field in (row, column) if field]}
+    shows = {
+        "metric": metric,
+        "line": lines.field,
+        "base": base,
+        "facets": [field for field in (row, column) if field],
+    }
     return {**finished(chart), **({"usermeta": shows} if metric else {})}
 
 
-def _layers(x: Axis, y: Axis, lines: Lines, shown: Any, dash: str | None, also: Sequence[str], height: int) -> list[Any]:
+def _layers(
+    x: Axis, y: Axis, lines: Lines, shown: Any, dash: str | None, also: Sequence[str], height: int
+) -> list[Any]:
     """Bands, lines, draws, references, bottoms, edge marks and waiting ticks: one layer per `what`."""
     at_x, at_y = encoded_x(x), encoded_y(y)
-    place = [tip(lines.field, lines.title), tip(x.field, x.title, ","), *(tip(field) for field in filter(None, [dash]))]
+    place = [
+        tip(lines.field, lines.title),
+        tip(x.field, x.title, ","),
+        *(tip(field) for field in filter(None, [dash])),
+    ]
     names = [*place, *(tip(field) for field in also)]
     value, found = tip(y.field, y.title, ".4~g"), tip("measurement")
     dashed = {"strokeDash": alt.StrokeDash(f"{dash}:N", title=dash)} if dash else {}
@@ -166,23 +206,41 @@ def _layers(x: Axis, y: Axis, lines: Lines, shown: Any, dash: str | None, also: 
     def dots(what: str, opacity: float, *tips: Any, **mark: Any) -> Any:
         known = names if what in ("mean", "draw") else place  # others are no measured points
         encoding = {"opacity": faded(opacity), "tooltip": [*known, value, *tips]}
-        return only(what).mark_point(clip=True, **{"filled": True, **mark}).encode(at_x, at_y, **encoding)
+        return (
+            only(what)
+            .mark_point(clip=True, **{"filled": True, **mark})
+            .encode(at_x, at_y, **encoding)
+        )
 
     between = [tip("low", "95% from", ".4~g"), tip("high", "to", ".4~g"), tip("num_draws", "draws")]
     waiting = [*names, tip("num_waiting", "still to come")]
     return [
-        banded(mean).mark_area(clip=True).encode(at_x, alt.Y("from:Q"), alt.Y2("to"), opacity=faded(0.18), **detail),
+        banded(mean)
+        .mark_area(clip=True)
+        .encode(at_x, alt.Y("from:Q"), alt.Y2("to"), opacity=faded(0.18), **detail),
         mean.mark_line(clip=True, strokeWidth=2).encode(at_x, at_y, opacity=faded(1), **dashed),
         dots("mean", 1, *between, size=36),
         dots("draw", 0.4, found, size=22).properties(name="draws").add_params(picked),
         dots("reference", 1, tip("label", "source"), shape="cross", filled=False, size=60),
-        bottom.mark_rule(clip=True, strokeWidth=3).encode(alt.X("x_low:Q"), alt.X2("x_high"), at_y, opacity=faded(0.7)),
-        dots("open bottom", 1, tip("label", "lowest"), shape="triangle-down", size=140, filled=False, strokeWidth=1.5),
+        bottom.mark_rule(clip=True, strokeWidth=3).encode(
+            alt.X("x_low:Q"), alt.X2("x_high"), at_y, opacity=faded(0.7)
+        ),
+        dots(
+            "open bottom",
+            1,
+            tip("label", "lowest"),
+            shape="triangle-down",
+            size=140,
+            filled=False,
+            strokeWidth=1.5,
+        ),
         dots("bottom", 1, tip("label", "bottom"), shape="triangle-down", size=110),
         edge.mark_point(shape="triangle-up", filled=True, size=60, clip=False, y=slot).encode(
             at_x, opacity=faded(1), tooltip=[*names, tip("label", "not drawn"), found]
         ),
-        edge.mark_text(align="left", dx=6, fontSize=9, clip=False, y=slot).encode(at_x, opacity=faded(1), text="label:N"),
+        edge.mark_text(align="left", dx=6, fontSize=9, clip=False, y=slot).encode(
+            at_x, opacity=faded(1), text="label:N"
+        ),
         only("waiting")
         .mark_tick(orient="vertical", size=6)
         .encode(at_x, y=alt.value(height - 3), opacity=faded(0.3), tooltip=waiting),
@@ -198,7 +256,10 @@ def tip(field: str, title: str | None = None, number: str | None = None) -> Any:
 def banded(chart: Any) -> Any:
     """The ends of bands as they are drawn, from and to: see `chart_rows.cut`."""
     ends = {"from": "low", "to": "high"}
-    drawn = {end: f"isValid(datum.band_{name}) ? datum.band_{name} : datum.{name}" for end, name in ends.items()}
+    drawn = {
+        end: f"isValid(datum.band_{name}) ? datum.band_{name} : datum.{name}"
+        for end, name in ends.items()
+    }
     return chart.transform_calculate(**drawn)
 
 
@@ -207,11 +268,18 @@ def only(what: str) -> Any:
 
 
 def encoded_x(axis: Axis) -> Any:
-    return alt.X(f"{axis.field}:Q", title=axis.title, scale=_scale(axis, nice=False, padding=12), axis=_axis(axis))
+    return alt.X(
+        f"{axis.field}:Q",
+        title=axis.title,
+        scale=_scale(axis, nice=False, padding=12),
+        axis=_axis(axis),
+    )
 
 
 def encoded_y(axis: Axis) -> Any:
-    room = {"nice": True} if axis.scale == "linear" else {"nice": False, "padding": 8}  # no line on the very edge
+    room = (
+        {"nice": True} if axis.scale == "linear" else {"nice": False, "padding": 8}
+    )  # no line on the very edge
     return alt.Y(f"{axis.field}:Q", title=axis.title, scale=_scale(axis, **room), axis=_axis(axis))
 
 
@@ -225,18 +293,32 @@ def _scale(axis: Axis, **options: Any) -> Any:
 
 def _axis(axis: Axis) -> Any:
     if axis.compact and axis.scale == "log":
-        return alt.Axis(labelExpr=COMPACT, values=[m * 10**e for e in range(3, 15) for m in (1, 2, 5)])
+        return alt.Axis(
+            labelExpr=COMPACT, values=[m * 10**e for e in range(3, 15) for m in (1, 2, 5)]
+        )
     if axis.compact:
         return alt.Axis(labelExpr=COMPACT)
     if axis.scale == "symlog":  # Vega's own ticks are those of a linear scale: all at the top
-        steps = [m * 10.0**e for e in range(-6, 9) for m in (1, 2, 5) if m * 10.0**e >= axis.constant]
-        return alt.Axis(values=[*(-step for step in reversed(steps)), 0, *steps], labelExpr="format(datum.value, '.3~r')")
+        steps = [
+            m * 10.0**e for e in range(-6, 9) for m in (1, 2, 5) if m * 10.0**e >= axis.constant
+        ]
+        return alt.Axis(
+            values=[*(-step for step in reversed(steps)), 0, *steps],
+            labelExpr="format(datum.value, '.3~r')",
+        )
     return alt.Axis()
 
 
 @drawn_once
 def heat_map(
-    x: Axis, y: Lines, value: Axis, *, dataset: str = "cells", row: str | None = None, column: str | None = None, width: int = 46
+    x: Axis,
+    y: Lines,
+    value: Axis,
+    *,
+    dataset: str = "cells",
+    row: str | None = None,
+    column: str | None = None,
+    width: int = 46,
 ) -> dict[str, Any]:
     """Vega-Lite of `value` over x (in ascending order) and the ordered values of y; None is drawn as its label, and ± marks
     cells whose interval (low, high) holds zero. A cell is `width` wide."""
@@ -245,13 +327,29 @@ def heat_map(
         alt.X(f"{x.field}:O", title=x.title, axis=label),
         alt.Y(f"{y.field}:O", title=y.title, scale=alt.Scale(domain=list(reversed(y.values)))),
     )
-    tips = [tip(x.field, x.title, ","), tip(y.field, y.title), tip(value.field, value.title, ".4~g"), tip("label")]
-    tips[3:3] = [tip("low", "95% from", ".4~g"), tip("high", "to", ".4~g"), tip("num_draws", "draws")]
+    tips = [
+        tip(x.field, x.title, ","),
+        tip(y.field, y.title),
+        tip(value.field, value.title, ".4~g"),
+        tip("label"),
+    ]
+    tips[3:3] = [
+        tip("low", "95% from", ".4~g"),
+        tip("high", "to", ".4~g"),
+        tip("num_draws", "draws"),
+    ]
     colour = alt.Color(f"{value.field}:Q", title=value.title, scale=_scale(value, scheme="viridis"))
     filled = alt.Chart().transform_filter(f"isValid(datum.{value.field})").mark_rect()
     empty = alt.Chart().transform_filter(f"!isValid(datum.{value.field})").mark_text(color=NEUTRAL)
-    open_sign = alt.Chart().transform_filter("datum.low <= 0 && datum.high >= 0").mark_text(text="±", color="white", fontSize=13)
-    layers = [filled.encode(*at, colour, tooltip=tips), empty.encode(*at, text="label:N", tooltip=tips)]
+    open_sign = (
+        alt.Chart()
+        .transform_filter("datum.low <= 0 && datum.high >= 0")
+        .mark_text(text="±", color="white", fontSize=13)
+    )
+    layers = [
+        filled.encode(*at, colour, tooltip=tips),
+        empty.encode(*at, text="label:N", tooltip=tips),
+    ]
     layers.append(open_sign.encode(*at, tooltip=tips))
     return _gridded(alt.layer(*layers, data=alt.NamedData(dataset)), row, column, width)
 
@@ -264,7 +362,13 @@ def _base(lines: Lines) -> str:
 
 @drawn_once
 def text_table(
-    y: Axis, x: Lines, *, dataset: str = "cells", row: str | None = None, column: str | None = None, width: int = 46
+    y: Axis,
+    x: Lines,
+    *,
+    dataset: str = "cells",
+    row: str | None = None,
+    column: str | None = None,
+    width: int = 46,
 ) -> dict[str, Any]:
     """Vega-Lite of the rows' `label` in a grid, a column `width` wide per value of x: a table that is also a figure."""
     columns = alt.X(
@@ -273,7 +377,9 @@ def text_table(
         scale=alt.Scale(domain=list(x.values)),
         axis=alt.Axis(orient="top", labelAngle=0, labelExpr=_base(x), domain=False, ticks=False),
     )
-    lines = alt.Y(f"{y.field}:O", title=y.title, axis=alt.Axis(labelExpr=COMPACT, domain=False, ticks=False))
+    lines = alt.Y(
+        f"{y.field}:O", title=y.title, axis=alt.Axis(labelExpr=COMPACT, domain=False, ticks=False)
+    )
     texts = alt.Chart().mark_text(color=NEUTRAL, fontSize=12).encode(columns, lines, text="label:N")
     return _gridded(alt.layer(texts, data=alt.NamedData(dataset)), row, column, width)
 

@@ -25,7 +25,10 @@ from ucurve.figures.files import finite
 from ucurve.spec import Figure, canonical
 
 MOST_ROWS = 5000  # beyond it a file carries the hash of all rows, but none of each
-DIGITS, SMALLEST = 9, 12  # significant digits; decimal places, since what should be zero comes out as 1e-17
+DIGITS, SMALLEST = (
+    9,
+    12,
+)  # significant digits; decimal places, since what should be zero comes out as 1e-17
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,13 @@ class Citation(BaseModel):
     @property
     def line(self) -> str:
         """The small print below a figure."""
-        parts = [f"ucurve {self.of}", self.draws, f"{self.made_at:%-d %B %Y}", self.link or self.lab, self.short]
+        parts = [
+            f"ucurve {self.of}",
+            self.draws,
+            f"{self.made_at:%-d %B %Y}",
+            self.link or self.lab,
+            self.short,
+        ]
         return " · ".join(part for part in parts if part)
 
     @property
@@ -88,7 +97,13 @@ class Citation(BaseModel):
         """All that is needed to find it again, as one word for a cell of a table."""
         asked = {f"asked.{name}": value for name, value in self.asked.items()}
         moment = self.made_at.astimezone(UTC).isoformat(timespec="seconds")
-        query = {"experiment": self.experiments, "specs": self.specs, "lab": self.lab, "made_at": moment, **asked}
+        query = {
+            "experiment": self.experiments,
+            "specs": self.specs,
+            "lab": self.lab,
+            "made_at": moment,
+            **asked,
+        }
         return f"ucurve:{self.figure}?{urlencode(query, doseq=True)}#{self.hash}"
 
     @classmethod
@@ -98,9 +113,18 @@ class Citation(BaseModel):
         found = parse_qs(parts.query)
         if parts.scheme != "ucurve" or not parts.fragment or "experiment" not in found:
             raise ValueError(f"{uri!r} is no citation of a figure")
-        asked = {name.removeprefix("asked."): value for name, value in found.items() if name.startswith("asked.")}
+        asked = {
+            name.removeprefix("asked."): value
+            for name, value in found.items()
+            if name.startswith("asked.")
+        }
         single = {name: found[name][0] for name in ("specs", "lab", "made_at") if name in found}
-        fields = {"figure": parts.path, "experiments": found["experiment"], "asked": asked, "hash": parts.fragment}
+        fields = {
+            "figure": parts.path,
+            "experiments": found["experiment"],
+            "asked": asked,
+            "hash": parts.fragment,
+        }
         return cls.model_validate({**fields, **single})
 
 
@@ -144,7 +168,12 @@ def fingerprint(figure: Figure) -> str:
 
 def row_hashes(figure: Figure) -> list[str]:
     """Of the rows that were measured here: reference curves are laid over a figure as somebody chooses."""
-    return [short_hash([name, row], 10) for name, rows in figure.datasets.items() for row in rows if row.get("what") != "reference"]
+    return [
+        short_hash([name, row], 10)
+        for name, rows in figure.datasets.items()
+        for row in rows
+        if row.get("what") != "reference"
+    ]
 
 
 def short_hash(value: Any, length: int = 12) -> str:
@@ -156,7 +185,9 @@ def _rounded(value: Any) -> Any:
         return {name: _rounded(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [_rounded(one) for one in value]
-    return float(f"{round(value, SMALLEST):.{DIGITS}g}") + 0.0 if isinstance(value, float) else value  # + 0.0: no minus zero
+    return (
+        float(f"{round(value, SMALLEST):.{DIGITS}g}") + 0.0 if isinstance(value, float) else value
+    )  # + 0.0: no minus zero
 
 
 def compared(then: Citation, figure: Figure) -> str:
@@ -166,7 +197,9 @@ def compared(then: Citation, figure: Figure) -> str:
     if fingerprint(figure) == then.hash:
         return f"unchanged since {when}"
     if not then.rows:
-        return f"changed since {when}: it has {len(rows):,} rows now" + (f", had {then.num_rows:,}" if then.num_rows else "")
+        return f"changed since {when}: it has {len(rows):,} rows now" + (
+            f", had {then.num_rows:,}" if then.num_rows else ""
+        )
     old, new = Counter(then.rows), Counter(rows)
     gone, come = sum((old - new).values()), sum((new - old).values())
     if not gone and not come:
@@ -180,7 +213,10 @@ def compared(then: Citation, figure: Figure) -> str:
 
 def _draws(figure: Figure) -> str:
     nums = [
-        row["num_draws"] for rows in figure.datasets.values() for row in rows if row.get("num_draws") and row.get("low") is not None
+        row["num_draws"]
+        for rows in figure.datasets.values()
+        for row in rows
+        if row.get("num_draws") and row.get("low") is not None
     ]
     if not nums:
         return ""
@@ -193,6 +229,14 @@ def _intervals(figure: Figure) -> str:
     hows = list(dict.fromkeys(row["how"] for row in rows if row.get("how")))
     if hows:
         return f"95% intervals: {'; '.join(hows)}"
-    bands = ["bands: 95% t intervals of the mean over draws"] if any(row.get("low") is not None for row in rows) else []
-    bottoms = ["lowest points: 95% bootstrap intervals"] if any(row.get("x_low") is not None for row in rows) else []
+    bands = (
+        ["bands: 95% t intervals of the mean over draws"]
+        if any(row.get("low") is not None for row in rows)
+        else []
+    )
+    bottoms = (
+        ["lowest points: 95% bootstrap intervals"]
+        if any(row.get("x_low") is not None for row in rows)
+        else []
+    )
     return "; ".join(bands + bottoms)

@@ -40,7 +40,10 @@ def finite(value: Any) -> Any:
 
 def _rows_csv(datasets: dict[str, list[dict[str, Any]]]) -> bytes:
     """All datasets below one another, the first column naming the dataset."""
-    columns = ["dataset", *dict.fromkeys(name for rows in datasets.values() for row in rows for name in row)]
+    columns = [
+        "dataset",
+        *dict.fromkeys(name for rows in datasets.values() for row in rows for name in row),
+    ]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="")
     writer.writeheader()

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ucurve.analysis.published import MARGINS, NAMES, WORST, Comparison, Reference
+from ucurve.analysis.replication import MARGINS, NAMES, WORST, Comparison, Reference
 from ucurve.figures import charts
 from ucurve.spec import Figure
 
 
-def beside(figures: Mapping[str, Figure], references: Sequence[Reference], compared: Sequence[Comparison]) -> dict[str, Figure]:
+def beside(
+    figures: Mapping[str, Figure], references: Sequence[Reference], compared: Sequence[Comparison]
+) -> dict[str, Figure]:
     """The figures with the published numbers on them, and one more: the table of differences."""
     return {**overlaid(figures, references), "published": _differences(references, compared)}
 
@@ -35,27 +37,47 @@ def _overlaid(figure: Figure, references: Sequence[Reference]) -> Figure:
         where = dict(zip(shows["facets"], panel, strict=True))
         named = {**one.labels, "evaluation": one.evaluation}
         line = one.labels.get(shows["line"], shows["base"])
-        if line is not None and all(value == named.get(name, value) for name, value in where.items()):
+        if line is not None and all(
+            value == named.get(name, value) for name, value in where.items()
+        ):
             told = one.source + (f" (± {one.error:.3g})" if one.error else "")
-            marks.append({"what": "reference", **where, shows["line"]: line, "tokens": one.tokens, "y": one.value, "label": told})
+            marks.append(
+                {
+                    "what": "reference",
+                    **where,
+                    shows["line"]: line,
+                    "tokens": one.tokens,
+                    "y": one.value,
+                    "label": told,
+                }
+            )
     return replace(figure, datasets={dataset: [*rows, *marks]})
 
 
 def _differences(references: Sequence[Reference], comparisons: Sequence[Comparison]) -> Figure:
     """The table of differences: a row per checkpoint, "measured, its interval (published)", and the worst outcome."""
-    columns = list(dict.fromkeys(_column(one) for one in references if not one.labels or one.metric in MARGINS))
+    columns = list(
+        dict.fromkeys(_column(one) for one in references if not one.labels or one.metric in MARGINS)
+    )
     rows: list[dict[str, Any]] = []
     for tokens in sorted({one.reference.tokens for one in comparisons}):
         mine = [one for one in comparisons if one.reference.tokens == tokens]
-        judged = [one.outcome for one in mine if one.reference.labels] or [one.outcome for one in mine]
+        judged = [one.outcome for one in mine if one.reference.labels] or [
+            one.outcome for one in mine
+        ]
         texts = {_column(one.reference): _cell(one) for one in mine}
         texts["outcome"] = "…" if set(judged) == {"not measured"} else min(judged, key=WORST.index)
-        rows += [{"what": "cell", "tokens": tokens, "column": column, "label": text} for column, text in texts.items()]
+        rows += [
+            {"what": "cell", "tokens": tokens, "column": column, "label": text}
+            for column, text in texts.items()
+        ]
     return Figure(
         "Beside the published numbers",
         f"Measured, its 95% interval (published). {'; '.join(dict.fromkeys(one.source for one in references))}. Where the base "
         "perplexity is more than 5% off, the evaluation protocol differs and the numbers are not comparable.",
-        charts.text_table(charts.tokens_axis(), charts.Lines("column", "", [*columns, "outcome"]), width=190),
+        charts.text_table(
+            charts.tokens_axis(), charts.Lines("column", "", [*columns, "outcome"]), width=190
+        ),
         {"cells": rows},
     )
 
@@ -65,9 +87,15 @@ def _column(one: Reference) -> str:
 
 
 def _cell(one: Comparison) -> str:
-    number = {"perplexity": ".4g", "perplexity_change": "+.4g", "accuracy": ".3f"}[one.reference.metric]
+    number = {"perplexity": ".4g", "perplexity_change": "+.4g", "accuracy": ".3f"}[
+        one.reference.metric
+    ]
     if one.outcome == "not measured":
         return f"… ({one.reference.value:{number}})"
     low, high = one.interval
-    spread = f", {low:{number}} to {high:{number}}" if one.reference.labels and math.isfinite(high - low) else ""
+    spread = (
+        f", {low:{number}} to {high:{number}}"
+        if one.reference.labels and math.isfinite(high - low)
+        else ""
+    )
     return f"{one.measured:{number}}{spread} ({one.reference.value:{number}})"

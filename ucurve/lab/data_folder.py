@@ -15,7 +15,9 @@ from typing import IO
 
 from ucurve.lab.processes import User
 
-MAX_SOCKET_PATH = 100  # bytes; the kernel allows 107 (103 on macOS) and Postgres adds a lock file beside
+MAX_SOCKET_PATH = (
+    100  # bytes; the kernel allows 107 (103 on macOS) and Postgres adds a lock file beside
+)
 
 
 class EmbeddedError(RuntimeError):
@@ -41,7 +43,9 @@ def locked(data: Path) -> IO[str]:
         ) from None
     lock.truncate(0)
     name = pwd.getpwuid(os.getuid()).pw_name if _known(os.getuid()) else os.getuid()
-    lock.write(f"process {os.getpid()} of {name} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+    lock.write(
+        f"process {os.getpid()} of {name} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+    )
     lock.flush()
     return lock
 
@@ -52,13 +56,17 @@ def socket_folder(data: Path) -> Path:
     long = len(os.fsencode(folder / ".s.PGSQL.5432.lock")) > MAX_SOCKET_PATH
     if long or re.search(r"[^\w/.-]", str(folder), re.ASCII):
         runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-        base = Path(runtime if runtime and len(runtime) < 50 and os.access(runtime, os.W_OK) else "/tmp")
+        base = Path(
+            runtime if runtime and len(runtime) < 50 and os.access(runtime, os.W_OK) else "/tmp"
+        )
         folder = base / f"ucurve-{os.getuid()}-{hashlib.sha256(os.fsencode(data)).hexdigest()[:12]}"
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     allowed = {os.getuid()} | ({user.uid} if (user := unprivileged_user()) else set())
     if not stat.S_ISDIR(found.st_mode) or found.st_uid not in allowed:
-        raise EmbeddedError(f"{folder} belongs to somebody else: remove it, or choose another folder with --data")
+        raise EmbeddedError(
+            f"{folder} belongs to somebody else: remove it, or choose another folder with --data"
+        )
     folder.chmod(0o700)
     return folder
 

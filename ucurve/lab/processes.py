@@ -140,7 +140,9 @@ def _become(user: User) -> None:
     if _libc is not None:
         header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3 of the interface, this process
         mask = 1 << _CAP_DAC_OVERRIDE
-        sets = (ctypes.c_uint32 * 6)(mask, mask, mask, 0, 0, 0)  # effective, permitted, inheritable; low then high
+        sets = (ctypes.c_uint32 * 6)(
+            mask, mask, mask, 0, 0, 0
+        )  # effective, permitted, inheritable; low then high
         if _libc.capset(header, sets) == 0:
             _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_DAC_OVERRIDE, 0, 0)
 
@@ -156,15 +158,25 @@ def kill_group(pid: int) -> None:
 def command_line(pid: int) -> str:
     """The command of a running process, "" when there is none."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        return (
+            Path(f"/proc/{pid}/cmdline")
+            .read_bytes()
+            .replace(b"\0", b" ")
+            .decode(errors="replace")
+            .strip()
+        )
     except OSError:
         if sys.platform == "linux":
             return ""
-    shown = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    shown = subprocess.run(
+        ["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
     return shown.stdout.strip()
 
 
-def stop_leftover(pid: int, mark: str, signals: Sequence[signal.Signals], patience: float = 20.0) -> bool:
+def stop_leftover(
+    pid: int, mark: str, signals: Sequence[signal.Signals], patience: float = 20.0
+) -> bool:
     """Stop process `pid` of an earlier run if its command names `mark`; False when there is none such."""
     if mark not in command_line(pid):
         return False

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from ucurve.client import Client, RefusedError
-from ucurve.lab import services
+from ucurve.lab import launch
 from ucurve.lab.data_folder import EmbeddedError
 from ucurve.lab.embedded import POSTGRES_VERSION, Engines
 from ucurve.lab.processes import Child
@@ -61,7 +61,11 @@ class Watched:
             wait = min(0.5 * 2.0**self.failures, SLOWEST)
             self.restart_at = now + wait
             news = f"{self.child.name} stopped (exit status {self.child.exit_status}); again in {wait:.0f} s"
-            return news if self.failures < 3 else f"{news}; the end of {self.child.log}:\n{self.child.tail()}"
+            return (
+                news
+                if self.failures < 3
+                else f"{news}; the end of {self.child.log}:\n{self.child.tail()}"
+            )
         if now < self.restart_at:
             return None
         self.restart_at = None
@@ -98,7 +102,9 @@ class Up:
     def run(self) -> int:
         """Start, watch, stop. The exit status: 0 after Ctrl-C or SIGTERM. Raises EmbeddedError or RuntimeError."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP, and so do we then
+            if (
+                signal.getsignal(number) is not signal.SIG_IGN
+            ):  # nohup ignores SIGHUP, and so do we then
                 signal.signal(number, self._leave)
         engines = Engines(self.data)
         try:
@@ -130,28 +136,46 @@ class Up:
         say(f"[{time.monotonic() - self.began:6.1f} s] {news}")
 
     def _check_ports(self) -> None:
-        for port, what, option in ((self.port, "API", "--port"), (self.dashboard_port, "dashboard", "--dashboard-port")):
-            if services.port_taken(HOST, port):
-                free = next(other for other in range(port + 1, 65536) if not services.port_taken(HOST, other))
-                raise EmbeddedError(f"port {port} (for the {what}) is taken by another program: try {option} {free}")
+        for port, what, option in (
+            (self.port, "API", "--port"),
+            (self.dashboard_port, "dashboard", "--dashboard-port"),
+        ):
+            if launch.port_taken(HOST, port):
+                free = next(
+                    other for other in range(port + 1, 65536) if not launch.port_taken(HOST, other)
+                )
+                raise EmbeddedError(
+                    f"port {port} (for the {what}) is taken by another program: try {option} {free}"
+                )
         if self.port == self.dashboard_port:
-            raise EmbeddedError(f"the API and the dashboard cannot both have port {self.port}: change --dashboard-port")
+            raise EmbeddedError(
+                f"the API and the dashboard cannot both have port {self.port}: change --dashboard-port"
+            )
 
     def _start(self, engines: Engines) -> None:
         engines.start()
         self.watched += [Watched(child) for child in engines.children]
-        self._step(f"database and broker started (Postgres {POSTGRES_VERSION} and Valkey, data in {engines.data})")
+        self._step(
+            f"database and broker started (Postgres {POSTGRES_VERSION} and Valkey, data in {engines.data})"
+        )
         if self.leaving:
             raise Leaving
-        env = services.environment(engines.database_url, engines.broker_url, self.api_url, engines.data, self.access)
-        services.migrate(env)
+        env = launch.environment(
+            engines.database_url, engines.broker_url, self.api_url, engines.data, self.access
+        )
+        launch.migrate(env)
         self._step("database schema is up to date")
         assert engines.logs is not None
-        gpus = services.gpus()
-        api = services.api(env, HOST, self.port, engines.logs)
-        dashboard = services.dashboard(env, HOST, self.dashboard_port, engines.logs)
+        gpus = launch.gpus()
+        api = launch.api(env, HOST, self.port, engines.logs)
+        dashboard = launch.dashboard(env, HOST, self.dashboard_port, engines.logs)
         workers = [
-            services.worker(env, f"worker-{number + 1}", engines.logs, gpus[number] if number < len(gpus) else None)
+            launch.worker(
+                env,
+                f"worker-{number + 1}",
+                engines.logs,
+                gpus[number] if number < len(gpus) else None,
+            )
             for number in range(self.workers if self.workers is not None else len(gpus) or 2)
         ]
         for child in (api, *workers, dashboard):
@@ -160,16 +184,20 @@ class Up:
             child.start()
             self.children.append(child)
             self.watched.append(Watched(child))
-        self._ready(api, lambda: services.answers(f"{self.api_url}/health/ready"), self.api_url)
+        self._ready(api, lambda: launch.answers(f"{self.api_url}/health/ready"), self.api_url)
         client = self._admin(engines.data)
         if client:
             for child in workers:
                 device = child.env["CUDA_VISIBLE_DEVICES"]
                 where = f"GPU {device}" if device else "CPU"
-                self._ready(child, partial(services.heard_of, client, child), where)
+                self._ready(child, partial(launch.heard_of, client, child), where)
         if client and self.demo and client.experiments(limit=1).total == 0:
             self._submit_demo(client)
-        self._ready(dashboard, lambda: services.answers(f"{self.dashboard_url}/_stcore/health"), self.dashboard_url)
+        self._ready(
+            dashboard,
+            lambda: launch.answers(f"{self.dashboard_url}/_stcore/health"),
+            self.dashboard_url,
+        )
         say(
             f"\nThe lab is ready. Ctrl-C stops it; results stay.\n\n  dashboard  {self.dashboard_url}\n"
             f"  API        {self.api_url}/docs\n  data       {engines.data} (logs in {engines.logs})\n"
@@ -210,7 +238,7 @@ class Up:
                 raise Leaving
             return ready()
 
-        services.wait_for(child, checked, seconds=120.0)
+        launch.wait_for(child, checked, seconds=120.0)
         self._step(f"{child.name} started ({what})")
 
     def _stop(self, engines: Engines) -> None:

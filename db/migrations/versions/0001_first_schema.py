@@ -16,14 +16,24 @@ def upgrade() -> None:
         sa.Column("description", sa.Text(), server_default="", nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column(
-            "parameters", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+            "parameters",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default=sa.text("'{}'"),
+            nullable=False,
         ),
-        sa.Column("location", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+        sa.Column(
+            "location", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
+        ),
         sa.Column("sha256", sa.Text(), nullable=True),
         sa.Column("size_bytes", sa.BigInteger(), nullable=True),
         sa.Column("unresolved", sa.Text(), nullable=True),
         sa.Column("owner", sa.Text(), server_default="", nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
@@ -32,12 +42,21 @@ def upgrade() -> None:
         sa.Column("identity", sa.Text(), nullable=False),
         sa.Column("repeat", sa.Integer(), server_default="0", nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("inputs", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
-        sa.Column("source", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
         sa.Column(
-            "labels", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+            "inputs", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False
         ),
-        sa.Column("suite", sa.Text(), sa.Computed("labels ->> 'suite'", persisted=True), nullable=True),
+        sa.Column(
+            "source", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False
+        ),
+        sa.Column(
+            "labels",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default=sa.text("'{}'"),
+            nullable=False,
+        ),
+        sa.Column(
+            "suite", sa.Text(), sa.Computed("labels ->> 'suite'", persisted=True), nullable=True
+        ),
         sa.Column(
             "tokens",
             sa.BigInteger(),
@@ -47,7 +66,12 @@ def upgrade() -> None:
             ),
             nullable=True,
         ),
-        sa.Column("evaluation", sa.Text(), sa.Computed("source -> 'dataset' ->> 'name'", persisted=True), nullable=True),
+        sa.Column(
+            "evaluation",
+            sa.Text(),
+            sa.Computed("source -> 'dataset' ->> 'name'", persisted=True),
+            nullable=True,
+        ),
         sa.Column("group_key", sa.Text(), nullable=False),
         sa.Column("seconds", sa.Double(), nullable=False),
         sa.Column("requires_device", sa.Text(), nullable=False),
@@ -57,23 +81,39 @@ def upgrade() -> None:
         sa.Column("lease_owner", sa.Text(), nullable=True),
         sa.Column("lease_token", sa.UUID(as_uuid=False), nullable=True),
         sa.Column("lease_expires", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("live", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column(
-            "metrics", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+            "live", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
         ),
         sa.Column(
-            "nonfinite", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+            "metrics",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default=sa.text("'{}'"),
+            nullable=False,
+        ),
+        sa.Column(
+            "nonfinite",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default=sa.text("'{}'"),
+            nullable=False,
         ),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("attempt_id", sa.BigInteger(), nullable=True),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="measurements_lease"),
-        sa.CheckConstraint("state IN ('open', 'running', 'done', 'failed')", name="measurements_state"),
+        sa.CheckConstraint(
+            "(state = 'running') = (lease_token IS NOT NULL)", name="measurements_lease"
+        ),
+        sa.CheckConstraint(
+            "state IN ('open', 'running', 'done', 'failed')", name="measurements_state"
+        ),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("identity", "repeat"),
     )
     op.create_index(
-        "measurements_found", "measurements", ["suite", "kind", "tokens"], unique=False, postgresql_where=sa.text("state = 'done'")
+        "measurements_found",
+        "measurements",
+        ["suite", "kind", "tokens"],
+        unique=False,
+        postgresql_where=sa.text("state = 'done'"),
     )
     op.create_index(
         "measurements_latest",
@@ -90,7 +130,11 @@ def upgrade() -> None:
         postgresql_where=sa.text("lease_token IS NOT NULL"),
     )
     op.create_index(
-        "measurements_unfinished", "measurements", ["id"], unique=False, postgresql_where=sa.text("state IN ('open', 'running')")
+        "measurements_unfinished",
+        "measurements",
+        ["id"],
+        unique=False,
+        postgresql_where=sa.text("state IN ('open', 'running')"),
     )
     op.create_table(
         "suites",
@@ -99,7 +143,12 @@ def upgrade() -> None:
         sa.Column("evaluation", sa.Text(), nullable=True),
         sa.Column("recipe", sa.Text(), nullable=True),
         sa.Column("owner", sa.Text(), server_default="", nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
@@ -110,7 +159,12 @@ def upgrade() -> None:
         sa.Column("most_planned", sa.Integer(), nullable=True),
         sa.Column("blocked_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("turn", sa.Double(), server_default="0", nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
         sa.CheckConstraint("role IN ('viewer', 'submitter', 'admin')", name="users_role"),
         sa.PrimaryKeyConstraint("name"),
     )
@@ -121,9 +175,18 @@ def upgrade() -> None:
         sa.Column("pid", sa.Integer(), nullable=False),
         sa.Column("device", sa.Text(), nullable=False),
         sa.Column("memory_gb", sa.Double(), nullable=False),
-        sa.Column("versions", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
-        sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.Column("seen_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column(
+            "versions", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False
+        ),
+        sa.Column(
+            "started_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column(
+            "seen_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False
+        ),
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
@@ -132,23 +195,41 @@ def upgrade() -> None:
         sa.Column("measurement_id", sa.BigInteger(), nullable=False),
         sa.Column("worker", sa.Text(), nullable=False),
         sa.Column("device", sa.Text(), nullable=False),
-        sa.Column("versions", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
+        sa.Column(
+            "versions", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False
+        ),
         sa.Column("outcome", sa.Text(), server_default="running", nullable=False),
-        sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
+        sa.Column(
+            "started_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+        ),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column(
-            "metrics", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+            "metrics",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default=sa.text("'{}'"),
+            nullable=False,
         ),
         sa.Column(
-            "nonfinite", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+            "nonfinite",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default=sa.text("'{}'"),
+            nullable=False,
         ),
         sa.Column(
-            "series", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+            "series",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default=sa.text("'{}'"),
+            nullable=False,
         ),
         sa.Column("traceback", sa.Text(), nullable=True),
         sa.Column("log", sa.Text(), nullable=True),
         sa.Column("origin", sa.Text(), nullable=True),
-        sa.CheckConstraint("outcome IN ('running', 'done', 'failed', 'stopped', 'lost')", name="attempts_outcome"),
+        sa.CheckConstraint(
+            "outcome IN ('running', 'done', 'failed', 'stopped', 'lost')", name="attempts_outcome"
+        ),
         sa.ForeignKeyConstraint(
             ["measurement_id"],
             ["measurements.id"],
@@ -156,15 +237,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(
-        "attempts_running", "attempts", ["measurement_id"], unique=False, postgresql_where=sa.text("outcome = 'running'")
+        "attempts_running",
+        "attempts",
+        ["measurement_id"],
+        unique=False,
+        postgresql_where=sa.text("outcome = 'running'"),
     )
-    op.create_index(op.f("ix_attempts_measurement_id"), "attempts", ["measurement_id"], unique=False)
+    op.create_index(
+        op.f("ix_attempts_measurement_id"), "attempts", ["measurement_id"], unique=False
+    )
     op.create_table(
         "checkpoints",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("suite", sa.Text(), nullable=False),
         sa.Column("revision", sa.Text(), nullable=False),
-        sa.Column("location", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
+        sa.Column(
+            "location", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False
+        ),
         sa.Column("step", sa.BigInteger(), nullable=True),
         sa.Column("tokens", sa.BigInteger(), nullable=True),
         sa.Column("replicate", sa.Integer(), server_default="0", nullable=False),
@@ -181,7 +270,11 @@ def upgrade() -> None:
         sa.UniqueConstraint("suite", "revision"),
     )
     op.create_index(
-        "checkpoints_unresolved", "checkpoints", ["id"], unique=False, postgresql_where=sa.text("unresolved IS NOT NULL")
+        "checkpoints_unresolved",
+        "checkpoints",
+        ["id"],
+        unique=False,
+        postgresql_where=sa.text("unresolved IS NOT NULL"),
     )
     op.create_table(
         "experiments",
@@ -192,8 +285,12 @@ def upgrade() -> None:
         sa.Column("tags", postgresql.ARRAY(sa.Text()), server_default="{}", nullable=False),
         sa.Column("notes", sa.Text(), server_default="", nullable=False),
         sa.Column("priority", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("spec", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
-        sa.Column("suite", sa.Text(), sa.Computed("spec ->> 'suite'", persisted=True), nullable=True),
+        sa.Column(
+            "spec", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False
+        ),
+        sa.Column(
+            "suite", sa.Text(), sa.Computed("spec ->> 'suite'", persisted=True), nullable=True
+        ),
         sa.Column("archived", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("fresh", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("webhook", sa.Text(), nullable=True),
@@ -203,10 +300,17 @@ def upgrade() -> None:
         sa.Column("num_done", sa.Integer(), server_default="0", nullable=False),
         sa.Column("num_failed", sa.Integer(), server_default="0", nullable=False),
         sa.Column("num_reused", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint("state IN ('active', 'paused', 'cancelled', 'done', 'failed')", name="experiments_state"),
+        sa.CheckConstraint(
+            "state IN ('active', 'paused', 'cancelled', 'done', 'failed')", name="experiments_state"
+        ),
         sa.ForeignKeyConstraint(
             ["owner"],
             ["users.name"],
@@ -214,7 +318,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(
-        "experiments_active", "experiments", ["owner", "id"], unique=False, postgresql_where=sa.text("state = 'active'")
+        "experiments_active",
+        "experiments",
+        ["owner", "id"],
+        unique=False,
+        postgresql_where=sa.text("state = 'active'"),
     )
     op.create_index(op.f("ix_experiments_owner"), "experiments", ["owner"], unique=False)
     op.create_index(op.f("ix_experiments_suite"), "experiments", ["suite"], unique=False)
@@ -223,10 +331,17 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("suite", sa.Text(), nullable=True),
-        sa.Column("origin", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
+        sa.Column(
+            "origin", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False
+        ),
         sa.Column("rows", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("owner", sa.Text(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
         sa.ForeignKeyConstraint(
             ["owner"],
             ["users.name"],
@@ -241,7 +356,12 @@ def upgrade() -> None:
         sa.Column("owner", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("sha256", sa.Text(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
@@ -259,7 +379,9 @@ def upgrade() -> None:
         sa.Column("measurement_id", sa.BigInteger(), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("stage", sa.Integer(), nullable=False),
-        sa.Column("labels", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
+        sa.Column(
+            "labels", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False
+        ),
         sa.Column("reused", sa.Boolean(), nullable=False),
         sa.Column("ended", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
@@ -270,7 +392,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("experiment_id", "measurement_id"),
     )
-    op.create_index("experiment_points_measurement", "experiment_points", ["measurement_id"], unique=False)
+    op.create_index(
+        "experiment_points_measurement", "experiment_points", ["measurement_id"], unique=False
+    )
     op.create_index(
         "experiment_points_open",
         "experiment_points",
@@ -278,7 +402,9 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("NOT ended"),
     )
-    op.create_index("experiment_points_version", "experiment_points", ["experiment_id", "version"], unique=False)
+    op.create_index(
+        "experiment_points_version", "experiment_points", ["experiment_id", "version"], unique=False
+    )
     op.create_table(
         "notices",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
@@ -286,15 +412,28 @@ def upgrade() -> None:
         sa.Column("url", sa.Text(), nullable=False),
         sa.Column("event", sa.Text(), nullable=False),
         sa.Column("num_tries", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("due_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=True),
+        sa.Column(
+            "due_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=True
+        ),
         sa.Column("delivered_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
-        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
         sa.ForeignKeyConstraint(["experiment_id"], ["experiments.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(op.f("ix_notices_experiment_id"), "notices", ["experiment_id"], unique=False)
-    op.create_index("notices_due", "notices", ["due_at"], unique=False, postgresql_where=sa.text("due_at IS NOT NULL"))
+    op.create_index(
+        "notices_due",
+        "notices",
+        ["due_at"],
+        unique=False,
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+    )
     op.create_table(
         "stars",
         sa.Column("owner", sa.Text(), nullable=False),

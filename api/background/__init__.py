@@ -1,0 +1,1 @@
+"""Work beside the requests: the sweep and the hashing of registered files."""

@@ -1,0 +1,134 @@
+"""Simulated studies with a known truth: do inflection points agree, does sensitivity grow, were published numbers reproduced?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from simulation import SIZES, World, lengths
+
+from ucurve.analysis import claims, inflection_points, replication
+from ucurve.analysis.study_experiment import Part
+from ucurve.experiments import parse
+from ucurve.spec import Verdict
+
+Array = NDArray[np.float64]
+ANSWERS = ("yes", "no", "undetermined")
+KINDS = ("gaussian_perturbation", "fine_tuning")
+
+
+def valley(world: World, bottom: int, t: float) -> Array:
+    """A V in the logarithm of the length: t standard errors higher at every further step from the bottom."""
+    return t * world.error * np.abs(np.arange(world.num_checkpoints) - bottom)
+
+
+def inflection(world: World, bottoms: tuple[int, int], t: float, rng: np.random.Generator) -> str:
+    """The answer about two kinds of change, three sizes each, with their bottoms at these checkpoints."""
+    parts = []
+    for kind, bottom in zip(KINDS, bottoms, strict=True):
+        family = [world.condition(valley(world, bottom, t), rng) for _ in range(3)]
+        x = 1e6 * lengths(world.num_checkpoints)
+        named = [
+            claims.Condition(
+                f"size {i}, replicate 0", x, one.losses, one.base, relevant=one.relevant
+            )
+            for i, one in enumerate(family)
+        ]
+        told = claims.inflection_point(named, claims.catastrophic_overtraining(named))
+        parts.append(Part(kind, parse({"kind": kind}), pd.DataFrame(), told))
+    return inflection_points.verdicts(parts)[0].answer
+
+
+def growth(world: World, exponent: float, rng: np.random.Generator) -> str:
+    """The answer about damage of 20 spreads that grows as a power of the length."""
+    truth = 20 * lengths(world.num_checkpoints) ** exponent
+    losses = truth[:, None] * (1 + world.noise(rng) / 20)
+    base = np.zeros((world.num_checkpoints, 1))
+    return claims.growth_of_sensitivity(
+        [claims.Condition("", lengths(world.num_checkpoints), losses, base)]
+    )[0].answer
+
+
+def reproduced(
+    factor: float, spread: float, draws: int, tails: str, rng: np.random.Generator
+) -> Verdict | None:
+    """The verdict where every true change is `factor` times the published one; spread: std of one draw, as a part of the change."""
+    given = [replication.Reference("", "s", None, "perplexity", i, 100.0) for i in range(5)]
+    changes = [30.0 * 2**i for i in range(5)]
+    given += [
+        replication.Reference("", "s", None, "perplexity_change", i, one, {"gamma": 1.0})
+        for i, one in enumerate(changes)
+    ]
+    noise = World(5, draws, tails=tails, shared=0.0).noise(rng) * spread
+    after = (
+        np.log(100 + np.array(changes)[:, None] * factor)
+        + noise * (np.array(changes) / (100 + np.array(changes)))[:, None]
+    )
+    rows = [
+        {"tokens": i, "gamma": 1.0, "state": "done", "base": np.log(100.0), "nll_mean": loss}
+        for i, losses in enumerate(after)
+        for loss in losses
+    ]
+    return replication.verdict(replication.compared(given, pd.DataFrame(rows)))
+
+
+def _row(found: Sequence[str]) -> str:
+    return " | ".join(f"{100 * found.count(answer) / len(found):.1f}" for answer in ANSWERS)
+
+
+def print_tables(num: int) -> None:
+    """`num` simulations per row."""
+    print(
+        f"\ninflection points agree: answers in %, two changes of three sizes each, {num} simulations per row"
+    )
+    print(
+        "| bottoms | t per step | noise | size | yes | no | undetermined |\n|---|---|---|---|---|---|---|"
+    )
+    for apart in (0, 1, 2):
+        for t in (2.0, 6.0):
+            for tails in ("normal", "heavy"):
+                for num_checkpoints, draws in SIZES:
+                    world, rng = (
+                        World(num_checkpoints, draws, tails=tails),
+                        np.random.default_rng(31),
+                    )
+                    first = num_checkpoints // 3
+                    found = [inflection(world, (first, first + apart), t, rng) for _ in range(num)]
+                    where = "the same" if not apart else f"{apart} step{'s' * (apart > 1)} apart"
+                    print(
+                        f"| {where} | {t:g} | {tails} | {num_checkpoints} x {draws} | {_row(found)} |",
+                        flush=True,
+                    )
+    print(
+        "\ngrowth of sensitivity: answers in %; nominal 2.5 for a yes and for a no where there is none"
+    )
+    print("| exponent | noise | size | yes | no | undetermined |\n|---|---|---|---|---|---|")
+    for exponent in (0.0, 0.05, 0.1):
+        for tails in ("normal", "heavy", "skewed"):
+            for num_checkpoints, draws in SIZES[:2]:
+                world, rng = World(num_checkpoints, draws, tails=tails), np.random.default_rng(32)
+                found = [growth(world, exponent, rng) for _ in range(num)]
+                print(
+                    f"| {exponent:g} | {tails} | {num_checkpoints} x {draws} | {_row(found)} |",
+                    flush=True,
+                )
+    print(
+        "\npublished numbers reproduced: answers in % about five changes, each `factor` times the published one; nominal 5 for a no"
+    )
+    print("at 1 to 1.2 and for a yes from 1.2 on; spread: of one draw, as a part of the change")
+    print(
+        "| factor | spread | noise | draws | yes | no | undetermined |\n|---|---|---|---|---|---|---|"
+    )
+    for factor in (1.0, 1.2, 1.5):
+        for spread in (0.05, 0.2):
+            for tails in ("normal", "heavy"):
+                for draws in (3, 5, 8):
+                    rng = np.random.default_rng(33)
+                    told = [reproduced(factor, spread, draws, tails, rng) for _ in range(num)]
+                    found = [verdict.answer for verdict in told if verdict is not None]
+                    print(
+                        f"| {factor:g} | {spread:g} | {tails} | {draws} | {_row(found)} |",
+                        flush=True,
+                    )

@@ -1,0 +1,1 @@
+"""Login, OpenID Connect and the session of the browser."""

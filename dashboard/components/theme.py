@@ -1,0 +1,148 @@
+"""How things look and are said: the wordmark, the style sheet, states, times and numbers in words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from html import escape
+from typing import Literal
+
+import streamlit as st
+
+from ucurve.formatting import counted as counted
+from ucurve.formatting import duration as duration
+from ucurve.formatting import roughly as roughly
+
+Colour = Literal["red", "orange", "blue", "green", "violet", "gray"]
+
+STATES: dict[str, tuple[Colour, str]] = {  # of experiments and of measurements
+    "queued": ("gray", "schedule"),
+    "open": ("gray", "schedule"),
+    "running": ("blue", "play_arrow"),
+    "paused": ("orange", "pause"),
+    "done": ("green", "check"),
+    "failed": ("red", "error"),
+    "cancelled": ("gray", "block"),
+}
+ANSWERS: dict[str, tuple[Colour, str]] = {  # a yes is no praise: neither green nor red
+    "yes": ("blue", "check"),
+    "no": ("gray", "close"),
+    "undetermined": ("orange", "question_mark"),
+}
+
+
+def style(dark: bool) -> str:
+    """The style sheet; Streamlit's own colours are not to be had here by name."""
+    quiet, alarm, link = (
+        ("#a9b4bd", "#f2919a", "#7cc6de") if dark else ("#5d6873", "#9e303b", "#1a6580")
+    )
+    return f"""
+.block-container {{ max-width: 1240px; }}
+[data-testid="stStatusWidget"], [data-testid="stHeaderActionElements"] {{ display: none; }}
+[data-stale="true"] {{ opacity: 1 !important; transition: none !important; }}
+.quiet {{ color: {quiet}; font-size: 0.875rem; }}
+.problem {{ color: {alarm}; font-size: 0.85rem; margin: -0.7rem 0 0.4rem; }}
+.reading {{ color: {quiet}; font-size: 0.8rem; margin: -0.7rem 0 0.4rem; overflow-wrap: anywhere; }}
+.st-key-drafts-ask, .st-key-drafts-keep, .st-key-pulse {{ position: absolute; height: 0; overflow: hidden; }}
+.st-key-preview {{ min-height: 8rem; }}
+button:focus-visible, a:focus-visible, summary:focus-visible {{ outline: 2px solid {link} !important; outline-offset: 2px; }}
+[data-testid="stButton"] button p, [data-testid="stMenuButton"] button p {{ white-space: nowrap; }}
+[data-testid="stPageLink"] p {{ white-space: normal; overflow: visible; overflow-wrap: anywhere; line-height: 1.35; }}
+[data-testid="stPageLink"] a {{ height: auto; }}
+[data-testid="stButtonGroup"] [role="radiogroup"] {{ flex-wrap: wrap; row-gap: 0.25rem; mask-image: none; }}
+@media (max-width: 1100px) {{
+  .block-container {{ padding-left: 2rem; padding-right: 2rem; }}
+}}
+.st-key-whoami {{ position: fixed; top: 0.65rem; right: 3.5rem; width: auto; z-index: 999991; }}
+.stLayoutWrapper:has(> .st-key-whoami) {{ position: absolute; }}
+.sign-out {{ color: {link}; }}
+a.file {{ color: {link} !important; text-decoration: none; white-space: nowrap; }}
+a.file:hover {{ text-decoration: underline; }}
+a.file.framed {{ display: block; text-align: center; padding: 0.4rem 0.75rem;
+  border: 1px solid color-mix(in srgb, {quiet} 45%, transparent);
+  border-radius: 0.5rem; }}
+a.file.framed:hover {{ border-color: {link}; text-decoration: none; }}
+.st-key-experiments [data-testid="stPageLink"] a {{ padding: 0; }}
+.st-key-experiments [data-testid="stPageLink"] a:hover {{ background: none; }}
+.st-key-experiments [data-testid="stPageLink"] p {{ font-weight: 600; font-size: 1.05rem; }}
+.st-key-experiments [data-testid="stPageLink"] a:hover p {{ color: {link}; text-decoration: underline; }}
+"""
+
+
+def wordmark(dark: bool) -> str:
+    """ "ucurve" drawn with one pen; the first letter is a U-curve with its measured points."""
+    ink, curve, point = (
+        ("#e6ebef", "#5db4d0", "#e0a030") if dark else ("#1d2733", "#1f6f8b", "#c9731a")
+    )
+    letters = (
+        "M62 21 A7.5 7.5 0 1 0 62 33"  # c
+        " M70 19 V28 A6.5 6.5 0 0 0 83 28 V19 M83 28 V35"  # u
+        " M92 35 V19 M92 26 A7 7 0 0 1 100 19.3"  # r
+        " M104 19 L110.5 35 L117 19"  # v
+        " M122.5 27 H137 A7.3 7.3 0 1 0 134.6 32.6"  # e
+    )
+    dots = "".join(
+        f'<circle cx="{x}" cy="{y}" r="2.7" fill="{point}"/>'
+        for x, y in [(6, 9), (14, 27), (24, 35), (34, 27), (42, 9)]
+    )
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 3 142 38" width="142" height="38" fill="none" '
+        f'stroke-linecap="round" stroke-linejoin="round"><title>ucurve</title>'
+        f'<path d="M6 9 C10 44 38 44 42 9" stroke="{curve}" stroke-width="3"/>{dots}'
+        f'<path d="{letters}" stroke="{ink}" stroke-width="2.6"/></svg>'
+    )
+
+
+def page_icon() -> str:
+    """The U alone; an icon by name would be fetched from the network."""
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 48 48" fill="none" stroke-linecap="round">'
+        '<path d="M6 9 C10 46 38 46 42 9" stroke="#2f88a8" stroke-width="6"/>'
+        '<circle cx="24" cy="36.5" r="6" fill="#d98a1f"/></svg>'
+    )
+
+
+def badge(word: str, of: dict[str, tuple[Colour, str]] = STATES) -> str:
+    """A state or an answer as a badge, in markdown."""
+    colour, icon = of[word]
+    return f":{colour}-badge[:material/{icon}: {word}]"
+
+
+def quiet(text: str) -> None:
+    """Secondary text, plain."""
+    st.markdown(f'<span class="quiet">{escape(text)}</span>', unsafe_allow_html=True)
+
+
+def plain(text: str) -> str:
+    """Somebody's words inside markdown: shown, not obeyed."""
+    return "".join(f"\\{char}" if char in "\\`*_{}[]()#+-.!|<>$:~" else char for char in text)
+
+
+def nothing_yet(title: str, text: str) -> None:
+    """An empty state that says what to do."""
+    with st.container(border=True, horizontal_alignment="center"):
+        st.space("small")
+        st.markdown(f"#### {title}", text_alignment="center", anchors=False)
+        st.markdown(text, text_alignment="center")
+        st.space("small")
+
+
+def ago(moment: datetime) -> str:
+    seconds = (datetime.now(UTC) - moment).total_seconds()
+    return "just now" if seconds < 10 else f"{duration(seconds)} ago"
+
+
+def tokens(num: int | None) -> str:
+    """917504 -> 0.92 M, 2097152000 -> 2.1 B."""
+    if num is None:
+        return "unknown"
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if num >= size:
+            return f"{num / size:.3g} {letter}"
+    return str(num)
+
+
+def number(value: float | None) -> str:
+    """In four figures; whole numbers in full."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"

@@ -1,0 +1,1 @@
+"""How pages follow the lab: shared queries, polling, refreshing."""

@@ -1,0 +1,75 @@
+"""A process that cannot measure any more leaves, gives its points back, and a whole one goes on."""
+
+from __future__ import annotations
+
+import time
+
+from conftest import Lab
+
+from worker.device_health import SAME_IN_A_ROW, Soundness, trouble
+from worker.tasks import EXIT_BROKEN
+
+TEST_KINDS = True
+NUM_WORKERS = 0
+
+
+def run(lab: Lab, *what: str) -> tuple[int, int]:
+    """The experiment, and how many workers broke until it had ended; each is started anew, as its supervisor does."""
+    id, broken = lab.client.submit({"kind": "breaking_device", "what": what}).id, 0
+    worker, deadline = lab.start_worker("worker"), time.monotonic() + 150
+    while lab.client.experiment(id).state not in ("done", "failed"):
+        assert time.monotonic() < deadline, lab.client.rows(id)
+        if not worker.alive:
+            assert worker.exit_status == EXIT_BROKEN
+            broken, worker = broken + 1, lab.start_worker("worker")
+        time.sleep(0.1)
+    worker.stop()
+    return id, broken
+
+
+def attempts(lab: Lab, id: int) -> list[list[str]]:
+    return [
+        [attempt.outcome for attempt in lab.client.provenance(row.id).attempts]
+        for row in lab.client.rows(id)
+    ]
+
+
+def test_a_device_that_breaks_loses_no_point_and_its_process_leaves(lab: Lab) -> None:
+    id, broken = run(lab, "fine", "breaks once", "fine")
+    assert (broken, attempts(lab, id)) == (1, [["done"], ["lost", "done"], ["done"]])
+    lost = lab.client.provenance(lab.client.rows(id)[1].id).attempts[0]
+    assert "device-side assert" in (lost.traceback or "")
+    assert not lab.client.workers() or not any(worker.alive for worker in lab.client.workers())
+
+
+def test_a_point_that_breaks_every_device_is_given_up_after_three_and_the_rest_is_measured(
+    lab: Lab,
+) -> None:
+    id, broken = run(lab, "breaks always", "fine")
+    first, second = lab.client.rows(id)
+    assert (broken, first.state, second.state) == (3, "failed", "done")
+    assert "died 3 times" in (first.error or "")
+
+
+def test_a_process_in_which_everything_fails_suddenly_leaves_and_a_fresh_one_goes_on(
+    lab: Lab,
+) -> None:
+    id, broken = run(lab, *["fine"] * 2, "spoils once", *["fine"] * 8)
+    assert broken == 1
+    assert (
+        attempts(lab, id)
+        == [["done"]] * 3 + [["failed"]] * (SAME_IN_A_ROW - 1) + [["lost", "done"]] + [["done"]] * 3
+    )
+
+
+def test_points_that_are_wrong_by_themselves_break_nothing() -> None:
+    sound = Soundness("cpu")
+    for _ in range(3 * SAME_IN_A_ROW):
+        sound.failed(RuntimeError("from the start: it is the points"))
+    sound.measured()
+    for number in range(3 * SAME_IN_A_ROW):
+        sound.failed(ValueError("a wrong spec"))
+        sound.failed([RuntimeError("one"), TypeError("another")][number % 2])
+    assert sound.broken is None
+    assert trouble("cpu") is None
+    assert "not compiled" in (trouble("cuda") or "not compiled")

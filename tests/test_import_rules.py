@@ -1,0 +1,236 @@
+"""Who may import whom: the light parts stay light, the experiments know nothing of the runtime, nobody goes backwards.
+
+Read from the source where a rule is about names, and from a fresh process where it is about what gets loaded: a static
+rule "the API must not reach torch" would pass vacuously, because the kinds are found by looking.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import LIGHT
+
+ROOT = Path(__file__).parents[1]
+OURS = ("api", "worker", "dashboard", "db", "ucurve")
+HEAVY = (
+    "torch",
+    "transformers",
+    "datasets",
+    "safetensors",
+    "tokenizers",
+    "pandas",
+    "altair",
+    "scipy",
+)
+
+# What of ours each room may import, anywhere in a file. Modules of ucurve that are named here load
+# nothing heavy.
+CONTRACT = ("ucurve.experiments", "ucurve.spec", "ucurve.schemas", "ucurve.formatting")
+ARROWS = {
+    "dashboard": (
+        "dashboard",
+        "ucurve.client",
+        "ucurve.analysis.claims",
+        "ucurve.analysis.comparison",
+        "ucurve.analysis.reproducibility",
+        "ucurve.analysis.verdict_order",
+        "ucurve.figures",
+        "ucurve.import_export.report",
+        "ucurve.registry.suites",
+        *CONTRACT,
+    ),
+    "api": ("api", "db", "worker.queue", "ucurve.registry", "ucurve.analysis", *CONTRACT),
+    "worker": ("worker", "db", "ucurve.experiments", "ucurve.spec", "ucurve.modeling.device"),
+    "db": ("db",),
+}
+# Modules of ucurve/experiments that several kinds use; none of them is a kind.
+SHARED = ("checkpoint_selection", "evaluation_points", "fine_tuning_fields")
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module, and whether merely importing the file loads it."""
+
+    module: str
+    at_top: bool
+    where: str
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").exists() or path.is_dir()
+
+
+def imports_of(path: Path) -> Iterator[Import]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    later = set()
+    for node in ast.walk(tree):
+        typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        if typing_only or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            branch = node.body if isinstance(node, ast.If) else [node]
+            later |= {id(inner) for part in branch for inner in ast.walk(part)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: write imports in full"
+            source = node.module or ""
+            inner = [f"{source}.{alias.name}" for alias in node.names]
+            modules = [
+                name if source.split(".")[0] in OURS and is_module(name) else source
+                for name in inner
+            ]
+        else:
+            continue
+        for module in modules:
+            yield Import(
+                module,
+                id(node) not in later,
+                f"{path.relative_to(ROOT)}:{node.lineno} imports {module}",
+            )
+
+
+def files(room: str) -> list[Path]:
+    found = sorted((ROOT / room).rglob("*.py"))
+    assert found, f"there is no {room}: this test would prove nothing"
+    return found
+
+
+def under(module: str, *prefixes: str) -> bool:
+    return any(module == prefix or module.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+@pytest.mark.parametrize("room", ARROWS)
+def test_each_room_imports_only_what_its_arrows_allow(room: str) -> None:
+    wrong = [
+        found.where
+        for path in files(room)
+        for found in imports_of(path)
+        if under(found.module, *OURS)
+        and found.module != "ucurve"
+        and not under(found.module, *ARROWS[room])
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def kind_files() -> list[Path]:
+    """The files of ucurve/experiments/ that define a kind."""
+    from ucurve.experiments import kinds
+
+    names = {kind.__module__ for kind in kinds().values()}
+    return [path for path in files("ucurve/experiments") if name_of(path) in names]
+
+
+def test_services_import_experiments_only_through_the_contract() -> None:
+    kinds = [name_of(path) for path in kind_files()]
+    wrong = [
+        found.where
+        for room in ("worker", "api", "dashboard")
+        for path in files(room)
+        for found in imports_of(path)
+        if under(found.module, *kinds)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_experiments_import_the_contract_at_the_top_and_never_each_other() -> None:
+    shared = [f"ucurve.experiments.{name}" for name in SHARED]
+    ours = ("ucurve.spec", "ucurve.schemas.results", "ucurve.registry.suites", *shared)
+    light = (*ours, "pydantic", *sys.stdlib_module_names)
+    runtime = ("ucurve.experiments", "api", "worker", "db", "dashboard", "ucurve.client")
+    wrong = []
+    for path in kind_files():
+        for found in imports_of(path):
+            if under(found.module, *runtime) and not under(found.module, *shared):
+                wrong.append(found.where)
+            elif found.at_top and not under(found.module, *light):
+                wrong.append(f"{found.where} at the top")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_tensors_are_in_one_room_that_knows_nothing_of_the_lab() -> None:
+    torch_modules = [
+        path
+        for path in files("ucurve")
+        if any(found.at_top and under(found.module, "torch") for found in imports_of(path))
+    ]
+    assert {path.stem for path in torch_modules} >= {"checkpoints", "perturb", "perplexity"}
+    assert {path.parent.name for path in torch_modules} == {"modeling"}
+    lab = ("ucurve.client", "ucurve.schemas", "ucurve.experiments", "ucurve.lab", "ucurve.spec")
+    wrong = [
+        found.where
+        for path in files("ucurve/modeling")
+        for found in imports_of(path)
+        if under(found.module, *lab)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_of_the_package_imports_the_services() -> None:
+    services = ("api", "worker", "db", "dashboard")
+    wrong = [
+        found.where
+        for path in files("ucurve")
+        for found in imports_of(path)
+        if under(found.module, *services)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("import api.main", (*HEAVY, "numpy", "worker.tasks")),
+        ("import worker.queue", (*HEAVY, "numpy", "db", "ucurve", "worker.tasks")),
+        (
+            "import db.models, db.leases, db.submissions",
+            (*HEAVY, "api", "worker", "ucurve", "celery", "fastapi"),
+        ),
+        (
+            "import ucurve.experiments; assert ucurve.experiments.kinds()",
+            (*HEAVY, "numpy", "httpx", "db"),
+        ),
+        ("import ucurve; ucurve.Client", (*HEAVY, "numpy", "sqlalchemy", "celery", "db")),
+        ("import ucurve.cli", (*HEAVY, "numpy", "sqlalchemy", "celery", "db")),
+    ],
+)
+def test_a_fresh_process_loads_nothing_heavy(code: str, absent: tuple[str, ...]) -> None:
+    asked = f"{code}\nimport sys, json; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", asked],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        timeout=60,
+    )
+    loaded = json.loads(done.stdout)
+    assert not [module for module in loaded if under(module, *absent)]
+
+
+def test_the_tests_own_api_and_dashboard_run_without_the_worker_extra() -> None:
+    def imports(code: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            env=LIGHT,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
+            timeout=60,
+        )
+
+    assert "No module named 'torch'" in imports("import torch").stderr
+    assert "No module named 'transformers'" in imports("import transformers").stderr
+    assert imports("import api.main").returncode == 0

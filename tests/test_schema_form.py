@@ -1,0 +1,208 @@
+"""The form knows no kind by name: whatever a spec class declares can be filled in, read back, and told what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+from pydantic import BaseModel, Field, ValidationError
+
+from dashboard.forms.schema_form import entries, fields, placed, readings, spec_of
+from ucurve.experiments import kinds
+from ucurve.schemas.validation_messages import wrong_in
+from ucurve.spec import Spec
+
+
+class LogSpaced(BaseModel):
+    log_spaced: int = Field(ge=2, title="How many")
+
+
+class Optimiser(BaseModel):
+    learning_rate: float = Field(
+        5e-5, gt=0, description="Peak rate.", json_schema_extra={"unit": "1/step"}
+    )
+    betas: list[float] = Field([0.9, 0.95], min_length=2, max_length=2)
+
+
+class Everything(Spec):
+    kind: Literal["everything"] = "everything"
+    suite: str = Field(json_schema_extra={"widget": "suite"})
+    evaluation: str | None = Field(None, json_schema_extra={"widget": "dataset"})
+    checkpoints: Literal["all", "last"] | list[str] | LogSpaced = "all"
+    gammas: list[float] = Field([0.05, 0.1], min_length=1)
+    seeds: list[int] = Field([0])
+    metrics: list[Literal["loss", "accuracy"]] = Field(["loss"])
+    scale: Literal["current_std", "init_std"] = "current_std"
+    window: int | None = None
+    exact: bool = True
+    clip: float | Literal["none"] = "none"
+    optimiser: Optimiser = Optimiser()
+    pull: Optimiser | None = None
+    by_tensor: dict[str, float] = Field({})
+    note: str = Field("", json_schema_extra={"advanced": True})
+
+
+def filled(model: type[Spec], spec: dict[str, Any], **typed: Any) -> dict[str, Any]:
+    """The spec that comes out of the form for one that was put in, with some fields typed over."""
+    form = fields(model)
+    values, problems = spec_of(form, {**entries(form, spec), **typed})
+    assert problems == {}
+    return values
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_every_kind_and_each_of_its_presets_passes_through_the_form_unchanged(kind: str) -> None:
+    model = kinds()[kind]
+    for start in ({}, *model.presets.values()):
+        meant = model.model_validate(start)
+        assert model.model_validate(filled(model, dict(start))) == meant
+        assert model.model_validate(filled(model, meant.model_dump(mode="json"))) == meant
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"checkpoints": "last", "window": 1024, "exact": False, "clip": 1.5},
+        {
+            "checkpoints": ["step1", "step2"],
+            "gammas": [1e-12, 5e-5, 3.0],
+            "seeds": [],
+            "metrics": ["accuracy", "loss"],
+        },
+        {
+            "checkpoints": {"log_spaced": 7},
+            "evaluation": "wikitext-2",
+            "pull": {"learning_rate": 0.1, "betas": [0.0, 1.0]},
+        },
+        {
+            "optimiser": {"learning_rate": 1e-300, "betas": [0.1, 0.2]},
+            "by_tensor": {"mlp": 0.5},
+            "note": "a, b; ünï",
+        },
+    ],
+)
+def test_every_form_of_a_value_survives_the_form(spec: dict[str, Any]) -> None:
+    meant = Everything.model_validate({"suite": "tiny", **spec})
+    assert Everything.model_validate(filled(Everything, meant.model_dump(mode="json"))) == meant
+
+
+def test_the_fields_say_what_the_class_says() -> None:
+    form = {field.key: field for field in fields(Everything)}
+    assert list(form)[:3] == ["suite", "evaluation", "checkpoints"]
+    assert "kind" not in form
+    assert (form["suite"].source, form["evaluation"].source) == ("suite", "dataset")
+    assert form["evaluation"].optional
+    assert not form["suite"].optional
+    assert [part.title for part in form["checkpoints"].parts] == [
+        "all",
+        "last",
+        "a list",
+        "log spaced",
+    ]
+    rate = form["optimiser"].parts[0]
+    assert (rate.key, rate.title, rate.help) == (
+        "optimiser/learning_rate",
+        "Learning rate (1/step)",
+        "Peak rate.",
+    )
+    assert form["note"].advanced
+    assert form["metrics"].options == ("loss", "accuracy")
+
+
+def test_numbers_may_be_typed_as_people_write_them() -> None:
+    values = filled(
+        Everything, {"suite": "tiny"}, gammas=" 5e-3; 0.01,1_000 , −2,", seeds="3, 1e3", window=""
+    )
+    assert values["gammas"] == [0.005, 0.01, 1000.0, -2.0]
+    assert values["seeds"] == [3, 1000]
+    assert all(type(seed) is int for seed in values["seeds"])
+    assert values["window"] is None
+
+
+def test_what_cannot_be_read_is_said_at_its_field_and_the_rest_is_still_read() -> None:
+    form = fields(Everything)
+    typed = {
+        **entries(form, {"suite": "tiny"}),
+        "gammas": "0.1, zwei",
+        "window": "1.5",
+        "optimiser/learning_rate": "",
+    }
+    values, problems = spec_of(form, typed)
+    assert problems == {
+        "gammas": "“zwei” is not a number.",
+        "window": "“1.5” is not a whole number.",
+        "optimiser/learning_rate": "Please fill this in.",
+    }
+    assert values["seeds"] == [0]
+
+
+def test_bounds_are_told_at_the_field_and_only_for_the_form_that_was_chosen() -> None:
+    form = fields(Everything)
+    typed = entries(
+        form,
+        {"suite": "tiny", "checkpoints": {"log_spaced": 1}, "optimiser": {"learning_rate": -1}},
+    )
+    values, problems = spec_of(form, typed)
+    assert problems == {}
+    with pytest.raises(ValidationError) as caught:
+        Everything.model_validate({**values, "seeds": [1, "x"]})
+    found = placed(form, typed, wrong_in(caught.value.errors(), Everything.model_json_schema()))
+    assert found == {
+        "checkpoints?3/log_spaced": "Must be a whole number from 2 up, not 1.",
+        "optimiser/learning_rate": "Must be a number greater than 0, not -1.",
+        "seeds": "Value 2: must be a whole number, not “x”.",
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["0,05", "0,05, 0,1", "1,5", "1,5; 2,5", "0,5 0,6", "1,000", "1,05"]
+)
+def test_a_comma_that_may_be_a_decimal_one_is_asked_about(text: str) -> None:
+    form = fields(Everything)
+    values, problems = spec_of(form, {**entries(form, {"suite": "tiny"}), "gammas": text})
+    assert "gammas" not in values
+    assert "could be one value or two" in problems["gammas"]
+    assert readings(form, {"gammas": text}) == {}
+
+
+def test_beneath_a_list_stands_how_it_was_read() -> None:
+    form = fields(Everything)
+    typed = {
+        "gammas": "0.1 5e-2;3",
+        "seeds": "1,5",
+        "checkpoints?": 2,
+        "checkpoints?2": "step 1, step 2",
+    }
+    said = {
+        "gammas": "3 values: 0.1, 0.05, 3",
+        "seeds": "2 values: 1, 5",
+        "checkpoints?2": "2 values: step 1, step 2",
+    }
+    assert {
+        key: value
+        for key, value in readings(form, {**entries(form, {}), **typed}).items()
+        if key in said
+    } == said
+    assert (
+        readings(form, {"seeds": ", ".join(map(str, range(20)))})["seeds"]
+        == "20 values: 0, 1, 2, 3, 4, 5, 6, …, 19"
+    )
+
+
+def test_the_api_s_pointers_find_their_fields_and_what_belongs_to_none_is_kept() -> None:
+    form = fields(Everything)
+    typed = entries(form, {"suite": "tiny"})
+    found = placed(
+        form,
+        typed,
+        [
+            (["suite"], "There is no suite 'tiny'."),
+            (["optimiser", "betas"], "Two."),
+            ([""], "Nothing to do."),
+        ],
+    )
+    assert found == {
+        "suite": "There is no suite 'tiny'.",
+        "optimiser/betas": "Two.",
+        "": "Nothing to do.",
+    }

@@ -1,0 +1,127 @@
+"""What is sent is what is needed, and what many ask for is worked out once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from conftest import Lab
+from sqlalchemy import text
+
+from api.single_flight import Shared
+from db import changes, submissions
+from db.session import open_session
+from ucurve.experiments import parse
+from ucurve.experiments.evaluation_points import WINDOWS
+from ucurve.schemas import experiments as schemas
+
+GAUSSIAN = {"kind": "gaussian_perturbation", "gammas": [0.1, 0.2], "draws": 2, "scale": "init_std"}
+
+
+@pytest.fixture(scope="module")
+def measured(lab: Lab) -> int:
+    id = lab.client.submit(GAUSSIAN).id
+    lab.client.wait(id, timeout=120)
+    return id
+
+
+def test_losses_per_window_travel_with_bases_only_and_change_no_figure_and_no_verdict(
+    lab: Lab, measured: int
+) -> None:
+    needed, everything = lab.client.rows(measured), lab.client.rows(measured, series="all")
+    assert all(set(WINDOWS) <= set(row.series) for row in everything)
+    assert [bool(row.series) for row in needed] == [row.labels["gamma"] == 0 for row in needed]
+    assert not any(row.series for row in lab.client.rows(measured, series="none"))
+    spec = parse(lab.client.experiment(measured).spec)
+    tables = [schemas.frame(rows) for rows in (needed, everything)]
+    first, second = (spec.figures(table) for table in tables)
+    assert {name: figure.datasets for name, figure in first.items()} == {
+        name: figure.datasets for name, figure in second.items()
+    }
+    assert spec.verdicts(tables[0]) == spec.verdicts(tables[1]) == lab.client.verdicts(measured)
+    size = len(httpx.get(f"{lab.url}/v1/experiments/{measured}/measurements").content)
+    assert (
+        size
+        < len(httpx.get(f"{lab.url}/v1/experiments/{measured}/measurements?series=all").content) / 3
+    )
+
+
+def test_whoever_listens_to_the_same_events_and_verdicts_gets_the_same(
+    lab: Lab, measured: int
+) -> None:
+    with ThreadPoolExecutor(8) as many:
+        asked = [
+            many.submit(httpx.get, f"{lab.url}/v1/experiments/{measured}/{what}")
+            for what in ["events", "verdicts"] * 4
+        ]
+    answers = [one.result().text for one in asked]
+    assert set(answers[::2]) == {answers[0]}
+    assert answers[0].count("event: rows") == 1
+    assert answers[0].count("event: experiment") == 1
+    assert set(answers[1::2]) == {answers[1]}
+    assert httpx.get(f"{lab.url}/v1/experiments/99/verdicts").status_code == 404
+
+
+def test_one_answer_is_made_for_all_who_ask_and_a_failure_is_not_kept() -> None:
+    made: list[str] = []
+    open_now = threading.Event()
+
+    def make() -> str:
+        made.append("answer")
+        open_now.wait(10)
+        if len(made) == 1:
+            raise ValueError("the first one fails")
+        return f"number {len(made)}"
+
+    async def ask() -> list[object]:
+        shared = Shared[str]("test", kept=2)
+        first = asyncio.gather(*(shared.ask("key", make) for _ in range(5)), return_exceptions=True)
+        gone = asyncio.create_task(shared.ask("key", make))
+        await asyncio.sleep(0.1)
+        gone.cancel()  # stops nobody else's
+        open_now.set()
+        failed = await first
+        again = await asyncio.gather(*(shared.ask("key", make) for _ in range(5)))
+        for key in "abc":
+            await shared.ask(key, lambda: "other")
+        return [*map(str, failed), *again, await shared.ask("key", make)]
+
+    answers = asyncio.run(ask())
+    assert answers == [*["the first one fails"] * 5, *["number 2"] * 5, "number 3"]
+
+
+def test_points_that_are_opened_again_come_to_a_reader_in_small_pages(database_url: str) -> None:
+    points = [
+        {
+            "identity": f"again {number}", "inputs": {}, "source": {}, "labels": {"number": number}, "group_key": "", "stage": 0,
+            "seconds": 1.0, "requires_device": "cuda", "requires_memory_gb": 0.0,
+        }
+        for number in range(600)
+    ]  # fmt: skip
+    with open_session() as session:
+        made = submissions.submit(
+            session, "ana", {"name": "", "kind": "linear_model", "spec": {}}, points
+        )
+        ids = list(
+            session.scalars(
+                text(
+                    "UPDATE measurements SET state = 'failed' WHERE identity LIKE 'again %' RETURNING id"
+                )
+            )
+        )
+        cursor = made.version
+        submissions.reopen(session, ids)
+        session.refresh(made)
+        pages = []
+        while rows := changes.changes_after(
+            session, made.id, cursor, limit=submissions.PER_VERSION
+        ):
+            pages.append([row.position for row in rows])
+            cursor = rows[-1].version
+        session.rollback()
+    assert [len(page) for page in pages] == [250, 250, 100]
+    assert [position for page in pages for position in page] == list(range(600))
+    assert cursor == made.version

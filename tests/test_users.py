@@ -1,0 +1,256 @@
+"""People in a lab that asks for tokens: who may do what on every route, and how much one may ask for."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import httpx
+import pytest
+from conftest import Lab, refused
+from fastapi.routing import APIRoute
+from sqlalchemy import text
+
+from db.session import open_session
+from ucurve.client import Client, RefusedError
+from ucurve.schemas.users import ROLES, Role
+
+TEST_KINDS = True
+NOISE = {
+    "kind": "gaussian_perturbation",
+    "suite": "tiny",
+    "checkpoints": ["seed0-step437-tokens894976", "seed0-step7000-tokens14336000"],
+    "gammas": [0.2],
+    "draws": 2,
+    "scale": "init_std",
+}  # six points
+
+
+# Who may use the routes that do not only read; those that do (GET) are for viewers. A new route is to be thought about here.
+WRITING: dict[str, Role] = {
+    "POST /v1/plan": "viewer",
+    "POST /v1/tokens": "viewer",
+    "DELETE /v1/tokens/{id}": "viewer",
+    "DELETE /v1/sessions/current": "viewer",
+    "PUT /v1/users/{name}": "admin",
+    "POST /v1/experiments": "submitter",
+    "POST /v1/experiments/{id}/extend": "submitter",
+    "POST /v1/experiments/{id}/{action}": "submitter",
+    "PATCH /v1/experiments/{id}": "submitter",
+    "DELETE /v1/experiments/{id}": "submitter",
+    "PUT /v1/experiments/{id}/star": "viewer",
+    "DELETE /v1/experiments/{id}/star": "viewer",
+    "POST /v1/import/catalogue": "admin",
+    "POST /v1/import/experiments": "admin",
+    "POST /v1/import/measurements": "admin",
+    "POST /v1/references": "submitter",
+    "DELETE /v1/references/{id}": "submitter",
+    "POST /v1/studies": "submitter",
+    "POST /v1/suites": "submitter",
+    "POST /v1/datasets": "submitter",
+}
+OPEN = ("GET /", "GET /health/live", "GET /health/ready", "POST /v1/sessions")
+
+
+def routes() -> dict[str, APIRoute]:
+    """Every route of the app, whoever included it: "GET /v1/me"."""
+    from api.main import app
+
+    found: dict[str, APIRoute] = {}
+    waiting = list(app.routes)
+    while waiting:
+        route = waiting.pop()
+        if isinstance(route, APIRoute):
+            found |= {f"{method} {route.path}": route for method in route.methods or ()}
+        elif hasattr(route, "original_router"):
+            waiting += route.original_router.routes
+    assert len(found) > 25, "the walk misses routes: this test would prove little"
+    return found
+
+
+def needs(name: str) -> Role | None:
+    """The role a route is for; None: for everybody."""
+    if name in OPEN:
+        return None
+    assert name.startswith("GET ") or name in WRITING, (
+        f"{name} is new: say in WRITING who may use it, and declare it"
+    )
+    return "viewer" if name.startswith("GET ") else WRITING[name]
+
+
+def test_every_route_says_who_may_use_it() -> None:
+    from api.auth.authorization import declared, needed
+
+    for name, route in routes().items():
+        wanted = needs(name) or "everybody"
+        assert needed(route) == wanted, (
+            f"{name} is open to {needed(route)}; the table of this test says {wanted}"
+        )
+        assert declared(route) or name.startswith("GET "), (
+            f"{name} does not declare who may use it (api/auth/authorization.py)"
+        )
+    assert not {*WRITING, *OPEN} - routes().keys(), "the table names routes that are gone"
+
+
+def test_role_by_role_each_route_answers_as_the_table_says(
+    team: Lab, people: dict[Role, Client]
+) -> None:
+    shown = {None: {}, **{role: client._http.headers for role, client in people.items()}}
+    table, wrong = [], []
+    with httpx.Client(base_url=team.url, timeout=30) as http:
+        for name in sorted(routes(), key=lambda name: name.split()[::-1]):
+            method, path = name.split()
+            for hole, filled in {
+                "{action}": "cancel",
+                "{id}": "999999",
+                "{name}": "nobody-there",
+            }.items():
+                path = path.replace(hole, filled)
+            need, answers = needs(name), []
+            for role, headers in shown.items():
+                status = http.request(method, path, headers=headers).status_code
+                may = need is None or (role is not None and ROLES.index(role) >= ROLES.index(need))
+                expected = "allowed" if may else "401" if role is None else "403"
+                answers.append(str(status) if status in (401, 403) else "allowed")
+                if answers[-1] != expected or status >= 500:
+                    wrong.append(f"{name} answers {status} to {role}: it should be {expected}")
+            table.append(f"{name:50} " + " ".join(f"{answer:9}" for answer in answers))
+    heading = f"{'route':50} " + " ".join(f"{role or 'nobody':9}" for role in shown)
+    sys.stdout.write("\n".join(["", heading, *table, ""]))  # to be seen with pytest -s
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nobody_is_asked_who_they_are_by_health_and_the_static_description(team: Lab) -> None:
+    for path in ("/health/live", "/health/ready", "/docs", "/v1/openapi.json"):
+        assert httpx.get(team.url + path).status_code == 200
+    assert httpx.get(f"{team.url}/v1/no-such-thing").status_code == 401  # not even what is there
+
+
+def test_a_lab_always_keeps_an_admin(
+    database_url: str, team: Lab, people: dict[Role, Client]
+) -> None:
+    assert people["admin"].set_user("root", role="viewer").role == "viewer"
+    assert "only admin" in refused(409, lambda: people["admin"].set_user("ada", role="submitter"))
+    assert people["admin"].set_user("root", role="admin").role == "admin"
+
+
+def test_only_the_owner_and_admins_steer_an_experiment_and_everybody_reads_and_extends(
+    team: Lab, people: dict[Role, Client], sam: Client, sue: Client
+) -> None:
+    mine = sam.submit({"kind": "slow_count", "to": [1]})
+    assert mine.owner == "sam"
+    for verb in ("pause", "cancel", "resume", "retry"):
+        said = refused(403, lambda verb=verb: getattr(sue, verb)(mine.id))
+        assert f"Only sam and admins may {verb} experiment {mine.id}" in said
+        assert "clone" in said
+    assert people["viewer"].experiment(mine.id).state == "queued"
+    assert "needs the role submitter; vera is a viewer" in refused(
+        403, lambda: people["viewer"].submit(NOISE)
+    )
+    assert people["viewer"].plan(NOISE).num_points > 0
+    assert sam.pause(mine.id).state == "paused"
+    assert people["admin"].cancel(mine.id).state == "cancelled"
+    first = sam.submit(NOISE)
+    other = sue.extend(first.id, 1)
+    assert other.owner == "sue"
+    assert sam.cancel(first.id).state == sue.cancel(other.id).state == "cancelled"
+    sam.star(first.id)
+    address = f"{team.url}/v1/experiments/{first.id}/events"
+    for _ in range(3):  # within half a second they share what changed, and not whose star it is
+        said = [
+            httpx.get(address, headers=dict(client._http.headers)).text for client in (sam, sue)
+        ]
+        assert [('"starred":true' in one, '"starred":false' in one) for one in said] == [
+            (True, False),
+            (False, True),
+        ]
+
+
+def test_limits_are_said_before_submitting_and_kept_when_two_submit_at_once(
+    people: dict[Role, Client], team: Lab
+) -> None:
+    admin = people["admin"]
+    admin.set_user("lim", role="submitter", most_planned=8, most_queued=10)
+    lim = Client(team.url, admin.create_token("test", owner="lim").secret)
+    assert lim.me().user.own_limits == ["most_planned", "most_queued"]
+
+    def spec(start: int, num: int) -> dict[str, object]:
+        return {"kind": "slow_count", "to": list(range(start, start + num))}
+
+    large = spec(100, 9)
+    assert any("9 points; lim may ask for 8" in warning for warning in lim.plan(large).warnings)
+    assert "users set lim --most-planned 9" in refused(422, lambda: lim.submit(large))
+    assert lim.experiments(owner="lim").total == 0
+    for turn in range(3):
+        outcomes: list[str] = []
+        together = threading.Barrier(2)
+
+        def submit(
+            start: int, together: threading.Barrier = together, outcomes: list[str] = outcomes
+        ) -> None:
+            client = Client(team.url, lim._http.headers["Authorization"].split()[1])
+            together.wait()
+            try:
+                outcomes.append(str(client.submit(spec(start, 6)).id))
+            except RefusedError as error:
+                outcomes.append(f"{error.status} {error.problem.problems[0].pointer} {error}")
+
+        both = [
+            threading.Thread(target=submit, args=(200 + 100 * turn + 50 * half,)) for half in (0, 1)
+        ]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+        admitted = [outcome for outcome in outcomes if outcome.isdigit()]
+        assert len(admitted) == 1, outcomes
+        assert any(
+            outcome.startswith("429 /spec") and "12 points of lim would be waiting" in outcome
+            for outcome in outcomes
+        )
+        assert any("6 more would be over" in warning for warning in lim.plan(spec(900, 6)).warnings)
+        assert lim.me().user.num_queued == 6
+        lim.cancel(int(admitted[0]))
+        refilled = lim.submit(spec(900 + 10 * turn, 8))
+        assert "the limit is 10" in refused(429, lambda id=int(admitted[0]): lim.retry(id))
+        lim.cancel(refilled.id)
+    assert admin.set_user("lim", most_planned=None).own_limits == ["most_queued"]
+
+
+def test_a_lab_of_ones_own_asks_nobody_but_honours_a_token_and_serves_no_other_machine(
+    team: Lab, sam: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from api.auth import authentication
+
+    monkeypatch.setenv("UCURVE_ACCESS", "open")
+    monkeypatch.setenv("UCURVE_OWNER", "root")
+    here, there = ("127.0.0.1", 1), ("192.168.7.7", 1)
+    local = authentication.person_of(None, here)
+    assert (local.name, local.role) == ("root", "admin")
+    shown = authentication.person_of(str(sam._http.headers["Authorization"]), there)
+    assert (shown.name, shown.role) == ("sam", "submitter")
+    with pytest.raises(authentication.UnknownError, match="asks for an access token"):
+        authentication.person_of(None, there)
+    with pytest.raises(authentication.UnknownError, match="not known here"):
+        authentication.person_of("Bearer ucurve_nonsense", here)
+    monkeypatch.setenv("UCURVE_ACCESS", "opne")
+    with pytest.raises(RuntimeError, match="use open"):
+        authentication.access()
+
+
+def test_what_one_has_measured_costs_the_other_nothing_and_more_draws_run_alone(
+    team: Lab, sam: Client, sue: Client
+) -> None:
+    team.start_worker()
+    first = sam.wait(sam.submit(NOISE).id, timeout=120)
+    assert (first.state, first.progress.reused) == ("done", 0)
+    second = sue.submit(NOISE)
+    assert (second.owner, second.state, second.progress.reused) == (
+        "sue",
+        "done",
+        first.progress.total,
+    )
+    third = sue.wait(sue.extend(second.id, 2).id, timeout=120)
+    assert (first.progress.total, third.progress.total, third.progress.reused) == (6, 10, 6)
+    with open_session() as session:
+        assert session.scalar(text("SELECT count(*) FROM attempts")) == 10

@@ -1,0 +1,226 @@
+"""What a sweep of learning rates says: the best rate and its trend over tokens, and the law by which forgetting grows.
+
+    >>> losses = np.array([[1.3, 1.32], [1.0, 1.02], [1.6, 1.7]])  # [num_rates, num_seeds], lower is better
+    >>> best_rate(losses)
+    Best(index=1, within=(1,), at_edge=False)
+
+Seeds are paired: column j is the same seed everywhere. Intervals are over seeds (`trends.resampled_means`); false positives
+and coverage are in `tests/test_learning_rate_fits.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ucurve.analysis import statistics
+from ucurve.analysis.statistics import Array
+
+Speed = Literal[
+    "constant", "slowly falling", "quickly falling", "falling", "rising", "undetermined"
+]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The rate with the lowest mean loss; within: those not more than one standard error above it; at_edge: of the grid, so
+    that the optimum may lie beyond."""
+
+    index: int
+    within: tuple[int, ...]
+    at_edge: bool
+
+
+@dataclass(frozen=True)
+class RateTrend:
+    """lr* ~ T^-p and forgetting ~ lr^b T^q; excess = b p - q: not below 0, the best rate falls as fast as forgetting grows.
+
+    Intervals are 95% over seeds; reason: why the speed is undetermined.
+    """
+
+    speed: Speed
+    p: float
+    p_interval: tuple[float, float]
+    b: float
+    q: float
+    excess: float
+    excess_interval: tuple[float, float]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class GrowthLaw:
+    """Does log forgetting follow the rate (exponential) or its logarithm (power law)? advantage: sum of squares left by the
+    power law minus that left by the exponential; above 0 the exponential fits better. exponent: of the power law."""
+
+    advantage: float
+    interval: tuple[float, float]
+    exponent: float
+    num_rates: int
+
+
+def best_rate(losses: Array, error: float = 0.0) -> Best | None:
+    """losses [num_rates, num_seeds], lower is better, not finite is worst; error: of one loss, from the validation set.
+
+    The standard error is of the best mean: over seeds, and of the validation set, which all seeds share. None without a
+    finite mean.
+    """
+    means = np.where(np.isfinite(losses).all(axis=1), losses.mean(axis=1), np.inf)
+    if not np.isfinite(means).any():
+        return None
+    index, num_seeds = int(means.argmin()), losses.shape[1]
+    spread = losses[index].std(ddof=1) ** 2 / num_seeds if num_seeds > 1 else 0.0
+    within = np.flatnonzero(means <= means[index] + np.sqrt(spread + error**2))
+    return Best(index, tuple(int(i) for i in within), index in (0, len(means) - 1))
+
+
+def optima(rates: Array, means: Array) -> Array:
+    """log of the best rate of each row of means [..., num_rates]: the vertex of the parabola through the lowest mean and its
+    neighbours over log rate; at the edge, the edge."""
+    logs = np.log(rates)
+    flat = means.reshape(-1, len(rates))
+    middle = flat.argmin(axis=1)
+    inner = np.clip(middle, 1, len(rates) - 2)
+    rows = np.arange(len(flat))
+    x, y = (
+        np.stack([logs[inner + i] for i in (-1, 0, 1)]),
+        np.stack([flat[rows, inner + i] for i in (-1, 0, 1)]),
+    )
+    left, right = (y[1] - y[0]) / (x[1] - x[0]), (y[2] - y[1]) / (x[2] - x[1])
+    curvature = (right - left) / (x[2] - x[0])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        vertex = (x[0] + x[1]) / 2 - left / (2 * curvature)
+    found = np.where((middle == inner) & (curvature > 0), np.clip(vertex, x[0], x[2]), logs[middle])
+    return np.asarray(found.reshape(means.shape[:-1]), dtype=np.float64)
+
+
+def rate_trend(
+    x: Array, rates: Array, losses: Array, forgetting: Array, seed: int = 0
+) -> RateTrend:
+    """How does the best rate change with pre-training length x [num_checkpoints]?
+
+    rates [num_rates], ascending; losses (lower is better) and forgetting [num_checkpoints, num_rates, num_seeds]. Undetermined
+    with fewer than 3 checkpoints, 3 rates or 2 seeds, where a best rate is at the edge of the grid, or where forgetting is
+    not positive. Constant: the interval of p allows no change by as much as one step of the grid over the range of x.
+    """
+    x, losses, forgetting = (
+        x[x > 0],
+        losses[x > 0],
+        forgetting[x > 0],
+    )  # step 0 has no place on a logarithmic axis
+    if len(x) < 3 or len(rates) < 3 or losses.shape[2] < 2:
+        return _unknown("it needs 3 checkpoints, 3 learning rates and 2 seeds")
+    found = [best_rate(one) for one in losses]
+    if any(best is None or best.at_edge for best in found):
+        return _unknown("a best learning rate is at the edge of the grid: widen it")
+    if not (np.isfinite(forgetting).all() and (forgetting.mean(axis=2) > 0).all()):
+        return _unknown("forgetting is not positive everywhere")
+    generator = np.random.default_rng(seed)
+    shape = losses.shape
+    capped = np.where(
+        np.isfinite(losses), losses, np.nanmax(np.where(np.isfinite(losses), losses, np.nan))
+    )
+    both = np.concatenate([capped.reshape(-1, shape[2]), forgetting.reshape(-1, shape[2])])
+    means = np.concatenate(
+        [both.mean(axis=1)[None], statistics.resampled_means(both, generator)]
+    )  # the first row is the estimate
+    half = shape[0] * shape[1]
+    log_x = np.log(x)
+    slope_of = (log_x - log_x.mean()) / np.square(log_x - log_x.mean()).sum()
+    p = -optima(rates, means[:, :half].reshape(-1, *shape[:2])) @ slope_of
+    grid = np.stack(
+        np.broadcast_arrays(1.0, np.log(rates)[None, :], log_x[:, None]), axis=-1
+    ).reshape(half, 3)
+    _, b, q = np.linalg.pinv(grid) @ np.log(np.maximum(means[:, half:], 1e-12)).T
+    excess = b * p - q
+    p_interval, excess_interval = _interval(p[1:]), _interval(excess[1:])
+    step = float(np.median(np.diff(np.log(rates)))) / (log_x[-1] - log_x[0])
+    speed: Speed = "undetermined"
+    if p_interval[0] > 0:
+        speed = (
+            "quickly falling"
+            if excess_interval[0] >= 0
+            else "slowly falling"
+            if excess_interval[1] < 0
+            else "falling"
+        )
+    elif p_interval[1] < 0:
+        speed = "rising"
+    elif -step < p_interval[0] and p_interval[1] < step:
+        speed = "constant"
+    reason = (
+        "the seeds leave both a falling and a constant rate open" if speed == "undetermined" else ""
+    )
+    return RateTrend(
+        speed,
+        float(p[0]),
+        p_interval,
+        float(b[0]),
+        float(q[0]),
+        float(excess[0]),
+        excess_interval,
+        reason,
+    )
+
+
+def _unknown(reason: str) -> RateTrend:
+    everything = (-np.inf, np.inf)
+    return RateTrend("undetermined", np.nan, everything, np.nan, np.nan, np.nan, everything, reason)
+
+
+def _interval(values: Array) -> tuple[float, float]:
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def growth_law(rates: Array, forgetting: Array, seed: int = 0) -> GrowthLaw | None:
+    """forgetting [num_checkpoints, num_rates, num_seeds] over rates [num_rates], ascending, all checkpoints together.
+
+    Both laws have two parameters per checkpoint, fitted to log mean forgetting by least squares, so the sums of squares can be
+    compared as they are. Cells that are not clearly positive are left out; None when no checkpoint has 4 rates left, or
+    with fewer than 2 seeds.
+    """
+    num_checkpoints, num_rates, num_seeds = forgetting.shape
+    if num_seeds < 2:
+        return None
+    cells = np.where(np.isfinite(forgetting), forgetting, -1.0).reshape(-1, num_seeds)
+    means = np.concatenate(
+        [cells.mean(axis=1)[None], statistics.resampled_means(cells, np.random.default_rng(seed))]
+    )
+    positive = ((means <= 0).mean(axis=0) < 0.0125).reshape(num_checkpoints, num_rates)
+    log_means = np.log(np.maximum(means, 1e-12)).reshape(-1, num_checkpoints, num_rates)
+    advantage, exponents, used = np.zeros(len(means)), [], 0
+    for i in range(num_checkpoints):
+        kept = positive[i]
+        if kept.sum() >= 4:
+            y = log_means[:, i, kept]
+            advantage += _left(np.log(rates[kept]), y) - _left(rates[kept], y)
+            exponents.append(np.polyfit(np.log(rates[kept]), y[0], 1)[0])
+            used = max(used, int(kept.sum()))
+    if not exponents:
+        return None
+    return GrowthLaw(float(advantage[0]), _interval(advantage[1:]), float(np.mean(exponents)), used)
+
+
+def _left(x: Array, y: Array) -> Array:
+    """Sum of squares that a straight line over x [num] leaves in each row of y [..., num]."""
+    design = np.stack([np.ones_like(x), x], axis=1)
+    projector = np.eye(len(x)) - design @ np.linalg.pinv(design)
+    return np.asarray(np.square(y @ projector.T).sum(axis=-1), dtype=np.float64)
+
+
+def at_matched_loss(losses: Array, forgetting: Array, target: float) -> float:
+    """Forgetting where the loss on the new task first comes down to `target`, on the way from small rates to large ones.
+
+    losses, forgetting [num_rates], by ascending rate; linear between neighbours. NaN where the target is not reached, or
+    already the smallest rate is below it by more than it can be told.
+    """
+    for i in range(len(losses)):
+        if losses[i] <= target:
+            if i == 0:
+                return float(forgetting[0]) if losses[0] == target else float("nan")
+            share = (losses[i - 1] - target) / (losses[i - 1] - losses[i])
+            return float(forgetting[i - 1] + share * (forgetting[i] - forgetting[i - 1]))
+    return float("nan")

@@ -1,0 +1,255 @@
+"""Tests and intervals on curves over checkpoints: numbers in, numbers out; `ucurve.analysis.claims` turns them into verdicts.
+
+    >>> losses = np.array([[3.0, 3.2, 3.1], [2.0, 2.1, 2.2], [2.9, 3.0, 3.0]])  # [num_checkpoints, num_draws]
+    >>> rise_after_minimum(losses).bottom
+    1
+
+Everywhere losses is [num_checkpoints, num_draws], checkpoints in order of pre-training length and draws paired: column j
+is the same noise (fine-tuning seed, window of text) at every checkpoint. Differences between checkpoints are taken
+within draws, so what draws share cancels; draws are the independent units and nothing is assumed about how
+checkpoints correlate within one. False positives, coverage and power are in `benchmarks/calibration.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+NUM_RESAMPLES = 4000
+
+
+@dataclass(frozen=True)
+class Rise:
+    """How far the last checkpoint's mean lies above the lowest one before it.
+
+    bottom: index of the lowest mean among all but the last. rise: last mean minus that mean. interval: 95% for the true
+    rise, valid although the bottom was picked from the same draws. p_value: one-sided, against "no checkpoint before the
+    last is lower". std: of the paired differences between last and bottom.
+    """
+
+    bottom: int
+    rise: float
+    interval: tuple[float, float]
+    p_value: float
+    std: float
+
+
+@dataclass(frozen=True)
+class Trend:
+    """Trend over checkpoints: mean rank correlation over draws, one-sided p values for rising and for falling."""
+
+    correlation: float
+    p_rising: float
+    p_falling: float
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """y = factor * x^exponent, fitted to the logarithms of the means; interval: 95% for the exponent."""
+
+    exponent: float
+    factor: float
+    interval: tuple[float, float]
+
+
+def t_quantile(probability: float, degrees: int) -> float:
+    """Quantile of Student's t."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, probability))
+
+
+def t_survival(t: Array, degrees: int) -> Array:
+    """P(T > t), elementwise."""
+    from scipy.special import stdtr
+
+    return np.asarray(stdtr(degrees, -t), dtype=np.float64)
+
+
+def capped(losses: Array) -> Array:
+    """Losses with every non-finite value replaced by the largest finite one: the worst that was seen, so a rise to it is
+    understated. All non-finite: zeros."""
+    finite = np.isfinite(losses)
+    return np.where(finite, losses, losses[finite].max() if finite.any() else 0.0)
+
+
+def mean_interval(values: Array, level: float = 0.95) -> tuple[float, float, float]:
+    """Mean and its t interval over independent values [num]; one value: the interval is everything (-inf, inf)."""
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, -np.inf, np.inf
+    half = (
+        t_quantile(0.5 + level / 2, len(values) - 1)
+        * float(values.std(ddof=1))
+        / np.sqrt(len(values))
+    )
+    return mean, mean - half, mean + half
+
+
+def paired_intervals(values: Array, level: float = 0.95) -> tuple[Array, Array]:
+    """Means of values [num_checkpoints, num_blocks] with intervals for comparing them: what a block has in common over checkpoints
+    is taken out first (Cousineau 2005, with Morey's factor 2008), as a test on paired differences does. NaN with fewer than two of
+    either."""
+    num_checkpoints, num_blocks = values.shape
+    mean = values.mean(axis=1)
+    if num_checkpoints < 2 or num_blocks < 2:
+        return mean * np.nan, mean * np.nan
+    own = values - values.mean(axis=0) + values.mean()
+    factor = np.sqrt(num_checkpoints / (num_checkpoints - 1) / num_blocks)
+    half = t_quantile(0.5 + level / 2, num_blocks - 1) * own.std(axis=1, ddof=1) * factor
+    return mean - half, mean + half
+
+
+def rise_after_minimum(losses: Array) -> Rise:
+    """Is some earlier checkpoint lower than the last? Finite losses, at least 2 checkpoints and 2 draws.
+
+    One t test per earlier checkpoint on its paired difference to the last, combined by Simes' rule (Simes 1986; valid
+    for these positively dependent contrasts): as any of them may be the bottom, picking it costs no validity. A falling
+    truth makes every difference negative, so flat truth is the worst case. The interval ends at Bonferroni's lower limit
+    (the largest over checkpoints) and the largest upper limit (the true bottom's own is below it or equal).
+    """
+    num_draws = losses.shape[1]
+    differences = losses[-1] - losses[:-1]
+    mean, std = differences.mean(axis=1), differences.std(axis=1, ddof=1)
+    error = np.maximum(std / np.sqrt(num_draws), 1e-12 * np.abs(losses).max() + 1e-300)
+    p = np.sort(t_survival(mean / error, num_draws - 1))
+    num = len(p)
+    low = mean - t_quantile(1 - 0.025 / num, num_draws - 1) * error
+    high = mean + t_quantile(0.975, num_draws - 1) * error
+    bottom = int(mean.argmax())
+    simes = float(np.min(p * num / np.arange(1, num + 1)))
+    return Rise(
+        bottom,
+        float(mean[bottom]),
+        (float(low.max()), float(high.max())),
+        simes,
+        float(std[bottom]),
+    )
+
+
+def trend(values: Array) -> Trend:
+    """Do the values rise over checkpoints? At least 3 checkpoints and 2 draws; non-finite values rank as the worst.
+
+    Per draw the rank correlation with the checkpoints' order. Page's test (Page 1963; draws as blocks) compares their
+    mean with its permutation variance, 1 / (num_checkpoints - 1) per draw; it takes checkpoints as exchangeable within a
+    draw, which neighbours on one training run are not. So a t test on the draws' correlations must agree, with the
+    squared deviation 1/2 of one pseudo-draw added because a few draws may agree by accident, and the larger p counts.
+    """
+    from scipy.special import ndtr
+    from scipy.stats import rankdata
+
+    num_checkpoints, num_draws = values.shape
+    ranks = rankdata(np.where(np.isfinite(values), values, np.inf), axis=0)
+    ranks = ranks - ranks.mean(axis=0)
+    order = np.arange(num_checkpoints) - (num_checkpoints - 1) / 2
+    norm = np.sqrt(np.square(order).sum() * np.square(ranks).sum(axis=0))
+    correlations = np.divide(order @ ranks, norm, out=np.zeros(num_draws), where=norm > 0)
+    mean = float(correlations.mean())
+    page = mean * np.sqrt((num_checkpoints - 1) * num_draws)
+    variance = ((num_draws - 1) * correlations.var(ddof=1) + 0.5) / num_draws
+    t = np.array([mean, -mean]) / np.sqrt(variance / num_draws)
+    rising, falling = np.maximum(ndtr([-page, page]), t_survival(t, num_draws - 1))
+    return Trend(mean, float(rising), float(falling))
+
+
+def resampled_means(
+    losses: Array, generator: np.random.Generator, num: int = NUM_RESAMPLES
+) -> Array:
+    """Bootstrap of the mean curve, paired over checkpoints: [num, num_checkpoints].
+
+    Every draw's deviation from the mean curve gets one normal weight for all checkpoints (multiplier bootstrap), and the
+    sum is scaled by a chi factor so that each checkpoint's quantiles are those of Student's t: resampling 5 draws with
+    replacement gives intervals a third too short.
+    """
+    num_draws = losses.shape[1]
+    mean = losses.mean(axis=1)
+    weights = generator.standard_normal((num, num_draws)) / np.sqrt(num_draws * (num_draws - 1))
+    weights *= np.sqrt((num_draws - 1) / generator.chisquare(num_draws - 1, (num, 1)))
+    means: Array = mean + weights @ (losses - mean[:, None]).T
+    return means
+
+
+def bottom_interval(
+    losses: Array, generator: np.random.Generator, level: float = 0.95
+) -> tuple[int, int, int]:
+    """Index of the lowest mean and its bootstrap interval (first and last index)."""
+    lowest = resampled_means(losses, generator).argmin(axis=1)
+    low, high = np.quantile(lowest, [0.5 - level / 2, 0.5 + level / 2], method="inverted_cdf")
+    return int(losses.mean(axis=1).argmin()), int(low), int(high)
+
+
+def ratio_interval(
+    first: Array, last: Array, generator: np.random.Generator
+) -> tuple[float, float, float]:
+    """mean(last) / mean(first) over paired draws, with its 95% bootstrap interval.
+
+    NaN and (-inf, inf) when mean(first) is not clearly positive: then the ratio can be anything (Fieller 1954).
+    """
+    means = resampled_means(np.stack([first, last]), generator)
+    if np.mean(means[:, 0] <= 0) > 0.0125:
+        return np.nan, -np.inf, np.inf
+    low, high = np.quantile(means[:, 1] / means[:, 0], [0.025, 0.975])
+    return float(last.mean() / first.mean()), float(low), float(high)
+
+
+def power_law(x: Array, values: Array, generator: np.random.Generator) -> PowerLaw | None:
+    """Least squares of log mean on log x; None when a mean is not clearly positive or fewer than 3 x are positive."""
+    used = x > 0
+    means = resampled_means(values[used], generator)
+    centre = values[used].mean(axis=1)
+    if used.sum() < 3 or centre.min() <= 0 or np.mean(means.min(axis=1) <= 0) > 0.0125:
+        return None
+    log_x = np.log(x[used])
+    slopes = (log_x - log_x.mean()) / np.square(log_x - log_x.mean()).sum()
+    exponent = float(slopes @ np.log(centre))
+    low, high = np.quantile(np.log(np.maximum(means, 1e-300)) @ slopes, [0.025, 0.975])
+    factor = float(np.exp(np.log(centre).mean() - exponent * log_x.mean()))
+    return PowerLaw(exponent, factor, (float(low), float(high)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p values, in the order given: reject those below 0.05 and 5% holds for all of them together."""
+    adjusted, worst = [1.0] * len(p_values), 0.0
+    for rank, index in enumerate(np.argsort(p_values, kind="stable")):
+        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = worst
+    return adjusted
+
+
+def draws_needed(effect: float, std: float, alpha: float) -> int:
+    """Draws with which a one-sided t test at alpha would see this effect in 4 of 5 cases, from paired differences' std."""
+    from scipy.special import ndtri
+
+    threshold = float(ndtri(1 - alpha))
+    return (
+        int(np.ceil(((threshold + 0.84) * std / effect) ** 2 + threshold**2 / 2))
+        if effect > 0
+        else 10**9
+    )
+
+
+@cache
+def least_draws(num_checkpoints: int, alpha: float) -> int:
+    """Draws with which `trend` can be significant at all: when every one of them rises at every step."""
+    perfect = np.arange(num_checkpoints, dtype=np.float64)[:, None]
+    return next(
+        (num for num in range(2, 100) if trend(np.tile(perfect, (1, num))).p_rising < alpha), 100
+    )
+
+
+def blocks(window_nll: Array, window_tokens: Array, num_blocks: int = 32) -> Array:
+    """Base losses [num_checkpoints, num_blocks] whose mean over blocks is the mean loss per token.
+
+    window_nll [num_checkpoints, num_windows]: loss sums in nats; window_tokens [num_windows]: scored tokens. Neighbouring
+    windows share documents, so intervals come from blocks of consecutive windows.
+    """
+    parts = np.array_split(np.arange(window_nll.shape[1]), min(num_blocks, window_nll.shape[1]))
+    sums = np.stack([window_nll[:, part].sum(axis=1) for part in parts], axis=1)
+    losses: Array = sums * len(parts) / window_tokens.sum()
+    return losses

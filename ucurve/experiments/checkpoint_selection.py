@@ -1,0 +1,142 @@
+"""Which checkpoints of a suite an experiment measures, and in what order.
+
+>>> [c.revision for c in choose(suite, LogSpaced(log_spaced=5))]      # of Pythia        # doctest: +SKIP
+['step1', 'step16', 'step512', 'step7000', 'step143000']
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ucurve.registry.suites import PENDING, Checkpoint, Suite
+from ucurve.spec import SpecError
+
+
+class LogSpaced(BaseModel):
+    """So many checkpoints of every replicate, evenly spaced in the logarithm of tokens, first and last included."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    log_spaced: int = Field(ge=2, le=1000, title="How many")
+
+
+Choice = Literal["all"] | LogSpaced | list[str]
+
+
+def choose(suite: Suite, choice: Choice) -> list[Checkpoint]:
+    """The checkpoints meant, in the suite's order; of several with the same weights only the first.
+
+    "all": those after step 0, of which all must be usable, so that nothing is left out in silence. LogSpaced: of the
+    usable ones after step 0. A list of revisions: these. Raises SpecError that names the field, the reason and the remedy.
+    """
+    reasons = {
+        c.revision: c.unresolved or "its hash is unknown"
+        for c in suite.checkpoints
+        if not usable(c)
+    }
+    if len(reasons) == len(suite.checkpoints):
+        reason = next(iter(reasons.values()), "it has none")
+        raise SpecError("suite", f"No checkpoint of {suite.name!r} can be planned yet: {reason}.")
+    if isinstance(choice, list):
+        unknown = sorted(set(choice) - {checkpoint.revision for checkpoint in suite.checkpoints})
+        if unknown:
+            raise SpecError("checkpoints", f"{suite.name!r} has no revision {', '.join(unknown)}.")
+        _refuse(reasons, choice, "Leave it out, or register the suite again.")
+        return _distinct(
+            checkpoint for checkpoint in suite.checkpoints if checkpoint.revision in choice
+        )
+    placed = [checkpoint for checkpoint in suite.checkpoints if checkpoint.tokens]
+    if not placed:
+        raise SpecError(
+            "checkpoints",
+            f"Nobody knows after how many tokens the checkpoints of {suite.name!r} were saved.",
+        )
+    if isinstance(choice, LogSpaced):
+        pending = [revision for revision, reason in reasons.items() if reason.startswith(PENDING)]
+        _refuse(reasons, pending, "Wait until all are hashed: the choice would change.")
+        return [
+            c
+            for mine in by_replicate(filter(usable, placed))
+            for c in log_spaced(mine, choice.log_spaced)
+        ]
+    remedy = (
+        'Wait, or give checkpoints as a list or as {"log_spaced": n}, which takes usable ones only.'
+    )
+    _refuse(reasons, [checkpoint.revision for checkpoint in placed], remedy)
+    return _distinct(placed)
+
+
+def usable(checkpoint: Checkpoint) -> bool:
+    """Resolved: its weights and config are known by hash."""
+    return checkpoint.unresolved is None and checkpoint.weights_sha256 is not None
+
+
+def is_initial(checkpoint: Checkpoint) -> bool:
+    """Saved before the first step."""
+    return checkpoint.tokens == 0 if checkpoint.tokens is not None else checkpoint.step == 0
+
+
+def by_replicate(checkpoints: Iterable[Checkpoint]) -> list[list[Checkpoint]]:
+    """The distinct ones of each replicate, by tokens."""
+    replicates: dict[int, list[Checkpoint]] = {}
+    for checkpoint in _distinct(checkpoints):
+        replicates.setdefault(checkpoint.replicate, []).append(checkpoint)
+    return [
+        sorted(mine, key=lambda c: (c.tokens is None, c.tokens or 0))
+        for _, mine in sorted(replicates.items())
+    ]
+
+
+def log_spaced(checkpoints: Sequence[Checkpoint], num: int) -> list[Checkpoint]:
+    """At most `num`, evenly spaced in log tokens, first and last included; all must have tokens > 0, ascending."""
+    if len(checkpoints) <= num:
+        return list(checkpoints)
+    logs = [math.log(checkpoint.tokens or 1) for checkpoint in checkpoints]
+    chosen: set[int] = set()
+    for i in range(
+        num
+    ):  # each takes the nearest that is still free, so that sparse starts do not cost checkpoints
+        target = logs[0] + (logs[-1] - logs[0]) * i / (num - 1)
+        chosen.add(
+            min(
+                (j for j in range(len(logs)) if j not in chosen),
+                key=lambda j: abs(logs[j] - target),
+            )
+        )
+    return [checkpoints[i] for i in sorted(chosen)]
+
+
+def bisection_levels(num: int) -> list[int]:
+    """When to measure each of `num` checkpoints: 0 for the ends, 1 for the middle, 2 for the quarters, ...
+
+    >>> bisection_levels(5)
+    [0, 2, 1, 2, 0]
+    """
+    levels = [0] * num
+    gaps, level = [(0, num - 1)], 1
+    while gaps:
+        halves = [(low, (low + high) // 2, high) for low, high in gaps if high - low > 1]
+        for _, middle, _ in halves:
+            levels[middle] = level
+        gaps = [half for low, middle, high in halves for half in ((low, middle), (middle, high))]
+        level += 1
+    return levels
+
+
+def _distinct(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
+    """The first of those that share their weights: they are one measurement, and the suite carries the warning."""
+    return list({c.weights_sha256: c for c in reversed(list(checkpoints))}.values())[::-1]
+
+
+def _refuse(reasons: Mapping[str, str], wanted: Iterable[str], remedy: str) -> None:
+    """SpecError if a wanted revision has a reason not to be used."""
+    found = [revision for revision in wanted if revision in reasons]
+    if found:
+        more = f" (and {len(found) - 1} more)" if found[1:] else ""
+        raise SpecError(
+            "checkpoints", f"{found[0]}{more} cannot be planned yet: {reasons[found[0]]}. {remedy}"
+        )

@@ -1,0 +1,152 @@
+"""The loss of a checkpoint on an evaluation set, as kinds that change weights share it: planned parts, and the measuring itself.
+
+    inputs = {"checkpoint": weights_of(c), "perturbation": None, **evaluation_of(c, dataset, None, None, "fp32")}   # the base
+
+The base of one checkpoint on one set is one measurement, whoever asks for it first. torch is imported only to measure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ucurve.registry.suites import Checkpoint, Dataset
+from ucurve.spec import Catalogue, Context, Point, Result, SpecError
+
+if TYPE_CHECKING:
+    from ucurve.modeling.checkpoints import Loaded
+
+WINDOW = 1024
+LABELS = ("suite", "revision", "step", "tokens", "replicate", "phase")
+WINDOWS = (
+    "window_nll",
+    "window_tokens",
+)  # series of every evaluation; what is said about a base needs those of the base only
+
+
+def labels_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The columns that say which checkpoint a row is about."""
+    return {name: getattr(checkpoint, name) for name in LABELS}
+
+
+def weights_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What identifies a checkpoint in a point's inputs."""
+    return {"weights": checkpoint.weights_sha256, "config": checkpoint.config_sha256}
+
+
+def usable_set(catalogue: Catalogue, name: str, field: str) -> Dataset:
+    """The dataset of this name with its hash. Raises SpecError."""
+    dataset = catalogue.dataset(name, field=field)
+    if dataset.unresolved or not dataset.sha256:
+        raise SpecError(
+            field, f"{name!r} is not usable: {dataset.unresolved or 'its hash is unknown'}."
+        )
+    return dataset
+
+
+def evaluation_of(
+    checkpoint: Checkpoint,
+    dataset: Dataset,
+    window: int | None,
+    stride: int | None,
+    precision: str,
+    field: str = "evaluation",
+) -> dict[str, Any]:
+    """The `evaluation` and `precision` of a point's inputs. Raises SpecError naming `field` where the model cannot read the set."""
+    if dataset.kind == "examples" or (
+        dataset.kind == "language" and "rows" not in dataset.parameters
+    ):
+        raise SpecError(
+            field, f"{dataset.name!r} is to train on; evaluate on a text or a held-out set."
+        )
+    if dataset.kind == "text" and checkpoint.tokenizer_sha256 is None:
+        raise SpecError(
+            field, f"{dataset.name!r} is a text, and {checkpoint.revision} has no tokenizer.json."
+        )
+    longest = checkpoint.context or WINDOW
+    if window and checkpoint.context and window > checkpoint.context:
+        raise SpecError(
+            "window", f"{checkpoint.revision} reads at most {checkpoint.context} tokens at once."
+        )
+    window = window or min(
+        longest,
+        int(dataset.parameters.get("context", 64 if dataset.kind == "language" else WINDOW)),
+    )
+    return {
+        "evaluation": {
+            "protocol": "perplexity/1",
+            "dataset": dataset.sha256,
+            "tokenizer": checkpoint.tokenizer_sha256 if dataset.kind == "text" else None,
+            "window": window,
+            "stride": stride or window,
+        },
+        "precision": {"weights": "fp32", "evaluation": precision},
+    }
+
+
+def seconds_of(checkpoint: Checkpoint, dataset: Dataset) -> float:
+    """Rough cost of one evaluation on one CPU core."""
+    if dataset.kind == "language":
+        tokens: float = int(dataset.parameters.get("rows", 1024)) * int(
+            dataset.parameters.get("context", 64)
+        )
+    else:
+        tokens = (dataset.size_bytes or 1e6) / 4.5
+    return 0.02 + tokens * (2e-6 + 2 * (checkpoint.num_parameters or 0) / 5e10)
+
+
+def loaded_for(point: Point, context: Context) -> Loaded:
+    """The point's checkpoint, kept between points."""
+    from ucurve.modeling.checkpoints import load
+
+    checkpoint = Checkpoint.model_validate(point.source["checkpoint"])
+    return context.cached(
+        f"checkpoint/{checkpoint.weights_sha256}/{checkpoint.config_sha256}",
+        lambda: load(checkpoint, context.device, context.artefacts, context.progress),
+    )
+
+
+def base(point: Point, context: Context) -> Result:
+    """The loss before any change, and the size of the weights by tensor group."""
+    from ucurve.modeling import perturb
+
+    loaded = loaded_for(point, context)
+    rms = {
+        f"rms_{group}": value
+        for group, value in perturb.rms_by_group(perturb.select(loaded.model)).items()
+    }
+    measured = measure(point, context, loaded)
+    return Result(metrics={**measured.metrics, **rms}, series=measured.series)
+
+
+def measure(
+    point: Point,
+    context: Context,
+    loaded: Loaded,
+    progress: Callable[[float, float], None] | None = None,
+) -> Result:
+    """The loss of the model as it is now, window by window; `progress` instead of the context's, where this is not all."""
+    from ucurve.modeling.perplexity import window_losses
+    from ucurve.modeling.token_data import tokens_of
+
+    evaluation, precision = point.inputs["evaluation"], point.inputs["precision"]["evaluation"]
+    dataset = Dataset.model_validate(point.source["dataset"])
+    tokens = context.cached(
+        f"tokens/{evaluation['dataset']}/{evaluation['tokenizer']}",
+        lambda: tokens_of(dataset, loaded.tokenizer, context.artefacts, context.progress),
+    )
+    losses_of = partial(
+        window_losses, loaded.model, window=evaluation["window"], stride=evaluation["stride"]
+    )
+    losses = losses_of(tokens, precision=precision, progress=progress or context.progress)
+    metrics = {"nll_mean": losses.nll_mean, "num_tokens": float(losses.num_tokens.sum())}
+    if precision == "bf16":
+        few = tokens[: 8 * evaluation["window"]]
+        metrics["bf16_difference"] = (
+            losses_of(few, precision="bf16").nll_mean - losses_of(few).nll_mean
+        )
+    return Result(
+        metrics=metrics,
+        series={"window_nll": losses.nll_sum.tolist(), "window_tokens": losses.num_tokens.tolist()},
+    )

@@ -1,0 +1,241 @@
+"""The fields of fine-tuning, and the part of a measurement's identity that each determines; no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ucurve.experiments.checkpoint_selection import Choice
+from ucurve.registry.suites import Checkpoint, Dataset
+from ucurve.spec import Looks, Spec
+
+Rate = Annotated[float, Field(gt=0, le=10)]
+Seed = Annotated[int, Field(ge=0, le=2**31)]
+Alpha = Annotated[float, Field(gt=0, lt=1)]
+Method = Literal["full", "head", "lora", "l2_sp", "ewc"]
+RARE: dict[str, Any] = {"advanced": True}
+
+
+class TuningFields(Spec):
+    """What is fine-tuned, on what, how, and on what forgetting is measured."""
+
+    suite: str = Field(
+        "tiny", description="Name of a registered suite.", json_schema_extra={"widget": "suite"}
+    )
+    checkpoints: Choice = Field(
+        "all",
+        description='"all", {"log_spaced": n} of each replicate, or a list of revisions. Step 0 only if listed.',
+    )
+    task: Literal["language_modelling", "label_words", "linear_head"] = Field(
+        "language_modelling",
+        description="language_modelling: every token of the new text, or the completions where examples have prompts. label_words: "
+        "a prompt and one word per class, the word's token being learned. linear_head: a new layer on the last token.",
+    )
+    data: str | None = Field(
+        None,
+        description="What is fine-tuned on. Empty: tiny-redrawn or tiny-sentiment for suites of the built-in language, else sst2.",
+        json_schema_extra={"widget": "dataset"},
+    )
+    learning_rates: list[Rate] = Field(
+        [],
+        max_length=32,
+        description="One is experiment II, several are III. Empty: 0.00002, or 0.001 for language modelling.",
+    )
+    methods: list[Method] = Field(
+        ["full"],
+        min_length=1,
+        description="full: all weights are trained. head: the last layer only. lora: low-rank updates. l2_sp and ewc: all weights, "
+        "held near the base by a penalty. Figures show the first, and one figure compares all.",
+    )
+    alphas: list[Alpha] = Field(
+        [],
+        max_length=20,
+        title="WiSE-FT alphas",
+        description="Also measure (1 - alpha) base + alpha fine-tuned weights, of full.",
+    )
+    seeds: list[Seed] = Field(
+        [0, 1, 2],
+        min_length=1,
+        max_length=64,
+        description="Of the order of the data, the same for all. Three can settle a rise at one learning rate; several rates, "
+        "whose p values are corrected for looking at all of them, need five.",
+    )
+    evaluations: list[str] = Field(
+        [],
+        max_length=8,
+        title="Evaluation sets",
+        description="On which forgetting is measured; empty: the suite's own.",
+    )
+    epochs: float | None = Field(
+        None, gt=0, le=1000, description="Empty: 3, or the number of steps decides."
+    )
+    steps: int | None = Field(
+        None, ge=1, le=1_000_000, description="Instead of epochs; empty: 200 where data is endless."
+    )
+    batch_rows: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        title="Rows per step",
+        description="Empty: 32, or 16 for language modelling.",
+    )
+    max_examples: int | None = Field(
+        None,
+        ge=1,
+        title="Most training examples",
+        description="Chosen at random, once. Empty: all.",
+    )
+    optimiser: Literal["adamw", "sgd"] = Field("adamw", description="sgd has no momentum.")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="After the warm-up; to zero but for constant."
+    )
+    warmup: float = Field(
+        0.06, ge=0, lt=1, title="Warm-up", description="Fraction of the steps, linear."
+    )
+    weight_decay: float = Field(
+        0.0, ge=0, le=10, description="Pulls towards zero, and so is a perturbation by itself."
+    )
+    grad_clip: float = Field(1.0, gt=0, le=1e6, description="Largest norm of the gradient.")
+    beta1: float = Field(
+        0.9, ge=0, lt=1, description="AdamW: of the mean of gradients.", json_schema_extra=RARE
+    )
+    beta2: float = Field(
+        0.999, ge=0, lt=1, description="AdamW: of their squares.", json_schema_extra=RARE
+    )
+    prompt: str = Field(
+        "Review: {sentence}\\nSentiment:",
+        description="{sentence} stands for the text, \\n for a new line.",
+        json_schema_extra=RARE,
+    )
+    label_words: list[str] = Field(
+        ["negative", "positive"],
+        description="One per class in the order of labels; a space comes before.",
+        json_schema_extra=RARE,
+    )
+    context: int | None = Field(
+        None,
+        ge=8,
+        le=1 << 16,
+        json_schema_extra=RARE,
+        description="Tokens per row; empty: 64 of the language, else 512.",
+    )
+    l2_sp_strength: float = Field(0.03, ge=0, title="L2-SP strength", json_schema_extra=RARE)
+    ewc_strength: float = Field(300.0, ge=0, title="EWC strength", json_schema_extra=RARE)
+    ewc_data: str | None = Field(
+        None,
+        title="EWC data",
+        description="Pre-training text that tells which weights matter. Empty: tiny-language; other suites must name one.",
+        json_schema_extra={"widget": "dataset", **RARE},
+    )
+    ewc_rows: int = Field(128, ge=1, le=100_000, title="EWC rows", json_schema_extra=RARE)
+    lora_rank: int = Field(4, ge=1, le=1024, title="LoRA rank", json_schema_extra=RARE)
+    window: int | None = Field(
+        None,
+        ge=2,
+        le=1 << 20,
+        description="Tokens per window; empty: 1024, or a row of the language.",
+        json_schema_extra=RARE,
+    )
+    stride: int | None = Field(
+        None,
+        ge=1,
+        le=1 << 20,
+        description="Between windows' starts; empty: the window.",
+        json_schema_extra=RARE,
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="Of training and evaluation; weights are always fp32."
+    )
+    looks: Looks = 1
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.epochs and self.steps:
+            raise ValueError("give epochs or steps, not both")
+        if self.alphas and "full" not in self.methods:
+            raise ValueError(
+                'alphas interpolate the weights of method "full", which is not among the methods'
+            )
+        if "{sentence}" not in self.prompt:
+            raise ValueError("prompt must contain {sentence}")
+        if self.stride and self.window and self.stride > self.window:
+            raise ValueError(
+                "stride must not be larger than window, or tokens between windows would be skipped"
+            )
+        return self
+
+    @property
+    def rates(self) -> list[float]:
+        """The learning rates, ascending."""
+        return sorted(set(self.learning_rates)) or [
+            1e-3 if self.task == "language_modelling" else 2e-5
+        ]
+
+    def task_inputs(self, checkpoint: Checkpoint, data: Dataset) -> dict[str, Any]:
+        language, words = (
+            data.kind == "language",
+            self.task != "language_modelling" and data.kind != "language",
+        )
+        return {
+            "protocol": f"{self.task}/1",
+            "data": data.sha256,
+            "tokenizer": None if language else checkpoint.tokenizer_sha256,
+            "context": self.context or (64 if language else 512),
+            "prompt": self.prompt.replace("\\n", "\n") if words else None,
+            "label_words": self.label_words if words else None,
+            "max_examples": self.max_examples if data.kind == "examples" else None,
+        }
+
+    def recipe_inputs(self, data: Dataset, rate: float) -> dict[str, Any]:
+        names = (
+            "optimiser",
+            "schedule",
+            "warmup",
+            "weight_decay",
+            "grad_clip",
+            "beta1",
+            "beta2",
+            "precision",
+        )
+        endless = data.kind == "language"
+        length = (
+            {"steps": self.steps or 200}
+            if self.steps or endless
+            else {"epochs": float(self.epochs or 3)}
+        )
+        return {
+            **{name: getattr(self, name) for name in names},
+            "learning_rate": rate,
+            "batch_rows": self.rows,
+            "length": length,
+        }
+
+    def method_inputs(self, method: Method, ewc: Dataset | None) -> dict[str, Any]:
+        if method == "lora":
+            return {"name": method, "rank": self.lora_rank}
+        if method == "l2_sp":
+            return {"name": method, "strength": self.l2_sp_strength}
+        if method == "ewc" and ewc is not None:
+            fisher = {
+                "data": ewc.sha256,
+                "rows": self.ewc_rows,
+                "context": self.context or (64 if ewc.kind == "language" else 512),
+            }
+            return {"name": method, "strength": self.ewc_strength, "fisher": fisher}
+        return {"name": method}
+
+    @property
+    def rows(self) -> int:
+        return self.batch_rows or (16 if self.task == "language_modelling" else 32)
+
+    def size_of(self, data: Dataset) -> tuple[float, float]:
+        """(tokens per step, steps), about: for estimates only."""
+        if data.kind == "examples":
+            examples = min(int(data.parameters.get("train_rows", 1000)), self.max_examples or 10**9)
+            return 40.0 * self.rows, self.steps or (self.epochs or 3) * examples / self.rows
+        tokens = self.rows * (self.context or (64 if data.kind == "language" else 512))
+        epoch = (data.size_bytes or 1e6) / 4.5 / tokens
+        return tokens, self.steps or (
+            200 if data.kind == "language" else (self.epochs or 3) * epoch
+        )

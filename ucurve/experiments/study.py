@@ -1,0 +1,81 @@
+"""A study: experiments that answer one question together, as data; submitted at once and judged side by side.
+
+    {"name": "both", "title": "Noise and fine-tuning", "experiments": [
+        {"name": "noise", "spec": {"kind": "gaussian_perturbation"}}, {"name": "tuning", "spec": {"kind": "fine_tuning"}}]}
+
+It is a list of submissions and nothing else: no steps, no conditions, no state of its own. Every experiment carries the
+study's name as a tag, and of several with the same name the newest is the study's; points are shared as between any two
+experiments, so submitting a study again measures nothing again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ucurve.analysis.study_experiment import Part as Part
+from ucurve.schemas.experiments import (
+    DatasetSubmission,
+    Experiment,
+    Submission,
+    SuiteSubmission,
+)
+from ucurve.spec import Figure, Verdict
+
+FOLDER = Path(__file__).parents[1] / "builtin" / "studies"
+
+
+class Study(BaseModel):
+    """Several submissions with a name; `suites` and `datasets` are what has to be registered before they can be planned."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$",
+        description="Becomes a tag of every experiment.",
+    )
+    title: str = Field("", max_length=200)
+    description: str = Field("", max_length=20_000)
+    suites: list[SuiteSubmission] = Field(default=[], max_length=20)
+    datasets: list[DatasetSubmission] = Field(default=[], max_length=20)
+    experiments: list[Submission] = Field(min_length=1, max_length=20)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [submission.name for submission in self.experiments]
+        if "" in names or len(set(names)) < len(names):
+            raise ValueError("every experiment of a study needs a name of its own")
+        return self
+
+    def newest(self, experiments: Iterable[Experiment]) -> list[Experiment]:
+        """The study's own among these, one per submission where there is one, in the study's order."""
+        mine: dict[str, Experiment] = {}
+        for one in sorted(experiments, key=lambda one: one.id):
+            if self.name in one.tags:
+                mine[one.name] = one
+        return [mine[submission.name] for submission in self.experiments if submission.name in mine]
+
+
+@cache
+def builtin() -> dict[str, Study]:
+    """The studies that come with the package, by name."""
+    found = [Study.model_validate_json(path.read_bytes()) for path in sorted(FOLDER.glob("*.json"))]
+    return {study.name: study for study in found}
+
+
+def verdicts(parts: Sequence[Part]) -> list[Verdict]:
+    """What the experiments say together."""
+    from ucurve.analysis import study_verdicts
+
+    return study_verdicts.verdicts(parts)
+
+
+def figures(verdicts: Sequence[Verdict]) -> dict[str, Figure]:
+    """The figures of a study, drawn from its verdicts' evidence."""
+    from ucurve.figures import inflection_points
+
+    return inflection_points.figures(verdicts)

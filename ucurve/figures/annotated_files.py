@@ -1,0 +1,162 @@
+"""A figure as a file that leads back: title, caption and citation around it for print, and the citation inside for machines.
+
+Path("loss.pdf").write_bytes(cited_file(figure, "pdf", Origin("loss", (7,), ("noise on tiny",), lab=client.url)))
+again(client, citation_in(content))            # the same figure as the lab draws it now
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from datetime import datetime
+from html import escape
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+from ucurve.figures.citation import (
+    Citation,
+    Origin,
+    citation,
+    compared,
+    fingerprint,
+    specs_hash,
+)
+from ucurve.figures.embedded_citation import COLUMN, citation_in, marked
+from ucurve.figures.files import Form, figure_file
+from ucurve.spec import Figure
+
+if TYPE_CHECKING:
+    from ucurve.client import Client
+
+MARGIN, LEAST_WIDTH = 16, 460
+TITLE, CAPTION, SMALL = 15.0, 11.0, 8.5  # sizes of type, in points of the page
+INK, QUIET, FAINT = "#1d2733", "#44505b", "#6b7680"
+
+
+def cited_file(figure: Figure, form: Form, origin: Origin, now: datetime | None = None) -> bytes:
+    """The bytes of the file, on white."""
+    cited = citation(figure, origin, now)
+    if form == "csv":
+        return marked(figure_file(figure, "csv"), "csv", cited)
+    page = _page(figure_file(figure, "svg").decode(), cited)
+    if form == "svg":
+        return marked(page.encode(), "svg", cited)
+    import vl_convert
+
+    drawn = vl_convert.svg_to_png(page, scale=3) if form == "png" else vl_convert.svg_to_pdf(page)
+    return marked(bytes(drawn), form, cited)
+
+
+def _svg_length(head: str, side: str) -> float:
+    match = re.search(rf'\b{side}="([\d.]+)"', head)
+    assert match, f"Vega writes an SVG without {side}"
+    return float(match[1])
+
+
+def _page(chart: str, cited: Citation) -> str:
+    """The chart with its title above, and caption and small print below."""
+    head = chart[chart.index("<svg") : chart.index(">", chart.index("<svg")) + 1]
+    width, height = (_svg_length(head, side) for side in ("width", "height"))
+    inner = chart[chart.index(head) + len(head) : chart.rindex("</svg>")]
+    inner = re.sub(r"<title>.*?</title>", "", inner, flags=re.DOTALL)
+    page_width = max(width, LEAST_WIDTH) + 2 * MARGIN
+    room = page_width - 2 * MARGIN
+    texts, at = _lines(cited.title, TITLE, INK, room, MARGIN, ' font-weight="600"')
+    at += 8
+    drawn, at = f'<g transform="translate({MARGIN},{at:.0f})">{inner}</g>', at + height + 10
+    intervals = f"{cited.intervals[:1].upper()}{cited.intervals[1:]}." if cited.intervals else ""
+    for words, size, ink in (
+        (cited.caption, CAPTION, QUIET),
+        (intervals, SMALL, FAINT),
+        (cited.line, SMALL, FAINT),
+    ):
+        lines, at = _lines(words, size, ink, room, at)
+        texts, at = texts + lines, at + (5 if words else 0)
+    extent = f'width="{page_width:.0f}" height="{at + MARGIN - 5:.0f}"'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {extent} '
+        f'viewBox="0 0 {page_width:.0f} {at + MARGIN - 5:.0f}">'
+        f'<rect width="100%" height="100%" fill="white"/>{drawn}{texts}</svg>'
+    )
+
+
+def _lines(
+    words: str, size: float, ink: str, room: float, top: float, more: str = ""
+) -> tuple[str, float]:
+    """Words set in lines no wider than the room, from `top` on; and where the last one ends."""
+    lines = wrap(
+        words, max(20, int(room / (0.5 * size))), break_long_words=False, break_on_hyphens=False
+    )
+    found = []
+    for line in lines:
+        top += 1.35 * size
+        style = f'font-family="sans-serif" font-size="{size}" fill="{ink}"{more}'
+        found.append(f'<text x="{MARGIN}" y="{top - 0.3 * size:.1f}" {style}>{escape(line)}</text>')
+    return "".join(found), top
+
+
+# ---- back from the file
+
+
+def experiment_origin(client: Client, id: int, figure: str, at: str | None = None) -> Origin:
+    """Of a figure of one experiment, or of how it stood at a moment."""
+    experiment = client.experiment(id)
+    asked = {"at": at} if at else {}
+    return Origin(
+        figure, (id,), (experiment.name,), (experiment.spec,), client.url, experiment.url, asked
+    )
+
+
+def again(client: Client, cited: Citation) -> Figure:
+    """The cited figure as this lab draws it now. Raises RefusedError, or ValueError where it is another lab's or unknown."""
+    specs = [client.experiment(id).spec for id in cited.experiments]
+    if cited.specs and specs_hash(specs) != cited.specs:
+        raise ValueError(
+            f"the experiments numbered {', '.join(map(str, cited.experiments))} at {client.url} measure something else: "
+            f"the file was made with {cited.lab}; ask there with --url"
+        )
+    asked: dict[str, Any] = cited.asked
+    one = {
+        name: value[0] if isinstance(value, list) else value
+        for name, value in asked.items()
+        if name in ("x", "y", "by", "at")
+    }
+    if "x" in asked:
+        several = {name: asked.get(name, []) for name in ("changes", "minus", "beside")}
+        drawn = client.compare(cited.experiments, **one, **several).figures()
+    else:
+        drawn = client.figures(cited.experiments[0], one.get("at"))
+    if cited.figure not in drawn:
+        raise ValueError(
+            f"there is no figure {cited.figure} any more: it is one of {', '.join(drawn)}"
+        )
+    return drawn[cited.figure]
+
+
+def said_of(content: bytes, client: Client) -> str:
+    """ "this figure is experiment 7, figure loss: unchanged since ..." Raises UnmarkedError, RefusedError or ValueError."""
+    cited = citation_in(content)
+    figure = again(client, cited)
+    fate = compared(cited, figure)
+    if (
+        fingerprint(figure) != cited.hash
+        and not content.startswith((b"\x89PNG", b"%PDF"))
+        and b"<svg" not in content[:1000]
+    ):
+        now, then = _csv_rows(figure_file(figure, "csv")), _csv_rows(content)
+        gone, come = sum((then - now).values()), sum((now - then).values())
+        when = f"{cited.made_at:%-d %B %Y, %H:%M} UTC"
+        fate = f"{max(gone, come):,} rows have changed since {when} ({then.total():,} then, {now.total():,} now)"
+    names = cited.names or [client.experiment(id).name for id in cited.experiments]
+    return f"this figure is {cited.of} ({' and '.join(names)}): {fate}"
+
+
+def _csv_rows(content: bytes) -> Counter[tuple[tuple[str, str], ...]]:
+    """Rows by their cells, whatever the order of rows and columns."""
+    rows = csv.DictReader(io.StringIO(content.decode()))
+    measured = (row for row in rows if row.get("what") != "reference")
+    return Counter(
+        tuple(sorted((k, v) for k, v in row.items() if k != COLUMN and v)) for row in measured
+    )

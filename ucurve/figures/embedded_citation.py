@@ -1,0 +1,132 @@
+"""A citation inside a figure's file, where it can be read again: SVG metadata, PNG text, PDF document information, a CSV column.
+
+content = marked(content, "png", citation)
+citation_in(content)                           # the same citation again
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import struct
+import zlib
+from html import escape, unescape
+
+from ucurve.figures.citation import Citation
+from ucurve.figures.files import Form
+
+PNG = b"\x89PNG\r\n\x1a\n"
+COLUMN = "cite"
+
+
+class UnmarkedError(ValueError):
+    """The file carries no citation; the message says so."""
+
+
+def marked(content: bytes, form: Form, citation: Citation) -> bytes:
+    """The same file with the citation in it."""
+    return {"svg": _in_svg, "png": _in_png, "pdf": _in_pdf, "csv": _in_csv}[form](content, citation)
+
+
+def citation_in(content: bytes) -> Citation:
+    """What a file says of itself. Raises UnmarkedError."""
+    if content.startswith(PNG):
+        found = next((text for key, text in _png_texts(content) if key == "ucurve"), None)
+    elif content.startswith(b"%PDF"):
+        hexed = re.findall(rb"/Ucurve <FEFF([0-9A-F]*)>", content)
+        found = bytes.fromhex(hexed[-1].decode()).decode("utf-16-be") if hexed else None
+    elif b"<svg" in content[:1000]:
+        inside = re.search(rb'<metadata id="ucurve">(.*?)</metadata>', content, re.DOTALL)
+        found = unescape(inside[1].decode()) if inside else None
+    else:
+        return _csv_citation(content)
+    if found is None:
+        raise UnmarkedError(
+            "this file says nothing of where it comes from: it was made without a lab, or changed since"
+        )
+    return Citation.model_validate_json(found)
+
+
+def _in_svg(content: bytes, citation: Citation) -> bytes:
+    text = content.decode()
+    start = text.index(">", text.index("<svg")) + 1
+    said = (
+        f"<title>{escape(citation.title)}</title><desc>{escape(f'{citation.caption} {citation.line}')}</desc>"
+        f'<metadata id="ucurve">{escape(citation.model_dump_json())}</metadata>'
+    )
+    return (text[:start] + said + text[start:]).encode()
+
+
+def _in_png(content: bytes, citation: Citation) -> bytes:
+    """International text chunks after the header chunk, which is 25 bytes long."""
+    texts = {
+        "Title": citation.title,
+        "Description": citation.caption,
+        "Source": citation.line,
+        "ucurve": citation.model_dump_json(),
+    }
+    chunks = b"".join(
+        _chunk(b"iTXt", key.encode() + b"\0\0\0\0\0" + text.encode()) for key, text in texts.items()
+    )
+    end = len(PNG) + 25
+    return content[:end] + chunks + content[end:]
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _png_texts(content: bytes) -> list[tuple[str, str]]:
+    found, at = [], len(PNG)
+    while at + 12 <= len(content):
+        (length,) = struct.unpack(">I", content[at : at + 4])
+        if content[at + 4 : at + 8] == b"iTXt":
+            key, _, rest = content[at + 8 : at + 8 + length].partition(b"\0")
+            found.append((key.decode("latin-1"), rest[2:].split(b"\0", 2)[2].decode()))
+        at += 12 + length
+    return found
+
+
+def _in_pdf(content: bytes, citation: Citation) -> bytes:
+    """An incremental update (ISO 32000, 7.5.6): the document information as a further object, with its own cross-reference."""
+    trailer = content[content.rindex(b"trailer") :]
+    (start,) = re.findall(rb"startxref\s+(\d+)", trailer)
+    (size,) = re.findall(rb"/Size\s+(\d+)", trailer)
+    (root,) = re.findall(rb"/Root\s+(\d+ \d+ R)", trailer)
+    texts = {
+        "Title": citation.title,
+        "Subject": f"{citation.caption} {citation.line}",
+        "Creator": f"ucurve {citation.version}",
+        "Ucurve": citation.model_dump_json(),
+    }
+    lines = b"\n".join(
+        b"/%s <FEFF%s>" % (k.encode(), v.encode("utf-16-be").hex().upper().encode())
+        for k, v in texts.items()
+    )
+    content = content.rstrip(b"\n") + b"\n"
+    at, number = len(content), int(size)
+    info = b"%d 0 obj\n<<\n%s\n>>\nendobj\n" % (number, lines)
+    table = b"xref\n%d 1\n%010d 00000 n \n" % (number, at)
+    end = b"trailer\n<< /Size %d /Root %s /Info %d 0 R /Prev %s >>\nstartxref\n%d\n%%%%EOF\n"
+    return content + info + table + end % (number + 1, root, number, start, at + len(info))
+
+
+def _in_csv(content: bytes, citation: Citation) -> bytes:
+    """A column more: any program still reads the table, and each row says where it comes from."""
+    rows = list(csv.reader(io.StringIO(content.decode())))
+    text = io.StringIO()
+    csv.writer(text).writerows(
+        [*row, COLUMN if i == 0 else citation.uri] for i, row in enumerate(rows)
+    )
+    return text.getvalue().encode()
+
+
+def _csv_citation(content: bytes) -> Citation:
+    try:
+        first = next(csv.DictReader(io.StringIO(content.decode())), {})
+        return Citation.from_uri(first.get(COLUMN) or "")
+    except (UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise UnmarkedError(
+            "this file carries no citation: it is no SVG, PNG, PDF or CSV of a figure that ucurve wrote"
+        ) from error

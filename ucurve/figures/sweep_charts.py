@@ -1,0 +1,121 @@
+"""Charts of a sweep: a line per checkpoint, coloured by its tokens, or a line per method, a panel per checkpoint.
+
+chart = by_checkpoint(Axis("learning_rate", "learning rate", "log"), Axis("y", "forgetting / nats"), row="replicate")
+rows = [{"what": "mean", "tokens": 894976, "learning_rate": 1e-3, "y": 0.21, "low": 0.19, "high": 0.23, "replicate": 0}, ...]
+
+Lines go from small learning rates to large ones, whatever the axes show. `what`: mean, draw, edge, note as in `charts`; dominated:
+a mean off the line.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+
+from ucurve.figures.charts import (
+    COMPACT,
+    NOTE,
+    ORDERED,
+    Axis,
+    Lines,
+    banded,
+    drawn_once,
+    encoded_x,
+    encoded_y,
+    facet,
+    finished,
+    only,
+    tip,
+)
+
+
+@drawn_once
+def by_checkpoint(
+    x: Axis, y: Axis, *, row: str | None = None, column: str | None = None, zero_line: bool = False
+) -> dict[str, Any]:
+    """Vega-Lite of lines over x and y, one per checkpoint: blue for few tokens, orange for many."""
+    scale = alt.Scale(type="log", range=ORDERED)
+    colour = alt.Color(
+        "tokens:Q",
+        title="tokens",
+        scale=scale,
+        legend=alt.Legend(type="gradient", labelExpr=COMPACT),
+    )
+    return _swept(x, y, colour, "tokens", row, column, zero_line)
+
+
+@drawn_once
+def by_method(
+    x: Axis,
+    y: Axis,
+    lines: Lines,
+    *,
+    row: str | None = None,
+    column: str | None = None,
+    dots: bool = True,
+) -> dict[str, Any]:
+    """Vega-Lite of lines over x and y, one per method (or whatever `lines` tells apart)."""
+    scale = alt.Scale(domain=list(lines.values), range=lines.colours())
+    colour = alt.Color(f"{lines.field}:N", title=lines.title, scale=scale)
+    return _swept(x, y, colour, lines.field, row, column, zero_line=False, dots=dots)
+
+
+def _swept(
+    x: Axis,
+    y: Axis,
+    colour: Any,
+    by: str,
+    row: str | None,
+    column: str | None,
+    zero_line: bool,
+    dots: bool = True,
+) -> dict[str, Any]:
+    at = (encoded_x(x), encoded_y(y))
+    names = {"method": None, "learning_rate": "learning rate", "alpha": None, "num_draws": "seeds"}
+    tips = [tip("tokens", "tokens", ","), *(tip(name, title) for name, title in names.items())]
+    tips += [tip(axis.field, axis.title, ".4~g") for axis in (x, y)]
+    silent = colour.copy()
+    if (
+        by == "tokens"
+    ):  # then the legend is of dots alone: one of dots and lines could not be a gradient
+        silent.legend = None
+    detail, order = alt.Detail([f"{by}:N", "line:N"]), alt.Order("order:Q")
+    mean, picked = (
+        only("mean"),
+        alt.selection_point(name="picked", fields=["measurement"], on="click", toggle=False),
+    )
+    zoom = alt.selection_interval(name="zoom", bind="scales")
+    layers = [
+        mean.mark_line(clip=True, strokeWidth=2 if dots else 1)
+        .encode(*at, silent, detail, order)
+        .properties(name="lines")
+        .add_params(zoom),
+        banded(mean)
+        .mark_rule(clip=True, opacity=0.5)
+        .encode(at[0], alt.Y("from:Q"), alt.Y2("to"), silent, detail),
+        mean.mark_point(clip=True, filled=True, size=36 if dots else 6, opacity=1).encode(
+            *at, colour, tooltip=tips
+        ),
+        only("dominated")
+        .mark_point(clip=True, filled=False, size=36, opacity=0.7)
+        .encode(*at, silent, tooltip=tips),
+        only("draw")
+        .mark_point(clip=True, filled=True, size=16, opacity=0.3)
+        .encode(*at, silent, tooltip=[*tips, tip("measurement")])
+        .properties(name="draws")
+        .add_params(picked),
+        only("edge")
+        .mark_point(shape="triangle-up", filled=True, size=60, clip=False, y=8)
+        .encode(at[0], silent, tooltip=[*tips[:4], tip("label", "not drawn"), tip("measurement")]),
+        only("note").mark_text(**NOTE).encode(text="label:N"),
+    ]
+    if zero_line:
+        layers.append(alt.Chart().mark_rule(strokeDash=[2, 2], opacity=0.6).encode(y=alt.datum(0)))
+    chart: Any = alt.layer(*layers, data=alt.NamedData("curves")).properties(width=380, height=260)
+    if by == "tokens":
+        chart = chart.resolve_legend(color="independent")
+    facets = {"row": row, "column": column}
+    if row or column:
+        chart = chart.facet(**{name: facet(field) for name, field in facets.items() if field})
+    return finished(chart)

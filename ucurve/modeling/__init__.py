@@ -1,0 +1,1 @@
+"""Everything on tensors; the only room that imports torch."""

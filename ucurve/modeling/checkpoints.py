@@ -1,0 +1,260 @@
+"""Checkpoints on disk: saved atomically, found where a `Location` says, verified by hash before they are believed.
+
+saved = save(model, artefacts / "suites/mine/seed0-step437")
+checkpoint = Checkpoint(..., location=Location(scheme="artefacts", path="suites/mine/seed0-step437"), **asdict(saved))
+loaded = load(checkpoint, "cpu", artefacts)       # loaded.model: fp32, eval mode; raises CheckpointError(reason)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
+
+from ucurve.registry import hub
+from ucurve.registry.hashing import quiet
+from ucurve.registry.hub_cache import HubError, Progress
+from ucurve.registry.suites import Checkpoint, Location, combined_sha256, weights_files
+
+disable_progress_bar()  # type: ignore[no-untyped-call]
+
+BUILTIN = Path(__file__).parents[1] / "builtin"
+FOREIGN_CODE = (
+    "auto_map",
+    "quantization_config",
+)  # config entries that would run code we did not install
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be used; the message is the reason, fit for a user."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to be measured; `tokenizer` is None for the built-in language, whose rows are tokens already."""
+
+    model: PreTrainedModel
+    tokenizer: Tokenizer | None
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What `Checkpoint` wants to know about files just written."""
+
+    num_parameters: int
+    weights_sha256: str
+    config_sha256: str
+    tokenizer_sha256: str | None
+    size_bytes: int
+    context: int | None
+
+
+def folder_of(location: Location, artefacts: Path, progress: Progress = quiet) -> Path:
+    """The folder (or file) that a location means on this machine; nothing outside its root, hub copies downloaded."""
+    if location.scheme == "hub":
+        try:
+            return hub.download(location, artefacts, progress)
+        except HubError as error:
+            raise CheckpointError(str(error)) from error
+    if location.scheme == "path":
+        return Path(location.path)
+    root = BUILTIN if location.scheme == "builtin" else artefacts
+    place = (root / location.path).resolve()
+    if not place.is_relative_to(root.resolve()):
+        raise CheckpointError(f"{location.path!r} points outside the {location.scheme} folder")
+    return place
+
+
+def load(
+    checkpoint: Checkpoint, device: str, artefacts: Path, progress: Progress = quiet
+) -> Loaded:
+    """The checkpoint's model in fp32 on `device`, and its tokenizer.
+
+    Weights and config must have the hashes of the checkpoint; safetensors first, pickles only as plain tensors; nothing
+    that a repository ships is ever executed. `progress` hears of a download in bytes. Raises CheckpointError.
+    """
+    if checkpoint.unresolved:
+        raise CheckpointError(f"{checkpoint.suite}/{checkpoint.revision}: {checkpoint.unresolved}")
+    folder = folder_of(checkpoint.location, artefacts, progress)
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"{checkpoint.suite}/{checkpoint.revision}: no config.json in {folder}"
+        )
+    weights = weights_files(entry.name for entry in folder.iterdir())
+    if not weights:
+        raise CheckpointError(
+            f"{checkpoint.suite}/{checkpoint.revision}: no safetensors and no pytorch_model in {folder}"
+        )
+    found = combined_sha256({name: file_sha256(folder / name) for name in weights})
+    _verify("weights", found, checkpoint.weights_sha256, folder)
+    _verify("config", file_sha256(folder / "config.json"), checkpoint.config_sha256, folder)
+    tokenizer = folder / "tokenizer.json"
+    if checkpoint.tokenizer_sha256:
+        _verify("tokenizer", file_sha256(tokenizer), checkpoint.tokenizer_sha256, folder)
+    model = _model(folder, weights[0].endswith(".safetensors"))
+    model.to(device).eval()  # type: ignore[arg-type]  # transformers wraps nn.Module.to without its types
+    return Loaded(model, read_tokenizer(tokenizer) if tokenizer.is_file() else None)
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """A tokenizer.json as it is, without the truncation or padding it may ask for."""
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file in hex, read once per process while the file stays the same."""
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing")
+    state = path.stat()
+    return _hash(path.resolve(), state.st_mtime_ns, state.st_size)
+
+
+@cache
+def _hash(path: Path, mtime_ns: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _verify(what: str, found: str, expected: str | None, folder: Path) -> None:
+    if expected and found != expected:
+        raise CheckpointError(
+            f"{what} in {folder} changed: sha256 {found[:12]}... instead of {expected[:12]}..."
+        )
+
+
+def _model(folder: Path, safetensors: bool) -> PreTrainedModel:
+    config = json.loads((folder / "config.json").read_text())
+    foreign = [key for key in FOREIGN_CODE if key in config]
+    if foreign or (folder / "adapter_config.json").exists():
+        raise CheckpointError(
+            f"{folder} needs {', '.join(foreign) or 'an adapter'}: foreign code, which is never run"
+        )
+    model: PreTrainedModel
+    info: dict[str, Any]
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]  # output_loading_info makes it a pair
+            folder,
+            config=AutoConfig.from_pretrained(
+                folder, trust_remote_code=False, local_files_only=True
+            ),
+            dtype=torch.float32,  # None would mean the stored type: fp16 for Pythia
+            trust_remote_code=False,
+            attn_implementation="sdpa",  # a name in the config could be a repository
+            use_safetensors=safetensors,
+            weights_only=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
+        raise CheckpointError(
+            f"{folder} cannot be loaded: {str(error).strip().splitlines()[0]}"
+        ) from error
+    wrong = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
+    if wrong:
+        raise CheckpointError(
+            f"{folder} lacks weights that its config asks for: {', '.join(wrong[:3])}"
+        )
+    return model
+
+
+def save(model: PreTrainedModel, folder: Path, tokenizer: Tokenizer | None = None) -> Saved:
+    """Write config.json, model.safetensors and tokenizer.json so that `folder` is whole or absent, even after a crash."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        weights = {
+            name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+        }
+        save_file(weights, temporary / "model.safetensors", metadata={"format": "pt"})
+        (temporary / "config.json").write_text(_config_json(model))
+        if tokenizer is not None:
+            tokenizer.save(str(temporary / "tokenizer.json"))
+        hashes = {path.name: file_sha256(path) for path in temporary.iterdir()}
+        size = sum(path.stat().st_size for path in temporary.iterdir())
+        for path in temporary.iterdir():
+            path.chmod(0o644)
+            sync(path)
+        temporary.chmod(0o755)
+        sync(temporary)
+        _put(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Saved(
+        model.num_parameters(),
+        hashes["model.safetensors"],
+        hashes["config.json"],
+        hashes.get("tokenizer.json"),
+        size,
+        getattr(model.config, "max_position_embeddings", None),
+    )
+
+
+def claim(suite: Path, recipe: str) -> None:
+    """Make the folder of a suite its recipe's own: two experiments may be planned under one name before either saves."""
+    suite.mkdir(parents=True, exist_ok=True)
+    mine, owner = suite / f".recipe.{uuid.uuid4().hex}", suite / "recipe.sha256"
+    mine.write_text(recipe)
+    try:
+        os.link(mine, owner)
+    except FileExistsError:
+        if owner.read_text() != recipe:
+            raise CheckpointError(
+                f"{suite} holds checkpoints of another recipe; choose another suite name, or remove that folder"
+            ) from None
+    finally:
+        mine.unlink()
+
+
+def _config_json(model: PreTrainedModel) -> str:
+    """The config without the library's version: equal models give equal files."""
+    config: dict[str, Any] = model.config.to_diff_dict()
+    config.pop("transformers_version", None)
+    config["architectures"] = [type(model).__name__]
+    return json.dumps(config, indent=2, sort_keys=True) + "\n"
+
+
+def _put(temporary: Path, folder: Path) -> None:
+    """Rename over whatever is there; another worker may be doing the same with the same content."""
+    for _ in range(10):
+        try:
+            os.rename(temporary, folder)
+            sync(folder.parent)
+            return
+        except OSError:
+            if not folder.exists():
+                raise
+            old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
+            try:
+                os.rename(folder, old)
+            except FileNotFoundError:  # the other worker was faster
+                pass
+            finally:
+                shutil.rmtree(old, ignore_errors=True)
+    raise OSError(f"{folder} is being replaced by somebody else again and again")
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder's entries to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,287 @@
+"""What is fine-tuned on: batches, their loss, and how well it was learned on validation data.
+
+task = task_of(inputs["task"], dataset, tokenizer, context, artefacts)
+batch = task.batch(seed, step, num_rows)               # the same for the same (seed, step), whatever came before
+task.validate(trainee, "fp32", progress)               # {"id_loss": 0.41, "accuracy": 0.83, "accuracy_se": 0.013, ...}
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from ucurve.modeling.batches import Batch, Progress, Row, Trainee, batch_of, classified
+from ucurve.modeling.checkpoints import file_sha256, folder_of
+from ucurve.modeling.perplexity import Precision, window_losses
+from ucurve.modeling.synthetic_language import JUDGEMENTS, TOKEN, VERSION, Lang
+from ucurve.modeling.token_data import (
+    HELD_OUT_TOKENS,
+    Batches,
+    DataError,
+    text_batches,
+    training_stream,
+)
+from ucurve.registry import example_files, hub
+from ucurve.registry.hashing import quiet
+from ucurve.registry.hub_cache import HubError
+from ucurve.registry.suites import Dataset, combined_sha256
+
+VALIDATION_ROWS = 512  # of the built-in language, from a stream of its own
+
+
+class Task(Protocol):
+    """num_examples: of one epoch, None where the data is endless; num_classes: of a linear head, 0 without one."""
+
+    @property
+    def num_examples(self) -> int | None: ...
+    @property
+    def num_classes(self) -> int: ...
+    def batch(self, seed: int, step: int, num_rows: int) -> Batch: ...
+    def validate(
+        self, trainee: Trainee, precision: Precision, progress: Progress = quiet
+    ) -> dict[str, float]: ...
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Language modelling: every token of a row but the first is predicted."""
+
+    batches: Batches
+    held_out: torch.Tensor
+    context: int
+    num_examples: int | None
+    num_classes: int = 0
+
+    def batch(self, seed: int, step: int, num_rows: int) -> Batch:
+        ids = self.batches(seed, step, num_rows)
+        return Batch(
+            ids,
+            ids[:, 1:],
+            torch.full((len(ids),), ids.shape[1] - 1),
+            torch.zeros(len(ids), dtype=torch.int64),
+        )
+
+    def validate(
+        self, trainee: Trainee, precision: Precision, progress: Progress = quiet
+    ) -> dict[str, float]:
+        measure = partial(
+            window_losses, trainee.model, self.held_out, window=self.context, stride=self.context
+        )
+        losses = measure(precision=precision, progress=progress)
+        return {"id_loss": losses.nll_mean, "id_tokens": float(losses.num_tokens.sum())}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The sentiment task of the built-in language: one label word at the end of every document."""
+
+    language: Lang
+    context: int
+    num_classes: int = 0
+    num_examples: None = None
+
+    def batch(self, seed: int, step: int, num_rows: int, split: str = "fine-tuning") -> Batch:
+        found = self.language.judged(num_rows, self.context, split=split, seed=seed, step=step)
+        rows = found.rows.astype(np.int64).tolist()
+        end = self.context - (self.num_classes > 0)  # a head reads the document, not the answer
+        return batch_of(
+            [
+                Row(row[:end], self.context - 1, int(label))
+                for row, label in zip(rows, found.polarity, strict=True)
+            ]
+        )
+
+    def validate(
+        self, trainee: Trainee, precision: Precision, progress: Progress = quiet
+    ) -> dict[str, float]:
+        words = [TOKEN[word] for word in JUDGEMENTS]
+        parts = [
+            self.batch(0, i, 64, "fine-tuning validation") for i in range(VALIDATION_ROWS // 64)
+        ]
+        return classified(trainee, parts, words, precision, progress)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Examples from a file. words: first token of each class's label word, empty where there are no classes."""
+
+    train: list[Row]
+    validation: list[Row]
+    words: list[int]
+    num_classes: int = 0
+
+    @property
+    def num_examples(self) -> int:
+        return len(self.train)
+
+    def batch(self, seed: int, step: int, num_rows: int) -> Batch:
+        """Every epoch in an order of its own; its last batch may be short."""
+        num_batches = math.ceil(len(self.train) / num_rows)
+        order = _order(len(self.train), seed, step // num_batches)
+        start = (step % num_batches) * num_rows
+        return batch_of([self.train[i] for i in order[start : start + num_rows]])
+
+    def validate(
+        self, trainee: Trainee, precision: Precision, progress: Progress = quiet
+    ) -> dict[str, float]:
+        parts = [batch_of(self.validation[i : i + 32]) for i in range(0, len(self.validation), 32)]
+        return classified(trainee, parts, self.words, precision, progress)
+
+
+def _order(num: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    raw = np.random.Philox(key=seed, counter=[0, 0, 1, epoch]).random_raw(num)
+    return np.argsort(raw, kind="stable")
+
+
+# ---- from datasets
+
+
+def task_of(
+    asked: dict[str, Any],
+    dataset: Dataset,
+    tokenizer: Tokenizer | None,
+    limit: int,
+    artefacts: Path,
+    progress: Progress = quiet,
+) -> Task:
+    """The task that a point's inputs ask for. limit: the model's context. Raises DataError."""
+    head = asked["protocol"].startswith("linear_head")
+    context = min(asked["context"] or limit, limit)
+    if dataset.kind == "language":
+        version = int(dataset.parameters.get("version", VERSION))
+        if version != VERSION:
+            raise DataError(
+                f"{dataset.name} is of version {version} of the language; this installation has {VERSION}"
+            )
+        language = Lang(int(dataset.parameters["language"]))
+        if dataset.parameters.get("task") == "sentiment":
+            return Judged(language, context, num_classes=2 * head)
+        return _language_stream(language, context)
+    if tokenizer is None:
+        raise DataError(
+            f"{dataset.name} is text, but the checkpoint has no tokenizer.json to read it with"
+        )
+    if dataset.kind == "text":
+        stream, rest = training_stream(dataset, tokenizer, artefacts, lambda: progress(0, 1))
+        held_out = torch.from_numpy(rest[:HELD_OUT_TOKENS].astype(np.int64))
+        return Stream(text_batches(stream, context), held_out, context, len(stream) // context)
+    found = {
+        split: example_files.read(path)
+        for split, path in _files(dataset, artefacts, progress).items()
+    }
+    train, validation = found["train"], found["validation"]
+    if asked["protocol"].startswith("language_modelling"):
+        kept = [_prompted(tokenizer, one, context) for one in (train, validation)]
+        return Rows(_some(kept[0], asked["max_examples"]), kept[1], [])
+    names = example_files.classes(train)
+    answers = [
+        tokenizer.encode(f" {word}", add_special_tokens=False).ids for word in asked["label_words"]
+    ]
+    if len(names) != len(answers) or len({answer[0] for answer in answers}) < len(answers):
+        words = f"{dataset.name} has the labels {', '.join(names[:5])}; the label words {asked['label_words']}"
+        raise DataError(f"{words} must be as many, and differ in their first token")
+    label = partial(_labelled, tokenizer, asked["prompt"], names, answers, head, context)
+    return Rows(
+        _some(label(train), asked["max_examples"]),
+        label(validation),
+        [answer[0] for answer in answers],
+        len(names) * head,
+    )
+
+
+def pretraining_rows(
+    dataset: Dataset, tokenizer: Tokenizer | None, num_rows: int, context: int, artefacts: Path
+) -> torch.Tensor:
+    """Rows like those of pre-training, int64 [num_rows, context], from a stream that no training reads. Raises DataError."""
+    if dataset.kind == "language":
+        found = (
+            Lang(int(dataset.parameters["language"]))
+            .documents(num_rows, context, split="Fisher information")
+            .rows
+        )
+        return torch.from_numpy(found.astype(np.int64))
+    if tokenizer is None or dataset.kind != "text":
+        raise DataError(f"{dataset.name} is not a text that the checkpoint can read")
+    return text_batches(training_stream(dataset, tokenizer, artefacts)[0], context)(0, 0, num_rows)
+
+
+def _language_stream(language: Lang, context: int) -> Stream:
+    def batch(seed: int, step: int, num_rows: int) -> torch.Tensor:
+        rows = language.documents(num_rows, context, split="fine-tuning", seed=seed, step=step).rows
+        return torch.from_numpy(rows.astype(np.int64))
+
+    held_out = language.documents(VALIDATION_ROWS, context, split="fine-tuning validation").rows
+    return Stream(batch, torch.from_numpy(held_out.astype(np.int64).ravel()), context, None)
+
+
+def _files(dataset: Dataset, artefacts: Path, progress: Progress) -> dict[str, Path]:
+    """The two files of a set of examples, with the hash they were registered with."""
+    if dataset.unresolved or dataset.location is None:
+        raise DataError(f"{dataset.name}: {dataset.unresolved or 'has no location'}")
+    if dataset.location.scheme == "hub":
+        try:
+            return hub.examples(dataset, artefacts, progress)
+        except HubError as error:
+            raise DataError(str(error)) from error
+    folder = folder_of(dataset.location, artefacts)
+    files = {split: folder / str(dataset.parameters[split]) for split in example_files.SPLITS}
+    found = combined_sha256({split: file_sha256(path) for split, path in files.items()})
+    if dataset.sha256 and found != dataset.sha256:
+        raise DataError(
+            f"the files of {dataset.name} changed: sha256 {found[:12]}... instead of {dataset.sha256[:12]}..."
+        )
+    return files
+
+
+def _labelled(
+    tokenizer: Tokenizer,
+    prompt: str,
+    names: Sequence[str],
+    answers: Sequence[list[int]],
+    head: bool,
+    context: int,
+    found: example_files.Examples,
+) -> list[Row]:
+    """Prompt and label word; prompts that are too long lose their beginning. A head reads the prompt alone."""
+    texts = [prompt.replace("{sentence}", sentence.strip()) for sentence, _ in found.rows]
+    rows = []
+    for encoded, (_, label) in zip(
+        tokenizer.encode_batch_fast(texts, add_special_tokens=False), found.rows, strict=True
+    ):
+        kind = names.index(label)
+        answer = [] if head else answers[kind]
+        tokens = encoded.ids[-(context - len(answer)) :]
+        rows.append(Row([*tokens, *answer], len(tokens), kind))
+    return rows
+
+
+def _prompted(tokenizer: Tokenizer, found: example_files.Examples, context: int) -> list[Row]:
+    """Prompt and completion, the completion scored; sentences alone are scored from their second token on."""
+    rows = []
+    for first, second in found.rows:
+        prompt, completion = (
+            (first, second) if found.columns == example_files.PROMPTED else ("", first)
+        )
+        start, end = (
+            tokenizer.encode(text, add_special_tokens=False).ids for text in (prompt, completion)
+        )
+        tokens = [*start, *end][:context]
+        if (scored := max(len(start), 1)) < len(tokens):
+            rows.append(Row(tokens, scored))
+    if not rows:
+        raise DataError(f"no example fits a context of {context} tokens")
+    return rows
+
+
+def _some(rows: list[Row], most: int | None) -> list[Row]:
+    """At most so many, chosen at random once and for all seeds."""
+    return rows if most is None else [rows[i] for i in sorted(_order(len(rows), 0, 2**32)[:most])]

@@ -1,0 +1,257 @@
+"""Gaussian perturbation of a model's weights: theta' = theta + gamma * sigma * eps, eps ~ N(0, 1), tensor by tensor.
+
+tensors = select(model, which="matrices")
+noise = Noise(seed=0)                                   # the same numbers on every device and for every checkpoint
+with perturbed(tensors, current_std(tensors), 0.1, noise):
+    ...                                                 # measure
+# here every weight has its old bits again
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import torch
+from transformers import PreTrainedModel
+
+PROTOCOL = "gaussian/1"
+GROUPS = ("embedding", "attention", "mlp", "norm", "unembedding", "other")
+CHUNK = 1 << 16  # numbers made at once: fits a core's cache
+MASK = 0xFFFFFFFF
+Tensors = Mapping[str, torch.Tensor]
+
+# AS 241 (Wichura 1988), PPND16: numerators and denominators for |p - 1/2| <= 0.425 and for the tails down to e^-25.
+CENTRE = (
+    (3.3871328727963666080e0, 1.3314166789178437745e2, 1.9715909503065514427e3, 1.3731693765509461125e4,
+     4.5921953931549871457e4, 6.7265770927008700853e4, 3.3430575583588128105e4, 2.5090809287301226727e3),
+    (1.0, 4.2313330701600911252e1, 6.8718700749205790830e2, 5.3941960214247511077e3,
+     2.1213794301586595867e4, 3.9307895800092710610e4, 2.8729085735721942674e4, 5.2264952788528545610e3),
+)  # fmt: skip
+TAIL = (
+    (1.42343711074968357734e0, 4.63033784615654529590e0, 5.76949722146069140550e0, 3.64784832476320460504e0,
+     1.27045825245236838258e0, 2.41780725177450611770e-1, 2.27238449892691845833e-2, 7.74545014278341407640e-4),
+    (1.0, 2.05319162663775882187e0, 1.67638483018380384940e0, 6.89767334985100004550e-1,
+     1.48103976427480074590e-1, 1.51986665636164571966e-2, 5.47593808499534494600e-4, 1.05075007164441684324e-9),
+)  # fmt: skip
+
+
+# ---- which tensors
+
+
+def select(
+    model: PreTrainedModel,
+    which: Literal["all", "matrices"] = "all",
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    group: str | None = None,
+) -> dict[str, torch.Tensor]:
+    """Parameters to perturb, by name; never buffers, tied tensors once (under their first name).
+
+    which: "matrices" leaves out tensors with fewer than two dimensions (biases, gains of norms).
+    include, exclude: shell patterns for names ("*.attention.*"); an empty include means every name.
+    group: only tensors of this one of GROUPS. Raises ValueError when nothing is left.
+    """
+    chosen = {
+        name: parameter.data
+        for name, parameter in model.named_parameters()
+        if (which == "all" or parameter.dim() >= 2)
+        and (not include or any(fnmatchcase(name, pattern) for pattern in include))
+        and not any(fnmatchcase(name, pattern) for pattern in exclude)
+        and group in (None, group_of(name))
+    }
+    if not chosen:
+        raise ValueError(f"no parameter is selected by {which=}, {include=}, {exclude=}, {group=}")
+    return chosen
+
+
+def group_of(name: str) -> str:
+    """The part of a transformer that a parameter belongs to, one of GROUPS, read from its name."""
+    words = {  # first match wins: input_layernorm and self_attn.q_norm are norms
+        "norm": ("norm", "ln_"),
+        "unembedding": ("embed_out", "lm_head"),
+        "embedding": ("embed", "wte", "wpe"),
+        "attention": ("attention", "attn", "query_key_value"),
+        "mlp": ("mlp", "feed_forward", "ffn"),
+    }
+    return next(
+        (group for group, parts in words.items() if any(part in name for part in parts)), "other"
+    )
+
+
+def rms_by_group(tensors: Tensors) -> dict[str, float]:
+    """Root mean square of the weights of each group that has any."""
+    squares, sizes = dict.fromkeys(GROUPS, 0.0), dict.fromkeys(GROUPS, 0)
+    for name, tensor in tensors.items():
+        group = group_of(name)
+        squares[group] += _mean_square(tensor) * tensor.numel()
+        sizes[group] += tensor.numel()
+    return {group: math.sqrt(squares[group] / sizes[group]) for group in GROUPS if sizes[group]}
+
+
+# ---- how large
+
+
+def current_std(tensors: Tensors) -> dict[str, float]:
+    """Standard deviation of each tensor's own entries (over the population); exactly 0 for a constant tensor."""
+    return {
+        name: math.sqrt(_mean_square(tensor - _mean(tensor))) for name, tensor in tensors.items()
+    }
+
+
+def _mean(tensor: torch.Tensor) -> float:
+    return sum(float(part.double().sum()) for part in _parts(tensor)) / tensor.numel()
+
+
+def _mean_square(tensor: torch.Tensor) -> float:
+    return sum(float(part.double().square().sum()) for part in _parts(tensor)) / tensor.numel()
+
+
+def _parts(tensor: torch.Tensor) -> Sequence[torch.Tensor]:
+    """Pieces that are small in float64: a whole embedding would not always fit beside the model."""
+    return torch.split(tensor.flatten(), 1 << 22)
+
+
+def init_std(tensors: Tensors, initializer_range: float) -> dict[str, float]:
+    """Standard deviation at initialisation as the config states it: matrices N(0, initializer_range), the rest constant.
+
+    For suites without a checkpoint of step 0; where there is one, take `current_std` of its tensors instead: a tensor
+    that was constant there has 0 and gets no noise.
+    """
+    return {
+        name: initializer_range if tensor.dim() >= 2 else 0.0 for name, tensor in tensors.items()
+    }
+
+
+# ---- the noise
+
+
+class Noise:
+    """One draw of standard normals for a whole model, made once and kept: every gamma and checkpoint scales the same."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._made: dict[str, torch.Tensor] = {}
+
+    def like(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """The numbers of the parameter `name`: fp32, shape and device of `tensor`."""
+        made = self._made.get(name)
+        if made is None or made.shape != tensor.shape or made.device != tensor.device:
+            made = standard_normal(self.seed, name, tensor.numel(), tensor.device).view(
+                tensor.shape
+            )
+            self._made[name] = made
+        return made
+
+
+def standard_normal(
+    seed: int, name: str, num: int, device: torch.device | str = "cpu"
+) -> torch.Tensor:
+    """The first `num` numbers of the stream (seed, name), fp32.
+
+    Philox 4x32-10 keyed by sha256, one 32-bit word a number, through the normal quantile; |eps| < 6.4. Every operation is
+    exact or rounded once as IEEE 754 says, so every device gives the same bits, and a tensor's numbers depend on
+    nothing but its name and the seed.
+    """
+    digest = hashlib.sha256(f"{PROTOCOL}/{seed}/{name}".encode()).digest()
+    key = (int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little"))
+    out = torch.empty(num, dtype=torch.float32, device=device)
+    step = CHUNK if out.device.type == "cpu" else 1 << 24
+    for i in range(0, num, step):
+        blocks = torch.arange(i // 4, -(-min(i + step, num) // 4), device=device)
+        zero = torch.zeros_like(blocks)
+        words = torch.stack(philox((blocks & MASK, blocks >> 32, zero, zero), key), dim=1).flatten()
+        out[i : i + step] = normal_quantile((words.double() + 0.5) * 2.0**-32)[: num - i]
+    return out
+
+
+def philox(counter: Sequence[torch.Tensor], key: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+    """Philox 4x32 with 10 rounds (Salmon et al. 2011): four words for a counter of four words, in int64 tensors."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        left, right = (
+            c0 * 0xD2511F53,
+            c2 * 0xCD9E8D57,
+        )  # may wrap: the 64 bits are right all the same
+        c0, c1, c2, c3 = (
+            (right >> 32 & MASK) ^ c1 ^ k0,
+            right & MASK,
+            (left >> 32 & MASK) ^ c3 ^ k1,
+            left & MASK,
+        )
+        k0, k1 = k0 + 0x9E3779B9 & MASK, k1 + 0xBB67AE85 & MASK
+    return c0, c1, c2, c3
+
+
+def normal_quantile(p: torch.Tensor) -> torch.Tensor:
+    """The standard normal's quantile of p in (e^-25, 1 - e^-25), float64, to a relative 1e-15 (AS 241)."""
+    q = p - 0.5
+    z = q * _ratio(CENTRE, 0.180625 - q * q)
+    tail = q.abs() > 0.425
+    r = torch.sqrt(-_log(torch.minimum(p, 1.0 - p)[tail])) - 1.6
+    z[tail] = _ratio(TAIL, r) * q[tail].sign()
+    return z
+
+
+def _log(x: torch.Tensor) -> torch.Tensor:
+    """Natural logarithm from exact steps only: devices' own differ in the last bit. x = m 2^e, ln m = 2 artanh s."""
+    m, e = torch.frexp(x)
+    s = (m - 1.0) / (m + 1.0)  # in [-1/3, 0]
+    square = s * s
+    series = _polynomial([1.0 / (2 * k + 1) for k in range(18)], square)
+    return e.double() * math.log(2.0) + 2.0 * s * series
+
+
+def _ratio(coefficients: tuple[Sequence[float], Sequence[float]], x: torch.Tensor) -> torch.Tensor:
+    return _polynomial(coefficients[0], x) / _polynomial(coefficients[1], x)
+
+
+def _polynomial(coefficients: Sequence[float], x: torch.Tensor) -> torch.Tensor:
+    """Horner's rule, product and sum as two roundings: a fused one would differ between devices."""
+    result = torch.full_like(x, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        result = result.mul_(x).add_(coefficient)
+    return result
+
+
+# ---- the perturbation
+
+
+@contextmanager
+def perturbed(
+    tensors: Tensors, stds: Mapping[str, float], gamma: float, noise: Noise
+) -> Iterator[float]:
+    """Within: theta' = theta + gamma * stds[name] * eps, in place and in the tensors' fp32. After: the old bits again.
+
+    Yields |theta' - theta| / |theta| over the selected tensors. Tensors whose std is 0 are left alone.
+    """
+    assert all(tensor.dtype == torch.float32 for tensor in tensors.values()), (
+        "perturb fp32 weights: bf16 loses the noise"
+    )
+    moving = {name: tensor for name, tensor in tensors.items() if stds[name] > 0}
+    kept = {name: tensor.clone() for name, tensor in moving.items()}
+    before = checksum(tensors)
+    try:
+        change = 0.0
+        for name, tensor in moving.items():
+            tensor.add_(noise.like(name, tensor) * (gamma * stds[name]))
+            change += _mean_square(tensor - kept[name]) * tensor.numel()
+        size = sum(
+            _mean_square(kept.get(name, tensor)) * tensor.numel()
+            for name, tensor in tensors.items()
+        )
+        yield math.sqrt(change / size) if size else math.inf
+    finally:
+        for name, tensor in moving.items():
+            tensor.copy_(kept[name])
+        assert checksum(tensors) == before, "the weights were not restored"
+
+
+def checksum(tensors: Tensors) -> int:
+    """Sum of the bit patterns of all entries: exact on every device, changes with any single weight."""
+    return sum(int(tensor.view(torch.int32).sum(dtype=torch.int64)) for tensor in tensors.values())

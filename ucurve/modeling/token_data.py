@@ -1,0 +1,245 @@
+"""Datasets as tokens: one stream to evaluate, counted batches to train on.
+
+A text is its file byte for byte, tokenised once as one string, no special tokens added. A language dataset is rows of
+`context` tokens laid end to end, so that windows of `context` tokens are the rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from ucurve.modeling.checkpoints import (
+    CheckpointError,
+    file_sha256,
+    folder_of,
+    read_tokenizer,
+    sync,
+)
+from ucurve.modeling.synthetic_language import VERSION, WORDS, Lang
+from ucurve.registry import hub
+from ucurve.registry.hashing import quiet
+from ucurve.registry.hub_cache import HubError, Progress
+from ucurve.registry.suites import Dataset
+
+END_OF_TEXT = (
+    "<|endoftext|>"  # separates documents of a training text; id 0 of the tokenizers trained here
+)
+HELD_OUT = 0.01  # this last part of a training text is never trained on,
+HELD_OUT_TOKENS = 1 << 16  # and so many of its tokens are measured
+Alive = Callable[[], None]  # called now and then during long work; may raise to stop it
+Batches = Callable[
+    [int, int, int], torch.Tensor
+]  # (seed, step, num_rows) -> tokens, int64 [num_rows, context]
+
+
+class DataError(CheckpointError):
+    """A dataset that cannot be used; the message is the reason, fit for a user."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run reads; `tokenizer` is None for the language, `held_out` int64 [num_tokens] is never trained on."""
+
+    batches: Batches
+    held_out: torch.Tensor
+    window: int  # of an evaluation on `held_out`
+    tokenizer: Tokenizer | None
+    vocab_size: int
+
+
+def training_data(
+    data: Dataset,
+    evaluation: Dataset | None,
+    tokenizer: Tokenizer | None,
+    context: int,
+    artefacts: Path,
+    alive: Alive = lambda: None,
+) -> TrainingData:
+    """Batches of `context` tokens, and the held-out tokens: of `evaluation`, else the last part of the text itself."""
+    if data.kind == "language":
+        assert evaluation is not None, "the language is endless: its held-out set has a name"
+        window = int(evaluation.parameters["context"])
+        held_out = tokens_of(evaluation, None, artefacts)
+        return TrainingData(language_batches(data, context), held_out, window, None, len(WORDS))
+    assert tokenizer is not None, "a text is read with a tokenizer"
+    stream, rest = training_stream(data, tokenizer, artefacts, alive)
+    if evaluation is not None:
+        held_out = tokens_of(evaluation, tokenizer, artefacts)
+    else:
+        held_out = torch.from_numpy(rest[:HELD_OUT_TOKENS].astype(np.int64))
+    return TrainingData(
+        text_batches(stream, context), held_out, context, tokenizer, tokenizer.get_vocab_size()
+    )
+
+
+def tokens_of(
+    dataset: Dataset, tokenizer: Tokenizer | None, artefacts: Path, progress: Progress = quiet
+) -> torch.Tensor:
+    """The dataset as one stream, int64 [num_tokens].
+
+    dataset: a language split, or a text (then `tokenizer` must be that of the checkpoint). Raises DataError.
+    """
+    if dataset.kind == "language":
+        asked = dataset.parameters
+        if "rows" not in asked:
+            raise DataError(f"{dataset.name} is endless, to train on; measure on a held-out set")
+        documents = partial(_lang(dataset).documents, int(asked["rows"]), int(asked["context"]))
+        rows = documents(split=str(asked["split"])).rows
+        return torch.from_numpy(rows.astype(np.int64).ravel())
+    if tokenizer is None:
+        raise DataError(
+            f"{dataset.name} is a text, but the checkpoint has no tokenizer.json to read it with"
+        )
+    text = _read(text_file(dataset, artefacts, progress))
+    return torch.tensor(tokenizer.encode(text, add_special_tokens=False).ids, dtype=torch.int64)
+
+
+def text_file(dataset: Dataset, artefacts: Path, progress: Progress = quiet) -> Path:
+    """The file of a text, with the hash it was registered with."""
+    if dataset.unresolved or dataset.location is None:
+        raise DataError(f"{dataset.name}: {dataset.unresolved or 'has no location'}")
+    try:
+        rebuilt = dataset.location.scheme == "hub"
+        path = (
+            hub.text(dataset, artefacts, progress)
+            if rebuilt
+            else folder_of(dataset.location, artefacts)
+        )
+    except HubError as error:
+        raise DataError(str(error)) from error
+    found = file_sha256(path)
+    if dataset.sha256 and found != dataset.sha256:
+        raise DataError(
+            f"{path} changed: sha256 {found[:12]}... instead of {dataset.sha256[:12]}..."
+        )
+    return path
+
+
+def language_batches(dataset: Dataset, context: int) -> Batches:
+    """Endless batches of the language's training split."""
+    language = _lang(dataset)
+
+    def batch(seed: int, step: int, num_rows: int) -> torch.Tensor:
+        rows = language.documents(num_rows, context, split="train", seed=seed, step=step).rows
+        return torch.from_numpy(rows.astype(np.int64))
+
+    return batch
+
+
+def text_batches(stream: NDArray[np.integer], context: int) -> Batches:
+    """Random windows of a token stream; where they start depends on (seed, step) alone."""
+    starts = len(stream) - context + 1
+    if starts < 1:
+        raise DataError(f"the text has {len(stream)} tokens, fewer than one context of {context}")
+
+    def batch(seed: int, step: int, num_rows: int) -> torch.Tensor:
+        raw = np.random.Philox(key=seed, counter=[0, 0, 0, step]).random_raw(num_rows)
+        return torch.from_numpy(
+            np.stack([stream[s : s + context] for s in raw % starts]).astype(np.int64)
+        )
+
+    return batch
+
+
+def training_stream(
+    dataset: Dataset, tokenizer: Tokenizer, artefacts: Path, alive: Alive = lambda: None
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Tokens of a training text, documents joined by `END_OF_TEXT`: (the part to train on, the held-out rest).
+
+    Tokenised once; kept in the artefacts under the hashes of text and tokenizer.
+    """
+    text = text_file(dataset, artefacts)
+    tokenizer_sha256 = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
+    kept = artefacts / "texts" / f"{file_sha256(text)[:16]}-{tokenizer_sha256[:16]}.npy"
+    if not kept.exists():
+        stream = _encode_documents(_read(text), tokenizer, alive)
+        _write(kept, lambda path: np.save(path.open("wb"), stream))
+    stream = np.load(kept, mmap_mode="r")
+    cut = len(stream) - int(HELD_OUT * len(stream))
+    return stream[:cut], stream[cut:]
+
+
+def train_tokenizer(
+    dataset: Dataset, vocab_size: int, artefacts: Path, alive: Alive = lambda: None
+) -> Tokenizer:
+    """A byte-level BPE of `vocab_size` trained on the text; any text can be read with it. Kept in the artefacts."""
+    text = text_file(dataset, artefacts)
+    kept = artefacts / "texts" / f"{file_sha256(text)[:16]}-bpe{vocab_size}.json"
+    if not kept.exists():
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=[END_OF_TEXT],
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(_lines(_read(text), alive), trainer)
+        _write(kept, lambda path: tokenizer.save(str(path)))
+    return read_tokenizer(kept)
+
+
+def _lang(dataset: Dataset) -> Lang:
+    version = int(dataset.parameters.get("version", VERSION))
+    if version != VERSION:
+        raise DataError(
+            f"{dataset.name} is of version {version} of the language; this installation has {VERSION}"
+        )
+    return Lang(int(dataset.parameters.get("language", 0)))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8 text: {error.reason} at byte {error.start:,}"
+        ) from error
+
+
+def _lines(text: str, alive: Alive) -> Iterator[str]:
+    for document in text.split(END_OF_TEXT):
+        alive()
+        yield from document.splitlines(keepends=True)
+
+
+def _encode_documents(text: str, tokenizer: Tokenizer, alive: Alive) -> NDArray[np.integer]:
+    separator = tokenizer.token_to_id(END_OF_TEXT)
+    parts: list[NDArray[np.integer]] = []
+    dtype = np.uint16 if tokenizer.get_vocab_size() <= 65536 else np.uint32
+    for document in text.split(END_OF_TEXT):
+        alive()
+        if parts and separator is not None:
+            parts.append(np.array([separator], dtype))
+        parts.append(
+            np.array(
+                tokenizer.encode_batch_fast([document], add_special_tokens=False)[0].ids, dtype
+            )
+        )
+    return np.concatenate(parts)
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    """Whole or absent: temporary file, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(descriptor)
+    try:
+        write(Path(name))
+        sync(Path(name))
+        os.chmod(name, 0o644)
+        os.rename(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)

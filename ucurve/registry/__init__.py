@@ -1,0 +1,1 @@
+"""Suites, checkpoints and datasets: revision names, manifests, hashing, the hub."""
