@@ -18,8 +18,12 @@ def main(address: str, experiment: int) -> None:
     chromium = shutil.which("chromium")
     assert chromium, "needs Debian's package chromium"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 1180, "height": 1400}, color_scheme="light", device_scale_factor=1.5)
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(
+            viewport={"width": 1180, "height": 1400}, color_scheme="light", device_scale_factor=1.5
+        )
         page.set_default_timeout(120_000)
         page.goto(f"{address}/experiment?id={experiment}")
         figure = page.locator(".ucurve-chart").first

@@ -22,7 +22,7 @@ import pytest
 from browser_helpers import session_of
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from ucurve.client import Client, RefusedError
+from ucurve.client import Client, RequestRejectedError
 from ucurve.lab import launch as processes
 from ucurve.lab.embedded import Engines
 from ucurve.lab.processes import Child
@@ -239,7 +239,7 @@ def sue(team: Lab, people: dict[Role, Client]) -> Client:
 
 
 def refused(status: int, ask: Callable[[], object]) -> str:
-    with pytest.raises(RefusedError) as refusal:
+    with pytest.raises(RequestRejectedError) as refusal:
         ask()
     assert refusal.value.status == status, refusal.value
     return str(refusal.value)

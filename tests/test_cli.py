@@ -15,7 +15,7 @@ import pytest
 from conftest import Lab
 
 from ucurve.cli import main
-from ucurve.client import Client, NoAnswerError, RefusedError
+from ucurve.client import ApiUnavailableError, Client, RequestRejectedError
 from ucurve.lab.launch import free_port
 
 SMALL = {"kind": "linear_model", "num_features": 6, "width": 8, "draws": 4, "targets": 2}
@@ -208,7 +208,7 @@ def test_a_wait_survives_the_restart_of_the_api(lab: Lab) -> None:
 
 
 def test_a_refusal_keeps_the_servers_words_and_fields(lab: Lab) -> None:
-    with pytest.raises(RefusedError) as refused:
+    with pytest.raises(RequestRejectedError) as refused:
         lab.client.submit({"kind": "linear_model", "draws": 0, "width": -1})
     assert refused.value.status == 422
     assert {problem.pointer for problem in refused.value.problem.problems} == {
@@ -241,9 +241,9 @@ def test_reads_are_repeated_and_a_submission_is_never_sent_twice(
 ) -> None:
     url, received = hang_up
     with Client(url) as client:
-        with pytest.raises(NoAnswerError, match="whether the request arrived"):
+        with pytest.raises(ApiUnavailableError, match="whether the request arrived"):
             client.submit(SMALL)
         assert len(received) == 1
-        with pytest.raises(NoAnswerError, match="ucurve up"):
+        with pytest.raises(ApiUnavailableError, match="ucurve up"):
             client.experiment(1)
         assert len(received) > 3

@@ -9,7 +9,7 @@ from conftest import Lab
 from fake_hub import FakeHub, serving
 
 from ucurve.cli import main
-from ucurve.client import RefusedError
+from ucurve.client import RequestRejectedError
 from ucurve.experiments.fine_tuning import FineTuning
 from ucurve.registry import example_files, hub, presets
 from ucurve.registry.example_files import Examples, ExamplesError
@@ -112,11 +112,11 @@ def test_two_files_become_a_set_by_command_and_what_is_wrong_is_named(
     assert main(add) == 2
     assert "--validation" in capsys.readouterr().err
     written(dev, "sentence\tlabel\nfine\t7\n")
-    with pytest.raises(RefusedError, match="labels that the train file has not"):
+    with pytest.raises(RequestRejectedError, match="labels that the train file has not"):
         lab.client.add_dataset("others", train=str(train), validation=str(dev))
-    with pytest.raises(RefusedError, match="not a file"):
+    with pytest.raises(RequestRejectedError, match="not a file"):
         lab.client.add_dataset("others", train=str(train), validation=str(tmp_path / "nothing"))
-    with pytest.raises(RefusedError, match="cannot read"):
+    with pytest.raises(RequestRejectedError, match="cannot read"):
         lab.client.plan({**TUNING, "task": "label_words", "data": "films"})
 
 

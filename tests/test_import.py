@@ -15,7 +15,7 @@ from test_import_export import exported as exported
 from test_import_export import ids as ids
 
 from db import leases
-from ucurve.client import Client, NoAnswerError
+from ucurve.client import ApiUnavailableError, Client
 from ucurve.import_export import reader as importing
 from ucurve.lab.embedded import Engines
 
@@ -92,7 +92,7 @@ def test_an_import_that_broke_off_leaves_whole_numbers_and_the_next_one_complete
             batches.append(done)
             third.children["api"].kill()
 
-    with pytest.raises(NoAnswerError):
+    with pytest.raises(ApiUnavailableError):
         importing.import_folder(Client(third.url, retries=()), exported, told)
     assert batches == [4]
     third.start_api()

@@ -9,7 +9,7 @@ import pytest
 
 from dashboard.live import refresh
 from dashboard.live.refresh import Drawing
-from ucurve.client import NoAnswerError
+from ucurve.client import ApiUnavailableError
 
 
 def failing(error: Exception) -> Callable[[], Any]:
@@ -19,7 +19,7 @@ def failing(error: Exception) -> Callable[[], Any]:
     return ask
 
 
-SILENT = failing(NoAnswerError("no answer"))
+SILENT = failing(ApiUnavailableError("no answer"))
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,8 @@ SILENT = failing(NoAnswerError("no answer"))
         (lambda: {"done": 3}, {"done": 3}, False),
         (lambda: {"done": 4}, {"done": 3}, True),
         (SILENT, {"done": 3}, True),
-        (SILENT, NoAnswerError, False),
-        (lambda: {"done": 3}, NoAnswerError, True),
+        (SILENT, ApiUnavailableError, False),
+        (lambda: {"done": 3}, ApiUnavailableError, True),
     ],
     ids=[
         "the same answer",

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from db import leases, users
 from db.models import Attempt, Measurement
 from db.session import open_session
-from ucurve.client import Client, RefusedError
+from ucurve.client import Client, RequestRejectedError
 from ucurve.schemas.experiments import Experiment as Shown
 
 TEST_KINDS = True
@@ -72,7 +72,7 @@ def num_of(row: type[Attempt] | type[Measurement]) -> int:
 
 
 def refused(call: Callable[..., Any], *given: Any, **more: Any) -> tuple[int, str, str]:
-    with pytest.raises(RefusedError) as error:
+    with pytest.raises(RequestRejectedError) as error:
         call(*given, **more)
     found = error.value.problem.problems
     return (
@@ -143,9 +143,9 @@ def test_fresh_measures_every_point_again_and_says_how_far_and_on_which_machines
     ada, ben = clients["ada"], clients["ben"]
     first = count(ada, 201, 202, 203)
     measure()
-    plan = ben.plan({"kind": "slow_count", "to": [201, 202, 203, 204]}, fresh=True)
+    plan = ben.plan({"kind": "slow_count", "to": [201, 202, 203, 204]}, remeasure=True)
     assert (plan.num_existing, plan.num_again, plan.num_new) == (0, 3, 1)
-    again = count(ben, 201, 202, 203, 204, fresh=True)
+    again = count(ben, 201, 202, 203, 204, remeasure=True)
     assert (again.fresh, again.progress.reused, again.progress.done) == (True, 0, 0)
     assert ben.agreement(again.id).num_waiting == 4
 
@@ -196,7 +196,7 @@ def test_fresh_submissions_at_once_number_their_repeats_apart_and_never_deadlock
     made: list[Shown] = []
     orders = [grid, grid[::-1], grid, grid[::-1]]
     asking = [
-        threading.Thread(target=lambda c=client, o=order: made.append(count(c, *o, fresh=True)))
+        threading.Thread(target=lambda c=client, o=order: made.append(count(c, *o, remeasure=True)))
         for client, order in zip([*clients.values()] * 2, orders, strict=True)
     ]
     for one in asking:
@@ -250,7 +250,7 @@ def test_the_table_is_shown_as_it_stood_at_a_moment_whatever_was_measured_since(
         ("failed", True),
         ("done", False),
     ]
-    assert ada.origins(one.id).num_failed_before == 1
+    assert ada.experiment_provenance(one.id).num_failed_before == 1
     for wrong in ("yesterday", "2999-01-01T00:00:00Z"):
         status, pointer, message = refused(ada.csv, one.id, wrong)
         assert (status, pointer, "2026-11-24T17:30:00Z" in message) == (422, "/at", True)
@@ -374,4 +374,4 @@ def test_what_would_overwrite_what_it_made_is_not_measured_afresh(
     clients: dict[str, Client],
 ) -> None:
     spec = {"kind": "pretraining", "suite": "again", "data": "tiny-train"}
-    assert refused(clients["ada"].submit, spec, fresh=True)[:2] == (422, "/fresh")
+    assert refused(clients["ada"].submit, spec, remeasure=True)[:2] == (422, "/fresh")

@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 from db import users
 from db.models import Attempt
 from db.session import open_session
-from ucurve.client import Client, RefusedError
+from ucurve.client import Client, RequestRejectedError
 
 TEST_KINDS = True
 GRID = {"kind": "slow_count", "to": [3, 4, 5], "step_seconds": 0.01}
@@ -84,7 +84,7 @@ def test_fresh_the_past_edit_and_delete_on_the_page(page: Page, lab: Lab) -> Non
     tools.get_by_role("button").nth(4).click()
     page.get_by_role("button", name="Delete for good").click()
     page.wait_for_url(re.compile(r"^[^?]*/$"))
-    with pytest.raises(RefusedError):
+    with pytest.raises(RequestRejectedError):
         lab.client.experiment(again.id)
 
 

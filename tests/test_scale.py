@@ -14,7 +14,7 @@ from sqlalchemy import event, text
 from team_database import fill
 
 from db.session import engine, open_session
-from ucurve.client import Client, RefusedError
+from ucurve.client import Client, RequestRejectedError
 
 NUM_WORKERS = 0
 EXPERIMENTS, MEASUREMENTS, LARGEST = 200, 20_000, 3_000
@@ -102,8 +102,8 @@ def test_all_points_are_paged_once_and_the_files_hold_the_same(filled: Client) -
            AND state IN ('done', 'failed')"""
     )
     assert len(points) == len({point.id for point in points}) == expected
-    csv = pd.read_csv(io.BytesIO(filled.found_table("csv", **sought)))
-    parquet = pd.read_parquet(io.BytesIO(filled.found_table("parquet", **sought)))
+    csv = pd.read_csv(io.BytesIO(filled.export_points("csv", **sought)))
+    parquet = pd.read_parquet(io.BytesIO(filled.export_points("parquet", **sought)))
     assert sorted(csv["id"]) == sorted(parquet["id"]) == sorted(point.id for point in points)
     assert list(csv.columns) == list(parquet.columns)
     lost = [point.id for point in points if point.nonfinite.get("nll_mean") == "pos_inf"]
@@ -123,7 +123,7 @@ def test_facets_name_every_label_there_is(filled: Client) -> None:
     )
     assert sorted(gammas.values) == sorted(row[0] for row in expected)
     assert set(found.metrics) == {"perplexity", "nll_mean", "num_tokens", "relative_change"}
-    with pytest.raises(RefusedError, match="is no condition"):
+    with pytest.raises(RequestRejectedError, match="is no condition"):
         filled.pivot(where=["gamma"])
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from db.session import open_session
 from ucurve.cli import main
-from ucurve.client import Client, RefusedError
+from ucurve.client import Client, RequestRejectedError
 
 NONCE = "a nonce of the browser's own"
 
@@ -255,7 +255,7 @@ def test_only_what_the_provider_signed_for_us_and_now_is_believed(
         "token does not hold": "not.a.token",
     }
     for reason, id_token in wrong.items():
-        with pytest.raises(RefusedError, match=re.escape(reason)) as refusal:
+        with pytest.raises(RequestRejectedError, match=re.escape(reason)) as refusal:
             anybody.sign_in(id_token, NONCE)
         assert refusal.value.status == 401
     assert anybody.sign_in(provider.id_token(NONCE), NONCE).owner == "ada@example.org"
@@ -287,16 +287,16 @@ def test_an_admin_blocks_somebody_from_tokens_browser_and_provider_and_lets_them
     expect(page.get_by_text("blocked just now").first).to_be_visible()
     for client in (mia, signed_in):
         with pytest.raises(
-            RefusedError, match=r"mia@example\.org was blocked by an admin"
+            RequestRejectedError, match=r"mia@example\.org was blocked by an admin"
         ) as refusal:
             client.me()
         assert refusal.value.status == 401
-    with pytest.raises(RefusedError, match="nobody is let in as mia") as refusal:
+    with pytest.raises(RequestRejectedError, match="nobody is let in as mia") as refusal:
         by_provider()
     assert refusal.value.status == 403
-    with pytest.raises(RefusedError, match="only admin who is let in"):
+    with pytest.raises(RequestRejectedError, match="only admin who is let in"):
         team.client.set_user("root", blocked=True)
-    with pytest.raises(RefusedError, match="user nobody"):
+    with pytest.raises(RequestRejectedError, match="user nobody"):
         team.client.set_user("nobody", blocked=True)
 
     shell = ["--url", team.url, "--token", team.token, "users"]
@@ -307,7 +307,7 @@ def test_an_admin_blocks_somebody_from_tokens_browser_and_provider_and_lets_them
         None,
     )
     team.client.set_user("mia@example.org", role="submitter")
-    with pytest.raises(RefusedError, match="needs the role admin"):
+    with pytest.raises(RequestRejectedError, match="needs the role admin"):
         mia.set_user("root", blocked=True)
     assert main([*shell, "block", "mia@example.org"]) == 0
     assert main([*shell, "list"]) == 0
@@ -320,7 +320,7 @@ def test_without_a_role_for_newcomers_only_those_whom_an_admin_made_sign_in(
     team.children["api"].stop()
     team.start_api(UCURVE_ACCESS="tokens", **provider.environment(role=""))
     anybody = Client(team.url, "")
-    with pytest.raises(RefusedError, match=r"no user eve@example\.org") as refusal:
+    with pytest.raises(RequestRejectedError, match=r"no user eve@example\.org") as refusal:
         anybody.sign_in(provider.id_token(NONCE, email="eve@example.org"), NONCE)
     assert refusal.value.status == 403
     team.client.set_user("eve@example.org", role="viewer")

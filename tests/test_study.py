@@ -17,7 +17,7 @@ from ucurve.analysis.inflection_points import Bottom, compared
 from ucurve.analysis.study_experiment import Part
 from ucurve.analysis.verdict_order import more_draws
 from ucurve.cli import main
-from ucurve.client import RefusedError
+from ucurve.client import RequestRejectedError
 from ucurve.experiments import parse
 from ucurve.experiments.study import Study, builtin
 from ucurve.spec import Verdict
@@ -73,7 +73,7 @@ def test_a_study_with_one_bad_experiment_submits_none_and_names_it(
         "name": "bad",
         "experiments": [{"name": "good", "spec": SMALL}, {"name": "bad", "spec": spec}],
     }
-    with pytest.raises(RefusedError) as refused:
+    with pytest.raises(RequestRejectedError) as refused:
         lab.client.submit_study(Study.model_validate(sent))
     [problem] = refused.value.problem.problems
     assert (problem.pointer, says in problem.message) == (pointer, True), problem
@@ -95,7 +95,7 @@ def test_the_studies_of_the_package_are_served_and_can_be_planned_or_say_what_is
         330,
     ]
     with pytest.raises(
-        RefusedError, match="ucurve suites add pythia-70m --hub EleutherAI/pythia-70m"
+        RequestRejectedError, match="ucurve suites add pythia-70m --hub EleutherAI/pythia-70m"
     ):
         lab.client.submit_study(builtin()["springer2025-pythia70m"])
 
@@ -133,14 +133,14 @@ def test_an_extended_experiment_has_more_draws_and_measures_only_what_is_new(lab
     assert (more.name, more.tags, more.spec["draws"]) == ("noise", ["x"], 5)
     assert more.notes == f"why\n\nExperiment {first.id} with 3 more draws."
     assert (more.progress.total, more.progress.reused) == (6, 3)
-    with pytest.raises(RefusedError, match="allows no 999 more"):
+    with pytest.raises(RequestRejectedError, match="allows no 999 more"):
         lab.client.extend(first.id, 999)
 
 
 def test_an_experiment_that_repeats_nothing_cannot_be_extended(lab: Lab) -> None:
     made = lab.client.submit({"kind": "pretraining", "suite": "never-made", "steps": [200]})
     lab.client.cancel(made.id)
-    with pytest.raises(RefusedError, match="repeats nothing"):
+    with pytest.raises(RequestRejectedError, match="repeats nothing"):
         lab.client.extend(made.id, 1)
 
 

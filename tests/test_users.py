@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from sqlalchemy import text
 
 from db.session import open_session
-from ucurve.client import Client, RefusedError
+from ucurve.client import Client, RequestRejectedError
 from ucurve.schemas.users import ROLES, Role
 
 TEST_KINDS = True
@@ -192,7 +192,7 @@ def test_limits_are_said_before_submitting_and_kept_when_two_submit_at_once(
             together.wait()
             try:
                 outcomes.append(str(client.submit(spec(start, 6)).id))
-            except RefusedError as error:
+            except RequestRejectedError as error:
                 outcomes.append(f"{error.status} {error.problem.problems[0].pointer} {error}")
 
         both = [

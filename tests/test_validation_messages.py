@@ -242,7 +242,7 @@ def test_the_command_line_says_all_in_a_line_per_field_and_shows_nothing_of_a_fi
     assert "neither sentence and label" in said
     assert "hunter" not in said
     assert main(["--url", "foo", "list"]) == 1
-    assert "'foo' is not the address of a lab: it looks like http://" in capsys.readouterr().err
+    assert "invalid URL 'foo': use one such as http://" in capsys.readouterr().err
 
 
 def test_names_are_guessed_from_a_slip_and_listed_where_nothing_is_like_them() -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from db.session import open_session
 from ucurve.cli import main
-from ucurve.client import RefusedError
+from ucurve.client import RequestRejectedError
 from ucurve.lab import launch as processes
 from ucurve.schemas.webhooks import signature
 
@@ -92,17 +92,29 @@ def test_a_receiver_that_was_down_is_told_each_event_once_and_can_prove_by_whom(
 ) -> None:
     made = lab.client.submit(LINEAR, name="told", webhook=receiver.url)
     lab.client.wait(made.id, timeout=60)
-    until(lambda: [one.error for one in lab.client.notices(made.id)] == ["nobody answers there"])
+    until(
+        lambda: (
+            [one.error for one in lab.client.webhook_deliveries(made.id)]
+            == ["nobody answers there"]
+        )
+    )
     receiver.status = 500
     receiver.start()
-    until(lambda: [one.error for one in lab.client.notices(made.id)] == ["it answered 500"])
+    until(
+        lambda: [one.error for one in lab.client.webhook_deliveries(made.id)] == ["it answered 500"]
+    )
     refused = len(receiver.calls)
     receiver.status = 204
-    until(lambda: lab.client.notices(made.id)[0].delivered_at)
+    until(lambda: lab.client.webhook_deliveries(made.id)[0].delivered_at)
     again = lab.client.submit(
         LINEAR, name="reused", webhook=receiver.url
     )  # done as soon as it is asked for
-    until(lambda: lab.client.notices(again.id) and lab.client.notices(again.id)[0].delivered_at)
+    until(
+        lambda: (
+            lab.client.webhook_deliveries(again.id)
+            and lab.client.webhook_deliveries(again.id)[0].delivered_at
+        )
+    )
     time.sleep(2.5)
     told = receiver.calls[refused:]
     assert [call["body"]["id"] for call in told] == [made.id, again.id]
@@ -118,7 +130,7 @@ def test_a_receiver_that_was_down_is_told_each_event_once_and_can_prove_by_whom(
     }
     assert {call["notice"] for call in receiver.calls[: refused + 1]} == {told[0]["notice"]}
     assert told[0]["host"] == f"localhost:{receiver.port}"
-    [notice] = lab.client.notices(made.id)
+    [notice] = lab.client.webhook_deliveries(made.id)
     assert (notice.host, notice.event, notice.due_at, notice.error) == (
         "localhost",
         "done",
@@ -140,13 +152,15 @@ def test_an_api_that_is_killed_while_it_tells_tells_again_when_it_is_back(
     lab.children["api"].kill()
     receiver.answers.set()
     lab.start_api()
-    assert lab.client.notices(made.id)[0].delivered_at is None  # nobody knows whether it arrived
+    assert (
+        lab.client.webhook_deliveries(made.id)[0].delivered_at is None
+    )  # nobody knows whether it arrived
     with open_session() as session:
         session.execute(
             text("UPDATE notices SET due_at = now() WHERE delivered_at IS NULL")
         )  # a minute is not waited for
         session.commit()
-    until(lambda: lab.client.notices(made.id)[0].delivered_at)
+    until(lambda: lab.client.webhook_deliveries(made.id)[0].delivered_at)
     assert [call["body"]["name"] for call in receiver.calls] == ["killed meanwhile"] * 2
     assert (
         len({call["notice"] for call in receiver.calls}) == 1
@@ -155,7 +169,12 @@ def test_an_api_that_is_killed_while_it_tells_tells_again_when_it_is_back(
 
 def test_a_notice_is_given_up_after_a_day_with_its_reason(lab: Lab, receiver: Receiver) -> None:
     made = lab.client.submit(LINEAR, webhook=receiver.url)
-    until(lambda: lab.client.notices(made.id) and lab.client.notices(made.id)[0].error)
+    until(
+        lambda: (
+            lab.client.webhook_deliveries(made.id)
+            and lab.client.webhook_deliveries(made.id)[0].error
+        )
+    )
     with open_session() as session:
         session.execute(
             text(
@@ -163,8 +182,8 @@ def test_a_notice_is_given_up_after_a_day_with_its_reason(lab: Lab, receiver: Re
             )
         )
         session.commit()
-    until(lambda: lab.client.notices(made.id)[0].due_at is None)
-    assert lab.client.notices(made.id)[0].error == "nobody answers there"
+    until(lambda: lab.client.webhook_deliveries(made.id)[0].due_at is None)
+    assert lab.client.webhook_deliveries(made.id)[0].error == "nobody answers there"
 
 
 def test_a_host_that_cannot_even_be_looked_up_holds_up_no_other_call(
@@ -172,8 +191,13 @@ def test_a_host_that_cannot_even_be_looked_up_holds_up_no_other_call(
 ) -> None:
     receiver.start()
     strange = lab.client.submit(LINEAR, webhook=f"http://{'a' * 70}.example/")
-    until(lambda: lab.client.notices(strange.id) and lab.client.notices(strange.id)[0].error)
-    assert lab.client.notices(strange.id)[0].error == "this is no address"
+    until(
+        lambda: (
+            lab.client.webhook_deliveries(strange.id)
+            and lab.client.webhook_deliveries(strange.id)[0].error
+        )
+    )
+    assert lab.client.webhook_deliveries(strange.id)[0].error == "this is no address"
     lab.client.submit(LINEAR, webhook=receiver.url)
     until(lambda: receiver.calls)
 
@@ -194,7 +218,7 @@ def test_an_address_that_may_not_be_called_is_refused_at_its_field(
     lab: Lab, webhook: str, message: str
 ) -> None:
     before = lab.client.experiments().total
-    with pytest.raises(RefusedError, match=message) as refused:
+    with pytest.raises(RequestRejectedError, match=message) as refused:
         lab.client._request("POST", "/v1/experiments", json={"spec": LINEAR, "webhook": webhook})
     assert refused.value.problem.problems[0].pointer == "/webhook"
     assert lab.client.experiments().total == before

@@ -16,7 +16,7 @@ from dashboard.components.chart import live_chart
 from dashboard.components.theme import counted, nothing_yet, plain, quiet, roughly
 from dashboard.live import pages, refresh
 from ucurve.analysis.comparison import Side, axes, completed, other_settings, quantities
-from ucurve.client import Client, ClientError, RefusedError
+from ucurve.client import Client, ClientError, RequestRejectedError
 from ucurve.client.comparisons import Comparison
 from ucurve.experiments import parse
 from ucurve.figures.comparison import GROUPS, Choice, values_of
@@ -120,7 +120,7 @@ def compared(chosen: Sequence[int], asked: Choice) -> tuple[Comparison, dict[str
         began, known = time.monotonic(), held.get("on_what", {})
         for side in sides:
             if side.rows and side.id not in known:
-                known[side.id] = pages.client().measured_on(side)
+                known[side.id] = pages.client().measurement_settings(side)
         found = Comparison(sides, asked, [known.get(side.id, {}) for side in sides], curves())
         held = {
             "asked": (tuple(chosen), asked),
@@ -150,7 +150,7 @@ def asked() -> Choice:
 
 def controls(found: Comparison) -> None:
     """What is on which axis, what the colours mean, which modifications, and what is subtracted from what."""
-    shown, table = found.shown, found.table
+    shown, table = found.options, found.table
     xs, ys = axes(found.sides, table), quantities(found.sides, table)
     names = {side.key: f"{side.id} {side.name}" for side in found.sides}
     y, x, by = st.columns(3)
@@ -169,12 +169,15 @@ def controls(found: Comparison) -> None:
         args=("change",),
     )
     with st.container():
-        if found.offered:
-            forget("beside", not set(st.session_state.get("beside", [])) <= set(found.offered))
-            chosen = [label for label in shown.beside if label in found.offered]
+        if found.reference_options:
+            forget(
+                "beside",
+                not set(st.session_state.get("beside", [])) <= set(found.reference_options),
+            )
+            chosen = [label for label in shown.beside if label in found.reference_options]
             st.pills(
                 "Beside it, not measured here",
-                list(found.offered),
+                list(found.reference_options),
                 selection_mode="multi",
                 default=chosen,
                 key="beside",
@@ -220,7 +223,7 @@ def to_address(key: str) -> None:
 
 
 def figure(found: Comparison, name: str, drawn: Figure) -> None:
-    state = asdict(found.shown)
+    state = asdict(found.options)
     query = {
         "ids": ",".join(side.key for side in found.sides),
         **{key: state[key] for key in ("x", "y", "by")},
@@ -334,25 +337,25 @@ def body() -> None:
         return
     try:
         answer = compared(chosen, asked())
-    except RefusedError as error:
+    except RequestRejectedError as error:
         nothing_yet("One of these experiments is not here", plain(str(error)))
         return
     if answer is None:
         return
     found, drawn = answer
     with st.container():
-        for caution in found.cautions:
+        for caution in found.warnings:
             st.warning(plain(caution), icon=":material/warning:")
     with st.container():
         controls(found)
     with st.container():
-        if not found.shown.y:
+        if not found.options.y:
             quiet("They have no measured quantity in common yet.")
     for name in ("curves", "difference"):
         with st.container():
             if (
                 name in drawn
-                and found.shown.y
+                and found.options.y
                 and (name == "curves" or any(drawn[name].datasets.values()))
             ):
                 figure(found, name, drawn[name])

@@ -25,7 +25,7 @@ from dashboard.components.theme import (
 )
 from dashboard.live import pages, snapshot
 from dashboard.live.poller import Watched
-from ucurve.client import ClientError, RefusedError
+from ucurve.client import ClientError, RequestRejectedError
 from ucurve.experiments import kinds
 from ucurve.figures.citation import Origin
 from ucurve.spec import Figure
@@ -262,7 +262,7 @@ def body() -> None:
     at = st.query_params.get("at")
     try:
         now = snapshot.stood(int(chosen), at) if at else pages.watched(int(chosen))
-    except RefusedError as error:
+    except RequestRejectedError as error:
         nothing_yet(
             f"There is no experiment {chosen} here"
             if error.status == 404

@@ -71,7 +71,7 @@ def first_page() -> None:
 def filters() -> dict[str, Any]:
     """The widgets, and what they ask for."""
     bound: dict[str, Any] = {"bind": "query-params", "on_change": first_page}
-    known = pages.shared("choices", lambda client: client.choices(), every=10) or Choices(
+    known = pages.shared("choices", lambda client: client.filter_options(), every=10) or Choices(
         kinds=[], suites=[], owners=[], tags=[]
     )
     text, state, order, starred = st.columns([3, 2, 1.3, 0.9], vertical_alignment="bottom")

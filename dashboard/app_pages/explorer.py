@@ -11,7 +11,7 @@ from dashboard.components.chart import FORMS, live_chart
 from dashboard.components.downloads import offer
 from dashboard.components.theme import ago, nothing_yet, plain, quiet
 from dashboard.live import pages
-from ucurve.client import RefusedError
+from ucurve.client import RequestRejectedError
 from ucurve.experiments import kinds
 from ucurve.figures import pivot
 from ucurve.figures.files import figure_file
@@ -187,7 +187,7 @@ def matching(sought: dict[str, Any]) -> None:
         (csv, CSV, "text/csv"),
         (parquet, PARQUET, "application/vnd.apache.parquet"),
     ):
-        made = partial(pages.client().found_table, form, **sought)
+        made = partial(pages.client().export_points, form, **sought)
         with place:
             label = {CSV: "CSV", PARQUET: "Parquet"}[form]
             offer(label, made, f"ucurve-measurements.{form}", kind, f"points:{form}", framed=True)
@@ -234,7 +234,7 @@ def body() -> None:
         pivoted(sought, laid_out)
         with st.container():
             matching(sought)
-    except RefusedError as error:
+    except RequestRejectedError as error:
         st.warning(plain(str(error)), icon=":material/block:")
 
 

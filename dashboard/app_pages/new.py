@@ -11,7 +11,7 @@ from dashboard.components.theme import counted, plain, quiet
 from dashboard.forms import drafts, widgets
 from dashboard.forms.schema_form import Field, fields, placed, readings, spec_of, titles
 from dashboard.live import pages
-from ucurve.client import NoAnswerError, RefusedError
+from ucurve.client import ApiUnavailableError, RequestRejectedError
 from ucurve.experiments import kinds
 from ucurve.formatting import plan_in_words
 from ucurve.schemas.experiments import PlanPreview
@@ -29,7 +29,7 @@ def clone(id: str) -> None:
     del st.query_params["clone"]
     try:
         origin = pages.client().experiment(int(id))
-    except (ValueError, RefusedError) as error:
+    except (ValueError, RequestRejectedError) as error:
         st.warning(f"Experiment {id} cannot be cloned: {error}")
         return
     if origin.kind in kinds():
@@ -58,10 +58,10 @@ def checked(
     if problems:
         return spec, problems, None
     try:
-        return spec, {}, pages.client().plan(spec, fresh=is_fresh())
-    except RefusedError as error:
+        return spec, {}, pages.client().plan(spec, remeasure=is_fresh())
+    except RequestRejectedError as error:
         return spec, refused(form, typed, error), None
-    except NoAnswerError:
+    except ApiUnavailableError:
         st.session_state["silence"] = "does not answer"
         return spec, {}, None
 
@@ -75,7 +75,9 @@ def is_fresh() -> bool:
     )
 
 
-def refused(form: list[Field], typed: dict[str, Any], error: RefusedError) -> dict[str, str]:
+def refused(
+    form: list[Field], typed: dict[str, Any], error: RequestRejectedError
+) -> dict[str, str]:
     """The API's problems beside their fields; what belongs to none is said above the form."""
     found = [
         (problem.pointer.strip("/").removeprefix("spec").strip("/").split("/"), problem.message)
@@ -103,10 +105,10 @@ def submit(spec: dict[str, Any], form: list[Field], prefix: str, details: dict[s
         sent.update(
             id=made.id, at=time.monotonic()
         )  # before anything of Streamlit's: a second click breaks the run off there
-    except RefusedError as error:
+    except RequestRejectedError as error:
         st.session_state["refused"] = refused(form, widgets.typed(form, prefix), error)
         st.rerun(scope="fragment")
-    except NoAnswerError as error:
+    except ApiUnavailableError as error:
         st.error(plain(str(error)))
         return
     st.session_state["asked afresh"] = details["fresh"]

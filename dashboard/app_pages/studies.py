@@ -13,7 +13,7 @@ from dashboard.components.downloads import offer
 from dashboard.components.theme import badge, counted, plain, quiet, roughly
 from dashboard.live import pages, refresh
 from ucurve.analysis.verdict_order import by_claim
-from ucurve.client import Client, NoAnswerError, RefusedError
+from ucurve.client import ApiUnavailableError, Client, RequestRejectedError
 from ucurve.experiments import study
 from ucurve.experiments.study import Study
 from ucurve.import_export import report
@@ -80,9 +80,9 @@ def submitting(one: Study) -> None:
                     plain(f"Before it can be submitted: {pending}."), icon=":material/hourglass:"
                 )
                 return
-        except RefusedError as error:
+        except RequestRejectedError as error:
             st.session_state["refused"] = (one.name, str(error))
-        except NoAnswerError:
+        except ApiUnavailableError:
             st.session_state["silence"] = "does not answer"
             return
         st.session_state["wanted"] = None

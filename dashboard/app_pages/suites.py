@@ -9,7 +9,7 @@ from dashboard.components import references
 from dashboard.components.theme import counted, nothing_yet, plain, quiet, tokens
 from dashboard.forms import drafts, widgets
 from dashboard.live import pages
-from ucurve.client import NoAnswerError, RefusedError
+from ucurve.client import ApiUnavailableError, RequestRejectedError
 from ucurve.registry.suites import FOLDER_FORMAT, Checkpoint, Dataset, Suite
 
 FORMS = {"A folder": "path", "Hugging Face hub": "hub"}
@@ -158,7 +158,7 @@ def register_dataset() -> None:
 def register(form: str, send: Any) -> None:
     try:
         made = send()
-    except (RefusedError, NoAnswerError, ValueError) as error:
+    except (RequestRejectedError, ApiUnavailableError, ValueError) as error:
         st.error(plain(str(error)))
         return
     for key in [

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from dashboard.auth import oidc
 from dashboard.auth.session import cookie_name
 from dashboard.components.theme import page_icon, wordmark
-from ucurve.client import Client, ClientError, NoAnswerError
+from ucurve.client import ApiUnavailableError, Client, ClientError
 from ucurve.schemas.users import Me
 
 STYLE = (Path(__file__).parent / "login.css").read_text()
@@ -41,7 +41,7 @@ async def sign_in(request: Request) -> Response:
         return form(request, to, "Paste your access token.", 422)
     try:
         await asyncio.to_thread(who, token)
-    except NoAnswerError as error:
+    except ApiUnavailableError as error:
         return form(request, to, str(error), 503)
     except (ClientError, UnicodeError) as error:
         return form(request, to, str(error), 401)

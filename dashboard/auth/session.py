@@ -8,7 +8,7 @@ from typing import NoReturn
 import streamlit as st
 
 from dashboard.components.theme import plain
-from ucurve.client import Client, NoAnswerError, RefusedError
+from ucurve.client import ApiUnavailableError, Client, RequestRejectedError
 from ucurve.schemas.users import Me
 
 ASKED_AGAIN = 20.0  # seconds after which the API is asked anew who this is: a revoked token's pages close by then
@@ -55,11 +55,11 @@ def me() -> Me | None:
         try:
             held = st.session_state["me"] = (time.monotonic(), client().me())
             _known()[token()] = held[1]
-        except RefusedError as error:
+        except RequestRejectedError as error:
             if error.status == 401:
                 _known().pop(token(), None)
                 to_login()
-        except NoAnswerError:
+        except ApiUnavailableError:
             pass
     return held[1] if held else _known().get(token())
 

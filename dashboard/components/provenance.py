@@ -10,7 +10,7 @@ from dashboard.components.downloads import offer
 from dashboard.components.theme import ago, badge, counted, duration, number, plain, quiet
 from dashboard.live import pages
 from dashboard.live.poller import Watched
-from ucurve.client import Client, ClientError, RefusedError
+from ucurve.client import Client, ClientError, RequestRejectedError
 from ucurve.schemas.experiments import Attempt, MeasurementRow, restored
 
 
@@ -26,7 +26,7 @@ def provenance(now: Watched, measurement: int, closable: bool = True) -> None:
             f"provenance {measurement} {row and row.attempt}",
             lambda: pages.client().provenance(measurement),
         )
-    except (RefusedError, ClientError) as error:
+    except (RequestRejectedError, ClientError) as error:
         st.warning(plain(str(error)))
         return
     if found is None:

@@ -154,7 +154,9 @@ def failed_before(now: Watched) -> None:
     """Failed attempts stay visible when their points have succeeded since."""
     asked: dict[int, tuple[int, int]] = st.session_state.setdefault("failed before", {})
     if now.at is None and now.ended and asked.get(now.id, (-1,))[0] != now.cursor:
-        found = pages.latest(f"origins {now.id}", lambda: pages.client().origins(now.id))
+        found = pages.latest(
+            f"origins {now.id}", lambda: pages.client().experiment_provenance(now.id)
+        )
         asked[now.id] = now.cursor, found.num_failed_before if found else 0
     with st.container():
         if num := asked.get(now.id, (0, 0))[1]:

@@ -15,7 +15,7 @@ from dashboard.components.theme import counted, plain, quiet
 from dashboard.forms import widgets
 from dashboard.live import pages
 from dashboard.live.poller import Watched
-from ucurve.client import ClientError, RefusedError
+from ucurve.client import ClientError, RequestRejectedError
 
 FIELDS = ("name", "tags", "notes", "priority")
 
@@ -125,7 +125,7 @@ def _save(now: Watched, keys: dict[str, str]) -> None:
     problems: dict[str, str] = {}
     try:
         pages.client().edit(now.id, **typed)
-    except RefusedError as error:
+    except RequestRejectedError as error:
         problems = {
             found.pointer.split("/")[1]: found.message
             for found in error.problem.problems

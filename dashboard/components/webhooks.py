@@ -12,7 +12,7 @@ from ucurve.schemas.webhooks import Notice
 
 @st.cache_data(ttl=5, show_spinner=False)
 def _notices(experiment: int, version: int) -> list[Notice]:
-    return pages.client().notices(experiment)
+    return pages.client().webhook_deliveries(experiment)
 
 
 def told(now: Watched) -> None:

@@ -21,7 +21,7 @@ from dashboard.components.chart import bundle
 from dashboard.live import refresh
 from dashboard.live.poller import Follower, Watched
 from dashboard.live.shared_query import EVERY, Question
-from ucurve.client import Client, NoAnswerError, RefusedError
+from ucurve.client import ApiUnavailableError, Client, RequestRejectedError
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -63,9 +63,9 @@ def latest(key: str, ask: Callable[[], T]) -> T | None:
     try:
         held[key] = ask()
         st.session_state["silence"] = None
-    except NoAnswerError:
+    except ApiUnavailableError:
         st.session_state["silence"] = "does not answer"
-    except RefusedError as error:
+    except RequestRejectedError as error:
         if error.status == 401:
             session.to_login()
         if error.status < 500:
@@ -159,7 +159,7 @@ def anew(*keys: str) -> None:
 
 
 def watched(id: int) -> Watched | None:
-    """The experiment, brought up to date; None while nothing is known of it. Raises RefusedError when there is none.
+    """The experiment, brought up to date; None while nothing is known of it. Raises RequestRejectedError when there is none.
 
     What other sessions were shown is for this one too, but not before the API has said that it knows who looks.
     """

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dashboard.live.shared_query import Question
-from ucurve.client import Client, NoAnswerError, RefusedError
+from ucurve.client import ApiUnavailableError, Client, RequestRejectedError
 from ucurve.experiments import parse
 from ucurve.schemas.experiments import Experiment, MeasurementRow, frame
 from ucurve.spec import Figure, Verdict
@@ -129,9 +129,9 @@ class Follower(Question[Watched]):
                     verdicts_of=self._verdicts_of,
                     verdict_problem=None,
                 )
-            except NoAnswerError:
+            except ApiUnavailableError:
                 now = replace(now, asked=-1)
-            except RefusedError as error:
+            except RequestRejectedError as error:
                 now = replace(now, verdict_problem=str(error))
             self._verdicts = None
             self._verdicts_due = 2 * time.monotonic() - self._verdicts_asked

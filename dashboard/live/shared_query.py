@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from ucurve.client import Client, NoAnswerError, RefusedError
+from ucurve.client import ApiUnavailableError, Client, RequestRejectedError
 
 T = TypeVar("T")
 EVERY = 0.6  # seconds
@@ -25,13 +25,13 @@ class Question(Generic[T]):
         self._every = every
         self._asking = threading.Lock()
         self._seen: T | None = None
-        self._silence: NoAnswerError | RefusedError | None = (
+        self._silence: ApiUnavailableError | RequestRejectedError | None = (
             None  # why the last question had no answer
         )
         self._due = 0.0
 
     def look(self, client: Client) -> T:
-        """The answer as of now. Raises NoAnswerError while the API is silent, RefusedError where it says no to this client.
+        """The answer as of now. Raises ApiUnavailableError while the API is silent, RequestRejectedError where it says no to this client.
 
         While another session asks, what it found before is given: nobody waits for anybody, but for the very first answer.
         """
@@ -60,9 +60,9 @@ class Question(Generic[T]):
         try:
             self._seen = self._answer(client)
             self._silence = None
-        except NoAnswerError as silence:
+        except ApiUnavailableError as silence:
             self._silence = silence
-        except RefusedError as refusal:
+        except RequestRejectedError as refusal:
             if refusal.status < 500:
                 raise  # said to this client: the next session asks for itself
             self._silence = refusal

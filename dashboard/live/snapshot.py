@@ -16,7 +16,7 @@ KEPT = 4  # tables of the past that a session keeps
 
 
 def stood(id: int, at: str) -> Watched | None:
-    """Asked for once, since it does not change any more. Raises RefusedError where there is none, or no such moment."""
+    """Asked for once, since it does not change any more. Raises RequestRejectedError where there is none, or no such moment."""
     kept: dict[tuple[int, str], Watched] = st.session_state.setdefault("past", {})
     if (id, at) not in kept:
         found = pages.latest(f"past {id} {at}", lambda: _asked(id, at))

@@ -31,7 +31,7 @@ from ucurve.cli import (
     users,
 )
 from ucurve.cli.arguments import BAD_INPUT, FAILED, INTERRUPTED, InputError, fail
-from ucurve.client import ClientError, RefusedError
+from ucurve.client import ClientError, RequestRejectedError
 from ucurve.schemas.validation_messages import lines, wrong_in
 
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fail(error, BAD_INPUT)
     except ValidationError as error:
         return fail(lines(wrong_in(error.errors(), {})), BAD_INPUT)
-    except RefusedError as error:
+    except RequestRejectedError as error:
         return fail(error, BAD_INPUT if error.status in (400, 404, 413, 422) else FAILED)
     except (ClientError, TimeoutError) as error:
         return fail(error, FAILED)

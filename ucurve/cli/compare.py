@@ -68,11 +68,11 @@ def compare(given: argparse.Namespace) -> None:
     figures = found.figures()
     if given.change and not set(given.change) <= set(found.changes):
         raise InputError(f"no such modification; there are: {'; '.join(found.changes)}")
-    if unknown := set(given.beside) - set(found.offered):
+    if unknown := set(given.beside) - set(found.reference_options):
         raise InputError(
-            f"no such reference curve here: {', '.join(unknown)}; there are: {'; '.join(found.offered) or 'none'}"
+            f"no such reference curve here: {', '.join(unknown)}; there are: {'; '.join(found.reference_options) or 'none'}"
         )
-    for caution in found.cautions:
+    for caution in found.warnings:
         print(caution)
     for name, figure in figures.items():
         path = (

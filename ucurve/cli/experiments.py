@@ -139,7 +139,9 @@ def submit(given: argparse.Namespace) -> int:
     }
     submission = checked(schemas.Submission, sent)
     lab = client(given)
-    return said(lab, lab.submit(**submission.model_dump()), given.wait)
+    fields = submission.model_dump()
+    fields["remeasure"] = fields.pop("fresh")
+    return said(lab, lab.submit(**fields), given.wait)
 
 
 def extend(given: argparse.Namespace) -> int:

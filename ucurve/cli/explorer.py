@@ -66,7 +66,7 @@ def explore(given: argparse.Namespace) -> None:
         form = given.output.suffix.removeprefix(".")
         if form not in ("csv", "parquet"):
             raise InputError(f"-o {given.output}: the name must end in .csv or .parquet")
-        write(given.output, client(given).found_table(form, **sought))
+        write(given.output, client(given).export_points(form, **sought))
     else:
         pivot(given, sought)
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ucurve.cli.arguments import Command, InputError, client
-from ucurve.client import RefusedError
+from ucurve.client import RequestRejectedError
 from ucurve.schemas.references import Importer, SentFile
 
 
@@ -59,7 +59,7 @@ def add(given: argparse.Namespace) -> None:
     try:
         made = client(given).add_reference(given.name, importer, files, given.suite, given.citation)
     except (
-        RefusedError
+        RequestRejectedError
     ) as error:  # the message names the file; the position among the sent ones says nothing more
         raise InputError(
             "; ".join(found.message for found in error.problem.problems) or error.problem.title

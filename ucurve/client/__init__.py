@@ -1,35 +1,49 @@
-"""The Python client: everything over the REST API, rows as records and tables as pandas frames.
+"""The Python client of the REST API: rows as records, tables as pandas frames.
 
 client = Client()                                         # UCURVE_URL, or http://127.0.0.1:8000
 experiment = client.submit({"kind": "linear_model"}, name="first")
-client.wait(experiment.id, lambda now: print(now.progress.done, "of", now.progress.total))
-client.table(experiment.id).groupby("k")["mse"].mean()    # a frame: one row per measured point
+client.wait(experiment.id, lambda e: print(e.progress.done, "of", e.progress.total))
+client.table(experiment.id).groupby("k")["mse"].mean()    # a frame: one row per evaluation
 client.figures(experiment.id)["8_loss_fixed_noise"].vega_lite()  # data included
 """
 
 from __future__ import annotations
 
-from ucurve.client.catalogue import CatalogueCalls
-from ucurve.client.comparisons import ComparisonCalls
-from ucurve.client.explorer import ExplorerCalls
-from ucurve.client.http import ClientError, NoAnswerError, RefusedError, field_name
-from ucurve.client.import_export import ExchangeCalls
-from ucurve.client.references import ReferenceCalls
-from ucurve.client.results import ResultCalls
-from ucurve.client.reuse import ReuseCalls
-from ucurve.client.users import PeopleCalls
+from typing import Any
 
-__all__ = ["Client", "ClientError", "NoAnswerError", "RefusedError", "field_name"]
+from ucurve.client.catalogue import CatalogueResource
+from ucurve.client.comparisons import ComparisonResource
+from ucurve.client.deprecation import warn_renamed
+from ucurve.client.explorer import ExplorerResource
+from ucurve.client.http import (
+    ApiUnavailableError,
+    ClientError,
+    RequestRejectedError,
+    field_name,
+)
+from ucurve.client.import_export import ImportExportResource
+from ucurve.client.results import ResultResource
+from ucurve.client.users import UserResource
+
+__all__ = ["ApiUnavailableError", "Client", "ClientError", "RequestRejectedError", "field_name"]
+
+_RENAMED = {"RefusedError": RequestRejectedError, "NoAnswerError": ApiUnavailableError}
 
 
 class Client(
-    ComparisonCalls,
-    ResultCalls,
-    CatalogueCalls,
-    PeopleCalls,
-    ExchangeCalls,
-    ReuseCalls,
-    ExplorerCalls,
-    ReferenceCalls,
+    ComparisonResource,
+    ResultResource,
+    CatalogueResource,
+    UserResource,
+    ImportExportResource,
+    ExplorerResource,
 ):
-    """A connection to one lab. Reads are repeated while the API restarts; a submission is never sent twice."""
+    """A connection to a lab. Reads are retried while the API restarts, submissions are not."""
+
+
+def __getattr__(name: str) -> Any:
+    """Return an exception by its deprecated name."""
+    if name in _RENAMED:
+        warn_renamed(f"ucurve.client.{name}", _RENAMED[name].__name__)
+        return _RENAMED[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,31 +1,48 @@
-"""Calls about what is registered: suites, evaluation sets, workers, and the studies that need them."""
+"""The catalogue: suites, datasets, reference curves, workers, and the studies that use them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from ucurve.client.http import Wire, checked, list_of
+from ucurve.client.http import HttpClient, checked, list_of
 from ucurve.experiments.study import Study
 from ucurve.registry.suites import PENDING, Dataset, Suite
 from ucurve.schemas import experiments as schemas
-from ucurve.spec import Verdict
+from ucurve.schemas.references import (
+    Importer,
+    ReferenceCurve,
+    ReferenceSubmission,
+    SentFile,
+    choices,
+    drawn_over,
+    shown_metrics,
+)
+from ucurve.spec import Figure, Spec, Verdict
+
+REGISTRATION_TIMEOUT = 600.0  # seconds: large checkpoints are hashed, hub refs are listed
 
 
-class CatalogueCalls(Wire):
+class CatalogueResource(HttpClient):
     def suites(self) -> list[Suite]:
+        """Return all suites with their checkpoints."""
         return list_of(Suite, self._request("GET", "/v1/suites"))
 
     def add_suite(
-        self, name: str, path: str | None = None, hub: str | None = None, **more: Any
+        self, name: str, path: str | None = None, hub: str | None = None, **options: Any
     ) -> Suite:
-        """Register a folder of checkpoints, or a hub repository whose refs are listed."""
-        body = checked(
-            schemas.SuiteSubmission, {"name": name, "path": path, "hub": hub, **more}
-        ).model_dump(mode="json")
-        return Suite.model_validate(self._request("POST", "/v1/suites", json=body, timeout=600.0))
+        """Register a suite from a folder of checkpoints or a Hugging Face repository.
+
+        options: further fields of ucurve.schemas.experiments.SuiteSubmission.
+        """
+        fields = {"name": name, "path": path, "hub": hub, **options}
+        sent = checked(schemas.SuiteSubmission, fields).model_dump(mode="json")
+        return Suite.model_validate(
+            self._request("POST", "/v1/suites", json=sent, timeout=REGISTRATION_TIMEOUT)
+        )
 
     def datasets(self) -> list[Dataset]:
+        """Return all datasets."""
         return list_of(Dataset, self._request("GET", "/v1/datasets"))
 
     def add_dataset(
@@ -38,8 +55,8 @@ class CatalogueCalls(Wire):
         train: str | None = None,
         validation: str | None = None,
     ) -> Dataset:
-        """Register a UTF-8 text file, two files of examples to fine-tune on, or a preset of the hub."""
-        given = {
+        """Register a UTF-8 text file, two files of fine-tuning examples, or a preset of the hub."""
+        fields = {
             "name": name,
             "text": text,
             "train": train,
@@ -47,44 +64,90 @@ class CatalogueCalls(Wire):
             "preset": preset,
             "description": description,
         }
-        sent = checked(schemas.DatasetSubmission, given)
+        sent = checked(schemas.DatasetSubmission, fields).model_dump(mode="json")
         return Dataset.model_validate(
-            self._request("POST", "/v1/datasets", json=sent.model_dump(mode="json"), timeout=600.0)
+            self._request("POST", "/v1/datasets", json=sent, timeout=REGISTRATION_TIMEOUT)
         )
 
+    def references(self, suite: str | None = None) -> list[ReferenceCurve]:
+        """Return all reference curves, or those of one suite."""
+        params = {"suite": suite} if suite else {}
+        return list_of(ReferenceCurve, self._request("GET", "/v1/references", params=params))
+
+    def add_reference(
+        self,
+        name: str,
+        importer: Importer,
+        files: Sequence[SentFile],
+        suite: str | None = None,
+        citation: str = "",
+    ) -> ReferenceCurve:
+        """Add a reference curve from files.
+
+        Raises RequestRejectedError naming file, line and column.
+        """
+        sent = ReferenceSubmission(
+            name=name, importer=importer, files=list(files), suite=suite, citation=citation
+        )
+        return ReferenceCurve.model_validate(
+            self._request("POST", "/v1/references", json=sent.model_dump(mode="json"))
+        )
+
+    def remove_reference(self, id: int) -> None:
+        """Delete a reference curve."""
+        self._send("DELETE", f"/v1/references/{id}", repeat=False)
+
+    def with_references(self, spec: Spec, figures: Mapping[str, Figure]) -> dict[str, Figure]:
+        """Draw the reference curves of the spec's suite over its figures.
+
+        Curves measured on another dataset are left out.
+        """
+        suite = getattr(spec, "suite", None)
+        curves = self.references(suite) if suite else []
+        if not curves:
+            return dict(figures)
+        evaluation = getattr(spec, "evaluation", None)
+        options = choices(curves, str(suite), shown_metrics(figures), evaluation)
+        same_dataset = [(id, metric) for id, metric, same in options.values() if same]
+        return drawn_over(figures, curves, same_dataset)
+
     def workers(self) -> list[schemas.WorkerInfo]:
+        """Return the last reported state of every worker."""
         return list_of(schemas.WorkerInfo, self._request("GET", "/v1/workers"))
 
     def studies(self) -> list[Study]:
+        """Return the built-in studies."""
         return list_of(Study, self._request("GET", "/v1/studies"))
 
     def prepare(self, study: Study) -> str | None:
-        """Register what the study needs and is missing; what is still being looked up, None once it can be submitted."""
-        suites = {suite.name: suite for suite in self.suites()} if study.suites else {}
+        """Register the study's missing suites and datasets.
+
+        Returns None when the study can be submitted, else the pending work: "3 of 8 checkpoints of
+        tiny are being hashed". Call it again until it returns None.
+        """
+        registered = {suite.name: suite for suite in self.suites()} if study.suites else {}
         names = {dataset.name for dataset in self.datasets()} if study.datasets else set()
-        for dataset in (one for one in study.datasets if one.name not in names):
-            self.add_dataset(**dataset.model_dump())
-        for suite in study.suites:
-            found = suites.get(suite.name) or self.add_suite(**suite.model_dump())
-            if pending := sum(
-                (checkpoint.unresolved or "").startswith(PENDING)
-                for checkpoint in found.checkpoints
-            ):
-                return f"{pending} of {len(found.checkpoints)} checkpoints of {suite.name} are being looked up"
+        for dataset in study.datasets:
+            if dataset.name not in names:
+                self.add_dataset(**dataset.model_dump())
+        for needed in study.suites:
+            suite = registered.get(needed.name) or self.add_suite(**needed.model_dump())
+            reasons = [checkpoint.unresolved or "" for checkpoint in suite.checkpoints]
+            if pending := sum(reason.startswith(PENDING) for reason in reasons):
+                return f"{pending} of {len(reasons)} checkpoints of {suite.name} are being hashed"
         return None
 
     def submit_study(self, study: Study) -> list[schemas.Experiment]:
-        """All experiments of the study, or none: RefusedError names the one and its field."""
-        return list_of(
-            schemas.Experiment,
-            self._request("POST", "/v1/studies", json=study.model_dump(mode="json")),
-        )
+        """Submit all experiments of the study, or none.
+
+        Raises RequestRejectedError naming the experiment and its invalid field.
+        """
+        sent = study.model_dump(mode="json")
+        return list_of(schemas.Experiment, self._request("POST", "/v1/studies", json=sent))
 
     def study_verdicts(self, ids: Sequence[int]) -> list[Verdict]:
-        """What these experiments say together."""
+        """Return the combined verdicts of several experiments."""
+        params = {"experiment": list(ids)}
         return list_of(
-            Verdict,
-            self._request(
-                "GET", "/v1/studies/verdicts", params={"experiment": list(ids)}, timeout=120.0
-            ),
+            Verdict, self._request("GET", "/v1/studies/verdicts", params=params, timeout=120.0)
         )

@@ -1,4 +1,4 @@
-"""Calls about experiments: plan, submit, list, steer, wait."""
+"""Experiments: plan, submit, list, control, wait, edit, extend, delete."""
 
 from __future__ import annotations
 
@@ -6,19 +6,28 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ucurve.client.http import NoAnswerError, Wire, as_json
+from ucurve.client.deprecation import deprecated_method, warn_renamed
+from ucurve.client.http import ApiUnavailableError, HttpClient, as_json, list_of
 from ucurve.schemas import experiments as schemas
+from ucurve.schemas.editing import Edit, Extension
 from ucurve.schemas.search import Choices
+from ucurve.schemas.webhooks import Notice
 from ucurve.spec import Spec
 
-RESTART = 60.0  # seconds for which wait() bears an API that is away
-ENDED = ("done", "failed", "cancelled")
+API_RESTART_SECONDS = 60.0  # wait() tolerates an API that is down for this long
+FINISHED = ("done", "failed", "cancelled")
 
 
-class ExperimentCalls(Wire):
-    def plan(self, spec: Spec | Mapping[str, Any], fresh: bool = False) -> schemas.PlanPreview:
-        """What submitting would measure, and about how long it would take."""
-        body = schemas.Submission(spec=as_json(spec), fresh=fresh).model_dump(mode="json")
+class ExperimentResource(HttpClient):
+    def plan(
+        self, spec: Spec | Mapping[str, Any], remeasure: bool = False, *, fresh: bool | None = None
+    ) -> schemas.PlanPreview:
+        """Return the number of evaluations that submitting would run, and the estimated time.
+
+        fresh: deprecated name of `remeasure`.
+        """
+        sent = schemas.Submission(spec=as_json(spec), fresh=_remeasure(remeasure, fresh))
+        body = sent.model_dump(mode="json")
         return schemas.PlanPreview.model_validate(
             self._request("POST", "/v1/plan", json=body, repeat=True)
         )
@@ -30,48 +39,56 @@ class ExperimentCalls(Wire):
         tags: Sequence[str] = (),
         notes: str = "",
         priority: int = 0,
-        fresh: bool = False,
+        remeasure: bool = False,
         webhook: str | None = None,
+        *,
+        fresh: bool | None = None,
     ) -> schemas.Experiment:
-        """Ask for an experiment; fresh: measure again what exists, and compare. Raises RefusedError naming the field to mend."""
+        """Submit an experiment. Raises RequestRejectedError naming the invalid field.
+
+        remeasure: ignore cached results and compare the new numbers with them (`fresh` is its
+        deprecated name). webhook: URL to notify when the experiment finishes or fails.
+        """
         sent = schemas.Submission(
             name=name,
             tags=list(tags),
             notes=notes,
             priority=priority,
-            fresh=fresh,
+            fresh=_remeasure(remeasure, fresh),
             webhook=webhook,
             spec=as_json(spec),
         )
-        return schemas.Experiment.model_validate(
-            self._request("POST", "/v1/experiments", json=sent.model_dump(mode="json"))
-        )
+        return self._experiment("POST", "/v1/experiments", json=sent.model_dump(mode="json"))
 
     def experiments(self, **filters: Any) -> schemas.ExperimentPage:
-        """A page of experiments, newest first; filters and order are those of ucurve.schemas.search."""
+        """Return a page of experiments, newest first; see ucurve.schemas.search for the filters."""
         return schemas.ExperimentPage.model_validate(
             self._request("GET", "/v1/experiments", params=filters)
         )
 
-    def choices(self) -> Choices:
-        """What experiments can be filtered by."""
+    def filter_options(self) -> Choices:
+        """Return the values that experiments can be filtered by."""
         return Choices.model_validate(self._request("GET", "/v1/choices"))
 
     def experiment(self, id: int) -> schemas.Experiment:
-        return schemas.Experiment.model_validate(self._request("GET", f"/v1/experiments/{id}"))
+        """Return one experiment with its progress."""
+        return self._experiment("GET", f"/v1/experiments/{id}")
 
     def cancel(self, id: int) -> schemas.Experiment:
-        return self._act(id, "cancel")
+        """Stop an experiment for good; finished evaluations are kept."""
+        return self._experiment("POST", f"/v1/experiments/{id}/cancel")
 
     def pause(self, id: int) -> schemas.Experiment:
-        return self._act(id, "pause")
+        """Pause an experiment; `resume` continues it."""
+        return self._experiment("POST", f"/v1/experiments/{id}/pause")
 
     def resume(self, id: int) -> schemas.Experiment:
-        return self._act(id, "resume")
+        """Continue a paused experiment."""
+        return self._experiment("POST", f"/v1/experiments/{id}/resume")
 
     def retry(self, id: int) -> schemas.Experiment:
-        """Measure the failed points once more."""
-        return self._act(id, "retry")
+        """Run the failed evaluations again."""
+        return self._experiment("POST", f"/v1/experiments/{id}/retry")
 
     def wait(
         self,
@@ -80,29 +97,73 @@ class ExperimentCalls(Wire):
         timeout: float | None = None,
         poll: float = 0.5,
     ) -> schemas.Experiment:
-        """Return the experiment once it is done, failed or cancelled. Raises TimeoutError after `timeout` seconds."""
+        """Return the experiment once it is done, failed or cancelled.
+
+        timeout, poll: in seconds. Raises TimeoutError after `timeout`.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
-        heard = time.monotonic()
+        last_answer = time.monotonic()
         while True:
             try:
                 experiment = self.experiment(id)
-            except NoAnswerError:
-                if time.monotonic() > heard + RESTART:
+            except ApiUnavailableError:
+                if time.monotonic() > last_answer + API_RESTART_SECONDS:
                     raise
                 continue
-            heard = time.monotonic()
+            last_answer = time.monotonic()
             if on_progress is not None:
                 on_progress(experiment)
-            if experiment.state in ENDED:
+            if experiment.state in FINISHED:
                 return experiment
             if deadline is not None and time.monotonic() > deadline:
-                now = experiment.progress
+                counts = experiment.progress
                 raise TimeoutError(
-                    f"experiment {id} is {experiment.state} at {now.done} of {now.total} points"
+                    f"experiment {id} is {experiment.state} at {counts.done} of {counts.total} "
+                    f"evaluations after {timeout:g} s"
                 )
             time.sleep(poll)
 
-    def _act(self, id: int, verb: str) -> schemas.Experiment:
-        return schemas.Experiment.model_validate(
-            self._request("POST", f"/v1/experiments/{id}/{verb}")
-        )
+    def extend(
+        self, id: int, draws: int | None = None, changes: Mapping[str, Any] | None = None
+    ) -> schemas.Experiment:
+        """Submit an experiment again with more seeds or other values; cached results are reused.
+
+        draws: number of seeds to add. changes: field values, such as {"gammas": [0.1, 0.2, 0.4]}.
+        """
+        sent = Extension(draws=draws, changes=dict(changes or {})).model_dump(mode="json")
+        return self._experiment("POST", f"/v1/experiments/{id}/extend", json=sent)
+
+    def edit(self, id: int, **fields: Any) -> schemas.Experiment:
+        """Set name, tags, notes, priority, archived or webhook; other fields stay as they are."""
+        sent = Edit(**fields).model_dump(mode="json", exclude_unset=True)
+        return self._experiment("PATCH", f"/v1/experiments/{id}", repeat=True, json=sent)
+
+    def star(self, id: int, starred: bool = True) -> schemas.Experiment:
+        """Add or remove your star."""
+        method = "PUT" if starred else "DELETE"
+        return self._experiment(method, f"/v1/experiments/{id}/star", repeat=True)
+
+    def stars(self) -> list[int]:
+        """Return the ids of the experiments you starred."""
+        return list_of(int, self._request("GET", "/v1/stars"))
+
+    def delete(self, id: int) -> None:
+        """Delete an experiment; its measurements stay in the cache."""
+        self._send("DELETE", f"/v1/experiments/{id}", repeat=False)
+
+    def webhook_deliveries(self, id: int) -> list[Notice]:
+        """Return an experiment's webhook calls, sent and scheduled."""
+        return list_of(Notice, self._request("GET", f"/v1/experiments/{id}/notices"))
+
+    def _experiment(self, method: str, path: str, **options: Any) -> schemas.Experiment:
+        return schemas.Experiment.model_validate(self._request(method, path, **options))
+
+    choices = deprecated_method("choices", "filter_options")
+    notices = deprecated_method("notices", "webhook_deliveries")
+
+
+def _remeasure(remeasure: bool, fresh: bool | None) -> bool:
+    if fresh is None:
+        return remeasure
+    warn_renamed("fresh=", "remeasure=")
+    return fresh

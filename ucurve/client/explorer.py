@@ -1,11 +1,12 @@
-"""Calls over all measurements of the lab: pivots, points, what there is to choose from, and tables as files."""
+"""The explorer: pivots, points and tables over all measurements of the lab."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from ucurve.client.http import Wire, checked
+from ucurve.client.deprecation import deprecated_method
+from ucurve.client.http import HttpClient, checked
 from ucurve.schemas.explorer import (
     Facets,
     FoundPoint,
@@ -18,41 +19,43 @@ from ucurve.schemas.explorer import (
 )
 
 
-class ExplorerCalls(Wire):
-    def facets(self, **sought: Any) -> Facets:
-        """Suites, kinds, evaluation sets, labels with their values, and metrics (see ucurve.schemas.explorer)."""
-        return Facets.model_validate(
-            self._request("GET", "/v1/explorer/facets", params=_given(Sought, sought))
+class ExplorerResource(HttpClient):
+    def facets(self, **filters: Any) -> Facets:
+        """Return suites, experiment types, datasets, metrics, and labels with their values."""
+        params = _query(Sought, filters)
+        return Facets.model_validate(self._request("GET", "/v1/explorer/facets", params=params))
+
+    def pivot(self, **query: Any) -> Pivot:
+        """Aggregate a metric: client.pivot(suite=["tiny"], rows="tokens", columns="gamma")."""
+        params = _query(PivotAsked, query)
+        return Pivot.model_validate(self._request("GET", "/v1/explorer/pivot", params=params))
+
+    def find(self, before: int | None = None, limit: int = 100, **filters: Any) -> FoundPoints:
+        """Return a page of matching points, newest first."""
+        params = _query(PageAsked, {"before": before, "limit": limit, **filters})
+        return FoundPoints.model_validate(
+            self._request("GET", "/v1/explorer/points", params=params)
         )
 
-    def pivot(self, **asked: Any) -> Pivot:
-        """A metric of everything that was measured: client.pivot(suite=["tiny"], rows="tokens", columns="gamma")."""
-        return Pivot.model_validate(
-            self._request("GET", "/v1/explorer/pivot", params=_given(PivotAsked, asked))
-        )
-
-    def find(self, before: int | None = None, limit: int = 100, **sought: Any) -> FoundPoints:
-        """A page of the matching points, the newest first."""
-        asked = _given(PageAsked, {"before": before, "limit": limit, **sought})
-        return FoundPoints.model_validate(self._request("GET", "/v1/explorer/points", params=asked))
-
-    def find_all(self, **sought: Any) -> Iterator[FoundPoint]:
-        """All matching points, page after page."""
+    def find_all(self, **filters: Any) -> Iterator[FoundPoint]:
+        """Yield all matching points, newest first."""
         before: int | None = None
         while True:
-            page = self.find(before, 500, **sought)
+            page = self.find(before, 500, **filters)
             yield from page.points
             if page.next is None:
                 return
             before = page.next
 
-    def found_table(self, format: Literal["csv", "parquet"] = "csv", **sought: Any) -> bytes:
-        """All matching points as a file: a column per label and metric, inf and NaN as such."""
-        asked = _given(TableAsked, {"format": format, **sought})
+    def export_points(self, format: Literal["csv", "parquet"] = "csv", **filters: Any) -> bytes:
+        """Return all matching points as a file: a column per label and metric, inf and NaN kept."""
+        params = _query(TableAsked, {"format": format, **filters})
         return self._send(
-            "GET", "/v1/explorer/table", params=asked, repeat=True, timeout=600.0
+            "GET", "/v1/explorer/table", params=params, repeat=True, timeout=600.0
         ).content
 
+    found_table = deprecated_method("found_table", "export_points")
 
-def _given(asked: type[Sought], sent: dict[str, Any]) -> dict[str, Any]:
-    return checked(asked, sent).model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+
+def _query(model: type[Sought], fields: dict[str, Any]) -> dict[str, Any]:
+    return checked(model, fields).model_dump(mode="json", exclude_none=True, exclude_defaults=True)

@@ -1,4 +1,4 @@
-"""One HTTP connection: requests repeated while the API restarts, and refusals that name the field."""
+"""HTTP transport: retries while the API restarts, errors that name the invalid field."""
 
 from __future__ import annotations
 
@@ -18,32 +18,36 @@ T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-RETRIES = (0.1, 0.4, 1.0, 2.0)  # seconds between attempts of one request
+RETRIES = (0.1, 0.4, 1.0, 2.0)  # seconds to wait before each retry of a request
 
 
 class ClientError(RuntimeError):
-    """A request that brought no answer; the message says what to do."""
+    """A request failed; the message says what to do."""
 
 
-class NoAnswerError(ClientError):
-    """Nobody answers at the address."""
+class ApiUnavailableError(ClientError):
+    """The API cannot be reached or is not ready."""
 
 
-class RefusedError(ClientError):
-    """The server said no: `status`, and `problem` field by field; as text, one line per field."""
+class RequestRejectedError(ClientError):
+    """The API rejected the request: `status`, `problem`, and a message with a line per field."""
 
     def __init__(self, status: int, problem: schemas.Problem) -> None:
         lines = [
-            f"{field_name(found.pointer)}: {found.message}".removeprefix(": ")
-            for found in problem.problems
+            f"{field_name(error.pointer)}: {error.message}".removeprefix(": ")
+            for error in problem.problems
         ]
         super().__init__("\n".join(lines) or problem.title)
         self.status = status
         self.problem = problem
 
 
-class Wire:
-    """Sends requests. Reads are repeated while the API restarts; a submission is never sent twice."""
+class HttpClient:
+    """A connection to the API. Reads are retried while the API restarts, submissions are not.
+
+    url: defaults to UCURVE_URL, then http://127.0.0.1:8000. token: defaults to UCURVE_TOKEN; ""
+    sends none. timeout: seconds per request. retries: seconds to wait before each retry.
+    """
 
     def __init__(
         self,
@@ -54,48 +58,51 @@ class Wire:
     ) -> None:
         self.url = (url or os.environ.get("UCURVE_URL") or DEFAULT_URL).rstrip("/")
         if not self.url.startswith(("http://", "https://")):
-            raise ClientError(
-                f"{self.url!r} is not the address of a lab: it looks like {DEFAULT_URL}"
-            )
-        token = (
-            os.environ.get("UCURVE_TOKEN") if token is None else token
-        )  # "" is none, whatever the environment says
+            raise ClientError(f"invalid URL {self.url!r}: use one such as {DEFAULT_URL}")
+        if token is None:
+            token = os.environ.get("UCURVE_TOKEN")
         self._retries = retries
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
             self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
         except httpx.InvalidURL as error:
-            raise ClientError(f"{self.url!r} is not an address: {error}") from error
+            raise ClientError(f"invalid URL {self.url!r}: {error}") from error
 
-    def _request(self, method: str, path: str, repeat: bool = False, **more: Any) -> Any:
-        return self._send(method, path, repeat=repeat or method == "GET", **more).json()
+    def _request(self, method: str, path: str, repeat: bool = False, **options: Any) -> Any:
+        """Send a request and return the decoded JSON; GET requests may be repeated."""
+        return self._send(method, path, repeat=repeat or method == "GET", **options).json()
 
-    def _send(self, method: str, path: str, repeat: bool, **more: Any) -> httpx.Response:
-        """One answer with a 2xx status. `repeat`: the request may be sent again when nobody knows whether it arrived."""
+    def _send(self, method: str, path: str, repeat: bool, **options: Any) -> httpx.Response:
+        """Send a request and return the response with a 2xx status.
+
+        repeat: retry even when the first request may have arrived.
+        """
         waits: Iterator[float] = iter(self._retries)
         while True:
             try:
-                response = self._http.request(method, path, **more)
+                response = self._http.request(method, path, **options)
                 if not (repeat and response.status_code in (502, 503, 504)):
                     break
-                trouble = f"{self.url} is not ready: {_problem(response).title}"
+                reason = f"{self.url} is not ready: {_problem(response).title}"
             except httpx.TransportError as error:
-                trouble = f"no answer from {self.url} ({error or type(error).__name__})"
+                reason = f"cannot reach {self.url} ({error or type(error).__name__})"
                 if not (repeat or isinstance(error, httpx.ConnectError)):
-                    raise NoAnswerError(
-                        f"{trouble}; look with `ucurve list` whether the request arrived"
+                    raise ApiUnavailableError(
+                        f"{reason}; run `ucurve list` to see whether the request arrived"
                     ) from error
             wait = next(waits, None)
             if wait is None:
-                raise NoAnswerError(
-                    f"{trouble}: start the lab with `ucurve up`, or name another address with --url or UCURVE_URL"
+                raise ApiUnavailableError(
+                    f"{reason}: start the lab with `ucurve up`, "
+                    "or set the API's address with --url or UCURVE_URL"
                 )
             time.sleep(wait)
         if response.is_success:
             return response
-        raise RefusedError(response.status_code, _problem(response))
+        raise RequestRejectedError(response.status_code, _problem(response))
 
     def close(self) -> None:
+        """Close the connection."""
         self._http.close()
 
     def __enter__(self) -> Self:
@@ -105,27 +112,28 @@ class Wire:
         self.close()
 
 
-def checked(model: type[Model], sent: Any) -> Model:
-    """What is about to be sent; refused as the server would refuse it."""
+def checked(model: type[Model], fields: Any) -> Model:
+    """Validate a request before it is sent. Raises RequestRejectedError as the API would."""
     try:
-        return model.model_validate(sent)
+        return model.model_validate(fields)
     except ValidationError as error:
         wrong = validation_messages.wrong_in(error.errors(), model.model_json_schema())
-        found = [
+        problems = [
             schemas.FieldProblem(pointer=validation_messages.pointer_of(path), message=message)
             for path, message in wrong
         ]
-        raise RefusedError(
-            422, schemas.Problem(title="The input is not valid.", status=422, problems=found)
+        raise RequestRejectedError(
+            422, schemas.Problem(title="The input is not valid.", status=422, problems=problems)
         ) from error
 
 
 def as_json(spec: Spec | Mapping[str, Any]) -> dict[str, Any]:
+    """Return a spec as a JSON object."""
     return spec.model_dump(mode="json") if isinstance(spec, Spec) else dict(spec)
 
 
 def field_name(pointer: str) -> str:
-    """A JSON pointer as people write fields: /spec/gammas/0 -> gammas[0]."""
+    """Format a JSON pointer as a field name: /spec/gammas/0 -> gammas[0]."""
     parts = [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/") if part]
     return validation_messages.field_name(
         parts[1:] if len(parts) > 1 and parts[0] == "spec" else parts
@@ -137,9 +145,10 @@ def _problem(response: httpx.Response) -> schemas.Problem:
         return schemas.Problem.model_validate(response.json())
     except (ValueError, ValidationError):
         title = f"HTTP {response.status_code} {response.reason_phrase} from {response.url}"
-        title += "; the log of the API says why" if response.status_code >= 500 else ""
+        title += "; see the API's log" if response.status_code >= 500 else ""
         return schemas.Problem(title=title, status=response.status_code)
 
 
-def list_of(kind: type[T], found: Any) -> list[T]:
-    return TypeAdapter(list[kind]).validate_python(found)  # type: ignore[valid-type]
+def list_of(model: type[T], rows: Any) -> list[T]:
+    """Validate a JSON array."""
+    return TypeAdapter(list[model]).validate_python(rows)  # type: ignore[valid-type]

@@ -1,4 +1,4 @@
-"""Calls about what leaves and enters the lab: tables of an export, batches of an import, webhook calls."""
+"""Import and export: tables page by page, batches of another lab's rows."""
 
 from __future__ import annotations
 
@@ -6,54 +6,57 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ucurve.client.http import Wire, list_of
+from ucurve.client.http import HttpClient
 from ucurve.schemas import import_export
-from ucurve.schemas.webhooks import Notice
+
+EXPORT_TIMEOUT = 300.0  # seconds a page
+IMPORT_TIMEOUT = 600.0  # seconds a batch
 
 
-class ExchangeCalls(Wire):
-    def notices(self, id: int) -> list[Notice]:
-        """Webhook calls about an experiment, made or due."""
-        return list_of(Notice, self._request("GET", f"/v1/experiments/{id}/notices"))
-
+class ImportExportResource(HttpClient):
     def export_sizes(self, **filters: Any) -> import_export.Sizes:
-        """How many rows each table of an export has; filters: experiment (a list), tag, suite, owner."""
+        """Return the number of rows of each table of an export.
+
+        filters: experiment (a list of ids), tag, suite, owner.
+        """
+        params = _without_none(filters)
         return import_export.Sizes.model_validate(
-            self._request("GET", "/v1/export", params=_given(filters), timeout=300.0)
+            self._request("GET", "/v1/export", params=params, timeout=EXPORT_TIMEOUT)
         )
 
     def export_pages(self, table: str, **filters: Any) -> Iterator[list[dict[str, Any]]]:
-        """The rows of a table, page by page."""
-        after: dict[str, str] | None = {}
-        while after is not None:
-            params = {**_given(filters), **after}
-            answer = self._send(
-                "GET", f"/v1/export/{table}", params=params, repeat=True, timeout=300.0
+        """Yield the rows of a table, page by page."""
+        cursor: dict[str, str] | None = {}
+        while cursor is not None:
+            params = {**_without_none(filters), **cursor}
+            response = self._send(
+                "GET", f"/v1/export/{table}", params=params, repeat=True, timeout=EXPORT_TIMEOUT
             )
-            yield [json.loads(line) for line in answer.text.split("\n") if line]
-            after = (
-                {"after": answer.headers["Ucurve-Next"]}
-                if "Ucurve-Next" in answer.headers
-                else None
-            )
+            yield [json.loads(line) for line in response.text.split("\n") if line]
+            after = response.headers.get("Ucurve-Next")
+            cursor = None if after is None else {"after": after}
 
-    # An import may be sent again: what is there already is recognised.
+    # Imports are idempotent: rows are matched by identity, so a batch may be sent again.
 
-    def import_catalogue(self, sent: Mapping[str, Any]) -> import_export.MergedCatalogue:
-        return import_export.MergedCatalogue.model_validate(self._import("catalogue", sent))
+    def import_catalogue(self, batch: Mapping[str, Any]) -> import_export.MergedCatalogue:
+        """Add missing suites, checkpoints, datasets and reference curves."""
+        return import_export.MergedCatalogue.model_validate(self._import("catalogue", batch))
 
     def import_measurements(
         self, origin: str, measurements: Sequence[Mapping[str, Any]]
     ) -> import_export.MergedMeasurements:
-        found = self._import("measurements", {"origin": origin, "measurements": measurements})
-        return import_export.MergedMeasurements.model_validate(found)
+        """Merge measurements with their attempts."""
+        batch = {"origin": origin, "measurements": measurements}
+        return import_export.MergedMeasurements.model_validate(self._import("measurements", batch))
 
-    def import_experiment(self, sent: Mapping[str, Any]) -> import_export.MergedExperiment:
-        return import_export.MergedExperiment.model_validate(self._import("experiments", sent))
+    def import_experiment(self, batch: Mapping[str, Any]) -> import_export.MergedExperiment:
+        """Add an experiment whose measurements have been imported."""
+        return import_export.MergedExperiment.model_validate(self._import("experiments", batch))
 
-    def _import(self, what: str, sent: Mapping[str, Any]) -> Any:
-        return self._request("POST", f"/v1/import/{what}", json=sent, repeat=True, timeout=600.0)
+    def _import(self, table: str, batch: Mapping[str, Any]) -> Any:
+        path = f"/v1/import/{table}"
+        return self._request("POST", path, json=batch, repeat=True, timeout=IMPORT_TIMEOUT)
 
 
-def _given(filters: Mapping[str, Any]) -> dict[str, Any]:
+def _without_none(filters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in filters.items() if value is not None}

@@ -1,42 +1,48 @@
-"""Calls about an experiment's results: rows, table, figures, verdicts, provenance."""
+"""Results of an experiment: rows, table, figures, verdicts, provenance."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
-from ucurve.client.experiments import ExperimentCalls
+from ucurve.client.deprecation import deprecated_method
+from ucurve.client.experiments import ExperimentResource
 from ucurve.client.http import list_of
 from ucurve.schemas import experiments as schemas
+from ucurve.schemas.point_file import PointFile
+from ucurve.schemas.reproducibility import Agreement
 from ucurve.spec import Figure, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Series = Literal["needed", "all", "none"]
-Moment = str | datetime | None  # as ISO 8601 writes it; None: now
+Moment = str | datetime | None  # a time in the past, as ISO 8601 text or datetime; None: now
 
 
-def moment(at: Moment) -> dict[str, str]:
-    """The query's part that asks for the table as it stood then."""
+def moment_params(at: Moment) -> dict[str, str]:
+    """Return the query parameters that select the state at a time."""
     return {} if at is None else {"at": at if isinstance(at, str) else at.isoformat()}
 
 
-class ResultCalls(ExperimentCalls):
+class ResultResource(ExperimentResource):
     def measurements(
         self, id: int, after: int = 0, series: Series = "needed", at: Moment = None
     ) -> schemas.MeasurementPage:
-        """Rows that changed after a cursor; ask again with the page's cursor. series: curves with each row, those that figures
-        and verdicts read, all (a loss per window of text, say), or none. at: the table as it stood then.
+        """Return the rows that changed after a cursor; pass the page's cursor to the next call.
+
+        series: curves to include per row: "needed" (read by figures and verdicts), "all" (also
+        losses per window) or "none". at: return the table as it was at that time.
         """
-        params = {"after": after, "series": series, **moment(at)}
-        found = self._request("GET", f"/v1/experiments/{id}/measurements", params=params)
-        return schemas.MeasurementPage.model_validate(found)
+        params = {"after": after, "series": series, **moment_params(at)}
+        return schemas.MeasurementPage.model_validate(
+            self._request("GET", f"/v1/experiments/{id}/measurements", params=params)
+        )
 
     def rows(
         self, id: int, series: Series = "needed", at: Moment = None
     ) -> list[schemas.MeasurementRow]:
-        """All rows as they are now, or stood at a moment, in the plan's order."""
+        """Return all rows in the order of the plan."""
         latest: dict[int, schemas.MeasurementRow] = {}
         cursor, more = 0, True
         while more:
@@ -46,36 +52,52 @@ class ResultCalls(ExperimentCalls):
         return sorted(latest.values(), key=lambda row: row.position)
 
     def table(self, id: int, series: Series = "needed", at: Moment = None) -> pd.DataFrame:
-        """The experiment's table: a row per point, a column per label and metric (see records.frame)."""
+        """Return a frame with a row per evaluation and a column per label and metric."""
         return schemas.frame(self.rows(id, series, at))
 
     def csv(self, id: int, at: Moment = None) -> str:
-        """The table as the API writes it."""
-        return self._send(
-            "GET",
-            f"/v1/experiments/{id}/measurements",
-            params={"format": "csv", **moment(at)},
-            repeat=True,
-        ).text
+        """Return the table as CSV text."""
+        params = {"format": "csv", **moment_params(at)}
+        path = f"/v1/experiments/{id}/measurements"
+        return self._send("GET", path, params=params, repeat=True).text
 
     def figures(self, id: int, at: Moment = None) -> dict[str, Figure]:
-        """The figures by short name, drawn here from the rows there are."""
+        """Draw the figures by name from the results so far."""
         from ucurve.experiments import parse
 
         return parse(self.experiment(id).spec).figures(self.table(id, at=at))
 
     def verdicts(self, id: int, at: Moment = None) -> list[Verdict]:
-        """What the data supports, or supported at a moment, claim by claim."""
+        """Return the verdict of every claim, now or at a time in the past."""
+        params = moment_params(at)
         return list_of(
-            Verdict, self._request("GET", f"/v1/experiments/{id}/verdicts", params=moment(at))
+            Verdict, self._request("GET", f"/v1/experiments/{id}/verdicts", params=params)
         )
 
     def provenance(self, measurement: int) -> schemas.Provenance:
-        """What determined a number, and every attempt at it."""
+        """Return the inputs of a measurement and every attempt at it."""
         return schemas.Provenance.model_validate(
             self._request("GET", f"/v1/measurements/{measurement}")
         )
 
-    def origins(self, id: int) -> schemas.Origins:
-        """Where all numbers of an experiment come from."""
+    def experiment_provenance(self, id: int) -> schemas.Origins:
+        """Return the checkpoints, datasets, workers and versions behind an experiment."""
         return schemas.Origins.model_validate(self._request("GET", f"/v1/experiments/{id}/origins"))
+
+    def agreement(self, id: int, limit: int = 50) -> Agreement:
+        """Compare the numbers of a re-measured experiment with the original ones.
+
+        limit: number of differing points to return, largest difference first.
+        """
+        params = {"limit": limit}
+        return Agreement.model_validate(
+            self._request("GET", f"/v1/experiments/{id}/agreement", params=params)
+        )
+
+    def point(self, measurement: int) -> PointFile:
+        """Return a measurement as a point file, which `ucurve measure` runs on any machine."""
+        return PointFile.model_validate(
+            self._request("GET", f"/v1/measurements/{measurement}/point.json")
+        )
+
+    origins = deprecated_method("origins", "experiment_provenance")

@@ -110,7 +110,7 @@ def experiment_origin(client: Client, id: int, figure: str, at: str | None = Non
 
 
 def again(client: Client, cited: Citation) -> Figure:
-    """The cited figure as this lab draws it now. Raises RefusedError, or ValueError where it is another lab's or unknown."""
+    """The cited figure as this lab draws it now. Raises RequestRejectedError, or ValueError where it is another lab's or unknown."""
     specs = [client.experiment(id).spec for id in cited.experiments]
     if cited.specs and specs_hash(specs) != cited.specs:
         raise ValueError(
@@ -136,7 +136,7 @@ def again(client: Client, cited: Citation) -> Figure:
 
 
 def said_of(content: bytes, client: Client) -> str:
-    """ "this figure is experiment 7, figure loss: unchanged since ..." Raises UnmarkedError, RefusedError or ValueError."""
+    """ "this figure is experiment 7, figure loss: unchanged since ..." Raises UnmarkedError, RequestRejectedError or ValueError."""
     cited = citation_in(content)
     figure = again(client, cited)
     fate = compared(cited, figure)

@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ucurve.client.http import RefusedError
+from ucurve.client.http import RequestRejectedError
 from ucurve.import_export.parquet import (
     FolderError,
     Manifest,
@@ -247,7 +247,7 @@ def _naming(where: str, first: int | None = None) -> Iterator[None]:
     """Turn a refusal into one that names the file, and the row where the server said which of the batch."""
     try:
         yield
-    except RefusedError as error:
+    except RequestRejectedError as error:
         if error.status != 422:
             raise
         problem = error.problem.problems[0] if error.problem.problems else None

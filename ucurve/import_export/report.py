@@ -74,7 +74,7 @@ class Report:
 
 
 def gathered(client: Client, ids: Sequence[int], title: str = "") -> Report:
-    """Ask the lab for all that the report needs. Raises RefusedError where there is no such experiment."""
+    """Ask the lab for all that the report needs. Raises RequestRejectedError where there is no such experiment."""
     chapters = []
     for id in dict.fromkeys(ids):
         experiment = client.experiment(id)
@@ -82,7 +82,12 @@ def gathered(client: Client, ids: Sequence[int], title: str = "") -> Report:
         figures = client.with_references(spec, spec.figures(rows))
         chapters.append(
             Chapter(
-                experiment, spec, figures, client.verdicts(id), client.origins(id), client.csv(id)
+                experiment,
+                spec,
+                figures,
+                client.verdicts(id),
+                client.experiment_provenance(id),
+                client.csv(id),
             ),
         )
     together = client.study_verdicts(list(dict.fromkeys(ids))) if len(chapters) > 1 else []

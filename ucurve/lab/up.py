@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from ucurve.client import Client, RefusedError
+from ucurve.client import Client, RequestRejectedError
 from ucurve.lab import launch
 from ucurve.lab.data_folder import EmbeddedError
 from ucurve.lab.embedded import POSTGRES_VERSION, Engines
@@ -222,14 +222,16 @@ class Up:
         client = Client(self.api_url, secret)
         try:
             return client if secret and client.me() else None
-        except RefusedError:  # revoked, or not of this database: the lab runs without our looking
+        except (
+            RequestRejectedError
+        ):  # revoked, or not of this database: the lab runs without our looking
             return None
 
     def _submit_demo(self, client: Client) -> None:
         for path in sorted(DEMO.glob("*.json")):
             try:
                 self._step(f"demo submitted: {client.submit(**json.loads(path.read_text())).name}")
-            except RefusedError as error:  # the lab is of use without it
+            except RequestRejectedError as error:  # the lab is of use without it
                 self._step(f"demo {path.stem} was refused: {error}")
 
     def _ready(self, child: Child, ready: Callable[[], bool], what: str) -> None:
