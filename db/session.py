@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 
 from pydantic_core import from_json
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session
 
+from ucurve.settings import settings
+
 
 @cache
 def engine() -> Engine:
     """The engine of UCURVE_DATABASE_URL. The pool is larger than the API's thread pool (40), so no request waits for it."""
-    url = os.environ.get("UCURVE_DATABASE_URL")
+    url = settings().database_url
     if not url:
         raise RuntimeError(
             "UCURVE_DATABASE_URL is not set: start with `ucurve up`, or name a postgresql+psycopg:// URL"

@@ -13,7 +13,9 @@ import itertools
 import re
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import dashboard_load
@@ -27,6 +29,7 @@ from ucurve.lab import launch as processes
 from ucurve.lab.embedded import Engines
 from ucurve.lab.processes import Child
 from ucurve.schemas.users import Role
+from ucurve.settings import settings
 
 LIGHT = {
     "PYTHONPATH": str(Path(__file__).parent / "without_torch")
@@ -274,6 +277,22 @@ def pytest_runtest_makereport(
             )
     return report
 
+
+def _rereading(change: Callable[..., None]) -> Callable[..., None]:
+    """A process reads its environment once; a test that changes it reads it again."""
+
+    @wraps(change)
+    def changed(*args: Any, **kwargs: Any) -> None:
+        try:
+            change(*args, **kwargs)
+        finally:
+            settings.cache_clear()
+
+    return changed
+
+
+for _name in ("setenv", "delenv", "undo"):
+    setattr(pytest.MonkeyPatch, _name, _rereading(getattr(pytest.MonkeyPatch, _name)))
 
 NEEDS = {
     "engines": "needs Postgres and the broker",

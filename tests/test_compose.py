@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ucurve.settings import Settings, settings, variable
+
 ROOT = Path(__file__).parents[1]
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 VARIABLE = re.compile(r"\$\$|\$\{(\w+):([-?])([^}]*)\}")
@@ -86,9 +88,9 @@ def test_whoever_reaches_a_port_has_to_show_a_token(monkeypatch: pytest.MonkeyPa
 
     for name, value in SERVICES["api"]["environment"].items():
         monkeypatch.setenv(name, value)
-    assert authentication.access() == "tokens"
+    assert settings().access == "tokens"
     monkeypatch.delenv("UCURVE_ACCESS")
-    assert authentication.access() == "tokens"  # who forgets it opens nothing
+    assert settings().access == "tokens"  # who forgets it opens nothing
     with pytest.raises(authentication.UnknownError):
         authentication.person_of(None, ("127.0.0.1", 1))
 
@@ -106,15 +108,9 @@ def test_everything_that_stays_up_is_watched_and_restarted_and_waits_for_what_it
 
 
 def test_every_variable_that_is_set_is_one_that_the_code_reads() -> None:
-    rooms = ("api", "dashboard", "db", "ucurve", "worker")
-    sources = "".join(path.read_text() for room in rooms for path in (ROOT / room).rglob("*.py"))
+    known = {variable(field) for field in Settings.model_fields} | {"OMP_NUM_THREADS"}  # torch's
     for name, service in OURS.items():
-        for variable in service.get("environment", {}):
-            known_elsewhere = variable in (
-                "HF_TOKEN",
-                "OMP_NUM_THREADS",
-            )  # huggingface_hub's, torch's
-            assert known_elsewhere or f'"{variable}"' in sources, f"{name}: nobody reads {variable}"
+        assert set(service.get("environment", {})) <= known, name
     assert all(
         "UCURVE_DATABASE_URL" in OURS[name]["environment"] for name in ("migrate", "api", *WORKERS)
     )

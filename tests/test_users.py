@@ -221,6 +221,7 @@ def test_a_lab_of_ones_own_asks_nobody_but_honours_a_token_and_serves_no_other_m
     team: Lab, sam: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from api.auth import authentication
+    from ucurve.settings import SettingsError, settings
 
     monkeypatch.setenv("UCURVE_ACCESS", "open")
     monkeypatch.setenv("UCURVE_OWNER", "root")
@@ -234,8 +235,8 @@ def test_a_lab_of_ones_own_asks_nobody_but_honours_a_token_and_serves_no_other_m
     with pytest.raises(authentication.UnknownError, match="not known here"):
         authentication.person_of("Bearer ucurve_nonsense", here)
     monkeypatch.setenv("UCURVE_ACCESS", "opne")
-    with pytest.raises(RuntimeError, match="use open"):
-        authentication.access()
+    with pytest.raises(SettingsError, match=r"UCURVE_ACCESS is 'opne'.*`tokens`: every request"):
+        settings()
 
 
 def test_what_one_has_measured_costs_the_other_nothing_and_more_draws_run_alone(

@@ -2,7 +2,7 @@
 
 The thread lives as long as the process. While points are held it renews their lease every few seconds, writes what the
 current point reports, and learns whether anybody still wants it; it also says that the worker is alive. A point that
-reports nothing for HANG_SECONDS is taken for hung: the process exits, its supervisor starts another one, and the lease
+reports nothing for UCURVE_HANG_SECONDS is taken for hung: the process exits, its supervisor starts another one, and the lease
 runs out by itself.
 """
 
@@ -24,11 +24,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from db import leases
 from db.models import Worker
 from db.session import open_session
+from ucurve.settings import settings
 from ucurve.spec import Stopped
 from worker.log_tail import LogTail
 
 RENEW_SECONDS = leases.LEASE_SECONDS / 5
-HANG_SECONDS = float(os.environ.get("UCURVE_HANG_SECONDS", "1800"))
 EXIT_HUNG = 75  # EX_TEMPFAIL
 TOLD_SECONDS = 2.0  # between two changes of what everybody sees a point report: each is drawn anew in every browser
 SAID_SECONDS = 10.0  # between two lines of log about how far a point is
@@ -184,10 +184,10 @@ class Lease(threading.Thread):
 
     def _exit_when_hung(self) -> None:
         progress = self._progress
-        if progress and time.monotonic() - progress.heard > HANG_SECONDS:
+        if progress and time.monotonic() - progress.heard > settings().hang_seconds:
             log.critical(
                 "measurement %d has not reported for %.0f s: leaving the process",
                 progress.measurement,
-                HANG_SECONDS,
+                settings().hang_seconds,
             )
             os._exit(EXIT_HUNG)

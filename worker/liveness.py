@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from db.eta import alive_workers
 from db.session import open_session
+from ucurve.settings import settings
 
 
 def alive(name: str) -> bool:
@@ -16,4 +16,4 @@ def alive(name: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if alive(os.environ["UCURVE_WORKER_NAME"]) else 1)
+    sys.exit(0 if alive(settings().worker_name or "") else 1)

@@ -9,10 +9,11 @@ workers also look by themselves every few seconds. Start one process per GPU:
 from __future__ import annotations
 
 import logging
-import os
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+
+from ucurve.settings import settings
 
 QUEUE = "measurements"
 WAKE_UP_EXPIRES = 30.0  # seconds; older than this a worker has looked by itself
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 app = Celery(
     "ucurve",
-    broker=os.environ.get("UCURVE_BROKER_URL", "redis://localhost:6379/0"),
+    broker=settings().broker_url,
     include=["worker.tasks"],
 )
 app.conf.update(

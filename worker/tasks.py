@@ -28,6 +28,7 @@ from db import leases
 from db.session import open_session
 from db.submissions import SuiteTakenError, register_suite
 from ucurve.experiments import kinds
+from ucurve.settings import settings
 from ucurve.spec import Point, Result, Stopped
 from worker.device import describe_worker
 from worker.device_health import Soundness
@@ -88,7 +89,7 @@ class Drain:
         self.worker = describe_worker()
         self.tail = LogTail()
         self.lease = Lease(self.worker, self.tail)
-        artefacts = Path(os.environ.get("UCURVE_ARTEFACTS", "~/.ucurve/artefacts")).expanduser()
+        artefacts = settings().artefacts
         self.context = Context(self.worker["device"], artefacts)
         self.loaded: str | None = None
         self.speed = 1.0  # measured / planned seconds, of the latest points

@@ -6,14 +6,11 @@ honoured. UCURVE_ACCESS=tokens: a request without a valid token is answered 401,
 
 from __future__ import annotations
 
-import getpass
 import ipaddress
 import logging
 import os
 import tempfile
 from datetime import datetime
-from pathlib import Path
-from typing import Literal
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
@@ -27,6 +24,7 @@ from api.auth.authorization import Person
 from db import users
 from db.session import open_session
 from ucurve.schemas.experiments import Problem
+from ucurve.settings import settings
 
 OPEN_PATHS = (
     "/",
@@ -44,19 +42,9 @@ class UnknownError(Exception):
     """Nobody we know; the message says why and what to do."""
 
 
-def access() -> Literal["open", "tokens"]:
-    """UCURVE_ACCESS. Without it a token is required: whoever opens a lab to all has to say so."""
-    found = os.environ.get("UCURVE_ACCESS", "tokens")
-    if found not in ("open", "tokens"):
-        raise RuntimeError(
-            f"UCURVE_ACCESS is {found!r}: use open (everybody is admin, loopback only) or tokens"
-        )
-    return "open" if found == "open" else "tokens"
-
-
 def local() -> Person:
     """Whoever runs the lab: UCURVE_OWNER, or the account the service runs under."""
-    return Person(os.environ.get("UCURVE_OWNER") or getpass.getuser(), "admin")
+    return Person(settings().admin, "admin")
 
 
 class Identified:
@@ -96,7 +84,7 @@ class Identified:
 def person_of(authorization: str | None, client: tuple[str, int] | None) -> Person:
     """Whom an Authorization header stands for, sent from the address `client`. Raises UnknownError."""
     if not authorization:
-        if access() == "open" and on_this_machine(client):
+        if settings().access == "open" and on_this_machine(client):
             return local()
         raise UnknownError(
             "This lab asks for an access token: give one with --token or UCURVE_TOKEN (Authorization: Bearer TOKEN)."
@@ -145,10 +133,9 @@ def provide_admin() -> None:
 
     UCURVE_ADMIN_TOKEN_FILE, or `admin-token` in UCURVE_ARTEFACTS. The log names the file and never the token.
     """
-    if access() == "open":
+    if settings().access == "open":
         return
-    named = os.environ.get("UCURVE_ADMIN_TOKEN_FILE")
-    file = Path(named) if named else Path(os.environ["UCURVE_ARTEFACTS"]) / "admin-token"
+    file = settings().admin_token_file or settings().artefacts / "admin-token"
     with open_session() as session:
         secret = users.first_admin(session, local().name)
         if secret is None:
@@ -167,5 +154,5 @@ def provide_admin() -> None:
 
 
 def install(app: FastAPI) -> None:
-    access()
+    settings()  # a bad value stops the start
     app.add_middleware(Identified)

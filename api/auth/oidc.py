@@ -7,7 +7,6 @@ users whom an admin made may sign in.
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from functools import cache
@@ -26,6 +25,7 @@ from api.routes.users import new_token
 from db import users
 from db.session import open_session
 from ucurve.schemas.users import NAME, ROLES, NewToken, SignIn
+from ucurve.settings import settings
 
 router = APIRouter(prefix="/v1", tags=["people"])
 
@@ -50,7 +50,7 @@ LEEWAY = 60  # seconds by which its clock may differ from ours
 )
 def sign_in(sent: SignIn, response: Response) -> NewToken:
     name = _name(_proven(sent.id_token, sent.nonce))
-    role = os.environ.get("UCURVE_OIDC_ROLE", "")
+    role = settings().oidc_role
     with open_session() as session:
         known = users.users(session, name)
         if known and known[0].blocked_at is not None:
@@ -63,8 +63,7 @@ def sign_in(sent: SignIn, response: Response) -> NewToken:
                 )
             users.add_user(session, name, role)
         users.forget_sign_ins(session, name)
-        hours = float(os.environ.get("UCURVE_OIDC_HOURS") or 12)
-        made = new_token(session, name, users.SIGN_IN, hours / 24)
+        made = new_token(session, name, users.SIGN_IN, settings().oidc_hours / 24)
         session.commit()
     response.headers["Cache-Control"] = "no-store"
     return made
@@ -85,7 +84,7 @@ def sign_out(person: Viewer) -> None:
 
 def _proven(id_token: str, nonce: str) -> dict[str, Any]:
     """The claims of an id token that our issuer signed, for us, now, and in answer to this very sign-in."""
-    issuer, client = os.environ.get("UCURVE_OIDC_ISSUER"), os.environ.get("UCURVE_OIDC_CLIENT_ID")
+    issuer, client = settings().oidc_issuer, settings().oidc_client_id
     if not issuer or not client:
         raise ProblemError(
             404,
@@ -139,7 +138,7 @@ def _keys(issuer: str, hour: int) -> KeySet:
 
 
 def _name(claims: dict[str, Any]) -> str:
-    claim = os.environ.get("UCURVE_OIDC_CLAIM") or "email"
+    claim = settings().oidc_claim
     name = claims.get(claim)
     if claim == "email" and claims.get("email_verified") is not True:
         raise _refused("The identity provider has not verified the e-mail address.")

@@ -5,7 +5,6 @@ A person's own limits (`ucurve users set`) go before the lab's: UCURVE_MOST_PLAN
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
@@ -13,8 +12,7 @@ from sqlalchemy.orm import Session
 from api.errors import ProblemError, invalid
 from db import users
 from ucurve.schemas.experiments import FieldProblem
-
-MOST_PLANNED, MOST_QUEUED = 50_000, 500_000
+from ucurve.settings import settings
 
 
 @dataclass(frozen=True)
@@ -59,9 +57,7 @@ def quota(session: Session, owner: str) -> Quota:
 
 def lab_limits() -> tuple[int, int]:
     """(most planned, most queued) of whoever has no limits of their own."""
-    return int(os.environ.get("UCURVE_MOST_PLANNED") or MOST_PLANNED), int(
-        os.environ.get("UCURVE_MOST_QUEUED") or MOST_QUEUED
-    )
+    return settings().most_planned, settings().most_queued
 
 
 def check_planned(session: Session, owner: str, *sizes: int) -> None:

@@ -6,7 +6,6 @@ names we go by) and may not change anything (a browser says in Origin which site
 
 from __future__ import annotations
 
-import os
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
@@ -16,8 +15,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ucurve.schemas.experiments import Problem
-
-HOSTS = "127.0.0.1,localhost,api"
+from ucurve.settings import settings
 
 
 class SameOrigin:
@@ -44,7 +42,5 @@ class SameOrigin:
 
 def install(app: FastAPI) -> None:
     app.add_middleware(SameOrigin)
-    hosts = [
-        name.strip() for name in os.environ.get("UCURVE_HOSTS", HOSTS).split(",") if name.strip()
-    ]
+    hosts = list(settings().hosts)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)

@@ -7,7 +7,6 @@ The thread holds no transaction while it reads files: an open one would hold up 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from db.session import engine
 from ucurve.registry import hashing, hub
 from ucurve.registry.hub_cache import HubUnreachableError
 from ucurve.registry.suites import PENDING, Checkpoint, Dataset, Location
+from ucurve.settings import settings
 
 RESOLVER_LOCK = 0x72736C76  # "rslv"
 REPORT_SECONDS = 1.0  # between two notes of progress in a row
@@ -48,7 +48,7 @@ _thread: threading.Thread | None = None
 
 def artefacts() -> Path:
     """Root of everything that outlives a measurement; the same folder for the API and all workers."""
-    return Path(os.environ.get("UCURVE_ARTEFACTS", "~/.ucurve/artefacts")).expanduser()
+    return settings().artefacts
 
 
 def folder_of(location: Location) -> Path:

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Path, Response
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
-from api.auth.authentication import access
 from api.auth.authorization import Admin, Person, Viewer
 from api.auth.quotas import lab_limits, quota
 from api.errors import ProblemError, invalid, not_found
 from db import users
 from db.session import open_session
 from ucurve.schemas.users import NAME, Me, NewToken, Token, TokenSubmission, User, UserChange
+from ucurve.settings import settings
 
 router = APIRouter(prefix="/v1", tags=["people"])
 UserName = Annotated[str, Path(pattern=NAME)]
@@ -29,7 +29,7 @@ def me(person: Viewer) -> Me:
     user = _user(known[0]) if known else _unwritten(person, own.most_planned, own.most_queued)
     return Me(
         user=user.model_copy(update={"role": person.role}),
-        access=access(),
+        access=settings().access,
         token=_token(shown[0]) if shown else None,
     )
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import os
 import socket
 import threading
 import time
@@ -26,6 +25,7 @@ from db import webhooks
 from db.models import Experiment
 from db.session import open_session
 from ucurve.schemas.webhooks import SECRET, Counts, Notice, Told, host_of, signature
+from ucurve.settings import settings
 
 LOOK_SECONDS = 1.0
 TIMEOUT = 10.0
@@ -59,7 +59,7 @@ def check(url: str | None) -> None:
     """Refuse a submission whose webhook could never be called: without a secret nobody could tell our calls from others'."""
     if url is None:
         return
-    if not os.environ.get(SECRET):
+    if not settings().webhook_secret:
         raise invalid("/webhook", f"This lab sends no webhooks: set {SECRET} for its API.")
     host = host_of(url)
     try:
@@ -77,11 +77,10 @@ def _allowed(host: str, address: str) -> None:
         raise RefusedAddressError(
             f"{host} is a link-local, multicast or unspecified address, which this lab never calls"
         )
-    named = [name.strip().lower() for name in os.environ.get("UCURVE_WEBHOOK_HOSTS", "").split(",")]
     if (
         not found.is_global
-        and os.environ.get("UCURVE_ACCESS") != "open"
-        and host.lower() not in named
+        and settings().access != "open"
+        and host.lower() not in settings().webhook_hosts
     ):
         raise RefusedAddressError(
             f"{host} is in a private network: name it in UCURVE_WEBHOOK_HOSTS of the API to allow it"
@@ -114,7 +113,7 @@ def send(url: str, notice: int, body: bytes) -> None:
         "User-Agent": "ucurve",
         "Ucurve-Notice": str(notice),
         "Ucurve-Timestamp": timestamp,
-        "Ucurve-Signature": signature(os.environ[SECRET], timestamp, body),
+        "Ucurve-Signature": signature(settings().webhook_secret or "", timestamp, body),
     }
     at = httpx.URL(url).copy_with(host=addresses[0])
     with (
@@ -137,7 +136,7 @@ def deliver_one() -> bool:
         counts = Counts(
             total=due.num_points, done=due.num_done, failed=due.num_failed, reused=due.num_reused
         )
-        url = f"{os.environ.get('UCURVE_URL', '').rstrip('/')}/v1/experiments/{due.experiment}"
+        url = f"{settings().url.rstrip('/')}/v1/experiments/{due.experiment}"
         body = Told(
             event=due.event,
             id=due.experiment,

@@ -10,7 +10,6 @@ import asyncio
 import base64
 import hashlib
 import json
-import os
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from ucurve.client import Client, ClientError
+from ucurve.settings import settings
 
 COOKIE = "ucurve_open_id"
 MINUTES = 10  # that somebody may take at the provider
@@ -39,18 +39,13 @@ class Provider:
     @property
     def name(self) -> str:
         """As the button says it."""
-        return os.environ.get("UCURVE_OIDC_NAME") or urlsplit(self.issuer).netloc
+        return settings().oidc_name or urlsplit(self.issuer).netloc
 
 
 def provider() -> Provider | None:
-    issuer, client_id = (
-        os.environ.get("UCURVE_OIDC_ISSUER"),
-        os.environ.get("UCURVE_OIDC_CLIENT_ID"),
-    )
+    issuer, client_id = settings().oidc_issuer, settings().oidc_client_id
     return (
-        Provider(issuer, client_id, os.environ.get("UCURVE_OIDC_CLIENT_SECRET", ""))
-        if issuer and client_id
-        else None
+        Provider(issuer, client_id, settings().oidc_client_secret) if issuer and client_id else None
     )
 
 

@@ -33,14 +33,15 @@ from ucurve.cli import (
 from ucurve.cli.arguments import BAD_INPUT, FAILED, INTERRUPTED, InputError, fail
 from ucurve.client import ClientError, RequestRejectedError
 from ucurve.schemas.validation_messages import lines, wrong_in
+from ucurve.settings import SettingsError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; answers the exit status."""
-    given = _parser().parse_args(arguments)
     try:
+        given = _parser().parse_args(arguments)
         return int(given.run(given) or 0)
-    except InputError as error:
+    except (InputError, SettingsError) as error:
         return fail(error, BAD_INPUT)
     except ValidationError as error:
         return fail(lines(wrong_in(error.errors(), {})), BAD_INPUT)

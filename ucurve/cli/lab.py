@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from ucurve import __version__
 from ucurve.cli.arguments import BAD_INPUT, FAILED, Command, client, count, fail, port
+from ucurve.settings import settings
 
 
 def commands(command: Command) -> None:
@@ -32,7 +32,7 @@ def commands(command: Command) -> None:
     made.add_argument(
         "--access",
         choices=("open", "tokens"),
-        default=os.environ.get("UCURVE_ACCESS") or "open",
+        default="open" if "access" not in settings().model_fields_set else settings().access,
         help="open: whoever sits at this machine may do everything; tokens: everybody shows a token (%(default)s)",
     )
     command("workers", workers, "measuring processes")

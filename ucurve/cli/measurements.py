@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from ucurve.cli.arguments import FAILED, Command, InputError, client, fail, json_from, write
 from ucurve.schemas.experiments import Attempt, restored
 from ucurve.schemas.point_file import PointFile
+from ucurve.settings import settings
 
 NUMBER = "the measurement's number, see `ucurve table ID`"
 
@@ -37,11 +37,11 @@ def commands(command: Command) -> None:
         "point",
         help="file that `ucurve explain -o` wrote, - for standard input, or a measurement's number",
     )
-    default = os.environ.get("UCURVE_ARTEFACTS", "~/.ucurve/artefacts")
+    default = settings().artefacts
     made.add_argument(
         "--artefacts",
         type=Path,
-        default=Path(default),
+        default=default,
         metavar="DIR",
         help=f"folder of suites and texts (default: {default})",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
@@ -12,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ucurve.schemas import experiments as schemas
 from ucurve.schemas import validation_messages
+from ucurve.settings import settings
 from ucurve.spec import Spec
 
 T = TypeVar("T")
@@ -56,11 +56,11 @@ class HttpClient:
         timeout: float = 30.0,
         retries: Sequence[float] = RETRIES,
     ) -> None:
-        self.url = (url or os.environ.get("UCURVE_URL") or DEFAULT_URL).rstrip("/")
+        self.url = (url or settings().url).rstrip("/")
         if not self.url.startswith(("http://", "https://")):
             raise ClientError(f"invalid URL {self.url!r}: use one such as {DEFAULT_URL}")
-        if token is None:
-            token = os.environ.get("UCURVE_TOKEN")
+        if token is None:  # "" means no token, whatever the environment says
+            token = settings().token
         self._retries = retries
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:

@@ -6,16 +6,16 @@ Folders named in UCURVE_KINDS (separated like PATH) are looked at too: a lab's o
 from __future__ import annotations
 
 import importlib
-import os
 import pkgutil
 from functools import cache
 from typing import Annotated, Any, Union
 
 from pydantic import Field
 
+from ucurve.settings import settings
 from ucurve.spec import Spec
 
-__path__ = [*__path__, *filter(None, os.environ.get("UCURVE_KINDS", "").split(os.pathsep))]
+__path__ = [*__path__, *settings().kind_folders]
 
 
 @cache

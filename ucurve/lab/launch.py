@@ -22,6 +22,7 @@ from urllib.request import urlopen
 from ucurve.client import Client
 from ucurve.lab.processes import Child
 from ucurve.schemas.webhooks import SECRET
+from ucurve.settings import settings
 
 
 def environment(
@@ -38,7 +39,7 @@ def environment(
         "UCURVE_URL": api_url,
         "UCURVE_ACCESS": access,
         "UCURVE_ADMIN_TOKEN_FILE": str(data / "admin-token"),
-        SECRET: os.environ.get(SECRET) or webhook_secret(data),
+        SECRET: settings().webhook_secret or webhook_secret(data),
         "XDG_CACHE_HOME": str(data / "cache"),
         "PYTHONUNBUFFERED": "1",  # logs say what happened up to the end
     }

@@ -7,15 +7,14 @@ import os
 import platform
 
 import ucurve
+from ucurve.settings import settings
 
 
 def device() -> tuple[str, float, str]:
     """("cpu" or "cuda", its memory in GiB, its name): UCURVE_DEVICE, or the GPU that CUDA_VISIBLE_DEVICES leaves, or the CPU."""
     import torch
 
-    wanted = os.environ.get("UCURVE_DEVICE", "")
-    if wanted not in ("", "cpu", "cuda"):
-        raise RuntimeError(f"UCURVE_DEVICE is {wanted!r}: set it to cpu or cuda, or leave it out")
+    wanted = settings().device
     if wanted == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(
             "UCURVE_DEVICE is cuda, but torch sees no GPU: check the driver, or set UCURVE_DEVICE=cpu"

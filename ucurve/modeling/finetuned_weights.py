@@ -29,6 +29,7 @@ from safetensors import SafetensorError
 
 from ucurve.modeling.perturb import GROUPS, checksum, group_of
 from ucurve.registry.hashing import write_whole
+from ucurve.settings import settings
 
 WEIGHTS, FACTS, STATE, LOCK = "weights.safetensors", "tuning.json", "state.pt", "lock"
 WAIT_SECONDS = 0.5
@@ -100,7 +101,7 @@ def alone(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 def make_room(root: Path, num_bytes: int) -> None:
     """Remove the folders used longest ago until all, and so many bytes more, fit under the cap; never one still in training."""
-    cap = float(os.environ.get("UCURVE_TUNED_GB", "20")) * 1e9
+    cap = settings().tuned_gb * 1e9
     finished = sorted(root.glob(f"*/{FACTS}"), key=lambda path: path.stat().st_mtime)
     sizes = {
         facts.parent: sum(file.stat().st_size for file in facts.parent.iterdir())

@@ -38,6 +38,7 @@ from ucurve.registry.suites import (
     combined_sha256,
     weights_files,
 )
+from ucurve.settings import settings
 
 SMALL = ("config.json", "tokenizer.json")
 LONGEST_HEADER = 25_000_000  # bytes; the hub's own limit for a safetensors header
@@ -45,7 +46,7 @@ LONGEST_HEADER = 25_000_000  # bytes; the hub's own limit for a safetensors head
 
 def endpoint() -> str:
     """The hub in use."""
-    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    return settings().hf_endpoint.rstrip("/")
 
 
 def revisions(repository: str, cache: Path) -> dict[str, str]:
@@ -284,25 +285,19 @@ def rebuilt(rows: Sequence[str]) -> str:
 
 def cap_bytes() -> float | None:
     """UCURVE_HUB_CACHE_GB in bytes; None without it."""
-    cap = os.environ.get("UCURVE_HUB_CACHE_GB")
-    try:
-        return float(cap) * 1e9 if cap else None
-    except ValueError as error:
-        raise HubError(
-            f"UCURVE_HUB_CACHE_GB is {cap!r}: set it to a number of gigabytes, or leave it out"
-        ) from error
+    cap = settings().hub_cache_gb
+    return cap * 1e9 if cap else None
 
 
 def _headers() -> dict[str, str]:
-    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
-    saved = home / "token"  # where `hf auth login` leaves it
-    token = os.environ.get("HF_TOKEN") or (saved.read_text().strip() if saved.is_file() else "")
+    saved = settings().hf_home / "token"  # where `hf auth login` leaves it
+    token = settings().hf_token or (saved.read_text().strip() if saved.is_file() else "")
     return {"User-Agent": "ucurve"} | ({"Authorization": f"Bearer {token}"} if token else {})
 
 
 def _ask(repository: str, path: str) -> Any:
     """The hub's JSON answer. Raises HubError in plain words."""
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "yes", "true"):
+    if settings().hf_hub_offline:
         raise HubUnreachableError(
             "the hub is switched off (HF_HUB_OFFLINE), and this is not in the local cache"
         )
