@@ -1,12 +1,13 @@
 # make up     install once into .venv, then start a lab on this machine (Ctrl-C stops it)
 # make test   ruff, mypy and all tests, in a real browser too
 # make lint   ruff and mypy only
+# make docs   build the documentation into docs/_build/html; warnings are errors
 # UP="--port 8080 --data ~/lab" and TESTS="tests/test_cli.py -x" are handed on.
 
 SHELL := /bin/sh
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-EXTRAS := server,worker,dashboard,embedded,dev
+EXTRAS := server,worker,dashboard,embedded,dev,docs
 
 # Threads of one process fight those of the next one on a busy machine.
 export OMP_NUM_THREADS ?= 1
@@ -22,7 +23,7 @@ while sleep 1 && [ -t 1 ]; do \
 	  done
 endef
 
-.PHONY: up test lint environment browser
+.PHONY: up test lint docs environment browser
 
 up: environment
 	@$(PYTHON) -m ucurve.cli up $(UP)
@@ -33,6 +34,10 @@ test: environment browser lint
 lint: environment
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m mypy
+
+docs: environment
+	@$(PYTHON) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 environment: $(VENV)/installed
 

@@ -141,7 +141,9 @@ def rest() -> str:
                     f"`{p['name']}`",
                     p["in"],
                     type_name(p.get("schema", {})),
-                    "required" if p.get("required") else _default(p.get("schema", {}).get("default")),
+                    "required"
+                    if p.get("required")
+                    else _default(p.get("schema", {}).get("default")),
                     sentence(p.get("description") or p.get("schema", {}).get("description", "")),
                 )
                 for p in route.get("parameters", [])
@@ -173,9 +175,10 @@ def routes() -> Iterator[tuple[str, str, Json]]:
 
 def required_roles() -> dict[tuple[str, str], str]:
     """The least role for every (method, path)."""
+    from fastapi.routing import APIRoute
+
     from api import main
     from api.auth import authorization
-    from fastapi.routing import APIRoute
 
     role_of = getattr(authorization, "required_role", None) or authorization.needed  # type: ignore[attr-defined]
     names = {"everybody": "none, open to all", "public": "none, open to all"}
@@ -355,4 +358,10 @@ def _cell(text: str) -> str:
     return re.sub(r"\s*\n\s*", " ", text).replace("|", "\\|")
 
 
-PAGES = {"settings": settings, "cli": cli, "rest": rest, "records": records, "spec-fields": spec_fields}
+PAGES = {
+    "settings": settings,
+    "cli": cli,
+    "rest": rest,
+    "records": records,
+    "spec-fields": spec_fields,
+}
