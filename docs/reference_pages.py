@@ -268,7 +268,7 @@ def field_description(field: Json) -> str:
     if field.get("unit"):
         parts.append(f"Unit: {field['unit']}.")
     bounds = bounds_of(field)
-    return " ".join([sentence(" ".join(parts)), *([f"({bounds})"] if bounds else [])]).strip()
+    return " ".join([*parts, *([f"({bounds})"] if bounds else [])])
 
 
 def bounds_of(field: Json) -> str:
