@@ -52,7 +52,7 @@ def test_an_experiment_goes_from_the_form_to_its_figures_and_nothing_typed_is_lo
         timeout=PATIENCE
     )  # a bound of the kind: draws
     box(page, "Draws").fill("5")
-    expect(page.get_by_text("36 to measure")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("36 new")).to_be_visible(timeout=PATIENCE)
     box(page, "Name").fill("from the form")
     box(page, "Tags").fill("one, two")
     page.get_by_role("button", name="Submit").click()  # waits until it is enabled
@@ -214,7 +214,7 @@ def test_an_experiment_is_cloned_into_the_form(page: Page, lab: Lab) -> None:
     page.get_by_text("More settings").click()
     expect(box(page, "Seed")).to_have_value("4")
     expect(box(page, "Name")).to_have_value("origin, changed")
-    expect(page.get_by_text(re.compile("18 of 18 exist|asked for by another"))).to_be_visible(
+    expect(page.get_by_text(re.compile("18 of 18 cached|shared with a running"))).to_be_visible(
         timeout=PATIENCE
     )
 

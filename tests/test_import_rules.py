@@ -160,7 +160,8 @@ def test_services_import_experiments_only_through_the_contract() -> None:
 
 def test_experiments_import_the_contract_at_the_top_and_never_each_other() -> None:
     shared = [f"ucurve.experiments.{name}" for name in SHARED]
-    ours = ("ucurve.spec", "ucurve.schemas.results", "ucurve.registry.suites", *shared)
+    contract = ("ucurve.spec", "ucurve.schemas.results", "ucurve.registry.suites")
+    ours = (*contract, "ucurve.formatting", *shared)
     light = (*ours, "pydantic", *sys.stdlib_module_names)
     runtime = ("ucurve.experiments", "api", "worker", "db", "dashboard", "ucurve.client")
     wrong = []

@@ -19,9 +19,9 @@ NUM_WORKERS = 0
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"checkpoint": {"weights": "f" * 64}}, "for other weights of the same name"),
-        ({"evaluation": {"dataset": "e" * 64}}, "for another content of a text of the same name"),
-        ({"evaluation": {"protocol": "perplexity/0"}}, "for another version of the protocol"),
+        ({"checkpoint": {"weights": "f" * 64}}, "with different weights"),
+        ({"evaluation": {"dataset": "e" * 64}}, "with different dataset contents"),
+        ({"evaluation": {"protocol": "perplexity/0"}}, "with another protocol version"),
         ({"precision": {"evaluation": "bf16"}}, ""),  # a choice, not a change behind one's back
     ],
 )
@@ -51,9 +51,8 @@ def test_other_weights_texts_and_protocols_of_the_same_name_are_never_reused_and
         session.commit()
     plan = ada.plan(spec)
     assert (plan.num_existing, plan.num_new) == (0, plan.num_points)
-    assert [warning for warning in plan.warnings if "measured anew" in warning] == (
-        [f"{plan.num_points} points exist {said}: measured anew, never mixed."] if said else []
-    )
+    warning = f"{plan.num_points} evaluations cached under the same labels {said}: not reused."
+    assert [text for text in plan.warnings if "not reused" in text] == ([warning] if said else [])
     with open_session() as session:
         for row in session.scalars(
             select(Measurement).where(Measurement.identity.startswith("before "))

@@ -34,7 +34,7 @@ def test_what_another_account_measured_is_there_at_once_in_the_form_and_on_the_p
     with open_session() as session:
         before = session.scalar(select(func.count()).select_from(Attempt))
     page.goto(f"/new?clone={first.id}")
-    expect(page.get_by_text("3 of 3 exist: the figures appear at once")).to_be_visible(
+    expect(page.get_by_text("3 of 3 cached: results are available immediately")).to_be_visible(
         timeout=PATIENCE
     )
     page.get_by_role("button", name="Submit").click()
@@ -54,9 +54,7 @@ def test_fresh_the_past_edit_and_delete_on_the_page(page: Page, lab: Lab) -> Non
     before = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     page.goto(f"/new?clone={one.id}")
     page.get_by_text("Measure everything again").click()
-    expect(page.get_by_text("2 exist and will be measured again to compare them")).to_be_visible(
-        timeout=PATIENCE
-    )
+    expect(page.get_by_text("2 to re-measure and compare")).to_be_visible(timeout=PATIENCE)
     page.get_by_role("button", name="Submit").click()
     page.wait_for_url(re.compile(r"/experiment\?id=\d+"))
     expect(page.get_by_text("2 of 2 points are identical bit for bit.")).to_be_visible(

@@ -159,7 +159,7 @@ def test_two_browsers_are_two_people_who_measure_once_and_signing_out_ends_one(
     draws.fill("4")
     draws.press("Enter")
     expect(
-        pages["sue"].get_by_text(re.compile(rf"^{total} of \d+ exist, \d+ to measure"))
+        pages["sue"].get_by_text(re.compile(rf"^{total} of \d+ cached, \d+ new"))
     ).to_be_visible()
     pages["sue"].get_by_role("button", name="Submit", exact=True).click()
     pages["sue"].wait_for_url(re.compile(r"/experiment\?id="))

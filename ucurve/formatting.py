@@ -1,62 +1,186 @@
-"""How the form and the command line say what a plan shares with what exists, and how long things take."""
+"""Numbers for people: counts, tokens, durations, sizes, non-finite values. Every room formats here.
+
+number(0.03125)          "0.03125"        number(float("inf"))      "∞"
+tokens(14_336_000)       "14.3M"          duration(7800)            "2 h 10 min"
+counted(3, "point")      "3 points"       file_size(281_000_000)    "281 MB"
+"""
 
 from __future__ import annotations
 
-from ucurve.schemas.experiments import PlanPreview
+import math
+from datetime import UTC, datetime
+from typing import Protocol
+
+INFINITY, MINUS_INFINITY, NOT_A_NUMBER, MISSING = "∞", "−∞", "NaN", "–"
+STATE_LABELS = {  # the stored states of a metric, see ucurve.schemas.experiments.NonFinite
+    "pos_inf": INFINITY,
+    "neg_inf": MINUS_INFINITY,
+    "nan": NOT_A_NUMBER,
+    "missing": "missing",
+}
+_TOKEN_UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"))
+_SIZE_UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
-def plan_in_words(plan: PlanPreview) -> str:
-    """ "312 of 504 exist, 192 to measure, about 1 h 40 min on 2 workers"."""
+def number(value: float | None, digits: int = 4) -> str:
+    """Format to significant digits, whole numbers in full: "0.0312", "1,130", "∞", "NaN"."""
+    if (word := _word(value)) is not None:
+        return word
+    assert value is not None
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}"
+
+
+def exact(value: float | None) -> str:
+    """Format so that the text reads back as the same number: "0.1", "5e-05", "∞"."""
+    if (word := _word(value)) is not None:
+        return word
+    return repr(value)
+
+
+def compact(value: float | None, digits: int = 3) -> str:
+    """Format large numbers with a unit: "917,504" -> "0.918M", "2.1B"; below 100,000 as `number`."""
+    if (word := _word(value)) is not None:
+        return word
+    assert value is not None
+    rounded = float(f"{value:.{digits}g}")  # 999,999,999 is 1B, not 1,000M
+    if abs(value) < 1e5:
+        return number(value, digits)
+    scale, letter = next((unit for unit in _TOKEN_UNITS if abs(rounded) >= unit[0]), (1e6, "M"))
+    return _significant(rounded / scale, digits) + letter
+
+
+def tokens(num: float | None) -> str:
+    """Format a number of tokens: "4,096", "0.918M", "14.3M", "2.1B"."""
+    return compact(num)
+
+
+def count(num: int) -> str:
+    """Format a count with thousands separators: "1,130"."""
+    return f"{num:,}"
+
+
+def counted(num: int, noun: str) -> str:
+    """Format a count with its noun: "1 point", "1,130 points"."""
+    return f"{num:,} {noun}" if num == 1 else f"{num:,} {noun}s"
+
+
+def p_value(p: float) -> str:
+    """Format a p-value: "p = 0.012", "p < 0.001"."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def duration(seconds: float | None) -> str:
+    """Format a duration in at most two figures or units: "12 s", "3 min", "2 h 10 min", "4 d"."""
+    if seconds is None or not math.isfinite(seconds):
+        return "unknown"
+    if seconds < 1:
+        return "under 1 s"
+    if round(seconds) < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    if minutes < 36 * 60:
+        hours, minutes = divmod(minutes, 60)
+        if hours >= 10:
+            return f"{round(seconds / 3600)} h"
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{seconds / 86400:.0f} d"
+
+
+def roughly(seconds: float | None) -> str:
+    """Format an estimated duration: "about 12 s", "under 1 s"."""
+    text = duration(seconds)
+    return text if seconds is None or seconds < 1 or text == "unknown" else f"about {text}"
+
+
+def ago(moment: datetime, now: datetime | None = None) -> str:
+    """Format the time since a moment: "just now", "3 min ago"."""
+    seconds = ((now or datetime.now(UTC)) - moment).total_seconds()
+    return "just now" if seconds < 10 else f"{duration(seconds)} ago"
+
+
+def date(moment: datetime) -> str:
+    """Format a day: "3 February 2026" (UTC)."""
+    return f"{_utc(moment):%-d %B %Y}"
+
+
+def date_time(moment: datetime) -> str:
+    """Format a time: "3 February 2026, 04:05 UTC"."""
+    return f"{_utc(moment):%-d %B %Y, %H:%M} UTC"
+
+
+def file_size(num_bytes: float | None) -> str:
+    """Format a size in decimal units: "512 bytes", "1.23 GB"."""
+    if num_bytes is None or not math.isfinite(num_bytes):
+        return "unknown"
+    rounded = float(f"{num_bytes:.3g}")
+    for scale, unit in _SIZE_UNITS:
+        if abs(rounded) >= scale:
+            return f"{_significant(rounded / scale, 3)} {unit}"
+    return counted(round(num_bytes), "byte")
+
+
+class PlanCounts(Protocol):
+    """The fields of ucurve.schemas.experiments.PlanPreview that a summary reads."""
+
+    num_points: int
+    num_existing: int
+    num_running: int
+    num_new: int
+    num_again: int
+    num_workers: int
+    estimated_seconds: float | None
+
+
+def plan_summary(plan: PlanCounts) -> str:
+    """Summarise a plan: "312 of 504 cached, 192 new, about 1 h 40 min on 2 workers"."""
     parts = []
     if plan.num_existing:
-        parts.append(
-            f"{plan.num_existing:,} of {plan.num_points:,} exist{'s' * (plan.num_points == 1)}"
-        )
+        parts.append(f"{plan.num_existing:,} of {plan.num_points:,} cached")
     if plan.num_running:
-        parts.append(
-            f"{plan.num_running:,} asked for by another experiment, measured once for both"
-        )
+        parts.append(f"{plan.num_running:,} shared with a running experiment")
     if plan.num_new:
-        parts.append(f"{plan.num_new:,} to measure")
+        parts.append(f"{plan.num_new:,} new")
     if plan.num_again:
-        parts.append(
-            f"{plan.num_again:,} {'exists' if plan.num_again == 1 else 'exist'} and will be measured again to compare them"
-        )
+        parts.append(f"{plan.num_again:,} to re-measure and compare")
     if not (plan.num_running or plan.num_new or plan.num_again):
-        return f"{parts[0]}: the figures appear at once"
+        return f"{parts[0]}: results are available immediately"
     if plan.estimated_seconds is not None:
         parts.append(f"{roughly(plan.estimated_seconds)} on {counted(plan.num_workers, 'worker')}")
     return ", ".join(parts)
 
 
-def namesakes_in_words(other: str, num: int) -> str:
-    """Why numbers of the same name are not reused. other: "weights", "data" or "protocol" (see db.label_conflicts)."""
-    of = {
-        "weights": "other weights of the same name",
-        "data": "another content of a text of the same name",
-        "protocol": "another version of the protocol",
-    }
-    return f"{counted(num, 'point')} {'exists' if num == 1 else 'exist'} for {of[other]}: measured anew, never mixed."
+def label_conflict_warning(conflict: str, num: int) -> str:
+    """Say why cached results under the same labels are not reused.
+
+    conflict: what differs: "weights", "data" or "protocol" (see db.label_conflicts).
+    """
+    reason = {
+        "weights": "with different weights",
+        "data": "with different dataset contents",
+        "protocol": "with another protocol version",
+    }[conflict]
+    return f"{counted(num, 'evaluation')} cached under the same labels {reason}: not reused."
 
 
-def counted(num: int, noun: str) -> str:
-    return f"{num:,} {noun}" if num == 1 else f"{num:,} {noun}s"
+def _word(value: float | None) -> str | None:
+    """Return the wording of a value that is no finite number, None for one that is."""
+    if value is None:
+        return MISSING
+    if math.isnan(value):
+        return NOT_A_NUMBER
+    if math.isinf(value):
+        return INFINITY if value > 0 else MINUS_INFINITY
+    return None
 
 
-def roughly(seconds: float) -> str:
-    """An estimate: "about 12 s", and "under 1 s", which is about enough by itself."""
-    return duration(seconds) if seconds < 1 else f"about {duration(seconds)}"
+def _significant(value: float, digits: int) -> str:
+    """Format to significant digits without an exponent."""
+    return f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
 
 
-def duration(seconds: float) -> str:
-    """About how long, in two figures: "12 s", "3 min", "2 h 10 min", "4 d"."""
-    if seconds < 1:
-        return "under 1 s"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 36 * 3600:
-        hours, minutes = divmod(round(seconds / 60), 60)
-        return f"{hours} h {minutes} min" if hours < 10 else f"{hours} h"
-    return f"{seconds / 86400:.0f} d"
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is None else moment.astimezone(UTC)

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, S
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ucurve.formatting import compact, p_value
 from ucurve.registry.suites import Dataset, Suite
 
 if TYPE_CHECKING:
@@ -155,21 +156,18 @@ class Verdict(BaseModel):
         parts = []
         if self.effect is not None:
             interval = (
-                f" [{_told(self.interval[0])}, {_told(self.interval[1])}]" if self.interval else ""
+                f" [{compact(self.interval[0], 4)}, {compact(self.interval[1], 4)}]"
+                if self.interval
+                else ""
             )
-            parts.append(f"{self.effect_name or 'effect'}: {_told(self.effect)}{interval}")
+            parts.append(f"{self.effect_name or 'effect'}: {compact(self.effect, 4)}{interval}")
         if self.p_value is not None:
-            parts.append("p < 0.001" if self.p_value < 0.001 else f"p = {self.p_value:.2g}")
+            parts.append(p_value(self.p_value))
         if self.num_draws:
             parts.append(
                 f"{self.num_draws:,} {self.draw_name if self.num_draws > 1 else self.draw_name.removesuffix('s')}"
             )
         return " · ".join(parts)
-
-
-def _told(value: float) -> str:
-    """In four figures: 0.0312, or 14.34M of tokens."""
-    return f"{value / 1e6:,.4g}M" if 1e5 <= abs(value) < float("inf") else f"{value:.4g}"
 
 
 def _ranged(value: Any) -> Any:

@@ -22,6 +22,7 @@ from api.catalogue import as_checkpoint, as_dataset
 from db.models import Checkpoint as CheckpointRow
 from db.models import Dataset as DatasetRow
 from db.session import engine
+from ucurve.formatting import file_size
 from ucurve.registry import hashing, hub
 from ucurve.registry.hub_cache import HubUnreachableError
 from ucurve.registry.suites import PENDING, Checkpoint, Dataset, Location
@@ -163,7 +164,7 @@ def _noting(
             connection.execute(
                 update(row)
                 .where(which)
-                .values(unresolved=f"{PENDING}: {done / 1e9:.1f} of {total / 1e9:.1f} GB")
+                .values(unresolved=f"{PENDING}: {file_size(done)} of {file_size(total)}")
             )
 
     return note

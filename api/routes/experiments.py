@@ -26,7 +26,7 @@ from db.models import Experiment
 from db.session import open_session
 from db.team import Star
 from ucurve.experiments import kinds, union
-from ucurve.formatting import namesakes_in_words
+from ucurve.formatting import label_conflict_warning
 from ucurve.schemas import experiments as schemas
 from ucurve.schemas.webhooks import host_of
 from ucurve.spec import Catalogue, Point, Spec, SpecError
@@ -89,7 +89,7 @@ def plan(submission: Submitted, person: Viewer) -> schemas.PlanPreview:
         others = namesakes(session, submission.spec.kind, new) if new else {}
         warnings = [
             *catalogue.warnings,
-            *(namesakes_in_words(other, num) for other, num in others.items()),
+            *(label_conflict_warning(other, num) for other, num in others.items()),
         ]
         own = quota(session, person.name)
         warnings += filter(None, [own.plan_refused(len(points)), own.queue_refused(len(left))])

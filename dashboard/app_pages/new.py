@@ -13,7 +13,7 @@ from dashboard.forms.schema_form import Field, fields, placed, readings, spec_of
 from dashboard.live import pages
 from ucurve.client import ApiUnavailableError, RequestRejectedError
 from ucurve.experiments import kinds
-from ucurve.formatting import plan_in_words
+from ucurve.formatting import plan_summary
 from ucurve.schemas.experiments import PlanPreview
 from ucurve.schemas.validation_messages import wrong_in
 from ucurve.schemas.webhooks import problem_of
@@ -89,7 +89,7 @@ def refused(
 def preview(plan: PlanPreview) -> None:
     """What submitting would do, in words."""
     st.markdown(f"### {counted(plan.num_points, 'point')}", anchors=False)
-    st.markdown(plain(plan_in_words(plan)) + ".")
+    st.markdown(plain(plan_summary(plan)) + ".")
     if plan.waits_for:
         st.warning(plain(plan.waits_for), icon=":material/hourglass:")
     for warning in plan.warnings:

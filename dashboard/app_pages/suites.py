@@ -10,13 +10,10 @@ from dashboard.components.theme import counted, nothing_yet, plain, quiet, token
 from dashboard.forms import drafts, widgets
 from dashboard.live import pages
 from ucurve.client import ApiUnavailableError, RequestRejectedError
+from ucurve.formatting import file_size
 from ucurve.registry.suites import FOLDER_FORMAT, Checkpoint, Dataset, Suite
 
 FORMS = {"A folder": "path", "Hugging Face hub": "hub"}
-
-
-def size(num: int | None) -> str:
-    return "" if num is None else f"{num / 1e9:.2f} GB" if num >= 1e9 else f"{num / 1e6:.2f} MB"
 
 
 def suite_card(suite: Suite) -> None:
@@ -50,7 +47,7 @@ def checkpoint_row(one: Checkpoint) -> dict[str, Any]:
         "seed": one.replicate,
         "learning-rate phase": one.phase or "unknown",
         "parameters": one.num_parameters,
-        "size": size(one.size_bytes),
+        "size": file_size(one.size_bytes),
         "SHA-256 of the weights": one.weights_sha256 or "",
     }
     return {**row, "not usable yet": one.unresolved} if one.unresolved else row
@@ -61,7 +58,7 @@ def dataset_card(dataset: Dataset) -> None:
         what = "built-in synthetic language" if dataset.kind == "language" else "text"
         st.markdown(f"**{plain(dataset.name)}**  \n{plain(dataset.description)}")
         st.markdown(
-            f":small[:gray[{what} {size(dataset.size_bytes)} · SHA-256 {(dataset.sha256 or 'not known yet')[:16]}…]]"
+            f":small[:gray[{what} {file_size(dataset.size_bytes)} · SHA-256 {(dataset.sha256 or 'not known yet')[:16]}…]]"
         )
         if dataset.unresolved:
             st.info(plain(dataset.unresolved), icon=":material/hourglass:")

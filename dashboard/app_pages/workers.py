@@ -4,6 +4,7 @@ import streamlit as st
 
 from dashboard.components.theme import ago, counted, nothing_yet, plain
 from dashboard.live import pages
+from ucurve.formatting import file_size
 from ucurve.schemas.experiments import WorkerInfo
 
 
@@ -11,7 +12,7 @@ def card(worker: WorkerInfo) -> None:
     """One worker; only what is alive is said to measure."""
     with st.container(border=True):
         name, doing, seen = st.columns([3, 4, 2], vertical_alignment="center")
-        memory = f", {worker.memory_gb:.0f} GB" if worker.memory_gb else ""
+        memory = f", {file_size(worker.memory_gb * 1e9)}" if worker.memory_gb else ""
         where = f"{worker.device}{memory} · {worker.host}, process {worker.pid}"
         name.markdown(f"**{plain(worker.name)}**  \n:small[:gray[{plain(where)}]]")
         with doing:

@@ -9,9 +9,8 @@ import streamlit as st
 from dashboard.components.theme import counted, plain, quiet
 from dashboard.live import pages
 from dashboard.live.poller import Watched
+from ucurve.formatting import STATE_LABELS
 from ucurve.schemas.reproducibility import Agreement, Difference, Machines, in_words
-
-STATES = {"pos_inf": "+∞", "neg_inf": "−∞", "nan": "not a number", "missing": "none"}
 
 
 def section(now: Watched) -> None:
@@ -126,4 +125,4 @@ def _point(
 
 
 def _value(value: float | None, state: str | None) -> str:
-    return STATES.get(state or "", state or "") if value is None else repr(value)
+    return STATE_LABELS.get(state or "", state or "") if value is None else repr(value)

@@ -17,10 +17,9 @@ from dashboard.components.theme import ANSWERS, badge, counted, plain, quiet, ro
 from dashboard.live import pages
 from dashboard.live.poller import Watched
 from ucurve.analysis.verdict_order import Claim, by_claim
+from ucurve.formatting import STATE_LABELS
 from ucurve.schemas.experiments import MeasurementRow, restored
 from ucurve.spec import Verdict
-
-NOT_FINITE = {"pos_inf": "+∞", "neg_inf": "−∞", "nan": "not a number"}
 
 
 def verdicts(now: Watched) -> None:
@@ -177,7 +176,7 @@ def shown(row: MeasurementRow) -> dict[str, Any]:
     out: dict[str, Any] = {"state": state, **row.labels, **restored(row.metrics, row.nonfinite)}
     if row.nonfinite:
         out["remark"] = ", ".join(
-            f"{name} is {NOT_FINITE[why]}" for name, why in row.nonfinite.items()
+            f"{name} is {STATE_LABELS[why]}" for name, why in row.nonfinite.items()
         )
     if row.error:
         out["remark"] = row.error

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from html import escape
 from typing import Literal
 
 import streamlit as st
 
+from ucurve.formatting import ago as ago
 from ucurve.formatting import counted as counted
 from ucurve.formatting import duration as duration
+from ucurve.formatting import number as number
 from ucurve.formatting import roughly as roughly
+from ucurve.formatting import tokens as tokens
 
 Colour = Literal["red", "orange", "blue", "green", "violet", "gray"]
 
@@ -124,25 +126,3 @@ def nothing_yet(title: str, text: str) -> None:
         st.markdown(f"#### {title}", text_alignment="center", anchors=False)
         st.markdown(text, text_alignment="center")
         st.space("small")
-
-
-def ago(moment: datetime) -> str:
-    seconds = (datetime.now(UTC) - moment).total_seconds()
-    return "just now" if seconds < 10 else f"{duration(seconds)} ago"
-
-
-def tokens(num: int | None) -> str:
-    """917504 -> 0.92 M, 2097152000 -> 2.1 B."""
-    if num is None:
-        return "unknown"
-    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if num >= size:
-            return f"{num / size:.3g} {letter}"
-    return str(num)
-
-
-def number(value: float | None) -> str:
-    """In four figures; whole numbers in full."""
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ucurve.analysis import statistics
 from ucurve.analysis.statistics import Array
+from ucurve.formatting import tokens
 from ucurve.spec import Verdict
 
 if TYPE_CHECKING:
@@ -99,8 +100,7 @@ class Condition:
         value = float(self.x[index])
         if self.x_name != "tokens":
             return f"{value:g} {self.x_name}"
-        scale, letter = (1e12, "T") if value >= 1e12 else (1e9, "B") if value >= 1e9 else (1e6, "M")
-        return f"{value / scale:.3g}{letter} tokens" if value >= 1e5 else f"{value:.0f} tokens"
+        return f"{tokens(value)} tokens"
 
     def between(self, low: int, high: int) -> str:
         """A 95% interval of checkpoints in words."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ucurve.analysis import combined_verdicts
 from ucurve.analysis.conditions import Answer
+from ucurve.formatting import tokens
 from ucurve.spec import Verdict
 
 if TYPE_CHECKING:
@@ -162,5 +163,4 @@ def _range(bottoms: Sequence[Bottom]) -> tuple[float, float]:
 def _tokens(value: float) -> str:
     if not value:
         return "before the first checkpoint"
-    scale, letter = (1e12, "T") if value >= 1e12 else (1e9, "B") if value >= 1e9 else (1e6, "M")
-    return f"{value / scale:.3g}{letter} tokens" if value >= 1e5 else f"{value:.0f} tokens"
+    return f"{tokens(value)} tokens"

@@ -19,7 +19,7 @@ from ucurve.cli.arguments import (
 )
 from ucurve.client import Client
 from ucurve.client.http import checked
-from ucurve.formatting import counted, plan_in_words
+from ucurve.formatting import counted, plan_summary
 from ucurve.schemas import experiments as schemas
 from ucurve.schemas.search import Order, SearchedExperiments
 
@@ -124,7 +124,7 @@ def read(path: str) -> dict[str, Any]:
 
 def plan(given: argparse.Namespace) -> None:
     preview = client(given).plan(checked(schemas.Submission, read(given.spec)).spec)
-    print(f"{counted(preview.num_points, 'point')}: {plan_in_words(preview)}")
+    print(f"{counted(preview.num_points, 'point')}: {plan_summary(preview)}")
     for remark in filter(None, [preview.waits_for, *preview.warnings]):
         print(remark)
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ucurve.formatting import file_size
 from ucurve.registry.suites import Checkpoint, Dataset, Location, Suite
 from ucurve.spec import (
     ADVANCED,
@@ -182,7 +183,7 @@ class Pretraining(Spec):
         size = 4 * self.num_parameters(self.vocabulary) * len(self.seeds) * (len(self.steps) + 1)
         if size > 2e12:
             raise ValueError(
-                f"the suite would take {size / 1e12:.1f} TB; ask for fewer checkpoints or a smaller model"
+                f"the suite would take {file_size(size)}: use fewer checkpoints or a smaller model"
             )
         return self
 

@@ -25,6 +25,7 @@ from ucurve.figures.citation import (
 )
 from ucurve.figures.embedded_citation import COLUMN, citation_in, marked
 from ucurve.figures.files import Form, figure_file
+from ucurve.formatting import date_time
 from ucurve.spec import Figure
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def said_of(content: bytes, client: Client) -> str:
     ):
         now, then = _csv_rows(figure_file(figure, "csv")), _csv_rows(content)
         gone, come = sum((then - now).values()), sum((now - then).values())
-        when = f"{cited.made_at:%-d %B %Y, %H:%M} UTC"
+        when = date_time(cited.made_at)
         fate = f"{max(gone, come):,} rows have changed since {when} ({then.total():,} then, {now.total():,} now)"
     names = cited.names or [client.experiment(id).name for id in cited.experiments]
     return f"this figure is {cited.of} ({' and '.join(names)}): {fate}"

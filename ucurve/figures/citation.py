@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 from ucurve import __version__
 from ucurve.figures.files import finite
+from ucurve.formatting import date, date_time
 from ucurve.spec import Figure, canonical
 
 MOST_ROWS = 5000  # beyond it a file carries the hash of all rows, but none of each
@@ -86,7 +87,7 @@ class Citation(BaseModel):
         parts = [
             f"ucurve {self.of}",
             self.draws,
-            f"{self.made_at:%-d %B %Y}",
+            date(self.made_at),
             self.link or self.lab,
             self.short,
         ]
@@ -193,7 +194,7 @@ def _rounded(value: Any) -> Any:
 def compared(then: Citation, figure: Figure) -> str:
     """What has become of a cited figure: "unchanged since", or how many of its rows changed, came and went."""
     rows = row_hashes(figure)
-    when = f"{then.made_at:%-d %B %Y, %H:%M} UTC"
+    when = date_time(then.made_at)
     if fingerprint(figure) == then.hash:
         return f"unchanged since {when}"
     if not then.rows:

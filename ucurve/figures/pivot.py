@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ucurve.formatting import MISSING, STATE_LABELS, number
 from ucurve.schemas.explorer import PERPLEXITY, Cell, Pivot, PivotAsked
 from ucurve.spec import Figure
 
@@ -23,7 +24,6 @@ UNITS = {
     "id_loss": "fine-tuning loss / nats",
     "tokens": "pre-training tokens",
 }
-WORDS = {"pos_inf": "∞", "neg_inf": "−∞", "nan": "not a number", "missing": "without it"}
 
 
 def name_of(value: Any) -> str:
@@ -35,7 +35,7 @@ def name_of(value: Any) -> str:
     return (
         value
         if isinstance(value, str)
-        else f"{value:,}"
+        else number(value)
         if type(value) is int
         else json.dumps(value)
     )
@@ -62,7 +62,7 @@ def numeric(found: Sequence[Any]) -> bool:
 def remarks(cell: Cell) -> str:
     """What is not among the finite numbers, counted."""
     return ", ".join(
-        f"{num:,} {word}" for name, word in WORDS.items() if (num := getattr(cell, name))
+        f"{num:,} {word}" for name, word in STATE_LABELS.items() if (num := getattr(cell, name))
     )
 
 
@@ -76,7 +76,7 @@ def text(cell: Cell, aggregate: str = "mean") -> str:
     if aggregate == "count":
         return f"{cell.num:,}" + (f" + {remarks(cell)}" if remarks(cell) else "")
     if cell.value is None:
-        shown = "not finite" if lost(cell) else "beyond 1e308" if cell.num else "–"
+        shown = "not finite" if lost(cell) else "beyond 1e308" if cell.num else MISSING
     elif cell.low is None or cell.high is None:
         shown = f"{cell.value:.5g}"
     else:

@@ -23,6 +23,7 @@ from ucurve import __version__
 from ucurve.experiments import parse, study
 from ucurve.figures.citation import fingerprint
 from ucurve.figures.files import figure_file
+from ucurve.formatting import date_time
 from ucurve.import_export.verdict_html import badge, claims_html, sentence_case
 from ucurve.schemas.experiments import Experiment, Origins
 from ucurve.spec import Figure, Spec, Verdict
@@ -154,7 +155,7 @@ def _head(report: Report) -> str:
     )
     return (
         f"<header><p class='kicker'>ucurve report</p><h1>{escape(report.title)}</h1>"
-        f"<p class='meta'>{_date(report.made_at)} · {escape(owners)} · {words} · ucurve {__version__}</p>{unfinished}</header>"
+        f"<p class='meta'>{date_time(report.made_at)} · {escape(owners)} · {words} · ucurve {__version__}</p>{unfinished}</header>"
     )
 
 
@@ -214,7 +215,7 @@ def _chapter(chapter: Chapter, dress: Dress) -> str:
         words.append(f"{progress.reused:,} measured before")
     if progress.failed:
         words.append(f"{progress.failed:,} failed")
-    words.append(_date(experiment.created_at))
+    words.append(date_time(experiment.created_at))
     notes = f"<p class='notes'>{escape(experiment.notes)}</p>" if experiment.notes else ""
     data = base64.b64encode(chapter.csv.encode()).decode()
     return (
@@ -283,7 +284,7 @@ def _measured(chapter: Chapter) -> str:
         versions = dict(one.versions)
         hardware, code = versions.pop("hardware", ""), versions.pop("code", "")
         libraries = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
-        when = f"{_date(one.first)} to {one.last.astimezone(UTC):%H:%M}"
+        when = f"{date_time(one.first)} to {one.last.astimezone(UTC):%H:%M}"
         device = f"{one.device} {hardware}"
         rows.append(
             [
@@ -363,7 +364,3 @@ def _submission(experiment: Experiment) -> str:
         if value
     ]
     return "{" + ",\n ".join(lines) + "}"
-
-
-def _date(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%-d %B %Y, %H:%M} UTC"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ucurve.figures.files import finite
+from ucurve.formatting import date_time
 from ucurve.import_export import report
 from ucurve.import_export.parquet import Manifest
 from ucurve.import_export.verdict_html import badge, sentence_case
@@ -140,7 +141,7 @@ def _row(experiment: Experiment, verdicts: Sequence[Verdict]) -> str:
 
 def _index(rows: Sequence[str], manifest: Manifest) -> str:
     counts = manifest.files["measurements.parquet"].rows or 0
-    made = f"{manifest.made_at.astimezone(UTC):%-d %B %Y, %H:%M} UTC"
+    made = date_time(manifest.made_at)
     chosen = ", ".join(
         f"{name} {value}" for name, value in manifest.filters.items() if value is not None
     )

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import httpx
 
+from ucurve.formatting import file_size
 from ucurve.registry.suites import weights_files
 
 Progress = Callable[[float, float], object]  # bytes done, bytes in all; may raise to stop
@@ -190,12 +191,14 @@ def make_room(cache: Path, needed: int, cap: float | None) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(cache).free
     if needed > free:
-        raise HubError(f"the download needs {_gb(needed)} and {cache} has {_gb(free)} free")
+        raise HubError(
+            f"the download needs {file_size(needed)} and {cache} has {file_size(free)} free"
+        )
     if cap is None:
         return
     if needed > cap:
         raise HubError(
-            f"the download needs {_gb(needed)}, more than UCURVE_HUB_CACHE_GB allows in all ({_gb(cap)}): raise it"
+            f"the download needs {file_size(needed)}, more than UCURVE_HUB_CACHE_GB allows in all ({file_size(cap)}): raise it"
         )
     idle = time.time() - IN_USE
     for snapshot in sorted(cache.glob("*/snapshots/*"), key=lambda folder: folder.stat().st_mtime):
@@ -205,8 +208,8 @@ def make_room(cache: Path, needed: int, cap: float | None) -> None:
             _evict(snapshot)
     if size_of(cache) + needed > cap:
         raise HubError(
-            f"the download needs {_gb(needed)}, {_gb(size_of(cache))} of the hub cache are in use, and UCURVE_HUB_CACHE_GB "
-            f"allows {_gb(cap)}: raise it, or let the running experiments end first"
+            f"the download needs {file_size(needed)}, {file_size(size_of(cache))} of the hub cache are in use, and UCURVE_HUB_CACHE_GB "
+            f"allows {file_size(cap)}: raise it, or let the running experiments end first"
         )
 
 
@@ -231,7 +234,3 @@ def _evict(snapshot: Path) -> None:
             continue
         if time.time() - blob.stat().st_mtime > IN_USE:
             blob.unlink(missing_ok=True)
-
-
-def _gb(size: float) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
