@@ -274,3 +274,68 @@ def test_suites_and_texts_are_registered_on_their_page(
     page.get_by_role("button", name="Register text").click()
     until(lambda: any(dataset.name == "novel" for dataset in lab.client.datasets()))
     expect(page.get_by_text("novel", exact=True).first).to_be_visible(timeout=PATIENCE)
+
+
+BAD_ADDRESSES = (
+    "/experiment?id=²",
+    "/experiment?id=99999999999999999999",
+    "/experiment?id=abc",
+    "/experiment?id=1&point=²&figure=none&at=yesterday",
+    "/compare?ids=1,²,abc&x=none&y=none&by=none&change=none&a=none&b=none&beside=none",
+    "/new?clone=²",
+    "/explorer?older=²&from=1e400&to=1.2.3M&where=gamma&rows=none&aggregate=none&after=²",
+    "/?page=²&state=none&sort=none&from=²&archived=none",
+)
+
+
+def test_bad_addresses_and_bad_input_never_end_in_a_traceback(page: Page, lab: Lab) -> None:
+    small(lab)
+    log = lab.children["dashboard"].log
+    for address in BAD_ADDRESSES:
+        page.goto(address)
+        expect(page.locator(".block-container").first).to_be_visible(timeout=PATIENCE)
+        page.wait_for_timeout(1000)
+        expect(page.get_by_test_id("stException")).to_have_count(0)
+    page.goto("/experiment?id=²")
+    expect(page.get_by_text("No such experiment")).to_be_visible(timeout=PATIENCE)
+    page.goto("/new?clone=²")
+    expect(page.get_by_text("No such experiment")).to_be_visible(timeout=PATIENCE)
+    page.get_by_role("radio", name="Two-layer linear model").click()
+    expect(box(page, "Width")).to_be_visible(timeout=PATIENCE)
+    for text in ("+-5", "²", "11"):
+        box(page, "Priority").fill(text)
+        expect(page.get_by_text("Enter a whole number from -10 to 10.")).to_be_visible(
+            timeout=PATIENCE
+        )
+        expect(page.get_by_role("button", name="Submit")).to_be_disabled(timeout=PATIENCE)
+    box(page, "Priority").fill("")
+    expect(page.get_by_text("Enter a whole number from -10 to 10.")).to_have_count(
+        0, timeout=PATIENCE
+    )
+    assert "Traceback" not in log.read_text()
+    assert "Error:" not in log.read_text()
+
+
+def test_a_page_of_a_deleted_experiment_says_so_and_stops_polling(page: Page, lab: Lab) -> None:
+    id = small(lab)
+    polls: list[str] = []
+    page.on(
+        "request", lambda request: polls.append(request.url) if "/pulse/" in request.url else None
+    )
+    log = lab.children["dashboard"].log
+    length = len(log.read_text())
+    page.goto(f"/experiment?id={id}")
+    chart(page)
+    lab.client.delete(id)
+    expect(page.get_by_text(f"Experiment {id} was deleted")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".ucurve-chart")).to_have_count(0)
+    page.wait_for_timeout(1500)
+    num_polls = len(polls)
+    assert num_polls > 0
+    page.wait_for_timeout(4000)
+    assert len(polls) == num_polls
+    page.goto("/experiment?id=123456")
+    expect(page.get_by_text("There is no experiment 123456")).to_be_visible(timeout=PATIENCE)
+    page.wait_for_timeout(2500)
+    assert "Traceback" not in log.read_text()[length:]
+    assert "Error:" not in log.read_text()[length:]

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
+from dashboard.forms.parsing import parse_bounded, parse_id, parse_tokens, parse_value
 from dashboard.forms.schema_form import entries, fields, placed, readings, spec_of
 from ucurve.experiments import kinds
 from ucurve.schemas.validation_messages import wrong_in
@@ -111,7 +112,7 @@ def test_the_fields_say_what_the_class_says() -> None:
 
 def test_numbers_may_be_typed_as_people_write_them() -> None:
     values = filled(
-        Everything, {"suite": "tiny"}, gammas=" 5e-3; 0.01,1_000 , −2,", seeds="3, 1e3", window=""
+        Everything, {"suite": "tiny"}, gammas=" 5e-3; 0.01,1000 , −2,", seeds="3, 1e3", window=""
     )
     assert values["gammas"] == [0.005, 0.01, 1000.0, -2.0]
     assert values["seeds"] == [3, 1000]
@@ -131,7 +132,7 @@ def test_what_cannot_be_read_is_said_at_its_field_and_the_rest_is_still_read() -
     assert problems == {
         "gammas": "“zwei” is not a number.",
         "window": "“1.5” is not a whole number.",
-        "optimiser/learning_rate": "Please fill this in.",
+        "optimiser/learning_rate": "This field is required.",
     }
     assert values["seeds"] == [0]
 
@@ -206,3 +207,62 @@ def test_the_api_s_pointers_find_their_fields_and_what_belongs_to_none_is_kept()
         "optimiser/betas": "Two.",
         "": "Nothing to do.",
     }
+
+
+BAD_NUMBERS = [
+    "²",
+    "+-5",
+    "1_0",
+    "nan",
+    "inf",
+    "1e400",
+    "٣",
+    "0x10",
+    "5 5",
+    "--1",
+    "1.2.3",
+    "9" * 5000,
+]
+
+
+@pytest.mark.parametrize("text", BAD_NUMBERS)
+@pytest.mark.parametrize("widget", ["number", "integer"])
+def test_text_that_is_not_a_number_is_a_message_at_the_field(text: str, widget: str) -> None:
+    with pytest.raises(ValueError, match="is not a"):
+        parse_value(text, widget)
+    with pytest.raises(ValueError, match="Enter a whole number from -10 to 10"):
+        parse_bounded(text, -10, 10, default=0)
+    assert parse_id(text) is None
+    with pytest.raises(ValueError, match="is not a number of tokens"):
+        parse_tokens(text)
+
+
+@pytest.mark.parametrize("text", ["[NaN]", "{", "[" * 100_000, "1e999999"])
+def test_text_that_is_not_json_is_a_message_at_the_field(text: str) -> None:
+    with pytest.raises(ValueError, match="is not valid JSON"):
+        parse_value(text, "json")
+
+
+def test_numbers_in_addresses_and_small_fields_are_parsed_strictly() -> None:
+    assert [parse_id(text) for text in ("7", " 7 ", "0", "-7", "1e3", "", None, str(2**63))] == [
+        7,
+        7,
+        *[None] * 6,
+    ]
+    assert [parse_bounded(text, -10, 10, 0) for text in ("", " +5", "−10", "1e1")] == [
+        0,
+        5,
+        -10,
+        10,
+    ]
+    with pytest.raises(ValueError, match="from -10 to 10"):
+        parse_bounded("11", -10, 10, 0)
+    texts = ["3M", "2.1 B", "3e6", "1,048,576", "", None]
+    assert [parse_tokens(text) for text in texts] == [
+        3_000_000,
+        2_100_000_000,
+        3_000_000,
+        1_048_576,
+        None,
+        None,
+    ]

@@ -13,7 +13,8 @@ import streamlit as st
 from dashboard.auth import session
 from dashboard.components import permalinks, provenance
 from dashboard.components.chart import live_chart
-from dashboard.components.theme import counted, nothing_yet, plain, quiet, roughly
+from dashboard.components.theme import caption, counted, empty_state, plain, roughly
+from dashboard.forms.parsing import parse_id
 from dashboard.live import pages, refresh
 from ucurve.analysis.comparison import Side, axes, completed, other_settings, quantities
 from ucurve.client import Client, ClientError, RequestRejectedError
@@ -29,8 +30,8 @@ MOST = 12
 
 def ids() -> list[int]:
     """The experiments in the address, each once."""
-    found = (part.strip() for part in st.query_params.get("ids", "").split(","))
-    return list(dict.fromkeys(int(part) for part in found if part.isdigit()))[:MOST]
+    numbers = map(parse_id, st.query_params.get("ids", "").split(","))
+    return list(dict.fromkeys(number for number in numbers if number is not None))[:MOST]
 
 
 def choose(id: int) -> None:
@@ -52,7 +53,7 @@ def chooser(chosen: Sequence[int]) -> None:
         )
         text = st.session_state.get("q") or ""
         words = {"text": text} if text else {}
-        page = pages.latest(
+        page = pages.cached(
             f"compare {text}", lambda: pages.client().experiments(limit=OFFERED, **words)
         )
         for one in page.experiments if page else ():
@@ -66,16 +67,16 @@ def chooser(chosen: Sequence[int]) -> None:
                 args=(one.id,),
             )
         if page and (more := page.total - OFFERED) > 0:
-            quiet(f"{more:,} more: find them by name, notes or tag.")
+            caption(f"{more:,} more: find them by name, notes or tag.")
         if page and not page.experiments:
-            quiet("No experiment fits." if text else "There is none yet.")
+            caption("No experiment fits." if text else "There is none yet.")
 
 
 def sides_of(chosen: Sequence[int]) -> tuple[list[Side], tuple[int, ...]]:
     """The experiments with their rows so far, and the cursors at which they were seen."""
     found, cursors, suites = [], [], suites_by_name()
     for id in chosen:
-        now = pages.watched(id)
+        now = pages.current_snapshot(id)
         if now is None:
             continue
         rows = sorted(now.rows.values(), key=lambda row: row.position)
@@ -94,14 +95,14 @@ def _curves() -> list[ReferenceCurve]:
 
 
 def curves() -> list[ReferenceCurve]:
-    return pages.latest("references", _curves) or []
+    return pages.cached("references", _curves) or []
 
 
 def suites_by_name() -> dict[str, Any]:
     """Asked for again after half a minute: they change rarely, and this page asks every second."""
     held: tuple[float, dict[str, Any]] | None = st.session_state.get("suites of compare")
     if held is None or time.monotonic() > held[0] + 30:
-        found = pages.latest("suites", pages.client().suites) or []
+        found = pages.cached("suites", pages.client().suites) or []
         held = st.session_state["suites of compare"] = (
             time.monotonic(),
             {suite.name: suite for suite in found},
@@ -131,7 +132,7 @@ def compared(chosen: Sequence[int], asked: Choice) -> tuple[Comparison, dict[str
         held["due"] = 2 * time.monotonic() - began
         st.session_state["comparison"] = held
     elif held["cursors"] != cursors:
-        refresh.drawn_from("comparison", lambda: time.monotonic() > held["due"])
+        refresh.track("comparison", lambda: time.monotonic() > held["due"])
     found_and_drawn: tuple[Comparison, dict[str, Figure]] = held["found"]
     return found_and_drawn
 
@@ -251,7 +252,7 @@ def figure(found: Comparison, name: str, drawn: Figure) -> None:
             of = next(
                 (side.id for side in found.sides if any(row.id == point for row in side.rows)), None
             )
-            if of is not None and (now := pages.watched(of)) is not None:
+            if of is not None and (now := pages.current_snapshot(of)) is not None:
                 provenance.provenance(now, point)
 
 
@@ -267,9 +268,9 @@ def missing(found: Comparison) -> None:
         )
         st.markdown(f"They differ in **{plain(name.replace('_', ' '))}**: {plain(said)}.")
     if len({side.spec.kind for side in found.sides}) > 1:
-        quiet("They are of different kinds, so that nothing can be completed.")
+        caption("They are of different kinds, so that nothing can be completed.")
     elif not lacking:
-        quiet("Both have all points of each other.")
+        caption("Both have all points of each other.")
     for one in lacking:
         with st.container(border=True, gap="xsmall"):
             st.markdown(plain(one.sentence))
@@ -278,7 +279,7 @@ def missing(found: Comparison) -> None:
                 spec = completed(one)
                 if spec is None:
                     continue
-                preview = pages.latest(f"complete {key} {spec}", partial(pages.client().plan, spec))
+                preview = pages.cached(f"complete {key} {spec}", partial(pages.client().plan, spec))
             except (ClientError, ValueError) as error:
                 st.warning(plain(str(error)), icon=":material/block:")
                 continue
@@ -289,11 +290,11 @@ def missing(found: Comparison) -> None:
                 if preview.estimated_seconds is None
                 else f", {roughly(preview.estimated_seconds)}"
             )
-            quiet(
+            caption(
                 f"{preview.num_existing:,} of {counted(preview.num_points, 'point')} exist, {preview.num_new:,} to measure{cost}."
             )
             for remark in filter(None, [preview.waits_for, *preview.warnings]):
-                quiet(remark)
+                caption(remark)
             st.button(
                 f"Add {counted(len(one.points), 'missing point')}",
                 key=f"complete:{key}",
@@ -330,7 +331,7 @@ def body() -> None:
     with st.container():
         chooser(chosen)
     if len(chosen) < 1:
-        nothing_yet(
+        empty_state(
             "Nothing to compare yet",
             "Choose two experiments or more above; they may be of different suites or kinds.",
         )
@@ -338,7 +339,8 @@ def body() -> None:
     try:
         answer = compared(chosen, asked())
     except RequestRejectedError as error:
-        nothing_yet("One of these experiments is not here", plain(str(error)))
+        empty_state("One of these experiments is not available", plain(str(error)))
+        refresh.stop()
         return
     if answer is None:
         return
@@ -350,7 +352,7 @@ def body() -> None:
         controls(found)
     with st.container():
         if not found.options.y:
-            quiet("They have no measured quantity in common yet.")
+            caption("They have no measured quantity in common yet.")
     for name in ("curves", "difference"):
         with st.container():
             if (
@@ -365,4 +367,4 @@ def body() -> None:
 
 
 st.title("Compare", anchor=False)
-pages.page(body, every=1)
+pages.run(body, interval=1)

@@ -17,30 +17,31 @@ from dashboard.components.chart import composed, live_chart
 from dashboard.components.theme import (
     ago,
     badge,
+    caption,
     duration,
-    nothing_yet,
+    empty_state,
     plain,
-    quiet,
     roughly,
 )
-from dashboard.live import pages, snapshot
-from dashboard.live.poller import Watched
+from dashboard.forms.parsing import parse_id, shortened
+from dashboard.live import pages, refresh, snapshot
+from dashboard.live.poller import ExperimentSnapshot
 from ucurve.client import ClientError, RequestRejectedError
 from ucurve.experiments import kinds
 from ucurve.figures.citation import Origin
 from ucurve.spec import Figure
 
 
-def act(now: Watched, verb: str) -> None:
+def act(now: ExperimentSnapshot, verb: str) -> None:
     """Pause, resume, cancel or retry; a refusal is said on the page."""
     try:
         getattr(pages.client(), verb)(now.id)
-        pages.refused(now.id, None)
+        pages.set_refusal(now.id, None)
     except ClientError as error:
-        pages.refused(now.id, str(error))
+        pages.set_refusal(now.id, str(error))
 
 
-def header(now: Watched) -> None:
+def header(now: ExperimentSnapshot) -> None:
     experiment, progress = now.experiment, now.experiment.progress
     kind = kinds().get(experiment.kind)
     name, controls = st.columns(2, vertical_alignment="top")
@@ -51,14 +52,14 @@ def header(now: Watched) -> None:
         words = (
             f"{what} · number {experiment.id} · {experiment.owner} · {ago(experiment.created_at)}"
         )
-        state = "" if now.at else badge(experiment.state)  # today's
+        state = "" if now.as_of else badge(experiment.state)  # today's
         st.markdown(f"{state}{tags} :small[:gray[{plain(words)}]]")
     with controls:
         buttons(now)
         toolbar.tools(now)
     with st.container():
-        if now.at:
-            snapshot.banner(now.at)
+        if now.as_of:
+            snapshot.banner(now.as_of)
     st.progress((progress.done + progress.failed) / max(progress.total, 1), text=counts(now))
     if refusal := pages.refusal(now.id):
         st.warning(plain(refusal), icon=":material/block:")
@@ -71,7 +72,7 @@ def header(now: Watched) -> None:
             st.markdown(experiment.notes.replace("![", "["))
 
 
-def counts(now: Watched) -> str:
+def counts(now: ExperimentSnapshot) -> str:
     """How far it is, at what rate, and how long it will take, as far as that is known."""
     experiment, progress = now.experiment, now.experiment.progress
     parts = [f"{progress.done:,} of {progress.total:,} points measured"]
@@ -91,7 +92,7 @@ def counts(now: Watched) -> str:
     return " · ".join(parts)
 
 
-def buttons(now: Watched) -> None:
+def buttons(now: ExperimentSnapshot) -> None:
     """Only what the state allows. Each has its own place: a button that moves while the page is redrawn loses the click."""
     state, failed = now.experiment.state, now.experiment.progress.failed
     going = state in ("queued", "running", "paused")
@@ -136,7 +137,12 @@ def buttons(now: Watched) -> None:
 
 
 def button(
-    place: DeltaGenerator, now: Watched, verb: str, label: str, icon: str, help: str | None = None
+    place: DeltaGenerator,
+    now: ExperimentSnapshot,
+    verb: str,
+    label: str,
+    icon: str,
+    help: str | None = None,
 ) -> None:
     barred = session.cannot_steer(now.experiment.owner, verb)
     place.button(
@@ -151,17 +157,17 @@ def button(
     )
 
 
-def figures(now: Watched) -> None:
+def figures(now: ExperimentSnapshot) -> None:
     """Two abreast; one that consists of several panels has the row for itself. A click on a mark shows its provenance below."""
     with st.container():
         if now.figure_problem:
             st.error(
                 f"The figures cannot be drawn: {plain(now.figure_problem)}", icon=":material/error:"
             )
-        elif now.drawn < 0:
-            quiet("The figures are being drawn.")
+        elif now.figures_cursor < 0:
+            caption("The figures are being drawn.")
         elif not now.figures:
-            quiet("This kind draws no figures; the measurements are below.")
+            caption("This kind draws no figures; the measurements are below.")
         now = references.over(now)
     rows: list[list[str]] = []
     for name, figure in now.figures.items():
@@ -182,38 +188,38 @@ def figures(now: Watched) -> None:
             one_point(now)
 
 
-def show_point(now: Watched, point: int, figure: str) -> None:
+def show_point(now: ExperimentSnapshot, point: int, figure: str) -> None:
     st.session_state["picked"], st.session_state["picked_in"] = point, (now.id, figure)
     st.session_state["point shown"] = (now.id, point)
 
 
-def one_point(now: Watched) -> None:
+def one_point(now: ExperimentSnapshot) -> None:
     provenance.provenance(now, st.session_state["picked"])
     permalinks.copied(
         permalinks.address(
             "experiment",
             id=now.id,
-            at=now.at,
+            at=now.as_of,
             figure=st.session_state["picked_in"][1],
             point=st.session_state["picked"],
         )
     )
 
 
-def arrive(now: Watched) -> None:
+def arrive(now: ExperimentSnapshot) -> None:
     """Open the figure and the point that the address names: once, for what is clicked later is in the address, too."""
     st.session_state.setdefault(f"arrived {now.id}", st.query_params.get("figure"))
-    point = st.query_params.get("point", "")
+    point = parse_id(st.query_params.get("point"))
     if (
-        not point.isdigit()
-        or int(point) not in now.rows
+        point is None
+        or point not in now.rows
         or not (now.figures or now.figure_problem or now.ended)
     ):
         return
-    if st.session_state.get("point shown") != (now.id, int(point)):
-        marked = [name for name, figure in now.figures.items() if int(point) in points_of(figure)]
+    if st.session_state.get("point shown") != (now.id, point):
+        marked = [name for name, figure in now.figures.items() if point in points_of(figure)]
         named = st.query_params.get("figure", "")
-        show_point(now, int(point), named if named in now.figures else next(iter(marked), ""))
+        show_point(now, point, named if named in now.figures else next(iter(marked), ""))
     elif "picked_in" not in st.session_state:
         del st.query_params["point"]  # closed
 
@@ -227,12 +233,12 @@ def points_of(figure: Figure) -> set[int]:
     }
 
 
-def one_figure(now: Watched, name: str, figure: Figure) -> None:
+def one_figure(now: ExperimentSnapshot, name: str, figure: Figure) -> None:
     title, corner = st.columns([6, 1], vertical_alignment="center")
     title.markdown(f"### {plain(figure.title)}", anchors=False)
-    link = permalinks.address("experiment", id=now.id, at=now.at, figure=name)
+    link = permalinks.address("experiment", id=now.id, at=now.as_of, figure=name)
     experiment = now.experiment
-    asked = {"at": now.at} if now.at else {}
+    asked = {"at": now.as_of} if now.as_of else {}
     origin = Origin(
         name, (now.id,), (experiment.name,), (experiment.spec,), pages.client().url, link, asked
     )
@@ -252,23 +258,36 @@ def one_figure(now: Watched, name: str, figure: Figure) -> None:
     st.markdown(f":small[:gray[{empty}{plain(figure.caption)}]]")
 
 
+def absent(id: int, error: RequestRejectedError) -> None:
+    """Say why the experiment cannot be shown; the page does not poll any more."""
+    refresh.stop()
+    if error.status in (404, 410) and pages.has_existed(id):
+        empty_state(
+            f"Experiment {id} was deleted",
+            "Its finished evaluations are kept and reused by other experiments.",
+        )
+    elif error.status in (404, 410):
+        empty_state("No such experiment", f"There is no experiment {id} in this lab.")
+    else:
+        empty_state("This experiment cannot be shown", plain(str(error)))
+
+
 def body() -> None:
-    chosen = st.query_params.get("id", "")
-    if not chosen.isdigit():
-        nothing_yet("No experiment chosen", "Choose one from the list of experiments.")
+    typed = st.query_params.get("id", "")
+    if not typed:
+        empty_state("No experiment selected", "Select one from the list of experiments.")
+        return
+    id = parse_id(typed)
+    if id is None:
+        empty_state("No such experiment", f"“{plain(shortened(typed))}” is not an experiment ID.")
         return
     if st.session_state.pop("deleted", None):
         st.switch_page("app_pages/experiments.py")
     at = st.query_params.get("at")
     try:
-        now = snapshot.stood(int(chosen), at) if at else pages.watched(int(chosen))
+        now = snapshot.load_snapshot(id, at) if at else pages.current_snapshot(id)
     except RequestRejectedError as error:
-        nothing_yet(
-            f"There is no experiment {chosen} here"
-            if error.status == 404
-            else "This cannot be shown",
-            plain(str(error)),
-        )
+        absent(id, error)
         return
     if now is None:
         return
@@ -281,9 +300,11 @@ def body() -> None:
     ):  # figures first: people wait for them
         with places[part]:
             part(now)
-    if now.at_rest != st.session_state.get("slow"):  # an experiment at rest is looked at less often
-        st.session_state["slow"] = now.at_rest
+    if now.complete != st.session_state.get(
+        "slow"
+    ):  # an experiment at rest is looked at less often
+        st.session_state["slow"] = now.complete
         st.rerun()
 
 
-pages.page(body, every=5 if st.session_state.get("slow") else 0.3)
+pages.run(body, interval=5 if st.session_state.get("slow") else 0.3)

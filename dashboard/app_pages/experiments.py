@@ -12,10 +12,10 @@ from dashboard.components.theme import (
     STATES,
     ago,
     badge,
+    caption,
     counted,
-    nothing_yet,
+    empty_state,
     plain,
-    quiet,
     roughly,
 )
 from dashboard.live import pages
@@ -59,7 +59,7 @@ def row(experiment: Experiment) -> None:
     with state, st.container(gap="xxsmall"):
         st.markdown(badge(experiment.state))
         if experiment.eta_seconds is not None:
-            quiet(f"{roughly(experiment.eta_seconds)} left")
+            caption(f"{roughly(experiment.eta_seconds)} left")
     st.html('<hr style="margin:0;border:0;border-top:1px solid var(--st-border-color,#8883)">')
 
 
@@ -71,9 +71,9 @@ def first_page() -> None:
 def filters() -> dict[str, Any]:
     """The widgets, and what they ask for."""
     bound: dict[str, Any] = {"bind": "query-params", "on_change": first_page}
-    known = pages.shared("choices", lambda client: client.filter_options(), every=10) or Choices(
-        kinds=[], suites=[], owners=[], tags=[]
-    )
+    known = pages.shared_query(
+        "choices", lambda client: client.filter_options(), interval=10
+    ) or Choices(kinds=[], suites=[], owners=[], tags=[])
     text, state, order, starred = st.columns([3, 2, 1.3, 0.9], vertical_alignment="bottom")
     text.text_input(
         "Find",
@@ -122,16 +122,18 @@ def body() -> None:
         "offset": SHOWN * (page - 1),
     }
     whose = session.token() if asked.get("starred") or "me" in asked.get("owner", ()) else ""
-    found = pages.shared(f"experiments {whose} {asked}", lambda client: client.experiments(**asked))
+    found = pages.shared_query(
+        f"experiments {whose} {asked}", lambda client: client.experiments(**asked)
+    )
     if found is None:
         return
     if not found.total and not wanted:
-        nothing_yet(
+        empty_state(
             "No experiment yet",
             "Start with the two-layer linear model: its default settings run in seconds, and the answer is known.",
         )
     elif not found.total:
-        quiet("No experiment fits the filter.")
+        caption("No experiment fits the filter.")
     with st.container(key="experiments"):
         for experiment in found.experiments:
             row(experiment)
@@ -153,4 +155,4 @@ with action.container(horizontal_alignment="right"):
     if st.button("New experiment", type="primary", icon=":material/add:"):
         st.switch_page("app_pages/new.py")
 wanted = filters()
-pages.page(body, every=0.5)
+pages.run(body, interval=0.5)

@@ -1,6 +1,5 @@
 """Everything that anybody here has measured: filtered, laid out by two labels, drawn, and as files. All of it is in the address."""
 
-import re
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,7 +8,8 @@ import streamlit as st
 
 from dashboard.components.chart import FORMS, live_chart
 from dashboard.components.downloads import offer
-from dashboard.components.theme import ago, nothing_yet, plain, quiet
+from dashboard.components.theme import ago, caption, empty_state, plain
+from dashboard.forms.parsing import parse_id, parse_tokens
 from dashboard.live import pages
 from ucurve.client import RequestRejectedError
 from ucurve.experiments import kinds
@@ -32,7 +32,6 @@ MOST_OFFERED = 40  # values of one label among the conditions; others are typed
 PAGE = 50
 CSV: Literal["csv"] = "csv"
 PARQUET: Literal["parquet"] = "parquet"
-UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 RARE = ("from", "to", "after", "before", "repeats", "state")
 
 
@@ -44,16 +43,6 @@ def newest() -> None:
 BOUND: dict[str, Any] = {"bind": "query-params", "on_change": newest}
 
 
-def tokens(typed: str | None) -> int | None:
-    """What was typed for tokens: 3000000, 3M, 2.1B. Raises ValueError."""
-    if not (typed or "").strip():
-        return None
-    found = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*([kmbt]?)\s*", (typed or "").lower())
-    if found is None:
-        raise ValueError(f"“{typed}” is no number of tokens: write 3000000, 3M or 2.1B.")
-    return int(float(found[1]) * UNITS[found[2]])
-
-
 def chosen() -> dict[str, Any]:
     """What the widgets ask for, as the client takes it."""
     given = st.session_state
@@ -63,7 +52,7 @@ def chosen() -> dict[str, Any]:
     asked["where"] = [one for one in given.get("where") or [] if readable(one)]
     for name, key in (("tokens_from", "from"), ("tokens_to", "to")):
         try:
-            asked[name] = tokens(given.get(key))
+            asked[name] = parse_tokens(given.get(key))
         except ValueError as error:
             st.warning(str(error), icon=":material/edit:")
     asked["finished_after"] = (
@@ -142,15 +131,16 @@ def layout(facets: Facets) -> dict[str, Any]:
 
 
 def pivoted(sought: dict[str, Any], laid_out: dict[str, Any]) -> None:
-    asked = PivotAsked(**sought, **laid_out)
-    found = pages.latest(f"pivot {asked}", lambda: pages.client().pivot(**sought, **laid_out))
+    found = pages.cached(
+        f"pivot {sought} {laid_out}", lambda: pages.client().pivot(**sought, **laid_out)
+    )
     if found is None:
         return
     if not found.cells:
         if sought:
-            nothing_yet("Nothing is measured there", "Fewer filters find more.")
+            empty_state("Nothing is measured there", "Fewer filters find more.")
         else:
-            nothing_yet("Nothing is measured yet", "What any experiment measures is found here.")
+            empty_state("Nothing is measured yet", "What any experiment measures is found here.")
         return
     with st.container():
         if mix := pivot.mixed(found):
@@ -158,6 +148,7 @@ def pivoted(sought: dict[str, Any], laid_out: dict[str, Any]) -> None:
                 f"A cell may mix {plain(mix)}: its spread is then not that of draws. Lay out by these, or add a condition.",
                 icon=":material/shuffle:",
             )
+    asked = PivotAsked(**sought, **laid_out)
     figure = pivot.figure(found, asked)
     head, files = st.columns([6, 1], vertical_alignment="center")
     head.markdown(f"### {plain(figure.title)}", anchors=False)
@@ -191,14 +182,14 @@ def matching(sought: dict[str, Any]) -> None:
         with place:
             label = {CSV: "CSV", PARQUET: "Parquet"}[form]
             offer(label, made, f"ucurve-measurements.{form}", kind, f"points:{form}", framed=True)
-    before = int(st.query_params["older"]) if st.query_params.get("older", "").isdigit() else None
-    page = pages.latest(
+    before = parse_id(st.query_params.get("older"))
+    page = pages.cached(
         f"points {sought} {before}", lambda: pages.client().find(before, PAGE, **sought)
     )
     if page is None:
         return
     if not page.points:
-        quiet("No point fits the filters." if before is None else "There are no older ones.")
+        caption("No point fits the filters." if before is None else "There are no older ones.")
     else:
         st.dataframe(frame(page.points), hide_index=True, width="stretch")
     first, older, _ = st.columns([1, 1, 4])
@@ -243,7 +234,7 @@ def opening() -> None:
     if st.query_params or st.session_state.get("explored"):
         return
     st.session_state["explored"] = True
-    page = pages.latest("newest", lambda: pages.client().experiments(limit=20))
+    page = pages.cached("newest", lambda: pages.client().experiments(limit=20))
     for one in page.experiments if page else ():
         if one.progress.done and isinstance(suite := one.spec.get("suite"), str):
             kind = kinds().get(one.kind)
@@ -254,13 +245,13 @@ def opening() -> None:
 
 
 st.title("Explorer", anchor=False)
-quiet("Everything that anybody here has measured, over all experiments.")
+caption("Everything that anybody here has measured, over all experiments.")
 opening()
 known = {
     name: list(st.session_state.get(name) or st.query_params.get_all(name))
     for name in ("suite", "kind", "evaluation")
 }
-found = pages.latest(
+found = pages.cached(
     f"facets {known}",
     lambda: pages.client().facets(**{name: value for name, value in known.items() if value}),
 )
@@ -268,4 +259,4 @@ facets = found or Facets(suites=[], kinds=[], evaluations=[], labels=[], metrics
 filters(facets)
 laid_out = layout(facets)
 sought = chosen()
-pages.page(body, every=None)
+pages.run(body, interval=None)

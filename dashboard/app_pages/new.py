@@ -7,8 +7,9 @@ import streamlit as st
 from pydantic import ValidationError
 
 from dashboard.auth import session
-from dashboard.components.theme import counted, plain, quiet
+from dashboard.components.theme import caption, counted, plain
 from dashboard.forms import drafts, widgets
+from dashboard.forms.parsing import parse_bounded, parse_id, shortened
 from dashboard.forms.schema_form import Field, fields, placed, readings, spec_of, titles
 from dashboard.live import pages
 from ucurve.client import ApiUnavailableError, RequestRejectedError
@@ -27,19 +28,23 @@ SAME_CLICK = (
 def clone(id: str) -> None:
     """Fill the form from an experiment, once: ?clone=7."""
     del st.query_params["clone"]
+    number = parse_id(id)
+    if number is None:
+        st.warning(f"No such experiment: {plain(shortened(id))}.")
+        return
     try:
-        origin = pages.client().experiment(int(id))
-    except (ValueError, RequestRejectedError) as error:
-        st.warning(f"Experiment {id} cannot be cloned: {error}")
+        origin = pages.client().experiment(number)
+    except (ApiUnavailableError, RequestRejectedError) as error:
+        st.warning(f"Experiment {number} cannot be cloned: {plain(str(error))}")
         return
     if origin.kind in kinds():
-        widgets.put("new:kind", origin.kind)
+        widgets.set_value("new:kind", origin.kind)
         widgets.fill(fields(kinds()[origin.kind]), f"{origin.kind}:", origin.spec)
-    widgets.put("new:name", f"{origin.name}, changed" if origin.name else "")
-    widgets.put("new:tags", ", ".join(origin.tags))
-    widgets.put("new:notes", origin.notes)
-    widgets.put("new:priority", str(origin.priority))
-    widgets.put("new:fresh", False)
+    widgets.set_value("new:name", f"{origin.name}, changed" if origin.name else "")
+    widgets.set_value("new:tags", ", ".join(origin.tags))
+    widgets.set_value("new:notes", origin.notes)
+    widgets.set_value("new:priority", str(origin.priority))
+    widgets.set_value("new:fresh", False)
 
 
 def checked(
@@ -117,18 +122,20 @@ def submit(spec: dict[str, Any], form: list[Field], prefix: str, details: dict[s
 
 def details() -> tuple[dict[str, Any], str | None]:
     """Name, tags, notes and priority; and what is wrong with them."""
-    name = widgets.kept(
+    name = widgets.persistent_widget(
         st.text_input,
         "new:name",
         "Name",
         placeholder="made from the settings when empty",
         max_chars=200,
     )
-    tags = widgets.kept(st.text_input, "new:tags", "Tags", placeholder="separated by commas")
-    notes = widgets.kept(
+    tags = widgets.persistent_widget(
+        st.text_input, "new:tags", "Tags", placeholder="separated by commas"
+    )
+    notes = widgets.persistent_widget(
         st.text_area, "new:notes", "Notes", placeholder="why, and what you expect", height=90
     )
-    priority = widgets.kept(
+    priority = widgets.persistent_widget(
         st.text_input,
         "new:priority",
         "Priority",
@@ -136,17 +143,13 @@ def details() -> tuple[dict[str, Any], str | None]:
         help="-10 to 10; higher is measured first among your own experiments.",
     )
     again = "Measures what exists a second time, perhaps on another machine, and says how far the numbers agree."
-    fresh = widgets.kept(
+    fresh = widgets.persistent_widget(
         st.toggle, "new:fresh", "Measure everything again", default=False, help=again
     )
-    text = (priority or "0").strip()
-    problem = (
-        None
-        if text.lstrip("+-").isdigit() and abs(int(text)) <= 10
-        else "A whole number from -10 to 10."
+    number, problem = widgets.show_parsed(
+        lambda text: parse_bounded(text, -10, 10, default=0), priority
     )
-    widgets.say(problem)
-    webhook = widgets.kept(
+    webhook = widgets.persistent_widget(
         st.text_input,
         "new:webhook",
         "Webhook",
@@ -154,12 +157,12 @@ def details() -> tuple[dict[str, Any], str | None]:
         help="An address that is told when it is done or failed; the call is signed.",
     )
     wrong = problem_of(webhook or "")
-    widgets.say(wrong)
+    widgets.show_message(wrong)
     return {
         "name": name or "",
         "tags": [tag.strip() for tag in (tags or "").split(",") if tag.strip()],
         "notes": notes or "",
-        "priority": 0 if problem else int(text),
+        "priority": number or 0,
         "fresh": bool(fresh),
         "webhook": (webhook or "").strip() or None,
     }, problem or wrong
@@ -167,8 +170,8 @@ def details() -> tuple[dict[str, Any], str | None]:
 
 def names() -> dict[str, list[str]]:
     """What is registered, for fields that name a suite or an evaluation set."""
-    suites = pages.latest("suites", lambda: pages.client().suites()) or []
-    datasets = pages.latest("datasets", lambda: pages.client().datasets()) or []
+    suites = pages.cached("suites", lambda: pages.client().suites()) or []
+    datasets = pages.cached("datasets", lambda: pages.client().datasets()) or []
     return {
         "suite": [suite.name for suite in suites],
         "dataset": [dataset.name for dataset in datasets],
@@ -177,12 +180,12 @@ def names() -> dict[str, list[str]]:
 
 def body() -> None:
     if st.session_state.pop("asked afresh", False):  # once: nobody means it twice
-        widgets.put("new:fresh", False)
+        widgets.set_value("new:fresh", False)
     if drafts.restored() and "clone" in st.query_params:
         clone(st.query_params["clone"])
     main, side = st.columns([2, 1], gap="large")
     with main:
-        name = widgets.kept(
+        name = widgets.persistent_widget(
             st.segmented_control,
             "new:kind",
             "Kind",
@@ -194,7 +197,7 @@ def body() -> None:
         ) or next(iter(kinds()))
         kind, prefix = kinds()[name], f"{name}:"
         form, known = fields(kind), names()
-        widgets.prefer(form, prefix, known)
+        widgets.preselect(form, prefix, known)
         about, start = st.columns([3, 1.2], vertical_alignment="top")
         about.markdown(plain(" ".join((kind.__doc__ or "").split())))
         with start.container(horizontal_alignment="right"):
@@ -206,7 +209,7 @@ def body() -> None:
             widgets.fill(form, prefix, starts[start_from])
         spec, problems, plan = checked(kind, form, prefix)
         problems |= st.session_state.pop("refused", {})
-        widgets.say(problems.get(""))
+        widgets.show_message(problems.get(""))
         widgets.draw(form, prefix, problems, readings(form, widgets.typed(form, prefix)), known)
     with side, st.container(border=True, key="plan"):
         with st.container(
@@ -217,7 +220,7 @@ def body() -> None:
             elif problems:
                 st.markdown(f"### {counted(len(problems), 'field')} to mend", anchors=False)
                 named = titles(form)
-                quiet(
+                caption(
                     ", ".join(
                         dict.fromkeys(
                             named.get(key.split("?")[0], "the experiment as a whole")
@@ -226,7 +229,7 @@ def body() -> None:
                     )
                 )
             else:
-                quiet("The plan appears here when the API answers.")
+                caption("The plan appears here when the API answers.")
         more, trouble = details()
         barred = session.cannot_submit()
         off = plan is None or trouble is not None or barred is not None
@@ -243,4 +246,4 @@ def body() -> None:
 
 
 st.title("New experiment", anchor=False)
-pages.page(body, every=None, first=widgets.remember)
+pages.run(body, interval=None, before=widgets.remember)

@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard.auth import session
-from dashboard.components.theme import ago, counted, plain, quiet
+from dashboard.components.theme import ago, caption, counted, plain
 from dashboard.forms import widgets
 from dashboard.live import pages
 from ucurve.client import ClientError
@@ -37,7 +37,7 @@ def say_refusal(what: str) -> None:
 
 def made(name: str, days: float | None, owner: str) -> None:
     st.session_state["secret"] = pages.client().create_token(name, days, owner)
-    widgets.put("token:name", "")
+    widgets.set_value("token:name", "")
 
 
 def token_row(token: Token) -> None:
@@ -65,12 +65,12 @@ def new_token(me: Me, users: list[User]) -> None:
     """Its secret stays on the page until the next one is made, or the browser loads the page anew."""
     with st.expander("New token", icon=":material/add:"):
         name = (
-            widgets.kept(
+            widgets.persistent_widget(
                 st.text_input, "token:name", "What for", placeholder="laptop, CI, a notebook"
             )
             or ""
         )
-        life = widgets.kept(
+        life = widgets.persistent_widget(
             st.segmented_control,
             "token:life",
             "Valid for",
@@ -82,7 +82,7 @@ def new_token(me: Me, users: list[User]) -> None:
         if me.may("admin"):
             names = [me.user.name, *(user.name for user in users if user.name != me.user.name)]
             owner = (
-                widgets.kept(
+                widgets.persistent_widget(
                     st.selectbox, "token:owner", "Whose", default=me.user.name, options=names
                 )
                 or me.user.name
@@ -166,17 +166,19 @@ def limits_of(user: User) -> None:
                 placeholder="the lab's",
                 format="%d",
             )
-        quiet("Empty: the lab's limit.")
+        caption("Empty: the lab's limit.")
         st.button("Set limits", f"limits:{user.name}", on_click=lambda: change(user.name, **asked))
 
 
 def new_user() -> None:
     with st.expander("New user", icon=":material/person_add:"):
         name = (
-            widgets.kept(st.text_input, "user:name", "Name", placeholder="ada, or ada@example.org")
+            widgets.persistent_widget(
+                st.text_input, "user:name", "Name", placeholder="ada, or ada@example.org"
+            )
             or ""
         )
-        role = widgets.kept(
+        role = widgets.persistent_widget(
             st.segmented_control,
             "user:role",
             "Role",
@@ -196,7 +198,7 @@ def new_user() -> None:
 def add_user(name: str, role: str) -> None:
     def add() -> None:
         pages.client().set_user(name, role=role)
-        widgets.put("user:name", "")
+        widgets.set_value("user:name", "")
 
     attempt("new user", add)
 
@@ -204,8 +206,8 @@ def add_user(name: str, role: str) -> None:
 def body() -> None:
     me = session.me()
     users, tokens = (
-        pages.latest("users", pages.client().users),
-        pages.latest("tokens", pages.client().tokens),
+        pages.cached("users", pages.client().users),
+        pages.cached("tokens", pages.client().tokens),
     )
     if me is None or users is None or tokens is None:
         return
@@ -224,7 +226,7 @@ def body() -> None:
                 for token in ended:
                     token_row(token)
         if not tokens:
-            quiet("None yet.")
+            caption("None yet.")
     with right:
         st.markdown(
             "## Everybody",
@@ -232,7 +234,7 @@ def body() -> None:
             help="Viewers read, submitters ask for measurements, admins run the lab.",
         )
         if me.access == "open":
-            quiet(
+            caption(
                 "This lab is open: whoever sits at this machine acts as an admin. Roles count once it asks for tokens."
             )
         if me.may("admin"):
@@ -242,4 +244,4 @@ def body() -> None:
 
 
 st.title("People", anchor=False)
-pages.page(body, every=None, first=widgets.remember)
+pages.run(body, interval=None, before=widgets.remember)

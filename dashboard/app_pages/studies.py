@@ -10,7 +10,7 @@ from dashboard.auth import session
 from dashboard.components import results
 from dashboard.components.chart import live_chart
 from dashboard.components.downloads import offer
-from dashboard.components.theme import badge, counted, plain, quiet, roughly
+from dashboard.components.theme import badge, caption, counted, plain, roughly
 from dashboard.live import pages, refresh
 from ucurve.analysis.verdict_order import by_claim
 from ucurve.client import ApiUnavailableError, Client, RequestRejectedError
@@ -28,8 +28,8 @@ PATIENCE = (
 
 def card(one: Study) -> None:
     """A study: what it is, its experiments, what they say."""
-    found = pages.shared(
-        f"study {one.name}", lambda client: client.experiments(tag=one.name, limit=200), every=1
+    found = pages.shared_query(
+        f"study {one.name}", lambda client: client.experiments(tag=one.name, limit=200), interval=1
     )
     experiments = one.newest(found.experiments) if found else []
     with st.container(border=True, key=f"study-{one.name.replace('.', '-')}"):
@@ -61,7 +61,7 @@ def card(one: Study) -> None:
                 row(experiment, say_wait=not busy)
             together(one, experiments)
         else:
-            quiet(" · ".join(submission.name for submission in one.experiments))
+            caption(" · ".join(submission.name for submission in one.experiments))
 
 
 def submitting(one: Study) -> None:
@@ -69,12 +69,12 @@ def submitting(one: Study) -> None:
     if st.session_state.get("wanted") == one.name:
         try:
             with st.spinner("Looking up suites and texts …" if one.suites else "Submitting …"):
-                pending = refresh.drawn_from(
+                pending = refresh.track(
                     f"preparing {one.name}", partial(pages.client().prepare, one)
                 )
                 if not pending:
                     pages.client().submit_study(one)
-                    pages.anew(f"study {one.name}")
+                    pages.invalidate(f"study {one.name}")
             if pending:
                 st.info(
                     plain(f"Before it can be submitted: {pending}."), icon=":material/hourglass:"
@@ -121,14 +121,14 @@ def together(one: Study, experiments: list[Experiment]) -> None:
         return
     found = judged(one, experiments)
     if not found:
-        quiet("What they say together is being worked out.")
+        caption("What they say together is being worked out.")
         return
     with st.expander(
         "What the experiments say together", expanded=all(e.state in ENDED for e in experiments)
     ):
         for name, figure in study.figures(found).items():
             live_chart(figure, key=f"study:{one.name}:{name}")
-            quiet(figure.caption)
+            caption(figure.caption)
         for claim in by_claim(found):
             results.one_claim(claim)
 
@@ -150,10 +150,10 @@ def judged(one: Study, experiments: list[Experiment]) -> list[Verdict]:
         held.update(
             of=now,
             at=time.monotonic(),
-            asking=pages.aside(partial(pages.client().study_verdicts, ids)),
+            asking=pages.run_in_background(partial(pages.client().study_verdicts, ids)),
         )
     if held["asking"] is not None:
-        refresh.drawn_from(f"judged {one.name}", held["asking"].done)
+        refresh.track(f"judged {one.name}", held["asking"].done)
     return list(held["found"])
 
 
@@ -172,12 +172,12 @@ def files(one: Study, experiments: list[Experiment]) -> None:
 
 
 def body() -> None:
-    for one in pages.latest("studies", lambda: pages.client().studies()) or []:
+    for one in pages.cached("studies", lambda: pages.client().studies()) or []:
         card(one)
 
 
 st.title("Studies", anchor=False)
-quiet(
+caption(
     "All experiments of a report at once, and what they say together. Points are shared with every other experiment of the lab."
 )
-pages.page(body, every=2)
+pages.run(body, interval=2)

@@ -6,8 +6,9 @@ import streamlit as st
 
 from dashboard.auth import session
 from dashboard.components import references
-from dashboard.components.theme import counted, nothing_yet, plain, quiet, tokens
+from dashboard.components.theme import caption, counted, empty_state, plain, tokens
 from dashboard.forms import drafts, widgets
+from dashboard.forms.parsing import parse_tokens
 from dashboard.live import pages
 from ucurve.client import ApiUnavailableError, RequestRejectedError
 from ucurve.formatting import file_size
@@ -68,7 +69,7 @@ def register_suite() -> None:
     """The form keeps what was typed until the registration has succeeded."""
     with st.expander("Register a suite", icon=":material/add:"):
         how = (
-            widgets.kept(
+            widgets.persistent_widget(
                 st.segmented_control,
                 "suite:how",
                 "From",
@@ -78,54 +79,58 @@ def register_suite() -> None:
             )
             or "A folder"
         )
-        name = widgets.kept(st.text_input, "suite:name", "Name", placeholder="my-suite")
+        name = widgets.persistent_widget(
+            st.text_input, "suite:name", "Name", placeholder="my-suite"
+        )
         if FORMS[how] == "path":
             help_text = "One sub-folder per revision, each as saved by save_pretrained; the API and all workers must be able to read it."
-            where = widgets.kept(
+            where = widgets.persistent_widget(
                 st.text_input, "suite:path", "Folder", placeholder="/data/my-suite", help=help_text
             )
             with st.popover("How the folder looks", type="tertiary", icon=":material/help:"):
                 st.code(FOLDER_FORMAT, language=None)
         else:
             help_text = "Its branches and tags are listed and tokens read from their names. No code of the repository runs."
-            where = widgets.kept(
+            where = widgets.persistent_widget(
                 st.text_input,
                 "suite:hub",
                 "Repository",
                 placeholder="EleutherAI/pythia-70m",
                 help=help_text,
             )
-        evaluation = widgets.kept(
+        evaluation = widgets.persistent_widget(
             st.text_input,
             "suite:evaluation",
             "Evaluation set, optional",
             placeholder="used when an experiment names none",
         )
-        per_step = widgets.kept(
+        per_step = widgets.persistent_widget(
             st.text_input,
             "suite:tokens_per_step",
             "Tokens per step, optional",
             placeholder="where names tell steps only",
         )
-        description = widgets.kept(st.text_input, "suite:description", "Description, optional")
+        tokens_per_step, problem = widgets.show_parsed(parse_tokens, per_step)
+        description = widgets.persistent_widget(
+            st.text_input, "suite:description", "Description, optional"
+        )
         barred = session.cannot_submit()
-        if st.button("Register suite", type="primary", disabled=barred is not None, help=barred):
+        off = barred is not None or problem is not None
+        if st.button("Register suite", type="primary", disabled=off, help=barred):
             with st.spinner("Reading the checkpoints and hashing their weights"):
                 asked = {
                     FORMS[how]: where,
                     "description": description or "",
                     "evaluation": evaluation or None,
+                    "tokens_per_step": tokens_per_step,
                 }
-                asked["tokens_per_step"] = (per_step or "").replace(",", "").replace(
-                    " ", ""
-                ) or None
                 register("suite", lambda: pages.client().add_suite(name or "", **asked))
 
 
 def register_dataset() -> None:
     with st.expander("Register a text", icon=":material/add:"):
-        name = widgets.kept(st.text_input, "text:name", "Name", placeholder="my-text")
-        source = widgets.kept(
+        name = widgets.persistent_widget(st.text_input, "text:name", "Name", placeholder="my-text")
+        source = widgets.persistent_widget(
             st.segmented_control,
             "text:how",
             "From",
@@ -137,10 +142,12 @@ def register_dataset() -> None:
         path = None
         if not preset:
             help_text = "UTF-8; the API and all workers must be able to read it."
-            path = widgets.kept(
+            path = widgets.persistent_widget(
                 st.text_input, "text:path", "File", placeholder="/data/novel.txt", help=help_text
             )
-        description = widgets.kept(st.text_input, "text:description", "Description, optional")
+        description = widgets.persistent_widget(
+            st.text_input, "text:description", "Description, optional"
+        )
         barred = session.cannot_submit()
         if st.button("Register text", type="primary", disabled=barred is not None, help=barred):
             asked: dict[str, Any] = {"preset": "wikitext-2"} if preset else {"text": path}
@@ -165,14 +172,14 @@ def register(form: str, send: Any) -> None:
     ]:
         del st.session_state["drafts"][key], st.session_state[key]
     st.toast(f"{made.name} is registered.", icon=":material/check:")
-    pages.anew("suites", "datasets")
+    pages.invalidate("suites", "datasets")
     st.rerun(scope="fragment")
 
 
 def body() -> None:
     drafts.restored()
-    suites = pages.shared("suites", lambda client: client.suites(), every=3)
-    datasets = pages.shared("datasets", lambda client: client.datasets(), every=3)
+    suites = pages.shared_query("suites", lambda client: client.suites(), interval=3)
+    datasets = pages.shared_query("datasets", lambda client: client.datasets(), interval=3)
     if suites is None or datasets is None:
         return
     left, right = st.columns([3, 2], gap="large")
@@ -182,7 +189,7 @@ def body() -> None:
         )
         register_suite()
         if not suites:
-            nothing_yet(
+            empty_state(
                 "No suite yet",
                 "Register a folder of checkpoints, or let a pre-training experiment make one.",
             )
@@ -192,7 +199,7 @@ def body() -> None:
         st.markdown("## Evaluation sets and texts", anchors=False)
         register_dataset()
         if not datasets:
-            quiet("None yet.")
+            caption("None yet.")
         for dataset in datasets:
             dataset_card(dataset)
         with st.container():
@@ -201,4 +208,4 @@ def body() -> None:
 
 
 st.title("Suites and texts", anchor=False)
-pages.page(body, every=3, first=widgets.remember)
+pages.run(body, interval=3, before=widgets.remember)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard.components.theme import ago, counted, nothing_yet, plain
+from dashboard.components.theme import ago, counted, empty_state, plain
 from dashboard.live import pages
 from ucurve.formatting import file_size
 from ucurve.schemas.experiments import WorkerInfo
@@ -43,12 +43,12 @@ def card(worker: WorkerInfo) -> None:
 
 
 def body() -> None:
-    workers = pages.shared("workers", lambda client: client.workers(), every=1)
+    workers = pages.shared_query("workers", lambda client: client.workers(), interval=1)
     if workers is None:
         return
     alive = [worker for worker in workers if worker.alive]
     if not workers:
-        nothing_yet(
+        empty_state(
             "No worker has ever reported here",
             "Experiments wait until one does. `ucurve up` starts two; on another machine start one with "
             "`celery -A worker.queue worker -P threads -c 1` and this lab’s environment.",
@@ -66,4 +66,4 @@ def body() -> None:
 
 
 st.title("Workers", anchor=False)
-pages.page(body, every=1)
+pages.run(body, interval=1)

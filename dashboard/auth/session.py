@@ -26,7 +26,8 @@ def cookie_name(host: str) -> str:
 
 def token() -> str:
     """The browser's token; empty on a lab that asks for none."""
-    return str(st.context.cookies.get(cookie_name(st.context.headers.get("Host") or ""), ""))
+    text = str(st.context.cookies.get(cookie_name(st.context.headers.get("Host") or ""), ""))
+    return text if text.isascii() else ""  # ours are ASCII, and so are HTTP headers
 
 
 @st.cache_resource(show_spinner=False, max_entries=500, ttl="1h")

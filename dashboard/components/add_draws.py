@@ -5,9 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard.auth import session
-from dashboard.components.theme import counted, plain, quiet
+from dashboard.components.theme import caption, counted, plain
 from dashboard.live import pages
-from dashboard.live.poller import Watched
+from dashboard.live.poller import ExperimentSnapshot
 from ucurve.analysis.verdict_order import more_draws
 from ucurve.client import ClientError
 from ucurve.experiments import kinds
@@ -21,7 +21,7 @@ def offers(verdicts: list[Verdict]) -> list[tuple[int, int]]:
     return [(draws, sum(num <= draws for num in needed)) for draws in chosen]
 
 
-def buttons(now: Watched) -> None:
+def buttons(now: ExperimentSnapshot) -> None:
     """One per offer, once the experiment is at rest; the new experiment reuses what this one measured."""
     kind, found = kinds().get(now.experiment.kind), offers(now.verdicts)
     if not now.ended or not kind or not kind.repeats or not found:
@@ -30,7 +30,7 @@ def buttons(now: Watched) -> None:
     word = "seed" if "seeds" in kind.repeats else "draw"
     with st.container(border=True, gap="xsmall"):
         st.markdown(f"**More {word}s would settle what is open**")
-        quiet(
+        caption(
             "As many as an effect of the size seen needs. What is measured already is not measured again."
         )
         with st.container(horizontal=True):
@@ -51,10 +51,10 @@ def buttons(now: Watched) -> None:
         st.switch_page("app_pages/experiment.py", query_params={"id": str(made)})
 
 
-def extend(now: Watched, draws: int) -> None:
+def extend(now: ExperimentSnapshot, draws: int) -> None:
     try:
         st.session_state["extended"] = pages.client().extend(now.id, draws).id
-        pages.refused(now.id, None)
+        pages.set_refusal(now.id, None)
     except ClientError as error:
-        pages.refused(now.id, str(error))
+        pages.set_refusal(now.id, str(error))
         st.session_state["extended"] = "refused"

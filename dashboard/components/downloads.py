@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import html
 import secrets
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class Offer:
 
 
 offers: OrderedDict[str, Offer] = OrderedDict()
+_lock = threading.Lock()
 
 
 def offer(
@@ -52,10 +54,11 @@ def offer(
     """A link to the file; framed: it looks like a button. Whoever has the address may have the file: it cannot be guessed."""
     run = get_script_run_ctx()
     mine = hmac.new(SECRET, f"{run and run.session_id} {key}".encode(), hashlib.sha256).hexdigest()
-    offers[mine] = Offer(make, name, mime)
-    offers.move_to_end(mine)
-    while len(offers) > KEPT:
-        offers.popitem(last=False)
+    with _lock:
+        offers[mine] = Offer(make, name, mime)
+        offers.move_to_end(mine)
+        while len(offers) > KEPT:
+            offers.popitem(last=False)
     kind = "file framed" if framed else "file"
     st.html(
         f'<a class="{kind}" href="files/{mine}" download="{html.escape(name)}" title="{html.escape(help)}">'
@@ -65,7 +68,8 @@ def offer(
 
 def give(request: Request) -> Response:
     """GET /files/{address}; a plain function, so that it runs beside the event loop."""
-    found = offers.get(request.path_params["address"])
+    with _lock:
+        found = offers.get(request.path_params["address"])
     if found is None:
         return PlainTextResponse(
             "This file is offered no more: open its page again and click there.", 404

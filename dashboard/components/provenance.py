@@ -7,9 +7,9 @@ from functools import partial
 import streamlit as st
 
 from dashboard.components.downloads import offer
-from dashboard.components.theme import ago, badge, counted, duration, number, plain, quiet
+from dashboard.components.theme import ago, badge, caption, counted, duration, number, plain
 from dashboard.live import pages
-from dashboard.live.poller import Watched
+from dashboard.live.poller import ExperimentSnapshot
 from ucurve.client import Client, ClientError, RequestRejectedError
 from ucurve.schemas.experiments import Attempt, MeasurementRow, restored
 
@@ -18,11 +18,11 @@ def label(row: MeasurementRow) -> str:
     return ", ".join(f"{name} {value}" for name, value in row.labels.items() if value is not None)
 
 
-def provenance(now: Watched, measurement: int, closable: bool = True) -> None:
+def provenance(now: ExperimentSnapshot, measurement: int, closable: bool = True) -> None:
     """Everything that determined a number, and every attempt at it."""
     row = now.rows.get(measurement)
     try:
-        found = pages.latest(
+        found = pages.cached(
             f"provenance {measurement} {row and row.attempt}",
             lambda: pages.client().provenance(measurement),
         )
@@ -68,10 +68,10 @@ def provenance(now: Watched, measurement: int, closable: bool = True) -> None:
                 language=None,
                 wrap_lines=True,
             )
-            quiet(
+            caption(
                 "Measures it there, without any worker or database, and says how far the two numbers agree."
             )
-            quiet(
+            caption(
                 "If this address cannot be reached from there, take the file along and type: ucurve measure point.json"
             )
             point_file = partial(_point_file, pages.client(), measurement)

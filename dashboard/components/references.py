@@ -7,10 +7,10 @@ from dataclasses import replace
 import streamlit as st
 
 from dashboard.auth import session
-from dashboard.components.theme import ago, counted, plain, quiet
+from dashboard.components.theme import ago, caption, counted, plain
 from dashboard.forms import widgets
 from dashboard.live import pages
-from dashboard.live.poller import Watched
+from dashboard.live.poller import ExperimentSnapshot
 from ucurve.client import ClientError
 from ucurve.schemas.references import (
     Importer,
@@ -35,15 +35,15 @@ def _own_evaluation(suite: str) -> str | None:
     return next((one.evaluation for one in pages.client().suites() if one.name == suite), None)
 
 
-def over(now: Watched) -> Watched:
+def over(now: ExperimentSnapshot) -> ExperimentSnapshot:
     """The experiment with the chosen curves on its figures. Those measured on another text are drawn only when chosen."""
     suite = now.experiment.spec.get("suite")
     if not isinstance(suite, str):
         return now
-    curves = pages.latest(f"references {suite}", lambda: _curves(suite)) or []
+    curves = pages.cached(f"references {suite}", lambda: _curves(suite)) or []
     if not curves:
         return now
-    evaluation = now.experiment.spec.get("evaluation") or pages.latest(
+    evaluation = now.experiment.spec.get("evaluation") or pages.cached(
         f"own {suite}", lambda: _own_evaluation(suite)
     )
     found = choices(curves, suite, shown_metrics(now.figures), evaluation)
@@ -63,7 +63,7 @@ def over(now: Watched) -> Watched:
 
 def section() -> None:
     """All curves, and a form to add one."""
-    curves = pages.latest("references", lambda: pages.client().references())
+    curves = pages.cached("references", lambda: pages.client().references())
     if curves is None:
         return
     st.markdown(
@@ -73,7 +73,7 @@ def section() -> None:
     )
     add()
     if not curves:
-        quiet("None yet.")
+        caption("None yet.")
     for curve in curves:
         card(curve)
 
@@ -116,7 +116,7 @@ def remove(curve: ReferenceCurve) -> None:
 def add() -> None:
     """The form keeps what was typed until the curve is there."""
     with st.expander("Add a reference curve", icon=":material/add:"):
-        how = widgets.kept(
+        how = widgets.persistent_widget(
             st.segmented_control,
             "reference:how",
             "From",
@@ -125,16 +125,16 @@ def add() -> None:
             required=True,
         )
         importer = IMPORTERS[how or "lm-evaluation-harness"]
-        name = widgets.kept(
+        name = widgets.persistent_widget(
             st.text_input, "reference:name", "Name", placeholder="as it is shown in figures"
         )
-        suite = widgets.kept(
+        suite = widgets.persistent_widget(
             st.text_input,
             "reference:suite",
             "Suite",
             placeholder="lm-eval's files may say it themselves",
         )
-        citation = widgets.kept(
+        citation = widgets.persistent_widget(
             st.text_input, "reference:citation", "Where it was published, optional"
         )
         help_text = (

@@ -6,20 +6,20 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard.components.theme import counted, plain, quiet
+from dashboard.components.theme import caption, counted, plain
 from dashboard.live import pages
-from dashboard.live.poller import Watched
+from dashboard.live.poller import ExperimentSnapshot
 from ucurve.formatting import STATE_LABELS
 from ucurve.schemas.reproducibility import Agreement, Difference, Machines, in_words
 
 
-def section(now: Watched) -> None:
+def section(now: ExperimentSnapshot) -> None:
     """Of an experiment that was asked for afresh; nothing for the others."""
     if not now.experiment.fresh:
         return
     asked: dict[int, tuple[int, Agreement]] = st.session_state.setdefault("agreements", {})
     if asked.get(now.id, (-1,))[0] != now.cursor:  # new numbers
-        found = pages.latest(f"agreement {now.id}", lambda: pages.client().agreement(now.id))
+        found = pages.cached(f"agreement {now.id}", lambda: pages.client().agreement(now.id))
         if found is None:
             return
         asked[now.id] = now.cursor, found
@@ -34,7 +34,7 @@ def section(now: Watched) -> None:
             hide_index=True,
             key=f"agreement:{now.id}",
         )
-        quiet(
+        caption(
             "Relative differences are to the first number. Times and rates are left out: they need not agree."
         )
     if report.points:
@@ -76,7 +76,7 @@ def machines(one: Machines) -> None:
             if differing
             else ["The same device, libraries and code."]
         )
-        quiet(" ".join([*told, f"The same: {same}." if differing else f"{same}."]))
+        caption(" ".join([*told, f"The same: {same}." if differing else f"{same}."]))
 
 
 def _device(device: str, versions: dict[str, str]) -> str:

@@ -13,18 +13,20 @@ import streamlit as st
 from dashboard.components import add_draws
 from dashboard.components.downloads import offer
 from dashboard.components.provenance import label, provenance
-from dashboard.components.theme import ANSWERS, badge, counted, plain, quiet, roughly
+from dashboard.components.theme import ANSWERS, badge, caption, counted, plain, roughly
 from dashboard.live import pages
-from dashboard.live.poller import Watched
+from dashboard.live.poller import ExperimentSnapshot
 from ucurve.analysis.verdict_order import Claim, by_claim
 from ucurve.formatting import STATE_LABELS
 from ucurve.schemas.experiments import MeasurementRow, restored
 from ucurve.spec import Verdict
 
 
-def verdicts(now: Watched) -> None:
+def verdicts(now: ExperimentSnapshot) -> None:
     """Claim by claim; each sentence can stand alone, the numbers behind it are under it."""
-    if not now.experiment.progress.done or not (now.verdicts or now.verdict_problem or now.judging):
+    if not now.experiment.progress.done or not (
+        now.verdicts or now.verdict_problem or now.verdicts_pending
+    ):
         return
     st.markdown("## What it says", anchors=False)
     if now.verdict_problem:
@@ -32,11 +34,11 @@ def verdicts(now: Watched) -> None:
             f"The verdicts cannot be given: {plain(now.verdict_problem)}", icon=":material/error:"
         )
     if now.verdicts and not now.ended:
-        quiet(
-            f"So far, from {counted(now.verdicts_of, 'point')} of {now.experiment.progress.total:,}; the rest may change it."
+        caption(
+            f"So far, from {counted(now.num_judged, 'point')} of {now.experiment.progress.total:,}; the rest may change it."
         )
-    elif now.judging and not now.verdicts:
-        quiet("Being worked out.")
+    elif now.verdicts_pending and not now.verdicts:
+        caption("Being worked out.")
     for claim in by_claim(now.verdicts):
         one_claim(claim)
     add_draws.buttons(now)
@@ -80,7 +82,7 @@ def basis(verdict: Verdict, say_test: bool) -> str:
     return " · ".join(filter(None, [verdict.basis, verdict.test if say_test else ""]))
 
 
-def measurements(now: Watched) -> None:
+def measurements(now: ExperimentSnapshot) -> None:
     """Every point with its state; failures with their reasons first, then what is being measured, then the table."""
     rows = sorted(now.rows.values(), key=lambda row: row.position)
     st.markdown("## Measurements", anchors=False)
@@ -120,14 +122,14 @@ def measurements(now: Watched) -> None:
     )
     with files.container(horizontal_alignment="right"):
         rows_file = partial(
-            pages.client().csv, now.id, now.at
+            pages.client().csv, now.id, now.as_of
         )  # the client is taken now: a download has no session
         offer(
             "Table",
             rows_file,
             f"ucurve-{now.id}.csv",
             "text/csv",
-            f"table:{now.id}:{now.at}",
+            f"table:{now.id}:{now.as_of}",
             framed=True,
         )
     table(now, states.get(state or "all", rows), state or "all")
@@ -149,17 +151,17 @@ def failures(rows: list[MeasurementRow]) -> None:
         )
 
 
-def failed_before(now: Watched) -> None:
+def failed_before(now: ExperimentSnapshot) -> None:
     """Failed attempts stay visible when their points have succeeded since."""
     asked: dict[int, tuple[int, int]] = st.session_state.setdefault("failed before", {})
-    if now.at is None and now.ended and asked.get(now.id, (-1,))[0] != now.cursor:
-        found = pages.latest(
+    if now.as_of is None and now.ended and asked.get(now.id, (-1,))[0] != now.cursor:
+        found = pages.cached(
             f"origins {now.id}", lambda: pages.client().experiment_provenance(now.id)
         )
         asked[now.id] = now.cursor, found.num_failed_before if found else 0
     with st.container():
         if num := asked.get(now.id, (0, 0))[1]:
-            quiet(
+            caption(
                 f"{counted(num, 'attempt')} failed or broke off before their points succeeded; a click on the point shows why."
             )
 
@@ -205,10 +207,10 @@ def arrow(_rows: Sequence[MeasurementRow], *key: Any) -> tuple[Any, list[str]]:
         return data, numbers
 
 
-def table(now: Watched, rows: list[MeasurementRow], which: str) -> None:
+def table(now: ExperimentSnapshot, rows: list[MeasurementRow], which: str) -> None:
     if not rows:
         return
-    data, numbers = arrow(rows, now.id, now.at, now.cursor, which)
+    data, numbers = arrow(rows, now.id, now.as_of, now.cursor, which)
     chosen = st.dataframe(
         data,
         hide_index=True,
@@ -223,4 +225,4 @@ def table(now: Watched, rows: list[MeasurementRow], which: str) -> None:
     if picked:
         provenance(now, rows[picked[0]].id, closable=False)
     else:
-        quiet("Click a row, or a mark in a figure, to see where its number comes from.")
+        caption("Click a row, or a mark in a figure, to see where its number comes from.")

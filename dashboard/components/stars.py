@@ -14,7 +14,7 @@ ASKED_AGAIN = 20.0  # seconds after which stars that were given elsewhere show
 def starred(id: int) -> bool:
     held: tuple[float, set[int]] | None = st.session_state.get("stars")
     if held is None or time.monotonic() > held[0] + ASKED_AGAIN:
-        held = (time.monotonic(), set(pages.latest("stars", pages.client().stars) or ()))
+        held = (time.monotonic(), set(pages.cached("stars", pages.client().stars) or ()))
         st.session_state["stars"] = held
     return id in held[1]
 

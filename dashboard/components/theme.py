@@ -109,7 +109,7 @@ def badge(word: str, of: dict[str, tuple[Colour, str]] = STATES) -> str:
     return f":{colour}-badge[:material/{icon}: {word}]"
 
 
-def quiet(text: str) -> None:
+def caption(text: str) -> None:
     """Secondary text, plain."""
     st.markdown(f'<span class="quiet">{escape(text)}</span>', unsafe_allow_html=True)
 
@@ -119,7 +119,7 @@ def plain(text: str) -> str:
     return "".join(f"\\{char}" if char in "\\`*_{}[]()#+-.!|<>$:~" else char for char in text)
 
 
-def nothing_yet(title: str, text: str) -> None:
+def empty_state(title: str, text: str) -> None:
     """An empty state that says what to do."""
     with st.container(border=True, horizontal_alignment="center"):
         st.space("small")

@@ -11,16 +11,16 @@ from streamlit.delta_generator import DeltaGenerator
 
 from dashboard.auth import session
 from dashboard.components import stars
-from dashboard.components.theme import counted, plain, quiet
+from dashboard.components.theme import caption, counted, plain
 from dashboard.forms import widgets
 from dashboard.live import pages
-from dashboard.live.poller import Watched
+from dashboard.live.poller import ExperimentSnapshot
 from ucurve.client import ClientError, RequestRejectedError
 
 FIELDS = ("name", "tags", "notes", "priority")
 
 
-def tools(now: Watched) -> None:
+def tools(now: ExperimentSnapshot) -> None:
     """Each has its own place: a button that moves while the page is redrawn loses the click."""
     with st.container(
         horizontal=True, horizontal_alignment="right", gap="xsmall", key=f"tools-{now.id}"
@@ -42,7 +42,7 @@ def tools(now: Watched) -> None:
 
 
 def _icon(
-    place: DeltaGenerator, now: Watched, name: str, icon: str, help: str, do: Callable[..., None], args: tuple[Any, ...],
+    place: DeltaGenerator, now: ExperimentSnapshot, name: str, icon: str, help: str, do: Callable[..., None], args: tuple[Any, ...],
     disabled: bool = False, filled: bool = False,
 ) -> None:  # fmt: skip
     colour: Any = "primary" if filled else "secondary"
@@ -59,22 +59,22 @@ def _icon(
     )
 
 
-def _done(now: Watched, call: Callable[[], object]) -> bool:
+def _done(now: ExperimentSnapshot, call: Callable[[], object]) -> bool:
     """Do it; a refusal is said on the page."""
     try:
         call()
     except ClientError as error:
-        pages.refused(now.id, str(error))
+        pages.set_refusal(now.id, str(error))
         return False
-    pages.refused(now.id, None)
+    pages.set_refusal(now.id, None)
     return True
 
 
-def _archive(now: Watched, archived: bool) -> None:
+def _archive(now: ExperimentSnapshot, archived: bool) -> None:
     _done(now, lambda: pages.client().edit(now.id, archived=archived))
 
 
-def _star(now: Watched, starred: bool) -> None:
+def _star(now: ExperimentSnapshot, starred: bool) -> None:
     if _done(now, lambda: pages.client().star(now.id, starred)):
         stars.noted(now.id, starred)
 
@@ -82,7 +82,7 @@ def _star(now: Watched, starred: bool) -> None:
 # ------------------------------------------------------------------------------------------- edit
 
 
-def _edit(now: Watched) -> None:
+def _edit(now: ExperimentSnapshot) -> None:
     experiment = now.experiment
     barred = session.cannot_steer(experiment.owner, "edit")
     with st.popover(
@@ -95,16 +95,16 @@ def _edit(now: Watched) -> None:
         with st.form(f"edit:{now.id}", border=False, width=460):
             keys = {field: f"edit:{now.id}:{field}" for field in FIELDS}
             st.text_input("Name", experiment.name, max_chars=200, key=keys["name"])
-            widgets.say(problems.get("name"))
+            widgets.show_message(problems.get("name"))
             st.text_input(
                 "Tags",
                 ", ".join(experiment.tags),
                 key=keys["tags"],
                 placeholder="separated by commas",
             )
-            widgets.say(problems.get("tags"))
+            widgets.show_message(problems.get("tags"))
             st.text_area("Notes", experiment.notes, key=keys["notes"], height=180, help="Markdown")
-            widgets.say(problems.get("notes"))
+            widgets.show_message(problems.get("notes"))
             st.number_input(
                 "Priority",
                 -10,
@@ -113,13 +113,13 @@ def _edit(now: Watched) -> None:
                 key=keys["priority"],
                 help="Higher is measured first.",
             )
-            widgets.say(problems.get("priority") or problems.get(""))
+            widgets.show_message(problems.get("priority") or problems.get(""))
             st.form_submit_button(
                 "Save", on_click=_save, args=(now, keys), type="primary", icon=":material/check:"
             )
 
 
-def _save(now: Watched, keys: dict[str, str]) -> None:
+def _save(now: ExperimentSnapshot, keys: dict[str, str]) -> None:
     typed = {field: st.session_state[key] for field, key in keys.items()}
     typed["tags"] = [tag.strip() for tag in typed["tags"].split(",") if tag.strip()]
     problems: dict[str, str] = {}
@@ -135,15 +135,15 @@ def _save(now: Watched, keys: dict[str, str]) -> None:
     except ClientError as error:
         problems = {"": str(error)}
     st.session_state[f"edit problems:{now.id}"] = problems
-    pages.refused(now.id, None)
+    pages.set_refusal(now.id, None)
 
 
 # ------------------------------------------------------------------------------------------- as it stood
 
 
-def _past(now: Watched) -> None:
+def _past(now: ExperimentSnapshot) -> None:
     with st.popover(":material/history:", help="As it stood at an earlier moment", width="stretch"):
-        quiet("What had been measured by then, whatever was measured since.")
+        caption("What had been measured by then, whatever was measured since.")
         first = now.experiment.created_at.astimezone(UTC).replace(
             tzinfo=None, second=0, microsecond=0
         )
@@ -163,7 +163,7 @@ def _go_back(moment: datetime | None) -> None:
         )
 
 
-def come_back() -> None:
+def leave_snapshot() -> None:
     """To what is known now."""
     st.query_params.pop("at", None)
 
@@ -171,7 +171,7 @@ def come_back() -> None:
 # ------------------------------------------------------------------------------------------- delete
 
 
-def _delete(now: Watched) -> None:
+def _delete(now: ExperimentSnapshot) -> None:
     going = now.experiment.state in ("queued", "running")
     barred = session.cannot_steer(now.experiment.owner, "delete") or (
         "Cancel it first." if going else None
@@ -184,7 +184,7 @@ def _delete(now: Watched) -> None:
     ):
         st.markdown(f"**Delete “{plain(now.experiment.name)}”?**")
         numbers = counted(now.experiment.progress.done, "number")
-        quiet(
+        caption(
             f"The experiment goes, with its notes and links. Its {numbers} stay and are found by whoever plans them again."
         )
         st.button(
@@ -197,6 +197,6 @@ def _delete(now: Watched) -> None:
         )
 
 
-def _remove(now: Watched) -> None:
+def _remove(now: ExperimentSnapshot) -> None:
     if _done(now, lambda: pages.client().delete(now.id)):
         st.session_state["deleted"] = now.id

@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboard.components.theme import ago, counted, plain
 from dashboard.live import pages
-from dashboard.live.poller import Watched
+from dashboard.live.poller import ExperimentSnapshot
 from ucurve.schemas.webhooks import Notice
 
 
@@ -15,11 +15,11 @@ def _notices(experiment: int, version: int) -> list[Notice]:
     return pages.client().webhook_deliveries(experiment)
 
 
-def told(now: Watched) -> None:
+def told(now: ExperimentSnapshot) -> None:
     """Nothing where there is no webhook; a warning where it could not be called."""
     if not now.experiment.webhook or not now.ended:
         return
-    notices = pages.latest(f"notices {now.id}", lambda: _notices(now.id, now.cursor))
+    notices = pages.cached(f"notices {now.id}", lambda: _notices(now.id, now.cursor))
     if not notices:
         return
     last = notices[0]

@@ -71,7 +71,7 @@ def restored() -> bool:
         return False
     for key, value in _read(found["text"]).items():
         if key not in st.session_state.get("typed", ()):
-            widgets.put(key, value)
+            widgets.set_value(key, value)
     st.session_state["restored"] = True
     return True
 

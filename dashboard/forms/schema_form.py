@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from dashboard.forms.parsing import read, read_list, said_of
+from dashboard.forms.parsing import list_summary, parse_list, parse_value
 
 Widget = Literal[
     "text", "integer", "number", "switch", "select", "list", "json", "group", "union", "constant"
@@ -233,7 +233,7 @@ def _value(field: Field, typed: Mapping[str, Any], problems: dict[str, str]) -> 
         problems |= inner
         return value
     if field.widget == "union":
-        return _value(field.parts[typed.get(f"{field.key}?") or 0], typed, problems)
+        return _value(_chosen(field, typed), typed, problems)
     if field.widget == "constant":
         return field.default
     raw = typed.get(field.key)
@@ -243,8 +243,15 @@ def _value(field: Field, typed: Mapping[str, Any], problems: dict[str, str]) -> 
     if not text and field.optional:
         return None
     if field.widget == "list":
-        return read_list(text, field.item)
-    return read(text, field.widget)
+        return parse_list(text, field.item)
+    return parse_value(text, field.widget)
+
+
+def _chosen(field: Field, typed: Mapping[str, Any]) -> Field:
+    """Return the form of a union's value that is chosen; the first for a draft of another form."""
+    number = typed.get(f"{field.key}?")
+    valid = isinstance(number, int) and 0 <= number < len(field.parts)
+    return field.parts[number if valid and number is not None else 0]
 
 
 def titles(form: Iterable[Field]) -> dict[str, str]:
@@ -261,17 +268,13 @@ def readings(form: Iterable[Field], typed: Mapping[str, Any]) -> dict[str, str]:
     said: dict[str, str] = {}
     for field in form:
         if field.widget in ("group", "union"):
-            chosen = (
-                field.parts
-                if field.widget == "group"
-                else [field.parts[typed.get(f"{field.key}?") or 0]]
-            )
+            chosen = field.parts if field.widget == "group" else [_chosen(field, typed)]
             said |= readings(chosen, typed)
         elif (
             field.widget == "list" and not field.options and str(typed.get(field.key) or "").strip()
         ):
             try:
-                said[field.key] = said_of(read_list(str(typed[field.key]), field.item))
+                said[field.key] = list_summary(parse_list(str(typed[field.key]), field.item))
             except ValueError:
                 continue
     return said
@@ -291,7 +294,7 @@ def placed(
     problems: dict[str, str] = {}
     for location, message in found:
         key = _key_of(form, typed, [str(step) for step in location])
-        if location and str(location[-1]).isdigit():
+        if location and re.fullmatch("[0-9]+", str(location[-1])):
             message = f"Value {int(location[-1]) + 1}: {message[:1].lower()}{message[1:]}"
         if message not in problems.get(key, ""):
             problems[key] = f"{problems[key]} {message}" if key in problems else message
@@ -310,6 +313,6 @@ def _inside(field: Field, typed: Mapping[str, Any], rest: list[str]) -> str:
     if field.widget == "group" and rest:
         return _key_of(field.parts, typed, rest) or field.key
     if field.widget == "union":
-        chosen = field.parts[typed.get(f"{field.key}?") or 0]
+        chosen = _chosen(field, typed)
         return _inside(chosen, typed, rest) if chosen.widget != "constant" else f"{field.key}?"
     return field.key

@@ -6,15 +6,16 @@ What is typed lives in the session under "kind:key" and stays there when the kin
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, TypeVar
 
 import streamlit as st
 
 from dashboard.forms.schema_form import Field, entries
 
+T = TypeVar("T")
 LIVE = "200ms"  # a pause in typing after which the plan is asked for anew
 
 
@@ -39,7 +40,7 @@ def typed(form: Sequence[Field], prefix: str) -> dict[str, Any]:
 def fill(form: Sequence[Field], prefix: str, spec: Mapping[str, Any]) -> None:
     """Put a spec into the form, before it is drawn."""
     for key, value in entries(form, spec).items():
-        put(prefix + key, value)
+        set_value(prefix + key, value)
 
 
 def remember() -> None:
@@ -55,7 +56,7 @@ def remember() -> None:
     st.session_state.setdefault("typed", set()).update(came)
 
 
-def prefer(form: Sequence[Field], prefix: str, names: Mapping[str, Sequence[str]]) -> None:
+def preselect(form: Sequence[Field], prefix: str, names: Mapping[str, Sequence[str]]) -> None:
     """Where a suite or text must be named and none is yet, begin with the first that is registered."""
     for field in form:
         if (
@@ -70,10 +71,10 @@ def prefer(form: Sequence[Field], prefix: str, names: Mapping[str, Sequence[str]
                 or st.session_state.get(key)
                 or field.default
             ):
-                put(key, names[field.source][0], asked=False)
+                set_value(key, names[field.source][0], asked=False)
 
 
-def put(key: str, value: Any, asked: bool = True) -> None:
+def set_value(key: str, value: Any, asked: bool = True) -> None:
     """Show this value. asked: somebody asked for it, so that no draft of the browser takes its place."""
     if asked:
         st.session_state.setdefault("typed", set()).add(key)
@@ -121,7 +122,7 @@ def _grid(
 
 def _one(field: Field, prefix: str, notes: Notes, names: Mapping[str, Sequence[str]]) -> None:
     if field.widget == "union":
-        chosen = kept(
+        chosen = persistent_widget(
             st.selectbox,
             f"{prefix}{field.key}?",
             field.title,
@@ -129,7 +130,7 @@ def _one(field: Field, prefix: str, notes: Notes, names: Mapping[str, Sequence[s
             format_func=lambda i: field.parts[i].title,
             help=field.help or None,
         )
-        say(notes.problems.get(f"{field.key}?") or notes.problems.get(field.key))
+        show_message(notes.problems.get(f"{field.key}?") or notes.problems.get(field.key))
         part = field.parts[chosen or 0]
         if part.widget == "group":
             for inner in part.parts:
@@ -138,7 +139,7 @@ def _one(field: Field, prefix: str, notes: Notes, names: Mapping[str, Sequence[s
             _one(part, prefix, notes, names)
         return
     _widget(field, prefix + field.key, names)
-    say(notes.problems.get(field.key), notes.said.get(field.key))
+    show_message(notes.problems.get(field.key), notes.said.get(field.key))
 
 
 def _widget(field: Field, key: str, names: Mapping[str, Sequence[str]]) -> None:
@@ -148,7 +149,7 @@ def _widget(field: Field, key: str, names: Mapping[str, Sequence[str]]) -> None:
         known = names.get(field.source, ())
         current = st.session_state.get("drafts", {}).get(key)
         options = [*known, *([current] if current and current not in known else [])]
-        kept(
+        persistent_widget(
             st.selectbox,
             key,
             label,
@@ -159,17 +160,19 @@ def _widget(field: Field, key: str, names: Mapping[str, Sequence[str]]) -> None:
         )
     elif field.widget == "switch":
         st.space("small")
-        kept(st.toggle, key, label, help=help_text)
+        persistent_widget(st.toggle, key, label, help=help_text)
     elif field.widget == "select":
         options = [None, *field.options] if field.optional else list(field.options)
         say = lambda option: "none" if option is None else str(option).replace("_", " ")  # noqa: E731
-        kept(st.selectbox, key, label, options=options, format_func=say, help=help_text)
+        persistent_widget(
+            st.selectbox, key, label, options=options, format_func=say, help=help_text
+        )
     elif field.widget == "list" and field.options:
-        kept(st.multiselect, key, label, options=list(field.options), help=help_text)
+        persistent_widget(st.multiselect, key, label, options=list(field.options), help=help_text)
     elif field.widget == "json":
-        kept(st.text_area, key, label, help=help_text, height=100)
+        persistent_widget(st.text_area, key, label, help=help_text, height=100)
     else:
-        kept(st.text_input, key, label, help=help_text, placeholder=if_empty)
+        persistent_widget(st.text_input, key, label, help=help_text, placeholder=if_empty)
 
 
 def said_of_empty(field: Field) -> str | None:
@@ -188,7 +191,9 @@ def said_of_empty(field: Field) -> str | None:
     )
 
 
-def kept(widget: Any, key: str, label: str, default: Any = None, **options: Any) -> Any:
+def persistent_widget(
+    widget: Any, key: str, label: str, default: Any = None, **options: Any
+) -> Any:
     """A widget whose value outlives it: Streamlit forgets a widget that is not on the page, or not reached by a broken-off run.
 
     The draft is given as the widget's own default, not through session state: that would be sent back and overwrite what is
@@ -231,7 +236,18 @@ def _gone(widget: Any, value: Any, options: Mapping[str, Any]) -> bool:
     return closed and value is not None and value not in options["options"]
 
 
-def say(problem: str | None, otherwise: str | None = None) -> None:
+def show_parsed(parse: Callable[[str], T], text: str | None) -> tuple[T | None, str | None]:
+    """Return what a field holds, or what is wrong with it, which is shown beneath the field."""
+    value, problem = None, None
+    try:
+        value = parse(text or "")
+    except ValueError as error:
+        problem = str(error)
+    show_message(problem)
+    return value, problem
+
+
+def show_message(problem: str | None, otherwise: str | None = None) -> None:
     """What is wrong, in a place that is always there: else what follows would be mounted anew, and lose what is being typed.
 
     otherwise: what is said while nothing is wrong.

@@ -1,6 +1,6 @@
-"""What a page knows of the lab: the last answers of the API, kept while it is silent, and the experiments being followed.
+"""What pages know about the lab: cached answers of the API and the experiments being polled.
 
-Pages draw from here, so that a restarting API costs a line at the top of the page and nothing else.
+Pages read from here, so that a restarting API costs one line at the top of the page.
 """
 
 from __future__ import annotations
@@ -18,33 +18,34 @@ from streamlit.delta_generator import DeltaGenerator
 
 from dashboard.auth import session
 from dashboard.components.chart import bundle
+from dashboard.components.theme import empty_state, plain
 from dashboard.live import refresh
-from dashboard.live.poller import Follower, Watched
-from dashboard.live.shared_query import EVERY, Question
+from dashboard.live.poller import ExperimentPoller, ExperimentSnapshot
+from dashboard.live.shared_query import INTERVAL, SharedQuery
 from ucurve.client import ApiUnavailableError, Client, RequestRejectedError
 
 T = TypeVar("T")
 K = TypeVar("K")
-Q = TypeVar("Q")
-QUESTIONS = 200  # filters and pages of lists, each with its last answer
-FOLLOWED = 24  # experiments whose rows are kept while nobody looks
+V = TypeVar("V")
+MAX_QUERIES = 200  # shared queries kept, each with its latest answer
+MAX_POLLERS = 24  # experiments whose rows are kept
+UNREACHABLE = "does not respond"
 client = session.client
-_keeping = Lock()
+_stores_lock = Lock()
 
 
 @st.cache_resource(show_spinner=False)
-def _aside() -> ThreadPoolExecutor:
-    """For what takes long and must not hold up a page."""
-    return ThreadPoolExecutor(4, thread_name_prefix="aside")
+def _executor() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(4, thread_name_prefix="background")
 
 
-def aside(ask: Callable[[], T]) -> Future[T]:
-    """The answer, when it comes."""
-    return _aside().submit(ask)
+def run_in_background(task: Callable[[], T]) -> Future[T]:
+    """Run slow work in a thread, so that it does not delay a page."""
+    return _executor().submit(task)
 
 
 def warm_up() -> None:
-    """Load what pages and figures are made with before the first visitor waits for it; the server does so as it starts."""
+    """Import what pages and figures need before the first visitor waits for it."""
     for name in (
         "dashboard.forms.widgets",
         "dashboard.components.chart",
@@ -57,121 +58,145 @@ def warm_up() -> None:
     bundle()
 
 
-def latest(key: str, ask: Callable[[], T]) -> T | None:
-    """The answer, or the last one there was while the API is silent; None when there was none."""
-    held = st.session_state.setdefault("held", {})
+def cached(key: str, fetch: Callable[[], T]) -> T | None:
+    """Return the answer, or the last one while the API is unreachable; None before the first."""
+    answers = st.session_state.setdefault("answers", {})
     try:
-        held[key] = ask()
+        answers[key] = fetch()
         st.session_state["silence"] = None
     except ApiUnavailableError:
-        st.session_state["silence"] = "does not answer"
+        st.session_state["silence"] = UNREACHABLE
     except RequestRejectedError as error:
         if error.status == 401:
             session.to_login()
         if error.status < 500:
             raise
-        st.session_state["silence"] = f"answers with an error ({error})"
-    return held.get(key)  # type: ignore[no-any-return]
+        st.session_state["silence"] = f"responds with an error ({error})"
+    return answers.get(key)  # type: ignore[no-any-return]
 
 
-def page(
-    body: Callable[[], None], every: float | None, first: Callable[[], None] = lambda: None
+def run(
+    body: Callable[[], None],
+    interval: float | None,
+    before: Callable[[], None] = lambda: None,
 ) -> None:
-    """Draw a page, and draw it again when an answer it was drawn from has changed, asked for every so many seconds.
+    """Draw a page, poll its queries every `interval` seconds and redraw it when one changed.
 
-    first: done before anything is drawn, because with the first element a newer request may break the run off.
+    before: called before anything is drawn, since a newer request may interrupt the run from
+    the first element on.
     """
 
     @st.fragment
-    def drawn() -> None:
+    def draw() -> None:
         refresh.begin()
-        first()
-        session.me()  # now and then: whose token has ended goes to the login
+        before()
+        session.me()  # checks the token now and then; an invalid one leads to the login
         top = st.empty()
-        if silent_before := st.session_state.get("silence"):
-            say_silence(
-                top
-            )  # at once: what is below must not jump up and down while the API is silent
-        body()
+        if was_silent := st.session_state.get("silence"):
+            show_silence(top)  # at once: the page below must not jump while the API is away
+        try:
+            body()
+        except RequestRejectedError as error:
+            show_refusal(top, error)
+            return
         if silence := st.session_state.get("silence"):
-            say_silence(top)
-        elif silent_before:
+            show_silence(top)
+        elif was_silent:
             top.empty()
         with st.container(key="pulse"):
-            if every or silence:  # a page without a clock has one while the API is silent
-                refresh.beat(every or 2, oldest=2 if silence else refresh.OLDEST)
+            if interval or silence:  # without an interval a page polls only for the API's return
+                refresh.poll(interval or 2, max_age=2 if silence else refresh.MAX_AGE)
 
-    drawn()
+    draw()
 
 
-def say_silence(place: DeltaGenerator) -> None:
-    what = f"The API at `{client().url}` {st.session_state['silence']}."
+def show_silence(place: DeltaGenerator) -> None:
     place.error(
-        f"{what} What is shown is the last that arrived; this page keeps asking and goes on by itself. Measuring goes on.",
+        f"The API at `{client().url}` {st.session_state['silence']}. This page shows the latest "
+        "data and reconnects automatically. Workers continue.",
         icon=":material/cloud_off:",
     )
 
 
+def show_refusal(place: DeltaGenerator, error: RequestRejectedError) -> None:
+    """Say why the API refused what the page shows; the page does not poll any more."""
+    titles = {403: "You do not have access", 404: "Not found", 410: "Deleted"}
+    with place.container():
+        empty_state(titles.get(error.status, "This page cannot be shown"), plain(str(error)))
+
+
 @st.cache_resource(show_spinner=False)
-def _followers() -> OrderedDict[int, Follower]:
-    """One per experiment that somebody looked at lately, for all sessions."""
+def _pollers() -> OrderedDict[int, ExperimentPoller]:
+    """Return the pollers of recently viewed experiments, shared by all sessions."""
     return OrderedDict()
 
 
 @st.cache_resource(show_spinner=False)
-def _questions() -> OrderedDict[str, Question[Any]]:
-    """The other questions that sessions ask together."""
+def _queries() -> OrderedDict[str, SharedQuery[Any]]:
+    """Return the other queries that sessions share."""
     return OrderedDict()
 
 
-def _kept(store: OrderedDict[K, Q], key: K, make: Callable[[], Q], most: int) -> Q:
-    """The store's own, made where missing; what nobody asked for lately makes room."""
-    with _keeping:
+def _get_or_create(store: OrderedDict[K, V], key: K, create: Callable[[], V], size: int) -> V:
+    """Return the entry, created if missing; drop the least recently used beyond `size`."""
+    with _stores_lock:
         if key not in store:
-            store[key] = make()
+            store[key] = create()
         store.move_to_end(key)
-        while len(store) > most:
+        while len(store) > size:
             store.popitem(last=False)
         return store[key]
 
 
-def _follower(id: int) -> Follower:
-    return _kept(_followers(), id, lambda: Follower(id, aside), FOLLOWED)
+def _poller(id: int) -> ExperimentPoller:
+    return _get_or_create(
+        _pollers(), id, lambda: ExperimentPoller(id, run_in_background), MAX_POLLERS
+    )
 
 
-def shared(key: str, ask: Callable[[Client], T], every: float = EVERY) -> T | None:
-    """As `latest`, for what is the same to everybody: one question for all sessions, asked by whichever comes first.
+def shared_query(key: str, fetch: Callable[[Client], T], interval: float = INTERVAL) -> T | None:
+    """Return as `cached`, for answers that are the same for every user: one request for all.
 
-    Whom the API has not said to know asks for themselves.
+    A session that the API has not authenticated yet sends its own request.
     """
     if session.me() is None:
-        return latest(key, lambda: ask(client()))
-    question: Question[T] = _kept(_questions(), key, lambda: Question(ask, every), QUESTIONS)
-    look = partial(question.look, client())
-    return latest(key, lambda: refresh.drawn_from(key, look))
+        return cached(key, lambda: fetch(client()))
+    query: SharedQuery[T] = _get_or_create(
+        _queries(), key, lambda: SharedQuery(fetch, interval), MAX_QUERIES
+    )
+    get = partial(query.get, client())
+    return cached(key, lambda: refresh.track(key, get))
 
 
-def anew(*keys: str) -> None:
-    """After an action: these shared questions are asked again at once."""
-    for key in keys:
-        if question := _questions().get(key):
-            question.refresh()
+def invalidate(*keys: str) -> None:
+    """Send these shared queries again at once, after an action."""
+    with _stores_lock:
+        queries = [_queries().get(key) for key in keys]
+    for query in queries:
+        if query:
+            query.invalidate()
 
 
-def watched(id: int) -> Watched | None:
-    """The experiment, brought up to date; None while nothing is known of it. Raises RequestRejectedError when there is none.
+def current_snapshot(id: int) -> ExperimentSnapshot | None:
+    """Return the experiment, up to date; None before its first answer.
 
-    What other sessions were shown is for this one too, but not before the API has said that it knows who looks.
+    Raises RequestRejectedError when there is no such experiment. A session sees other sessions'
+    answers only once the API has authenticated it.
     """
-    key, look = f"experiment {id}", partial(_follower(id).look, client())
-    now = latest(key, lambda: refresh.drawn_from(key, look))
-    return now or (_follower(id).known if session.me() else None)
+    key, get = f"experiment {id}", partial(_poller(id).get, client())
+    snapshot = cached(key, lambda: refresh.track(key, get))
+    return snapshot or (_poller(id).last if session.me() else None)
 
 
-def refused(id: int, words: str | None) -> None:
-    """Remember for this session why its last action on the experiment was not done."""
-    st.session_state[f"refusal {id}"] = words
-    _follower(id).refresh()
+def has_existed(id: int) -> bool:
+    """Return whether the experiment was seen, so that its absence means it was deleted."""
+    return _poller(id).last is not None
+
+
+def set_refusal(id: int, message: str | None) -> None:
+    """Remember for this session why its latest action on the experiment was refused."""
+    st.session_state[f"refusal {id}"] = message
+    _poller(id).invalidate()
 
 
 def refusal(id: int) -> str | None:

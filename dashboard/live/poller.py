@@ -1,9 +1,9 @@
-"""One experiment followed for everybody who looks at it: asked about once per tick, its figures and verdicts made once.
+"""Polls one experiment for all viewers: one request per interval, figures and verdicts made once.
 
-    follower = Follower(7, aside)      # one per experiment and process
-    now = follower.look(client)        # by every session at its own tick; see asking.py
+    poller = ExperimentPoller(7, run_in_background)   # one per experiment and process
+    snapshot = poller.get(client)                     # called by every session; see shared_query.py
 
-Whoever may look at the dashboard may read every experiment, so what one session's question brought is shown to all.
+Everybody with access to the dashboard may read every experiment, so sessions share the answers.
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dashboard.live.shared_query import Question
+from dashboard.live.shared_query import SharedQuery
 from ucurve.client import ApiUnavailableError, Client, RequestRejectedError
 from ucurve.experiments import parse
 from ucurve.schemas.experiments import Experiment, MeasurementRow, frame
 from ucurve.spec import Figure, Verdict
 
-PATIENCE = 0.4  # seconds that numbers wait for their figures, to be shown together with them
+FIGURE_WAIT = 0.4  # seconds that new rows wait for their figures, to be shown together
+EXPERIMENT_INTERVAL = 3.0  # seconds after which an unchanged experiment is fetched again
 ENDED = ("done", "failed", "cancelled")
 
 
 @dataclass(frozen=True)
-class Watched:
-    """One experiment as it was seen: its rows, and the figures and verdicts made of them. Never changed, for many read it.
+class ExperimentSnapshot:
+    """An experiment at one moment: its rows, with the figures and verdicts made from them.
 
-    Two are equal when a page shows the same of both, but for what may be shown with the next change.
+    Immutable, since many sessions read it. Equality ignores what may be shown with the next
+    change, so that pages are not redrawn for it.
     """
 
     id: int
@@ -37,120 +39,129 @@ class Watched:
     cursor: int = 0
     figures: Mapping[str, Figure] = field(default_factory=dict)
     figure_problem: str | None = None
-    drawn: int = -1  # cursor at which the figures were made
+    figures_cursor: int = -1  # of the rows that the figures show
     verdicts: list[Verdict] = field(default_factory=list)
-    verdicts_of: int = field(
-        default=0, compare=False
-    )  # how many points were measured when they were given
+    num_judged: int = field(default=0, compare=False)  # finished points behind the verdicts
     verdict_problem: str | None = None
-    asked: int = field(default=-1, compare=False)  # cursor at which verdicts were asked for
-    judging: bool = field(default=False, compare=False)
-    at: str | None = None  # the moment of which this is the table; None: now
+    verdicts_cursor: int = field(default=-1, compare=False)  # when they were last requested
+    verdicts_pending: bool = field(default=False, compare=False)
+    as_of: str | None = None  # an earlier moment; None: the present
 
     @property
     def ended(self) -> bool:
         return self.experiment.state in ENDED
 
     @property
-    def at_rest(self) -> bool:
-        """Ended, and all that came of it is here."""
-        return self.ended and self.drawn == self.cursor == self.asked and not self.judging
+    def complete(self) -> bool:
+        """Whether the experiment has ended and all figures and verdicts are here."""
+        current = self.cursor == self.figures_cursor == self.verdicts_cursor
+        return self.ended and current and not self.verdicts_pending
 
 
-class Follower(Question[Watched]):
-    """Asks about one experiment; `aside` runs what takes long."""
+class ExperimentPoller(SharedQuery[ExperimentSnapshot]):
+    """Keeps one experiment up to date; `run_in_background` runs slow work."""
 
-    def __init__(self, id: int, aside: Callable[[Callable[[], Any]], Future[Any]]) -> None:
-        super().__init__(self._look)
+    def __init__(
+        self, id: int, run_in_background: Callable[[Callable[[], Any]], Future[Any]]
+    ) -> None:
+        super().__init__(self._update)
         self.id = id
-        self._aside = aside
+        self._run_in_background = run_in_background
         self._experiment_due = 0.0
         self._figures: Future[tuple[dict[str, Figure], str | None]] | None = None
-        self._figures_of = 0
-        self._figures_asked = 0.0
+        self._figures_cursor = 0
+        self._figures_started = 0.0
         self._figures_due = 0.0
-        self._verdicts_due = 0.0
         self._verdicts: Future[list[Verdict]] | None = None
-        self._verdicts_of = 0
-        self._verdicts_asked = 0.0
+        self._num_judged = 0
+        self._verdicts_started = 0.0
+        self._verdicts_due = 0.0
 
-    def refresh(self) -> None:
-        """After an action: ask for the experiment itself, too, at the next look."""
-        super().refresh()
+    def invalidate(self) -> None:
+        """Fetch the experiment itself on the next `get`, too."""
+        super().invalidate()
         self._experiment_due = 0.0
 
-    def _look(self, client: Client) -> Watched:
-        """What changed, with its figures if they are there soon."""
-        return self._judged(client, self._drawn(self._changes(client)))
+    def _update(self, client: Client) -> ExperimentSnapshot:
+        snapshot = self._with_changes(client)
+        return self._with_verdicts(client, self._with_figures(snapshot))
 
-    def _changes(self, client: Client) -> Watched:
-        """Rows that changed since last time; the experiment itself only when something did, or after 3 s."""
-        now = self._seen or Watched(self.id, client.experiment(self.id))
-        rows, cursor, changed, more = now.rows, now.cursor, False, True
+    def _with_changes(self, client: Client) -> ExperimentSnapshot:
+        """Return the snapshot with changed rows, and with the experiment when due."""
+        snapshot = self.last or ExperimentSnapshot(self.id, client.experiment(self.id))
+        rows, cursor, changed, more = snapshot.rows, snapshot.cursor, False, True
         while more:
-            found = client.measurements(self.id, cursor)
-            rows = {**rows, **{row.id: row for row in found.rows}} if found.rows else rows
-            changed |= bool(found.rows) or found.state != now.experiment.state
-            cursor, more = found.cursor, found.more
-        experiment = now.experiment
+            page = client.measurements(self.id, cursor)
+            rows = {**rows, **{row.id: row for row in page.rows}} if page.rows else rows
+            changed |= bool(page.rows) or page.state != snapshot.experiment.state
+            cursor, more = page.cursor, page.more
+        experiment = snapshot.experiment
         if changed or time.monotonic() >= self._experiment_due:
             experiment = client.experiment(self.id)
-            self._experiment_due = time.monotonic() + 3
-        return replace(now, rows=rows, cursor=cursor, experiment=experiment)
+            self._experiment_due = time.monotonic() + EXPERIMENT_INTERVAL
+        return replace(snapshot, rows=rows, cursor=cursor, experiment=experiment)
 
-    def _drawn(self, now: Watched) -> Watched:
-        """With figures made anew if rows changed, at most half of the time when they are slow; nobody waits for them for long."""
+    def _with_figures(self, snapshot: ExperimentSnapshot) -> ExperimentSnapshot:
+        """Return the snapshot with new figures if they are ready soon.
+
+        Slow figures are drawn in the background, at most half of the time.
+        """
         if (
             self._figures is None
-            and now.drawn != now.cursor
+            and snapshot.figures_cursor != snapshot.cursor
             and time.monotonic() >= self._figures_due
         ):
-            self._figures_of, self._figures_asked = now.cursor, time.monotonic()
-            self._figures = self._aside(lambda: made(now))
-        if self._figures is None or wait([self._figures], PATIENCE).not_done:
-            return now
+            self._figures_cursor, self._figures_started = snapshot.cursor, time.monotonic()
+            self._figures = self._run_in_background(lambda: draw_figures(snapshot))
+        if self._figures is None or wait([self._figures], FIGURE_WAIT).not_done:
+            return snapshot
         figures, problem = self._figures.result()
         self._figures = None
-        self._figures_due = 2 * time.monotonic() - self._figures_asked
+        self._figures_due = 2 * time.monotonic() - self._figures_started
         return replace(
-            now,
-            figures=figures if problem is None else now.figures,
+            snapshot,
+            figures=figures if problem is None else snapshot.figures,
             figure_problem=problem,
-            drawn=self._figures_of,
+            figures_cursor=self._figures_cursor,
         )
 
-    def _judged(self, client: Client, now: Watched) -> Watched:
-        """With the verdicts that were asked for, if they are there; asks again if there are newer numbers."""
+    def _with_verdicts(self, client: Client, snapshot: ExperimentSnapshot) -> ExperimentSnapshot:
+        """Return the snapshot with new verdicts if they are ready; request newer ones if due."""
         if self._verdicts is not None and self._verdicts.done():
-            try:
-                now = replace(
-                    now,
-                    verdicts=self._verdicts.result(),
-                    verdicts_of=self._verdicts_of,
-                    verdict_problem=None,
-                )
-            except ApiUnavailableError:
-                now = replace(now, asked=-1)
-            except RequestRejectedError as error:
-                now = replace(now, verdict_problem=str(error))
+            snapshot = self._collect_verdicts(self._verdicts, snapshot)
             self._verdicts = None
-            self._verdicts_due = 2 * time.monotonic() - self._verdicts_asked
-        if (
-            self._verdicts is None
-            and now.asked != now.cursor
-            and time.monotonic() >= self._verdicts_due
-        ):
-            now = replace(now, asked=now.cursor)
-            self._verdicts_of, self._verdicts_asked = now.experiment.progress.done, time.monotonic()
-            self._verdicts = self._aside(lambda: client.verdicts(self.id))
-        return replace(now, judging=self._verdicts is not None)
+            self._verdicts_due = 2 * time.monotonic() - self._verdicts_started
+        outdated = snapshot.verdicts_cursor != snapshot.cursor
+        if self._verdicts is None and outdated and time.monotonic() >= self._verdicts_due:
+            snapshot = replace(snapshot, verdicts_cursor=snapshot.cursor)
+            self._num_judged = snapshot.experiment.progress.done
+            self._verdicts_started = time.monotonic()
+            self._verdicts = self._run_in_background(lambda: client.verdicts(self.id))
+        return replace(snapshot, verdicts_pending=self._verdicts is not None)
+
+    def _collect_verdicts(
+        self, verdicts: Future[list[Verdict]], snapshot: ExperimentSnapshot
+    ) -> ExperimentSnapshot:
+        try:
+            return replace(
+                snapshot,
+                verdicts=verdicts.result(),
+                num_judged=self._num_judged,
+                verdict_problem=None,
+            )
+        except ApiUnavailableError:
+            return replace(snapshot, verdicts_cursor=-1)
+        except RequestRejectedError as error:
+            return replace(snapshot, verdict_problem=str(error))
 
 
-def made(now: Watched) -> tuple[dict[str, Figure], str | None]:
-    """The figures of its rows, or why there are none."""
+def draw_figures(snapshot: ExperimentSnapshot) -> tuple[dict[str, Figure], str | None]:
+    """Return the figures of the rows, or the reason why there are none.
+
+    Any exception is caught: an error in an experiment type's code, which may be the lab's own,
+    must not hide the table.
+    """
     try:
-        return parse(now.experiment.spec).figures(frame(now.rows.values())), None
-    except (
-        Exception
-    ) as error:  # a kind's own code, perhaps a lab's: its fault must not hide the table
+        return parse(snapshot.experiment.spec).figures(frame(snapshot.rows.values())), None
+    except Exception as error:
         return {}, f"{type(error).__name__}: {error}"

@@ -1,26 +1,26 @@
-// Asks whether the page would be drawn otherwise now, and has it drawn again then. Asking costs a millisecond; drawing costs
-// a hundred of them, here and on the server.
+// Polls whether the page has changed and redraws it then. A poll costs about a millisecond; drawing costs a hundred, in the
+// browser and on the server.
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const pulse = (parentElement.pulse ??= { drawing: 0 });
   clearTimeout(pulse.timer);
-  const mine = ++pulse.drawing, drawn = performance.now();
-  const age = () => (performance.now() - drawn) / 1000;
-  const again = (seconds) => { pulse.timer = setTimeout(ask, 1000 * seconds); };
+  const drawing = ++pulse.drawing, drawnAt = performance.now();
+  const age = () => (performance.now() - drawnAt) / 1000;
+  const schedule = (seconds) => { pulse.timer = setTimeout(poll, 1000 * seconds); };
 
-  async function ask() {
+  async function poll() {
     let changed = false;
     try {
-      const answer = await fetch(data.address, { cache: "no-store" });
-      changed = answer.ok && (await answer.json()).changed;
-    } catch {} // the server is being started again: its page asks by itself
-    if (mine !== pulse.drawing) return; // drawn again meanwhile
-    if (changed || age() >= data.oldest) {
-      pulse.timer = setTimeout(() => setTriggerValue("due", true), 1000 * Math.max(0, data.youngest - age()));
-      pulse.fallback = setTimeout(() => mine === pulse.drawing && again(0), 5000); // a run that was broken off
-    } else again(data.every);
+      const response = await fetch(data.address, { cache: "no-store" });
+      changed = response.ok && (await response.json()).changed;
+    } catch {} // the server is restarting; its page polls by itself
+    if (drawing !== pulse.drawing) return; // redrawn meanwhile
+    if (changed || age() >= data.maxAge) {
+      pulse.timer = setTimeout(() => setTriggerValue("due", true), 1000 * Math.max(0, data.minAge - age()));
+      pulse.fallback = setTimeout(() => drawing === pulse.drawing && schedule(0), 5000); // the run was interrupted
+    } else schedule(data.interval);
   }
 
-  again(data.every);
+  schedule(data.interval);
   return () => { pulse.drawing++; clearTimeout(pulse.timer); };
 }

@@ -1,7 +1,7 @@
-"""One question for all who want its answer: whichever session comes first asks, the others are given what it brought.
+"""A query whose answer all sessions share: the first session that polls sends it.
 
-question = Question(lambda client: client.users())     # one per question and process
-now = question.look(client)                            # by every session at its own tick
+query = SharedQuery(lambda client: client.users())     # one per query and process
+users = query.get(client)                              # called by every session on its own timer
 """
 
 from __future__ import annotations
@@ -14,58 +14,62 @@ from typing import Generic, TypeVar
 from ucurve.client import ApiUnavailableError, Client, RequestRejectedError
 
 T = TypeVar("T")
-EVERY = 0.6  # seconds
+INTERVAL = 0.6  # seconds
+OWN_REFUSALS = (401, 403)  # concern the client that sent the query, not the resource
 
 
-class Question(Generic[T]):
-    """Asked at most once in `every` seconds."""
+class SharedQuery(Generic[T]):
+    """Sent at most once per `interval` seconds."""
 
-    def __init__(self, answer: Callable[[Client], T], every: float = EVERY) -> None:
-        self._answer = answer
-        self._every = every
-        self._asking = threading.Lock()
-        self._seen: T | None = None
-        self._silence: ApiUnavailableError | RequestRejectedError | None = (
-            None  # why the last question had no answer
+    def __init__(self, fetch: Callable[[Client], T], interval: float = INTERVAL) -> None:
+        self._fetch = fetch
+        self._interval = interval
+        self._sending = threading.Lock()
+        self._last: T | None = None
+        self._failure: ApiUnavailableError | RequestRejectedError | None = (
+            None  # of the latest request
         )
+        self._num_invalidations = 0
         self._due = 0.0
 
-    def look(self, client: Client) -> T:
-        """The answer as of now. Raises ApiUnavailableError while the API is silent, RequestRejectedError where it says no to this client.
+    def get(self, client: Client) -> T:
+        """Return the current answer.
 
-        While another session asks, what it found before is given: nobody waits for anybody, but for the very first answer.
+        While another session's request is running this returns the previous answer, so only
+        the very first answer is waited for. Raises ApiUnavailableError while the API is unreachable
+        and RequestRejectedError when it rejects the request, until a later request succeeds.
         """
-        if self._asking.acquire(blocking=self._seen is None):
+        if self._sending.acquire(blocking=self._last is None):
             try:
                 if time.monotonic() >= self._due:
-                    self._ask(client)
+                    self._send(client)
             finally:
-                self._asking.release()
-        if self._silence is not None:
-            raise self._silence.with_traceback(None)
-        assert self._seen is not None, "neither an answer nor a reason why there is none"
-        return self._seen
+                self._sending.release()
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)
+        assert self._last is not None, "neither an answer nor a failure"
+        return self._last
 
-    def refresh(self) -> None:
-        """After an action: ask at the next look."""
+    def invalidate(self) -> None:
+        """Send the query again on the next `get`, for example after an action."""
+        self._num_invalidations += 1
         self._due = 0.0
 
     @property
-    def known(self) -> T | None:
-        """What was seen last, however long ago."""
-        return self._seen
+    def last(self) -> T | None:
+        """The latest answer, however old."""
+        return self._last
 
-    def _ask(self, client: Client) -> bool:
-        """Whether there was an answer."""
+    def _send(self, client: Client) -> None:
+        num_invalidations = self._num_invalidations
         try:
-            self._seen = self._answer(client)
-            self._silence = None
-        except ApiUnavailableError as silence:
-            self._silence = silence
+            self._last = self._fetch(client)
+            self._failure = None
         except RequestRejectedError as refusal:
-            if refusal.status < 500:
-                raise  # said to this client: the next session asks for itself
-            self._silence = refusal
-        finally:
-            self._due = time.monotonic() + self._every
-        return self._silence is None
+            if refusal.status in OWN_REFUSALS:
+                raise  # the next session sends the query itself, with its own token
+            self._failure = refusal
+        except ApiUnavailableError as failure:
+            self._failure = failure
+        if num_invalidations == self._num_invalidations:  # not invalidated meanwhile
+            self._due = time.monotonic() + self._interval

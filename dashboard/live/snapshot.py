@@ -1,4 +1,4 @@
-"""An experiment as it stood at an earlier moment: what had been measured by then, with the figures and verdicts of that table."""
+"""An experiment as of an earlier moment: the rows finished by then, their figures and verdicts."""
 
 from __future__ import annotations
 
@@ -9,75 +9,79 @@ import streamlit as st
 from dashboard.components import toolbar
 from dashboard.components.theme import plain
 from dashboard.live import pages
-from dashboard.live.poller import Watched, made
+from dashboard.live.poller import ExperimentSnapshot, draw_figures
 from ucurve.schemas.experiments import Progress
 
-KEPT = 4  # tables of the past that a session keeps
+CACHE_SIZE = 4  # snapshots per session
 
 
-def stood(id: int, at: str) -> Watched | None:
-    """Asked for once, since it does not change any more. Raises RequestRejectedError where there is none, or no such moment."""
-    kept: dict[tuple[int, str], Watched] = st.session_state.setdefault("past", {})
-    if (id, at) not in kept:
-        found = pages.latest(f"past {id} {at}", lambda: _asked(id, at))
-        if found is None:
+def load_snapshot(id: int, as_of: str) -> ExperimentSnapshot | None:
+    """Return the experiment as of a moment; fetched once, since the past does not change.
+
+    Raises RequestRejectedError where there is no such experiment or moment.
+    """
+    cache: dict[tuple[int, str], ExperimentSnapshot] = st.session_state.setdefault("past", {})
+    if (id, as_of) not in cache:
+        snapshot = pages.cached(f"past {id} {as_of}", lambda: _fetch(id, as_of))
+        if snapshot is None:
             return None
-        while len(kept) >= KEPT:
-            del kept[next(iter(kept))]
-        kept[id, at] = found
-    return kept[id, at]
+        while len(cache) >= CACHE_SIZE:
+            del cache[next(iter(cache))]
+        cache[id, as_of] = snapshot
+    return cache[id, as_of]
 
 
-def _asked(id: int, at: str) -> Watched:
+def _fetch(id: int, as_of: str) -> ExperimentSnapshot:
     client = pages.client()
     experiment = client.experiment(id)
-    rows = client.rows(id, at=at)
+    rows = client.rows(id, at=as_of)
     states = [row.state for row in rows]
-    reused = sum(row.reused and row.state == "done" for row in rows)
     progress = Progress(
         total=len(rows),
         done=states.count("done"),
         failed=states.count("failed"),
         running=0,
-        reused=reused,
+        reused=sum(row.reused and row.state == "done" for row in rows),
     )
     then = {"progress": progress, "eta_seconds": None, "waits_for": None, "finished_at": None}
-    now = Watched(
+    snapshot = ExperimentSnapshot(
         id,
         experiment.model_copy(update=then),
         {row.id: row for row in rows},
         cursor=1,
-        drawn=1,
-        asked=1,
-        at=at,
+        figures_cursor=1,
+        verdicts_cursor=1,
+        as_of=as_of,
     )
-    figures, problem = made(now)
-    said = client.verdicts(id, at)
-    return Watched(
+    figures, problem = draw_figures(snapshot)
+    return ExperimentSnapshot(
         **{
-            **vars(now),
+            **vars(snapshot),
             "figures": figures,
             "figure_problem": problem,
-            "verdicts": said,
-            "verdicts_of": progress.done,
+            "verdicts": client.verdicts(id, as_of),
+            "num_judged": progress.done,
         }
     )
 
 
-def banner(at: str) -> None:
-    """That this is the past, and the way back."""
+def banner(as_of: str) -> None:
+    """Say that the page shows the past, with a button back to the present."""
     with st.container(border=True, key="past"):
-        words, back = st.columns([4, 1], vertical_alignment="center")
-        words.markdown(
-            f":material/history: **As it stood at {plain(_said(at))}.** What was measured later is not shown."
+        message, back = st.columns([4, 1], vertical_alignment="center")
+        message.markdown(
+            f":material/history: **Snapshot of {plain(_formatted(as_of))}.** "
+            "Later results are hidden."
         )
         with back.container(horizontal_alignment="right"):
-            st.button("Back to now", on_click=toolbar.come_back, icon=":material/arrow_forward:")
+            st.button(
+                "Show latest", on_click=toolbar.leave_snapshot, icon=":material/arrow_forward:"
+            )
 
 
-def _said(at: str) -> str:
+def _formatted(as_of: str) -> str:
     try:
-        moment = datetime.fromisoformat(at)
+        moment = datetime.fromisoformat(as_of)
     except ValueError:
-        return at
+        return as_of
     return f"{moment:%Y-%m-%d %H:%M:%S} {moment.tzname() or 'UTC'}"

@@ -102,6 +102,8 @@ def figures(
     if table.empty:
         return {}
     shown = chosen(sides, table, asked)
+    if not (shown.x and shown.y):  # no axis or no quantity in common
+        return {}
     names = {side.key: f"{side.id} {side.name}" for side in sides}
     members = values_of(table, shown.by)
     titles = {one: names.get(one, one) if shown.by == "side" else one for one in members}
