@@ -1,4 +1,4 @@
-"""The description of the service as a page: Swagger UI from the package fastapi-offline, so that it works without the internet."""
+"""Serve /docs: Swagger UI from the package fastapi-offline, which needs no internet."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ POLICY = (
 
 
 def install(app: FastAPI) -> None:
-    """Serve /docs and its files; what it describes is asked for by the browser, with the viewer's own credentials."""
+    """Serve /docs and its files; the browser requests the schema with the user's credentials."""
 
     def page(request: Request) -> HTMLResponse:
         root = request.scope.get("root_path", "").rstrip("/")
-        assert app.openapi_url, "without a description there is nothing to show"
-        found = get_swagger_ui_html(
+        assert app.openapi_url, "Swagger UI needs the schema"
+        response = get_swagger_ui_html(
             openapi_url=root + app.openapi_url,
             title="ucurve: REST",
             swagger_js_url=f"{root}{FILES}/swagger-ui-bundle.js",
             swagger_css_url=f"{root}{FILES}/swagger-ui.css",
             swagger_favicon_url="data:,",
         )
-        found.headers["Content-Security-Policy"] = f"{POLICY}; frame-ancestors 'none'"
-        return found
+        response.headers["Content-Security-Policy"] = f"{POLICY}; frame-ancestors 'none'"
+        return response
 
     app.mount(FILES, StaticFiles(packages=[("fastapi_offline", "static")]), name="docs-files")
     app.add_route("/docs", page, include_in_schema=False)

@@ -1,9 +1,10 @@
-"""Errors as answers: every 4xx body is a Problem that names the field (JSON pointer) and the remedy."""
+"""Error responses: every 4xx and 5xx is a Problem that names the field and how to correct it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -15,109 +16,122 @@ from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
-from ucurve.schemas.experiments import FieldProblem, Problem
+from ucurve.schemas.problems import INVALID_INPUT, MEDIA_TYPE, FieldError, Problem, problem_of
 from ucurve.schemas.validation_messages import Wrong, not_json, pointer_of, wrong_in
 from ucurve.spec import SpecError
 
+DATABASE_DOWN = "The database does not respond; nothing was changed. Try again soon."
+UNREADABLE_BODY = "There was an error parsing the body"  # FastAPI's detail for a body without text
 
-class ProblemError(Exception):
-    """Raised by a route to answer `status` with a Problem."""
-
-    def __init__(self, status: int, title: str, problems: Sequence[FieldProblem] = ()) -> None:
-        super().__init__(title)
-        self.problem = Problem(title=title, status=status, problems=list(problems))
+log = logging.getLogger(__name__)
 
 
-def invalid(pointer: str, message: str) -> ProblemError:
-    """A 422 about one field."""
-    return ProblemError(
-        422, "The input is not valid.", [FieldProblem(pointer=pointer, message=message)]
-    )
+class ApiError(Exception):
+    """Raised by a route to respond with `status` and a Problem."""
+
+    def __init__(self, status: int, detail: str, errors: Sequence[FieldError] = ()) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.errors = list(errors)
 
 
-def not_found(what: str) -> ProblemError:
-    return ProblemError(404, f"There is no {what}.")
+class ProblemResponse(JSONResponse):
+    """A Problem as application/problem+json."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, problem: Problem, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(problem.model_dump(), problem.status, headers)
+
+
+def invalid(pointer: str, detail: str) -> ApiError:
+    """Return a 422 about one field."""
+    return ApiError(422, INVALID_INPUT, [FieldError(pointer=pointer, detail=detail)])
+
+
+def not_found(noun: str) -> ApiError:
+    """Return a 404; noun: "experiment 7"."""
+    return ApiError(404, f"There is no {noun}.")
+
+
+def respond(
+    request: Request, status: int, detail: str, errors: Sequence[FieldError] = ()
+) -> ProblemResponse:
+    """Return the Problem of a request."""
+    return ProblemResponse(problem_of(status, detail, list(errors), request.url.path))
 
 
 def install(app: FastAPI) -> None:
-    """Make the app answer its own, the specs' and FastAPI's errors as Problems."""
+    """Respond to our errors, those of specs, of FastAPI and of the database with Problems."""
 
-    @app.exception_handler(ProblemError)
-    def _problem(request: Request, error: ProblemError) -> JSONResponse:
-        return JSONResponse(error.problem.model_dump(), error.problem.status)
+    @app.exception_handler(ApiError)
+    def _api_error(request: Request, error: ApiError) -> ProblemResponse:
+        return respond(request, error.status, error.detail, error.errors)
 
     @app.exception_handler(SpecError)
-    def _unplannable(request: Request, error: SpecError) -> JSONResponse:
-        return _problem(
-            request, invalid(f"/spec/{error.field}" if error.field else "/spec", error.message)
-        )
+    def _spec_error(request: Request, error: SpecError) -> ProblemResponse:
+        pointer = f"/spec/{error.field}" if error.field else "/spec"
+        field = FieldError(pointer=pointer, detail=error.message)
+        return respond(request, 422, INVALID_INPUT, [field])
 
     @app.exception_handler(RequestValidationError)
-    def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        found = [
-            FieldProblem(pointer=pointer_of(path), message=message)
-            for path, message in _told(request, error)
+    def _validation_error(request: Request, error: RequestValidationError) -> ProblemResponse:
+        errors = [
+            FieldError(pointer=pointer_of(path), detail=message)
+            for path, message in _field_messages(request, error)
         ]
-        return _problem(request, ProblemError(422, "The input is not valid.", found))
+        return respond(request, 422, INVALID_INPUT, errors)
 
     @app.exception_handler(OperationalError)
     @app.exception_handler(PoolTimeoutError)
-    def _no_database(request: Request, error: Exception) -> JSONResponse:
-        return _problem(
-            request,
-            ProblemError(503, "The database does not answer; nothing was changed. Try again soon."),
-        )
+    def _database_down(request: Request, error: Exception) -> ProblemResponse:
+        return respond(request, 503, DATABASE_DOWN)
 
     @app.exception_handler(DataError)
-    def _not_storable(request: Request, error: DataError) -> JSONResponse:
-        return _problem(
-            request,
-            ProblemError(
-                422, "A value cannot be stored: a number out of range, or a NUL in a text."
-            ),
-        )
+    def _not_storable(request: Request, error: DataError) -> ProblemResponse:
+        detail = "A value cannot be stored: a number is out of range, or a text contains NUL."
+        return respond(request, 422, detail)
 
     @app.exception_handler(HTTPException)
-    def _http(request: Request, error: HTTPException) -> JSONResponse:
-        if (
-            error.detail == "There was an error parsing the body"
-        ):  # FastAPI's, where it is not even text
-            return _problem(
-                request, ProblemError(422, "The body cannot be read: send JSON in UTF-8.")
-            )
-        return JSONResponse(
-            Problem(title=str(error.detail), status=error.status_code).model_dump(),
-            error.status_code,
+    def _http_error(request: Request, error: HTTPException) -> ProblemResponse:
+        if error.detail == UNREADABLE_BODY:
+            return respond(request, 422, "The body cannot be read: send JSON in UTF-8.")
+        return respond(request, error.status_code, str(error.detail))
+
+    @app.exception_handler(Exception)
+    def _internal_error(request: Request, error: Exception) -> ProblemResponse:
+        log.error("%s %s failed", request.method, request.url.path)  # uvicorn logs the traceback
+        return respond(
+            request, 500, "The server failed to process the request; its log has the traceback."
         )
 
 
-def _told(request: Request, error: RequestValidationError) -> list[Wrong]:
-    """What is wrong with the body, the query and the path."""
-    found = error.errors()
-    first = found[0]
+def _field_messages(request: Request, error: RequestValidationError) -> list[Wrong]:
+    """Return what is wrong with the body, the query and the path."""
+    errors = error.errors()
+    first = errors[0]
     if first["type"] == "json_invalid":
         stop = json.JSONDecodeError(first["ctx"]["error"], str(error.body), int(first["loc"][-1]))
         return [Wrong((), f"The body is {not_json(stop)}.")]
     if isinstance(error.body, bytes):
-        sent = request.headers.get("content-type", "nothing")
+        content_type = request.headers.get("content-type", "nothing")
         return [
             Wrong(
                 (),
-                f'The body came with the content type {sent[:80]}: send JSON, with "Content-Type: application/json".',
+                f"The body came with the content type {content_type[:80]}: send JSON, with "
+                '"Content-Type: application/json".',
             )
         ]
-    if any(one["loc"] == ("body",) and one["type"] == "missing" for one in found):
-        return [Wrong((), "There is no body: send JSON, as in the examples of /docs.")]
-    within = [{**one, "loc": one["loc"][1:]} for one in found]
-    outside = [one for one, whole in zip(within, found, strict=True) if whole["loc"][0] != "body"]
-    return [
-        *wrong_in(outside, {}),
-        *wrong_in([one for one in within if one not in outside], _schema(request)),
-    ]
+    if any(item["loc"] == ("body",) and item["type"] == "missing" for item in errors):
+        return [Wrong((), "The body is missing: send JSON, as in the examples of /docs.")]
+    in_body = [{**e, "loc": e["loc"][1:]} for e in errors if e["loc"][0] == "body"]
+    elsewhere = [{**e, "loc": e["loc"][1:]} for e in errors if e["loc"][0] != "body"]
+    return [*wrong_in(elsewhere, {}), *wrong_in(in_body, _body_schema(request))]
 
 
-def _schema(request: Request) -> dict[str, Any]:
-    """Of the body that the route takes."""
+def _body_schema(request: Request) -> dict[str, Any]:
+    """Return the JSON schema of the body that the route takes."""
     body = request.scope["route"].body_field
     return _schema_of(body.field_info.annotation) if body else {}
 

@@ -1,4 +1,4 @@
-"""The app: routes, health, and the sweep in its lifespan. Serve it with `uvicorn api.main:app`."""
+"""The app: routes, health, and background threads. Serve it with `uvicorn api.main:app`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from fastapi.responses import RedirectResponse
 from fastapi.security import HTTPBearer
 from sqlalchemy import text
 
-from api import docs, errors
-from api.auth import authentication, oidc, same_origin
-from api.auth.authorization import Everybody, admit
+from api import body_limit, docs, errors, openapi
+from api.auth import authentication, same_origin
+from api.auth.authorization import Public, enforce_role
 from api.background.sweep import keep_sweeping
+from api.background.webhook_delivery import keep_delivering
 from api.routes import (
-    editing,
     experiments,
     explorer,
     import_export,
@@ -25,8 +25,10 @@ from api.routes import (
     references,
     reproducibility,
     search,
+    sessions,
     studies,
     suites,
+    updates,
     users,
     webhooks,
     workers,
@@ -36,16 +38,14 @@ from db.session import open_session
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Register what comes with the package, then run the background threads."""
     with open_session() as session:
         suites.register_builtin(session)
         session.commit()
-    authentication.provide_admin()
+    authentication.ensure_admin_token()
     stop = threading.Event()
-    sweeper = threading.Thread(target=keep_sweeping, args=(stop,), name="sweep", daemon=True)
-    sweeper.start()
-    threading.Thread(
-        target=webhooks.keep_delivering, args=(stop,), name="notices", daemon=True
-    ).start()
+    for name, work in (("sweep", keep_sweeping), ("webhooks", keep_delivering)):
+        threading.Thread(target=work, args=(stop,), name=name, daemon=True).start()
     yield
     stop.set()
 
@@ -58,25 +58,25 @@ app = FastAPI(
     openapi_url="/v1/openapi.json",
     docs_url=None,  # see api.docs
     redoc_url=None,
-    dependencies=[
-        Depends(admit),
-        Depends(HTTPBearer(auto_error=False)),
-    ],  # the second so that /docs can send a token
+    # The second lets /docs send a token.
+    dependencies=[Depends(enforce_role), Depends(HTTPBearer(auto_error=False))],
 )
 errors.install(app)
+body_limit.install(app)
 authentication.install(app)
 same_origin.install(app)
 docs.install(app)
+openapi.install(app)
 for module in (
     reproducibility,
-    editing,
+    updates,
     import_export,
     experiments,
     explorer,
     search,
     measurements,
     webhooks,
-    oidc,
+    sessions,
     users,
     studies,
     suites,
@@ -87,23 +87,23 @@ for module in (
     app.include_router(module.router)
 
 
-@app.get("/", include_in_schema=False, dependencies=[Everybody])
+@app.get("/", include_in_schema=False, dependencies=[Public])
 def root() -> RedirectResponse:
+    """Redirect to the documentation."""
     return RedirectResponse("/docs")
 
 
-@app.get("/health/live", tags=["health"], dependencies=[Everybody], summary="The process answers")
+@app.get("/health/live", tags=["health"], dependencies=[Public], summary="Check the process")
 def live() -> dict[str, str]:
+    """200 while the process responds."""
     return {"status": "ok"}
 
 
 @app.get(
-    "/health/ready",
-    tags=["health"],
-    dependencies=[Everybody],
-    summary="The database answers too; 503 when it does not",
+    "/health/ready", tags=["health"], dependencies=[Public], summary="Check process and database"
 )
 def ready() -> dict[str, str]:
+    """200 while the database responds too; 503 when it does not."""
     with open_session() as session:
         session.execute(text("SELECT 1"))
     return {"status": "ok"}

@@ -1,9 +1,10 @@
-"""Answers that several askers share: each is made once, beside the event loop, and the latest are kept.
+"""A cache that computes each answer once for all concurrent requests, off the event loop.
 
-    judgements = Shared[list[Verdict]]("verdicts", kept=200)
-    answer = await judgements.ask((id, version), lambda: judge(id))   # a second asker meanwhile waits for the same one
+    verdicts = SingleFlightCache[list[Verdict]]("verdicts", size=200)
+    answer = await verdicts.get((id, version), lambda: compute(id))  # a second caller waits for it
 
-A key names what determines its answer, so an answer is never out of date; one that failed is forgotten.
+A key holds everything that determines its answer, so an answer never goes stale. Failures are not
+cached.
 """
 
 from __future__ import annotations
@@ -17,26 +18,28 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Shared(Generic[T]):
-    """At most `kept` answers, made by `threads` threads of their own. Ask on the event loop only: nothing here is locked."""
+class SingleFlightCache(Generic[T]):
+    """At most `size` answers, computed by `threads` threads of its own.
 
-    def __init__(self, name: str, kept: int, threads: int = 1) -> None:
-        self._kept = kept
-        self._made_by = ThreadPoolExecutor(threads, thread_name_prefix=name)
+    Not locked: call `get` on the event loop only.
+    """
+
+    def __init__(self, name: str, size: int, threads: int = 1) -> None:
+        self._size = size
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._answers: OrderedDict[Hashable, Future[T]] = OrderedDict()
 
-    async def ask(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The answer under this key, made now if nobody asked before. Raises what `make` raises."""
+    async def get(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Return the answer of this key, computing it where missing. Raises what `compute` does."""
         if key not in self._answers:
-            while len(self._answers) >= self._kept:
+            while len(self._answers) >= self._size:
                 self._answers.popitem(last=False)
-            self._answers[key] = self._made_by.submit(make)
+            self._answers[key] = self._executor.submit(compute)
         self._answers.move_to_end(key)
         answer = self._answers[key]
         try:
-            return await asyncio.shield(
-                asyncio.wrap_future(answer)
-            )  # whoever goes away stops nobody else's
+            # Shielded: a client that disconnects must not cancel the answer for the others.
+            return await asyncio.shield(asyncio.wrap_future(answer))
         except Exception:
             if self._answers.get(key) is answer:
                 del self._answers[key]

@@ -1,4 +1,7 @@
-"""Found measurements as a file, made while it is sent: a column per label and metric, inf and NaN as such."""
+"""Write matching measurements as CSV or Parquet while they are sent.
+
+A column per label and metric; inf and NaN are written as such.
+"""
 
 from __future__ import annotations
 
@@ -13,75 +16,84 @@ from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from db import explorer
+from db.explorer import MeasurementFilter
 from db.session import open_session
 from ucurve.schemas.experiments import restored
 
-CHUNK = 5_000  # rows held at one time
+CHUNK_ROWS = 5_000  # held in memory at one time
 FIXED = {
-    "id": "integer", "identity": "string", "repeat": "integer", "kind": "string", "evaluation": "string", "state": "string",
-    "finished_at": "moment", "error": "string",
-}  # fmt: skip
+    "id": "integer",
+    "identity": "string",
+    "repeat": "integer",
+    "kind": "string",
+    "evaluation": "string",
+    "state": "string",
+    "finished_at": "moment",
+    "error": "string",
+}
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the file: a label or a metric under its name, or under another where that is taken."""
+    """A column of the file: a label or metric under its name, or another where that is taken."""
 
     name: str
     source: str  # "fixed", "label" or "metric"
     of: str
-    type: str  # "integer", "number", "string", "boolean", or "json" where they are mixed
+    type: str  # "integer", "number", "string", "boolean", "moment", or "json" where they are mixed
 
     def value(self, row: Row[Any], metrics: dict[str, float]) -> Any:
+        """Return the cell of a row."""
         if self.source == "fixed":
             return getattr(row, self.of)
-        found = (row.labels if self.source == "label" else metrics).get(self.of)
-        return json.dumps(found) if self.type == "json" and found is not None else found
+        value = (row.labels if self.source == "label" else metrics).get(self.of)
+        return json.dumps(value) if self.type == "json" and value is not None else value
 
 
-def columns(session: Session, sought: explorer.Sought) -> list[Column]:
-    found = [Column(name, "fixed", name, type) for name, type in FIXED.items()]
-    for row in explorer.names(session, sought):
-        taken = {column.name for column in found}
+def columns(session: Session, where: MeasurementFilter) -> list[Column]:
+    """Return the columns of the matching measurements."""
+    columns = [Column(name, "fixed", name, type) for name, type in FIXED.items()]
+    for row in explorer.names(session, where):
+        taken = {column.name for column in columns}
         if row.source == "label" and row.name in FIXED:
-            continue  # says the same
+            continue  # a copy of the fixed column
         name = row.name if row.name not in taken else f"{row.source} {row.name}"
-        found.append(
-            Column(name, row.source, row.name, "number" if row.source == "metric" else row.type)
-        )
-    return found
+        type = "number" if row.source == "metric" else row.type
+        columns.append(Column(name, row.source, row.name, type))
+    return columns
 
 
-def chunks(sought: explorer.Sought) -> Iterator[tuple[list[Column], list[list[Any]]]]:
-    """The columns, and rows of values; first without any row. All from one snapshot of the database."""
+def chunks(where: MeasurementFilter) -> Iterator[tuple[list[Column], list[list[Any]]]]:
+    """Yield the columns with rows of values, first without any row.
+
+    All from one snapshot of the database.
+    """
     with open_session() as session:
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-        wanted = columns(session, sought)
-        yield wanted, []
-        for rows in explorer.all_points(session, sought, CHUNK):
-            numbers = [restored(row.metrics, row.nonfinite) for row in rows]
-            yield (
-                wanted,
-                [
-                    [c.value(row, metrics) for c in wanted]
-                    for row, metrics in zip(rows, numbers, strict=True)
-                ],
-            )
+        header = columns(session, where)
+        yield header, []
+        for rows in explorer.all_points(session, where, CHUNK_ROWS):
+            yield header, [_values(row, header) for row in rows]
 
 
-def csv_parts(sought: explorer.Sought) -> Iterator[bytes]:
-    """A header, then a line per point."""
+def _values(row: Row[Any], header: list[Column]) -> list[Any]:
+    metrics = restored(row.metrics, row.nonfinite)
+    return [column.value(row, metrics) for column in header]
+
+
+def csv_parts(where: MeasurementFilter) -> Iterator[bytes]:
+    """Yield a header, then a line per point."""
     out = io.StringIO()
     writer = csv.writer(out)
-    for wanted, rows in chunks(sought):
-        writer.writerows(rows or [[column.name for column in wanted]])
+    for header, rows in chunks(where):
+        writer.writerows(rows or [[column.name for column in header]])
         yield out.getvalue().encode()
         out.seek(0)
         out.truncate()
 
 
-def parquet_parts(sought: explorer.Sought) -> Iterator[bytes]:
-    """A row group per chunk."""
+def parquet_parts(where: MeasurementFilter) -> Iterator[bytes]:
+    """Yield a row group per chunk."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -91,12 +103,10 @@ def parquet_parts(sought: explorer.Sought) -> Iterator[bytes]:
         "boolean": pa.bool_(),
         "moment": pa.timestamp("us", tz="UTC"),
     }
-    out = Written()
+    out = ByteQueue()
     writer: pq.ParquetWriter | None = None
-    for wanted, rows in chunks(sought):
-        schema = pa.schema(
-            [(column.name, types.get(column.type, pa.string())) for column in wanted]
-        )
+    for header, rows in chunks(where):
+        schema = pa.schema([(c.name, types.get(c.type, pa.string())) for c in header])
         writer = writer or pq.ParquetWriter(out, schema, compression="zstd")
         if rows:
             by_column = [
@@ -104,30 +114,34 @@ def parquet_parts(sought: explorer.Sought) -> Iterator[bytes]:
                 for values, field in zip(zip(*rows, strict=True), schema, strict=True)
             ]
             writer.write_table(pa.Table.from_arrays(by_column, schema=schema))
-        yield out.taken()
+        yield out.pop()
     assert writer is not None, "the first chunk has the columns"
     writer.close()
-    yield out.taken()
+    yield out.pop()
 
 
-class Written(io.RawIOBase):
-    """What was written and not yet taken away."""
+class ByteQueue(io.RawIOBase):
+    """A file that is written to while its contents are taken away."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._length = 0
 
     def writable(self) -> bool:
+        """Return True: it is a file to write to."""
         return True
 
     def tell(self) -> int:
+        """Return the number of bytes written so far."""
         return self._length
 
     def write(self, part: Any) -> int:
+        """Append bytes."""
         self._parts.append(bytes(part))
         self._length += len(self._parts[-1])
         return len(self._parts[-1])
 
-    def taken(self) -> bytes:
+    def pop(self) -> bytes:
+        """Return what was written since the last call."""
         parts, self._parts = self._parts, []
         return b"".join(parts)

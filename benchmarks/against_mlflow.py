@@ -31,7 +31,7 @@ from team_queries import Processor, Times, say
 
 from ucurve.lab.embedded import DATABASE, Engines
 from ucurve.lab.launch import answers, api, environment, free_port, migrate, wait_for
-from ucurve.lab.processes import Child
+from ucurve.lab.processes import ChildProcess
 
 EXPERIMENTS, POINTS, BATCH = 300, 20_000, 984
 
@@ -205,7 +205,7 @@ class Ucurve:
         self.search(suite=self.suite, owner=list(PEOPLE), archived="also")
 
 
-def mlflow_server(command: Path, database: str, sockets: Path, port: int, logs: Path) -> Child:
+def mlflow_server(command: Path, database: str, sockets: Path, port: int, logs: Path) -> ChildProcess:
     store = f"postgresql+psycopg2://{DATABASE}@/{database}?host={sockets}"
     options = [
         "--backend-store-uri",
@@ -218,7 +218,7 @@ def mlflow_server(command: Path, database: str, sockets: Path, port: int, logs: 
         "1",
         "--no-serve-artifacts",
     ]
-    return Child(
+    return ChildProcess(
         "mlflow", [str(command), "server", *options], logs / "mlflow.log", env=dict(os.environ)
     )
 

@@ -41,7 +41,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Sought:
+class MeasurementFilter:
     """What is looked for; an empty sequence means anything. Repeats are numbers asked for afresh."""
 
     suite: Sequence[str] = ()
@@ -130,7 +130,7 @@ def places(session: Session) -> list[Row[Any]]:
     )
 
 
-def labels(session: Session, sought: Sought) -> list[Row[Any]]:
+def labels(session: Session, sought: MeasurementFilter) -> list[Row[Any]]:
     """Per label of what is sought (its suites, kinds and evaluation sets): how many values it has, and which, if these are few."""
     parts, given = ["true"], Json()
     for name in ("suite", "kind", "evaluation"):
@@ -165,7 +165,7 @@ def metrics(session: Session, kinds: Sequence[str]) -> list[str]:
 
 def pivot(
     session: Session,
-    sought: Sought,
+    sought: MeasurementFilter,
     row: str,
     column: str | None,
     metric: str,
@@ -210,7 +210,7 @@ def _axis(name: str | None, parameter: str) -> str:
     return f"m.{name}" if name in COLUMNS else f"m.labels -> :{parameter}"
 
 
-def points(session: Session, sought: Sought, before: int | None, limit: int) -> list[Row[Any]]:
+def points(session: Session, sought: MeasurementFilter, before: int | None, limit: int) -> list[Row[Any]]:
     """Matching rows, the newest ids first, below `before`."""
     where, given = sought.sql()
     if before is not None:
@@ -225,7 +225,7 @@ def points(session: Session, sought: Sought, before: int | None, limit: int) -> 
     )
 
 
-def names(session: Session, sought: Sought) -> list[Row[Any]]:
+def names(session: Session, sought: MeasurementFilter) -> list[Row[Any]]:
     """Every label (with the type of its values) and metric of the matching points: reads all of them."""
     where, given = sought.sql()
     return list(
@@ -248,7 +248,7 @@ def names(session: Session, sought: Sought) -> list[Row[Any]]:
     )
 
 
-def all_points(session: Session, sought: Sought, chunk: int) -> Iterator[Sequence[Row[Any]]]:
+def all_points(session: Session, sought: MeasurementFilter, chunk: int) -> Iterator[Sequence[Row[Any]]]:
     """All matching rows in the order of their ids, so many at a time, held by the server meanwhile."""
     where, given = sought.sql()
     streamed = text(

@@ -13,7 +13,7 @@ from db.changes import MOST_ROWS, series_of
 from db.models import Json
 
 
-def table_at(
+def table_as_of(
     session: Session,
     experiment: int,
     moment: datetime,
@@ -48,7 +48,7 @@ def table_at(
     )
 
 
-def with_first(session: Session, experiment: int) -> list[Row[Any]]:
+def with_original(session: Session, experiment: int) -> list[Row[Any]]:
     """The experiment's points in the plan's order, each with the number everybody shares where its own was asked for afresh."""
     sides = ", ".join(
         f"{m}.id AS {name}_id, {m}.metrics AS {name}_metrics, {m}.nonfinite AS {name}_nonfinite, {a}.worker AS {name}_worker, "

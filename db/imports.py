@@ -57,7 +57,7 @@ class MissingError(LookupError):
 
 
 @dataclass
-class Merged:
+class MergeResult:
     """What became of a batch of measurements."""
 
     new: int = 0
@@ -73,7 +73,7 @@ def _lock(session: Session) -> None:
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": IMPORT_LOCK})
 
 
-def merge_measurements(session: Session, rows: Sequence[Json], origin: str) -> Merged:
+def merge_measurements(session: Session, rows: Sequence[Json], origin: str) -> MergeResult:
     """rows: PLANNED, state, error, finished_at, and attempts (TRIED, origin, `shown`: its numbers are the measurement's)."""
     _lock(session)
     asked = {
@@ -86,7 +86,7 @@ def merge_measurements(session: Session, rows: Sequence[Json], origin: str) -> M
         [(mine[key].id, attempt) for key, row in asked.items() for attempt in row["attempts"]],
         origin,
     )
-    merged = Merged()
+    merged = MergeResult()
     settled: list[tuple[Row[Any], Json, Json | None, Added | None]] = []
     for key, row in asked.items():
         found, shown = mine[key], next((one for one in row["attempts"] if one["shown"]), None)

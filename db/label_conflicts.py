@@ -18,7 +18,7 @@ OF_THE_MODEL = ("weights", "config", "tokenizer", "initial")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def namesakes(session: Session, kind: str, points: Sequence[Json]) -> dict[str, int]:
+def label_conflicts(session: Session, kind: str, points: Sequence[Json]) -> dict[str, int]:
     """{what is other about them: how many of these points have such a finished namesake}: "weights", "data", "protocol".
 
     points: identity, inputs, labels, source each. Those that differ in anything else, too, are other questions.

@@ -268,7 +268,7 @@ def settle(session: Session, experiments: list[int]) -> None:
     )
 
 
-def fail_poison(session: Session) -> int | None:
+def fail_repeatedly_lost(session: Session) -> int | None:
     """Fail one point over which MAX_LOST workers died; its id, None when there is none. Part of the API's sweep."""
     poison: int | None = session.scalar(
         text(f"""

@@ -38,7 +38,7 @@ class Star(Base):
     )
 
 
-class Notice(Base):
+class WebhookDelivery(Base):
     """A webhook call that is due: tried again until it is delivered or given up."""
 
     __tablename__ = "notices"

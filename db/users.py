@@ -28,13 +28,13 @@ def token_of(session: Session, secret: str) -> Row[Any] | None:
     return session.execute(
         text(f"""
             SELECT {TOKEN}, u.role, u.blocked_at,
-                coalesce(t.used_at < clock_timestamp() - make_interval(secs => :seconds), true) AS unnoted
+                coalesce(t.used_at < clock_timestamp() - make_interval(secs => :seconds), true) AS needs_touch
             FROM tokens t JOIN users u ON u.name = t.owner WHERE t.sha256 = :sha256"""),
         {"sha256": _hash(secret), "seconds": NOTED_SECONDS},
     ).first()
 
 
-def note_use(session: Session, token: int) -> None:
+def touch_token(session: Session, token: int) -> None:
     session.execute(
         text("UPDATE tokens SET used_at = clock_timestamp() WHERE id = :id"), {"id": token}
     )
@@ -58,7 +58,7 @@ def create_token(session: Session, owner: str, name: str, days: float | None) ->
     return id, secret
 
 
-def forget_sign_ins(session: Session, owner: str) -> None:
+def delete_expired_sign_ins(session: Session, owner: str) -> None:
     """Remove what signing in left behind: tokens that ended a month ago."""
     session.execute(
         text(

@@ -8,14 +8,14 @@ from typing import Any
 from sqlalchemy import Row, select, text
 from sqlalchemy.orm import Session
 
-from db.team import Notice
+from db.team import WebhookDelivery
 
 TAKEN_SECONDS = 60.0  # a sender that dies leaves the notice to the next after this
 FIRST_WAIT, LONGEST_WAIT = 2.0, 3600.0  # seconds between tries; doubled from one to the other
 DAY = 24 * 3600.0
 
 
-def take(session: Session) -> Row[Any] | None:
+def claim_delivery(session: Session) -> Row[Any] | None:
     """One notice that is due, with what it says; its next try is put off, so that nobody else takes it meanwhile."""
     return session.execute(
         text("""
@@ -29,7 +29,7 @@ def take(session: Session) -> Row[Any] | None:
     ).first()
 
 
-def delivered(session: Session, notice: int) -> None:
+def record_success(session: Session, notice: int) -> None:
     session.execute(
         text(
             "UPDATE notices SET delivered_at = clock_timestamp(), due_at = NULL, error = NULL WHERE id = :id"
@@ -38,7 +38,7 @@ def delivered(session: Session, notice: int) -> None:
     )
 
 
-def not_delivered(session: Session, notice: int, num_tries: int, error: str) -> None:
+def record_failure(session: Session, notice: int, num_tries: int, error: str) -> None:
     """Try again later, or give up after a day."""
     session.execute(
         text("""
@@ -55,11 +55,11 @@ def not_delivered(session: Session, notice: int, num_tries: int, error: str) -> 
     )
 
 
-def of_experiment(session: Session, experiment: int) -> Sequence[Notice]:
+def list_deliveries(session: Session, experiment: int) -> Sequence[WebhookDelivery]:
     """The newest first."""
     return session.scalars(
-        select(Notice)
-        .where(Notice.experiment_id == experiment)
-        .order_by(Notice.id.desc())
+        select(WebhookDelivery)
+        .where(WebhookDelivery.experiment_id == experiment)
+        .order_by(WebhookDelivery.id.desc())
         .limit(20)
     ).all()

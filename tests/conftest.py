@@ -27,7 +27,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from ucurve.client import Client, RequestRejectedError
 from ucurve.lab import launch as processes
 from ucurve.lab.embedded import Engines
-from ucurve.lab.processes import Child
+from ucurve.lab.processes import ChildProcess
 from ucurve.schemas.users import Role
 from ucurve.settings import settings
 
@@ -46,7 +46,7 @@ class Lab:
     data: Path
     token: str = ""  # what `client` shows
     port: int = field(default_factory=processes.free_port)
-    children: dict[str, Child] = field(default_factory=dict)
+    children: dict[str, ChildProcess] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -65,10 +65,10 @@ class Lab:
         return Client(self.url, self.token)
 
     @property
-    def workers(self) -> list[Child]:
+    def workers(self) -> list[ChildProcess]:
         return [child for name, child in self.children.items() if name.startswith("worker")]
 
-    def start_api(self, **env: str) -> Child:
+    def start_api(self, **env: str) -> ChildProcess:
         child = processes.api(
             {**self.env, **LIGHT, **env}, "127.0.0.1", self.port, self.data / "logs"
         )
@@ -76,13 +76,13 @@ class Lab:
         processes.wait_for(child, lambda: processes.answers(f"{self.url}/health/ready"))
         return child
 
-    def start_worker(self, name: str = "", **env: str) -> Child:
+    def start_worker(self, name: str = "", **env: str) -> ChildProcess:
         """Start a worker and wait until the API has heard of this very process."""
         name = name or f"worker-{len(self.workers) + 1}"
         child = processes.worker({**self.env, **env}, name, self.data / "logs")
         self._start(child)
         client = self.client
-        processes.wait_for(child, lambda: processes.heard_of(client, child))
+        processes.wait_for(child, lambda: processes.is_registered(client, child))
         return child
 
     def start_dashboard(self, **env: str) -> str:
@@ -97,7 +97,7 @@ class Lab:
         )
         return f"http://127.0.0.1:{port}"
 
-    def _start(self, child: Child) -> None:
+    def _start(self, child: ChildProcess) -> None:
         self.children[child.name] = child
         child.start()
 
@@ -250,7 +250,7 @@ def refused(status: int, ask: Callable[[], object]) -> str:
 
 def problem(answer: httpx.Response, status: int) -> str:
     assert answer.status_code == status, answer.text
-    return str(answer.json()["title"])
+    return str(answer.json()["detail"])
 
 
 def execute(engines: Engines, statement: str) -> None:

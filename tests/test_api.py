@@ -54,7 +54,7 @@ def measure(outcome: dict[str, Any] | None = None) -> int:
 
 def problems(answer: httpx.Response, status: int = 422) -> dict[str, str]:
     assert answer.status_code == status, answer.text
-    return {problem["pointer"]: problem["message"] for problem in answer.json()["problems"]}
+    return {error["pointer"]: error["detail"] for error in answer.json()["errors"]}
 
 
 def test_every_field_that_is_wrong_is_named_by_its_pointer(http: httpx.Client) -> None:
@@ -210,11 +210,11 @@ def test_steering_is_refused_with_the_reason_where_the_state_does_not_allow_it(
 ) -> None:
     id = submit(http, 401)["id"]
     assert http.post(f"/experiments/{id}/pause").json()["state"] == "paused"
-    assert "paused" in http.post(f"/experiments/{id}/pause").json()["title"]
+    assert "paused" in http.post(f"/experiments/{id}/pause").json()["detail"]
     assert http.post(f"/experiments/{id}/resume").json()["state"] == "queued"
     assert http.post(f"/experiments/{id}/cancel").json()["state"] == "cancelled"
     refused = http.post(f"/experiments/{id}/resume")
-    assert (refused.status_code, "retry" in refused.json()["title"]) == (409, True)
+    assert (refused.status_code, "retry" in refused.json()["detail"]) == (409, True)
     assert http.post(f"/experiments/{id}/retry").json()["state"] == "queued"
     measure()
     assert http.get(f"/experiments/{id}").json()["state"] == "done"
@@ -278,7 +278,7 @@ def test_a_page_of_another_site_can_neither_name_the_service_nor_change_anything
     id = submit(http, 701)["id"]
     assert http.get("/experiments", headers={"Host": "evil.example"}).status_code == 400
     refused = http.post(f"/experiments/{id}/cancel", headers={"Origin": "http://evil.example"})
-    assert (refused.status_code, "another site" in refused.json()["title"]) == (403, True)
+    assert (refused.status_code, "another site" in refused.json()["detail"]) == (403, True)
     assert http.get(f"/experiments/{id}").json()["state"] == "queued"
     measure()
 

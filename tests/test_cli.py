@@ -211,7 +211,7 @@ def test_a_refusal_keeps_the_servers_words_and_fields(lab: Lab) -> None:
     with pytest.raises(RequestRejectedError) as refused:
         lab.client.submit({"kind": "linear_model", "draws": 0, "width": -1})
     assert refused.value.status == 422
-    assert {problem.pointer for problem in refused.value.problem.problems} == {
+    assert {problem.pointer for problem in refused.value.problem.errors} == {
         "/spec/draws",
         "/spec/width",
     }

@@ -91,8 +91,8 @@ def test_whoever_reaches_a_port_has_to_show_a_token(monkeypatch: pytest.MonkeyPa
     assert settings().access == "tokens"
     monkeypatch.delenv("UCURVE_ACCESS")
     assert settings().access == "tokens"  # who forgets it opens nothing
-    with pytest.raises(authentication.UnknownError):
-        authentication.person_of(None, ("127.0.0.1", 1))
+    with pytest.raises(authentication.UnauthenticatedError):
+        authentication.authenticate(None, ("127.0.0.1", 1))
 
 
 def test_everything_that_stays_up_is_watched_and_restarted_and_waits_for_what_it_needs() -> None:

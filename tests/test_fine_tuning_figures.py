@@ -21,7 +21,7 @@ from fine_tuning_cases import (
 from ucurve.analysis import fine_tuning, replication
 from ucurve.experiments.fine_tuning import FineTuning
 from ucurve.registry.suites import Checkpoint, Location, Suite
-from ucurve.schemas.experiments import Live, MeasurementRow, frame
+from ucurve.schemas.experiments import MeasurementRow, RunningProgress, frame
 from ucurve.spec import Point
 
 
@@ -101,7 +101,7 @@ def test_forgetting_is_matched_at_the_loss_that_every_checkpoint_reaches() -> No
 
 def test_a_running_point_s_training_loss_is_drawn_as_far_as_it_is() -> None:
     point = next(point for point in planned() if point.labels["learning_rate"] == 1e-3)
-    live = Live(done=2, total=200, series={"done": [0.0, 1.0, 2.0], "loss": [3.5, 3.4]})
+    live = RunningProgress(done=2, total=200, series={"done": [0.0, 1.0, 2.0], "loss": [3.5, 3.4]})
     labels = dict(point.labels)
     row = MeasurementRow(
         id=1, identity=point.identity, position=0, state="running", labels=labels, live=live

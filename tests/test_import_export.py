@@ -219,7 +219,7 @@ def test_a_row_whose_identity_is_not_that_of_its_inputs_is_refused_before_anythi
         f"{other.url}/v1/import/measurements", json={"origin": "lab X", "measurements": [row]}
     )
     assert answer.status_code == 422
-    assert answer.json()["problems"][0]["pointer"] == "/measurements/0"
+    assert answer.json()["errors"][0]["pointer"] == "/measurements/0"
 
 
 def test_a_file_that_was_cut_off_or_changed_is_named(

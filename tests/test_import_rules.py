@@ -138,6 +138,18 @@ def test_each_room_imports_only_what_its_arrows_allow(room: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_no_route_imports_a_route_and_only_main_imports_them() -> None:
+    routes = files("api/routes")
+    wrong = [
+        found.where
+        for path in files("api")
+        for found in imports_of(path)
+        if under(found.module, "api.routes") and path != ROOT / "api" / "main.py"
+    ]
+    assert len(routes) > 10, "there are fewer routes than expected: this would prove little"
+    assert not wrong, "\n".join(wrong)
+
+
 def kind_files() -> list[Path]:
     """The files of ucurve/experiments/ that define a kind."""
     from ucurve.experiments import kinds

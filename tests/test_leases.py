@@ -200,8 +200,8 @@ def test_a_point_over_which_workers_die_fails_with_the_reason_and_can_be_retried
         expire_leases()
     assert claim() == ("", [])
     with open_session() as session:
-        assert leases.fail_poison(session) == held.id
-        assert leases.fail_poison(session) is None
+        assert leases.fail_repeatedly_lost(session) == held.id
+        assert leases.fail_repeatedly_lost(session) is None
         session.commit()
     assert "died 3 times" in seen(id)[0].error
     assert experiment(id).state == "failed"

@@ -14,7 +14,7 @@ from conftest import Lab
 from playwright.sync_api import sync_playwright
 
 from ucurve.cli import main
-from ucurve.import_export.report import Report, gathered, html
+from ucurve.import_export.report import Report, collect, html
 
 NOISE = {
     "kind": "gaussian_perturbation",
@@ -39,7 +39,7 @@ def ids(lab: Lab) -> list[int]:
 
 @pytest.fixture(scope="module")
 def report(lab: Lab, ids: list[int]) -> Report:
-    return gathered(lab.client, ids)
+    return collect(lab.client, ids)
 
 
 @pytest.fixture(scope="module")

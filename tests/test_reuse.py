@@ -74,11 +74,11 @@ def num_of(row: type[Attempt] | type[Measurement]) -> int:
 def refused(call: Callable[..., Any], *given: Any, **more: Any) -> tuple[int, str, str]:
     with pytest.raises(RequestRejectedError) as error:
         call(*given, **more)
-    found = error.value.problem.problems
+    found = error.value.problem.errors
     return (
         error.value.status,
         found[0].pointer if found else "",
-        found[0].message if found else error.value.problem.title,
+        found[0].detail if found else error.value.problem.detail,
     )
 
 
@@ -329,7 +329,7 @@ def test_a_bad_edit_names_its_field_and_changes_nothing(
 ) -> None:
     one = count(clients["ada"], 501, name="kept")
     answer = httpx.patch(f"{lab.url}/v1/experiments/{one.id}", json=body)
-    assert (answer.status_code, [found["pointer"] for found in answer.json()["problems"]]) == (
+    assert (answer.status_code, [found["pointer"] for found in answer.json()["errors"]]) == (
         422,
         [pointer],
     )

@@ -198,7 +198,7 @@ def test_what_people_ask_for_is_read_through_indexes(
     from db.models import Experiment
 
     suite = filled.facets().suites[0]
-    sought = explorer.Sought(suite=[suite], kind=["gaussian_perturbation"])
+    sought = explorer.MeasurementFilter(suite=[suite], kind=["gaussian_perturbation"])
     with open_session() as session:
         explorer.pivot(session, sought, "tokens", "gamma", "nll_mean", False, 1000)
         explorer.points(session, sought, None, 50)

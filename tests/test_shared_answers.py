@@ -11,7 +11,7 @@ import pytest
 from conftest import Lab
 from sqlalchemy import text
 
-from api.single_flight import Shared
+from api.single_flight import SingleFlightCache
 from db import changes, submissions
 from db.session import open_session
 from ucurve.experiments import parse
@@ -77,17 +77,17 @@ def test_one_answer_is_made_for_all_who_ask_and_a_failure_is_not_kept() -> None:
         return f"number {len(made)}"
 
     async def ask() -> list[object]:
-        shared = Shared[str]("test", kept=2)
-        first = asyncio.gather(*(shared.ask("key", make) for _ in range(5)), return_exceptions=True)
-        gone = asyncio.create_task(shared.ask("key", make))
+        shared = SingleFlightCache[str]("test", size=2)
+        first = asyncio.gather(*(shared.get("key", make) for _ in range(5)), return_exceptions=True)
+        gone = asyncio.create_task(shared.get("key", make))
         await asyncio.sleep(0.1)
         gone.cancel()  # stops nobody else's
         open_now.set()
         failed = await first
-        again = await asyncio.gather(*(shared.ask("key", make) for _ in range(5)))
+        again = await asyncio.gather(*(shared.get("key", make) for _ in range(5)))
         for key in "abc":
-            await shared.ask(key, lambda: "other")
-        return [*map(str, failed), *again, await shared.ask("key", make)]
+            await shared.get(key, lambda: "other")
+        return [*map(str, failed), *again, await shared.get("key", make)]
 
     answers = asyncio.run(ask())
     assert answers == [*["the first one fails"] * 5, *["number 2"] * 5, "number 3"]

@@ -75,8 +75,8 @@ def test_a_study_with_one_bad_experiment_submits_none_and_names_it(
     }
     with pytest.raises(RequestRejectedError) as refused:
         lab.client.submit_study(Study.model_validate(sent))
-    [problem] = refused.value.problem.problems
-    assert (problem.pointer, says in problem.message) == (pointer, True), problem
+    [problem] = refused.value.problem.errors
+    assert (problem.pointer, says in problem.detail) == (pointer, True), problem
     assert lab.client.experiments(limit=1).total == before
 
 

@@ -203,8 +203,8 @@ def test_what_cannot_be_registered_is_answered_with_the_field_and_the_remedy(
 
     def problem(url: str, **body: Any) -> tuple[int, str, str]:
         answer = api.post(url, json=body)
-        found = answer.json()["problems"] or [{"pointer": "", "message": answer.json()["title"]}]
-        return answer.status_code, found[0]["pointer"], found[0]["message"]
+        found = answer.json()["errors"] or [{"pointer": "", "detail": answer.json()["detail"]}]
+        return answer.status_code, found[0]["pointer"], found[0]["detail"]
 
     assert problem("/v1/suites", name="a") == (
         422,

@@ -33,7 +33,7 @@ def test_a_401_says_what_is_wrong_and_what_to_do(team: Lab, sam: Client) -> None
     for authorization, reason in {
         "": "--token or UCURVE_TOKEN",
         "Basic c2FtOnNhbQ==": "has to be `Bearer TOKEN`",
-        "Bearer ucurve_wrong": "not known here",
+        "Bearer ucurve_wrong": "token is unknown",
         f"Bearer {mine['lost'].secret}": "'lost' was revoked on",
         f"Bearer {mine['old'].secret}": "'old' expired on",
     }.items():
@@ -132,7 +132,7 @@ def test_the_command_line_makes_lists_and_revokes_tokens_and_sets_roles(
     assert "cleo is a viewer: 40 points queued" in run(
         "users", "set", "cleo", "--role", "viewer", "--most-queued", "40"
     )
-    assert "needs the role admin; cleo is a viewer" in run(
+    assert "requires the role admin; cleo is a viewer" in run(
         "users", "set", "cleo", "--role", "admin", status=1, token=secret
     )
     listed = run("tokens", "list", token=secret)

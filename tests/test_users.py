@@ -79,14 +79,14 @@ def needs(name: str) -> Role | None:
 
 
 def test_every_route_says_who_may_use_it() -> None:
-    from api.auth.authorization import declared, needed
+    from api.auth.authorization import declared_role, required_role
 
     for name, route in routes().items():
-        wanted = needs(name) or "everybody"
-        assert needed(route) == wanted, (
-            f"{name} is open to {needed(route)}; the table of this test says {wanted}"
+        wanted = needs(name) or "public"
+        assert required_role(route) == wanted, (
+            f"{name} is open to {required_role(route)}; the table of this test says {wanted}"
         )
-        assert declared(route) or name.startswith("GET "), (
+        assert declared_role(route) or name.startswith("GET "), (
             f"{name} does not declare who may use it (api/auth/authorization.py)"
         )
     assert not {*WRITING, *OPEN} - routes().keys(), "the table names routes that are gone"
@@ -141,10 +141,10 @@ def test_only_the_owner_and_admins_steer_an_experiment_and_everybody_reads_and_e
     assert mine.owner == "sam"
     for verb in ("pause", "cancel", "resume", "retry"):
         said = refused(403, lambda verb=verb: getattr(sue, verb)(mine.id))
-        assert f"Only sam and admins may {verb} experiment {mine.id}" in said
+        assert f"Only sam and admins can {verb} experiment {mine.id}" in said
         assert "clone" in said
     assert people["viewer"].experiment(mine.id).state == "queued"
-    assert "needs the role submitter; vera is a viewer" in refused(
+    assert "requires the role submitter; vera is a viewer" in refused(
         403, lambda: people["viewer"].submit(NOISE)
     )
     assert people["viewer"].plan(NOISE).num_points > 0
@@ -178,7 +178,7 @@ def test_limits_are_said_before_submitting_and_kept_when_two_submit_at_once(
         return {"kind": "slow_count", "to": list(range(start, start + num))}
 
     large = spec(100, 9)
-    assert any("9 points; lim may ask for 8" in warning for warning in lim.plan(large).warnings)
+    assert any("9 points; the limit of lim is 8" in warning for warning in lim.plan(large).warnings)
     assert "users set lim --most-planned 9" in refused(422, lambda: lim.submit(large))
     assert lim.experiments(owner="lim").total == 0
     for turn in range(3):
@@ -193,7 +193,7 @@ def test_limits_are_said_before_submitting_and_kept_when_two_submit_at_once(
             try:
                 outcomes.append(str(client.submit(spec(start, 6)).id))
             except RequestRejectedError as error:
-                outcomes.append(f"{error.status} {error.problem.problems[0].pointer} {error}")
+                outcomes.append(f"{error.status} {error.problem.errors[0].pointer} {error}")
 
         both = [
             threading.Thread(target=submit, args=(200 + 100 * turn + 50 * half,)) for half in (0, 1)
@@ -205,10 +205,10 @@ def test_limits_are_said_before_submitting_and_kept_when_two_submit_at_once(
         admitted = [outcome for outcome in outcomes if outcome.isdigit()]
         assert len(admitted) == 1, outcomes
         assert any(
-            outcome.startswith("429 /spec") and "12 points of lim would be waiting" in outcome
+            outcome.startswith("429 /spec") and "12 points of lim would be queued" in outcome
             for outcome in outcomes
         )
-        assert any("6 more would be over" in warning for warning in lim.plan(spec(900, 6)).warnings)
+        assert any("6 more would exceed" in warning for warning in lim.plan(spec(900, 6)).warnings)
         assert lim.me().user.num_queued == 6
         lim.cancel(int(admitted[0]))
         refilled = lim.submit(spec(900 + 10 * turn, 8))
@@ -226,14 +226,14 @@ def test_a_lab_of_ones_own_asks_nobody_but_honours_a_token_and_serves_no_other_m
     monkeypatch.setenv("UCURVE_ACCESS", "open")
     monkeypatch.setenv("UCURVE_OWNER", "root")
     here, there = ("127.0.0.1", 1), ("192.168.7.7", 1)
-    local = authentication.person_of(None, here)
+    local = authentication.authenticate(None, here)
     assert (local.name, local.role) == ("root", "admin")
-    shown = authentication.person_of(str(sam._http.headers["Authorization"]), there)
+    shown = authentication.authenticate(str(sam._http.headers["Authorization"]), there)
     assert (shown.name, shown.role) == ("sam", "submitter")
-    with pytest.raises(authentication.UnknownError, match="asks for an access token"):
-        authentication.person_of(None, there)
-    with pytest.raises(authentication.UnknownError, match="not known here"):
-        authentication.person_of("Bearer ucurve_nonsense", here)
+    with pytest.raises(authentication.UnauthenticatedError, match="requires an access token"):
+        authentication.authenticate(None, there)
+    with pytest.raises(authentication.UnauthenticatedError, match="token is unknown"):
+        authentication.authenticate("Bearer ucurve_nonsense", here)
     monkeypatch.setenv("UCURVE_ACCESS", "opne")
     with pytest.raises(SettingsError, match=r"UCURVE_ACCESS is 'opne'.*`tokens`: every request"):
         settings()

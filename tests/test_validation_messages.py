@@ -80,7 +80,7 @@ def http(lab: Lab) -> Iterator[httpx.Client]:
 def told(answer: httpx.Response, status: int = 422) -> dict[str, str]:
     assert answer.status_code == status, answer.text
     assert not RAW.search(answer.text), answer.text
-    return {problem["pointer"]: problem["message"] for problem in answer.json()["problems"]}
+    return {error["pointer"]: error["detail"] for error in answer.json()["errors"]}
 
 
 def typed(
@@ -192,7 +192,7 @@ def test_all_that_is_wrong_is_said_at_once_and_where_it_belongs(
             "text/plain",
             "the content type text/plain: send JSON",
         ),
-        (b"", "application/json", "There is no body: send JSON"),
+        (b"", "application/json", "The body is missing: send JSON"),
         (b"\xff", "application/json", "send JSON in UTF-8"),
     ],
 )
@@ -200,7 +200,7 @@ def test_a_body_that_is_no_json_is_told_where_it_stops_being_it(
     content: bytes, kind: str, said: str, http: httpx.Client
 ) -> None:
     answer = http.post("/plan", content=content, headers={"Content-Type": kind})
-    assert said in told(answer).get("", answer.json()["title"])
+    assert said in told(answer).get("", answer.json()["detail"])
 
 
 def test_queries_and_paths_are_answered_in_the_same_words(http: httpx.Client) -> None:

@@ -5,15 +5,25 @@ from __future__ import annotations
 import contextlib
 import hmac
 import json
+import re
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from conftest import Lab
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from sqlalchemy import text
 
 from db.session import open_session
@@ -23,6 +33,8 @@ from ucurve.lab import launch as processes
 from ucurve.schemas.webhooks import signature
 
 LINEAR = {"kind": "linear_model", "num_features": 6, "width": 8, "draws": 2, "targets": 2}
+
+REAL_GETADDRINFO = socket.getaddrinfo
 
 
 @dataclass
@@ -38,7 +50,7 @@ class Receiver:
     )  # until then it keeps who calls waiting
     server: ThreadingHTTPServer | None = None
 
-    def start(self) -> None:
+    def start(self, certificate: Certificate | None = None) -> None:
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -63,6 +75,10 @@ class Receiver:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate.file)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     @property
@@ -92,29 +108,17 @@ def test_a_receiver_that_was_down_is_told_each_event_once_and_can_prove_by_whom(
 ) -> None:
     made = lab.client.submit(LINEAR, name="told", webhook=receiver.url)
     lab.client.wait(made.id, timeout=60)
-    until(
-        lambda: (
-            [one.error for one in lab.client.webhook_deliveries(made.id)]
-            == ["nobody answers there"]
-        )
-    )
+    until(lambda: [one.error for one in lab.client.webhook_deliveries(made.id)] == ["connection refused"])
     receiver.status = 500
     receiver.start()
-    until(
-        lambda: [one.error for one in lab.client.webhook_deliveries(made.id)] == ["it answered 500"]
-    )
+    until(lambda: [one.error for one in lab.client.webhook_deliveries(made.id)] == ["it answered 500"])
     refused = len(receiver.calls)
     receiver.status = 204
     until(lambda: lab.client.webhook_deliveries(made.id)[0].delivered_at)
     again = lab.client.submit(
         LINEAR, name="reused", webhook=receiver.url
     )  # done as soon as it is asked for
-    until(
-        lambda: (
-            lab.client.webhook_deliveries(again.id)
-            and lab.client.webhook_deliveries(again.id)[0].delivered_at
-        )
-    )
+    until(lambda: lab.client.webhook_deliveries(again.id) and lab.client.webhook_deliveries(again.id)[0].delivered_at)
     time.sleep(2.5)
     told = receiver.calls[refused:]
     assert [call["body"]["id"] for call in told] == [made.id, again.id]
@@ -152,9 +156,7 @@ def test_an_api_that_is_killed_while_it_tells_tells_again_when_it_is_back(
     lab.children["api"].kill()
     receiver.answers.set()
     lab.start_api()
-    assert (
-        lab.client.webhook_deliveries(made.id)[0].delivered_at is None
-    )  # nobody knows whether it arrived
+    assert lab.client.webhook_deliveries(made.id)[0].delivered_at is None  # nobody knows whether it arrived
     with open_session() as session:
         session.execute(
             text("UPDATE notices SET due_at = now() WHERE delivered_at IS NULL")
@@ -169,12 +171,7 @@ def test_an_api_that_is_killed_while_it_tells_tells_again_when_it_is_back(
 
 def test_a_notice_is_given_up_after_a_day_with_its_reason(lab: Lab, receiver: Receiver) -> None:
     made = lab.client.submit(LINEAR, webhook=receiver.url)
-    until(
-        lambda: (
-            lab.client.webhook_deliveries(made.id)
-            and lab.client.webhook_deliveries(made.id)[0].error
-        )
-    )
+    until(lambda: lab.client.webhook_deliveries(made.id) and lab.client.webhook_deliveries(made.id)[0].error)
     with open_session() as session:
         session.execute(
             text(
@@ -183,7 +180,7 @@ def test_a_notice_is_given_up_after_a_day_with_its_reason(lab: Lab, receiver: Re
         )
         session.commit()
     until(lambda: lab.client.webhook_deliveries(made.id)[0].due_at is None)
-    assert lab.client.webhook_deliveries(made.id)[0].error == "nobody answers there"
+    assert lab.client.webhook_deliveries(made.id)[0].error == "connection refused"
 
 
 def test_a_host_that_cannot_even_be_looked_up_holds_up_no_other_call(
@@ -191,13 +188,8 @@ def test_a_host_that_cannot_even_be_looked_up_holds_up_no_other_call(
 ) -> None:
     receiver.start()
     strange = lab.client.submit(LINEAR, webhook=f"http://{'a' * 70}.example/")
-    until(
-        lambda: (
-            lab.client.webhook_deliveries(strange.id)
-            and lab.client.webhook_deliveries(strange.id)[0].error
-        )
-    )
-    assert lab.client.webhook_deliveries(strange.id)[0].error == "this is no address"
+    until(lambda: lab.client.webhook_deliveries(strange.id) and lab.client.webhook_deliveries(strange.id)[0].error)
+    assert lab.client.webhook_deliveries(strange.id)[0].error == "not a valid host name"
     lab.client.submit(LINEAR, webhook=receiver.url)
     until(lambda: receiver.calls)
 
@@ -209,8 +201,8 @@ def test_a_host_that_cannot_even_be_looked_up_holds_up_no_other_call(
         ("http://[fe80::1]/", "link-local"),
         ("http://0.0.0.0/", "unspecified"),
         ("file:///etc/passwd", "http:// or https://"),
-        ("http://user:pass@example.org/", "eave name and password out"),
-        ("https://example.org:99999/", "no address"),
+        ("http://user:pass@example.org/", "name and password"),
+        ("https://example.org:99999/", "not a URL"),
         ("example.org", "http:// or https://"),
     ],
 )
@@ -220,17 +212,17 @@ def test_an_address_that_may_not_be_called_is_refused_at_its_field(
     before = lab.client.experiments().total
     with pytest.raises(RequestRejectedError, match=message) as refused:
         lab.client._request("POST", "/v1/experiments", json={"spec": LINEAR, "webhook": webhook})
-    assert refused.value.problem.problems[0].pointer == "/webhook"
+    assert refused.value.problem.errors[0].pointer == "/webhook"
     assert lab.client.experiments().total == before
 
 
 def test_where_not_everybody_is_trusted_private_networks_are_called_only_if_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from api.routes.webhooks import RefusedAddressError, _allowed
+    from api.webhook_addresses import ForbiddenAddressError, check_address
 
     monkeypatch.setenv("UCURVE_ACCESS", "tokens")
-    _allowed("example.org", "93.184.215.14")
+    check_address("example.org", "93.184.215.14")
     for address in (
         "127.0.0.1",
         "10.0.0.7",
@@ -240,10 +232,10 @@ def test_where_not_everybody_is_trusted_private_networks_are_called_only_if_name
         "fd00::1",
         "2002:a00:7::1",
     ):
-        with pytest.raises(RefusedAddressError, match="UCURVE_WEBHOOK_HOSTS"):
-            _allowed("inside", address)
+        with pytest.raises(ForbiddenAddressError, match="UCURVE_WEBHOOK_HOSTS"):
+            check_address("inside", address)
     monkeypatch.setenv("UCURVE_WEBHOOK_HOSTS", "relay, inside")
-    _allowed("inside", "10.0.0.7")
+    check_address("inside", "10.0.0.7")
     for address in (
         "169.254.169.254",
         "::ffff:169.254.169.254",
@@ -252,8 +244,126 @@ def test_where_not_everybody_is_trusted_private_networks_are_called_only_if_name
         "fe80::1%eth0",
         "224.0.0.1",
     ):
-        with pytest.raises(RefusedAddressError, match="never calls"):
-            _allowed("inside", address)
+        with pytest.raises(ForbiddenAddressError, match="never calls"):
+            check_address("inside", address)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A self-signed certificate of some host, with its key, in one file."""
+
+    file: Path
+
+    @classmethod
+    def write(cls, file: Path, host: str = "localhost", days: int = 1) -> Certificate:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+        now = datetime.now(UTC)
+        signed = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=30))
+            .not_valid_after(now + timedelta(days=days))
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        private = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        file.write_bytes(private + signed.public_bytes(serialization.Encoding.PEM))
+        return cls(file)
+
+
+@pytest.fixture
+def direct(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """A receiver that this process calls itself, on a machine where all users are trusted."""
+    monkeypatch.setenv("UCURVE_ACCESS", "open")
+    monkeypatch.setenv("UCURVE_WEBHOOK_SECRET", "secret")
+    receiver = Receiver("secret")
+    receiver.answers.set()
+    yield receiver
+    if receiver.server:
+        receiver.server.shutdown()
+        receiver.server.server_close()
+
+
+def failure(url: str) -> str:
+    from api.background.webhook_delivery import failure_reason, send
+
+    with pytest.raises(httpx.HTTPError) as raised:
+        send(url, 1, b"{}")
+    return failure_reason(raised.value, "localhost")
+
+
+@pytest.mark.parametrize(
+    ("host", "days", "trusted", "reason"),
+    [
+        ("localhost", 1, False, "is self-signed: .* SSL_CERT_FILE"),
+        ("localhost", -1, True, "has expired: renew it"),
+        ("elsewhere.example", 1, True, "is for another host: use a name that it lists"),
+    ],
+)
+def test_a_bad_certificate_is_reported_with_its_reason_and_remedy(
+    direct: Receiver,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    host: str,
+    days: int,
+    trusted: bool,
+    reason: str,
+) -> None:
+    certificate = Certificate.write(tmp_path / "certificate.pem", host, days)
+    direct.start(certificate)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate.file))
+    message = failure(f"https://localhost:{direct.port}/hook?key=hidden")
+    assert re.fullmatch(f"the certificate of localhost {reason}.*", message), message
+    assert not direct.calls
+
+
+def test_a_certificate_of_a_private_authority_is_trusted_through_ssl_cert_file(
+    direct: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from api.background.webhook_delivery import send
+
+    certificate = Certificate.write(tmp_path / "certificate.pem")
+    direct.start(certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.file))
+    send(f"https://localhost:{direct.port}/hook", 1, b"{}")
+    assert [call["signed"] for call in direct.calls] == [True]
+
+
+def test_a_receiver_without_tls_is_reported(direct: Receiver) -> None:
+    direct.start()
+    assert "no TLS connection" in failure(f"https://localhost:{direct.port}/hook")
+
+
+def test_each_permitted_address_is_tried_until_one_connects(
+    direct: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from api import webhook_addresses
+    from api.background.webhook_delivery import send
+
+    addresses = ["169.254.169.254", "127.0.0.9", "127.0.0.1"]  # forbidden, refusing, answering
+    infos = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in addresses]
+    monkeypatch.setattr(webhook_addresses.socket, "getaddrinfo", lambda *args, **more: infos)
+    assert webhook_addresses.resolve("relay.example", 80) == addresses[1:]
+    direct.start()
+    with monkeypatch.context() as patch:  # the guard alone looks names up; connections use numbers
+        patch.setattr(webhook_addresses, "resolve", lambda host, port: addresses[1:])
+        patch.setattr("api.background.webhook_delivery.resolve", lambda host, port: addresses[1:])
+        patch.setattr(webhook_addresses.socket, "getaddrinfo", REAL_GETADDRINFO)
+        send(f"http://relay.example:{direct.port}/hook", 1, b"{}")
+    assert [call["host"] for call in direct.calls] == [f"relay.example:{direct.port}"]
+    infos[1:] = []
+    with pytest.raises(webhook_addresses.ForbiddenAddressError, match="never calls"):
+        webhook_addresses.resolve("relay.example", 80)
 
 
 def test_the_command_line_submits_with_a_webhook(

@@ -1,11 +1,13 @@
-"""Who may do what: the roles, and what a route asks of whoever calls it.
+"""Authorization: the roles, and the role that each route requires.
 
-def read(person: Viewer) ...      anybody who is known      def submit(person: Submitter) ...   may ask for measurements
-def clean(person: Admin) ...      runs the lab              def submit(owner: Owner) ...        a submitter's name
-only_owner(person, row.owner, "cancel experiment 7")        within a route: the owner's and the admins' matter
+    def read(user: Viewer): ...         any authenticated user
+    def submit(user: Submitter): ...    may submit experiments
+    def submit(owner: Owner): ...       the same, as the name of the user
+    def clean(user: Admin): ...         administers the lab
+    require_owner(user, row.owner, "cancel experiment 7")   in a route: only the owner and admins
 
-A route that declares nothing is open to viewers when it only reads (GET), to submitters otherwise. Who calls was found out
-before any route (identity.py).
+A route that declares no role requires viewer when it only reads (GET), submitter otherwise. The
+user was authenticated before any route (authentication.py).
 """
 
 from __future__ import annotations
@@ -18,99 +20,100 @@ from fastapi import Depends, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
-from api.errors import ProblemError
+from api.errors import ApiError
 from ucurve.schemas.users import ROLES, Role
 
-READING = frozenset({"GET", "HEAD", "OPTIONS"})
+READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True)
-class Person:
-    """Who calls."""
+class Principal:
+    """The authenticated user of a request."""
 
     name: str
     role: Role
-    token: int | None = None  # the number of the token that was shown
+    token: int | None = None  # id of the access token in use
 
     def has(self, role: Role) -> bool:
+        """Return whether the user has this role or a higher one."""
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
 @dataclass(frozen=True)
-class Needs:
-    """A dependency that declares the role; it is checked by `admit`, before anything else of the route."""
+class RequireRole:
+    """A dependency that declares the role of a route; `enforce_role` checks it first."""
 
     role: Role
 
-    def __call__(self, request: Request) -> Person:
-        return known(request)
+    def __call__(self, request: Request) -> Principal:
+        return current_user(request)
 
 
-def known(request: Request) -> Person:
-    person = request.scope.get("ucurve.person")
-    assert isinstance(person, Person), (
-        "api.auth.authentication lets nobody in without a person, but for what is open to all"
-    )
-    return person
+def current_user(request: Request) -> Principal:
+    """Return the user whom the authentication middleware put into the request."""
+    user = request.scope.get("ucurve.user")
+    assert isinstance(user, Principal), "only public routes are reached without authentication"
+    return user
 
 
-def everybody() -> None:
-    """A dependency that declares a route open to all, known or not."""
+def public() -> None:
+    """A dependency that declares a route open to all, authenticated or not."""
 
 
-VIEWER, SUBMITTER, ADMIN = (Needs(role) for role in ROLES)
-Viewer = Annotated[Person, Depends(VIEWER)]
-Submitter = Annotated[Person, Depends(SUBMITTER)]
-Admin = Annotated[Person, Depends(ADMIN)]
-Everybody = Depends(everybody)
+VIEWER, SUBMITTER, ADMIN = (RequireRole(role) for role in ROLES)
+Viewer = Annotated[Principal, Depends(VIEWER)]
+Submitter = Annotated[Principal, Depends(SUBMITTER)]
+Admin = Annotated[Principal, Depends(ADMIN)]
+Public = Depends(public)
 
 
-def owner(person: Submitter) -> str:
-    """The name under which what is made here is filed."""
-    return person.name
+def owner(user: Submitter) -> str:
+    """Return the name of the user, who owns what the request creates."""
+    return user.name
 
 
 Owner = Annotated[str, Depends(owner)]
 
 
-def declared(route: APIRoute) -> Role | Literal["everybody"] | None:
-    """What a route asks for by its dependencies; None when it declares nothing."""
+def declared_role(route: APIRoute) -> Role | Literal["public"] | None:
+    """Return the role that a route's dependencies declare; None without one."""
     calls = list(_calls(route.dependant))
-    if everybody in calls:
-        return "everybody"
-    roles = [call.role for call in calls if isinstance(call, Needs)]
+    if public in calls:
+        return "public"
+    roles = [call.role for call in calls if isinstance(call, RequireRole)]
     return max(roles, key=ROLES.index) if roles else None
 
 
-def needed(route: APIRoute) -> Role | Literal["everybody"]:
-    """What a route asks for, declared or not."""
-    return declared(route) or ("viewer" if (route.methods or set()) <= READING else "submitter")
+def required_role(route: APIRoute) -> Role | Literal["public"]:
+    """Return the role that a route requires, declared or by default."""
+    reads = (route.methods or set()) <= READ_METHODS
+    return declared_role(route) or ("viewer" if reads else "submitter")
 
 
 def _calls(dependant: Dependant) -> Iterator[object]:
-    for one in dependant.dependencies:
-        yield one.call
-        yield from _calls(one)
+    for dependency in dependant.dependencies:
+        yield dependency.call
+        yield from _calls(dependency)
 
 
-def admit(request: Request) -> None:
-    """The app's own dependency, on every route: 403 for whoever is known and may not."""
-    need = needed(request.scope["route"])
-    if need == "everybody":
+def enforce_role(request: Request) -> None:
+    """Answer 403 where the user lacks the route's role (a dependency of the whole app)."""
+    role = required_role(request.scope["route"])
+    if role == "public":
         return
-    person = known(request)
-    if not person.has(need):
-        raise ProblemError(
+    user = current_user(request)
+    if not user.has(role):
+        raise ApiError(
             403,
-            f"This needs the role {need}; {person.name} is a {person.role}. "
-            f"An admin can change that: ucurve users set {person.name} --role {need}",
+            f"This requires the role {role}; {user.name} is a {user.role}. "
+            f"An admin can change that: ucurve users set {user.name} --role {role}",
         )
 
 
-def only_owner(person: Person, owner: str, what: str) -> None:
-    """Refuse whoever is neither the owner nor an admin. what: "cancel experiment 7"."""
-    if person.name != owner and not person.has("admin"):
-        raise ProblemError(
+def require_owner(user: Principal, owner: str, action: str) -> None:
+    """Answer 403 unless the user is the owner or an admin; action: "cancel experiment 7"."""
+    if user.name != owner and not user.has("admin"):
+        raise ApiError(
             403,
-            f"Only {owner} and admins may {what}. You may read it, clone it and extend it: that makes one of your own.",
+            f"Only {owner} and admins can {action}. You can view, clone or extend it instead.",
         )

@@ -1,6 +1,7 @@
-"""How much one person may ask for: points of one experiment, and points that wait in all their unfinished ones.
+"""Quotas: points of one experiment, and queued points of all unfinished experiments of a user.
 
-A person's own limits (`ucurve users set`) go before the lab's: UCURVE_MOST_PLANNED and UCURVE_MOST_QUEUED.
+A user's own limits (`ucurve users set`) take precedence over the lab's: UCURVE_MOST_PLANNED and
+UCURVE_MOST_QUEUED.
 """
 
 from __future__ import annotations
@@ -9,72 +10,89 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from api.errors import ProblemError, invalid
+from api.errors import ApiError, invalid
 from db import users
-from ucurve.schemas.experiments import FieldProblem
+from ucurve.schemas.problems import FieldError
 from ucurve.settings import settings
 
 
 @dataclass(frozen=True)
 class Quota:
+    """A user's limits, and how many of their points are queued."""
+
     owner: str
-    most_planned: int
-    most_queued: int
+    max_points_per_experiment: int
+    max_queued_points: int
     num_queued: int
 
-    def plan_refused(self, num_points: int) -> str | None:
-        """Why an experiment of so many points would be refused."""
-        if num_points <= self.most_planned:
+    def plan_refusal(self, num_points: int) -> str | None:
+        """Return why an experiment of this size would be refused, None where it would not."""
+        if num_points <= self.max_points_per_experiment:
             return None
         return (
-            f"This is {num_points:,} points; {self.owner} may ask for {self.most_planned:,} in one experiment. Use fewer values "
-            f"or draws, or ask an admin: ucurve users set {self.owner} --most-planned {num_points}"
+            f"This experiment has {num_points:,} points; the limit of {self.owner} is "
+            f"{self.max_points_per_experiment:,}. Use fewer values or draws, or ask an admin: "
+            f"ucurve users set {self.owner} --most-planned {num_points}"
         )
 
-    def queue_refused(self, num_new: int) -> str | None:
-        """Why so many further points would not be queued."""
-        if self.num_queued + num_new <= self.most_queued:
+    def queue_refusal(self, num_new: int) -> str | None:
+        """Return why that many more points would not be queued, None where they would."""
+        if self.num_queued + num_new <= self.max_queued_points:
             return None
         return (
-            f"{self.num_queued:,} points of {self.owner} are waiting, and {num_new:,} more would be over the limit of "
-            f"{self.most_queued:,}. Wait, cancel something, or ask an admin: "
-            f"ucurve users set {self.owner} --most-queued {self.num_queued + num_new}"
+            f"{self.num_queued:,} points of {self.owner} are queued; {num_new:,} more would exceed "
+            f"the limit of {self.max_queued_points:,}. {self._remedy(self.num_queued + num_new)}"
+        )
+
+    def overflow(self) -> str | None:
+        """Return why what is queued already is too much, None where it is not."""
+        if self.num_queued <= self.max_queued_points:
+            return None
+        return (
+            f"{self.num_queued:,} points of {self.owner} would be queued; the limit is "
+            f"{self.max_queued_points:,}. {self._remedy(self.num_queued)}"
+        )
+
+    def _remedy(self, num_points: int) -> str:
+        return (
+            "Wait, cancel an experiment, or ask an admin: "
+            f"ucurve users set {self.owner} --most-queued {num_points}"
         )
 
 
 def quota(session: Session, owner: str) -> Quota:
-    """What `owner` may ask for and has queued, as this transaction sees it."""
-    [*known] = users.users(session, owner)
-    row = known[0] if known else None
-    most_planned, most_queued = lab_limits()
+    """Return the limits of a user and what they have queued, as this transaction sees it."""
+    rows = users.users(session, owner)
+    max_planned, max_queued = lab_limits()
+    if not rows:
+        return Quota(owner, max_planned, max_queued, 0)
+    row = rows[0]
     return Quota(
         owner,
-        most_planned if row is None or row.most_planned is None else row.most_planned,
-        most_queued if row is None or row.most_queued is None else row.most_queued,
-        int(row.num_queued) if row else 0,
+        max_planned if row.most_planned is None else row.most_planned,
+        max_queued if row.most_queued is None else row.most_queued,
+        int(row.num_queued),
     )
 
 
 def lab_limits() -> tuple[int, int]:
-    """(most planned, most queued) of whoever has no limits of their own."""
+    """Return the lab's limits: (points per experiment, queued points)."""
     return settings().most_planned, settings().most_queued
 
 
 def check_planned(session: Session, owner: str, *sizes: int) -> None:
-    """Refuse before anything is written an experiment that is too large."""
-    if refusal := quota(session, owner).plan_refused(max(sizes)):
+    """Answer 422 for an experiment that is too large, before anything is written."""
+    if refusal := quota(session, owner).plan_refusal(max(sizes)):
         raise invalid("/spec", refusal)
 
 
 def check_queued(session: Session, owner: str) -> None:
-    """Refuse what was just written and is not committed. The lock of the user's row makes two submissions at once count both."""
+    """Answer 429 where the uncommitted rows exceed the user's limit.
+
+    Locks the user's row, so that concurrent submissions count each other.
+    """
     users.lock_user(session, owner)
-    now = quota(session, owner)
-    if now.num_queued > now.most_queued:
-        refusal = (
-            f"With this {now.num_queued:,} points of {owner} would be waiting; the limit is {now.most_queued:,}. Wait, cancel "
-            f"something, or ask an admin: ucurve users set {owner} --most-queued {now.num_queued}"
-        )
-        raise ProblemError(
-            429, "Too much is queued.", [FieldProblem(pointer="/spec", message=refusal)]
+    if refusal := quota(session, owner).overflow():
+        raise ApiError(
+            429, "Too many points are queued.", [FieldError(pointer="/spec", detail=refusal)]
         )

@@ -1,7 +1,8 @@
-"""Which requests are let in before any route sees them: by the Host that was asked for, and never from another site's page.
+"""Reject requests for other hosts and from pages of other sites before any route sees them.
 
-A page of any site can make a browser send requests to 127.0.0.1. It may not name us (DNS rebinding: UCURVE_HOSTS lists the
-names we go by) and may not change anything (a browser says in Origin which site a POST comes from).
+A page of any site can make a browser send requests to 127.0.0.1. The Host header must be one of
+UCURVE_HOSTS (against DNS rebinding), and a request that changes something must not come from a page
+of another origin (against CSRF).
 """
 
 from __future__ import annotations
@@ -9,17 +10,17 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ucurve.schemas.experiments import Problem
+from api.errors import ProblemResponse
+from ucurve.schemas.problems import problem_of
 from ucurve.settings import settings
 
 
 class SameOrigin:
-    """Refuses what would change something and comes from a page of another origin."""
+    """Middleware that rejects changes requested by a page of another origin."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -32,15 +33,15 @@ class SameOrigin:
             and scope["method"] not in ("GET", "HEAD", "OPTIONS")
             and urlsplit(origin).netloc != headers.get("host")
         ):
-            problem = Problem(
-                title="Refused: the request comes from a page of another site.", status=403
-            )
-            await JSONResponse(problem.model_dump(), 403)(scope, receive, send)
+            detail = "Rejected: the request comes from a page of another site."
+            response = ProblemResponse(problem_of(403, detail, instance=scope["path"]))
+            await response(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
 
 def install(app: FastAPI) -> None:
+    """Add both checks to the app."""
     app.add_middleware(SameOrigin)
     hosts = list(settings().hosts)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)

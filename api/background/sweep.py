@@ -1,7 +1,8 @@
-"""The sweep: what has to happen although nobody asks. Runs in the API's lifespan, in one process at a time.
+"""The sweep: periodic work that no request triggers.
 
-Workers recover expired leases in their own claims, so the sweep only wakes them while there is work (a lost wake-up
-costs seconds), fails points over which several workers died, and resolves the hashes of newly registered checkpoints.
+Runs in a thread of the API, in one process at a time. Workers recover expired leases in their own
+claims, so the sweep only wakes them while there is work (a lost wake-up costs seconds), fails
+points that repeatedly lost their worker, and hashes newly registered checkpoints.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from api.routes.suites import resolve_pending
+from api.background.hashing import resolve_pending
 from db import leases
 from db.session import engine, open_session
 from worker.queue import wake_workers
@@ -25,10 +26,9 @@ log = logging.getLogger(__name__)
 
 
 def sweep() -> bool:
-    """One sweep; False when another process is at it."""
-    with (
-        engine().connect() as lock
-    ):  # the lock belongs to a connection, and a session changes its own at every commit
+    """Sweep once; False when another process is sweeping."""
+    # A connection of its own: the lock belongs to it, and a session changes its at every commit.
+    with engine().connect() as lock:
         if not lock.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": SWEEP_LOCK}):
             return False
         lock.commit()
@@ -42,9 +42,9 @@ def sweep() -> bool:
 
 def _sweep() -> None:
     with open_session() as session:
-        while (measurement := leases.fail_poison(session)) is not None:
+        while (measurement := leases.fail_repeatedly_lost(session)) is not None:
             session.commit()
-            log.warning("measurement %d failed: the workers that measured it died", measurement)
+            log.warning("measurement %d failed: its workers died repeatedly", measurement)
         if session.scalar(text("SELECT EXISTS (SELECT FROM measurements WHERE state = 'open')")):
             wake_workers()
         resolve_pending(session)
@@ -52,12 +52,11 @@ def _sweep() -> None:
 
 
 def keep_sweeping(stop: threading.Event) -> None:
-    """Sweep until told to stop; a database that does not answer is tried again."""
+    """Sweep until stopped; while the database is unavailable, retry."""
     while not stop.wait(SWEEP_SECONDS):
         try:
             sweep()
         except (DBAPIError, PoolTimeoutError) as error:
             log.warning(
-                "the database does not answer, the next sweep tries again: %s",
-                str(error).splitlines()[0],
+                "database unavailable, the next sweep will retry: %s", str(error).splitlines()[0]
             )

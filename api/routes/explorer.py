@@ -1,4 +1,4 @@
-"""The measurements of the whole lab: what there is to choose from, pivots, matching points, and tables as files."""
+"""Explore the measurements of the whole lab: facets, pivots, points, and tables as files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from api import table_export
 from api.auth.authorization import Viewer
 from api.errors import invalid
 from db import explorer
+from db.explorer import MeasurementFilter
 from db.session import open_session
 from ucurve.schemas.explorer import (
     LOSS,
@@ -21,176 +22,176 @@ from ucurve.schemas.explorer import (
     Aggregate,
     Cell,
     Facets,
-    FoundPoint,
-    FoundPoints,
     LabelFacet,
-    PageAsked,
     Pivot,
-    PivotAsked,
-    Sought,
-    SoughtPoints,
-    TableAsked,
+    PivotQuery,
+    PointFilter,
+    PointPage,
+    PointPageQuery,
+    PointRow,
+    PointStateFilter,
+    TableQuery,
     condition,
 )
 
 router = APIRouter(prefix="/v1/explorer", tags=["explorer"])
 
-MOST_CELLS = 20_000
-REPEATS = ("draw", "seed")
-SAME = (
-    "revision",
-    "step",
-    "tokens",
-    "phase",
-)  # labels that name the same thing: who lays out by one has laid out by all
+MAX_CELLS = 20_000
+MAX_EXP = 709  # exp of more overflows
+REPEAT_LABELS = ("draw", "seed")
+CHECKPOINT_LABELS = ("revision", "step", "tokens", "phase")  # grouping by one groups by all
 
 
-def read(sought: Sought) -> explorer.Sought:
-    """As the database is asked: conditions with = on one label are alternatives."""
+def to_filter(query: PointFilter) -> MeasurementFilter:
+    """Return the database's filter; conditions with = on the same label are alternatives."""
     equal: dict[str, list[Any]] = {}
     bounds = []
-    for name, comparison, value in map(condition, sought.where):
+    for name, comparison, value in map(condition, query.where):
         if comparison == "=":
             equal.setdefault(name, []).append(value)
         else:
             bounds.append(explorer.Condition(name, comparison, (value,)))  # type: ignore[arg-type]
     alternatives = [explorer.Condition(name, "=", tuple(values)) for name, values in equal.items()]
-    fields = {name: getattr(sought, name) for name in Sought.model_fields if name != "where"}
-    if isinstance(sought, SoughtPoints):
-        fields["state"] = sought.state
-    return explorer.Sought(**fields, conditions=[*alternatives, *bounds])
+    fields = {name: getattr(query, name) for name in PointFilter.model_fields if name != "where"}
+    if isinstance(query, PointStateFilter):
+        fields["state"] = query.state
+    return MeasurementFilter(**fields, conditions=[*alternatives, *bounds])
 
 
-@router.get("/facets", summary="What there is to choose from")
-def facets(person: Viewer, sought: Annotated[Sought, Query()]) -> Facets:
-    """Labels are those of everything ever planned for the chosen suites, kinds and evaluation sets; other filters do not narrow
-    them. Metrics are those of the latest 100 points of each chosen kind.
+@router.get("/facets", summary="List suites, labels and metrics to filter and group by")
+def facets(user: Viewer, query: Annotated[PointFilter, Query()]) -> Facets:
+    """Labels are those ever planned for the chosen suites, experiment types and evaluation sets;
+    other filters do not narrow them. Metrics are those of the latest 100 points of each chosen
+    type.
     """
     with open_session() as session:
         places = explorer.places(session)
-        kinds = sorted(
-            {place.kind for place in places} & set(sought.kind or [place.kind for place in places])
-        )
-        metrics = explorer.metrics(session, kinds)
+        existing = {place.kind for place in places}
+        metrics = explorer.metrics(session, sorted(existing & set(query.kind or existing)))
         return Facets(
             suites=sorted({place.suite for place in places} - {""}),
-            kinds=sorted({place.kind for place in places}),
+            kinds=sorted(existing),
             evaluations=sorted({place.evaluation for place in places} - {""}),
             labels=[
                 LabelFacet.model_validate(dict(row._mapping))
-                for row in explorer.labels(session, read(sought))
+                for row in explorer.labels(session, to_filter(query))
             ],
             metrics=([PERPLEXITY] if LOSS in metrics else []) + metrics,
         )
 
 
-@router.get("/pivot", summary="A metric laid out by two labels")
-def pivot(person: Viewer, asked: Annotated[PivotAsked, Query()]) -> Pivot:
-    """Of finished points. Perplexity is averaged as loss; the standard error is over a cell's points, whatever they differ in."""
-    metric = LOSS if asked.metric == PERPLEXITY else asked.metric
+@router.get("/pivot", summary="Aggregate a metric by two labels")
+def pivot(user: Viewer, query: Annotated[PivotQuery, Query()]) -> Pivot:
+    """Finished points only. Perplexity is averaged as loss; the standard error is over all points
+    of a cell, whatever they differ in.
+    """
+    metric = LOSS if query.metric == PERPLEXITY else query.metric
+    median = query.aggregate == "median"
+    where = to_filter(query)
     with open_session() as session:
-        sought = read(asked)
-        found = explorer.pivot(
-            session,
-            sought,
-            asked.rows,
-            asked.columns,
-            metric,
-            asked.aggregate == "median",
-            MOST_CELLS + 1,
+        cells = explorer.pivot(
+            session, where, query.rows, query.columns, metric, median, MAX_CELLS + 1
         )
-        if len(found) > MOST_CELLS:
+        if len(cells) > MAX_CELLS:
             raise invalid(
                 "/columns",
-                f"This would be more than {MOST_CELLS} cells: lay out by labels with fewer values, or filter.",
+                f"This would be more than {MAX_CELLS} cells: group by labels with fewer values, or "
+                "add a filter.",
             )
-        mixed = _mixed(session, asked, sought)
+        mixed = _mixed_labels(session, query, where)
     return Pivot(
-        cells=[_cell(row, asked) for row in sorted(found, key=_place)],
-        num_points=sum(row.num_points for row in found),
-        averaged_over={name: num for name, num in mixed.items() if name not in REPEATS},
-        repeated_over={name: num for name, num in mixed.items() if name in REPEATS},
+        cells=[_cell(row, query) for row in sorted(cells, key=_sort_key)],
+        num_points=sum(row.num_points for row in cells),
+        averaged_over={name: num for name, num in mixed.items() if name not in REPEAT_LABELS},
+        repeated_over={name: num for name, num in mixed.items() if name in REPEAT_LABELS},
     )
 
 
-def _place(cell: Row[Any]) -> tuple[Any, ...]:
-    """Rows before columns; nothing before numbers before texts."""
-    place: list[Any] = []
+def _sort_key(cell: Row[Any]) -> tuple[Any, ...]:
+    """Sort by row, then column: nothing before numbers before texts."""
+    key: list[Any] = []
     for value in (cell.row, cell.column):
         number = value if isinstance(value, int | float) else 0
-        place += [value is not None, isinstance(value, str), number, str(value)]
-    return tuple(place)
+        key += [value is not None, isinstance(value, str), number, str(value)]
+    return tuple(key)
 
 
-def _cell(row: Row[Any], asked: PivotAsked) -> Cell:
+def _cell(row: Row[Any], query: PivotQuery) -> Cell:
     counts = {name: getattr(row, name) for name in ("pos_inf", "neg_inf", "nan")}
-    value, low, high = _aggregated(row, asked.aggregate), None, None
-    if asked.aggregate == "mean" and value is not None and row.deviation is not None:
+    value, low, high = _aggregate(row, query.aggregate), None, None
+    if query.aggregate == "mean" and value is not None and row.deviation is not None:
         error = row.deviation / math.sqrt(row.num_finite)
         low, high = value - error, value + error
-    if asked.metric == PERPLEXITY and asked.aggregate != "count":
+    if query.metric == PERPLEXITY and query.aggregate != "count":
         value, low, high = _exp(value), _exp(low), _exp(high)
-    low = low if high is not None else None
     return Cell(
-        row=row.row, column=row.column, value=value, low=low, high=high, num=row.num_finite, **counts,
+        row=row.row,
+        column=row.column,
+        value=value,
+        low=low if high is not None else None,
+        high=high,
+        num=row.num_finite,
         missing=row.num_points - row.num_finite - sum(counts.values()),
-    )  # fmt: skip
+        **counts,
+    )
 
 
-def _aggregated(row: Row[Any], aggregate: Aggregate) -> float | None:
-    """None where it is not finite: a mean is not as soon as one of its numbers is not."""
+def _aggregate(row: Row[Any], aggregate: Aggregate) -> float | None:
+    """Return the aggregate; None where it is not finite, as a mean with one non-finite number."""
     if aggregate == "count":
         return float(row.num_finite)
     if aggregate == "median":
         return row.median if row.median is not None and math.isfinite(row.median) else None
-    beyond = {
+    num_nonfinite = {
         "min": row.neg_inf,
         "max": row.pos_inf + row.nan,
         "mean": row.pos_inf + row.neg_inf + row.nan,
     }
-    found: float | None = getattr(
-        row, {"min": "least", "max": "greatest", "mean": "mean"}[aggregate]
-    )
-    return None if beyond[aggregate] else found
+    columns = {"min": "least", "max": "greatest", "mean": "mean"}
+    value: float | None = getattr(row, columns[aggregate])
+    return None if num_nonfinite[aggregate] else value
 
 
 def _exp(value: float | None) -> float | None:
-    return None if value is None or value > 709 else math.exp(value)
+    return None if value is None or value > MAX_EXP else math.exp(value)
 
 
-def _mixed(session: Session, asked: PivotAsked, sought: explorer.Sought) -> dict[str, int]:
-    """Labels that have several values within what is sought and are not laid out: what a cell is taken over."""
-    laid_out = {asked.rows, asked.columns}
-    if laid_out & set(SAME):
-        laid_out |= set(SAME)
-    chosen = {one.name: len(one.values) for one in sought.conditions if one.comparison == "="}
-    counts = {row.name: row.num_values for row in explorer.labels(session, sought)} | chosen
+def _mixed_labels(session: Session, query: PivotQuery, where: MeasurementFilter) -> dict[str, int]:
+    """Return the labels that vary within cells, with the number of their values."""
+    grouped = {query.rows, query.columns}
+    if grouped & set(CHECKPOINT_LABELS):
+        grouped |= set(CHECKPOINT_LABELS)
+    filtered = {c.name: len(c.values) for c in where.conditions if c.comparison == "="}
+    counts = {row.name: row.num_values for row in explorer.labels(session, where)} | filtered
     places = explorer.places(session)
     for name in ("suite", "kind", "evaluation"):
-        found = {getattr(place, name) for place in places} - {""}
-        counts[name] = len(found & set(getattr(sought, name) or found))
+        existing = {getattr(place, name) for place in places} - {""}
+        counts[name] = len(existing & set(getattr(where, name) or existing))
     if counts.keys() & {"tokens", "step"}:
-        counts.pop("revision", None)  # says the same once more
+        counts.pop("revision", None)  # varies with them
         counts.pop("step" if "tokens" in counts else "", None)
-    return {name: num for name, num in counts.items() if num > 1 and name not in laid_out}
+    return {name: num for name, num in counts.items() if num > 1 and name not in grouped}
 
 
-@router.get("/points", summary="The matching measurements, the newest first")
-def points(person: Viewer, asked: Annotated[PageAsked, Query()]) -> FoundPoints:
-    """A page in the order in which they were planned, the latest first; a row that is measured meanwhile keeps its place."""
+@router.get("/points", summary="List matching measurements")
+def points(user: Viewer, query: Annotated[PointPageQuery, Query()]) -> PointPage:
+    """A page, last planned first. A row keeps its place when it is measured meanwhile."""
     with open_session() as session:
-        rows = explorer.points(session, read(asked), asked.before, asked.limit)
-    more = len(rows) == asked.limit
-    return FoundPoints(
-        points=[FoundPoint.model_validate(dict(row._mapping)) for row in rows],
-        next=rows[-1].id if more else None,
+        rows = explorer.points(session, to_filter(query), query.before, query.limit)
+    return PointPage(
+        points=[PointRow.model_validate(dict(row._mapping)) for row in rows],
+        next=rows[-1].id if len(rows) == query.limit else None,
     )
 
 
-@router.get("/table", summary="The matching measurements as a file")
-def table(person: Viewer, asked: Annotated[TableAsked, Query()]) -> StreamingResponse:
-    """A column per label and metric; inf and NaN are written as such. It is made while it is sent, so of any size."""
-    kind = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}[asked.format]
-    made = table_export.csv_parts if asked.format == "csv" else table_export.parquet_parts
-    name = {"Content-Disposition": f'attachment; filename="ucurve-measurements.{asked.format}"'}
-    return StreamingResponse(made(read(asked)), media_type=kind, headers=name)
+@router.get("/table", summary="Download matching measurements as CSV or Parquet")
+def table(user: Viewer, query: Annotated[TableQuery, Query()]) -> StreamingResponse:
+    """A column per label and metric; inf and NaN are written as such. Streamed, so of any size."""
+    media_types = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
+    parts = table_export.csv_parts if query.format == "csv" else table_export.parquet_parts
+    disposition = f'attachment; filename="ucurve-measurements.{query.format}"'
+    return StreamingResponse(
+        parts(to_filter(query)),
+        media_type=media_types[query.format],
+        headers={"Content-Disposition": disposition},
+    )

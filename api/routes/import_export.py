@@ -1,16 +1,17 @@
-"""What leaves and enters the lab: tables page by page, and the batches of an import.
+"""Export and import: tables page by page, and batches of another lab's rows.
 
-GET  /v1/export/measurements?tag=noise       JSON lines; the header Ucurve-Next is the `after` of the next page
+GET  /v1/export/measurements?tag=noise       JSON lines; the header Ucurve-Next is the next `after`
 POST /v1/import/measurements                 see ucurve/schemas/import_export.py
 
-Everybody may read all of it. What is imported is shown to everybody as measured, so only admins import.
+All users may export everything. Imported numbers are shown to all users as measured, so only admins
+import.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -26,7 +27,7 @@ from ucurve.schemas import import_export
 
 router = APIRouter(prefix="/v1", tags=["exchange"])
 
-MOST_DIFFERING = 20
+MAX_CONFLICTS = 20
 TableName = Literal[
     "experiments",
     "points",
@@ -39,50 +40,46 @@ TableName = Literal[
 ]
 
 
-def chosen(
+def export_filter(
     experiment: Annotated[
-        list[int] | None, Query(description="Only these experiments and what they point at.")
+        list[int] | None, Query(description="Only these experiments and what they refer to.")
     ] = None,
-    tag: str | None = None,
-    suite: str | None = None,
-    owner: str | None = None,
+    tag: Annotated[str | None, Query(description="Only experiments with this tag.")] = None,
+    suite: Annotated[str | None, Query(description="Only experiments on this suite.")] = None,
+    owner: Annotated[str | None, Query(description="Only experiments of this user.")] = None,
 ) -> dict[str, Any]:
-    """Which experiments; filters are combined with "and"."""
+    """Return the filter of an export; filters are combined with "and"."""
     return {"experiments": experiment, "tag": tag, "suite": suite, "owner": owner}
 
 
-Chosen = Annotated[dict[str, Any], Depends(chosen)]
+ExportFilter = Annotated[dict[str, Any], Depends(export_filter)]
 
 
-@router.get("/export", summary="How large an export would be")
-def sizes(chosen: Chosen) -> import_export.Sizes:
+@router.get("/export", summary="Count the rows of an export")
+def sizes(chosen: ExportFilter) -> import_export.TableCounts:
+    """The format version and the number of rows of each table that the filters select."""
     with open_session() as session:
         now = session.scalar(select(func.now()))
         counts = {name: exports.count(session, name, chosen) for name in exports.TABLES}
-    return import_export.Sizes(version=__version__, at=now or datetime.now(UTC), tables=counts)
+    return import_export.TableCounts(
+        version=__version__, at=now or datetime.now(UTC), tables=counts
+    )
 
 
-@router.get("/export/{table}", summary="A page of a table as JSON lines", response_class=Response)
+@router.get(
+    "/export/{table}", summary="Export a page of a table as JSON lines", response_class=Response
+)
 def page(
     table: TableName,
-    chosen: Chosen,
-    after: Annotated[str | None, Query(description="Ucurve-Next of the page before.")] = None,
+    chosen: ExportFilter,
+    after: Annotated[
+        str | None, Query(description="The header Ucurve-Next of the previous page.")
+    ] = None,
 ) -> Response:
-    """Read the tables in the order of GET /v1/export: what a row refers to is then always there."""
-    keys = exports.TABLES[table].key
-    try:
-        key = None if after is None else json.loads(after)
-    except json.JSONDecodeError:
-        key = []
-    if key is not None and not (
-        isinstance(key, list)
-        and len(key) == len(keys)
-        and all(isinstance(k, int | str) for k in key)
-    ):
-        raise invalid(
-            "/after",
-            "Give the header Ucurve-Next of the page before, or leave it out for the first page.",
-        )
+    """Read the tables in the order of GET /v1/export, so that what a row refers to is always
+    exported too.
+    """
+    key = None if after is None else _page_key(table, after)
     with open_session() as session:
         lines, last = exports.page(session, table, chosen, key)
     headers = {} if last is None else {"Ucurve-Next": json.dumps(last)}
@@ -91,81 +88,104 @@ def page(
     )
 
 
-@router.post(
-    "/import/catalogue", summary="Suites, evaluation sets and reference curves of another lab"
-)
-def import_catalogue(
-    sent: import_export.ForeignCatalogue, person: Admin
-) -> import_export.MergedCatalogue:
-    """Unknown names are added as they are described there; a name that is taken keeps its meaning."""
-    rows = sent.model_dump(exclude={"origin"})
-    remark = f"Imported from {sent.origin}."
-    for one in (*rows["suites"], *rows["datasets"]):
-        one["description"] = (
-            one["description"]
-            if remark in one["description"]
-            else f"{one['description']} {remark}".strip()
+def _page_key(table: TableName, after: str) -> list[int | str]:
+    try:
+        key = json.loads(after)
+    except json.JSONDecodeError:
+        key = []
+    num_columns = len(exports.TABLES[table].key)
+    valid = isinstance(key, list) and len(key) == num_columns
+    if not valid or not all(isinstance(value, int | str) for value in key):
+        raise invalid(
+            "/after",
+            "Give the header Ucurve-Next of the previous page, or omit it for the first page.",
         )
+    return list(key)
+
+
+@router.post("/import/catalogue", summary="Import suites, evaluation sets and reference curves")
+def import_catalogue(
+    catalogue: import_export.ImportedCatalogue, user: Admin
+) -> import_export.ImportCatalogueResult:
+    """New names are added as the other lab describes them; existing names keep their meaning."""
+    rows = catalogue.model_dump(exclude={"origin"})
+    remark = f"Imported from {catalogue.origin}."
+    for row in (*rows["suites"], *rows["datasets"]):
+        if remark not in row["description"]:
+            row["description"] = f"{row['description']} {remark}".strip()
     for suite in rows["suites"]:
-        suite["checkpoints"] = [
-            {k: v for k, v in one.items() if k != "suite"} for one in suite["checkpoints"]
-        ]
+        for checkpoint in suite["checkpoints"]:
+            del checkpoint["suite"]
     with open_session() as session:
-        said = imports.merge_catalogue(session, rows, person.name)
+        names = imports.merge_catalogue(session, rows, user.name)
         session.commit()
-    return import_export.MergedCatalogue(**said)
+    return import_export.ImportCatalogueResult(**names)
 
 
-@router.post("/import/measurements", summary="Measurements of another lab with their attempts")
+@router.post("/import/measurements", summary="Import measurements with their attempts")
 def import_measurements(
-    sent: import_export.ForeignMeasurements, person: Admin
-) -> import_export.MergedMeasurements:
-    """All of the batch or nothing. A number that is here already stays what is shown; the foreign attempt stands beside it."""
-    rows = [measurement.model_dump() for measurement in sent.measurements]
+    batch: import_export.ImportedMeasurements, user: Admin
+) -> import_export.ImportMeasurementsResult:
+    """The whole batch or nothing. Existing results keep being shown; the imported attempt is stored
+    with them.
+    """
+    rows = [measurement.model_dump() for measurement in batch.measurements]
     with open_session() as session:
-        merged = imports.merge_measurements(session, rows, sent.origin)
+        merged = imports.merge_measurements(session, rows, batch.origin)
         session.commit()
-    return compared(merged)
+    return import_result(merged)
 
 
-def compared(merged: imports.Merged) -> import_export.MergedMeasurements:
-    """The batch's counts, and how far numbers measured in both labs are apart."""
+def import_result(merged: imports.MergeResult) -> import_export.ImportMeasurementsResult:
+    """Return the batch's counts, and how far results of both labs are apart."""
     largest: dict[str, float] = {}
-    found: list[import_export.Disagreement] = []
+    conflicts: list[import_export.ValueConflict] = []
     num_equal = 0
     for (identity, _), kind, here, there in merged.compared:
         num_equal += here == there
-        for metric in sorted(here.keys() | there.keys()):
-            mine, theirs = here.get(metric), there.get(metric)
-            difference = abs(mine - theirs) if mine is not None and theirs is not None else None
-            if difference is not None:
-                largest[metric] = max(difference, largest.get(metric, 0.0))
-            if difference or (difference is None and (mine, theirs) != (None, None)):
-                row = {
-                    "identity": identity,
-                    "kind": kind,
-                    "metric": metric,
-                    "here": mine,
-                    "there": theirs,
-                }
-                found.append(import_export.Disagreement(**row, difference=difference))
-    found.sort(key=lambda one: -math.inf if one.difference is None else -one.difference)
+        for conflict in _conflicts(identity, kind, here, there):
+            if conflict.difference != 0:
+                conflicts.append(conflict)
+            if conflict.difference is not None:
+                metric = conflict.metric
+                largest[metric] = max(conflict.difference, largest.get(metric, 0.0))
+    conflicts.sort(key=lambda c: -math.inf if c.difference is None else -c.difference)
     counts = {name: getattr(merged, name) for name in ("new", "completed", "gained", "known")}
-    return import_export.MergedMeasurements(
+    return import_export.ImportMeasurementsResult(
         **counts,
         num_compared=len(merged.compared),
         num_equal=num_equal,
         largest=largest,
-        differing=found[:MOST_DIFFERING],
+        differing=conflicts[:MAX_CONFLICTS],
     )
 
 
-@router.post("/import/experiments", summary="An experiment of another lab")
+def _conflicts(
+    identity: str, kind: str, here: dict[str, Any], there: dict[str, Any]
+) -> Iterator[import_export.ValueConflict]:
+    """Yield every metric of both labs with its difference, except where both are not finite."""
+    for metric in sorted(here.keys() | there.keys()):
+        ours, theirs = here.get(metric), there.get(metric)
+        if ours is None and theirs is None:
+            continue
+        difference = abs(ours - theirs) if ours is not None and theirs is not None else None
+        yield import_export.ValueConflict(
+            identity=identity,
+            kind=kind,
+            metric=metric,
+            here=ours,
+            there=theirs,
+            difference=difference,
+        )
+
+
+@router.post("/import/experiments", summary="Import an experiment")
 def import_experiment(
-    sent: import_export.ForeignExperiment, person: Admin
-) -> import_export.MergedExperiment:
-    """It becomes an experiment of whoever imports it, with the tag "imported" and a note of where it is from; the second import
-    of the same one (by its moment of submission and its spec) finds the first.
+    experiment: import_export.ImportedExperiment, user: Admin
+) -> import_export.ImportExperimentResult:
+    """It is owned by the user who imports it, tagged "imported", with its origin in the notes.
+    Importing it again (same submission time and spec) returns the existing one. Import its
+    measurements first.
     """
     copied = (
         "name",
@@ -177,17 +197,20 @@ def import_experiment(
         "started_at",
         "finished_at",
     )
-    fields = {name: getattr(sent, name) for name in copied}
-    note = f"Imported from {sent.origin}, where it is experiment {sent.id} of {sent.owner}."
+    fields = {name: getattr(experiment, name) for name in copied}
+    note = (
+        f"Imported from {experiment.origin}, where it is experiment {experiment.id} of "
+        f"{experiment.owner}."
+    )
     fields |= {
-        "tags": list(dict.fromkeys([*sent.tags, "imported"])),
-        "notes": f"{sent.notes}\n\n{note}".strip(),
+        "tags": list(dict.fromkeys([*experiment.tags, "imported"])),
+        "notes": f"{experiment.notes}\n\n{note}".strip(),
     }
-    points: Sequence[dict[str, Any]] = [point.model_dump() for point in sent.points]
+    points: Sequence[dict[str, Any]] = [point.model_dump() for point in experiment.points]
     with open_session() as session:
         try:
-            row, new = imports.merge_experiment(session, person.name, fields, points)
+            row, new = imports.merge_experiment(session, user.name, fields, points)
         except imports.MissingError as error:
             raise invalid("/points", f"{error}: import the measurements first.") from error
         session.commit()
-        return import_export.MergedExperiment(id=row.id, new=new)
+        return import_export.ImportExperimentResult(id=row.id, new=new)

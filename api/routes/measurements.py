@@ -1,4 +1,4 @@
-"""An experiment's results: changed rows after a cursor, CSV, verdicts, and live events."""
+"""Results of an experiment: changed rows after a cursor, CSV, verdicts, and live events."""
 
 from __future__ import annotations
 
@@ -6,127 +6,85 @@ import asyncio
 import csv
 import io
 import time
-from collections.abc import AsyncIterator, Mapping
-from datetime import datetime
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from sqlalchemy import Row
-from sqlalchemy.orm import Session
 
-from api.auth.authorization import known
-from api.routes.experiments import found, shown
-from api.routes.reproducibility import Moment
-from api.single_flight import Shared
-from db import changes, history
-from db.models import Experiment, Json
+from api.as_of import Moment
+from api.auth.authorization import current_user
+from api.experiment_results import (
+    all_rows,
+    changed_page,
+    needed_series,
+    page_as_of,
+    verdicts_for,
+)
+from api.experiment_store import get_or_404, require_experiment, to_records
+from api.single_flight import SingleFlightCache
 from db.session import open_session
-from ucurve.experiments import kinds, parse
 from ucurve.schemas import experiments as schemas
 from ucurve.spec import Verdict
 
 router = APIRouter(prefix="/v1", tags=["results"])
 
-PAGE_ROWS = 1000
 EVENT_SECONDS = 0.5
+MAX_CURSOR_DIGITS = 18  # fits into bigint
 
-Sparse = Mapping[str, Json] | None
 Series = Literal["needed", "all", "none"]
+Cursor = Annotated[
+    int, Query(ge=0, description="`cursor` of the previous page; 0: from the beginning.")
+]
 
-shared_changes = Shared[tuple[schemas.MeasurementPage, schemas.Experiment]](
-    "events", kept=32, threads=4
+event_cache = SingleFlightCache[tuple[schemas.MeasurementPage, schemas.Experiment]](
+    "events", size=32, threads=4
 )
-judgements = Shared[list[Verdict]]("verdicts", kept=500)
 
 
 @router.get(
     "/experiments/{id}/measurements",
     response_model=schemas.MeasurementPage,
-    summary="Rows changed after a cursor",
+    summary="List rows changed after a cursor",
 )
 def measurements(
     id: int,
     request: Request,
     at: Moment,
-    after: Annotated[
-        int, Query(ge=0, description="The cursor of the last page; 0 for everything.")
-    ] = 0,
-    format: Literal["json", "csv"] = "json",
+    after: Cursor = 0,
+    format: Annotated[
+        Literal["json", "csv"], Query(description="csv: the whole table as a file.")
+    ] = "json",
     series: Annotated[
         Series,
-        Query(
-            description="Curves with each row: those that figures and verdicts read, all, or none."
-        ),
+        Query(description="Curves with each row: those that figures and verdicts need, all, none."),
     ] = "needed",
 ) -> Any:
-    """A page of at most 1,000 rows, oldest change first. Nothing is ever skipped; a row comes again whenever it changed. With `at`
-    the table as it stood then, in the plan's order; `state` is that of now.
+    """A page of at most 1,000 rows, oldest change first. No change is ever skipped; a row appears
+    again whenever it changes. With `at`: the table as of that time, in the plan's order; `state` is
+    the current one.
     """
     with open_session() as session:
-        experiment = found(session, id)
+        experiment = get_or_404(session, id)
         if format == "csv":
-            name = f'attachment; filename="ucurve-experiment-{id}.csv"'
+            disposition = f'attachment; filename="ucurve-experiment-{id}.csv"'
             return Response(
                 as_csv(all_rows(session, id, at=at)),
                 media_type="text/csv",
-                headers={"Content-Disposition": name},
+                headers={"Content-Disposition": disposition},
             )
-        sparse = {"needed": sparse_series(experiment), "all": {}, "none": None}[series]
-        rows, cursor, more = (
-            _page(session, id, after, sparse)
-            if at is None
-            else _page_at(session, id, at, after, sparse)
-        )
-        state = shown(session, [experiment], request)[0].state
+        chosen = {"needed": needed_series(experiment), "all": {}, "none": None}[series]
+        if at is None:
+            rows, cursor, more = changed_page(session, id, after, chosen)
+        else:
+            rows, cursor, more = page_as_of(session, id, at, after, chosen)
+        state = to_records(session, [experiment], request)[0].state
         return schemas.MeasurementPage(rows=rows, cursor=cursor, more=more, state=state)
 
 
-def sparse_series(experiment: Experiment) -> Sparse:
-    """Which series come with some rows only, as the kind says it; a kind that is not known here: all come with all rows."""
-    kind = kinds().get(experiment.kind)
-    return {name: dict(labels) for name, labels in kind.sparse_series.items()} if kind else {}
-
-
-def _page(
-    session: Session, id: int, after: int, sparse: Sparse
-) -> tuple[list[schemas.MeasurementRow], int, bool]:
-    """Whole versions only: rows that share one are never split over two pages."""
-    changed = changes.changes_after(session, id, after, PAGE_ROWS, sparse)
-    more = len(changed) == PAGE_ROWS
-    if more and changed[0].version != changed[-1].version:
-        changed = [row for row in changed if row.version != changed[-1].version]
-    elif more:
-        changed = changes.changes_after(session, id, after, sparse=sparse)
-        changed = [row for row in changed if row.version == changed[0].version]
-    return [_row(change) for change in changed], changed[-1].version if changed else after, more
-
-
-def _page_at(
-    session: Session, id: int, at: datetime, start: int, sparse: Sparse
-) -> tuple[list[schemas.MeasurementRow], int, bool]:
-    """Of a table that does not change any more: the cursor counts rows."""
-    rows = [_row(row) for row in history.table_at(session, id, at, start, PAGE_ROWS, sparse)]
-    return rows, start + len(rows), len(rows) == PAGE_ROWS
-
-
-def all_rows(
-    session: Session, id: int, sparse: Sparse = None, at: datetime | None = None
-) -> list[schemas.MeasurementRow]:
-    """As they are now, or as they stood at a moment."""
-    if at is not None:
-        return [_row(row) for row in history.table_at(session, id, at, sparse=sparse)]
-    return [_row(change) for change in changes.changes_after(session, id, 0, sparse=sparse)]
-
-
-def _row(change: Row[Any]) -> schemas.MeasurementRow:
-    return schemas.MeasurementRow.model_validate(dict(change._mapping))
-
-
 def as_csv(rows: list[schemas.MeasurementRow]) -> str:
-    """One line per point in the plan's order; inf and nan are written as such."""
+    """Return one line per point in the plan's order; inf and nan are written as such."""
     rows = sorted(rows, key=lambda row: row.position)
     labels = list(dict.fromkeys(name for row in rows for name in row.labels))
     metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
@@ -135,75 +93,45 @@ def as_csv(rows: list[schemas.MeasurementRow]) -> str:
     writer.writerow(["measurement", "identity", "state", *labels, *metrics, "error"])
     for row in rows:
         values = schemas.restored(row.metrics, row.nonfinite)
-        named = [row.labels.get(name) for name in labels] + [values.get(name) for name in metrics]
-        writer.writerow([row.id, row.identity, row.state, *named, row.error])
+        cells = [row.labels.get(name) for name in labels] + [values.get(name) for name in metrics]
+        writer.writerow([row.id, row.identity, row.state, *cells, row.error])
     return out.getvalue()
 
 
-@router.get("/experiments/{id}/verdicts", summary="What the data supports so far")
+@router.get("/experiments/{id}/verdicts", summary="Get verdicts")
 async def verdicts(id: int, at: Moment) -> list[Verdict]:
-    """Worked out once whenever a point has ended, for all who ask. With `at`: what the numbers of that moment supported."""
-    return await judged(id, at)
-
-
-async def judged(id: int, at: datetime | None = None) -> list[Verdict]:
-    """The verdicts of an experiment, worked out beside the event loop unless they are known already."""
-    ended = await run_in_threadpool(
-        _ended, id
-    )  # with `at` too: what ended just before it may be committed just after
-    return await judgements.ask((id, at, ended), partial(_judge, id, at))
-
-
-def _ended(id: int) -> tuple[int, int]:
-    with open_session() as session:
-        found(session, id)
-        return changes.ended(session, id)
-
-
-def _judge(id: int, at: datetime | None) -> list[Verdict]:
-    with open_session() as session:
-        experiment = found(session, id)
-        rows = all_rows(session, id, sparse_series(experiment), at)
-    return parse(experiment.spec).verdicts(schemas.frame(rows))
-
-
-def exists(id: int) -> None:
-    with open_session() as session:
-        found(session, id)
+    """What the finished points support so far; with `at`: as of that time."""
+    return await verdicts_for(id, at)
 
 
 @router.get(
     "/experiments/{id}/events",
-    dependencies=[Depends(exists)],
+    dependencies=[Depends(require_experiment)],
     response_class=EventSourceResponse,
-    summary="Changes as they happen (SSE)",
+    summary="Stream changes as server-sent events",
 )
-async def events(
-    id: int, request: Request, after: Annotated[int, Query(ge=0)] = 0
-) -> AsyncIterator[ServerSentEvent]:
-    """An event `rows` per batch of changed rows (its id is the cursor), an event `experiment` whenever the experiment changed,
-    and an end once it is done, failed or cancelled. Reconnecting goes on after Last-Event-ID. However many listen to an
-    experiment, the database is asked once per half second and person.
+async def events(id: int, request: Request, after: Cursor = 0) -> AsyncIterator[ServerSentEvent]:
+    """An event `rows` per batch of changed rows (its id is the cursor) and an event `experiment`
+    whenever the experiment changes; the stream ends once it is done, failed or cancelled. A client
+    that reconnects with Last-Event-ID continues from there. The database is queried at most once
+    per half second and user, however many clients listen.
     """
     last = request.headers.get("Last-Event-ID", "")
-    cursor = (
-        int(last) if last.isdecimal() and len(last) < 19 else after
-    )  # else it is no cursor of ours
-    said: schemas.Experiment | None = None
-    person = known(
-        request
-    )  # stars are each person's own, and a webhook's address is not for everybody
+    is_cursor = last.isascii() and last.isdigit() and len(last) <= MAX_CURSOR_DIGITS
+    cursor = int(last) if is_cursor else after
+    previous: schemas.Experiment | None = None
+    user = current_user(request)  # stars and webhook URLs depend on the user
     while not await request.is_disconnected():
-        step = int(time.monotonic() / EVENT_SECONDS)  # all who listen are in step
-        key = id, cursor, str(request.base_url), person.name, person.role, step
-        page, now = await shared_changes.ask(key, partial(_changes, id, cursor, request))
+        tick = int(time.monotonic() / EVENT_SECONDS)  # the same for all listeners
+        key = id, cursor, str(request.base_url), user.name, user.role, tick
+        page, experiment = await event_cache.get(key, partial(_changes, id, cursor, request))
         if page.rows:
             cursor = page.cursor
             yield ServerSentEvent(event="rows", id=str(cursor), data=page)
-        if now != said:
-            said = now
-            yield ServerSentEvent(event="experiment", data=now)
-        if not page.more and now.state in ("done", "failed", "cancelled"):
+        if experiment != previous:
+            previous = experiment
+            yield ServerSentEvent(event="experiment", data=experiment)
+        if not page.more and experiment.state in ("done", "failed", "cancelled"):
             return
         if not page.more:
             await asyncio.sleep(EVENT_SECONDS - time.monotonic() % EVENT_SECONDS)
@@ -213,9 +141,9 @@ def _changes(
     id: int, cursor: int, request: Request
 ) -> tuple[schemas.MeasurementPage, schemas.Experiment]:
     with open_session() as session:
-        experiment = found(
-            session, id
-        )  # before its rows: what it says must not be newer than they are
-        rows, cursor, more = _page(session, id, cursor, sparse_series(experiment))
-        now = shown(session, [experiment], request)[0]
-        return schemas.MeasurementPage(rows=rows, cursor=cursor, more=more, state=now.state), now
+        # Read before its rows: the experiment must not be newer than they are.
+        experiment = get_or_404(session, id)
+        rows, cursor, more = changed_page(session, id, cursor, needed_series(experiment))
+        [record] = to_records(session, [experiment], request)
+        page = schemas.MeasurementPage(rows=rows, cursor=cursor, more=more, state=record.state)
+        return page, record

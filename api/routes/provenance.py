@@ -1,4 +1,4 @@
-"""Where numbers come from: all of an experiment's, or everything about one, and the file that repeats it elsewhere."""
+"""Provenance: of all numbers of an experiment, and of one number, with a file to reproduce it."""
 
 from __future__ import annotations
 
@@ -9,60 +9,60 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from api.errors import not_found
-from api.routes.experiments import found
+from api.experiment_store import get_or_404
 from db.models import Attempt, ExperimentPoint, Measurement
 from db.session import open_session
 from ucurve.registry.suites import Checkpoint, Dataset, arrange
 from ucurve.schemas import experiments as schemas
-from ucurve.schemas.point_file import PointFile, Recorded
+from ucurve.schemas.point_file import PointFile, RecordedResult
 
 router = APIRouter(prefix="/v1", tags=["results"])
 
+CONTRIBUTIONS = text("""
+    SELECT a.worker, a.device, a.versions, a.outcome, count(*) AS num_attempts,
+        min(a.started_at) AS first,
+        coalesce(sum(extract(epoch FROM a.finished_at - a.started_at)), 0)::float AS seconds,
+        max(coalesce(a.finished_at, a.started_at)) AS last
+    FROM attempts a JOIN experiment_points p ON p.measurement_id = a.measurement_id
+    WHERE p.experiment_id = :id GROUP BY 1, 2, 3, 4 ORDER BY first""")
+NUM_RETRIED = text("""
+    SELECT count(*) FROM experiment_points p
+    JOIN measurements m ON m.id = p.measurement_id AND m.state = 'done'
+    JOIN attempts a ON a.measurement_id = m.id AND a.outcome IN ('failed', 'lost')
+    WHERE p.experiment_id = :id""")
+SOURCES = text("""
+    SELECT DISTINCT s.value FROM experiment_points p
+    JOIN measurements m ON m.id = p.measurement_id, jsonb_each(m.source) s
+    WHERE p.experiment_id = :id AND jsonb_typeof(s.value) = 'object'""")
 
-@router.get("/experiments/{id}/origins", summary="Where all its numbers come from")
-def origins(id: int) -> schemas.Origins:
-    """Attempts by worker, versions and outcome; checkpoints and texts with their hashes."""
+
+@router.get("/experiments/{id}/origins", summary="Get the provenance of an experiment")
+def experiment_provenance(id: int) -> schemas.ExperimentProvenance:
+    """Attempts by worker, library versions and outcome; checkpoints and datasets with hashes."""
     with open_session() as session:
-        found(session, id)
-        rows = session.execute(
-            text("""
-                SELECT a.worker, a.device, a.versions, a.outcome, count(*) AS num_attempts, min(a.started_at) AS first,
-                    coalesce(sum(extract(epoch FROM a.finished_at - a.started_at)), 0)::float AS seconds,
-                    max(coalesce(a.finished_at, a.started_at)) AS last
-                FROM attempts a JOIN experiment_points p ON p.measurement_id = a.measurement_id
-                WHERE p.experiment_id = :id GROUP BY 1, 2, 3, 4 ORDER BY first"""),
-            {"id": id},
-        ).all()
-        sum_failed = session.scalar(
-            text("""
-                SELECT count(*) FROM experiment_points p JOIN measurements m ON m.id = p.measurement_id AND m.state = 'done'
-                JOIN attempts a ON a.measurement_id = m.id AND a.outcome IN ('failed', 'lost') WHERE p.experiment_id = :id"""),
-            {"id": id},
-        )
-        sources = session.scalars(
-            text("""
-                SELECT DISTINCT s.value FROM experiment_points p JOIN measurements m ON m.id = p.measurement_id,
-                    jsonb_each(m.source) s
-                WHERE p.experiment_id = :id AND jsonb_typeof(s.value) = 'object'"""),
-            {"id": id},
-        ).all()
-    checkpoints = [Checkpoint.model_validate(one) for one in sources if "weights_sha256" in one]
-    datasets = [Dataset.model_validate(one) for one in sources if "sha256" in one]
-    return schemas.Origins(
-        num_failed_before=sum_failed,
-        measured=[schemas.Measured.model_validate(dict(row._mapping)) for row in rows],
+        get_or_404(session, id)
+        contributions = session.execute(CONTRIBUTIONS, {"id": id}).all()
+        num_retried = session.scalar(NUM_RETRIED, {"id": id})
+        sources = session.scalars(SOURCES, {"id": id}).all()
+    checkpoints = [Checkpoint.model_validate(s) for s in sources if "weights_sha256" in s]
+    datasets = [Dataset.model_validate(s) for s in sources if "sha256" in s]
+    return schemas.ExperimentProvenance(
+        num_failed_before=num_retried,
+        measured=[
+            schemas.WorkerContribution.model_validate(dict(row._mapping)) for row in contributions
+        ],
         checkpoints=arrange(checkpoints),
         datasets=sorted(datasets, key=lambda dataset: dataset.name),
     )
 
 
-@router.get("/measurements/{id}", summary="Where a number comes from")
+@router.get("/measurements/{id}", summary="Get the provenance of one measurement")
 def provenance(id: int) -> schemas.Provenance:
-    """Everything that determined it, every attempt at it and at its repeats with worker, versions and traceback, and the
-    experiments that show it.
+    """Everything that determines the number, all attempts at it and its repetitions with worker,
+    versions and traceback, and the experiments that use it.
     """
     with open_session() as session:
-        row = _measurement(session, id)
+        row = _get_or_404(session, id)
         attempts = session.execute(
             select(Attempt, Measurement.repeat)
             .join(Measurement, Measurement.id == Attempt.measurement_id)
@@ -83,34 +83,33 @@ def provenance(id: int) -> schemas.Provenance:
 
 
 @router.get(
-    "/measurements/{id}/point.json", summary="A number as a file that repeats it on another machine"
+    "/measurements/{id}/point.json",
+    summary="Download a point to reproduce it on another machine",
 )
 def point_file(id: int) -> PointFile:
-    """For `ucurve measure`: what determines the number, where its files are, and what was recorded, to compare with."""
+    """The input of `ucurve measure`: everything that determines the number, the locations of its
+    files, and the recorded result to compare with.
+    """
     with open_session() as session:
-        row = _measurement(session, id)
-        attempt = (
-            session.get(Attempt, row.attempt_id) if row.attempt_id and row.state == "done" else None
-        )
-        recorded = attempt and Recorded(
+        row = _get_or_404(session, id)
+        done = row.attempt_id is not None and row.state == "done"
+        attempt = session.get(Attempt, row.attempt_id) if done else None
+        names = ("worker", "device", "versions", "finished_at")
+        recorded = attempt and RecordedResult(
             metrics=row.metrics,
             nonfinite=row.nonfinite,
-            **{
-                name: getattr(attempt, name)
-                for name in ("worker", "device", "versions", "finished_at")
-            },
+            **{name: getattr(attempt, name) for name in names},
         )
-        names = ("identity", "kind", "inputs", "source", "labels")
-        group = row.group_key
+        copied = ("identity", "kind", "inputs", "source", "labels")
         return PointFile(
             measurement=id,
-            group=group,
+            group=row.group_key,
             recorded=recorded,
-            **{name: getattr(row, name) for name in names},
+            **{name: getattr(row, name) for name in copied},
         )
 
 
-def _measurement(session: Session, id: int) -> Measurement:
+def _get_or_404(session: Session, id: int) -> Measurement:
     row = session.get(Measurement, id)
     if row is None:
         raise not_found(f"measurement {id}")

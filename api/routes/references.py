@@ -1,26 +1,31 @@
-"""Reference curves: read from files of other tools, listed, removed."""
+"""Reference curves: add them from files of other tools, list and remove them."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import Annotated
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Query
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from api import reference_files
-from api.auth.authorization import Owner, Submitter, only_owner
+from api.auth.authorization import Owner, Submitter, require_owner
 from api.catalogue import suites_of
-from api.errors import ProblemError, invalid, not_found
+from api.errors import ApiError, invalid, not_found
 from db import users
 from db.session import open_session
-from db.team import ReferenceCurve as ReferenceRow
+from db.team import ReferenceCurve as ReferenceCurveRow
 from ucurve.registry import presets
 from ucurve.registry.presets import SuitePreset
 from ucurve.registry.suites import Suite, place
-from ucurve.schemas.references import Origin, ReferenceCurve, ReferenceSubmission, SourceFile
+from ucurve.schemas.references import (
+    ReferenceCurve,
+    ReferenceSource,
+    ReferenceSubmission,
+    SourceFile,
+)
 from ucurve.schemas.validation_messages import near
 
 router = APIRouter(prefix="/v1", tags=["references"])
@@ -44,122 +49,130 @@ EXAMPLES = {
 }
 
 
-class Lookup:
-    """What the lab knows about the suite that a curve is about: its name, and the tokens of its revisions."""
+class SuiteLookup:
+    """Which suite the files are about, and how many tokens its revisions have seen."""
 
-    def __init__(self, session: Session, asked: str | None) -> None:
+    def __init__(self, session: Session, name: str | None) -> None:
         self.suites = {suite.name: suite for suite in suites_of(session)}
-        self.asked = asked
-        self.found: set[str] = set()
+        self.name = name  # as the submission names it
+        self.matches: set[str] = set()  # suites to which the files' models belong
 
-    def name(self, model: str) -> str | None:
-        """The suite that was asked for, or the one that a file's model is: registered from that repository, or known by name."""
-        if self.asked:
-            return self.asked
-        of_model = (one.name for one in self.suites.values() if model and _hub(one) == model)
-        return next(of_model, None) or next(
-            (one.name for one in presets.suites() if one.hub == model), None
-        )
+    def suite_of(self, model: str) -> str | None:
+        """Return the named suite, else the one registered from this hub repository, or a preset."""
+        if self.name:
+            return self.name
+        for suite in self.suites.values():
+            if model and _repository(suite) == model:
+                return suite.name
+        return next((preset.name for preset in presets.suites() if preset.hub == model), None)
 
     def tokens(self, model: str, revision: str) -> int | None:
-        name = self.name(model)
+        """Return the tokens of a model's revision, None where neither suite nor name says it."""
+        name = self.suite_of(model)
         if name:
-            self.found.add(name)
+            self.matches.add(name)
         suite = self.suites.get(name or "")
-        of_revision = {one.revision: one.tokens for one in suite.checkpoints} if suite else {}
-        if of_revision.get(revision) is not None:
-            return of_revision[revision]
-        known = {one.name: one for one in presets.suites()}.get(name or "") or SuitePreset(
-            hub=model
-        )
-        placed: int | None = place([revision], known.tokens_per_step, known.phases)[revision][
-            "tokens"
-        ]
-        return placed
+        registered = {c.revision: c.tokens for c in suite.checkpoints} if suite else {}
+        if registered.get(revision) is not None:
+            return registered[revision]
+        named = {preset.name: preset for preset in presets.suites()}
+        preset = named.get(name or "") or SuitePreset(hub=model)
+        positions = place([revision], preset.tokens_per_step, preset.phases)
+        tokens: int | None = positions[revision]["tokens"]
+        return tokens
 
 
-def _hub(suite: Suite) -> str | None:
-    return next(
-        (one.location.path for one in suite.checkpoints if one.location.scheme == "hub"), None
-    )
+def _repository(suite: Suite) -> str | None:
+    locations = (checkpoint.location for checkpoint in suite.checkpoints)
+    return next((location.path for location in locations if location.scheme == "hub"), None)
 
 
-@router.get("/references", summary="Reference curves by name")
-def listed(suite: str | None = None) -> list[ReferenceCurve]:
+@router.get("/references", summary="List reference curves")
+def list_references(
+    suite: Annotated[str | None, Query(description="Only curves of this suite.")] = None,
+) -> list[ReferenceCurve]:
+    """By name."""
+    query = select(ReferenceCurveRow).order_by(ReferenceCurveRow.name)
+    if suite is not None:
+        query = query.where(ReferenceCurveRow.suite == suite)
     with open_session() as session:
-        wanted = select(ReferenceRow).order_by(ReferenceRow.name)
-        return [
-            _shown(row)
-            for row in session.scalars(
-                wanted if suite is None else wanted.where(ReferenceRow.suite == suite)
-            )
-        ]
+        return [_to_record(row) for row in session.scalars(query)]
 
 
 @router.post("/references", status_code=201, summary="Add a reference curve from files")
 def add(
-    sent: Annotated[ReferenceSubmission, Body(openapi_examples=EXAMPLES)], owner: Owner
+    submission: Annotated[ReferenceSubmission, Body(openapi_examples=EXAMPLES)], owner: Owner
 ) -> ReferenceCurve:
-    """The formats are described in api/reference_files.py. A curve is what its files say; remove it to replace it."""
+    """Results of lm-evaluation-harness, or CSV with the columns checkpoint, tokens, metric, value
+    and optionally standard_error. To replace a curve, remove it first.
+    """
     with open_session() as session:
-        lookup = Lookup(session, sent.suite)
-        known = [*lookup.suites, *(preset.name for preset in presets.suites())]
-        if sent.suite and sent.suite not in known:
-            raise invalid("/suite", f"There is no suite {sent.suite!r}. {near(sent.suite, known)}")
+        lookup = SuiteLookup(session, submission.suite)
+        existing = [*lookup.suites, *(preset.name for preset in presets.suites())]
+        if submission.suite and submission.suite not in existing:
+            message = f"There is no suite {submission.suite!r}. {near(submission.suite, existing)}"
+            raise invalid("/suite", message)
         try:
-            found = reference_files.read(sent.importer, sent.files, lookup.tokens)
+            parsed = reference_files.read(submission.importer, submission.files, lookup.tokens)
         except reference_files.FileProblemError as error:
             raise invalid(f"/files/{error.position}/content", f"{error}.") from error
-        if not sent.suite and len(lookup.found) != 1:
-            named = (
+        if not submission.suite and len(lookup.matches) != 1:
+            reason = (
                 "the files are about several suites"
-                if lookup.found
-                else "the files do not say it of a suite known here"
+                if lookup.matches
+                else "the files do not name a suite of this lab"
             )
-            raise invalid("/suite", f"Say which suite the numbers are about: {named}.")
-        files = [
-            SourceFile(name=one.name, sha256=hashlib.sha256(one.content.encode()).hexdigest())
-            for one in sent.files
-        ]
-        origin = Origin(
-            importer=sent.importer,
-            files=files,
-            citation=sent.citation,
-            model=found.model,
-            num_left_out=found.num_left_out,
-        )
+            raise invalid("/suite", f"Name the suite that the numbers are about: {reason}.")
         users.add_user(session, owner, "submitter")
-        row = ReferenceRow(
-            name=sent.name.strip(),
-            suite=sent.suite or lookup.found.pop(),
-            origin=origin.model_dump(mode="json"),
-            rows=[one.model_dump(mode="json") for one in found.rows],
+        row = ReferenceCurveRow(
+            name=submission.name.strip(),
+            suite=submission.suite or lookup.matches.pop(),
+            origin=_source(submission, parsed).model_dump(mode="json"),
+            rows=[row.model_dump(mode="json") for row in parsed.rows],
             owner=owner,
         )
         session.add(row)
         try:
             session.commit()
         except IntegrityError as error:
-            raise ProblemError(
+            raise ApiError(
                 409,
-                f"There is a reference curve {sent.name!r} already: remove it first, or choose another name.",
+                f"There is already a reference curve {submission.name!r}: remove it first, or "
+                "choose another name.",
             ) from error
         session.refresh(row)
-        return _shown(row)
+        return _to_record(row)
+
+
+def _source(
+    submission: ReferenceSubmission, parsed: reference_files.ParsedFiles
+) -> ReferenceSource:
+    files = [
+        SourceFile(name=file.name, sha256=hashlib.sha256(file.content.encode()).hexdigest())
+        for file in submission.files
+    ]
+    return ReferenceSource(
+        importer=submission.importer,
+        files=files,
+        citation=submission.citation,
+        model=parsed.model,
+        num_left_out=parsed.num_left_out,
+    )
 
 
 @router.delete("/references/{id}", status_code=204, summary="Remove a reference curve")
-def remove(id: int, person: Submitter) -> None:
+def remove(id: int, user: Submitter) -> None:
+    """Only its owner and admins can remove it."""
     with open_session() as session:
-        row = session.get(ReferenceRow, id)
+        row = session.get(ReferenceCurveRow, id)
         if row is None:
             raise not_found(f"reference curve {id}")
-        only_owner(person, row.owner, f"remove the reference curve {row.name!r}")
+        require_owner(user, row.owner, f"remove the reference curve {row.name!r}")
         session.delete(row)
         session.commit()
 
 
-def _shown(row: ReferenceRow) -> ReferenceCurve:
+def _to_record(row: ReferenceCurveRow) -> ReferenceCurve:
     return ReferenceCurve.model_validate(
         {name: getattr(row, name) for name in ReferenceCurve.model_fields}
     )

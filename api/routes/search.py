@@ -1,4 +1,4 @@
-"""The list of experiments: search, filters, order and pages."""
+"""List experiments: search, filters, order and pages."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from sqlalchemy import ColumnElement, Select, case, exists, func, or_, select, text
 
-from api.auth.authorization import Person, Viewer
-from api.routes.experiments import shown
+from api.auth.authorization import Principal, Viewer
+from api.experiment_store import to_records
 from db.models import Experiment, ExperimentPoint, Measurement
 from db.session import open_session
 from db.team import Star
 from ucurve.schemas import experiments as schemas
-from ucurve.schemas.search import Choices, Order, PageOfExperiments
+from ucurve.schemas.search import ExperimentQuery, FilterOptions, Order
 
 router = APIRouter(prefix="/v1", tags=["experiments"])
 
-STATES = ("active", "paused", "failed", "cancelled", "done")  # in this order when sorted by state
+STATES = ("active", "paused", "failed", "cancelled", "done")  # their order when sorted by state
 ORDERS: dict[Order, ColumnElement[Any]] = {
     "newest": Experiment.id.desc(),
     "oldest": Experiment.id.asc(),
@@ -33,80 +33,75 @@ ORDERS: dict[Order, ColumnElement[Any]] = {
 }
 
 
-@router.get("/experiments", summary="Experiments, newest first")
-def listed(
-    request: Request, person: Viewer, asked: Annotated[PageOfExperiments, Query()]
+@router.get("/experiments", summary="List experiments")
+def list_experiments(
+    request: Request, user: Viewer, query: Annotated[ExperimentQuery, Query()]
 ) -> schemas.ExperimentPage:
-    """A page of the list; filters are combined with "and", values of one filter with "or". Archived ones are left out unless
-    asked for. Equal ones are ordered by number, so that pages neither repeat nor skip.
+    """A page of experiments, newest first by default. Different filters are combined with "and",
+    values of one filter with "or". Archived experiments are hidden by default. Ties are sorted by
+    id, so pages neither repeat nor skip experiments.
     """
-    wanted = _filtered(asked, person)
-    ordered = (
-        wanted.order_by(ORDERS[asked.sort], Experiment.id.desc())
-        .limit(asked.limit)
-        .offset(asked.offset)
-    )
+    matching = _matching(query, user)
+    ordered = matching.order_by(ORDERS[query.sort], Experiment.id.desc())
+    ids = matching.with_only_columns(Experiment.id).subquery()
     with open_session() as session:
-        total = (
-            session.scalar(
-                select(func.count()).select_from(wanted.with_only_columns(Experiment.id).subquery())
-            )
-            or 0
-        )
-        rows = session.scalars(ordered).all()
-        return schemas.ExperimentPage(experiments=shown(session, rows, request), total=total)
+        total = session.scalar(select(func.count()).select_from(ids)) or 0
+        rows = session.scalars(ordered.limit(query.limit).offset(query.offset)).all()
+        return schemas.ExperimentPage(experiments=to_records(session, rows, request), total=total)
 
 
-@router.get("/choices", summary="What experiments can be filtered by")
-def choices(person: Viewer) -> Choices:
+@router.get("/choices", summary="List filter options of experiments")
+def filter_options(user: Viewer) -> FilterOptions:
+    """Experiment types, suites, owners and tags in use, the most frequent first."""
     with open_session() as session:
         rows = session.execute(
             text("""
                 SELECT sort, name FROM (
-                    SELECT 'kinds' AS sort, kind AS name FROM experiments UNION ALL SELECT 'suites', suite FROM experiments
-                    UNION ALL SELECT 'owners', owner FROM experiments UNION ALL SELECT 'tags', unnest(tags) FROM experiments) found
+                    SELECT 'kinds' AS sort, kind AS name FROM experiments
+                    UNION ALL SELECT 'suites', suite FROM experiments
+                    UNION ALL SELECT 'owners', owner FROM experiments
+                    UNION ALL SELECT 'tags', unnest(tags) FROM experiments) options
                 WHERE name IS NOT NULL GROUP BY sort, name ORDER BY count(*) DESC, name""")
         ).all()
-    return Choices.model_validate(
-        {sort: [row.name for row in rows if row.sort == sort] for sort in Choices.model_fields}
+    return FilterOptions.model_validate(
+        {
+            sort: [row.name for row in rows if row.sort == sort]
+            for sort in FilterOptions.model_fields
+        }
     )
 
 
-def _filtered(asked: PageOfExperiments, person: Person) -> Select[Experiment]:
-    wanted = select(Experiment)
+def _matching(query: ExperimentQuery, user: Principal) -> Select[Experiment]:
+    matching = select(Experiment)
     for column, values in (
-        (Experiment.kind, asked.kind),
-        (Experiment.suite, asked.suite),
-        (Experiment.owner, asked.owner),
+        (Experiment.kind, query.kind),
+        (Experiment.suite, query.suite),
+        (Experiment.owner, query.owner),
     ):
         if values:
-            wanted = wanted.where(
-                column.in_([person.name if value == "me" else value for value in values])
-            )
-    if asked.state:
-        wanted = wanted.where(or_(*(_in_state(one) for one in asked.state)))
-    for tag in asked.tag:
-        wanted = wanted.where(Experiment.tags.contains([tag]))
-    for word in asked.text.split():
-        searched = (Experiment.name, Experiment.notes, func.array_to_string(Experiment.tags, " "))
-        wanted = wanted.where(
-            or_(*(column.icontains(word, autoescape=True) for column in searched))
-        )
-    if asked.created_after:
-        wanted = wanted.where(Experiment.created_at >= asked.created_after)
-    if asked.created_before:
-        wanted = wanted.where(Experiment.created_at < asked.created_before)
-    if asked.starred:
-        wanted = wanted.where(
-            Experiment.id.in_(select(Star.experiment_id).where(Star.owner == person.name))
-        )
-    if asked.archived != "also":
-        wanted = wanted.where(Experiment.archived == (asked.archived == "only"))
-    return wanted
+            names = [user.name if value == "me" else value for value in values]
+            matching = matching.where(column.in_(names))
+    if query.state:
+        matching = matching.where(or_(*(_in_state(state) for state in query.state)))
+    for tag in query.tag:
+        matching = matching.where(Experiment.tags.contains([tag]))
+    for word in query.text.split():
+        texts = (Experiment.name, Experiment.notes, func.array_to_string(Experiment.tags, " "))
+        matching = matching.where(or_(*(text.icontains(word, autoescape=True) for text in texts)))
+    if query.created_after:
+        matching = matching.where(Experiment.created_at >= query.created_after)
+    if query.created_before:
+        matching = matching.where(Experiment.created_at < query.created_before)
+    if query.starred:
+        starred = select(Star.experiment_id).where(Star.owner == user.name)
+        matching = matching.where(Experiment.id.in_(starred))
+    if query.archived != "also":
+        matching = matching.where(Experiment.archived == (query.archived == "only"))
+    return matching
 
 
 def _in_state(state: str) -> ColumnElement[bool]:
-    """Stored states, and `active` told apart by whether something of it is being measured."""
+    """Return the condition for a state; `active` is queued or running by its measurements."""
     if state not in ("queued", "running"):
         return Experiment.state == state
     running = exists().where(

@@ -1,4 +1,4 @@
-"""Studies: those that come with the package, submitting one whole, and what given experiments say together."""
+"""Studies: those of the package, submitting one as a whole, and combined verdicts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from api.auth.authorization import Owner
+from api.catalogue import DatabaseCatalogue
 from api.errors import invalid
-from api.routes.experiments import Submission, found, recorded, store
-from api.routes.measurements import all_rows, judged, sparse_series
-from api.routes.suites import DatabaseCatalogue
+from api.experiment_results import all_rows, needed_series, verdicts_for
+from api.experiment_store import Submission, get_or_404, prepare, submit_all
 from db.session import open_session
 from ucurve.experiments import parse, study
 from ucurve.schemas import experiments as schemas
@@ -23,59 +23,65 @@ router = APIRouter(prefix="/v1", tags=["studies"])
 
 
 class Study(study.Study):
-    """As ucurve.experiments.study.Study, with the specs' schema."""
+    """As ucurve.experiments.study.Study, with the schema of every experiment type."""
 
-    experiments: list[Submission] = Field(min_length=1, max_length=20)  # type: ignore[assignment]
-
-
-EXAMPLES: dict[str, Any] = {
-    name: {"summary": found.title, "value": found.model_dump(mode="json", exclude_defaults=True)}
-    for name, found in study.builtin().items()
-}
-
-
-@router.get("/studies", summary="The studies that come with the package")
-def listed() -> list[Study]:
-    return [Study.model_validate(one.model_dump()) for one in study.builtin().values()]
-
-
-@router.post("/studies", status_code=201, summary="Submit all experiments of a study, or none")
-def submit(
-    submitted: Annotated[Study, Body(openapi_examples=EXAMPLES)], owner: Owner, request: Request
-) -> list[schemas.Experiment]:
-    """One transaction. Every experiment gets the study's name as a tag. What was measured before is there at once. Its suites and
-    evaluation sets have to be registered: the answer says which are not.
-    """
-    with open_session() as session:
-        catalogue, asked = DatabaseCatalogue(session), []
-        for position, one in enumerate(submitted.experiments):
-            tagged = one.model_copy(
-                update={"tags": list(dict.fromkeys([submitted.name, *one.tags]))}
-            )
-            try:
-                asked.append(recorded(tagged, catalogue))
-            except SpecError as error:
-                raise invalid(
-                    f"/experiments/{position}/spec/{error.field}".rstrip("/"), error.message
-                ) from error
-        return store(session, owner, asked, request)
-
-
-@router.get("/studies/verdicts", summary="What experiments say together")
-async def verdicts(
-    experiment: Annotated[list[int], Query(min_length=1, max_length=20)],
-) -> list[Verdict]:
-    """Claims side by side, inflection points compared, growth as a ratio, published numbers."""
-    return await run_in_threadpool(
-        _together, {id: await judged(id) for id in dict.fromkeys(experiment)}
+    experiments: list[Submission] = Field(  # type: ignore[assignment]
+        min_length=1, max_length=20, description="The experiments, submitted together."
     )
 
 
-def _together(verdicts: Mapping[int, list[Verdict]]) -> list[Verdict]:
+EXAMPLES: dict[str, Any] = {
+    name: {
+        "summary": builtin.title,
+        "value": builtin.model_dump(mode="json", exclude_defaults=True),
+    }
+    for name, builtin in study.builtin().items()
+}
+
+
+@router.get("/studies", summary="List built-in studies")
+def list_studies() -> list[Study]:
+    """The studies that come with the package; POST one of them to run it."""
+    return [Study.model_validate(builtin.model_dump()) for builtin in study.builtin().values()]
+
+
+@router.post("/studies", status_code=201, summary="Submit all experiments of a study, or none")
+def submit_study(
+    submission: Annotated[Study, Body(openapi_examples=EXAMPLES)], owner: Owner, request: Request
+) -> list[schemas.Experiment]:
+    """All experiments in one transaction, tagged with the study's name. Cached results are
+    available at once. Its suites and evaluation sets must be registered; a 422 names those that are
+    not.
+    """
+    with open_session() as session:
+        catalogue, rows = DatabaseCatalogue(session), []
+        for position, experiment in enumerate(submission.experiments):
+            tags = list(dict.fromkeys([submission.name, *experiment.tags]))
+            try:
+                rows.append(prepare(experiment.model_copy(update={"tags": tags}), catalogue))
+            except SpecError as error:
+                pointer = f"/experiments/{position}/spec/{error.field}".rstrip("/")
+                raise invalid(pointer, error.message) from error
+        return submit_all(session, owner, rows, request)
+
+
+@router.get("/studies/verdicts", summary="Get combined verdicts of several experiments")
+async def combined_verdicts(
+    experiment: Annotated[
+        list[int],
+        Query(min_length=1, max_length=20, description="Ids of the experiments to combine."),
+    ],
+) -> list[Verdict]:
+    """Claims side by side, inflection points compared, growth as a ratio, published results."""
+    verdicts = {id: await verdicts_for(id) for id in dict.fromkeys(experiment)}
+    return await run_in_threadpool(_combine, verdicts)
+
+
+def _combine(verdicts: Mapping[int, list[Verdict]]) -> list[Verdict]:
     parts = []
-    for id, said in verdicts.items():
+    for id, of_experiment in verdicts.items():
         with open_session() as session:
-            row = found(session, id)
-            table = schemas.frame(all_rows(session, id, sparse_series(row)))
-        parts.append(study.Part(row.name, parse(row.spec), table, said))
+            row = get_or_404(session, id)
+            table = schemas.frame(all_rows(session, id, needed_series(row)))
+        parts.append(study.Part(row.name, parse(row.spec), table, of_experiment))
     return study.verdicts(parts)

@@ -29,7 +29,7 @@ from api.background.hashing import (
     resolved_dataset,
 )
 from api.catalogue import DatabaseCatalogue, as_dataset, suites_of
-from api.errors import ProblemError, invalid, not_found
+from api.errors import ApiError, invalid, not_found
 from db.models import Dataset as DatasetRow
 from db.session import open_session
 from db.submissions import SuiteTakenError, register_suite
@@ -132,7 +132,7 @@ def add_suite(
             submission.name
         )
         if known and not _same_source(known, found):
-            raise ProblemError(
+            raise ApiError(
                 409,
                 f"There is a suite {submission.name!r} already, from another place: choose another name.",
             )
@@ -272,7 +272,7 @@ def add_dataset(
     with open_session() as session:
         known = session.get(DatasetRow, dataset.name)
         if known and as_dataset(known).location != dataset.location:
-            raise ProblemError(
+            raise ApiError(
                 409, f"There is an evaluation set {dataset.name!r} already: choose another name."
             )
         _register_dataset(session, dataset, owner)

@@ -1,4 +1,4 @@
-"""The workers as they last said of themselves."""
+"""Workers and their last reported state."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from ucurve.schemas import experiments as schemas
 router = APIRouter(prefix="/v1", tags=["workers"])
 
 
-@router.get("/workers", summary="Workers seen in the last day, the living first")
-def workers() -> list[schemas.WorkerInfo]:
+@router.get("/workers", summary="List workers seen in the last 24 hours")
+def list_workers() -> list[schemas.WorkerInfo]:
+    """Workers with their device, library versions and current work; live workers first."""
     with open_session() as session:
         names = schemas.WorkerInfo.model_fields.keys() - {"alive", "measuring"}
         return [

@@ -21,7 +21,7 @@ from dashboard.components.theme import (
 from dashboard.live import pages
 from ucurve.experiments import kinds
 from ucurve.schemas.experiments import Experiment
-from ucurve.schemas.search import Choices, Order
+from ucurve.schemas.search import FilterOptions, Order
 
 SHOWN = 20
 RARE = ("kind", "suite", "owner", "tag", "from", "to", "archived")
@@ -73,7 +73,7 @@ def filters() -> dict[str, Any]:
     bound: dict[str, Any] = {"bind": "query-params", "on_change": first_page}
     known = pages.shared_query(
         "choices", lambda client: client.filter_options(), interval=10
-    ) or Choices(kinds=[], suites=[], owners=[], tags=[])
+    ) or FilterOptions(kinds=[], suites=[], owners=[], tags=[])
     text, state, order, starred = st.columns([3, 2, 1.3, 0.9], vertical_alignment="bottom")
     text.text_input(
         "Find",

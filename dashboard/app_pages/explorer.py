@@ -16,7 +16,7 @@ from ucurve.experiments import kinds
 from ucurve.figures import pivot
 from ucurve.figures.files import figure_file
 from ucurve.schemas.experiments import restored
-from ucurve.schemas.explorer import Facets, FoundPoint, PivotAsked, condition
+from ucurve.schemas.explorer import Facets, PivotQuery, PointRow, condition
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,7 +148,7 @@ def pivoted(sought: dict[str, Any], laid_out: dict[str, Any]) -> None:
                 f"A cell may mix {plain(mix)}: its spread is then not that of draws. Lay out by these, or add a condition.",
                 icon=":material/shuffle:",
             )
-    asked = PivotAsked(**sought, **laid_out)
+    asked = PivotQuery(**sought, **laid_out)
     figure = pivot.figure(found, asked)
     head, files = st.columns([6, 1], vertical_alignment="center")
     head.markdown(f"### {plain(figure.title)}", anchors=False)
@@ -203,7 +203,7 @@ def turn(before: int | None) -> None:
     st.query_params["older"] = str(before)
 
 
-def frame(points: list[FoundPoint]) -> "pd.DataFrame":
+def frame(points: list[PointRow]) -> "pd.DataFrame":
     import pandas as pd
 
     rows = [

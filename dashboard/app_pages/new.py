@@ -85,8 +85,8 @@ def refused(
 ) -> dict[str, str]:
     """The API's problems beside their fields; what belongs to none is said above the form."""
     found = [
-        (problem.pointer.strip("/").removeprefix("spec").strip("/").split("/"), problem.message)
-        for problem in error.problem.problems
+        (problem.pointer.strip("/").removeprefix("spec").strip("/").split("/"), problem.detail)
+        for problem in error.problem.errors
     ]
     return placed(form, typed, found) or {"": str(error)}
 

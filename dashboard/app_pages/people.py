@@ -10,7 +10,7 @@ from dashboard.components.theme import ago, caption, counted, plain
 from dashboard.forms import widgets
 from dashboard.live import pages
 from ucurve.client import ClientError
-from ucurve.schemas.users import ROLES, Me, Token, User
+from ucurve.schemas.users import ROLES, CurrentUser, Token, User
 
 LIFETIMES = {"a week": 7.0, "90 days": 90.0, "a year": 365.0, "until revoked": None}
 STATES = {
@@ -61,7 +61,7 @@ def token_row(token: Token) -> None:
             )
 
 
-def new_token(me: Me, users: list[User]) -> None:
+def new_token(me: CurrentUser, users: list[User]) -> None:
     """Its secret stays on the page until the next one is made, or the browser loads the page anew."""
     with st.expander("New token", icon=":material/add:"):
         name = (
@@ -107,7 +107,7 @@ def change(name: str, **values: Any) -> None:
     attempt(f"user {name}", lambda: pages.client().set_user(name, **values))
 
 
-def user_row(me: Me, user: User) -> None:
+def user_row(me: CurrentUser, user: User) -> None:
     with st.container(border=True):
         words, role = st.columns([3, 2], vertical_alignment="center")
         limits = f"{user.num_queued:,} of {user.most_queued:,} points queued · at most {user.most_planned:,} in one experiment"

@@ -162,7 +162,7 @@ def files(one: Study, experiments: list[Experiment]) -> None:
     patient = Client(pages.client().url, session.token(), timeout=120.0)
     offer(
         "Report",
-        lambda: report.html(report.gathered(patient, ids)),
+        lambda: report.html(report.collect(patient, ids)),
         f"{one.name}.html",
         "text/html",
         f"report:{one.name}",

@@ -21,7 +21,7 @@ from dashboard.auth import oidc
 from dashboard.auth.session import cookie_name
 from dashboard.components.theme import page_icon, wordmark
 from ucurve.client import ApiUnavailableError, Client, ClientError
-from ucurve.schemas.users import Me
+from ucurve.schemas.users import CurrentUser
 
 STYLE = (Path(__file__).parent / "login.css").read_text()
 DAYS = 30  # that a browser keeps the cookie; the token itself may end sooner
@@ -79,7 +79,7 @@ async def from_provider(request: Request) -> Response:
     return answer
 
 
-def who(token: str) -> Me:
+def who(token: str) -> CurrentUser:
     return Client(token=token, timeout=10.0, retries=(0.1,)).me()
 
 

@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard.components.theme import plain
 from ucurve.client import ApiUnavailableError, Client, RequestRejectedError
-from ucurve.schemas.users import Me
+from ucurve.schemas.users import CurrentUser
 
 ASKED_AGAIN = 20.0  # seconds after which the API is asked anew who this is: a revoked token's pages close by then
 TO_LOGIN = """<script>
@@ -44,14 +44,14 @@ def client() -> Client:
 
 
 @st.cache_resource(show_spinner=False)
-def _known() -> dict[str, Me]:
+def _known() -> dict[str, CurrentUser]:
     """Whom each token stood for last: while the API is silent a page that is loaded anew still knows who looks."""
     return {}
 
 
-def me() -> Me | None:
+def me() -> CurrentUser | None:
     """Whom the API takes this session for; None before its first answer. Leads to the login where it knows nobody."""
-    held: tuple[float, Me] | None = st.session_state.get("me")
+    held: tuple[float, CurrentUser] | None = st.session_state.get("me")
     if held is None or time.monotonic() > held[0] + ASKED_AGAIN:
         try:
             held = st.session_state["me"] = (time.monotonic(), client().me())

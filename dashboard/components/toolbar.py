@@ -127,8 +127,8 @@ def _save(now: ExperimentSnapshot, keys: dict[str, str]) -> None:
         pages.client().edit(now.id, **typed)
     except RequestRejectedError as error:
         problems = {
-            found.pointer.split("/")[1]: found.message
-            for found in error.problem.problems
+            found.pointer.split("/")[1]: found.detail
+            for found in error.problem.errors
             if "/" in found.pointer
         }
         problems = problems or {"": str(error)}

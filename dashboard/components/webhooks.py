@@ -7,11 +7,11 @@ import streamlit as st
 from dashboard.components.theme import ago, counted, plain
 from dashboard.live import pages
 from dashboard.live.poller import ExperimentSnapshot
-from ucurve.schemas.webhooks import Notice
+from ucurve.schemas.webhooks import WebhookDelivery
 
 
 @st.cache_data(ttl=5, show_spinner=False)
-def _notices(experiment: int, version: int) -> list[Notice]:
+def _notices(experiment: int, version: int) -> list[WebhookDelivery]:
     return pages.client().webhook_deliveries(experiment)
 
 

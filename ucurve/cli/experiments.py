@@ -21,7 +21,7 @@ from ucurve.client import Client
 from ucurve.client.http import checked
 from ucurve.formatting import counted, plan_summary
 from ucurve.schemas import experiments as schemas
-from ucurve.schemas.search import Order, SearchedExperiments
+from ucurve.schemas.search import ExperimentFilter, Order
 
 
 def commands(command: Command) -> None:
@@ -216,7 +216,7 @@ def list_experiments(given: argparse.Namespace) -> None:
     from ucurve.cli.tables import experiments_table, show
 
     filters = {
-        name: value for name in SearchedExperiments.model_fields if (value := getattr(given, name))
+        name: value for name in ExperimentFilter.model_fields if (value := getattr(given, name))
     }
     filters["text"] = " ".join(given.text)
     page = client(given).experiments(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ucurve.cli.arguments import Command, InputError, client, write
-from ucurve.schemas.explorer import LOSS, Aggregate, PivotAsked, Sought
+from ucurve.schemas.explorer import LOSS, Aggregate, PivotQuery, PointFilter
 
 
 def commands(command: Command) -> None:
@@ -57,7 +57,7 @@ def commands(command: Command) -> None:
 
 def explore(given: argparse.Namespace) -> None:
     sought: dict[str, Any] = {
-        name: value for name in Sought.model_fields if (value := getattr(given, name, None))
+        name: value for name in PointFilter.model_fields if (value := getattr(given, name, None))
     }
     sought |= {name: int(sought[name]) for name in ("tokens_from", "tokens_to") if name in sought}
     if given.labels:
@@ -94,7 +94,7 @@ def pivot(given: argparse.Namespace, sought: dict[str, Any]) -> None:
         if (value := getattr(given, name))
     }
     found = client(given).pivot(**sought, **laid_out)
-    asked = PivotAsked(**sought, **laid_out)
+    asked = PivotQuery(**sought, **laid_out)
     frame = layout.table(found, asked)
     table = Table(box=None, pad_edge=False)
     for name in (asked.rows, *frame.columns):

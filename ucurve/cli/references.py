@@ -62,7 +62,7 @@ def add(given: argparse.Namespace) -> None:
         RequestRejectedError
     ) as error:  # the message names the file; the position among the sent ones says nothing more
         raise InputError(
-            "; ".join(found.message for found in error.problem.problems) or error.problem.title
+            "; ".join(field.detail for field in error.problem.errors) or error.problem.detail
         ) from error
     left_out = (
         f", {made.origin.num_left_out} that are not finite left out"

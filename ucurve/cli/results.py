@@ -86,10 +86,10 @@ def figures(given: argparse.Namespace) -> None:
 def report(given: argparse.Namespace) -> None:
     from ucurve.figures.annotated_files import cited_file, experiment_origin
     from ucurve.figures.files import figure_file
-    from ucurve.import_export.report import gathered, html
+    from ucurve.import_export.report import collect, html
 
     lab = client(given)
-    found = gathered(lab, given.id, given.title)
+    found = collect(lab, given.id, given.title)
     write(given.output, html(found).encode())
     if given.pdf:
         folder = given.output.with_suffix("")

@@ -10,8 +10,8 @@ from ucurve.client.deprecation import deprecated_method, warn_renamed
 from ucurve.client.http import ApiUnavailableError, HttpClient, as_json, list_of
 from ucurve.schemas import experiments as schemas
 from ucurve.schemas.editing import Edit, Extension
-from ucurve.schemas.search import Choices
-from ucurve.schemas.webhooks import Notice
+from ucurve.schemas.search import FilterOptions
+from ucurve.schemas.webhooks import WebhookDelivery
 from ucurve.spec import Spec
 
 API_RESTART_SECONDS = 60.0  # wait() tolerates an API that is down for this long
@@ -66,9 +66,9 @@ class ExperimentResource(HttpClient):
             self._request("GET", "/v1/experiments", params=filters)
         )
 
-    def filter_options(self) -> Choices:
+    def filter_options(self) -> FilterOptions:
         """Return the values that experiments can be filtered by."""
-        return Choices.model_validate(self._request("GET", "/v1/choices"))
+        return FilterOptions.model_validate(self._request("GET", "/v1/choices"))
 
     def experiment(self, id: int) -> schemas.Experiment:
         """Return one experiment with its progress."""
@@ -151,9 +151,9 @@ class ExperimentResource(HttpClient):
         """Delete an experiment; its measurements stay in the cache."""
         self._send("DELETE", f"/v1/experiments/{id}", repeat=False)
 
-    def webhook_deliveries(self, id: int) -> list[Notice]:
+    def webhook_deliveries(self, id: int) -> list[WebhookDelivery]:
         """Return an experiment's webhook calls, sent and scheduled."""
-        return list_of(Notice, self._request("GET", f"/v1/experiments/{id}/notices"))
+        return list_of(WebhookDelivery, self._request("GET", f"/v1/experiments/{id}/notices"))
 
     def _experiment(self, method: str, path: str, **options: Any) -> schemas.Experiment:
         return schemas.Experiment.model_validate(self._request(method, path, **options))

@@ -9,8 +9,8 @@ from typing import Any, Self, TypeVar
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from ucurve.schemas import experiments as schemas
 from ucurve.schemas import validation_messages
+from ucurve.schemas.problems import INVALID_INPUT, FieldError, Problem, problem_of
 from ucurve.settings import settings
 from ucurve.spec import Spec
 
@@ -32,12 +32,12 @@ class ApiUnavailableError(ClientError):
 class RequestRejectedError(ClientError):
     """The API rejected the request: `status`, `problem`, and a message with a line per field."""
 
-    def __init__(self, status: int, problem: schemas.Problem) -> None:
+    def __init__(self, status: int, problem: Problem) -> None:
         lines = [
-            f"{field_name(error.pointer)}: {error.message}".removeprefix(": ")
-            for error in problem.problems
+            f"{field_name(error.pointer)}: {error.detail}".removeprefix(": ")
+            for error in problem.errors
         ]
-        super().__init__("\n".join(lines) or problem.title)
+        super().__init__("\n".join(lines) or problem.detail or problem.title)
         self.status = status
         self.problem = problem
 
@@ -83,7 +83,7 @@ class HttpClient:
                 response = self._http.request(method, path, **options)
                 if not (repeat and response.status_code in (502, 503, 504)):
                     break
-                reason = f"{self.url} is not ready: {_problem(response).title}"
+                reason = f"{self.url} is not ready: {_problem(response).detail}"
             except httpx.TransportError as error:
                 reason = f"cannot reach {self.url} ({error or type(error).__name__})"
                 if not (repeat or isinstance(error, httpx.ConnectError)):
@@ -118,13 +118,11 @@ def checked(model: type[Model], fields: Any) -> Model:
         return model.model_validate(fields)
     except ValidationError as error:
         wrong = validation_messages.wrong_in(error.errors(), model.model_json_schema())
-        problems = [
-            schemas.FieldProblem(pointer=validation_messages.pointer_of(path), message=message)
+        errors = [
+            FieldError(pointer=validation_messages.pointer_of(path), detail=message)
             for path, message in wrong
         ]
-        raise RequestRejectedError(
-            422, schemas.Problem(title="The input is not valid.", status=422, problems=problems)
-        ) from error
+        raise RequestRejectedError(422, problem_of(422, INVALID_INPUT, errors)) from error
 
 
 def as_json(spec: Spec | Mapping[str, Any]) -> dict[str, Any]:
@@ -140,13 +138,13 @@ def field_name(pointer: str) -> str:
     )
 
 
-def _problem(response: httpx.Response) -> schemas.Problem:
+def _problem(response: httpx.Response) -> Problem:
     try:
-        return schemas.Problem.model_validate(response.json())
+        return Problem.model_validate(response.json())
     except (ValueError, ValidationError):
-        title = f"HTTP {response.status_code} {response.reason_phrase} from {response.url}"
-        title += "; see the API's log" if response.status_code >= 500 else ""
-        return schemas.Problem(title=title, status=response.status_code)
+        detail = f"HTTP {response.status_code} {response.reason_phrase} from {response.url}"
+        detail += "; see the API's log" if response.status_code >= 500 else ""
+        return problem_of(response.status_code, detail)
 
 
 def list_of(model: type[T], rows: Any) -> list[T]:

@@ -14,13 +14,13 @@ IMPORT_TIMEOUT = 600.0  # seconds a batch
 
 
 class ImportExportResource(HttpClient):
-    def export_sizes(self, **filters: Any) -> import_export.Sizes:
+    def export_sizes(self, **filters: Any) -> import_export.TableCounts:
         """Return the number of rows of each table of an export.
 
         filters: experiment (a list of ids), tag, suite, owner.
         """
         params = _without_none(filters)
-        return import_export.Sizes.model_validate(
+        return import_export.TableCounts.model_validate(
             self._request("GET", "/v1/export", params=params, timeout=EXPORT_TIMEOUT)
         )
 
@@ -38,20 +38,20 @@ class ImportExportResource(HttpClient):
 
     # Imports are idempotent: rows are matched by identity, so a batch may be sent again.
 
-    def import_catalogue(self, batch: Mapping[str, Any]) -> import_export.MergedCatalogue:
+    def import_catalogue(self, batch: Mapping[str, Any]) -> import_export.ImportCatalogueResult:
         """Add missing suites, checkpoints, datasets and reference curves."""
-        return import_export.MergedCatalogue.model_validate(self._import("catalogue", batch))
+        return import_export.ImportCatalogueResult.model_validate(self._import("catalogue", batch))
 
     def import_measurements(
         self, origin: str, measurements: Sequence[Mapping[str, Any]]
-    ) -> import_export.MergedMeasurements:
+    ) -> import_export.ImportMeasurementsResult:
         """Merge measurements with their attempts."""
         batch = {"origin": origin, "measurements": measurements}
-        return import_export.MergedMeasurements.model_validate(self._import("measurements", batch))
+        return import_export.ImportMeasurementsResult.model_validate(self._import("measurements", batch))
 
-    def import_experiment(self, batch: Mapping[str, Any]) -> import_export.MergedExperiment:
+    def import_experiment(self, batch: Mapping[str, Any]) -> import_export.ImportExperimentResult:
         """Add an experiment whose measurements have been imported."""
-        return import_export.MergedExperiment.model_validate(self._import("experiments", batch))
+        return import_export.ImportExperimentResult.model_validate(self._import("experiments", batch))
 
     def _import(self, table: str, batch: Mapping[str, Any]) -> Any:
         path = f"/v1/import/{table}"

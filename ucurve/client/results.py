@@ -80,9 +80,9 @@ class ResultResource(ExperimentResource):
             self._request("GET", f"/v1/measurements/{measurement}")
         )
 
-    def experiment_provenance(self, id: int) -> schemas.Origins:
+    def experiment_provenance(self, id: int) -> schemas.ExperimentProvenance:
         """Return the checkpoints, datasets, workers and versions behind an experiment."""
-        return schemas.Origins.model_validate(self._request("GET", f"/v1/experiments/{id}/origins"))
+        return schemas.ExperimentProvenance.model_validate(self._request("GET", f"/v1/experiments/{id}/origins"))
 
     def agreement(self, id: int, limit: int = 50) -> Agreement:
         """Compare the numbers of a re-measured experiment with the original ones.

@@ -6,7 +6,7 @@ from typing import Any
 
 from ucurve.client.http import HttpClient, list_of
 from ucurve.schemas.users import (
-    Me,
+    CurrentUser,
     NewToken,
     SignIn,
     Token,
@@ -17,9 +17,9 @@ from ucurve.schemas.users import (
 
 
 class UserResource(HttpClient):
-    def me(self) -> Me:
+    def me(self) -> CurrentUser:
         """Return the current user with role, limits and the API key in use."""
-        return Me.model_validate(self._request("GET", "/v1/me"))
+        return CurrentUser.model_validate(self._request("GET", "/v1/me"))
 
     def users(self) -> list[User]:
         """Return all users with roles and limits."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ucurve.formatting import MISSING, STATE_LABELS, number
-from ucurve.schemas.explorer import PERPLEXITY, Cell, Pivot, PivotAsked
+from ucurve.schemas.explorer import PERPLEXITY, Cell, Pivot, PivotQuery
 from ucurve.spec import Figure
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def text(cell: Cell, aggregate: str = "mean") -> str:
     return f"{shown} ({', '.join(filter(None, [f'{cell.num:,}', remarks(cell)]))})"
 
 
-def table(pivot: Pivot, asked: PivotAsked) -> pd.DataFrame:
+def table(pivot: Pivot, asked: PivotQuery) -> pd.DataFrame:
     """A row per value of the rows' label, a column per value of the columns', each cell as text."""
     import pandas as pd
 
@@ -110,7 +110,7 @@ def table(pivot: Pivot, asked: PivotAsked) -> pd.DataFrame:
     )
 
 
-def sentence(pivot: Pivot, asked: PivotAsked) -> str:
+def sentence(pivot: Pivot, asked: PivotQuery) -> str:
     """What the cells are, in a sentence."""
     taken = {
         "mean": "the mean ± one standard error",
@@ -144,7 +144,7 @@ def mixed(pivot: Pivot) -> str:
     return ", ".join(f"{name} (up to {num:,} values)" for name, num in pivot.averaged_over.items())
 
 
-def figure(pivot: Pivot, asked: PivotAsked) -> Figure:
+def figure(pivot: Pivot, asked: PivotQuery) -> Figure:
     """A line per column over the rows where these are numbers, else marks; triangles at the top mark what is not finite."""
     rows = values([cell.row for cell in pivot.cells if cell.row is not None])
     all_columns = values([cell.column for cell in pivot.cells])

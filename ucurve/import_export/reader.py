@@ -27,10 +27,10 @@ from ucurve.import_export.parquet import (
 )
 from ucurve.schemas.import_export import (
     BATCH,
-    Disagreement,
-    ForeignAttempt,
-    ForeignMeasurement,
-    MergedMeasurements,
+    ImportedAttempt,
+    ImportedMeasurement,
+    ImportMeasurementsResult,
+    ValueConflict,
 )
 from ucurve.spec import canonical
 
@@ -54,7 +54,7 @@ class Summary:
     num_compared: int = 0
     num_equal: int = 0
     largest: dict[str, float] = field(default_factory=dict)
-    differing: list[Disagreement] = field(default_factory=list)
+    differing: list[ValueConflict] = field(default_factory=list)
     experiments: dict[int, int] = field(
         default_factory=dict
     )  # number there -> number here, of the new ones
@@ -66,7 +66,7 @@ class Summary:
     def changed(self) -> bool:
         return bool(self.new or self.completed or self.gained or self.experiments or self.added)
 
-    def add(self, merged: MergedMeasurements) -> None:
+    def add(self, merged: ImportMeasurementsResult) -> None:
         for name in ("new", "completed", "gained", "known", "num_compared", "num_equal"):
             setattr(self, name, getattr(self, name) + getattr(merged, name))
         for metric, difference in merged.largest.items():
@@ -173,9 +173,9 @@ def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
 
 def _measurement(row: Row, attempts: list[Row]) -> Row:
     sent = _picked(
-        row, *(ForeignMeasurement.model_fields.keys() - {"inputs", "source", "labels", "attempts"})
+        row, *(ImportedMeasurement.model_fields.keys() - {"inputs", "source", "labels", "attempts"})
     )
-    tries = ForeignAttempt.model_fields.keys() - {"shown"}
+    tries = ImportedAttempt.model_fields.keys() - {"shown"}
     sent["attempts"] = [
         {**_picked(one, *tries), "shown": one["id"] == row["attempt"]} for one in attempts
     ]
@@ -250,7 +250,7 @@ def _naming(where: str, first: int | None = None) -> Iterator[None]:
     except RequestRejectedError as error:
         if error.status != 422:
             raise
-        problem = error.problem.problems[0] if error.problem.problems else None
+        problem = error.problem.errors[0] if error.problem.errors else None
         row = re.match(r"/measurements/(\d+)", problem.pointer) if problem else None
         place = f"{where}, row {first + int(row[1])}" if row and first is not None else where
-        raise FolderError(f"{place}: {problem.message if problem else error}") from error
+        raise FolderError(f"{place}: {problem.detail if problem else error}") from error

@@ -1,6 +1,6 @@
 """The report: one self-contained HTML file with specs, figures, verdicts, and where every number comes from.
 
-    found = gathered(client, [1, 2, 3, 4])
+    found = collect(client, [1, 2, 3, 4])
     Path("report.html").write_text(html(found))
 
 Figures are inline SVG, so the file needs no network and no script and prints as it looks; each experiment's numbers are
@@ -25,7 +25,7 @@ from ucurve.figures.citation import fingerprint
 from ucurve.figures.files import figure_file
 from ucurve.formatting import date_time
 from ucurve.import_export.verdict_html import badge, claims_html, sentence_case
-from ucurve.schemas.experiments import Experiment, Origins
+from ucurve.schemas.experiments import Experiment, ExperimentProvenance
 from ucurve.spec import Figure, Spec, Verdict
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Chapter:
     spec: Spec
     figures: dict[str, Figure]
     verdicts: list[Verdict]
-    origins: Origins
+    origins: ExperimentProvenance
     csv: str
 
     @property
@@ -74,7 +74,7 @@ class Report:
         return {**self.figures, **own}
 
 
-def gathered(client: Client, ids: Sequence[int], title: str = "") -> Report:
+def collect(client: Client, ids: Sequence[int], title: str = "") -> Report:
     """Ask the lab for all that the report needs. Raises RequestRejectedError where there is no such experiment."""
     chapters = []
     for id in dict.fromkeys(ids):

@@ -52,7 +52,7 @@ def write_site(
     )
     listed = []
     for number, id in enumerate(ids, 1):
-        found = report.gathered(client, [id])
+        found = report.collect(client, [id])
         (folder / "site" / f"experiment-{id}.html").write_text(
             _page(found, manifest), encoding="utf-8"
         )

@@ -27,7 +27,7 @@ from ucurve.lab.data_folder import (
     socket_folder,
     unprivileged_user,
 )
-from ucurve.lab.processes import Child, User, before_exec, stop_leftover
+from ucurve.lab.processes import ChildProcess, User, before_exec, stop_leftover
 
 POSTGRES_VERSION = "18"
 DATABASE = "ucurve"
@@ -51,8 +51,8 @@ class Engines:
 
     data: Path
     logs: Path | None = None
-    postgres: Child = field(init=False)
-    valkey: Child = field(init=False)
+    postgres: ChildProcess = field(init=False)
+    valkey: ChildProcess = field(init=False)
     sockets: Path = field(init=False)
     _lock: IO[str] | None = field(init=False, default=None)
 
@@ -127,7 +127,7 @@ class Engines:
         return f"redis+socket://{self.sockets}/valkey.sock"
 
     @property
-    def children(self) -> tuple[Child, Child]:
+    def children(self) -> tuple[ChildProcess, ChildProcess]:
         return self.postgres, self.valkey
 
     def _make_children(self) -> None:
@@ -139,7 +139,7 @@ class Engines:
         if user:
             os.chown(self.sockets, user.uid, user.gid)
         settings = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
-        self.postgres = Child(
+        self.postgres = ChildProcess(
             "postgres",
             [str(binaries / "postgres"), "-D", str(cluster), "-k", str(self.sockets), *settings],
             self.logs / "postgres.log",
@@ -149,7 +149,7 @@ class Engines:
             death_signal=signal.SIGINT,
             user=user,
         )
-        self.valkey = Child(
+        self.valkey = ChildProcess(
             "valkey",
             [
                 *(str(_valkey_binary()), "--port", "0"),

@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from ucurve.client import Client
-from ucurve.lab.processes import Child
+from ucurve.lab.processes import ChildProcess
 from ucurve.schemas.webhooks import SECRET
 from ucurve.settings import settings
 
@@ -72,11 +72,11 @@ def migrate(env: Mapping[str, str]) -> None:
         )
 
 
-def api(env: Mapping[str, str], host: str, port: int, logs: Path) -> Child:
+def api(env: Mapping[str, str], host: str, port: int, logs: Path) -> ChildProcess:
     # Open event streams would otherwise hold a stopping server for ever.
     options = ["--host", host, "--port", str(port), "--timeout-graceful-shutdown", "3"]
     options += [] if env.get("UCURVE_ACCESS_LOG") else ["--no-access-log"]
-    return Child(
+    return ChildProcess(
         "api",
         [sys.executable, "-m", "uvicorn", "api.main:app", *options],
         logs / "api.log",
@@ -84,7 +84,7 @@ def api(env: Mapping[str, str], host: str, port: int, logs: Path) -> Child:
     )
 
 
-def worker(env: Mapping[str, str], name: str, logs: Path, gpu: str | None = None) -> Child:
+def worker(env: Mapping[str, str], name: str, logs: Path, gpu: str | None = None) -> ChildProcess:
     """One measuring process; `gpu` is its CUDA device, None for the CPU."""
     own = {
         **env,
@@ -94,7 +94,7 @@ def worker(env: Mapping[str, str], name: str, logs: Path, gpu: str | None = None
         "OMP_NUM_THREADS": env.get("OMP_NUM_THREADS", "1"),
     }
     options = ["-P", "threads", "-c", "1", "-n", f"{name}@%h", "--loglevel", "WARNING"]
-    return Child(
+    return ChildProcess(
         name,
         [sys.executable, "-m", "celery", "-A", "worker.queue", "worker", *options],
         logs / f"{name}.log",
@@ -104,7 +104,7 @@ def worker(env: Mapping[str, str], name: str, logs: Path, gpu: str | None = None
     )
 
 
-def dashboard(env: Mapping[str, str], host: str, port: int, logs: Path) -> Child:
+def dashboard(env: Mapping[str, str], host: str, port: int, logs: Path) -> ChildProcess:
     found = importlib.util.find_spec("dashboard")
     assert found, "the package `dashboard` is not installed"
     folder = Path((found.submodule_search_locations or [])[0])
@@ -117,7 +117,7 @@ def dashboard(env: Mapping[str, str], host: str, port: int, logs: Path) -> Child
         "browser.serverAddress": host,
     }
     flags = [word for name, value in options.items() for word in (f"--{name}", value)]
-    return Child(
+    return ChildProcess(
         "dashboard",
         [sys.executable, "-m", "streamlit", "run", str(folder / "serve.py"), *flags],
         logs / "dashboard.log",
@@ -153,12 +153,12 @@ def answers(url: str) -> bool:
         return False
 
 
-def heard_of(client: Client, worker: Child) -> bool:
+def is_registered(client: Client, worker: ChildProcess) -> bool:
     """Whether the API knows this very process as a living worker."""
     return any(known.pid == worker.pid and known.alive for known in client.workers())
 
 
-def wait_for(child: Child, ready: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_for(child: ChildProcess, ready: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait until `ready()`. Raises RuntimeError with the end of the log when `child` exits or time is over."""
     deadline = time.monotonic() + seconds
     while not ready():

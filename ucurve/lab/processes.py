@@ -29,7 +29,7 @@ class User:
 
 
 @dataclass
-class Child:
+class ChildProcess:
     """One child process in a session of its own, so that Ctrl-C reaches only the parent, which stops it in order.
 
     Start it from the main thread: on Linux the kernel sends `death_signal` to the child when the *thread* that

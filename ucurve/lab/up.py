@@ -22,7 +22,7 @@ from ucurve.client import Client, RequestRejectedError
 from ucurve.lab import launch
 from ucurve.lab.data_folder import EmbeddedError
 from ucurve.lab.embedded import POSTGRES_VERSION, Engines
-from ucurve.lab.processes import Child
+from ucurve.lab.processes import ChildProcess
 
 HOST = "127.0.0.1"  # a team's lab is published by a proxy that speaks TLS: tokens travel in the requests
 DEFAULT_DATA = Path("~/.ucurve")
@@ -46,7 +46,7 @@ class Leaving(Exception):  # noqa: N818 - an event, not an error
 class Watched:
     """A child and how it fared."""
 
-    child: Child
+    child: ChildProcess
     failures: int = 0
     started: float = field(default_factory=time.monotonic)
     restart_at: float | None = None
@@ -89,7 +89,7 @@ class Up:
     began: float = field(default_factory=time.monotonic)
     began_at: float = field(default_factory=time.time)
     watched: list[Watched] = field(default_factory=list)
-    children: list[Child] = field(default_factory=list)  # all but the engines
+    children: list[ChildProcess] = field(default_factory=list)  # all but the engines
 
     @property
     def api_url(self) -> str:
@@ -190,7 +190,7 @@ class Up:
             for child in workers:
                 device = child.env["CUDA_VISIBLE_DEVICES"]
                 where = f"GPU {device}" if device else "CPU"
-                self._ready(child, partial(launch.heard_of, client, child), where)
+                self._ready(child, partial(launch.is_registered, client, child), where)
         if client and self.demo and client.experiments(limit=1).total == 0:
             self._submit_demo(client)
         self._ready(
@@ -234,7 +234,7 @@ class Up:
             except RequestRejectedError as error:  # the lab is of use without it
                 self._step(f"demo {path.stem} was refused: {error}")
 
-    def _ready(self, child: Child, ready: Callable[[], bool], what: str) -> None:
+    def _ready(self, child: ChildProcess, ready: Callable[[], bool], what: str) -> None:
         def checked() -> bool:
             if self.leaving:
                 raise Leaving

@@ -109,7 +109,7 @@ class ExperimentPage(BaseModel):
     total: int
 
 
-class Live(BaseModel):
+class RunningProgress(BaseModel):
     """What a running point reports about itself."""
 
     done: float = 0.0
@@ -132,7 +132,7 @@ class MeasurementRow(BaseModel):
     metrics: dict[str, float | None] = {}
     nonfinite: dict[str, NonFinite] = {}
     series: dict[str, list[float | None]] = {}
-    live: Live | None = None
+    live: RunningProgress | None = None
     error: str | None = None  # last line of the traceback of a failed point
     attempt: int | None = None  # id of the attempt whose numbers these are
     reused: bool = False
@@ -180,7 +180,7 @@ class Provenance(BaseModel):
     experiments: list[int]
 
 
-class Measured(BaseModel):
+class WorkerContribution(BaseModel):
     """How many numbers of an experiment one worker gave, with which versions (`hardware` and `code` among them)."""
 
     worker: str
@@ -193,10 +193,10 @@ class Measured(BaseModel):
     last: datetime
 
 
-class Origins(BaseModel):
+class ExperimentProvenance(BaseModel):
     """Where all numbers of an experiment come from: every attempt, and the checkpoints and texts by their hashes."""
 
-    measured: list[Measured]
+    measured: list[WorkerContribution]
     num_failed_before: int = (
         0  # attempts that failed or were lost at points that succeeded in the end
     )
@@ -261,21 +261,6 @@ class DatasetSubmission(BaseModel):
     )
     preset: Literal["wikitext-2", "sst2"] | None = None
     description: str = ""
-
-
-class FieldProblem(BaseModel):
-    """One thing wrong with the input: where (JSON pointer) and what to do."""
-
-    pointer: str
-    message: str
-
-
-class Problem(BaseModel):
-    """Body of every 4xx answer."""
-
-    title: str
-    status: int
-    problems: list[FieldProblem] = []
 
 
 def restored(metrics: Mapping[str, float | None], nonfinite: Mapping[str, str]) -> dict[str, float]:

@@ -45,7 +45,7 @@ def _readable(text: str) -> str:
     return text
 
 
-class Sought(BaseModel):
+class PointFilter(BaseModel):
     """Which measurements; what is empty does not restrict."""
 
     model_config = ConfigDict(extra="forbid")
@@ -68,26 +68,26 @@ class Sought(BaseModel):
     )
 
 
-class SoughtPoints(Sought):
+class PointStateFilter(PointFilter):
     """Which measurements in which states."""
 
     state: list[MeasurementState] = ["done"]
 
 
-class PageAsked(SoughtPoints):
+class PointPageQuery(PointStateFilter):
     """A page of them."""
 
     before: int | None = Field(None, description="`next` of the last page.")
     limit: int = Field(100, ge=1, le=1000)
 
 
-class TableAsked(SoughtPoints):
+class TableQuery(PointStateFilter):
     """All of them, as a file."""
 
     format: Literal["csv", "parquet"] = "csv"
 
 
-class PivotAsked(Sought):
+class PivotQuery(PointFilter):
     """What is laid out how."""
 
     rows: str = Field("tokens", description="A label, or one of suite, kind, evaluation, tokens.")
@@ -126,7 +126,7 @@ class Pivot(BaseModel):
     repeated_over: dict[str, int] = {}  # draws and seeds, of which the standard error speaks
 
 
-class FoundPoint(BaseModel):
+class PointRow(BaseModel):
     """A measurement under the labels with which it was first planned."""
 
     id: int
@@ -144,10 +144,10 @@ class FoundPoint(BaseModel):
     finished_at: datetime | None
 
 
-class FoundPoints(BaseModel):
+class PointPage(BaseModel):
     """A page, the newest first; ask again with `before=next`."""
 
-    points: list[FoundPoint]
+    points: list[PointRow]
     next: int | None
 
 

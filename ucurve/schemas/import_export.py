@@ -22,11 +22,11 @@ BATCH = 500
 Number = dict[str, float | None]
 
 
-class Foreign(BaseModel):
+class ImportedModel(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class ForeignAttempt(Foreign):
+class ImportedAttempt(ImportedModel):
     """One try, as it was written there."""
 
     worker: str = Field(max_length=500)
@@ -50,7 +50,7 @@ class ForeignAttempt(Foreign):
         return self
 
 
-class ForeignMeasurement(Foreign):
+class ImportedMeasurement(ImportedModel):
     """One number and everything that determined it."""
 
     identity: str
@@ -66,7 +66,7 @@ class ForeignMeasurement(Foreign):
     state: Literal["open", "done", "failed"]
     error: str | None = None
     finished_at: AwareDatetime | None = None
-    attempts: list[ForeignAttempt] = []
+    attempts: list[ImportedAttempt] = []
 
     @model_validator(mode="after")
     def _is_what_it_says(self) -> Self:
@@ -80,19 +80,19 @@ class ForeignMeasurement(Foreign):
         return self
 
 
-class ForeignMeasurements(Foreign):
+class ImportedMeasurements(ImportedModel):
     origin: str = Field(min_length=1, max_length=200, description="What the other lab is called.")
-    measurements: list[ForeignMeasurement] = Field(max_length=BATCH)
+    measurements: list[ImportedMeasurement] = Field(max_length=BATCH)
 
 
-class ForeignPoint(Foreign):
+class ImportedPoint(ImportedModel):
     identity: str
     repeat: int
     stage: int
     labels: dict[str, Any]
 
 
-class ForeignExperiment(Foreign):
+class ImportedExperiment(ImportedModel):
     """An experiment with its points in the plan's order."""
 
     origin: str = Field(min_length=1, max_length=200)
@@ -108,10 +108,10 @@ class ForeignExperiment(Foreign):
     created_at: AwareDatetime
     started_at: AwareDatetime | None
     finished_at: AwareDatetime | None
-    points: list[ForeignPoint] = Field(min_length=1)
+    points: list[ImportedPoint] = Field(min_length=1)
 
 
-class ForeignSuite(Foreign):
+class ImportedSuite(ImportedModel):
     name: str
     description: str
     evaluation: str | None
@@ -119,21 +119,21 @@ class ForeignSuite(Foreign):
     checkpoints: list[Checkpoint]
 
 
-class ForeignCurve(Foreign):
+class ImportedCurve(ImportedModel):
     name: str
     suite: str | None
     origin: dict[str, Any]
     rows: list[dict[str, Any]]
 
 
-class ForeignCatalogue(Foreign):
+class ImportedCatalogue(ImportedModel):
     origin: str = Field(min_length=1, max_length=200)
-    suites: list[ForeignSuite] = []
+    suites: list[ImportedSuite] = []
     datasets: list[Dataset] = []
-    reference_curves: list[ForeignCurve] = []
+    reference_curves: list[ImportedCurve] = []
 
 
-class Disagreement(BaseModel):
+class ValueConflict(BaseModel):
     """The same number measured in both labs."""
 
     identity: str
@@ -144,7 +144,7 @@ class Disagreement(BaseModel):
     difference: float | None  # of two finite ones
 
 
-class MergedMeasurements(BaseModel):
+class ImportMeasurementsResult(BaseModel):
     new: int
     completed: int  # open or failed before, done now
     gained: int  # done before, with one more attempt now
@@ -153,22 +153,22 @@ class MergedMeasurements(BaseModel):
     num_equal: int  # to the last bit in every metric
     largest: dict[str, float]  # of the differences, by metric
     differing: list[
-        Disagreement
+        ValueConflict
     ]  # the largest of each metric, and those finite in one lab only; at most 20
 
 
-class MergedExperiment(BaseModel):
+class ImportExperimentResult(BaseModel):
     id: int  # here
     new: bool
 
 
-class MergedCatalogue(BaseModel):
+class ImportCatalogueResult(BaseModel):
     added: list[str]
     kept: list[str]
     differ: list[str]  # the name means something else here, and goes on to
 
 
-class Sizes(BaseModel):
+class TableCounts(BaseModel):
     """How many rows an export would have."""
 
     format: int = FORMAT

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 
-class Recorded(BaseModel):
+class RecordedResult(BaseModel):
     """The number as it was measured, and where."""
 
     worker: str
@@ -30,4 +30,4 @@ class PointFile(BaseModel):
     source: dict[str, Any]
     labels: dict[str, Any]
     group: str
-    recorded: Recorded | None
+    recorded: RecordedResult | None

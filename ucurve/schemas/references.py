@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ucurve.spec import Figure
 
 Importer = Literal["lm-eval", "csv"]
-MOST_ROWS = 20_000
-MOST_CHARACTERS = 20_000_000
+MAX_ROWS = 20_000
+MAX_CHARACTERS = 20_000_000
 
 
 class ReferenceRow(BaseModel):
@@ -39,7 +39,7 @@ class SourceFile(BaseModel):
     sha256: str
 
 
-class Origin(BaseModel):
+class ReferenceSource(BaseModel):
     """Where a curve is from."""
 
     importer: str
@@ -53,7 +53,7 @@ class ReferenceCurve(BaseModel):
     id: int
     name: str
     suite: str | None
-    origin: Origin
+    origin: ReferenceSource
     rows: list[ReferenceRow]
     owner: str
     created_at: datetime
@@ -67,7 +67,7 @@ class SentFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(min_length=1, max_length=255)
-    content: str = Field(max_length=MOST_CHARACTERS)
+    content: str = Field(max_length=MAX_CHARACTERS)
 
 
 class ReferenceSubmission(BaseModel):

@@ -12,7 +12,7 @@ from ucurve.schemas.experiments import ExperimentState
 Order = Literal["newest", "oldest", "name", "owner", "state", "progress", "finished"]
 
 
-class SearchedExperiments(BaseModel):
+class ExperimentFilter(BaseModel):
     """Filters; what is empty does not restrict."""
 
     model_config = ConfigDict(extra="forbid")
@@ -29,7 +29,7 @@ class SearchedExperiments(BaseModel):
     archived: Literal["no", "also", "only"] = "no"
 
 
-class PageOfExperiments(SearchedExperiments):
+class ExperimentQuery(ExperimentFilter):
     """A page of them."""
 
     sort: Order = "newest"
@@ -37,7 +37,7 @@ class PageOfExperiments(SearchedExperiments):
     offset: int = Field(0, ge=0, le=2**31)
 
 
-class Choices(BaseModel):
+class FilterOptions(BaseModel):
     """What experiments can be filtered by, the most used first."""
 
     kinds: list[str]

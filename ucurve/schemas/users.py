@@ -91,7 +91,7 @@ class UserChange(BaseModel):
     )
 
 
-class Me(BaseModel):
+class CurrentUser(BaseModel):
     """Whom the API takes the caller for."""
 
     user: User

@@ -42,11 +42,11 @@ def _address(url: str) -> str:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - raises where it is no number
     except ValueError as error:
-        raise ValueError(f"this is no address: {error}") from error
+        raise ValueError(f"this is not a URL: {error}") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("a webhook is an address that begins with http:// or https://")
+        raise ValueError("a webhook URL begins with http:// or https://")
     if parts.username or parts.password:
-        raise ValueError("leave name and password out of the address: the signature says who sends")
+        raise ValueError("remove name and password from the URL: requests are authenticated by their signature")
     return url
 
 
@@ -77,7 +77,7 @@ class Counts(BaseModel):
     reused: int
 
 
-class Told(BaseModel):
+class WebhookPayload(BaseModel):
     """The body of a call."""
 
     event: Literal["done", "failed"]
@@ -88,7 +88,7 @@ class Told(BaseModel):
     url: str
 
 
-class Notice(BaseModel):
+class WebhookDelivery(BaseModel):
     """A call that was made or is due."""
 
     id: int

@@ -1,0 +1,91 @@
+"""An experiment's rows and verdicts, as several routes read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from fastapi.concurrency import run_in_threadpool
+from sqlalchemy import Row
+from sqlalchemy.orm import Session
+
+from api.experiment_store import get_or_404
+from api.single_flight import SingleFlightCache
+from db import changes, history
+from db.models import Experiment, Json
+from db.session import open_session
+from ucurve.experiments import kinds, parse
+from ucurve.schemas import experiments as schemas
+from ucurve.spec import Verdict
+
+PAGE_ROWS = 1000
+
+SeriesFilter = Mapping[str, Json] | None  # see db.changes.changes_after
+Page = tuple[list[schemas.MeasurementRow], int, bool]  # rows, next cursor, whether more follow
+
+verdict_cache = SingleFlightCache[list[Verdict]]("verdicts", size=500)
+
+
+def needed_series(experiment: Experiment) -> SeriesFilter:
+    """Return which rows need which series, as the experiment type declares it.
+
+    All rows need all series where the type is not installed.
+    """
+    kind = kinds().get(experiment.kind)
+    return {name: dict(labels) for name, labels in kind.sparse_series.items()} if kind else {}
+
+
+def changed_page(session: Session, id: int, after: int, series: SeriesFilter) -> Page:
+    """Return a page of rows changed after a cursor; rows that share a version are not split."""
+    changed = changes.changes_after(session, id, after, PAGE_ROWS, series)
+    more = len(changed) == PAGE_ROWS
+    if more and changed[0].version != changed[-1].version:
+        changed = [row for row in changed if row.version != changed[-1].version]
+    elif more:
+        changed = changes.changes_after(session, id, after, sparse=series)
+        changed = [row for row in changed if row.version == changed[0].version]
+    return [_to_record(row) for row in changed], changed[-1].version if changed else after, more
+
+
+def page_as_of(session: Session, id: int, at: datetime, start: int, series: SeriesFilter) -> Page:
+    """Return a page of the table as of a past moment, which no longer changes: rows are counted."""
+    rows = [_to_record(r) for r in history.table_as_of(session, id, at, start, PAGE_ROWS, series)]
+    return rows, start + len(rows), len(rows) == PAGE_ROWS
+
+
+def all_rows(
+    session: Session, id: int, series: SeriesFilter = None, at: datetime | None = None
+) -> list[schemas.MeasurementRow]:
+    """Return all rows, current or as of a past moment."""
+    if at is not None:
+        return [_to_record(row) for row in history.table_as_of(session, id, at, sparse=series)]
+    return [_to_record(row) for row in changes.changes_after(session, id, 0, sparse=series)]
+
+
+def _to_record(row: Row[Any]) -> schemas.MeasurementRow:
+    return schemas.MeasurementRow.model_validate(dict(row._mapping))
+
+
+async def verdicts_for(id: int, at: datetime | None = None) -> list[Verdict]:
+    """Return an experiment's verdicts, computed off the event loop and cached.
+
+    The key holds what has finished so far, also with `at`: what finished just before that moment
+    may be committed just after it.
+    """
+    version = await run_in_threadpool(_finished_version, id)
+    return await verdict_cache.get((id, at, version), partial(_compute_verdicts, id, at))
+
+
+def _finished_version(id: int) -> tuple[int, int]:
+    with open_session() as session:
+        get_or_404(session, id)
+        return changes.ended(session, id)
+
+
+def _compute_verdicts(id: int, at: datetime | None) -> list[Verdict]:
+    with open_session() as session:
+        experiment = get_or_404(session, id)
+        rows = all_rows(session, id, needed_series(experiment), at)
+    return parse(experiment.spec).verdicts(schemas.frame(rows))

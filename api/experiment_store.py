@@ -1,0 +1,180 @@
+"""Plan, record and present experiments: what the routes on experiments share.
+
+spec -> plan_points() -> to_rows() -> submit_all() -> to_records()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from fastapi import Request
+from pydantic import Field
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.auth.authorization import current_user
+from api.auth.quotas import check_planned, check_queued
+from api.errors import invalid, not_found
+from api.webhook_addresses import check_webhook
+from db import submissions
+from db.eta import Estimate, estimates
+from db.models import Experiment
+from db.session import open_session
+from db.team import Star
+from ucurve.experiments import union
+from ucurve.schemas import experiments as schemas
+from ucurve.schemas.webhooks import host_of
+from ucurve.spec import Catalogue, Point, Spec, SpecError
+from worker.queue import wake_workers
+
+MAX_POINTS = 50_000
+MAX_WAKE_UPS = 8  # further workers find the work within seconds by polling
+
+ExperimentRows = tuple[
+    dict[str, Any], list[dict[str, Any]]
+]  # an experiment's row, its points' rows
+
+if TYPE_CHECKING:
+    AnySpec = Spec
+else:
+    AnySpec = union()
+
+
+class Submission(schemas.Submission):
+    """As ucurve.schemas.experiments.Submission, with the schema of every experiment type."""
+
+    spec: AnySpec = Field(description="What to measure; `kind` selects the experiment type.")  # type: ignore[assignment]
+
+
+def plan_points(spec: Spec, catalogue: Catalogue) -> list[Point]:
+    """Return all points of a spec, each once. Raises SpecError where it cannot be planned here."""
+    points = list(islice(spec.plan(catalogue), MAX_POINTS + 1))
+    if len(points) > MAX_POINTS:
+        raise SpecError(
+            "",
+            f"This would be more than {MAX_POINTS} points: use fewer values, or split the "
+            "experiment.",
+        )
+    if not points:
+        raise SpecError(
+            "", "This spec plans no measurement: give at least one value in every list."
+        )
+    return list({point.identity: point for point in points}.values())
+
+
+def prepare(submission: Submission, catalogue: Catalogue) -> ExperimentRows:
+    """Validate a submission and return the rows to store."""
+    spec = submission.spec
+    if submission.fresh and not spec.measurable_again:
+        raise invalid(
+            "/fresh",
+            f"{spec.kind_in_words()} again would replace what it made: give the new one another "
+            "name.",
+        )
+    check_webhook(submission.webhook)
+    fields = submission.model_dump(include={"tags", "notes", "priority", "fresh", "webhook"})
+    fields["name"] = submission.name.strip() or spec.in_words()
+    return to_rows(spec, fields, catalogue)
+
+
+def to_rows(spec: Spec, fields: dict[str, Any], catalogue: Catalogue) -> ExperimentRows:
+    """Return the experiment's row, with further fields, and the rows of its points."""
+    points = plan_points(spec, catalogue)
+    experiment = {**fields, "kind": spec.kind, "spec": spec.model_dump(mode="json")}
+    return experiment, [point_row(point) for point in points]
+
+
+def point_row(point: Point) -> dict[str, Any]:
+    """Return the columns of a point's measurement."""
+    return {
+        "identity": point.identity,
+        "inputs": dict(point.inputs),
+        "source": dict(point.source),
+        "labels": dict(point.labels),
+        "group_key": point.group,
+        "stage": point.stage,
+        "seconds": point.seconds,
+        "requires_device": point.requires.device,
+        "requires_memory_gb": point.requires.memory_gb,
+    }
+
+
+def submit_all(
+    session: Session, owner: str, experiments: Sequence[ExperimentRows], request: Request
+) -> list[schemas.Experiment]:
+    """Commit the experiments, all or none, and wake workers."""
+    check_planned(session, owner, *(len(points) for _, points in experiments))
+    rows = submissions.submit_all(session, owner, experiments)
+    check_queued(session, owner)
+    session.commit()
+    for row in rows:
+        session.refresh(row)
+    records = to_records(session, rows, request)
+    num_left = sum(record.progress.total - record.progress.done for record in records)
+    wake_workers(min(MAX_WAKE_UPS, num_left))
+    return records
+
+
+def get_or_404(session: Session, id: int) -> Experiment:
+    """Return the row of an experiment; answer 404 where there is none."""
+    experiment = session.get(Experiment, id)
+    if experiment is None:
+        raise not_found(f"experiment {id}")
+    return experiment
+
+
+def require_experiment(id: int) -> None:
+    """Answer 404 where the experiment of the path does not exist (a dependency)."""
+    with open_session() as session:
+        get_or_404(session, id)
+
+
+def to_records(
+    session: Session, rows: Sequence[Experiment], request: Request
+) -> list[schemas.Experiment]:
+    """Return rows as answers, with their current progress; hide webhook URLs from other users."""
+    progress, user = estimates(session, rows), current_user(request)
+    starred = set(
+        session.scalars(
+            select(Star.experiment_id).where(
+                Star.owner == user.name, Star.experiment_id.in_([row.id for row in rows])
+            )
+        )
+    )
+    records = [
+        _to_record(
+            row,
+            progress.get(row.id, Estimate()),
+            str(request.url_for("get_experiment", id=row.id)),
+            row.id in starred,
+        )
+        for row in rows
+    ]
+    for record in records:
+        if record.webhook and record.owner != user.name and not user.has("admin"):
+            record.webhook = host_of(record.webhook)
+    return records
+
+
+def _to_record(row: Experiment, estimate: Estimate, url: str, starred: bool) -> schemas.Experiment:
+    active = "running" if estimate.num_running else "queued"
+    progress = schemas.Progress(
+        total=row.num_points,
+        done=row.num_done,
+        failed=row.num_failed,
+        running=estimate.num_running,
+        reused=row.num_reused,
+        points_per_second=estimate.points_per_second,
+    )
+    columns = set(Experiment.__table__.columns.keys()) - {"state"}
+    return schemas.Experiment(
+        **{name: getattr(row, name) for name in schemas.Experiment.model_fields.keys() & columns},
+        state=active if row.state == "active" else row.state,
+        progress=progress,
+        eta_seconds=estimate.eta_seconds,
+        waits_for=estimate.waits_for,
+        url=url,
+        starred=starred,
+    )

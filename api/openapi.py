@@ -1,0 +1,95 @@
+"""The OpenAPI document: FastAPI's, with the error responses that each route can give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from api.auth.authorization import required_role
+from ucurve.schemas.problems import MEDIA_TYPE, TITLES, Problem
+
+REF_TEMPLATE = "#/components/schemas/{model}"
+FASTAPI_SCHEMAS = ("HTTPValidationError", "ValidationError")  # of its own 422, which we replace
+CONFLICTS = frozenset(  # operations that answer 409
+    {
+        ("post", "/v1/experiments/{id}/{action}"),
+        ("delete", "/v1/experiments/{id}"),
+        ("put", "/v1/users/{name}"),
+        ("post", "/v1/references"),
+        ("post", "/v1/suites"),
+        ("post", "/v1/datasets"),
+    }
+)
+QUOTAS = frozenset(  # operations that answer 429
+    {
+        ("post", "/v1/experiments"),
+        ("post", "/v1/experiments/{id}/extend"),
+        ("post", "/v1/experiments/{id}/{action}"),
+        ("post", "/v1/studies"),
+    }
+)
+OWNED = frozenset(  # operations that answer 403 by ownership alone
+    {("post", "/v1/tokens"), ("post", "/v1/sessions")}
+)
+
+
+def install(app: FastAPI) -> None:
+    """Make the app describe its error responses."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            _describe_errors(app, generate())
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def routes_of(app: FastAPI) -> Iterator[APIRoute]:
+    """Yield every route of the app, those of included routers too."""
+    pending: list[Any] = list(app.routes)
+    while pending:
+        route = pending.pop(0)
+        if isinstance(route, APIRoute):
+            yield route
+        elif hasattr(route, "original_router"):
+            pending += route.original_router.routes
+
+
+def _describe_errors(app: FastAPI, document: dict[str, Any]) -> None:
+    schema = Problem.model_json_schema(ref_template=REF_TEMPLATE, mode="serialization")
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas |= {**schema.pop("$defs", {}), "Problem": schema}
+    for name in FASTAPI_SCHEMAS:
+        schemas.pop(name, None)
+    for route in routes_of(app):
+        for method in route.methods or ():
+            operation = document["paths"].get(route.path, {}).get(method.lower())
+            if operation is not None:
+                for status in _error_statuses(route, method.lower(), operation):
+                    operation["responses"][str(status)] = _response(status)
+
+
+def _error_statuses(route: APIRoute, method: str, operation: dict[str, Any]) -> list[int]:
+    key, role = (method, route.path), required_role(route)
+    statuses = {
+        401: role != "public" or key in OWNED,
+        403: role in ("submitter", "admin") or key in OWNED,
+        404: "{id}" in route.path or "{name}" in route.path,
+        409: key in CONFLICTS,
+        413: "requestBody" in operation,
+        422: "requestBody" in operation or "parameters" in operation,
+        429: key in QUOTAS,
+        500: True,
+        503: True,
+    }
+    return [status for status, possible in statuses.items() if possible]
+
+
+def _response(status: int) -> dict[str, Any]:
+    reference = {"$ref": REF_TEMPLATE.format(model="Problem")}
+    return {"description": TITLES[status], "content": {MEDIA_TYPE: {"schema": reference}}}
