@@ -44,7 +44,7 @@ def declared_settings() -> dict[str, dict[str, str]]:
         variable = getattr(alias, "choices", [alias])[0] if alias else f"{prefix}{name}".upper()
         default = field.get_default(call_default_factory=False)
         declared[str(variable)] = {
-            "type": type_name(properties[name]),
+            "type": type_name(properties[name]).removesuffix(" or null"),
             "default": "required" if field.is_required() else _default(default),
             "description": field.description or "",
         }
@@ -330,8 +330,10 @@ def _has_fields(name: str) -> bool:
 def _default(value: Any) -> str:
     if value is None or repr(value) == "PydanticUndefined":
         return ""
+    if isinstance(value, tuple):
+        value = ",".join(value)
     if isinstance(value, str):
-        return f"`{value}`" if value else '`""`'
+        return f"`{value}`" if value else ""
     try:
         return f"`{json.dumps(value)}`"
     except TypeError:
