@@ -49,7 +49,7 @@ def commands(block: Block) -> Iterator[str]:
     for line in joined.splitlines():
         for part in re.split(r"\||&&|;", line):
             if match := PROMPT.match(part):
-                yield match[1].partition(" # ")[0].strip()
+                yield re.split(r" # | >", match[1])[0].strip()
 
 
 def notebooks() -> list[Path]:
