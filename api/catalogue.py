@@ -1,4 +1,4 @@
-"""Suites and evaluation sets as the database knows them; what is missing is answered with how to get it."""
+"""Suites and datasets in the database; errors about missing ones say how to register them."""
 
 from __future__ import annotations
 
@@ -12,55 +12,73 @@ from db.models import Checkpoint as CheckpointRow
 from db.models import Dataset as DatasetRow
 from db.models import Suite as SuiteRow
 from ucurve.registry import presets
-from ucurve.registry.suites import Checkpoint, Dataset, Suite, arrange, warnings_of
+from ucurve.registry.suites import Checkpoint, Dataset, Suite, sort_checkpoints, suite_warnings
 from ucurve.schemas.validation_messages import near
 from ucurve.spec import SpecError
 
 
 class DatabaseCatalogue:
-    """What plan() may ask (ucurve.spec.Catalogue); notes the warnings of what was asked for."""
+    """The catalogue of Spec.plan() (ucurve.spec.Catalogue); collects warnings about the suites it returns."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self.warnings: list[str] = []
 
     def find_suite(self, name: str) -> Suite | None:
-        found = suites_of(self.session, [name])
-        return found[0] if found else None
+        return find_suite(self.session, name)
 
     def suite(self, name: str, field: str = "suite") -> Suite:
-        found = self.find_suite(name)
-        if found is None:
+        suite = self.find_suite(name)
+        if suite is None:
             raise SpecError(field, self._no_suite(name))
-        self.warnings += [f"{name}: {warning}" for warning in found.warnings]
-        return found
+        self.warnings += [f"{name}: {warning}" for warning in suite.warnings]
+        return suite
 
     def dataset(self, name: str, field: str = "evaluation") -> Dataset:
         row = self.session.get(DatasetRow, name)
         if row is None:
             raise SpecError(field, self.no_dataset(name))
         if row.unresolved:
-            raise SpecError(field, f"Evaluation set {name}: {row.unresolved}.")
+            raise SpecError(field, f"Dataset {name}: {row.unresolved}.")
         return as_dataset(row)
 
     def _no_suite(self, name: str) -> str:
         preset = {preset.name: preset for preset in presets.suites()}.get(name)
         if preset:
-            return f"Suite {name!r} is not registered yet: `ucurve suites add {name} --hub {preset.hub}`."
-        close = near(name, self.session.scalars(select(SuiteRow.name)))
-        return f"There is no suite {name!r}. {close} Register one: `ucurve suites add NAME --path DIR` or `--hub OWNER/NAME`."
+            return (
+                f"Suite {name!r} is not registered yet: "
+                f"`ucurve suites add {name} --hub {preset.hub}`."
+            )
+        similar = near(name, self.session.scalars(select(SuiteRow.name)))
+        return (
+            f"There is no suite {name!r}. {similar} Register one: "
+            "`ucurve suites add NAME --path DIR` or `--hub OWNER/NAME`."
+        )
 
     def no_dataset(self, name: str) -> str:
+        """Return the error for a dataset that does not exist, with the remedy."""
         if name in [preset.name for preset in presets.datasets()]:
-            return f"Evaluation set {name!r} is not registered yet: `ucurve datasets add {name} --preset {name}`."
-        close = near(name, self.session.scalars(select(DatasetRow.name)))
-        return f"There is no evaluation set {name!r}. {close} Register one: `ucurve datasets add NAME --text FILE`."
+            return (
+                f"Dataset {name!r} is not registered yet: "
+                f"`ucurve datasets add {name} --preset {name}`."
+            )
+        similar = near(name, self.session.scalars(select(DatasetRow.name)))
+        return (
+            f"There is no dataset {name!r}. {similar} Register one: "
+            "`ucurve datasets add NAME --text FILE`."
+        )
+
+
+def find_suite(session: Session, name: str) -> Suite | None:
+    """Return the suite of a name with its checkpoints; None when there is none."""
+    suites = suites_of(session, [name])
+    return suites[0] if suites else None
 
 
 def suites_of(session: Session, names: Sequence[str] | None = None) -> list[Suite]:
-    """Suites by name (all when None), each with its checkpoints in order and its warnings."""
-    found = select(SuiteRow).order_by(SuiteRow.name)
-    rows = list(session.scalars(found if names is None else found.where(SuiteRow.name.in_(names))))
+    """Return suites by name (all when None), each with its checkpoints in order and its warnings."""
+    query = select(SuiteRow).order_by(SuiteRow.name)
+    rows = list(session.scalars(query if names is None else query.where(SuiteRow.name.in_(names))))
     checkpoints: dict[str, list[Checkpoint]] = {row.name: [] for row in rows}
     for checkpoint in session.scalars(
         select(CheckpointRow).where(CheckpointRow.suite.in_(checkpoints))
@@ -70,22 +88,24 @@ def suites_of(session: Session, names: Sequence[str] | None = None) -> list[Suit
         Suite(
             name=row.name,
             description=row.description,
-            checkpoints=arrange(checkpoints[row.name]),
+            checkpoints=sort_checkpoints(checkpoints[row.name]),
             evaluation=row.evaluation,
             recipe=row.recipe,
-            warnings=warnings_of(checkpoints[row.name]),
+            warnings=suite_warnings(checkpoints[row.name]),
         )
         for row in rows
     ]
 
 
 def as_checkpoint(row: CheckpointRow) -> Checkpoint:
-    return Checkpoint.model_validate(_fields(row, Checkpoint.model_fields))
+    """Return the record of a row."""
+    return Checkpoint.model_validate(_columns(row, Checkpoint.model_fields))
 
 
 def as_dataset(row: DatasetRow) -> Dataset:
-    return Dataset.model_validate(_fields(row, Dataset.model_fields))
+    """Return the record of a row."""
+    return Dataset.model_validate(_columns(row, Dataset.model_fields))
 
 
-def _fields(row: object, names: Iterable[str]) -> dict[str, Any]:
+def _columns(row: object, names: Iterable[str]) -> dict[str, Any]:
     return {name: getattr(row, name) for name in names}

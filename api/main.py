@@ -16,6 +16,7 @@ from api.auth import authentication, same_origin
 from api.auth.authorization import Public, enforce_role
 from api.background.sweep import keep_sweeping
 from api.background.webhook_delivery import keep_delivering
+from api.registration import register_builtin
 from api.routes import (
     experiments,
     explorer,
@@ -40,7 +41,7 @@ from db.session import open_session
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Register what comes with the package, then run the background threads."""
     with open_session() as session:
-        suites.register_builtin(session)
+        register_builtin(session)
         session.commit()
     authentication.ensure_admin_token()
     stop = threading.Event()
@@ -80,6 +81,7 @@ for module in (
     users,
     studies,
     suites,
+    datasets,
     workers,
     provenance,
     references,

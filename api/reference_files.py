@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ucurve.registry.suites import parse_revision
+from ucurve.registry.revisions import parse_revision
 from ucurve.schemas.references import MAX_ROWS, ReferenceRow, SentFile
 
 COLUMNS = ("checkpoint", "tokens", "metric", "value")

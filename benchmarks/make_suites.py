@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from ucurve.experiments import parse
-from ucurve.modeling.checkpoints import BUILTIN
 from ucurve.modeling.synthetic_language import CONTEXT, VERSION
-from ucurve.registry.suites import Checkpoint, Dataset, Location, Suite, arrange
+from ucurve.registry.artifacts import BUILTIN
+from ucurve.registry.suites import Checkpoint, Dataset, Location, Suite, sort_checkpoints
 from ucurve.spec import Result, SpecError, canonical
 
 DESCRIPTIONS = {
@@ -91,7 +91,7 @@ def make(name: str) -> None:
             place = Location(scheme="builtin", path=f"suites/{name}/{checkpoint.revision}")
             checkpoints.append(checkpoint.model_copy(update={"location": place}))
     made = suites[0].model_copy(
-        update={"description": DESCRIPTIONS[name], "checkpoints": arrange(checkpoints)}
+        update={"description": DESCRIPTIONS[name], "checkpoints": sort_checkpoints(checkpoints)}
     )
     (folder / "suite.json").write_text(made.model_dump_json(indent=2) + "\n")
 

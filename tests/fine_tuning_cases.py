@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ucurve.experiments.fine_tuning import FineTuning
-from ucurve.modeling.checkpoints import BUILTIN
+from ucurve.registry.artifacts import BUILTIN
 from ucurve.registry.suites import Checkpoint, Dataset, Location, Suite
 from ucurve.schemas.experiments import MeasurementRow, frame
 from ucurve.spec import Figure, Point

@@ -10,6 +10,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from ucurve.modeling import checkpoints
 from ucurve.modeling.checkpoints import CheckpointError, load, save
+from ucurve.registry.artifacts import LocationError, folder_of
 from ucurve.registry.hashing import resolve
 from ucurve.registry.suites import Checkpoint, Location
 
@@ -136,9 +137,19 @@ def test_a_cut_off_file_is_refused_in_words(saved: Checkpoint, tmp_path: Path) -
 
 
 def test_locations_cannot_leave_their_root(tmp_path: Path) -> None:
+    (tmp_path / "root" / "suites").mkdir(parents=True)
+    (tmp_path / "root" / "link").symlink_to("/etc")
+    (tmp_path / "root" / "inside").symlink_to("suites")
     for scheme in ("builtin", "artefacts"):
+        outside = Location(scheme=scheme, path="../../etc")
+        with pytest.raises(LocationError, match="outside"):
+            folder_of(outside, tmp_path / "root")
         with pytest.raises(CheckpointError, match="outside"):
-            checkpoints.folder_of(Location(scheme=scheme, path="../../etc"), tmp_path)
+            checkpoints.local_copy(outside, tmp_path / "root")
+    with pytest.raises(LocationError, match="outside"):
+        folder_of(Location(scheme="artefacts", path="link"), tmp_path / "root")
+    inside = folder_of(Location(scheme="artefacts", path="inside"), tmp_path / "root")
+    assert inside == tmp_path / "root" / "suites"
 
 
 def _at(folder: Path) -> Checkpoint:

@@ -11,7 +11,7 @@ from fake_hub import FakeHub, serving
 from ucurve.cli import main
 from ucurve.client import RequestRejectedError
 from ucurve.experiments.fine_tuning import FineTuning
-from ucurve.registry import example_files, hub, presets
+from ucurve.registry import example_files, hub_datasets, presets
 from ucurve.registry.example_files import Examples, ExamplesError
 from ucurve.registry.hub_cache import HubError
 from ucurve.spec import Point
@@ -80,12 +80,12 @@ def test_sst2_is_rebuilt_byte_for_byte_from_rows_like_the_hub_s(
     server.commits = {str(preset.location.commit): ("datasets/stanfordnlp/sst2", "main")}
     with serving(server) as address:
         monkeypatch.setenv("HF_ENDPOINT", address)
-        found = hub.examples(preset, tmp_path)
+        found = hub_datasets.example_files(preset, tmp_path)
         with pytest.raises(HubError, match="sha256"):
-            hub.examples(preset.model_copy(update={"sha256": "0" * 64}), tmp_path)
+            hub_datasets.example_files(preset.model_copy(update={"sha256": "0" * 64}), tmp_path)
     assert found["train"].read_bytes() == (SST2 / "train.tsv").read_bytes()
     assert found["validation"].read_bytes() == (SST2 / "dev.tsv").read_bytes()
-    assert hub.examples(preset, tmp_path) == found, "without a hub from now on"
+    assert hub_datasets.example_files(preset, tmp_path) == found, "without a hub from now on"
 
 
 # ---- in a lab
@@ -112,7 +112,7 @@ def test_two_files_become_a_set_by_command_and_what_is_wrong_is_named(
     assert main(add) == 2
     assert "--validation" in capsys.readouterr().err
     written(dev, "sentence\tlabel\nfine\t7\n")
-    with pytest.raises(RequestRejectedError, match="labels that the train file has not"):
+    with pytest.raises(RequestRejectedError, match="labels that the train file does not have"):
         lab.client.add_dataset("others", train=str(train), validation=str(dev))
     with pytest.raises(RequestRejectedError, match="not a file"):
         lab.client.add_dataset("others", train=str(train), validation=str(tmp_path / "nothing"))

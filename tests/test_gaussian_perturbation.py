@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from ucurve.experiments.gaussian_perturbation import GaussianPerturbation
-from ucurve.modeling.checkpoints import BUILTIN, save
+from ucurve.modeling.checkpoints import save
 from ucurve.modeling.perturb import standard_normal
 from ucurve.modeling.synthetic_language import WORDS
 from ucurve.modeling.token_data import tokens_of
+from ucurve.registry.artifacts import BUILTIN
 from ucurve.registry.suites import Checkpoint, Dataset, Location, Suite
 from ucurve.spec import Point, Result, SpecError
 

@@ -15,8 +15,8 @@ import pytest
 from fake_hub import FakeHub, serving
 from safetensors.numpy import save as safetensors_bytes
 
-from ucurve.registry import hub, presets
-from ucurve.registry.hub_cache import IN_USE, HubError, HubUnreachableError, size_of
+from ucurve.registry import hub, hub_datasets, presets
+from ucurve.registry.hub_cache import IN_USE_SECONDS, HubError, HubUnreachableError, size_of
 from ucurve.registry.suites import Checkpoint, Location
 
 REPOSITORY = "EleutherAI/pythia-70m"
@@ -200,7 +200,7 @@ def test_the_cap_evicts_what_was_asked_for_longest_ago_and_otherwise_refuses(
         hub.download(
             third, tmp_path
         )  # both were asked for just now, by workers that may be reading them
-    long_ago = time.time() - 2 * IN_USE
+    long_ago = time.time() - 2 * IN_USE_SECONDS
     for path in (tmp_path / "hub").rglob("*"):
         os.utime(path, (long_ago, long_ago), follow_symlinks=False)
     os.utime(old, (long_ago - 1, long_ago - 1))
@@ -247,7 +247,7 @@ def test_what_the_hub_refuses_is_said_in_plain_words(
     found = checkpoint("step1000", tmp_path)
     del fake.repositories[f"models/{REPOSITORY}"]["step1000"]["config.json"]
     assert (
-        hub.resolve(found, tmp_path).unresolved == "not plannable: the revision has no config.json"
+        hub.resolve(found, tmp_path).unresolved == "cannot be used: the revision has no config.json"
     )
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(HubUnreachableError, match="cannot be reached"):
@@ -312,8 +312,8 @@ def test_wikitext_is_rebuilt_byte_for_byte_from_the_hubs_rows(
     server.commits = {str(preset.location.commit): ("datasets/Salesforce/wikitext", "main")}
     with serving(server) as address:
         monkeypatch.setenv("HF_ENDPOINT", address)
-        rebuilt = hub.text(preset, tmp_path)
+        rebuilt = hub_datasets.text_file(preset, tmp_path)
         assert rebuilt.read_bytes() == WIKITEXT.read_bytes()
         assert rebuilt.parent == tmp_path / "texts"
         with pytest.raises(HubError, match="sha256"):
-            hub.text(preset.model_copy(update={"sha256": "0" * 64}), tmp_path)
+            hub_datasets.text_file(preset.model_copy(update={"sha256": "0" * 64}), tmp_path)

@@ -151,7 +151,8 @@ def test_the_same_grid_is_planned_as_existing_after_an_import(other: Lab, export
 
 def rewritten(exported: Path, folder: Path, table: str, change: Any) -> Path:
     """The export with one table's rows changed, and a manifest that agrees with it."""
-    from ucurve.import_export.parquet import read_table, sha256_of, write_table
+    from ucurve.import_export.parquet import read_table, write_table
+    from ucurve.registry.artifacts import file_sha256
 
     shutil.copytree(exported, folder)
     rows = list(read_table(exported, table))
@@ -163,7 +164,7 @@ def rewritten(exported: Path, folder: Path, table: str, change: Any) -> Path:
     write_table(folder, table, [rows])
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"][f"{table}.parquet"] = {
-        "sha256": sha256_of(folder / f"{table}.parquet"),
+        "sha256": file_sha256(folder / f"{table}.parquet"),
         "rows": len(rows),
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))

@@ -21,10 +21,11 @@ from pydantic import ValidationError
 from ucurve.experiments.pretraining import Pretraining
 from ucurve.figures import pretraining
 from ucurve.modeling import checkpoints
-from ucurve.modeling.checkpoints import BUILTIN, file_sha256, load
+from ucurve.modeling.checkpoints import file_sha256, load
 from ucurve.modeling.perplexity import window_losses
 from ucurve.modeling.pretrain import Recipe, build, learning_rate, loss_curve, phase
 from ucurve.modeling.token_data import END_OF_TEXT, tokens_of, train_tokenizer, training_data
+from ucurve.registry.artifacts import BUILTIN
 from ucurve.registry.suites import Dataset, Location, Suite
 from ucurve.schemas.experiments import MeasurementRow, frame
 from ucurve.spec import Point, Result, SpecError, Stopped

@@ -19,9 +19,9 @@ from ucurve.registry.suites import (
     Checkpoint,
     Location,
     Suite,
-    arrange,
     combined_sha256,
-    warnings_of,
+    sort_checkpoints,
+    suite_warnings,
 )
 
 
@@ -39,15 +39,15 @@ def test_checkpoints_stand_by_replicate_then_tokens_and_the_unknown_last() -> No
         checkpoint("a", tokens=10),
         checkpoint("z", tokens=3),
     ]
-    assert [c.revision for c in arrange(mixed)] == ["z", "a", "step9", "main", "b"]
+    assert [c.revision for c in sort_checkpoints(mixed)] == ["z", "a", "step9", "main", "b"]
 
 
 def test_two_revisions_with_the_same_weights_raise_a_warning() -> None:
     shared = [checkpoint(f"step{n}", step=n, tokens=n, weights_sha256="abc") for n in (3000, 1000)]
-    (warning,) = warnings_of(
+    (warning,) = suite_warnings(
         [*shared, checkpoint("step2000", step=2000, tokens=2000, weights_sha256="def")]
     )
-    assert warning.startswith("step1000 and step3000 hold the same weights")
+    assert warning.startswith("step1000 and step3000 have identical weights")
 
 
 # Registration of folders, through the API on the real database
@@ -84,13 +84,13 @@ def api(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def settled(api: TestClient, name: str) -> dict[str, Any]:
     """The suite when nothing waits any more, resolved as the sweep does it."""
-    from api.background.hashing import resolve_pending
+    from api.background.hashing import start_hashing
     from db.session import open_session
 
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         with open_session() as session:
-            if not resolve_pending(session):
+            if not start_hashing(session):
                 answer: dict[str, Any] = api.get(f"/v1/suites/{name}").json()
                 return answer
         time.sleep(0.05)
@@ -135,7 +135,7 @@ def test_a_small_folder_is_usable_at_once_and_broken_checkpoints_say_why(
     again = api.post("/v1/suites", json=body)
     assert again.status_code == 200
     assert any(
-        "step2000 and step3000 hold the same weights" in warning
+        "step2000 and step3000 have identical weights" in warning
         for warning in again.json()["warnings"]
     )
 
@@ -143,9 +143,9 @@ def test_a_small_folder_is_usable_at_once_and_broken_checkpoints_say_why(
 def test_a_large_folder_is_registered_at_once_and_hashed_behind(
     api: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.routes.suites.INLINE_BYTES", 0)
+    monkeypatch.setattr("ucurve.registry.resolve.INLINE_BYTES", 0)
     monkeypatch.setattr(
-        "api.routes.suites.resolve_pending", lambda session: None
+        "api.routes.suites.start_hashing", lambda session: None
     )  # the sweep has not come by yet
     hashes = [write_model(tmp_path / f"step{n}", n) for n in (1, 2)]
     suite = api.post("/v1/suites", json={"name": "large", "path": str(tmp_path)}).json()
@@ -165,7 +165,7 @@ def test_shards_are_hashed_together_and_all_have_to_be_there(tmp_path: Path) -> 
     data = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
     found = hashing.resolve(checkpoint("m"), folder)
-    assert found.unresolved == "not plannable: 1 of 2 shards of the weights are there"
+    assert found.unresolved == "cannot be used: 1 of 2 weight shards are present"
     (folder / "model-00002-of-00002.safetensors").write_bytes(data)
     found = hashing.resolve(checkpoint("m"), folder)
     one = hashlib.sha256(data).hexdigest()
@@ -269,7 +269,7 @@ def test_a_hub_suite_is_listed_placed_and_resolved(
         == hashlib.sha256(branches["step1000"]["model.safetensors"]).hexdigest()
     )
     assert any(
-        "step4000 and step64000 hold the same weights" in warning for warning in suite["warnings"]
+        "step4000 and step64000 have identical weights" in warning for warning in suite["warnings"]
     )
     assert any("step16000" in warning for warning in suite["warnings"])
     assert "main" in suite["description"]
@@ -292,11 +292,11 @@ def test_a_hub_that_does_not_answer_is_waited_for(
     )
     with serving(server) as address:
         monkeypatch.setenv("HF_ENDPOINT", address)
-        monkeypatch.setattr(hashing, "PATIENCE_SECONDS", 0.2)
-        monkeypatch.setattr("api.routes.suites.resolve_pending", lambda session: None)
+        monkeypatch.setattr(hashing, "HUB_RETRY_SECONDS", 0.2)
+        monkeypatch.setattr("api.routes.suites.start_hashing", lambda session: None)
         api.post("/v1/suites", json={"name": "patient", "hub": "lab/model"})
         monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-        hashing._resolve_all()
+        hashing._hash_all()
         assert (
             "waiting for the hub"
             in api.get("/v1/suites/patient").json()["checkpoints"][0]["unresolved"]
@@ -308,7 +308,8 @@ def test_a_hub_that_does_not_answer_is_waited_for(
 def test_the_catalogue_answers_with_near_names_and_how_to_register(
     api: TestClient, tmp_path: Path
 ) -> None:
-    from api.routes.suites import DatabaseCatalogue, register_builtin
+    from api.catalogue import DatabaseCatalogue
+    from api.registration import register_builtin
     from db.session import open_session
     from ucurve.spec import SpecError
 

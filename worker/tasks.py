@@ -89,8 +89,7 @@ class Drain:
         self.worker = describe_worker()
         self.tail = LogTail()
         self.lease = Lease(self.worker, self.tail)
-        artefacts = settings().artefacts
-        self.context = Context(self.worker["device"], artefacts)
+        self.context = Context(self.worker["device"], settings().artefacts)
         self.loaded: str | None = None
         self.speed = 1.0  # measured / planned seconds, of the latest points
         self.soundness = Soundness(self.worker["device"])

@@ -1,7 +1,7 @@
-"""Hashes of newly registered checkpoints and texts, found in the background: hashing gigabytes must not hold up a request.
+"""Hash newly registered checkpoints and datasets in the background: gigabytes must not hold up a request.
 
-`resolve_pending` is part of the sweep. It starts one thread per process, and an advisory lock lets one process at a time work.
-The thread holds no transaction while it reads files: an open one would hold up every reader of the database.
+`start_hashing` is part of the sweep. It starts one thread per process, and an advisory lock lets one process at a
+time work. The thread holds no transaction while it reads files: an open one would hold up every reader of the database.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import ColumnElement, Connection, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
@@ -23,16 +21,16 @@ from db.models import Checkpoint as CheckpointRow
 from db.models import Dataset as DatasetRow
 from db.session import engine
 from ucurve.formatting import file_size
-from ucurve.registry import hashing, hub
+from ucurve.registry.artifacts import Progress
 from ucurve.registry.hub_cache import HubUnreachableError
-from ucurve.registry.suites import PENDING, Checkpoint, Dataset, Location
-from ucurve.settings import settings
+from ucurve.registry.resolve import resolve_checkpoint, resolve_dataset
+from ucurve.registry.suites import PENDING
 
-RESOLVER_LOCK = 0x72736C76  # "rslv"
-REPORT_SECONDS = 1.0  # between two notes of progress in a row
-PATIENCE_SECONDS = 30.0  # for a hub that did not answer
+HASHING_LOCK = 0x72736C76  # "rslv"
+REPORT_SECONDS = 1.0  # between two updates of the progress in a row
+HUB_RETRY_SECONDS = 30.0  # after a hub that did not answer
 
-FOUND = (
+HASH_COLUMNS = (
     "weights_sha256",
     "config_sha256",
     "tokenizer_sha256",
@@ -47,124 +45,90 @@ _starting = threading.Lock()
 _thread: threading.Thread | None = None
 
 
-def artefacts() -> Path:
-    """Root of everything that outlives a measurement; the same folder for the API and all workers."""
-    return settings().artefacts
-
-
-def folder_of(location: Location) -> Path:
-    """The local folder or file of a location under the artefact root or an absolute path."""
-    return artefacts() / location.path if location.scheme == "artefacts" else Path(location.path)
-
-
-def resolve_pending(session: Session) -> bool:
-    """Start resolving in the background if anything waits for it; whether something does. Returns at once."""
+def start_hashing(session: Session) -> bool:
+    """Start hashing in the background if any row is pending; return whether one is. Does not wait."""
     global _thread
-    waiting = session.scalar(
-        select(
-            select(CheckpointRow.id).where(CheckpointRow.unresolved.startswith(PENDING)).exists()
-        )
-    ) or session.scalar(
-        select(select(DatasetRow.name).where(DatasetRow.unresolved.startswith(PENDING)).exists())
+    checkpoints = select(CheckpointRow.id).where(CheckpointRow.unresolved.startswith(PENDING))
+    datasets = select(DatasetRow.name).where(DatasetRow.unresolved.startswith(PENDING))
+    pending = session.scalar(select(checkpoints.exists())) or session.scalar(
+        select(datasets.exists())
     )
     with _starting:
-        if waiting and not (_thread and _thread.is_alive()):
-            _thread = threading.Thread(target=_resolve_all, name="resolver", daemon=True)
+        if pending and not (_thread and _thread.is_alive()):
+            _thread = threading.Thread(target=_hash_all, name="hashing", daemon=True)
             _thread.start()
-    return bool(waiting)
+    return bool(pending)
 
 
-def _resolve_all() -> None:
-    """1. take the lock, or leave; 2. resolve what waits, oldest first, until nothing does; 3. give the lock back."""
+def _hash_all() -> None:
+    """1. take the lock, or leave; 2. hash pending rows, oldest first; 3. release the lock."""
     try:
         with engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             if not connection.scalar(
-                text("SELECT pg_try_advisory_lock(:key)"), {"key": RESOLVER_LOCK}
+                text("SELECT pg_try_advisory_lock(:key)"), {"key": HASHING_LOCK}
             ):
                 return
             try:
-                reachable = _resolve_datasets(connection) and _resolve_checkpoints(connection)
+                reachable = _hash_datasets(connection) and _hash_checkpoints(connection)
             finally:
-                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": RESOLVER_LOCK})
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": HASHING_LOCK})
         if not reachable:
-            time.sleep(PATIENCE_SECONDS)  # while this thread lives, no other is started
+            time.sleep(HUB_RETRY_SECONDS)  # while this thread lives, no other is started
     except (DBAPIError, PoolTimeoutError) as error:
         log.warning(
-            "the database does not answer, the next sweep resolves on: %s",
+            "the database does not answer, the next sweep resumes hashing: %s",
             str(error).splitlines()[0],
         )
 
 
-def _resolve_checkpoints(connection: Connection) -> bool:
-    """False when the hub did not answer; what needs no hub is resolved all the same."""
+def _hash_checkpoints(connection: Connection) -> bool:
+    """Return False when the hub did not answer; local checkpoints are hashed all the same."""
     reachable = True
-    waiting = (
+    pending = (
         select(CheckpointRow)
         .where(CheckpointRow.unresolved.startswith(PENDING))
         .order_by(CheckpointRow.id)
         .limit(1)
     )
+    local = pending.where(CheckpointRow.location["scheme"].astext != "hub")
     while True:
-        row: Any = connection.execute(
-            waiting
-            if reachable
-            else waiting.where(CheckpointRow.location["scheme"].astext != "hub")
-        ).first()
+        row: Any = connection.execute(pending if reachable else local).first()
         if row is None:
             return reachable
-        note = _noting(connection, CheckpointRow, CheckpointRow.id == row.id)
+        progress = _progress_in_row(connection, CheckpointRow, CheckpointRow.id == row.id)
         try:
-            found = resolved(as_checkpoint(row), note)
-            change = {name: getattr(found, name) for name in FOUND}
+            checkpoint = resolve_checkpoint(as_checkpoint(row), progress)
+            changes = {name: getattr(checkpoint, name) for name in HASH_COLUMNS}
         except HubUnreachableError as error:
             reachable = False
-            change = {"unresolved": f"{PENDING}: waiting for the hub ({error})"}
-        connection.execute(update(CheckpointRow).where(CheckpointRow.id == row.id).values(change))
+            changes = {"unresolved": f"{PENDING}: waiting for the hub ({error})"}
+        connection.execute(update(CheckpointRow).where(CheckpointRow.id == row.id).values(changes))
 
 
-def resolved(checkpoint: Checkpoint, progress: hashing.Progress = hashing.quiet) -> Checkpoint:
-    """The checkpoint with its hashes or the reason why it has none. Raises HubUnreachableError."""
-    if checkpoint.location.scheme == "hub":
-        return hub.resolve(checkpoint, artefacts() / "hub", progress)
-    return hashing.resolve(checkpoint, folder_of(checkpoint.location), progress)
-
-
-def _resolve_datasets(connection: Connection) -> bool:
-    waiting = select(DatasetRow).where(DatasetRow.unresolved.startswith(PENDING)).limit(1)
-    while (row := connection.execute(waiting).first()) is not None:
-        dataset = as_dataset(cast(DatasetRow, row))
-        found = resolved_dataset(
-            dataset, _noting(connection, DatasetRow, DatasetRow.name == row.name)
-        )
-        change = {
-            name: getattr(found, name)
-            for name in ("sha256", "size_bytes", "parameters", "unresolved")
-        }
-        connection.execute(update(DatasetRow).where(DatasetRow.name == row.name).values(change))
+def _hash_datasets(connection: Connection) -> bool:
+    pending = select(DatasetRow).where(DatasetRow.unresolved.startswith(PENDING)).limit(1)
+    while (row := connection.execute(pending).first()) is not None:
+        progress = _progress_in_row(connection, DatasetRow, DatasetRow.name == row.name)
+        dataset = resolve_dataset(as_dataset(cast(DatasetRow, row)), progress)
+        columns = ("sha256", "size_bytes", "parameters", "unresolved")
+        changes = {name: getattr(dataset, name) for name in columns}
+        connection.execute(update(DatasetRow).where(DatasetRow.name == row.name).values(changes))
     return True
 
 
-def resolved_dataset(dataset: Dataset, progress: hashing.Progress = hashing.quiet) -> Dataset:
-    """The text or the examples with their hash or the reason why they have none."""
-    assert dataset.location, "what is made of files has a location"
-    resolve = hashing.resolve_examples if dataset.kind == "examples" else hashing.resolve_text
-    return resolve(dataset, folder_of(dataset.location), progress)
+def _progress_in_row(
+    connection: Connection,
+    table: type[CheckpointRow] | type[DatasetRow],
+    condition: ColumnElement[bool],
+) -> Progress:
+    """Return a callback that writes the progress into the row, at most once per REPORT_SECONDS."""
+    reported = time.monotonic()
 
+    def report(done: float, total: float) -> None:
+        nonlocal reported
+        if time.monotonic() - reported >= REPORT_SECONDS:
+            reported = time.monotonic()
+            message = f"{PENDING}: {file_size(done)} of {file_size(total)}"
+            connection.execute(update(table).where(condition).values(unresolved=message))
 
-def _noting(
-    connection: Connection, row: type[CheckpointRow] | type[DatasetRow], which: Any
-) -> Callable[[float, float], None]:
-    """Progress that writes itself into the row, now and then."""
-    latest = time.monotonic()
-
-    def note(done: float, total: float) -> None:
-        nonlocal latest
-        if time.monotonic() - latest >= REPORT_SECONDS:
-            latest = time.monotonic()
-            connection.execute(
-                update(row)
-                .where(which)
-                .values(unresolved=f"{PENDING}: {file_size(done)} of {file_size(total)}")
-            )
-
-    return note
+    return report

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from api.background.hashing import resolve_pending
+from api.background.hashing import start_hashing
 from db import leases
 from db.session import engine, open_session
 from worker.queue import wake_workers
@@ -47,7 +47,7 @@ def _sweep() -> None:
             log.warning("measurement %d failed: its workers died repeatedly", measurement)
         if session.scalar(text("SELECT EXISTS (SELECT FROM measurements WHERE state = 'open')")):
             wake_workers()
-        resolve_pending(session)
+        start_hashing(session)
         session.commit()
 
 

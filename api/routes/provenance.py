@@ -12,7 +12,7 @@ from api.errors import not_found
 from api.experiment_store import get_or_404
 from db.models import Attempt, ExperimentPoint, Measurement
 from db.session import open_session
-from ucurve.registry.suites import Checkpoint, Dataset, arrange
+from ucurve.registry.suites import Checkpoint, Dataset, sort_checkpoints
 from ucurve.schemas import experiments as schemas
 from ucurve.schemas.point_file import PointFile, RecordedResult
 
@@ -51,7 +51,7 @@ def experiment_provenance(id: int) -> schemas.ExperimentProvenance:
         measured=[
             schemas.WorkerContribution.model_validate(dict(row._mapping)) for row in contributions
         ],
-        checkpoints=arrange(checkpoints),
+        checkpoints=sort_checkpoints(checkpoints),
         datasets=sorted(datasets, key=lambda dataset: dataset.name),
     )
 

@@ -19,7 +19,8 @@ from db.session import open_session
 from db.team import ReferenceCurve as ReferenceCurveRow
 from ucurve.registry import presets
 from ucurve.registry.presets import SuitePreset
-from ucurve.registry.suites import Suite, place
+from ucurve.registry.revisions import infer_positions, parse_revision
+from ucurve.registry.suites import Suite
 from ucurve.schemas.references import (
     ReferenceCurve,
     ReferenceSource,
@@ -77,9 +78,9 @@ class SuiteLookup:
             return registered[revision]
         named = {preset.name: preset for preset in presets.suites()}
         preset = named.get(name or "") or SuitePreset(hub=model)
-        positions = place([revision], preset.tokens_per_step, preset.phases)
-        tokens: int | None = positions[revision]["tokens"]
-        return tokens
+        revisions = {revision: parse_revision(revision)}
+        positions = infer_positions(revisions, preset.tokens_per_step, preset.phases)
+        return positions[revision].tokens
 
 
 def _repository(suite: Suite) -> str | None:

@@ -37,13 +37,11 @@ def commands(command: Command) -> None:
         "point",
         help="file that `ucurve explain -o` wrote, - for standard input, or a measurement's number",
     )
-    default = settings().artefacts
     made.add_argument(
         "--artefacts",
         type=Path,
-        default=default,
         metavar="DIR",
-        help=f"folder of suites and texts (default: {default})",
+        help="folder of suites and texts (default: UCURVE_ARTEFACTS, or ~/.ucurve/artefacts)",
     )
 
 
@@ -108,7 +106,9 @@ def measure(given: argparse.Namespace) -> int:
         from ucurve.modeling.device import device, versions
 
         here, _, hardware = device()
-        result = measured(point, here, given.artefacts.expanduser().resolve(), _told)
+        result = measured(
+            point, here, (given.artefacts or settings().artefacts).expanduser().resolve(), _told
+        )
     except ModuleNotFoundError as error:
         raise InputError(
             f"{error.name} is not installed here: pip install 'ucurve[worker]'"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ucurve.client.http import HttpClient, checked, list_of
 from ucurve.experiments.study import Study
-from ucurve.registry.suites import PENDING, Dataset, Suite
+from ucurve.registry.suites import Dataset, Suite
 from ucurve.schemas import experiments as schemas
 from ucurve.schemas.references import (
     Importer,
@@ -132,9 +132,9 @@ class CatalogueResource(HttpClient):
                 self.add_dataset(**dataset.model_dump())
         for needed in study.suites:
             suite = registered.get(needed.name) or self.add_suite(**needed.model_dump())
-            reasons = [checkpoint.unresolved or "" for checkpoint in suite.checkpoints]
-            if pending := sum(reason.startswith(PENDING) for reason in reasons):
-                return f"{pending} of {len(reasons)} checkpoints of {suite.name} are being hashed"
+            if pending := sum(checkpoint.is_pending for checkpoint in suite.checkpoints):
+                count = len(suite.checkpoints)
+                return f"{pending} of {count} checkpoints of {suite.name} are being hashed"
         return None
 
     def submit_study(self, study: Study) -> list[schemas.Experiment]:

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ucurve.analysis.study_experiment import Part as Part
+from ucurve.registry.artifacts import BUILTIN
 from ucurve.schemas.experiments import (
     DatasetSubmission,
     Experiment,
@@ -26,7 +26,7 @@ from ucurve.schemas.experiments import (
 )
 from ucurve.spec import Figure, Verdict
 
-FOLDER = Path(__file__).parents[1] / "builtin" / "studies"
+FOLDER = BUILTIN / "studies"
 
 
 class Study(BaseModel):

@@ -14,7 +14,6 @@ finite is null, and `nonfinite` says which it is: pos_inf, neg_inf, nan. `attemp
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
+from ucurve.registry.artifacts import file_sha256
 from ucurve.schemas.import_export import FORMAT
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def write_table(folder: Path, name: str, pages: Iterable[list[Row]]) -> File:
             rows = [_packed(row, TABLES[name]) for row in page]
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
             num_rows += len(rows)
-    return File(sha256=sha256_of(path), rows=num_rows)
+    return File(sha256=file_sha256(path), rows=num_rows)
 
 
 def read_table(folder: Path, name: str, batch: int = 500) -> Iterator[Row]:
@@ -147,16 +147,11 @@ def read_manifest(folder: Path) -> Manifest:
         file = f"{name}.parquet"
         if file not in manifest.files or not (folder / file).is_file():
             raise FolderError(f"{file} is missing: copy the folder again, or export again")
-        if sha256_of(folder / file) != manifest.files[file].sha256:
+        if file_sha256(folder / file) != manifest.files[file].sha256:
             raise FolderError(
                 f"{file} is not the file that manifest.json speaks of (SHA-256): copy the folder again, or export again"
             )
     return manifest
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def as_json(text: str | None) -> Any:

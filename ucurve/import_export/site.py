@@ -17,13 +17,13 @@ from ucurve.formatting import date_time
 from ucurve.import_export import report
 from ucurve.import_export.parquet import Manifest
 from ucurve.import_export.verdict_html import badge, sentence_case
+from ucurve.registry.artifacts import BUILTIN
 from ucurve.schemas.experiments import Experiment
 from ucurve.spec import Figure, Verdict
 
 if TYPE_CHECKING:
     from ucurve.client import Client
 
-BUILTIN = Path(__file__).parents[1] / "builtin"
 MOST_ROWS = 1000  # of a page's table; the CSV in the page has all
 STYLE = """<style>
 .live { overflow-x: auto; position: relative; } .live .vega-embed { width: 100%; }

@@ -18,9 +18,9 @@ from ucurve.import_export.parquet import (
     FolderError,
     Manifest,
     Row,
-    sha256_of,
     write_table,
 )
+from ucurve.registry.artifacts import file_sha256
 
 if TYPE_CHECKING:
     from ucurve.client import Client
@@ -62,7 +62,7 @@ def export(
                     for path in partial.rglob("*")
                     if path.is_file() and path.suffix != ".parquet"
                 ):
-                    manifest.files[str(path.relative_to(partial))] = File(sha256=sha256_of(path))
+                    manifest.files[str(path.relative_to(partial))] = File(sha256=file_sha256(path))
             (partial / "manifest.json").write_text(
                 manifest.model_dump_json(indent=1), encoding="utf-8"
             )

@@ -7,14 +7,12 @@ loaded = load(checkpoint, "cpu", artefacts)       # loaded.model: fp32, eval mod
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import tempfile
 import uuid
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -27,13 +25,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from ucurve.registry import hub
-from ucurve.registry.hashing import quiet
-from ucurve.registry.hub_cache import HubError, Progress
+from ucurve.registry.artifacts import LocationError, Progress, cached_sha256, no_progress
+from ucurve.registry.hub_cache import HubError
 from ucurve.registry.suites import Checkpoint, Location, combined_sha256, weights_files
 
 disable_progress_bar()  # type: ignore[no-untyped-call]
 
-BUILTIN = Path(__file__).parents[1] / "builtin"
 FOREIGN_CODE = (
     "auto_map",
     "quantization_config",
@@ -64,24 +61,18 @@ class Saved:
     context: int | None
 
 
-def folder_of(location: Location, artefacts: Path, progress: Progress = quiet) -> Path:
-    """The folder (or file) that a location means on this machine; nothing outside its root, hub copies downloaded."""
-    if location.scheme == "hub":
-        try:
-            return hub.download(location, artefacts, progress)
-        except HubError as error:
-            raise CheckpointError(str(error)) from error
-    if location.scheme == "path":
-        return Path(location.path)
-    root = BUILTIN if location.scheme == "builtin" else artefacts
-    place = (root / location.path).resolve()
-    if not place.is_relative_to(root.resolve()):
-        raise CheckpointError(f"{location.path!r} points outside the {location.scheme} folder")
-    return place
+def local_copy(
+    location: Location, artefacts: Path, progress: Progress = no_progress
+) -> Path:
+    """Return the local folder (or file) of a location; a model on the hub is downloaded. Raises CheckpointError."""
+    try:
+        return hub.local_copy(location, artefacts, progress)
+    except (HubError, LocationError) as error:
+        raise CheckpointError(str(error)) from error
 
 
 def load(
-    checkpoint: Checkpoint, device: str, artefacts: Path, progress: Progress = quiet
+    checkpoint: Checkpoint, device: str, artefacts: Path, progress: Progress = no_progress
 ) -> Loaded:
     """The checkpoint's model in fp32 on `device`, and its tokenizer.
 
@@ -90,7 +81,7 @@ def load(
     """
     if checkpoint.unresolved:
         raise CheckpointError(f"{checkpoint.suite}/{checkpoint.revision}: {checkpoint.unresolved}")
-    folder = folder_of(checkpoint.location, artefacts, progress)
+    folder = local_copy(checkpoint.location, artefacts, progress)
     if not (folder / "config.json").is_file():
         raise CheckpointError(
             f"{checkpoint.suite}/{checkpoint.revision}: no config.json in {folder}"
@@ -120,17 +111,10 @@ def read_tokenizer(path: Path) -> Tokenizer:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file in hex, read once per process while the file stays the same."""
+    """Return the SHA-256 of a file in hex, cached. Raises CheckpointError where it is missing."""
     if not path.is_file():
         raise CheckpointError(f"{path} is missing")
-    state = path.stat()
-    return _hash(path.resolve(), state.st_mtime_ns, state.st_size)
-
-
-@cache
-def _hash(path: Path, mtime_ns: int, size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return cached_sha256(path)
 
 
 def _verify(what: str, found: str, expected: str | None, folder: Path) -> None:

@@ -28,7 +28,7 @@ import torch
 from safetensors import SafetensorError
 
 from ucurve.modeling.perturb import GROUPS, checksum, group_of
-from ucurve.registry.hashing import write_whole
+from ucurve.registry.artifacts import write_atomically
 from ucurve.settings import settings
 
 WEIGHTS, FACTS, STATE, LOCK = "weights.safetensors", "tuning.json", "state.pt", "lock"
@@ -60,8 +60,8 @@ def write(folder: Path, tuned: Tuned) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     make_room(folder.parent, sum(4 * tensor.numel() for tensor in tuned.weights.values()))
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tuned.weights.items()}
-    write_whole(folder / WEIGHTS, safetensors.torch.save(weights))
-    write_whole(folder / FACTS, json.dumps(asdict(tuned.facts)).encode())
+    write_atomically(folder / WEIGHTS, safetensors.torch.save(weights))
+    write_atomically(folder / FACTS, json.dumps(asdict(tuned.facts)).encode())
     (folder / STATE).unlink(missing_ok=True)
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from ucurve.modeling.batches import Batch, Progress, Row, Trainee, batch_of, classified
-from ucurve.modeling.checkpoints import file_sha256, folder_of
+from ucurve.modeling.checkpoints import file_sha256, local_copy
 from ucurve.modeling.perplexity import Precision, window_losses
 from ucurve.modeling.synthetic_language import JUDGEMENTS, TOKEN, VERSION, Lang
 from ucurve.modeling.token_data import (
@@ -30,8 +30,8 @@ from ucurve.modeling.token_data import (
     text_batches,
     training_stream,
 )
-from ucurve.registry import example_files, hub
-from ucurve.registry.hashing import quiet
+from ucurve.registry import example_files, hub_datasets
+from ucurve.registry.artifacts import no_progress
 from ucurve.registry.hub_cache import HubError
 from ucurve.registry.suites import Dataset, combined_sha256
 
@@ -47,7 +47,7 @@ class Task(Protocol):
     def num_classes(self) -> int: ...
     def batch(self, seed: int, step: int, num_rows: int) -> Batch: ...
     def validate(
-        self, trainee: Trainee, precision: Precision, progress: Progress = quiet
+        self, trainee: Trainee, precision: Precision, progress: Progress = no_progress
     ) -> dict[str, float]: ...
 
 
@@ -71,7 +71,7 @@ class Stream:
         )
 
     def validate(
-        self, trainee: Trainee, precision: Precision, progress: Progress = quiet
+        self, trainee: Trainee, precision: Precision, progress: Progress = no_progress
     ) -> dict[str, float]:
         measure = partial(
             window_losses, trainee.model, self.held_out, window=self.context, stride=self.context
@@ -101,7 +101,7 @@ class Judged:
         )
 
     def validate(
-        self, trainee: Trainee, precision: Precision, progress: Progress = quiet
+        self, trainee: Trainee, precision: Precision, progress: Progress = no_progress
     ) -> dict[str, float]:
         words = [TOKEN[word] for word in JUDGEMENTS]
         parts = [
@@ -131,7 +131,7 @@ class Rows:
         return batch_of([self.train[i] for i in order[start : start + num_rows]])
 
     def validate(
-        self, trainee: Trainee, precision: Precision, progress: Progress = quiet
+        self, trainee: Trainee, precision: Precision, progress: Progress = no_progress
     ) -> dict[str, float]:
         parts = [batch_of(self.validation[i : i + 32]) for i in range(0, len(self.validation), 32)]
         return classified(trainee, parts, self.words, precision, progress)
@@ -151,7 +151,7 @@ def task_of(
     tokenizer: Tokenizer | None,
     limit: int,
     artefacts: Path,
-    progress: Progress = quiet,
+    progress: Progress = no_progress,
 ) -> Task:
     """The task that a point's inputs ask for. limit: the model's context. Raises DataError."""
     head = asked["protocol"].startswith("linear_head")
@@ -229,10 +229,10 @@ def _files(dataset: Dataset, artefacts: Path, progress: Progress) -> dict[str, P
         raise DataError(f"{dataset.name}: {dataset.unresolved or 'has no location'}")
     if dataset.location.scheme == "hub":
         try:
-            return hub.examples(dataset, artefacts, progress)
+            return hub_datasets.example_files(dataset, artefacts, progress)
         except HubError as error:
             raise DataError(str(error)) from error
-    folder = folder_of(dataset.location, artefacts)
+    folder = local_copy(dataset.location, artefacts)
     files = {split: folder / str(dataset.parameters[split]) for split in example_files.SPLITS}
     found = combined_sha256({split: file_sha256(path) for split, path in files.items()})
     if dataset.sha256 and found != dataset.sha256:

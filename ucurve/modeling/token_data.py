@@ -22,14 +22,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from ucurve.modeling.checkpoints import (
     CheckpointError,
     file_sha256,
-    folder_of,
+    local_copy,
     read_tokenizer,
     sync,
 )
 from ucurve.modeling.synthetic_language import VERSION, WORDS, Lang
-from ucurve.registry import hub
-from ucurve.registry.hashing import quiet
-from ucurve.registry.hub_cache import HubError, Progress
+from ucurve.registry import hub_datasets
+from ucurve.registry.artifacts import Progress, no_progress
+from ucurve.registry.hub_cache import HubError
 from ucurve.registry.suites import Dataset
 
 END_OF_TEXT = (
@@ -84,7 +84,7 @@ def training_data(
 
 
 def tokens_of(
-    dataset: Dataset, tokenizer: Tokenizer | None, artefacts: Path, progress: Progress = quiet
+    dataset: Dataset, tokenizer: Tokenizer | None, artefacts: Path, progress: Progress = no_progress
 ) -> torch.Tensor:
     """The dataset as one stream, int64 [num_tokens].
 
@@ -105,16 +105,16 @@ def tokens_of(
     return torch.tensor(tokenizer.encode(text, add_special_tokens=False).ids, dtype=torch.int64)
 
 
-def text_file(dataset: Dataset, artefacts: Path, progress: Progress = quiet) -> Path:
+def text_file(dataset: Dataset, artefacts: Path, progress: Progress = no_progress) -> Path:
     """The file of a text, with the hash it was registered with."""
     if dataset.unresolved or dataset.location is None:
         raise DataError(f"{dataset.name}: {dataset.unresolved or 'has no location'}")
     try:
         rebuilt = dataset.location.scheme == "hub"
         path = (
-            hub.text(dataset, artefacts, progress)
+            hub_datasets.text_file(dataset, artefacts, progress)
             if rebuilt
-            else folder_of(dataset.location, artefacts)
+            else local_copy(dataset.location, artefacts)
         )
     except HubError as error:
         raise DataError(str(error)) from error

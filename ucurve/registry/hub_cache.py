@@ -1,11 +1,12 @@
-"""Files of the hub on our disk, in the hub's own cache layout: resumable, verified, under a cap.
+"""Cache of hub files on disk, in the hub's own layout: resumable, verified, under a cap.
 
     models--EleutherAI--pythia-70m/
-        blobs/SHA                     a file's bytes under the hash that the hub gave for it; SHA.partial while it comes in
+        blobs/SHA                     a file by the hash from the hub; SHA.partial while incomplete
         snapshots/COMMIT/config.json  -> ../../blobs/SHA
         refs/step1000                 the commit of a branch
 
-We fetch by ourselves: huggingface_hub 2 begins a file anew after an interruption. A cache made by it or any other tool works.
+Downloads are our own because huggingface_hub 2 restarts a file after an interruption. A cache
+written by another tool works.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,53 +25,53 @@ from pathlib import Path
 import httpx
 
 from ucurve.formatting import file_size
+from ucurve.registry.artifacts import CHUNK, Progress
 from ucurve.registry.suites import weights_files
 
-Progress = Callable[[float, float], object]  # bytes done, bytes in all; may raise to stop
-PATIENCE = 5  # tries in a row that bring no byte
-CHUNK = 1 << 20
-IN_USE = 600.0  # seconds for which a snapshot that was just asked for is safe from eviction
+MAX_EMPTY_TRIES = 5  # consecutive tries without a byte
+IN_USE_SECONDS = 600.0  # a snapshot used less long ago is not evicted
 
 
 class HubError(RuntimeError):
-    """The hub does not give what was asked for; the message says why and what to do."""
+    """The hub refuses a request; the message says why and what to do."""
 
 
 class HubUnreachableError(HubError):
-    """No answer now; later, perhaps."""
+    """The hub does not answer; try again later."""
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file as the hub describes it before any download."""
+    """Metadata of a file on the hub."""
 
     name: str
     url: str
     size: int
-    blob: (
-        str  # the name of its blob: SHA-256 of the bytes (large files) or git's SHA-1 (small ones)
-    )
+    blob: str  # name of its blob: SHA-256 of the bytes (large files) or git's SHA-1 (small ones)
     sha256: str | None  # None for small files
 
 
 def repository_folder(cache: Path, repository: str, kind: str = "models") -> Path:
-    """Where the cache keeps a repository."""
+    """Return the folder of a repository in the cache."""
     return cache / f"{kind}--{repository.replace('/', '--')}"
 
 
-def whole_snapshot(folder: Path) -> bool:
-    """Whether a snapshot holds a model: its config and every shard of its weights."""
+def is_complete(folder: Path) -> bool:
+    """Return whether a snapshot has a config and every shard of the weights."""
     if not (folder / "config.json").is_file():
         return False
     weights = [name for name in weights_files(os.listdir(folder)) if (folder / name).is_file()]
-    of = re.search(r"-of-(\d+)\.", weights[0]) if weights else None
-    return bool(weights) and (of is None or len(weights) == int(of[1]))
+    count = re.search(r"-of-(\d+)\.", weights[0]) if weights else None
+    return bool(weights) and (count is None or len(weights) == int(count[1]))
 
 
 def fetch(
     file: RemoteFile, repository: Path, commit: str, headers: dict[str, str], progress: Progress
 ) -> Path:
-    """The file in its snapshot, downloaded unless it is there; goes on from where an earlier try stopped. Raises HubError."""
+    """Return the file in its snapshot; downloads what is missing and resumes partial files.
+
+    Raises HubError.
+    """
     link, blob = repository / "snapshots" / commit / file.name, repository / "blobs" / file.blob
     if not link.exists():
         if not blob.exists():
@@ -87,7 +88,7 @@ def fetch(
 
 @contextmanager
 def _locked(blob: Path, size: int, progress: Progress) -> Iterator[None]:
-    """One downloader per blob among all workers; whoever waits shows the other's progress."""
+    """Allow one download of a blob among all workers; those that wait report its progress."""
     blob.parent.mkdir(parents=True, exist_ok=True)
     with blob.with_name(f"{blob.name}.lock").open("w") as lock:
         while True:
@@ -107,32 +108,33 @@ def _partial(blob: Path) -> Path:
 
 def _download(file: RemoteFile, blob: Path, headers: dict[str, str], progress: Progress) -> None:
     partial = _partial(blob)
-    left = PATIENCE
+    left = MAX_EMPTY_TRIES
     with partial.open("ab") as out, httpx.Client(follow_redirects=True, timeout=30.0) as client:
-        while (begun := out.tell()) < file.size:
+        while (start := out.tell()) < file.size:
             try:
-                _append(client, file, headers, out.fileno(), begun, progress)
+                _append(client, file, headers, out.fileno(), start, progress)
             except (httpx.TransportError, _BusyError) as error:
                 out.seek(0, os.SEEK_END)
-                left = PATIENCE if out.tell() > begun else left - 1
+                left = MAX_EMPTY_TRIES if out.tell() > start else left - 1
                 if left == 0:
                     raise HubUnreachableError(
-                        f"{file.name} stopped at {begun:,} of {file.size:,} bytes: {error}"
+                        f"{file.name} stopped at {start:,} of {file.size:,} bytes: {error}"
                     ) from error
-                time.sleep(min(2.0 ** (PATIENCE - left), 10.0) / 4)
+                time.sleep(min(2.0 ** (MAX_EMPTY_TRIES - left), 10.0) / 4)
             out.seek(0, os.SEEK_END)
         os.fsync(out.fileno())
-    found = _digest(partial, file)
-    if found != file.blob:
+    digest = _digest(partial, file)
+    if digest != file.blob:
         partial.unlink()
         raise HubError(
-            f"{file.name} arrived damaged (hash {found[:12]} instead of {file.blob[:12]}); it is fetched anew next time"
+            f"{file.name} arrived damaged (hash {digest[:12]}, expected {file.blob[:12]}); "
+            "the next try downloads it again"
         )
     partial.replace(blob)
 
 
 class _BusyError(Exception):
-    """The hub asks to come back later."""
+    """The hub is overloaded: 429 or 5xx."""
 
 
 def _append(
@@ -140,28 +142,29 @@ def _append(
     file: RemoteFile,
     headers: dict[str, str],
     descriptor: int,
-    begun: int,
+    offset: int,
     progress: Progress,
 ) -> None:
-    ask = {**headers, "Accept-Encoding": "identity", "Range": f"bytes={begun}-"}
-    with client.stream("GET", file.url, headers=ask) as answer:
-        if answer.status_code == 429 or answer.status_code >= 500:
-            raise _BusyError(f"the hub answered {answer.status_code}")
-        if answer.status_code not in (200, 206):
-            raise HubError(f"the hub answered {answer.status_code} for {file.name}")
-        if answer.status_code == 200 and begun:  # the server does not know ranges
+    """Append the bytes from `offset` on to the open file."""
+    ranged = {**headers, "Accept-Encoding": "identity", "Range": f"bytes={offset}-"}
+    with client.stream("GET", file.url, headers=ranged) as response:
+        if response.status_code == 429 or response.status_code >= 500:
+            raise _BusyError(f"the hub answered {response.status_code}")
+        if response.status_code not in (200, 206):
+            raise HubError(f"the hub answered {response.status_code} for {file.name}")
+        if response.status_code == 200 and offset:  # the server does not support ranges
             os.ftruncate(descriptor, 0)
-            begun = 0
-        for chunk in answer.iter_raw():
+            offset = 0
+        for chunk in response.iter_raw():
             try:
                 _write(descriptor, chunk)
             except OSError as error:
                 raise HubError(f"cannot write {file.name}: {error.strerror}") from error
-            begun += len(chunk)
-            if begun > file.size:
+            offset += len(chunk)
+            if offset > file.size:
                 os.ftruncate(descriptor, 0)
                 raise HubError(f"the hub sent more than the {file.size:,} bytes of {file.name}")
-            progress(begun, file.size)
+            progress(offset, file.size)
 
 
 def _write(descriptor: int, chunk: bytes) -> None:
@@ -171,7 +174,7 @@ def _write(descriptor: int, chunk: bytes) -> None:
 
 
 def _digest(path: Path, file: RemoteFile) -> str:
-    """The hash by which the hub names the blob: SHA-256, or git's SHA-1 over a header and the bytes."""
+    """Return the hash that names the blob: SHA-256, or git's SHA-1 over a header and the bytes."""
     digest = (
         hashlib.sha256()
         if file.sha256
@@ -183,10 +186,10 @@ def _digest(path: Path, file: RemoteFile) -> str:
     return digest.hexdigest()
 
 
-def make_room(cache: Path, needed: int, cap: float | None) -> None:
-    """Let `needed` more bytes fit under `cap` bytes, evicting the models that were asked for longest ago.
+def evict(cache: Path, needed: int, cap: float | None) -> None:
+    """Evict the least recently used weights until `needed` more bytes fit under `cap` bytes.
 
-    Configs and tokenizers stay. Raises HubError when it cannot be done: with the numbers and the remedy.
+    Configs and tokenizers stay. Raises HubError when the bytes do not fit.
     """
     cache.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(cache).free
@@ -198,27 +201,29 @@ def make_room(cache: Path, needed: int, cap: float | None) -> None:
         return
     if needed > cap:
         raise HubError(
-            f"the download needs {file_size(needed)}, more than UCURVE_HUB_CACHE_GB allows in all ({file_size(cap)}): raise it"
+            f"the download needs {file_size(needed)}, more than UCURVE_HUB_CACHE_GB allows in "
+            f"total ({file_size(cap)}): raise it"
         )
-    idle = time.time() - IN_USE
+    idle = time.time() - IN_USE_SECONDS
     for snapshot in sorted(cache.glob("*/snapshots/*"), key=lambda folder: folder.stat().st_mtime):
         if size_of(cache) + needed <= cap:
             return
         if snapshot.stat().st_mtime < idle:
-            _evict(snapshot)
+            _remove_weights(snapshot)
     if size_of(cache) + needed > cap:
         raise HubError(
-            f"the download needs {file_size(needed)}, {file_size(size_of(cache))} of the hub cache are in use, and UCURVE_HUB_CACHE_GB "
-            f"allows {file_size(cap)}: raise it, or let the running experiments end first"
+            f"the download needs {file_size(needed)}, {file_size(size_of(cache))} of the hub "
+            f"cache are in use, and UCURVE_HUB_CACHE_GB allows {file_size(cap)}: raise it, or "
+            "wait until the running experiments end"
         )
 
 
 def size_of(cache: Path) -> int:
-    """Bytes of all blobs, partial ones included."""
+    """Return the bytes of all blobs, partial ones included."""
     return sum(blob.stat().st_size for blob in cache.glob("*/blobs/*") if blob.is_file())
 
 
-def _evict(snapshot: Path) -> None:
+def _remove_weights(snapshot: Path) -> None:
     """Remove the snapshot's weights, and their blobs unless another snapshot links them."""
     blobs = snapshot.parent.parent / "blobs"
     for link in snapshot.iterdir():
@@ -232,5 +237,5 @@ def _evict(snapshot: Path) -> None:
     for blob in blobs.iterdir():
         if blob.suffix == ".lock" or blob.name.split(".")[0] in linked:
             continue
-        if time.time() - blob.stat().st_mtime > IN_USE:
+        if time.time() - blob.stat().st_mtime > IN_USE_SECONDS:
             blob.unlink(missing_ok=True)

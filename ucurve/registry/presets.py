@@ -1,4 +1,4 @@
-"""Suites and evaluation sets of the hub that this project knows by name: what their revision names leave out.
+"""Presets: suites and datasets of the hub with what their revision names leave out.
 
 >>> for_hub("EleutherAI/pythia-70m").tokens_per_step
 2097152
@@ -10,18 +10,19 @@ import itertools
 import json
 import re
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from ucurve.registry.suites import Dataset, Phase
+from ucurve.registry.artifacts import BUILTIN
+from ucurve.registry.revisions import Phase
+from ucurve.registry.suites import Dataset
 
-FILE = Path(__file__).parents[1] / "builtin" / "presets.json"
+FILE = BUILTIN / "presets.json"
 
 
 class SuitePreset(BaseModel):
-    """A hub repository with what its authors published about its pre-training; `builtin/presets.json` is the source."""
+    """A hub repository and what its authors published about its pre-training (`builtin/presets.json`)."""
 
     hub: str
     description: str = ""
@@ -31,33 +32,33 @@ class SuitePreset(BaseModel):
 
     @property
     def name(self) -> str:
-        """The name under which it is offered: the repository's, without its owner."""
+        """Name of the suite: the repository without its owner."""
         return self.hub.split("/")[-1]
 
 
 @cache
 def suites() -> tuple[SuitePreset, ...]:
-    """Every known suite; `{a,b}` in the file stands for one repository each."""
+    """Return every known suite; `{a,b}` in the file expands to one repository each."""
     return tuple(
         SuitePreset.model_validate({**entry, "hub": hub})
         for entry in _file()["suites"]
-        for hub in _spelled_out(entry["hub"])
+        for hub in _expand(entry["hub"])
     )
 
 
 @cache
 def datasets() -> tuple[Dataset, ...]:
-    """Every known evaluation set, with the hash that the rebuilt text must have."""
+    """Return every known dataset, with the hash that the rebuilt text must have."""
     return tuple(Dataset.model_validate(entry) for entry in _file()["datasets"])
 
 
 def for_hub(repository: str) -> SuitePreset:
-    """What is known about a repository: its preset, or one that says nothing."""
-    known = {preset.hub.lower(): preset for preset in suites()}
-    return known.get(repository.lower(), SuitePreset(hub=repository))
+    """Return the preset of a repository, or an empty one."""
+    presets = {preset.hub.lower(): preset for preset in suites()}
+    return presets.get(repository.lower(), SuitePreset(hub=repository))
 
 
-def _spelled_out(pattern: str) -> list[str]:
+def _expand(pattern: str) -> list[str]:
     parts = [part.split(",") for part in re.split(r"[{}]", pattern)]
     return ["".join(choice) for choice in itertools.product(*parts)]
 
