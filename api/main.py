@@ -18,6 +18,7 @@ from api.background.sweep import keep_sweeping
 from api.background.webhook_delivery import keep_delivering
 from api.registration import register_builtin
 from api.routes import (
+    datasets,
     experiments,
     explorer,
     import_export,
