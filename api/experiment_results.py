@@ -16,14 +16,15 @@ from api.single_flight import SingleFlightCache
 from db import changes, history
 from db.models import Experiment, Json
 from db.session import open_session
+from ucurve.analysis.measurement_table import to_frame
 from ucurve.experiments import kinds, parse
-from ucurve.schemas import experiments as schemas
+from ucurve.schemas.measurements import MeasurementRow
 from ucurve.spec import Verdict
 
 PAGE_ROWS = 1000
 
 SeriesFilter = Mapping[str, Json] | None  # see db.changes.changes_after
-Page = tuple[list[schemas.MeasurementRow], int, bool]  # rows, next cursor, whether more follow
+Page = tuple[list[MeasurementRow], int, bool]  # rows, next cursor, whether more follow
 
 verdict_cache = SingleFlightCache[list[Verdict]]("verdicts", size=500)
 
@@ -57,15 +58,15 @@ def page_as_of(session: Session, id: int, at: datetime, start: int, series: Seri
 
 def all_rows(
     session: Session, id: int, series: SeriesFilter = None, at: datetime | None = None
-) -> list[schemas.MeasurementRow]:
+) -> list[MeasurementRow]:
     """Return all rows, current or as of a past moment."""
     if at is not None:
         return [_to_record(row) for row in history.table_as_of(session, id, at, sparse=series)]
     return [_to_record(row) for row in changes.changes_after(session, id, 0, sparse=series)]
 
 
-def _to_record(row: Row[Any]) -> schemas.MeasurementRow:
-    return schemas.MeasurementRow.model_validate(dict(row._mapping))
+def _to_record(row: Row[Any]) -> MeasurementRow:
+    return MeasurementRow.model_validate(dict(row._mapping))
 
 
 async def verdicts_for(id: int, at: datetime | None = None) -> list[Verdict]:
@@ -88,4 +89,4 @@ def _compute_verdicts(id: int, at: datetime | None) -> list[Verdict]:
     with open_session() as session:
         experiment = get_or_404(session, id)
         rows = all_rows(session, id, needed_series(experiment), at)
-    return parse(experiment.spec).verdicts(schemas.frame(rows))
+    return parse(experiment.spec).verdicts(to_frame(rows))

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from db import explorer
 from db.explorer import MeasurementFilter
 from db.session import open_session
-from ucurve.schemas.experiments import restored
+from ucurve.schemas.measurements import decode_metrics
 
 CHUNK_ROWS = 5_000  # held in memory at one time
 FIXED = {
@@ -77,7 +77,7 @@ def chunks(where: MeasurementFilter) -> Iterator[tuple[list[Column], list[list[A
 
 
 def _values(row: Row[Any], header: list[Column]) -> list[Any]:
-    metrics = restored(row.metrics, row.nonfinite)
+    metrics = decode_metrics(row.metrics, row.nonfinite)
     return [column.value(row, metrics) for column in header]
 
 

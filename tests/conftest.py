@@ -103,7 +103,7 @@ class Lab:
 
     def stop(self) -> None:
         for child in self.children.values():
-            child.ask_to_stop()
+            child.request_stop()
         for child in self.children.values():
             child.stop()
 

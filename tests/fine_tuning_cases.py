@@ -11,10 +11,11 @@ from typing import Any
 
 import pandas as pd
 
+from ucurve.analysis.measurement_table import to_frame
 from ucurve.experiments.fine_tuning import FineTuning
 from ucurve.registry.artifacts import BUILTIN
 from ucurve.registry.suites import Checkpoint, Dataset, Location, Suite
-from ucurve.schemas.experiments import MeasurementRow, frame
+from ucurve.schemas.measurements import MeasurementRow
 from ucurve.spec import Figure, Point
 
 SETS = {
@@ -97,7 +98,7 @@ def table_of(
                 series={"window_nll": [63 * nll] * 40, "window_tokens": [63.0] * 40} if nll else {},
             )
         )  # fmt: skip
-    return frame(rows)
+    return to_frame(rows)
 
 
 def sensitive(labels: dict[str, Any]) -> dict[str, float]:

@@ -34,7 +34,7 @@ from ucurve.experiments import parse
 from ucurve.figures.citation import fingerprint
 from ucurve.figures.comparison import Choice, chosen, figures, offered
 from ucurve.registry.suites import Checkpoint, Location, Suite
-from ucurve.schemas.experiments import MeasurementRow
+from ucurve.schemas.measurements import MeasurementRow
 from ucurve.schemas.references import ReferenceCurve
 
 TEST_KINDS = True

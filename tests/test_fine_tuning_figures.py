@@ -19,9 +19,10 @@ from fine_tuning_cases import (
 )
 
 from ucurve.analysis import fine_tuning, replication
+from ucurve.analysis.measurement_table import to_frame
 from ucurve.experiments.fine_tuning import FineTuning
 from ucurve.registry.suites import Checkpoint, Location, Suite
-from ucurve.schemas.experiments import MeasurementRow, RunningProgress, frame
+from ucurve.schemas.measurements import MeasurementRow, RunningProgress
 from ucurve.spec import Point
 
 
@@ -106,7 +107,7 @@ def test_a_running_point_s_training_loss_is_drawn_as_far_as_it_is() -> None:
     row = MeasurementRow(
         id=1, identity=point.identity, position=0, state="running", labels=labels, live=live
     )
-    drawn = FineTuning(**EXAMPLE).figures(frame([row]))["training"]
+    drawn = FineTuning(**EXAMPLE).figures(to_frame([row]))["training"]
     assert [
         (one["x"], one["y"], one["line"]) for one in named(drawn, "mean", learning_rate=1e-3)
     ] == [(1.0, 3.5, 1), (2.0, 3.4, 1)]

@@ -12,9 +12,10 @@ import pytest
 import vl_convert
 from test_gaussian_perturbation import EXAMPLE, TOKENS, planned
 
+from ucurve.analysis.measurement_table import to_frame
 from ucurve.experiments.gaussian_perturbation import GaussianPerturbation
 from ucurve.figures import gaussian_perturbation
-from ucurve.schemas.experiments import MeasurementRow, frame
+from ucurve.schemas.measurements import MeasurementRow
 from ucurve.spec import Figure, Point
 
 
@@ -42,7 +43,7 @@ def table_of(points: list[Point], loss: Callable[[dict[str, Any]], float | None]
                 else {},
             )
         )
-    return frame(rows)
+    return to_frame(rows)
 
 
 def growth_of_weights(labels: dict[str, Any]) -> float:

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from conftest import Lab
 
+from ucurve.analysis.measurement_table import to_frame
 from ucurve.experiments import kinds, parse
 from ucurve.registry.suites import Dataset, Suite
-from ucurve.schemas import experiments as schemas
 from ucurve.spec import Point, Spec, SpecError, canonical
 
 BUILTIN = Path(__file__).parents[1] / "ucurve" / "builtin"
@@ -123,7 +123,7 @@ def test_nothing_measured_is_drawn_and_judged_without_an_error_or_an_answer(kind
         }
         for i, point in enumerate(planned(spec))
     ]
-    for table in (pd.DataFrame(waiting), schemas.frame([])):
+    for table in (pd.DataFrame(waiting), to_frame([])):
         for figure in spec.figures(table).values():
             json.dumps(figure.vega_lite(), allow_nan=False)
             assert figure.title

@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 
 from ucurve.analysis.comparison import Side, laid_over
+from ucurve.analysis.measurement_table import to_frame
 from ucurve.experiments import parse
 from ucurve.experiments.linear_model import LinearModel
 from ucurve.figures import linear_model
-from ucurve.schemas.experiments import MeasurementRow, frame
+from ucurve.schemas.measurements import MeasurementRow
 from ucurve.spec import Point, Result, Verdict
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ def rows_of(points: Iterable[Point], results: Iterable[Result | None]) -> list[M
 
 
 def table_of(points: Iterable[Point], results: Iterable[Result | None]) -> pd.DataFrame:
-    return frame(rows_of(points, results))
+    return to_frame(rows_of(points, results))
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +213,7 @@ def test_a_closed_form_with_another_bottom_is_found_out(table: pd.DataFrame) -> 
 def test_the_chart_is_the_same_for_any_table_and_its_rows_are_the_measured_numbers(
     table: pd.DataFrame,
 ) -> None:
-    first, full = SPEC.figures(frame([])), SPEC.figures(table)
+    first, full = SPEC.figures(to_frame([])), SPEC.figures(table)
     assert {name: figure.chart for name, figure in first.items()} == {
         name: figure.chart for name, figure in full.items()
     }

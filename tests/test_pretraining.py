@@ -18,6 +18,7 @@ import torch
 from in_process import Context
 from pydantic import ValidationError
 
+from ucurve.analysis.measurement_table import to_frame
 from ucurve.experiments.pretraining import Pretraining
 from ucurve.figures import pretraining
 from ucurve.modeling import checkpoints
@@ -27,7 +28,7 @@ from ucurve.modeling.pretrain import Recipe, build, learning_rate, loss_curve, p
 from ucurve.modeling.token_data import END_OF_TEXT, tokens_of, train_tokenizer, training_data
 from ucurve.registry.artifacts import BUILTIN
 from ucurve.registry.suites import Dataset, Location, Suite
-from ucurve.schemas.experiments import MeasurementRow, frame
+from ucurve.schemas.measurements import MeasurementRow
 from ucurve.spec import Point, Result, SpecError, Stopped
 
 SMALL: dict[str, Any] = {
@@ -229,7 +230,7 @@ def test_divergence_is_a_result(tmp_path: Path) -> None:
     assert math.isnan(result.metrics["training_loss"])
     assert result.metrics["steps_done"] < 60
     assert list(weights(result)) == ["seed0-step0-tokens0"], "weights that broke are not kept"
-    [broken, improving] = Pretraining(**SMALL).verdicts(frame([row(0, point, result)]))
+    [broken, improving] = Pretraining(**SMALL).verdicts(to_frame([row(0, point, result)]))
     assert (broken.claim, broken.answer) == ("training is stable", "no")
     assert improving.answer == "undetermined"
 
@@ -369,7 +370,7 @@ def test_figures_show_finished_and_running_runs_and_the_verdict_follows_the_held
         row(i, point, Pretraining.run(point, Context(tmp_path / str(i))))
         for i, point in enumerate(points)
     ]
-    table = frame(rows)
+    table = to_frame(rows)
     [verdict] = spec.verdicts(table)
     assert (verdict.answer, verdict.scope) == ("yes", "replicate 0")
     perplexities = [one["y"] for one in pretraining.held_out_rows(table)]
@@ -382,14 +383,14 @@ def test_figures_show_finished_and_running_runs_and_the_verdict_follows_the_held
     running = MeasurementRow(
         id=9, identity="", position=1, state="running", labels=dict(points[1].labels), live=live
     )
-    drawn = pretraining.loss_rows(frame([rows[0], running]), 256)
+    drawn = pretraining.loss_rows(to_frame([rows[0], running]), 256)
     assert [(one["what"], one["tokens"]) for one in drawn if one["run"] == 60] == [
         ("mean", 1536.0),
         ("edge", 1792.0),
     ]
     charts = [
         spec.figures(some)
-        for some in (table, frame([rows[0], running]), pd.DataFrame(table.iloc[:0]))
+        for some in (table, to_frame([rows[0], running]), pd.DataFrame(table.iloc[:0]))
     ]
     assert set(charts[0]) == {"training", "held-out", "weights"}
     for name, figure in charts[0].items():

@@ -15,7 +15,7 @@ from dashboard.live import refresh
 from dashboard.live.refresh import RenderedPage
 from dashboard.live.shared_query import SharedQuery
 from ucurve.client import ApiUnavailableError, Client, RequestRejectedError
-from ucurve.schemas.experiments import Problem
+from ucurve.schemas.problems import Problem
 
 CLIENT = Client("http://127.0.0.1:9", token="")
 

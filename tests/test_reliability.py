@@ -19,6 +19,7 @@ from ucurve.experiments import kinds
 from ucurve.lab.embedded import Engines
 from ucurve.lab.launch import answers
 from ucurve.schemas import experiments as schemas
+from ucurve.schemas.measurements import decode_metrics
 from ucurve.spec import Point
 from worker.lease import EXIT_HUNG, Progress
 from worker.tasks import Context
@@ -122,7 +123,7 @@ def test_a_worker_killed_in_the_middle_of_any_kind_changes_no_number(
         )
         for name, value in undisturbed.metrics.items():
             if name != "tokens_per_second":
-                assert schemas.restored(row.metrics, row.nonfinite)[name] == pytest.approx(
+                assert decode_metrics(row.metrics, row.nonfinite)[name] == pytest.approx(
                     value, rel=1e-6
                 ), name
 
@@ -131,7 +132,7 @@ def test_a_stopped_worker_gives_its_point_back_at_once(lab: Lab) -> None:
     stopped = lab.start_worker("worker-stopped")
     id = count(lab, 200)
     until(lambda: progress(lab, id) > 5)
-    stopped.ask_to_stop()
+    stopped.request_stop()
     assert until(lambda: not stopped.alive, 10) < 10
     assert attempts(lab, id) == [["stopped"]]
     assert lab.client.experiment(id).waits_for is not None

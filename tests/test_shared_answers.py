@@ -14,9 +14,9 @@ from sqlalchemy import text
 from api.single_flight import SingleFlightCache
 from db import changes, submissions
 from db.session import open_session
+from ucurve.analysis.measurement_table import to_frame
 from ucurve.experiments import parse
 from ucurve.experiments.evaluation_points import WINDOWS
-from ucurve.schemas import experiments as schemas
 
 GAUSSIAN = {"kind": "gaussian_perturbation", "gammas": [0.1, 0.2], "draws": 2, "scale": "init_std"}
 
@@ -36,7 +36,7 @@ def test_losses_per_window_travel_with_bases_only_and_change_no_figure_and_no_ve
     assert [bool(row.series) for row in needed] == [row.labels["gamma"] == 0 for row in needed]
     assert not any(row.series for row in lab.client.rows(measured, series="none"))
     spec = parse(lab.client.experiment(measured).spec)
-    tables = [schemas.frame(rows) for rows in (needed, everything)]
+    tables = [to_frame(rows) for rows in (needed, everything)]
     first, second = (spec.figures(table) for table in tables)
     assert {name: figure.datasets for name, figure in first.items()} == {
         name: figure.datasets for name, figure in second.items()

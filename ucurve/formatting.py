@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 INFINITY, MINUS_INFINITY, NOT_A_NUMBER, MISSING = "∞", "−∞", "NaN", "–"
-STATE_LABELS = {  # the stored states of a metric, see ucurve.schemas.experiments.NonFinite
+STATE_LABELS = {  # the stored states of a metric, see ucurve.schemas.measurements.NonFinite
     "pos_inf": INFINITY,
     "neg_inf": MINUS_INFINITY,
     "nan": NOT_A_NUMBER,

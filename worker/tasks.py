@@ -7,7 +7,6 @@ broker or API leaves work undone. One loop runs at a time in a process, because 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import shutil
 import threading
@@ -28,6 +27,7 @@ from db import leases
 from db.session import open_session
 from db.submissions import SuiteTakenError, register_suite
 from ucurve.experiments import kinds
+from ucurve.schemas.measurements import encode_metrics, finite_or_none
 from ucurve.settings import settings
 from ucurve.spec import Point, Result, Stopped
 from worker.device import describe_worker
@@ -270,24 +270,12 @@ def committed(action: Callable[[Session], T], patience: float = DATABASE_PATIENC
 
 def as_rows(result: Result) -> dict[str, Any]:
     """Metrics with inf and NaN as states, series with them as null: JSON has neither."""
-    metrics = {name: float(value) for name, value in result.metrics.items()}
-    states = {name: state for name, value in metrics.items() if (state := _nonfinite(value))}
-    return {
-        "metrics": {name: None if name in states else value for name, value in metrics.items()},
-        "nonfinite": states,
-        "series": {
-            name: [float(value) if math.isfinite(value) else None for value in values]
-            for name, values in result.series.items()
-        },
+    metrics, nonfinite = encode_metrics(result.metrics)
+    series = {
+        name: [finite_or_none(float(value)) for value in values]
+        for name, values in result.series.items()
     }
-
-
-def _nonfinite(value: float) -> str | None:
-    if math.isnan(value):
-        return "nan"
-    if math.isinf(value):
-        return "pos_inf" if value > 0 else "neg_inf"
-    return None
+    return {"metrics": metrics, "nonfinite": nonfinite, "series": series}
 
 
 def suite_rows(result: Result) -> SuiteRows | None:

@@ -24,7 +24,7 @@ from ucurve.registry.artifacts import location_of
 from ucurve.registry.discover import WAITING
 from ucurve.registry.resolve import INLINE_BYTES, resolve_dataset
 from ucurve.registry.suites import Dataset
-from ucurve.schemas import experiments as schemas
+from ucurve.schemas.catalogue import DatasetSubmission
 
 router = APIRouter(prefix="/v1", tags=["datasets"])
 
@@ -64,7 +64,7 @@ def show_dataset(name: str) -> Dataset:
 
 @router.post("/datasets", status_code=201, summary="Register a dataset")
 def add_dataset(
-    submission: Annotated[schemas.DatasetSubmission, Body(openapi_examples=EXAMPLES)],
+    submission: Annotated[DatasetSubmission, Body(openapi_examples=EXAMPLES)],
     owner: Owner,
     response: Response,
 ) -> Dataset:
@@ -85,7 +85,7 @@ def add_dataset(
         return dataset
 
 
-def _dataset_of(submission: schemas.DatasetSubmission) -> Dataset:
+def _dataset_of(submission: DatasetSubmission) -> Dataset:
     """Return the dataset that a submission names, hashed where it is small; 422 names the field."""
     sources = [submission.text, submission.train or submission.validation, submission.preset]
     if sum(source is not None for source in sources) != 1:
@@ -111,12 +111,12 @@ def _dataset_of(submission: schemas.DatasetSubmission) -> Dataset:
     return dataset
 
 
-def _renamed(dataset: Dataset, submission: schemas.DatasetSubmission) -> Dataset:
+def _renamed(dataset: Dataset, submission: DatasetSubmission) -> Dataset:
     description = submission.description or dataset.description
     return dataset.model_copy(update={"name": submission.name, "description": description})
 
 
-def _files_of(submission: schemas.DatasetSubmission) -> dict[str, Path]:
+def _files_of(submission: DatasetSubmission) -> dict[str, Path]:
     """Return the files by field; 422 where one is not absolute or cannot be read."""
     if submission.text:
         paths = {"text": submission.text}

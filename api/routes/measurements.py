@@ -26,6 +26,7 @@ from api.experiment_store import get_or_404, require_experiment, to_records
 from api.single_flight import SingleFlightCache
 from db.session import open_session
 from ucurve.schemas import experiments as schemas
+from ucurve.schemas.measurements import MeasurementPage, MeasurementRow, decode_metrics
 from ucurve.spec import Verdict
 
 router = APIRouter(prefix="/v1", tags=["results"])
@@ -38,14 +39,14 @@ Cursor = Annotated[
     int, Query(ge=0, description="`cursor` of the previous page; 0: from the beginning.")
 ]
 
-event_cache = SingleFlightCache[tuple[schemas.MeasurementPage, schemas.Experiment]](
+event_cache = SingleFlightCache[tuple[MeasurementPage, schemas.Experiment]](
     "events", size=32, threads=4
 )
 
 
 @router.get(
     "/experiments/{id}/measurements",
-    response_model=schemas.MeasurementPage,
+    response_model=MeasurementPage,
     summary="List rows changed after a cursor",
 )
 def measurements(
@@ -80,10 +81,10 @@ def measurements(
         else:
             rows, cursor, more = page_as_of(session, id, at, after, chosen)
         state = to_records(session, [experiment], request)[0].state
-        return schemas.MeasurementPage(rows=rows, cursor=cursor, more=more, state=state)
+        return MeasurementPage(rows=rows, cursor=cursor, more=more, state=state)
 
 
-def as_csv(rows: list[schemas.MeasurementRow]) -> str:
+def as_csv(rows: list[MeasurementRow]) -> str:
     """Return one line per point in the plan's order; inf and nan are written as such."""
     rows = sorted(rows, key=lambda row: row.position)
     labels = list(dict.fromkeys(name for row in rows for name in row.labels))
@@ -92,7 +93,7 @@ def as_csv(rows: list[schemas.MeasurementRow]) -> str:
     writer = csv.writer(out)
     writer.writerow(["measurement", "identity", "state", *labels, *metrics, "error"])
     for row in rows:
-        values = schemas.restored(row.metrics, row.nonfinite)
+        values = decode_metrics(row.metrics, row.nonfinite)
         cells = [row.labels.get(name) for name in labels] + [values.get(name) for name in metrics]
         writer.writerow([row.id, row.identity, row.state, *cells, row.error])
     return out.getvalue()
@@ -137,13 +138,11 @@ async def events(id: int, request: Request, after: Cursor = 0) -> AsyncIterator[
             await asyncio.sleep(EVENT_SECONDS - time.monotonic() % EVENT_SECONDS)
 
 
-def _changes(
-    id: int, cursor: int, request: Request
-) -> tuple[schemas.MeasurementPage, schemas.Experiment]:
+def _changes(id: int, cursor: int, request: Request) -> tuple[MeasurementPage, schemas.Experiment]:
     with open_session() as session:
         # Read before its rows: the experiment must not be newer than they are.
         experiment = get_or_404(session, id)
         rows, cursor, more = changed_page(session, id, cursor, needed_series(experiment))
         [record] = to_records(session, [experiment], request)
-        page = schemas.MeasurementPage(rows=rows, cursor=cursor, more=more, state=record.state)
+        page = MeasurementPage(rows=rows, cursor=cursor, more=more, state=record.state)
         return page, record

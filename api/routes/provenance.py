@@ -1,4 +1,4 @@
-"""Provenance: of all numbers of an experiment, and of one number, with a file to reproduce it."""
+"""schemas.Provenance: of all numbers of an experiment, and of one number, with a file to reproduce it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from api.experiment_store import get_or_404
 from db.models import Attempt, ExperimentPoint, Measurement
 from db.session import open_session
 from ucurve.registry.suites import Checkpoint, Dataset, sort_checkpoints
-from ucurve.schemas import experiments as schemas
+from ucurve.schemas import measurements as schemas
 from ucurve.schemas.point_file import PointFile, RecordedResult
 
 router = APIRouter(prefix="/v1", tags=["results"])
@@ -48,9 +48,7 @@ def experiment_provenance(id: int) -> schemas.ExperimentProvenance:
     datasets = [Dataset.model_validate(s) for s in sources if "sha256" in s]
     return schemas.ExperimentProvenance(
         num_failed_before=num_retried,
-        measured=[
-            schemas.WorkerContribution.model_validate(dict(row._mapping)) for row in contributions
-        ],
+        measured=[schemas.WorkerContribution.model_validate(dict(row._mapping)) for row in contributions],
         checkpoints=sort_checkpoints(checkpoints),
         datasets=sorted(datasets, key=lambda dataset: dataset.name),
     )

@@ -15,6 +15,7 @@ from api.errors import invalid
 from api.experiment_results import all_rows, needed_series, verdicts_for
 from api.experiment_store import Submission, get_or_404, prepare, submit_all
 from db.session import open_session
+from ucurve.analysis.measurement_table import to_frame
 from ucurve.experiments import parse, study
 from ucurve.schemas import experiments as schemas
 from ucurve.spec import SpecError, Verdict
@@ -82,6 +83,6 @@ def _combine(verdicts: Mapping[int, list[Verdict]]) -> list[Verdict]:
     for id, of_experiment in verdicts.items():
         with open_session() as session:
             row = get_or_404(session, id)
-            table = schemas.frame(all_rows(session, id, needed_series(row)))
+            table = to_frame(all_rows(session, id, needed_series(row)))
         parts.append(study.Part(row.name, parse(row.spec), table, of_experiment))
     return study.verdicts(parts)

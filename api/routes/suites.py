@@ -24,7 +24,7 @@ from ucurve.registry.hashing import RegistrationError
 from ucurve.registry.presets import SuitePreset
 from ucurve.registry.resolve import resolve_small
 from ucurve.registry.suites import Checkpoint, Dataset, Suite
-from ucurve.schemas import experiments as schemas
+from ucurve.schemas.catalogue import SuiteSubmission
 
 router = APIRouter(prefix="/v1", tags=["suites"])
 
@@ -69,7 +69,7 @@ def show_suite(name: str) -> Suite:
 
 @router.post("/suites", status_code=201, summary="Register a suite, or update it from its source")
 def add_suite(
-    submission: Annotated[schemas.SuiteSubmission, Body(openapi_examples=EXAMPLES)],
+    submission: Annotated[SuiteSubmission, Body(openapi_examples=EXAMPLES)],
     owner: Owner,
     response: Response,
 ) -> Suite:
@@ -104,7 +104,7 @@ def add_suite(
         return suites_of(session, [submission.name])[0]
 
 
-def _discover(submission: schemas.SuiteSubmission) -> Discovered:
+def _discover(submission: SuiteSubmission) -> Discovered:
     """Return what is at the submission's folder or repository; 422 names the field when there is nothing."""
     if (submission.path is None) == (submission.hub is None):
         raise invalid("/path", "Give either path (a folder) or hub (a repository).")

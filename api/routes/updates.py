@@ -23,7 +23,7 @@ from db.session import open_session
 from db.team import Star
 from ucurve.experiments import parse
 from ucurve.schemas import experiments as schemas
-from ucurve.schemas.editing import Edit, Extension
+from ucurve.schemas.experiments import Edit, Extension
 from ucurve.schemas.problems import INVALID_INPUT, FieldError
 from ucurve.schemas.validation_messages import pointer_of, wrong_in
 from ucurve.spec import Spec, SpecError, canonical

@@ -15,8 +15,8 @@ from ucurve.client import RequestRejectedError
 from ucurve.experiments import kinds
 from ucurve.figures import pivot
 from ucurve.figures.files import figure_file
-from ucurve.schemas.experiments import restored
 from ucurve.schemas.explorer import Facets, PivotQuery, PointRow, condition
+from ucurve.schemas.measurements import decode_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -211,7 +211,7 @@ def frame(points: list[PointRow]) -> "pd.DataFrame":
             "point": one.id,
             **one.labels,
             "evaluation": one.evaluation,
-            **restored(one.metrics, one.nonfinite),
+            **decode_metrics(one.metrics, one.nonfinite),
             "state": one.state,
         }
         | {"error": one.error, "finished": one.finished_at and ago(one.finished_at)}

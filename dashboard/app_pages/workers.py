@@ -5,7 +5,7 @@ import streamlit as st
 from dashboard.components.theme import ago, counted, empty_state, plain
 from dashboard.live import pages
 from ucurve.formatting import file_size
-from ucurve.schemas.experiments import WorkerInfo
+from ucurve.schemas.workers import WorkerInfo
 
 
 def card(worker: WorkerInfo) -> None:

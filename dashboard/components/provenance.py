@@ -11,7 +11,7 @@ from dashboard.components.theme import ago, badge, caption, counted, duration, n
 from dashboard.live import pages
 from dashboard.live.poller import ExperimentSnapshot
 from ucurve.client import Client, ClientError, RequestRejectedError
-from ucurve.schemas.experiments import Attempt, MeasurementRow, restored
+from ucurve.schemas.measurements import Attempt, MeasurementRow, decode_metrics
 
 
 def label(row: MeasurementRow) -> str:
@@ -48,7 +48,7 @@ def provenance(now: ExperimentSnapshot, measurement: int, closable: bool = True)
             st.markdown(
                 "   ".join(
                     f"{plain(name)} **{number(value)}**"
-                    for name, value in restored(row.metrics, row.nonfinite).items()
+                    for name, value in decode_metrics(row.metrics, row.nonfinite).items()
                 )
             )
         for position, attempt in enumerate(found.attempts, start=1):

@@ -18,7 +18,7 @@ from dashboard.live import pages
 from dashboard.live.poller import ExperimentSnapshot
 from ucurve.analysis.verdict_order import Claim, by_claim
 from ucurve.formatting import STATE_LABELS
-from ucurve.schemas.experiments import MeasurementRow, restored
+from ucurve.schemas.measurements import MeasurementRow, decode_metrics
 from ucurve.spec import Verdict
 
 
@@ -175,7 +175,11 @@ def shown(row: MeasurementRow) -> dict[str, Any]:
         if row.state == "open"
         else row.state
     )
-    out: dict[str, Any] = {"state": state, **row.labels, **restored(row.metrics, row.nonfinite)}
+    out: dict[str, Any] = {
+        "state": state,
+        **row.labels,
+        **decode_metrics(row.metrics, row.nonfinite),
+    }
     if row.nonfinite:
         out["remark"] = ", ".join(
             f"{name} is {STATE_LABELS[why]}" for name, why in row.nonfinite.items()

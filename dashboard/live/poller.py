@@ -15,9 +15,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dashboard.live.shared_query import SharedQuery
+from ucurve.analysis.measurement_table import to_frame
 from ucurve.client import ApiUnavailableError, Client, RequestRejectedError
 from ucurve.experiments import parse
-from ucurve.schemas.experiments import Experiment, MeasurementRow, frame
+from ucurve.schemas.experiments import Experiment
+from ucurve.schemas.measurements import MeasurementRow
 from ucurve.spec import Figure, Verdict
 
 FIGURE_WAIT = 0.4  # seconds that new rows wait for their figures, to be shown together
@@ -162,6 +164,6 @@ def draw_figures(snapshot: ExperimentSnapshot) -> tuple[dict[str, Figure], str |
     must not hide the table.
     """
     try:
-        return parse(snapshot.experiment.spec).figures(frame(snapshot.rows.values())), None
+        return parse(snapshot.experiment.spec).figures(to_frame(snapshot.rows.values())), None
     except Exception as error:
         return {}, f"{type(error).__name__}: {error}"

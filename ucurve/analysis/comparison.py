@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ucurve.registry.suites import Suite
-from ucurve.schemas.experiments import MeasurementRow, restored
+from ucurve.schemas.measurements import MeasurementRow, decode_metrics
 from ucurve.spec import Columns, Spec
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _rows_of(side: Side, same: frozenset[tuple[str, Any]]) -> Iterable[dict[str,
             if unchanged
             else None,
         }
-        metrics = restored(row.metrics, row.nonfinite)
+        metrics = decode_metrics(row.metrics, row.nonfinite)
         inside = {
             metric: row.series[name]
             for metric, name in columns.series.items()

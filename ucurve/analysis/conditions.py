@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ucurve.analysis import statistics
 from ucurve.analysis.statistics import Array
 from ucurve.formatting import tokens
+from ucurve.schemas.measurements import finite_or_none
 from ucurve.spec import Verdict
 
 if TYPE_CHECKING:
@@ -231,4 +232,4 @@ def enough(condition: Condition, num_checkpoints: int) -> bool:
 
 def plain(values: Array) -> list[float | None]:
     """For JSON: None where not finite."""
-    return [float(value) if np.isfinite(value) else None for value in values]
+    return [finite_or_none(float(value)) for value in values]

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ucurve.schemas.measurements import finite_or_none
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -181,6 +183,4 @@ def to_rows(what: str, frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _plain(value: Any) -> Any:
     value = value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
+    return finite_or_none(value) if isinstance(value, float) else value

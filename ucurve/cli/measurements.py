@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ucurve.cli.arguments import FAILED, Command, InputError, client, fail, json_from, write
-from ucurve.schemas.experiments import Attempt, restored
+from ucurve.schemas.measurements import Attempt, decode_metrics
 from ucurve.schemas.point_file import PointFile
 from ucurve.settings import settings
 
@@ -55,7 +55,7 @@ def explain(given: argparse.Namespace) -> None:
     print(f"measurement {found.id}: {found.kind}, {found.state}{again}")
     print(", ".join(f"{name} {value}" for name, value in point.labels.items() if value is not None))
     if point.recorded:
-        for name, value in restored(point.recorded.metrics, point.recorded.nonfinite).items():
+        for name, value in decode_metrics(point.recorded.metrics, point.recorded.nonfinite).items():
             print(f"  {name} = {value!r}")
     print(f"identity {found.identity}: the SHA-256 of")
     print(_indented(found.inputs))
@@ -142,7 +142,9 @@ def _compared(point: PointFile, here: dict[str, float]) -> None:
     from ucurve.cli.tables import show, table_of
     from ucurve.schemas.reproducibility import TIME, difference
 
-    there = restored(point.recorded.metrics, point.recorded.nonfinite) if point.recorded else {}
+    there = (
+        decode_metrics(point.recorded.metrics, point.recorded.nonfinite) if point.recorded else {}
+    )
     if point.recorded:
         told = ", ".join(f"{name} {version}" for name, version in point.recorded.versions.items())
         print(f"recorded  {point.recorded.device}: {told}")

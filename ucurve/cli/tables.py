@@ -18,8 +18,10 @@ from rich.progress import (
 from rich.table import Table
 
 from ucurve.registry.suites import Dataset, Suite
-from ucurve.schemas.experiments import Experiment, MeasurementRow, WorkerInfo
+from ucurve.schemas.experiments import Experiment
+from ucurve.schemas.measurements import MeasurementRow
 from ucurve.schemas.users import Token, User
+from ucurve.schemas.workers import WorkerInfo
 
 
 def show(table: Table) -> None:

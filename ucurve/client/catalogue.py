@@ -9,6 +9,7 @@ from ucurve.client.http import HttpClient, checked, list_of
 from ucurve.experiments.study import Study
 from ucurve.registry.suites import Dataset, Suite
 from ucurve.schemas import experiments as schemas
+from ucurve.schemas.catalogue import DatasetSubmission, SuiteSubmission
 from ucurve.schemas.references import (
     Importer,
     ReferenceCurve,
@@ -18,6 +19,7 @@ from ucurve.schemas.references import (
     drawn_over,
     shown_metrics,
 )
+from ucurve.schemas.workers import WorkerInfo
 from ucurve.spec import Figure, Spec, Verdict
 
 REGISTRATION_TIMEOUT = 600.0  # seconds: large checkpoints are hashed, hub refs are listed
@@ -36,7 +38,7 @@ class CatalogueResource(HttpClient):
         options: further fields of ucurve.schemas.experiments.SuiteSubmission.
         """
         fields = {"name": name, "path": path, "hub": hub, **options}
-        sent = checked(schemas.SuiteSubmission, fields).model_dump(mode="json")
+        sent = checked(SuiteSubmission, fields).model_dump(mode="json")
         return Suite.model_validate(
             self._request("POST", "/v1/suites", json=sent, timeout=REGISTRATION_TIMEOUT)
         )
@@ -64,7 +66,7 @@ class CatalogueResource(HttpClient):
             "preset": preset,
             "description": description,
         }
-        sent = checked(schemas.DatasetSubmission, fields).model_dump(mode="json")
+        sent = checked(DatasetSubmission, fields).model_dump(mode="json")
         return Dataset.model_validate(
             self._request("POST", "/v1/datasets", json=sent, timeout=REGISTRATION_TIMEOUT)
         )
@@ -111,9 +113,9 @@ class CatalogueResource(HttpClient):
         same_dataset = [(id, metric) for id, metric, same in options.values() if same]
         return drawn_over(figures, curves, same_dataset)
 
-    def workers(self) -> list[schemas.WorkerInfo]:
+    def workers(self) -> list[WorkerInfo]:
         """Return the last reported state of every worker."""
-        return list_of(schemas.WorkerInfo, self._request("GET", "/v1/workers"))
+        return list_of(WorkerInfo, self._request("GET", "/v1/workers"))
 
     def studies(self) -> list[Study]:
         """Return the built-in studies."""

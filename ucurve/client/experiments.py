@@ -9,7 +9,7 @@ from typing import Any
 from ucurve.client.deprecation import deprecated_method, warn_renamed
 from ucurve.client.http import ApiUnavailableError, HttpClient, as_json, list_of
 from ucurve.schemas import experiments as schemas
-from ucurve.schemas.editing import Edit, Extension
+from ucurve.schemas.experiments import Edit, Extension
 from ucurve.schemas.search import FilterOptions
 from ucurve.schemas.webhooks import WebhookDelivery
 from ucurve.spec import Spec

@@ -5,10 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
+from ucurve.analysis.measurement_table import to_frame
 from ucurve.client.deprecation import deprecated_method
 from ucurve.client.experiments import ExperimentResource
 from ucurve.client.http import list_of
-from ucurve.schemas import experiments as schemas
+from ucurve.schemas.measurements import (
+    ExperimentProvenance,
+    MeasurementPage,
+    MeasurementRow,
+    Provenance,
+)
 from ucurve.schemas.point_file import PointFile
 from ucurve.schemas.reproducibility import Agreement
 from ucurve.spec import Figure, Verdict
@@ -28,22 +34,20 @@ def moment_params(at: Moment) -> dict[str, str]:
 class ResultResource(ExperimentResource):
     def measurements(
         self, id: int, after: int = 0, series: Series = "needed", at: Moment = None
-    ) -> schemas.MeasurementPage:
+    ) -> MeasurementPage:
         """Return the rows that changed after a cursor; pass the page's cursor to the next call.
 
         series: curves to include per row: "needed" (read by figures and verdicts), "all" (also
         losses per window) or "none". at: return the table as it was at that time.
         """
         params = {"after": after, "series": series, **moment_params(at)}
-        return schemas.MeasurementPage.model_validate(
+        return MeasurementPage.model_validate(
             self._request("GET", f"/v1/experiments/{id}/measurements", params=params)
         )
 
-    def rows(
-        self, id: int, series: Series = "needed", at: Moment = None
-    ) -> list[schemas.MeasurementRow]:
+    def rows(self, id: int, series: Series = "needed", at: Moment = None) -> list[MeasurementRow]:
         """Return all rows in the order of the plan."""
-        latest: dict[int, schemas.MeasurementRow] = {}
+        latest: dict[int, MeasurementRow] = {}
         cursor, more = 0, True
         while more:
             page = self.measurements(id, cursor, series, at)
@@ -53,7 +57,7 @@ class ResultResource(ExperimentResource):
 
     def table(self, id: int, series: Series = "needed", at: Moment = None) -> pd.DataFrame:
         """Return a frame with a row per evaluation and a column per label and metric."""
-        return schemas.frame(self.rows(id, series, at))
+        return to_frame(self.rows(id, series, at))
 
     def csv(self, id: int, at: Moment = None) -> str:
         """Return the table as CSV text."""
@@ -74,15 +78,15 @@ class ResultResource(ExperimentResource):
             Verdict, self._request("GET", f"/v1/experiments/{id}/verdicts", params=params)
         )
 
-    def provenance(self, measurement: int) -> schemas.Provenance:
+    def provenance(self, measurement: int) -> Provenance:
         """Return the inputs of a measurement and every attempt at it."""
-        return schemas.Provenance.model_validate(
-            self._request("GET", f"/v1/measurements/{measurement}")
-        )
+        return Provenance.model_validate(self._request("GET", f"/v1/measurements/{measurement}"))
 
-    def experiment_provenance(self, id: int) -> schemas.ExperimentProvenance:
+    def experiment_provenance(self, id: int) -> ExperimentProvenance:
         """Return the checkpoints, datasets, workers and versions behind an experiment."""
-        return schemas.ExperimentProvenance.model_validate(self._request("GET", f"/v1/experiments/{id}/origins"))
+        return ExperimentProvenance.model_validate(
+            self._request("GET", f"/v1/experiments/{id}/origins")
+        )
 
     def agreement(self, id: int, limit: int = 50) -> Agreement:
         """Compare the numbers of a re-measured experiment with the original ones.

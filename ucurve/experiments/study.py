@@ -18,12 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ucurve.analysis.study_experiment import Part as Part
 from ucurve.registry.artifacts import BUILTIN
-from ucurve.schemas.experiments import (
-    DatasetSubmission,
-    Experiment,
-    Submission,
-    SuiteSubmission,
-)
+from ucurve.schemas.catalogue import DatasetSubmission, SuiteSubmission
+from ucurve.schemas.experiments import Experiment, Submission
 from ucurve.spec import Figure, Verdict
 
 FOLDER = BUILTIN / "studies"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from typing import Any, Literal
 
+from ucurve.schemas.measurements import finite_or_none
 from ucurve.spec import Figure
 
 Form = Literal["svg", "png", "pdf", "csv"]
@@ -33,9 +33,7 @@ def finite(value: Any) -> Any:
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    return finite_or_none(value) if isinstance(value, float) else value
 
 
 def _rows_csv(datasets: dict[str, list[dict[str, Any]]]) -> bytes:

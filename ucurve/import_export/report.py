@@ -25,7 +25,8 @@ from ucurve.figures.citation import fingerprint
 from ucurve.figures.files import figure_file
 from ucurve.formatting import date_time
 from ucurve.import_export.verdict_html import badge, claims_html, sentence_case
-from ucurve.schemas.experiments import Experiment, ExperimentProvenance
+from ucurve.schemas.experiments import Experiment
+from ucurve.schemas.measurements import ExperimentProvenance
 from ucurve.spec import Figure, Spec, Verdict
 
 if TYPE_CHECKING:

@@ -77,7 +77,7 @@ class ChildProcess:
     def exit_status(self) -> int | None:
         return self.process.poll() if self.process else None
 
-    def ask_to_stop(self) -> None:
+    def request_stop(self) -> None:
         """Send the stop signal and return; `stop` waits."""
         if self.process is not None and self.alive:
             self.process.send_signal(self.stop_signal)

@@ -249,7 +249,7 @@ class Up:
         if self.children:
             self._step("stopping")
         for child in self.children:
-            child.ask_to_stop()
+            child.request_stop()
         for child in self.children:
             child.stop()
         engines.stop()

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from ucurve.schemas.experiments import MeasurementState, NonFinite
+from ucurve.schemas.measurements import MeasurementState, NonFinite
 
 Aggregate = Literal["mean", "median", "min", "max", "count"]
 CONDITION = re.compile(r"([^<>=]+)(<=|>=|=)(.*)", re.DOTALL)

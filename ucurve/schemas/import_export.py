@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from ucurve.registry.suites import Checkpoint, Dataset
-from ucurve.schemas.experiments import NonFinite
+from ucurve.schemas.measurements import NonFinite
 from ucurve.spec import canonical
 
 FORMAT = 1  # of an export: a reader refuses a newer one

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from ucurve.schemas.experiments import restored
+from ucurve.schemas.measurements import decode_metrics
 
 TIME = re.compile(
     r"(^|_)seconds?(_|$)"
@@ -184,7 +184,7 @@ def in_words(found: Agreement) -> str:
 
 
 def _differences(first: Number, again: Number) -> dict[str, Difference]:
-    one, other = (restored(number.metrics, number.nonfinite) for number in (first, again))
+    one, other = (decode_metrics(number.metrics, number.nonfinite) for number in (first, again))
     names = [name for name in dict.fromkeys([*one, *other]) if not TIME.search(name)]
     return {name: difference(one.get(name), other.get(name)) for name in names}
 

@@ -1,0 +1,57 @@
+"""Registration of suites and datasets."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
+
+
+class SuiteSubmission(BaseModel):
+    """A suite to register: a folder of checkpoints or a hub repository."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(pattern=NAME, description="Name of the suite, unique in the lab.")
+    path: str | None = Field(
+        None,
+        description="Folder with one sub-folder per revision, readable by the API and all workers.",
+    )
+    hub: str | None = Field(
+        None, description='Hub repository "owner/name"; its branches and tags are the revisions.'
+    )
+    description: str = Field("", description="Shown with the suite.")
+    evaluation: str | None = Field(
+        None, description="Default evaluation set of experiments on this suite."
+    )
+    tokens_per_step: int | None = Field(
+        None,
+        gt=0,
+        description="Tokens per optimiser step, for revision names that give steps only; not "
+        "needed for known repositories.",
+    )
+
+
+class DatasetSubmission(BaseModel):
+    """A dataset to register: a text, examples for fine-tuning, or a preset of the hub."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(pattern=NAME, description="Name of the dataset, unique in the lab.")
+    text: str | None = Field(
+        None, description="Path of a UTF-8 text file, readable by the API and all workers."
+    )
+    train: str | None = Field(
+        None,
+        description="Path of the training examples: .tsv with a header, or .jsonl; columns "
+        "sentence and label, or prompt and completion.",
+    )
+    validation: str | None = Field(
+        None, description="Path of the validation examples, in the same format."
+    )
+    preset: Literal["wikitext-2", "sst2"] | None = Field(
+        None, description="A dataset of the hub, downloaded on first use."
+    )
+    description: str = Field("", description="Shown with the dataset.")
