@@ -74,7 +74,7 @@ def cli() -> str:
 
 def commands() -> Iterator[tuple[tuple[str, ...], argparse.ArgumentParser]]:
     """All commands that do something: ("ucurve", "suites", "add") and its parser."""
-    from ucurve.cli import _parser
+    from ucurve.cli import command_parser
 
     def walk(words: tuple[str, ...], parser: argparse.ArgumentParser) -> Any:
         groups = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
@@ -84,7 +84,7 @@ def commands() -> Iterator[tuple[tuple[str, ...], argparse.ArgumentParser]]:
             for name, child in group.choices.items():
                 yield from walk((*words, name), child)
 
-    yield from walk(("ucurve",), _parser())
+    yield from walk(("ucurve",), command_parser())
 
 
 def usage(parser: argparse.ArgumentParser) -> str:

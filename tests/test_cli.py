@@ -1,4 +1,4 @@
-"""The command line and the client against a running lab: what is typed, what comes back, what goes wrong."""
+"""The command line and the client against a running lab."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from conftest import Lab
 
+from ucurve import __version__, code_version
 from ucurve.cli import main
 from ucurve.client import ApiUnavailableError, Client, RequestRejectedError
 from ucurve.lab.launch import free_port
@@ -22,7 +23,7 @@ SMALL = {"kind": "linear_model", "num_features": 6, "width": 8, "draws": 4, "tar
 
 
 class Shell:
-    """Types commands at the lab; answers (exit status, standard output, standard error)."""
+    """Runs commands; returns (exit status, standard output, standard error)."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str], url: str) -> None:
         self.capsys = capsys
@@ -33,8 +34,8 @@ class Shell:
             status = main(["--url", self.url, *words])
         except SystemExit as exit:
             status = int(exit.code or 0)
-        said = self.capsys.readouterr()
-        return status, said.out, said.err
+        output = self.capsys.readouterr()
+        return status, output.out, output.err
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def ucurve(lab: Lab, capsys: pytest.CaptureFixture[str]) -> Shell:
 
 @pytest.fixture(scope="module")
 def finished(lab: Lab) -> int:
-    """A small experiment that is done."""
+    """A small finished experiment."""
     experiment = lab.client.submit(SMALL, name="small", tags=["test"])
     assert lab.client.wait(experiment.id, timeout=120).state == "done"
     return experiment.id
@@ -55,7 +56,7 @@ def written(path: Path, content: Any) -> str:
     return str(path)
 
 
-def test_submit_waits_and_says_how_it_ended(ucurve: Shell, tmp_path: Path) -> None:
+def test_submit_waits_and_reports_the_final_state(ucurve: Shell, tmp_path: Path) -> None:
     spec = written(tmp_path / "spec.json", {**SMALL, "seed": 1})
     status, out, _ = ucurve(
         "submit", spec, "--wait", "--name", "by hand", "--tag", "a", "--tag", "b"
@@ -69,7 +70,7 @@ def test_submit_waits_and_says_how_it_ended(ucurve: Shell, tmp_path: Path) -> No
     assert "a b" in out
 
 
-def test_a_submission_is_read_from_standard_input(
+def test_a_submission_can_come_from_standard_input(
     ucurve: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -106,7 +107,7 @@ def test_the_table_is_the_same_as_csv_as_json_and_as_a_frame(
     ("form", "start"),
     [("svg", b"<svg"), ("png", b"\x89PNG"), ("pdf", b"%PDF"), ("csv", b"dataset,")],
 )
-def test_figures_are_files_of_the_asked_form(
+def test_figures_are_written_in_every_format(
     ucurve: Shell, finished: int, tmp_path: Path, form: str, start: bytes
 ) -> None:
     status, out, _ = ucurve(
@@ -118,18 +119,40 @@ def test_figures_are_files_of_the_asked_form(
     assert all(path.read_bytes().startswith(start) and path.suffix == f".{form}" for path in files)
 
 
-def test_show_verdicts_and_the_lists_have_something_to_say(ucurve: Shell, finished: int) -> None:
+def test_show_verdicts_and_lists_print_their_contents(ucurve: Shell, finished: int) -> None:
     assert "linear_model" in ucurve("show", str(finished))[1]
     assert "closed form" in ucurve("verdicts", str(finished))[1]
-    counted, told = (
-        ucurve("verdicts", str(finished))[1],
-        ucurve("verdicts", str(finished), "--all")[1],
-    )
-    assert told.count("\n") > counted.count("\n") - counted.count("(--all tells them)")
+    overall = ucurve("verdicts", str(finished))[1]
+    listed = ucurve("verdicts", str(finished), "--all")[1]
+    assert listed.count("\n") > overall.count("\n") - overall.count("(use --all to list)")
     assert "worker-1" in ucurve("workers")[1]
     assert ucurve("suites", "list")[0] == 0
     assert "tiny-held-out" in ucurve("datasets", "list")[1]
     assert ucurve("version")[1].startswith("ucurve 0.")
+
+
+@pytest.mark.parametrize("words", [["--version"], ["version"]])
+def test_version_and_code_hash_are_printed(ucurve: Shell, words: list[str]) -> None:
+    assert ucurve(*words) == (0, f"ucurve {__version__} (code {code_version()})\n", "")
+
+
+@pytest.mark.parametrize("command", ["figures", "compare"])
+def test_figures_are_written_only_where_requested(
+    ucurve: Shell, finished: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = ucurve(command, str(finished))
+    assert status == 0
+    assert "use -o DIR to write the figures" in out
+    assert list(tmp_path.iterdir()) == []
+    assert ucurve(command, str(finished), "-o", "figures")[0] == 0
+    assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".svg"}
+
+
+@pytest.mark.parametrize("digits", ["²", "+-5", "2_0", "0", "x"])
+def test_numbers_that_are_not_positive_integers_are_rejected(ucurve: Shell, digits: str) -> None:
+    status, _, err = ucurve("list", f"--limit={digits}")
+    assert (status, "is not a positive integer" in err) == (2, True)
 
 
 def test_an_experiment_is_paused_resumed_and_cancelled(ucurve: Shell, lab: Lab) -> None:
@@ -156,7 +179,7 @@ def test_an_experiment_is_paused_resumed_and_cancelled(ucurve: Shell, lab: Lab) 
         ({"name": "x" * 300, "spec": {"kind": "linear_model"}}, "name: "),
     ],
 )
-def test_a_bad_spec_is_refused_in_one_line_that_names_the_field(
+def test_an_invalid_spec_is_rejected_in_one_line_that_names_the_field(
     ucurve: Shell, lab: Lab, tmp_path: Path, content: Any, names: str
 ) -> None:
     before = lab.client.experiments(limit=1).total
@@ -166,7 +189,7 @@ def test_a_bad_spec_is_refused_in_one_line_that_names_the_field(
     assert lab.client.experiments(limit=1).total == before
 
 
-def test_missing_things_are_named(ucurve: Shell, tmp_path: Path) -> None:
+def test_missing_files_and_experiments_are_named(ucurve: Shell, tmp_path: Path) -> None:
     status, _, err = ucurve("submit", str(tmp_path / "nothing.json"))
     assert (status, "nothing.json: No such file" in err) == (2, True)
     status, _, err = ucurve("show", "123456")
@@ -177,7 +200,7 @@ def test_missing_things_are_named(ucurve: Shell, tmp_path: Path) -> None:
     assert (status, "text" in err) == (2, True)
 
 
-def test_a_text_becomes_an_evaluation_set(ucurve: Shell, tmp_path: Path) -> None:
+def test_a_text_file_is_registered_as_a_dataset(ucurve: Shell, tmp_path: Path) -> None:
     text = written(tmp_path / "novel.txt", "Call me Ishmael. " * 100)
     status, out, _ = ucurve("datasets", "add", "novel", "--text", text)
     assert status == 0
@@ -185,7 +208,7 @@ def test_a_text_becomes_an_evaluation_set(ucurve: Shell, tmp_path: Path) -> None
     assert "novel" in ucurve("datasets", "list")[1]
 
 
-def test_without_a_lab_the_remedy_is_said_and_the_status_is_1(
+def test_without_a_lab_the_error_says_how_to_start_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     status, _, err = Shell(capsys, f"http://127.0.0.1:{free_port()}")("list")
@@ -207,7 +230,7 @@ def test_a_wait_survives_the_restart_of_the_api(lab: Lab) -> None:
     assert states == ["done"]
 
 
-def test_a_refusal_keeps_the_servers_words_and_fields(lab: Lab) -> None:
+def test_a_rejected_request_keeps_the_fields_of_the_api(lab: Lab) -> None:
     with pytest.raises(RequestRejectedError) as refused:
         lab.client.submit({"kind": "linear_model", "draws": 0, "width": -1})
     assert refused.value.status == 422
@@ -219,7 +242,7 @@ def test_a_refusal_keeps_the_servers_words_and_fields(lab: Lab) -> None:
 
 @pytest.fixture
 def hang_up() -> Iterator[tuple[str, list[bytes]]]:
-    """A server that reads each request and hangs up without an answer."""
+    """A server that reads each request and closes the connection."""
     received: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -236,7 +259,7 @@ def hang_up() -> Iterator[tuple[str, list[bytes]]]:
         yield f"http://127.0.0.1:{server.getsockname()[1]}", received
 
 
-def test_reads_are_repeated_and_a_submission_is_never_sent_twice(
+def test_reads_are_retried_and_a_submission_is_sent_once(
     hang_up: tuple[str, list[bytes]],
 ) -> None:
     url, received = hang_up

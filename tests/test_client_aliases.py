@@ -23,7 +23,7 @@ class RecordingClient(Client):
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("RequestRejectedError", RequestRejectedError), ("ApiUnavailableError", ApiUnavailableError)],
+    [("RefusedError", RequestRejectedError), ("NoAnswerError", ApiUnavailableError)],
 )
 def test_deprecated_exception_names_return_the_new_class_and_warn(old: str, new: type) -> None:
     with pytest.warns(DeprecationWarning, match=new.__name__):

@@ -150,12 +150,12 @@ def shell_blocks() -> Iterator[Block]:
 
 @pytest.mark.parametrize("block", list(shell_blocks()), ids=lambda block: block.where)
 def test_commands_in_the_pages_exist(block: Block) -> None:
-    from ucurve.cli import _parser
+    from ucurve.cli import command_parser
 
     for command in doc_pages.commands(block):
         try:
             status = 0
-            _parser().parse_args(shlex.split(command))
+            command_parser().parse_args(shlex.split(command))
         except SystemExit as left:
             status = int(left.code or 0)
         assert status == 0, f"{block.where}: ucurve {command}"

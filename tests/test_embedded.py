@@ -93,7 +93,7 @@ def test_an_engine_that_outlived_its_owner_is_stopped_by_the_next_start(tmp_path
     engines = Engines(tmp_path / "lab").start()
     ask(engines, "CREATE TABLE kept AS SELECT 42 AS answer")
     pids = [child.pid for child in engines.children]
-    engines.forget()  # as if this process had been killed where the kernel does not tell children
+    engines.unlock()  # as if this process had been killed where the kernel does not tell children
     with Engines(tmp_path / "lab") as successor:
         assert not {child.pid for child in successor.children} & set(pids)
         assert ask(successor, "SELECT answer FROM kept") == [(42,)]

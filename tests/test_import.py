@@ -102,7 +102,7 @@ def test_an_import_that_broke_off_leaves_whole_numbers_and_the_next_one_complete
         row["id"] for row in there["attempts"]
     }
     assert imported(third, exported) == 0
-    assert "2 new, 0 known" in capsys.readouterr().out
+    assert "2 new, 0 existing" in capsys.readouterr().out
     for name, rows in contents(third.client).items():
         assert len(rows) == len(contents(lab.client)[name]), name
     assert all(one.state == "done" for one in third.client.experiments().experiments)

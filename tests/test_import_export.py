@@ -88,7 +88,7 @@ def test_another_lab_shows_the_same_tables_figures_and_verdicts(
     lab: Lab, other: Lab, ids: list[int], exported: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert imported(other, exported) == 0
-    assert "2 new, 0 known" in capsys.readouterr().out
+    assert "2 new, 0 existing" in capsys.readouterr().out
     theirs = {one.name: one for one in other.client.experiments().experiments}
     for id in ids:
         mine = lab.client.experiment(id)
@@ -188,7 +188,7 @@ def test_a_number_measured_in_both_labs_keeps_ours_and_gains_theirs(
     said = capsys.readouterr().out
     total = sum(one.progress.total for one in other.client.experiments().experiments)
     assert f"0 new, 0 completed, {total} with a further attempt" in said
-    assert f"measured in both: {total}, of which 0 agree to the last bit" in said
+    assert f"measured in both labs: {total}, 0 bit-identical" in said
     assert "mse: at most 0.25 apart" in said
     found = other.client.provenance(ours.id)
     assert [attempt.worker for attempt in found.attempts][-1] == "another machine"
@@ -207,7 +207,7 @@ def test_a_row_whose_identity_is_not_that_of_its_inputs_is_refused_before_anythi
     before = contents(other.client)
     assert imported(other, folder) == 2
     [line] = capsys.readouterr().err.strip().splitlines()[-1:]
-    assert "measurements.parquet, row 5: its identity is not the SHA-256 of its inputs" in line
+    assert "measurements.parquet, row 5: the identity is not the SHA-256 of the inputs" in line
     assert contents(other.client) == before
     row = {
         **before["measurements"][0],
@@ -231,11 +231,9 @@ def test_a_file_that_was_cut_off_or_changed_is_named(
     path = folder / "attempts.parquet"
     path.write_bytes(path.read_bytes()[:-100])
     assert imported(other, folder) == 2
-    assert (
-        "attempts.parquet is not the file that manifest.json speaks of" in capsys.readouterr().err
-    )
+    assert "attempts.parquet does not match manifest.json" in capsys.readouterr().err
     assert imported(other, tmp_path) == 2
-    assert "holds no manifest.json" in capsys.readouterr().err
+    assert "has no manifest.json" in capsys.readouterr().err
 
 
 def test_a_name_that_means_something_else_here_keeps_its_meaning(
@@ -253,7 +251,7 @@ def test_a_name_that_means_something_else_here_keeps_its_meaning(
     assert imported(other, folder) == 0
     said = capsys.readouterr().out
     assert "added: suite theirs" in said
-    assert "kept, though it means something else there: suite tiny" in said
+    assert "not imported, the same name has other contents here: suite tiny" in said
     after = {suite.name: suite for suite in other.client.suites()}
     assert {name: after[name] for name in before} == before
     assert "Imported from lab A." in after["theirs"].description
@@ -268,7 +266,7 @@ def test_an_export_is_whole_or_absent_and_replaces_nothing_unasked(
     assert (exported / "manifest.json").read_bytes() == before
     (tmp_path / "thesis.txt").write_text("mine")
     assert main(["--url", lab.url, "export", str(tmp_path), "--force"]) == 2
-    assert "is no export" in capsys.readouterr().err
+    assert "is not an export" in capsys.readouterr().err
     part = tmp_path / "part"
     assert main(["--url", lab.url, "export", str(part), "--tag", "shared", "--no-site"]) == 0
     assert (

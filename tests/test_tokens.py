@@ -128,8 +128,8 @@ def test_the_command_line_makes_lists_and_revokes_tokens_and_sets_roles(
     secret = run(
         "tokens", "create", "laptop", "--user", "cleo", "--role", "submitter", "--days", "7"
     ).strip()
-    assert "cleo, submitter (by the token 'laptop')" in run("whoami", token=secret)
-    assert "cleo is a viewer: 40 points queued" in run(
+    assert "cleo, submitter (API key 'laptop')" in run("whoami", token=secret)
+    assert "cleo: viewer, at most 40 queued points" in run(
         "users", "set", "cleo", "--role", "viewer", "--most-queued", "40"
     )
     assert "requires the role admin; cleo is a viewer" in run(

@@ -175,7 +175,7 @@ def test_a_process_that_cannot_start_shows_the_end_of_its_log_and_nothing_stays_
     env = {**environment(run.home), "UCURVE_KINDS": str(tmp_path / "kinds")}
     failed = subprocess.run(command(run), env=env, capture_output=True, text=True, timeout=120)
     assert failed.returncode == 1
-    assert "ucurve: api stopped while starting" in failed.stderr
+    assert "ucurve: api exited during startup" in failed.stderr
     assert "RuntimeError: broken on purpose" in failed.stderr
     assert not run.children()
 

@@ -108,17 +108,28 @@ def test_a_receiver_that_was_down_is_told_each_event_once_and_can_prove_by_whom(
 ) -> None:
     made = lab.client.submit(LINEAR, name="told", webhook=receiver.url)
     lab.client.wait(made.id, timeout=60)
-    until(lambda: [one.error for one in lab.client.webhook_deliveries(made.id)] == ["connection refused"])
+    until(
+        lambda: (
+            [one.error for one in lab.client.webhook_deliveries(made.id)] == ["connection refused"]
+        )
+    )
     receiver.status = 500
     receiver.start()
-    until(lambda: [one.error for one in lab.client.webhook_deliveries(made.id)] == ["it answered 500"])
+    until(
+        lambda: [one.error for one in lab.client.webhook_deliveries(made.id)] == ["it answered 500"]
+    )
     refused = len(receiver.calls)
     receiver.status = 204
     until(lambda: lab.client.webhook_deliveries(made.id)[0].delivered_at)
     again = lab.client.submit(
         LINEAR, name="reused", webhook=receiver.url
     )  # done as soon as it is asked for
-    until(lambda: lab.client.webhook_deliveries(again.id) and lab.client.webhook_deliveries(again.id)[0].delivered_at)
+    until(
+        lambda: (
+            lab.client.webhook_deliveries(again.id)
+            and lab.client.webhook_deliveries(again.id)[0].delivered_at
+        )
+    )
     time.sleep(2.5)
     told = receiver.calls[refused:]
     assert [call["body"]["id"] for call in told] == [made.id, again.id]
@@ -156,7 +167,9 @@ def test_an_api_that_is_killed_while_it_tells_tells_again_when_it_is_back(
     lab.children["api"].kill()
     receiver.answers.set()
     lab.start_api()
-    assert lab.client.webhook_deliveries(made.id)[0].delivered_at is None  # nobody knows whether it arrived
+    assert (
+        lab.client.webhook_deliveries(made.id)[0].delivered_at is None
+    )  # nobody knows whether it arrived
     with open_session() as session:
         session.execute(
             text("UPDATE notices SET due_at = now() WHERE delivered_at IS NULL")
@@ -171,7 +184,12 @@ def test_an_api_that_is_killed_while_it_tells_tells_again_when_it_is_back(
 
 def test_a_notice_is_given_up_after_a_day_with_its_reason(lab: Lab, receiver: Receiver) -> None:
     made = lab.client.submit(LINEAR, webhook=receiver.url)
-    until(lambda: lab.client.webhook_deliveries(made.id) and lab.client.webhook_deliveries(made.id)[0].error)
+    until(
+        lambda: (
+            lab.client.webhook_deliveries(made.id)
+            and lab.client.webhook_deliveries(made.id)[0].error
+        )
+    )
     with open_session() as session:
         session.execute(
             text(
@@ -188,7 +206,12 @@ def test_a_host_that_cannot_even_be_looked_up_holds_up_no_other_call(
 ) -> None:
     receiver.start()
     strange = lab.client.submit(LINEAR, webhook=f"http://{'a' * 70}.example/")
-    until(lambda: lab.client.webhook_deliveries(strange.id) and lab.client.webhook_deliveries(strange.id)[0].error)
+    until(
+        lambda: (
+            lab.client.webhook_deliveries(strange.id)
+            and lab.client.webhook_deliveries(strange.id)[0].error
+        )
+    )
     assert lab.client.webhook_deliveries(strange.id)[0].error == "not a valid host name"
     lab.client.submit(LINEAR, webhook=receiver.url)
     until(lambda: receiver.calls)

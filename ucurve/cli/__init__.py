@@ -1,10 +1,10 @@
-"""The command line: `ucurve up` starts a lab, the other commands speak with one over its REST API.
+"""The command line: `ucurve up` starts a lab, the other commands talk to one over its REST API.
 
     echo '{"kind": "linear_model"}' | ucurve submit - --wait
     ucurve figures 1 -o figures --format pdf
     ucurve study submit tiny --wait
 
-Exit status: 0 done, 1 failed, 2 bad input (one line says which field and what to do).
+Exit status: 0 success, 1 failure, 2 invalid input (one line names the field and how to fix it).
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ucurve import __version__, code_version
 from ucurve.cli import (
     compare,
+    edits,
     experiments,
     explorer,
     import_export,
     lab,
     measurements,
     references,
+    reproducibility,
     results,
-    reuse,
     studies,
     suites,
     users,
@@ -35,12 +37,34 @@ from ucurve.client import ClientError, RequestRejectedError
 from ucurve.schemas.validation_messages import lines, wrong_in
 from ucurve.settings import SettingsError
 
+GROUPS = (
+    lab,
+    experiments,
+    edits,
+    explorer,
+    results,
+    measurements,
+    reproducibility,
+    compare,
+    studies,
+    suites,
+    users,
+    import_export,
+    references,
+)
+EXAMPLES = (
+    "ucurve up                                    # start a lab on this machine",
+    'echo \'{"kind": "linear_model"}\' | ucurve submit - --wait',
+    "ucurve verdicts 1",
+    "ucurve figures 1 -o figures --format pdf",
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; answers the exit status."""
+    """Run one command and return its exit status."""
     try:
-        given = _parser().parse_args(arguments)
-        return int(given.run(given) or 0)
+        args = command_parser().parse_args(arguments)
+        return int(args.run(args) or 0)
     except (InputError, SettingsError) as error:
         return fail(error, BAD_INPUT)
     except ValidationError as error:
@@ -56,43 +80,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
     parser = argparse.ArgumentParser(
-        "ucurve", description="Does pre-training longer make a model more fragile?"
+        "ucurve",
+        description="Measure whether pre-training longer makes a model more fragile.",
+        epilog=_epilog(EXAMPLES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _where(parser, None)
+    parser.add_argument("--version", action=_Version, nargs=0, help="print version and code hash")
+    _connection_options(parser, None)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, run: Any, help: str, within: Any = commands) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = within.add_parser(name, help=help, description=help)
-        made.set_defaults(run=run)
-        _where(
-            made, argparse.SUPPRESS
-        )  # after the command, too; what is not said there leaves what was said before
-        return made
+    def command(
+        name: str,
+        run: Any,
+        help: str,
+        within: Any = commands,
+        examples: Sequence[str] = (),
+    ) -> argparse.ArgumentParser:
+        subparser: argparse.ArgumentParser = within.add_parser(
+            name,
+            help=help,
+            description=f"{help[:1].upper()}{help[1:]}.",
+            epilog=_epilog(examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        subparser.set_defaults(run=run)
+        _connection_options(subparser, argparse.SUPPRESS)  # also accepted after the command
+        return subparser
 
-    for topic in (
-        lab,
-        experiments,
-        explorer,
-        results,
-        measurements,
-        reuse,
-        compare,
-        studies,
-        suites,
-        users,
-        import_export,
-        references,
-    ):
-        topic.commands(command)
+    for group in GROUPS:
+        group.commands(command)
     return parser
 
 
-def _where(parser: argparse.ArgumentParser, default: str | None) -> None:
+def version_text() -> str:
+    """Return program name, version and code hash."""
+    return f"ucurve {__version__} (code {code_version()})"
+
+
+class _Version(argparse.Action):
+    """Print the version; the sources are hashed only when it is requested."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        print(version_text())
+        parser.exit()
+
+
+def _epilog(examples: Sequence[str]) -> str | None:
+    return "\n".join(["examples:", *(f"  {line}" for line in examples)]) if examples else None
+
+
+def _connection_options(parser: argparse.ArgumentParser, default: str | None) -> None:
     parser.add_argument(
         "--url",
         default=default,
-        help="address of the lab's API (default: UCURVE_URL, or http://127.0.0.1:8000)",
+        help="URL of the lab's API (default: UCURVE_URL, or http://127.0.0.1:8000)",
     )
-    parser.add_argument("--token", default=default, help="access token (default: UCURVE_TOKEN)")
+    parser.add_argument("--token", default=default, help="API key (default: UCURVE_TOKEN)")

@@ -1,4 +1,4 @@
-"""What was typed: the lab's address, numbers, files; and how a command ends."""
+"""Parsing of arguments and files, and how a command ends."""
 
 from __future__ import annotations
 
@@ -16,67 +16,77 @@ from ucurve.spec import Verdict
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 Command = Callable[..., argparse.ArgumentParser]  # (name, run, help) -> the new command's parser
-EXPERIMENT = "the experiment's number, see `ucurve list`"
+EXPERIMENT = "experiment id, see `ucurve list`"
+PRIORITY = "-10 to 10; higher runs first"
 
 
 class InputError(ValueError):
-    """What was typed cannot be used; the message names the remedy."""
+    """Invalid input; the message says how to fix it."""
 
 
 def fail(message: object, status: int) -> int:
+    """Print an error message and return the exit status."""
     print(f"ucurve: {message}", file=sys.stderr)
     return status
 
 
-def client(given: argparse.Namespace) -> Client:
-    return Client(given.url, given.token)
+def connect(args: argparse.Namespace) -> Client:
+    """Return a client for --url and --token."""
+    return Client(args.url, args.token)
 
 
-def count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
+def positive(text: str) -> int:
+    """Parse a positive integer."""
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
 
 
 def port(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 65535:
+    """Parse a TCP port."""
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port: use a number from 1 to 65535")
     return int(text)
 
 
 def json_from(path: str) -> Any:
-    """What a file or "-" (standard input) holds."""
-    where = "standard input" if path == "-" else path
+    """Return the JSON in a file, or in standard input for "-"."""
+    source = "standard input" if path == "-" else path
     try:
-        return json.loads(
-            sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
-        )
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        return json.loads(text)
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"cannot read {where}: {getattr(error, 'strerror', None) or error}"
-        ) from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot read {source}: {reason}") from error
     except json.JSONDecodeError as error:
-        raise InputError(f"{where} is {not_json(error)}") from error
+        raise InputError(f"{source} is {not_json(error)}") from error
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file and say so; its folder is made where missing."""
+    """Write a file and print its path; missing folders are created."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     except OSError as error:
         raise InputError(
-            f"cannot write to {path.parent}: {error.strerror}; choose another place with -o"
+            f"cannot write to {path.parent}: {error.strerror}; choose another path with -o"
         ) from error
     print(path)
 
 
-def tell(verdicts: Sequence[Verdict], all_conditions: bool = False) -> None:
-    """Claim by claim, each answer with the numbers behind it; those of single conditions are counted, or all told."""
+def labels_text(labels: dict[str, Any]) -> str:
+    """Format a point's labels: "suite tiny, gamma 0.1"."""
+    return ", ".join(f"{name} {value}" for name, value in labels.items() if value is not None)
+
+
+def print_verdicts(verdicts: Sequence[Verdict], all_settings: bool = False) -> None:
+    """Print verdicts claim by claim; per-setting ones are only counted unless requested."""
     for claim in by_claim(verdicts):
         print(claim.name)
-        for verdict in [*claim.first, *(claim.single if all_conditions else [])]:
+        for verdict in [*claim.first, *(claim.single if all_settings else [])]:
             scope = f"{verdict.scope}: " if verdict.scope else ""
-            print(f"  {scope}{verdict.sentence}" + (f" [{verdict.basis}]" if verdict.basis else ""))
-        if claim.single and not all_conditions:
-            print(f"  {claim.folded} (--all tells them)")
+            sentence = verdict.sentence.removeprefix(f"{verdict.answer}: ")
+            basis = f" [{verdict.basis}]" if verdict.basis else ""
+            print(f"  {scope}{verdict.answer}: {sentence}{basis}")
+        if claim.single and not all_settings:
+            print(f"  {claim.folded} (use --all to list)")

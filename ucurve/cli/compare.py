@@ -1,103 +1,140 @@
-"""Commands that lay experiments over one another, and that lead from a figure's file back to its numbers."""
+"""Commands that compare experiments, and that trace a figure file back to its numbers."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from ucurve.cli.arguments import Command, InputError, client, write
+from ucurve.cli.arguments import Command, InputError, connect, write
+from ucurve.client import Client
+from ucurve.client.comparisons import Comparison
 
 
 def commands(command: Command) -> None:
-    made = command(
+    parser = command(
         "compare",
         compare,
-        "lay experiments over one another: figures, differences, and what is missing",
+        "compare experiments: what differs, which points are missing, figures with -o",
+        examples=(
+            "ucurve compare 3 4",
+            "ucurve compare 3 4 -o figures --format pdf",
+            'ucurve compare 3 4 --y damage --change "gamma 0.2, init_std" --minus 3 4',
+            "ucurve compare 3 4 --complete",
+        ),
     )
-    made.add_argument("id", type=int, nargs="+", help="two experiments or more")
-    made.add_argument("-o", "--output", type=Path, default=Path("."), metavar="DIR")
-    made.add_argument("--format", choices=("svg", "png", "pdf", "csv"), default="svg")
-    made.add_argument(
+    parser.add_argument("id", type=int, nargs="+", help="two or more experiment ids")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="write the figures to this folder"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("svg", "png", "pdf", "csv"),
+        default="svg",
+        help="file format of the figures (default: %(default)s)",
+    )
+    parser.add_argument(
         "--x",
         default="",
-        help="tokens, tokens_per_parameter, base_loss, or the experiments' own axis",
+        help="x axis: tokens, tokens_per_parameter, base_loss, or the experiments' own axis",
     )
-    made.add_argument("--y", default="", help="loss, perplexity, damage, or a metric that all have")
-    made.add_argument(
+    parser.add_argument(
+        "--y",
+        default="",
+        help="y axis: loss, perplexity, damage (the loss increase), or a common metric",
+    )
+    parser.add_argument(
         "--by",
         default="side",
         choices=("side", "suite", "size", "replicate"),
-        help="what the colours mean",
+        help="what colours mean; side: the experiment (default: %(default)s)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--change",
         action="append",
         default=[],
-        metavar="WORDS",
-        help='such as "gamma 0.2, init_std"; repeatable',
+        metavar="LABEL",
+        help='only this modification, such as "gamma 0.2, init_std"; repeatable',
     )
-    made.add_argument(
-        "--minus", nargs=2, default=(), metavar=("A", "B"), help="which two to subtract"
+    parser.add_argument(
+        "--minus", nargs=2, default=(), metavar=("A", "B"), help="plot the difference A - B"
     )
-    made.add_argument(
+    parser.add_argument(
         "--beside",
         action="append",
         default=[],
         metavar="NAME",
-        help="a reference curve; repeatable",
+        help="add a reference curve; repeatable",
     )
-    made.add_argument(
-        "--complete", action="store_true", help="submit what the two lack of each other"
+    parser.add_argument(
+        "--complete", action="store_true", help="submit the points that two experiments lack"
     )
-    made = command(
+    parser = command(
         "cite",
         cite,
-        "say which figure of which experiment a file is, and whether its numbers have changed since",
+        "show which experiment a figure file is from, and whether its numbers have changed",
+        examples=("ucurve cite figures/loss.pdf",),
     )
-    made.add_argument("file", type=Path, nargs="+", help="SVG, PNG, PDF or CSV that ucurve wrote")
+    parser.add_argument("file", type=Path, nargs="+", help="SVG, PNG, PDF or CSV written by ucurve")
 
 
-def compare(given: argparse.Namespace) -> None:
-    from ucurve.analysis.comparison import completed
+def compare(args: argparse.Namespace) -> None:
+    client = connect(args)
+    comparison = client.compare(
+        args.id, args.x, args.y, args.by, args.change, args.minus, args.beside
+    )
+    figures = comparison.figures()
+    if args.change and not set(args.change) <= set(comparison.changes):
+        raise InputError(
+            f"unknown modification; these are available: {'; '.join(comparison.changes)}"
+        )
+    if unknown := set(args.beside) - set(comparison.reference_options):
+        available = "; ".join(comparison.reference_options) or "none"
+        raise InputError(
+            f"unknown reference curve {', '.join(unknown)}; these are available: {available}"
+        )
+    for warning in comparison.warnings:
+        print(warning)
+    if args.output:
+        _write_figures(comparison, args.output, args.format, client.url)
+    else:
+        for name, figure in figures.items():
+            print(f"{name}: {figure.title}\n  {figure.caption}")
+        print("use -o DIR to write the figures")
+    _missing_points(client, comparison, args.complete)
+
+
+def _write_figures(comparison: Comparison, folder: Path, format: str, url: str) -> None:
     from ucurve.figures.annotated_files import cited_file
 
-    lab = client(given)
-    found = lab.compare(
-        given.id, given.x, given.y, given.by, given.change, given.minus, given.beside
-    )
-    figures = found.figures()
-    if given.change and not set(given.change) <= set(found.changes):
-        raise InputError(f"no such modification; there are: {'; '.join(found.changes)}")
-    if unknown := set(given.beside) - set(found.reference_options):
-        raise InputError(
-            f"no such reference curve here: {', '.join(unknown)}; there are: {'; '.join(found.reference_options) or 'none'}"
-        )
-    for caution in found.warnings:
-        print(caution)
-    for name, figure in figures.items():
-        path = (
-            given.output
-            / f"compare-{'-'.join(side.key for side in found.sides)}-{name}.{given.format}"
-        )
-        write(path, cited_file(figure, given.format, found.origin(name, lab.url)))
+    prefix = f"compare-{'-'.join(side.key for side in comparison.sides)}"
+    for name, figure in comparison.figures().items():
+        path = folder / f"{prefix}-{name}.{format}"
+        write(path, cited_file(figure, format, comparison.origin(name, url)))  # type: ignore[arg-type]
         print(f"  {figure.caption}")
-    for lacking in found.missing():
-        if lacking.points or lacking.without_checkpoint:
-            print(lacking.sentence)
-        if given.complete and (spec := completed(lacking)) is not None:
-            made = lab.submit(spec, **found.submission(lacking))
+
+
+def _missing_points(client: Client, comparison: Comparison, submit: bool) -> None:
+    """Print the points that two experiments lack of each other; submit them if requested."""
+    from ucurve.analysis.comparison import completed
+
+    for gap in comparison.missing():
+        if gap.points or gap.without_checkpoint:
+            print(gap.sentence)
+        if submit and (spec := completed(gap)) is not None:
+            experiment = client.submit(spec, **comparison.submission(gap))
+            counts = experiment.progress
             print(
-                f"  experiment {made.id}: {made.progress.total - made.progress.reused} of {made.progress.total} points to measure"
+                f"  experiment {experiment.id}: {counts.total - counts.reused} of {counts.total} new"
             )
 
 
-def cite(given: argparse.Namespace) -> None:
+def cite(args: argparse.Namespace) -> None:
     from ucurve.figures.annotated_files import said_of
 
-    lab = client(given)
-    for path in given.file:
+    client = connect(args)
+    for path in args.file:
         try:
-            print(f"{path}: {said_of(path.read_bytes(), lab)}")
+            print(f"{path}: {said_of(path.read_bytes(), client)}")
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}") from error
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Commands about experiments: plan, submit, extend, list, wait, pause, resume, cancel, retry."""
+"""Commands about experiments: plan, submit, extend, list, show, wait, cancel, pause, resume, retry."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from ucurve.analysis.verdict_order import more_draws
 from ucurve.cli.arguments import (
     EXPERIMENT,
     FAILED,
+    PRIORITY,
     Command,
     InputError,
-    client,
-    count,
+    connect,
     json_from,
+    positive,
 )
 from ucurve.client import Client
 from ucurve.client.http import checked
@@ -23,223 +24,251 @@ from ucurve.formatting import counted, plan_summary
 from ucurve.schemas import experiments as schemas
 from ucurve.schemas.search import ExperimentFilter, Order
 
+SPEC = 'file with a spec, such as {"kind": "linear_model"}; - reads standard input'
+WAIT = "show progress until the experiment has finished"
+
 
 def commands(command: Command) -> None:
+    _submission_commands(command)
+    _list_command(command)
+    _extend_command(command)
     for name, run, help in (
-        ("plan", plan, "what a spec would measure, without submitting it"),
-        ("submit", submit, "submit an experiment"),
+        ("show", show_experiment, "show an experiment and its state"),
+        ("wait", wait, WAIT),
+        ("cancel", control, "stop an experiment for good; finished evaluations are kept"),
+        ("pause", control, "pause an experiment"),
+        ("resume", control, "continue a paused experiment"),
+        ("retry", control, "run failed evaluations again"),
     ):
-        made = command(name, run, help)
-        made.add_argument(
-            "spec",
-            help='file with a spec, such as {"kind": "linear_model"}; - reads standard input',
-        )
-    made.add_argument("--name", default="")
-    made.add_argument("--tag", action="append", default=[], help="may be given several times")
-    made.add_argument("--notes", default="")
-    made.add_argument("--priority", type=int, default=0, help="-10 to 10; higher is measured first")
-    made.add_argument(
-        "--webhook", metavar="URL", help="address that is told when it is done or failed, signed"
-    )
-    made.add_argument(
-        "--fresh",
-        action="store_true",
-        help="measure again what exists, and compare: ucurve agreement",
-    )
-    made.add_argument("--wait", action="store_true", help="show progress until it has ended")
+        parser = command(name, run, help, examples=(f"ucurve {name} 7",))
+        parser.add_argument("id", type=int, help=EXPERIMENT)
+        parser.set_defaults(action=name)
 
-    listing = command(
+
+def _submission_commands(command: Command) -> None:
+    parser = command(
+        "plan",
+        plan,
+        "preview an experiment: evaluations, cached results, estimated time",
+        examples=("ucurve plan spec.json", 'echo \'{"kind": "linear_model"}\' | ucurve plan -'),
+    )
+    parser.add_argument("spec", help=SPEC)
+    parser = command(
+        "submit",
+        submit,
+        "submit an experiment",
+        examples=(
+            'echo \'{"kind": "linear_model"}\' | ucurve submit - --wait',
+            'ucurve submit spec.json --name "noise on tiny" --tag paper --tag noise',
+        ),
+    )
+    parser.add_argument("spec", help=SPEC)
+    parser.add_argument("--name", default="", help="name (default: made from the spec)")
+    parser.add_argument("--tag", action="append", default=[], help="tag; repeatable")
+    parser.add_argument("--notes", default="", help="notes in Markdown")
+    parser.add_argument("--priority", type=int, default=0, help=PRIORITY)
+    parser.add_argument(
+        "--webhook", metavar="URL", help="URL to notify when it finishes or fails (signed requests)"
+    )
+    parser.add_argument(
+        "--remeasure",
+        "--fresh",
+        dest="fresh",
+        action="store_true",
+        help="ignore cached results and compare with them afterwards, see `ucurve agreement`",
+    )
+    parser.add_argument("--wait", action="store_true", help=WAIT)
+
+
+def _list_command(command: Command) -> None:
+    parser = command(
         "list",
         list_experiments,
-        "experiments, newest first; values of one filter are alternatives, but for --tag",
+        "list experiments, newest first",
+        examples=(
+            "ucurve list pythia --state running --state queued",
+            "ucurve list --tag paper --owner me --after 2026-11-01",
+        ),
     )
-    listing.add_argument("text", nargs="*", help="words in name, notes or tags")
-    listing.add_argument("--limit", type=count, default=30)
-    listing.add_argument("--page", type=count, default=1)
-    listing.add_argument("--state", action="append", choices=get_args(schemas.ExperimentState))
+    parser.add_argument("text", nargs="*", help="words in name, notes or tags")
+    parser.add_argument("--limit", type=positive, default=30, help="experiments per page")
+    parser.add_argument("--page", type=positive, default=1, help="page number")
+    parser.add_argument(
+        "--state",
+        action="append",
+        choices=get_args(schemas.ExperimentState),
+        help="only these states; repeatable",
+    )
     for name, help in (
-        ("tag", "all of these"),
-        ("kind", ""),
-        ("suite", ""),
-        ("owner", 'a name; "me" is you'),
+        ("tag", "only experiments with all of these tags; repeatable"),
+        ("kind", "only these experiment types; repeatable"),
+        ("suite", "only these suites; repeatable"),
+        ("owner", "only these owners, 'me' for yourself; repeatable"),
     ):
-        listing.add_argument(f"--{name}", action="append", help=help or None)
-    listing.add_argument(
+        parser.add_argument(f"--{name}", action="append", help=help)
+    parser.add_argument(
         "--after",
         dest="created_after",
         metavar="DATE",
-        help="submitted on this day or later: 2026-11-01",
+        help="submitted on or after this day, such as 2026-11-01",
     )
-    listing.add_argument(
+    parser.add_argument(
         "--before", dest="created_before", metavar="DATE", help="submitted before this day"
     )
-    listing.add_argument("--starred", action="store_true", help="only those that you starred")
-    listing.add_argument(
-        "--archived", choices=("also", "only"), help="archived ones are left out otherwise"
+    parser.add_argument("--starred", action="store_true", help="only experiments you starred")
+    parser.add_argument(
+        "--archived", choices=("also", "only"), help="include archived experiments, or only those"
     )
-    listing.add_argument("--sort", choices=get_args(Order), default="newest")
-    on_one: dict[str, tuple[Any, str]] = {
-        "show": (show_one, "an experiment and its state"),
-        "wait": (wait, "show progress until it has ended"),
-        "extend": (
-            extend,
-            "submit it with more draws (as many as settle an open verdict, or --draws) or values (--set)",
-        ),
-        "cancel": (act, "stop it for good; what was measured stays"),
-        "pause": (act, "let it rest"),
-        "resume": (act, "go on after a pause"),
-        "retry": (act, "measure the failed points once more"),
-    }
-    for name, (run, help) in on_one.items():
-        made = command(name, run, help)
-        made.add_argument("id", type=int, help=EXPERIMENT)
-        made.set_defaults(verb=name)
-        if name == "extend":
-            made.add_argument(
-                "--draws",
-                type=count,
-                metavar="N",
-                help="so many more (default: the fewest that settle something)",
-            )
-            made.add_argument(
-                "--set",
-                action="append",
-                default=[],
-                metavar="FIELD=JSON",
-                help="other values of a field: gammas=[0.1,0.2,0.4]",
-            )
-            made.add_argument(
-                "--wait", action="store_true", help="show progress until it has ended"
-            )
+    parser.add_argument(
+        "--sort", choices=get_args(Order), default="newest", help="order (default: %(default)s)"
+    )
 
 
-def read(path: str) -> dict[str, Any]:
-    """A submission from a file or "-"; a bare spec is one too."""
-    found = json_from(path)
-    if not isinstance(found, dict) or not ("kind" in found or isinstance(found.get("spec"), dict)):
-        where = "standard input" if path == "-" else path
-        raise InputError(f'{where} holds no spec: it looks like {{"kind": "linear_model"}}')
-    return found if "spec" in found else {"spec": found}
+def _extend_command(command: Command) -> None:
+    parser = command(
+        "extend",
+        extend,
+        "submit an experiment again with more seeds or other values; cached results are reused",
+        examples=("ucurve extend 7 --draws 8 --wait", "ucurve extend 7 --set gammas=[0.1,0.2,0.4]"),
+    )
+    parser.add_argument("id", type=int, help=EXPERIMENT)
+    parser.add_argument(
+        "--draws",
+        type=positive,
+        metavar="N",
+        help="number of seeds to add (default: fewest that resolve a verdict)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=JSON",
+        help="new value of a field; repeatable",
+    )
+    parser.add_argument("--wait", action="store_true", help=WAIT)
 
 
-def plan(given: argparse.Namespace) -> None:
-    preview = client(given).plan(checked(schemas.Submission, read(given.spec)).spec)
-    print(f"{counted(preview.num_points, 'point')}: {plan_summary(preview)}")
-    for remark in filter(None, [preview.waits_for, *preview.warnings]):
-        print(remark)
+def read_submission(path: str) -> dict[str, Any]:
+    """Return a submission from a file or "-"; a bare spec is accepted too."""
+    content = json_from(path)
+    if isinstance(content, dict):
+        if isinstance(content.get("spec"), dict):
+            return content
+        if "kind" in content:
+            return {"spec": content}
+    source = "standard input" if path == "-" else path
+    raise InputError(f'{source} contains no spec: it must look like {{"kind": "linear_model"}}')
 
 
-def submit(given: argparse.Namespace) -> int:
-    sent = read(given.spec)
-    sent["tags"] = [*sent.get("tags", []), *given.tag]
-    sent |= {
-        key: value
-        for key in ("name", "notes", "priority", "fresh", "webhook")
-        if (value := getattr(given, key))
-    }
-    submission = checked(schemas.Submission, sent)
-    lab = client(given)
-    fields = submission.model_dump()
-    fields["remeasure"] = fields.pop("fresh")
-    return said(lab, lab.submit(**fields), given.wait)
+def plan(args: argparse.Namespace) -> None:
+    submission = checked(schemas.Submission, read_submission(args.spec))
+    preview = connect(args).plan(submission.spec)
+    print(f"{counted(preview.num_points, 'evaluation')}: {plan_summary(preview)}")
+    for message in filter(None, [preview.waits_for, *preview.warnings]):
+        print(message)
 
 
-def extend(given: argparse.Namespace) -> int:
-    lab = client(given)
-    draws = given.draws
-    changes = dict(changed(text) for text in given.set)
+def submit(args: argparse.Namespace) -> int:
+    fields = read_submission(args.spec)
+    fields["tags"] = [*fields.get("tags", []), *args.tag]
+    options = ("name", "notes", "priority", "fresh", "webhook")
+    fields |= {name: value for name in options if (value := getattr(args, name))}
+    submission = checked(schemas.Submission, fields).model_dump()
+    submission["remeasure"] = submission.pop("fresh")
+    client = connect(args)
+    return report_submission(client, client.submit(**submission), args.wait)
+
+
+def extend(args: argparse.Namespace) -> int:
+    client = connect(args)
+    draws = args.draws
+    changes = dict(field_change(text) for text in args.set)
     if draws is None and not changes:
         open_verdicts = {
             num: verdict
-            for verdict in reversed(lab.verdicts(given.id))
+            for verdict in reversed(client.verdicts(args.id))
             if (num := more_draws(verdict))
         }
         if not open_verdicts:
             raise InputError(
-                f"no verdict of experiment {given.id} says that more draws would settle it; give --draws"
+                f"more seeds would resolve no verdict of experiment {args.id}; use --draws N"
             )
         draws = min(open_verdicts)
-        found = open_verdicts[draws]
-        print(f"{draws} more draws would settle: {found.claim} ({found.scope})")
-    return said(lab, lab.extend(given.id, draws, changes), given.wait)
+        verdict = open_verdicts[draws]
+        print(f"{draws} more draws could resolve: {verdict.claim} ({verdict.scope})")
+    return report_submission(client, client.extend(args.id, draws, changes), args.wait)
 
 
-def changed(text: str) -> tuple[str, Any]:
-    """FIELD=JSON; what is no JSON is a text."""
+def field_change(text: str) -> tuple[str, Any]:
+    """Parse FIELD=JSON; a value that is not JSON is a string."""
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise InputError(f"--set {text}: write FIELD=JSON, such as gammas=[0.1,0.2,0.4]")
+        raise InputError(f"--set {text}: use FIELD=JSON, such as gammas=[0.1,0.2,0.4]")
     try:
         return name, json.loads(value)
     except json.JSONDecodeError:
         return name, value
 
 
-def said(lab: Client, experiment: schemas.Experiment, wait: bool) -> int:
-    """Tell of a new experiment, and follow it if asked to."""
-    reused = (
-        f", {experiment.progress.reused} of them measured before"
-        if experiment.progress.reused
-        else ""
-    )
-    print(
-        f"experiment {experiment.id} ({experiment.name}): {experiment.progress.total} points{reused}"
-    )
-    return finished(lab, experiment.id) if wait else 0
+def report_submission(client: Client, experiment: schemas.Experiment, follow: bool) -> int:
+    """Print a new experiment's id and size, then follow it if requested."""
+    counts = experiment.progress
+    cached = f", {counts.reused:,} cached" if counts.reused else ""
+    size = counted(counts.total, "evaluation")
+    print(f"experiment {experiment.id} ({experiment.name}): {size}{cached}")
+    return follow_progress(client, experiment.id) if follow else 0
 
 
-def wait(given: argparse.Namespace) -> int:
-    return finished(client(given), given.id)
+def wait(args: argparse.Namespace) -> int:
+    return follow_progress(connect(args), args.id)
 
 
-def finished(lab: Client, id: int) -> int:
-    """Show progress until it has ended."""
+def follow_progress(client: Client, id: int) -> int:
+    """Show progress until the experiment has finished; return the exit status."""
     from ucurve.cli.tables import progress_bar
 
     try:
         with progress_bar() as show:
-            experiment = lab.wait(id, show)
+            experiment = client.wait(id, show)
     except KeyboardInterrupt:
         print(
-            f"the experiment goes on: ucurve wait {id} shows it again, ucurve cancel {id} stops it",
+            f"the experiment continues: `ucurve wait {id}` shows its progress, "
+            f"`ucurve cancel {id}` stops it",
             file=sys.stderr,
         )
         raise
     counts = experiment.progress
     print(
-        f"experiment {id} is {experiment.state}: {counts.done} of {counts.total} points, {counts.failed} failed"
+        f"experiment {id} is {experiment.state}: {counts.done:,} of "
+        f"{counted(counts.total, 'evaluation')}, {counts.failed:,} failed"
     )
     return 0 if experiment.state == "done" else FAILED
 
 
-def list_experiments(given: argparse.Namespace) -> None:
+def list_experiments(args: argparse.Namespace) -> None:
     from ucurve.cli.tables import experiments_table, show
 
     filters = {
-        name: value for name in ExperimentFilter.model_fields if (value := getattr(given, name))
+        name: value for name in ExperimentFilter.model_fields if (value := getattr(args, name))
     }
-    filters["text"] = " ".join(given.text)
-    page = client(given).experiments(
-        limit=given.limit, offset=given.limit * (given.page - 1), sort=given.sort, **filters
+    filters["text"] = " ".join(args.text)
+    page = connect(args).experiments(
+        limit=args.limit, offset=args.limit * (args.page - 1), sort=args.sort, **filters
     )
     show(experiments_table(page.experiments))
     if page.total > len(page.experiments):
-        print(f"{len(page.experiments)} of {page.total}; --limit and --page show more")
+        print(f"{len(page.experiments)} of {page.total:,}; use --limit and --page to see more")
 
 
-def show_one(given: argparse.Namespace) -> None:
+def show_experiment(args: argparse.Namespace) -> None:
     from ucurve.cli.tables import experiment_text
 
-    lab = client(given)
-    experiment = lab.experiment(given.id)
-    failed = (
-        [row for row in lab.rows(given.id) if row.state == "failed"]
-        if experiment.progress.failed
-        else []
-    )
-    print(experiment_text(experiment, failed))
+    client = connect(args)
+    experiment = client.experiment(args.id)
+    rows = client.rows(args.id) if experiment.progress.failed else []
+    print(experiment_text(experiment, [row for row in rows if row.state == "failed"]))
 
 
-def act(given: argparse.Namespace) -> None:
-    experiment = getattr(client(given), given.verb)(given.id)
+def control(args: argparse.Namespace) -> None:
+    experiment = getattr(connect(args), args.action)(args.id)
     print(f"experiment {experiment.id} is {experiment.state}")

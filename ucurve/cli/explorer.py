@@ -1,4 +1,4 @@
-"""The command `ucurve explore`: everything that was measured, laid out by labels, or as a file."""
+"""The command `ucurve explore`: pivot all measurements of the lab, or export them."""
 
 from __future__ import annotations
 
@@ -6,102 +6,118 @@ import argparse
 from pathlib import Path
 from typing import Any, get_args
 
-from ucurve.cli.arguments import Command, InputError, client, write
+from ucurve.cli.arguments import Command, InputError, connect, write
 from ucurve.schemas.explorer import LOSS, Aggregate, PivotQuery, PointFilter
+
+PIVOT_OPTIONS = ("rows", "columns", "metric", "aggregate")
 
 
 def commands(command: Command) -> None:
-    made = command(
+    parser = command(
         "explore",
         explore,
-        "a metric of everything that was measured, laid out by two labels; or all of it as a file",
+        "pivot a metric over all measurements of the lab, or export the measurements",
+        examples=(
+            "ucurve explore --suite tiny --rows tokens --columns gamma",
+            "ucurve explore --where scale=init_std --where 'gamma>=0.1' -o points.parquet",
+            "ucurve explore --suite tiny --labels",
+        ),
     )
-    for name in ("suite", "kind", "evaluation"):
-        made.add_argument(
-            f"--{name}", action="append", default=[], help="may be given several times"
-        )
-    made.add_argument(
-        "--where",
-        action="append",
-        default=[],
-        metavar="CONDITION",
-        help="gamma=0.1, scale=init_std, learning_rate>=0.001",
+    _filter_options(parser)
+    parser.add_argument("--rows", default="tokens", metavar="LABEL", help="label of the rows")
+    parser.add_argument("--columns", metavar="LABEL", help="label of the columns")
+    parser.add_argument("--metric", default=LOSS, help="metric in the cells (default: %(default)s)")
+    parser.add_argument(
+        "--aggregate",
+        choices=get_args(Aggregate),
+        default="mean",
+        help="statistic in the cells (default: %(default)s)",
     )
-    made.add_argument("--tokens-from", type=float, metavar="N", help="as 1e6")
-    made.add_argument("--tokens-to", type=float, metavar="N")
-    made.add_argument(
-        "--after",
-        dest="finished_after",
-        metavar="DATE",
-        help="measured on this day or later: 2026-11-01",
-    )
-    made.add_argument(
-        "--before", dest="finished_before", metavar="DATE", help="measured before this day"
-    )
-    made.add_argument(
-        "--repeats", action="store_true", help="also numbers that were asked for once more"
-    )
-    made.add_argument("--rows", default="tokens", metavar="LABEL")
-    made.add_argument("--columns", metavar="LABEL")
-    made.add_argument("--metric", default=LOSS)
-    made.add_argument("--aggregate", choices=get_args(Aggregate), default="mean")
-    made.add_argument("--labels", action="store_true", help="show what there is to choose from")
-    made.add_argument(
+    parser.add_argument("--labels", action="store_true", help="list labels, values and metrics")
+    parser.add_argument(
         "-o",
         "--output",
         type=Path,
         metavar="FILE",
-        help="write the points to FILE.csv or FILE.parquet instead",
+        help="write the matching points to FILE.csv or FILE.parquet",
     )
 
 
-def explore(given: argparse.Namespace) -> None:
-    sought: dict[str, Any] = {
-        name: value for name in PointFilter.model_fields if (value := getattr(given, name, None))
+def _filter_options(parser: argparse.ArgumentParser) -> None:
+    for name, help in (
+        ("suite", "only these suites; repeatable"),
+        ("kind", "only these experiment types; repeatable"),
+        ("evaluation", "only these evaluation datasets; repeatable"),
+    ):
+        parser.add_argument(f"--{name}", action="append", default=[], help=help)
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="condition on a label, such as gamma=0.1 or learning_rate>=0.001; repeatable",
+    )
+    parser.add_argument(
+        "--tokens-from", type=float, metavar="N", help="at least N pre-training tokens, such as 1e6"
+    )
+    parser.add_argument(
+        "--tokens-to", type=float, metavar="N", help="at most N pre-training tokens"
+    )
+    parser.add_argument(
+        "--after",
+        dest="finished_after",
+        metavar="DATE",
+        help="measured on or after this day, such as 2026-11-01",
+    )
+    parser.add_argument(
+        "--before", dest="finished_before", metavar="DATE", help="measured before this day"
+    )
+    parser.add_argument("--repeats", action="store_true", help="include re-measured numbers")
+
+
+def explore(args: argparse.Namespace) -> None:
+    filters: dict[str, Any] = {
+        name: value for name in PointFilter.model_fields if (value := getattr(args, name, None))
     }
-    sought |= {name: int(sought[name]) for name in ("tokens_from", "tokens_to") if name in sought}
-    if given.labels:
-        choices(given, sought)
-    elif given.output:
-        form = given.output.suffix.removeprefix(".")
-        if form not in ("csv", "parquet"):
-            raise InputError(f"-o {given.output}: the name must end in .csv or .parquet")
-        write(given.output, client(given).export_points(form, **sought))
+    for name in ("tokens_from", "tokens_to"):
+        if name in filters:
+            filters[name] = int(filters[name])
+    if args.labels:
+        print_labels(args, filters)
+    elif args.output:
+        format = args.output.suffix.removeprefix(".")
+        if format not in ("csv", "parquet"):
+            raise InputError(f"-o {args.output}: the file name must end in .csv or .parquet")
+        write(args.output, connect(args).export_points(format, **filters))
     else:
-        pivot(given, sought)
+        print_pivot(args, filters)
 
 
-def choices(given: argparse.Namespace, sought: dict[str, Any]) -> None:
+def print_labels(args: argparse.Namespace, filters: dict[str, Any]) -> None:
+    """Print what can be filtered and grouped by."""
     from ucurve.figures.pivot import name_of
 
-    found = client(given).facets(**sought)
+    facets = connect(args).facets(**filters)
     for name in ("suites", "kinds", "evaluations", "metrics"):
-        print(f"{name}: {', '.join(getattr(found, name))}")
-    for label in found.labels:
+        print(f"{name}: {', '.join(getattr(facets, name))}")
+    for label in facets.labels:
         more = f" ... {label.num_values:,} values" if label.num_values > 12 else ""
         print(f"label {label.name}: {', '.join(map(name_of, label.values[:12]))}{more}")
 
 
-def pivot(given: argparse.Namespace, sought: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    from ucurve.cli.tables import show
+def print_pivot(args: argparse.Namespace, filters: dict[str, Any]) -> None:
+    """Print the pivot table and a sentence about its cells."""
+    from ucurve.cli.tables import show, table_of
     from ucurve.figures import pivot as layout
 
-    laid_out = {
-        name: value
-        for name in ("rows", "columns", "metric", "aggregate")
-        if (value := getattr(given, name))
-    }
-    found = client(given).pivot(**sought, **laid_out)
-    asked = PivotQuery(**sought, **laid_out)
-    frame = layout.table(found, asked)
-    table = Table(box=None, pad_edge=False)
-    for name in (asked.rows, *frame.columns):
-        table.add_column(str(name), overflow="fold")
+    options = {name: value for name in PIVOT_OPTIONS if (value := getattr(args, name))}
+    pivot = connect(args).pivot(**filters, **options)
+    query = PivotQuery(**filters, **options)
+    frame = layout.table(pivot, query)
+    table = table_of(query.rows, *map(str, frame.columns))
     for row, cells in frame.iterrows():
         table.add_row(str(row), *cells)
     show(table)
-    print(layout.sentence(found, asked))
-    if mix := layout.mixed(found):
-        print(f"A cell may mix {mix}: lay out by these, or add a --where.")
+    print(layout.sentence(pivot, query))
+    if mix := layout.mixed(pivot):
+        print(f"Cells may mix {mix}: group by these with --rows and --columns, or add --where.")

@@ -1,4 +1,4 @@
-"""Commands about what leaves and enters the lab: export, import."""
+"""Commands that move data between labs: export, import."""
 
 from __future__ import annotations
 
@@ -9,111 +9,126 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ucurve.cli.arguments import Command, InputError, client
+from ucurve.cli.arguments import Command, InputError, connect
+from ucurve.formatting import number
 
 if TYPE_CHECKING:
     from ucurve.import_export.reader import Summary
 
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+FILTERS = ("experiment", "tag", "suite", "owner")
+
 
 def commands(command: Command) -> None:
-    made = command(
+    parser = command(
         "export",
         export,
-        "write the database, or a part of it, as Parquet and as pages that need no network",
+        "export the lab as Parquet tables and an offline site",
+        examples=(
+            "ucurve export my-lab",
+            "ucurve export paper --tag paper --no-site --force",
+        ),
     )
-    made.add_argument("folder", type=Path, metavar="DIR")
-    made.add_argument(
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder to create")
+    parser.add_argument(
         "--experiment",
         type=int,
         action="append",
         metavar="ID",
-        help="only this one; may be given several times",
+        help="only this experiment; repeatable",
     )
-    made.add_argument("--tag", help="only experiments with this tag")
-    made.add_argument("--suite", help="only experiments on this suite")
-    made.add_argument("--owner", help="only this person's experiments")
-    made.add_argument("--origin", help="what the lab is called in the export (default: its host)")
-    made.add_argument("--no-site", action="store_true", help="write no pages, only the tables")
-    made.add_argument("--force", action="store_true", help="replace an export that is there")
-    made = command(
-        "import", import_, "merge another lab's export by identity; twice is the same as once"
+    parser.add_argument("--tag", help="only experiments with this tag")
+    parser.add_argument("--suite", help="only experiments on this suite")
+    parser.add_argument("--owner", help="only experiments of this user")
+    parser.add_argument("--origin", help="name of the lab in the export (default: its host)")
+    parser.add_argument("--no-site", action="store_true", help="write the tables only, no pages")
+    parser.add_argument("--force", action="store_true", help="replace an existing export")
+    parser = command(
+        "import",
+        import_,
+        "import another lab's export; existing measurements are recognised by their identity",
+        examples=("ucurve import their-lab",),
     )
-    made.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument(
+        "folder", type=Path, metavar="DIR", help="folder written by `ucurve export`"
+    )
 
 
-def export(given: argparse.Namespace) -> None:
-    from ucurve.cli.tables import counted_bars
+def export(args: argparse.Namespace) -> None:
+    from ucurve.cli.tables import progress_bars
     from ucurve.import_export.parquet import FolderError
     from ucurve.import_export.writer import export as write
 
-    lab = client(given)
-    host = urlsplit(lab.url).hostname or ""
-    origin = given.origin or (
-        socket.gethostname() if host in ("localhost", "127.0.0.1", "::1") else host
-    )
-    filters = {
-        name: value
-        for name in ("experiment", "tag", "suite", "owner")
-        if (value := getattr(given, name)) is not None
-    }
+    client = connect(args)
+    host = urlsplit(client.url).hostname or ""
+    origin = args.origin or (socket.gethostname() if host in LOCAL_HOSTS else host)
+    filters = {name: value for name in FILTERS if (value := getattr(args, name)) is not None}
     try:
-        with counted_bars() as tell:
+        with progress_bars() as progress:
             manifest = write(
-                lab, given.folder, filters, origin, tell, site=not given.no_site, force=given.force
+                client,
+                args.folder,
+                filters,
+                origin,
+                progress,
+                site=not args.no_site,
+                force=args.force,
             )
     except FolderError as error:
         raise InputError(str(error)) from error
-    rows = {
+    counts = {
         name.removesuffix(".parquet"): file.rows
         for name, file in manifest.files.items()
         if file.rows
     }
-    print(f"{given.folder}: {', '.join(f'{count:,} {name}' for name, count in rows.items())}")
-    if not given.no_site:
-        print(f"open {given.folder / 'index.html'}")
+    print(f"{args.folder}: {', '.join(f'{count:,} {name}' for name, count in counts.items())}")
+    if not args.no_site:
+        print(f"open {args.folder / 'index.html'}")
 
 
-def import_(given: argparse.Namespace) -> None:
-    from ucurve.cli.tables import counted_bars
+def import_(args: argparse.Namespace) -> None:
+    from ucurve.cli.tables import progress_bars
     from ucurve.import_export.parquet import FolderError
     from ucurve.import_export.reader import import_folder
 
     try:
-        with counted_bars() as tell:
-            summary = import_folder(client(given), given.folder, tell)
+        with progress_bars() as progress:
+            summary = import_folder(connect(args), args.folder, progress)
     except FolderError as error:
         raise InputError(str(error)) from error
-    print("\n".join(said(summary)))
+    print("\n".join(summary_lines(summary)))
 
 
-def said(summary: Summary) -> Iterator[str]:
-    """What an import changed, and how far the labs agree."""
-    numbers = (
+def summary_lines(summary: Summary) -> Iterator[str]:
+    """Yield what an import changed, and how far the measurements of the two labs agree."""
+    counts = (
         (summary.new, "new"),
         (summary.completed, "completed"),
-        (summary.gained, "with a further attempt"),
-        (summary.known, "known"),
+        (summary.gained, "with additional attempts"),
+        (summary.existing, "existing"),
     )
-    yield "measurements: " + ", ".join(f"{count:,} {words}" for count, words in numbers)
-    yield f"experiments: {len(summary.experiments):,} new, {len(summary.known_experiments):,} known"
+    yield "measurements: " + ", ".join(f"{count:,} {label}" for count, label in counts)
+    yield (
+        f"experiments: {len(summary.experiments):,} new, "
+        f"{len(summary.existing_experiments):,} existing"
+    )
     if summary.experiments:
-        yield "  " + ", ".join(
-            f"{there} there is {here} here"
-            for there, here in list(summary.experiments.items())[:20]
-        )
+        pairs = list(summary.experiments.items())[:20]
+        yield "  " + ", ".join(f"#{there} there is #{here} here" for there, here in pairs)
     if summary.added:
         yield f"added: {', '.join(summary.added)}"
     if summary.differ:
-        yield f"kept, though it means something else there: {', '.join(summary.differ)}"
+        yield f"not imported, the same name has other contents here: {', '.join(summary.differ)}"
     if summary.num_compared:
-        yield f"measured in both: {summary.num_compared:,}, of which {summary.num_equal:,} agree to the last bit"
+        yield f"measured in both labs: {summary.num_compared:,}, {summary.num_equal:,} bit-identical"
         for metric, difference in sorted(summary.largest.items()):
-            yield f"  {metric}: at most {difference:.3g} apart"
-        for one in summary.differing[:10]:
-            yield f"  {one.identity[:12]} {one.metric}: {_number(one.here)} here, {_number(one.there)} there"
+            yield f"  {metric}: largest difference {difference:.3g}"
+        for conflict in summary.differing[:10]:
+            here, there = (_value(value) for value in (conflict.here, conflict.there))
+            yield f"  {conflict.identity[:12]} {conflict.metric}: {here} here, {there} there"
     if not summary.changed:
-        yield "nothing changed: all of it was here"
+        yield "nothing changed: everything already exists here"
 
 
-def _number(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.8g}"
+def _value(value: float | None) -> str:
+    return "not finite" if value is None else number(value, 8)

@@ -1,56 +1,68 @@
-"""Commands about the lab itself: start it, its workers, its version."""
+"""Commands about the lab itself: start it, list its workers, print the version."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from ucurve import __version__
-from ucurve.cli.arguments import BAD_INPUT, FAILED, Command, client, count, fail, port
+from ucurve.cli.arguments import BAD_INPUT, FAILED, Command, connect, fail, port, positive
 from ucurve.settings import settings
 
 
 def commands(command: Command) -> None:
-    made = command("up", up, "start a lab on this machine; Ctrl-C stops it")
-    made.add_argument(
+    parser = command(
+        "up",
+        up,
+        "start a lab on this machine; Ctrl-C stops it",
+        examples=("ucurve up --data ~/lab --port 8080", "ucurve up --access tokens --no-demo"),
+    )
+    parser.add_argument(
         "--data",
         type=Path,
         default=Path("~/.ucurve"),
-        help="folder of everything it keeps (%(default)s)",
+        help="data folder (default: %(default)s)",
     )
-    made.add_argument("--port", type=port, default=8000, help="of the API (%(default)s)")
-    made.add_argument(
-        "--dashboard-port", type=port, default=8501, help="of the dashboard (%(default)s)"
+    parser.add_argument(
+        "--port", type=port, default=8000, help="port of the API (default: %(default)s)"
     )
-    made.add_argument(
-        "--workers", type=count, help="measuring processes (default: one per GPU, or 2)"
+    parser.add_argument(
+        "--dashboard-port",
+        type=port,
+        default=8501,
+        help="port of the dashboard (default: %(default)s)",
     )
-    made.add_argument(
-        "--no-demo", action="store_true", help="submit no demo experiment on the first start"
+    parser.add_argument(
+        "--workers", type=positive, help="number of workers (default: one per GPU, or 2)"
     )
-    made.add_argument("--open", action="store_true", help="open the dashboard in a browser")
-    made.add_argument(
+    parser.add_argument(
+        "--no-demo",
+        action="store_true",
+        help="do not submit the demo experiments on the first start",
+    )
+    parser.add_argument("--open", action="store_true", help="open the dashboard in a browser")
+    parser.add_argument(
         "--access",
         choices=("open", "tokens"),
         default="open" if "access" not in settings().model_fields_set else settings().access,
-        help="open: whoever sits at this machine may do everything; tokens: everybody shows a token (%(default)s)",
+        help="open: every user of this machine has full access; tokens: every request needs an "
+        "API key (default: %(default)s)",
     )
-    command("workers", workers, "measuring processes")
-    command("version", lambda given: print(f"ucurve {__version__}"), "this program's version")
+    command("workers", workers, "list workers")
+    command("version", version, "print version and code hash")
 
 
-def up(given: argparse.Namespace) -> int:
+def up(args: argparse.Namespace) -> int:
     from ucurve.lab.data_folder import EmbeddedError
-    from ucurve.lab.up import Up
+    from ucurve.lab.up import LabSupervisor
 
-    lab = Up(
-        given.data,
-        given.port,
-        given.dashboard_port,
-        given.workers,
-        not given.no_demo,
-        given.open,
-        given.access,
+    lab = LabSupervisor(
+        data=args.data,
+        port=args.port,
+        dashboard_port=args.dashboard_port,
+        workers=args.workers,
+        demo=not args.no_demo,
+        open_browser=args.open,
+        access=args.access,
     )
     try:
         return lab.run()
@@ -60,7 +72,13 @@ def up(given: argparse.Namespace) -> int:
         return fail(error, FAILED)
 
 
-def workers(given: argparse.Namespace) -> None:
+def workers(args: argparse.Namespace) -> None:
     from ucurve.cli.tables import show, workers_table
 
-    show(workers_table(client(given).workers()))
+    show(workers_table(connect(args).workers()))
+
+
+def version(args: argparse.Namespace) -> None:
+    from ucurve.cli import version_text
+
+    print(version_text())

@@ -1,23 +1,33 @@
-"""Commands about reference curves: numbers of other tools and papers, drawn beside ours."""
+"""Commands about reference curves: published numbers and results of other tools."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from ucurve.cli.arguments import Command, InputError, client
+from ucurve.cli.arguments import Command, InputError, connect
 from ucurve.client import RequestRejectedError
+from ucurve.formatting import counted
 from ucurve.schemas.references import Importer, SentFile
 
 
 def commands(command: Command) -> None:
-    references = command("references", None, "numbers that were not measured here").add_subparsers(
-        required=True, metavar="COMMAND"
+    references = command(
+        "references", None, "manage reference curves: published numbers, results of other tools"
+    ).add_subparsers(required=True, metavar="COMMAND")
+    command("list", list_references, "list reference curves", references)
+    parser = command(
+        "add",
+        add_reference,
+        "add a reference curve from files",
+        references,
+        examples=(
+            "ucurve references add pythia-70m --lm-eval results_*.json --suite pythia-70m",
+            'ucurve references add table-3 --csv table3.csv --citation "Doe et al. 2025, table 3"',
+        ),
     )
-    command("list", listed, "all reference curves", references)
-    made = command("add", add, "read one from files", references)
-    made.add_argument("name", help="as it is shown in figures")
-    source = made.add_mutually_exclusive_group(required=True)
+    parser.add_argument("name", help="name in figures")
+    source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--lm-eval",
         type=Path,
@@ -30,47 +40,40 @@ def commands(command: Command) -> None:
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="checkpoint,tokens,metric,value[,standard_error]",
+        help="CSV with columns checkpoint,tokens,metric,value[,standard_error]",
     )
-    made.add_argument(
-        "--suite", help="the suite they are about; lm-eval's files may say it themselves"
-    )
-    made.add_argument("--citation", default="", help="where they were published")
-    made = command("remove", remove, "remove one", references)
-    made.add_argument("name")
+    parser.add_argument("--suite", help="suite (default: read from lm-eval's files)")
+    parser.add_argument("--citation", default="", help="where the numbers were published")
+    parser = command("remove", remove_reference, "remove a reference curve", references)
+    parser.add_argument("name", help="name of the curve")
 
 
-def listed(given: argparse.Namespace) -> None:
+def list_references(args: argparse.Namespace) -> None:
     from ucurve.cli.tables import show, table_of
 
-    table = table_of("name", "suite", "metrics", "numbers", "from", "owner")
-    for one in client(given).references():
-        files = ", ".join(file.name for file in one.origin.files)
-        table.add_row(
-            one.name, one.suite or "", ", ".join(one.metrics), str(len(one.rows)), files, one.owner
-        )
+    table = table_of("name", "suite", "metrics", "numbers", "files", "owner")
+    for curve in connect(args).references():
+        files = ", ".join(file.name for file in curve.origin.files)
+        metrics = ", ".join(curve.metrics)
+        num_rows = str(len(curve.rows))
+        table.add_row(curve.name, curve.suite or "", metrics, num_rows, files, curve.owner)
     show(table)
 
 
-def add(given: argparse.Namespace) -> None:
-    paths: list[Path] = given.lm_eval or given.csv
-    importer: Importer = "lm-eval" if given.lm_eval else "csv"
+def add_reference(args: argparse.Namespace) -> None:
+    paths: list[Path] = args.lm_eval or args.csv
+    importer: Importer = "lm-eval" if args.lm_eval else "csv"
     files = [SentFile(name=path.name, content=_text(path)) for path in paths]
     try:
-        made = client(given).add_reference(given.name, importer, files, given.suite, given.citation)
-    except (
-        RequestRejectedError
-    ) as error:  # the message names the file; the position among the sent ones says nothing more
-        raise InputError(
-            "; ".join(field.detail for field in error.problem.errors) or error.problem.detail
-        ) from error
-    left_out = (
-        f", {made.origin.num_left_out} that are not finite left out"
-        if made.origin.num_left_out
-        else ""
-    )
+        curve = connect(args).add_reference(args.name, importer, files, args.suite, args.citation)
+    except RequestRejectedError as error:  # the messages name file, line and column themselves
+        messages = [field.detail for field in error.problem.errors]
+        raise InputError("; ".join(messages) or error.problem.detail) from error
+    skipped = curve.origin.num_left_out
+    skipped_text = f", {skipped:,} not finite and skipped" if skipped else ""
     print(
-        f"{made.name}: {len(made.rows)} numbers on {made.suite}{left_out} ({', '.join(made.metrics)})"
+        f"{curve.name}: {counted(len(curve.rows), 'number')} on {curve.suite}{skipped_text} "
+        f"({', '.join(curve.metrics)})"
     )
 
 
@@ -80,15 +83,13 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no UTF-8 text: give lm-eval's JSON or a CSV") from error
+        raise InputError(f"{path} is not UTF-8 text: use lm-eval's JSON or a CSV file") from error
 
 
-def remove(given: argparse.Namespace) -> None:
-    lab = client(given)
-    found = [one for one in lab.references() if one.name == given.name]
-    if not found:
-        raise InputError(
-            f"there is no reference curve {given.name!r}; ucurve references list shows them"
-        )
-    lab.remove_reference(found[0].id)
-    print(f"{given.name} is removed")
+def remove_reference(args: argparse.Namespace) -> None:
+    client = connect(args)
+    ids = [curve.id for curve in client.references() if curve.name == args.name]
+    if not ids:
+        raise InputError(f"no reference curve {args.name!r}; see `ucurve references list`")
+    client.remove_reference(ids[0])
+    print(f"{args.name} removed")

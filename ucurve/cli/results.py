@@ -1,4 +1,4 @@
-"""Commands about results: verdicts, table, figures and the report."""
+"""Commands about results: verdicts, table, figures, report."""
 
 from __future__ import annotations
 
@@ -8,98 +8,140 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ucurve.cli.arguments import EXPERIMENT, Command, client, tell, write
+from ucurve.cli.arguments import EXPERIMENT, Command, connect, print_verdicts, write
+
+FORMATS = ("svg", "png", "pdf", "csv")
 
 
 def commands(command: Command) -> None:
-    at: dict[str, Any] = {
-        "metavar": "TIME",
-        "help": "as it stood then: 2026-11-24T17:30:00Z (default: now)",
-    }
-    made = command("verdicts", verdicts, "what the data supports, claim by claim")
-    made.add_argument("id", type=int, help=EXPERIMENT)
-    made.add_argument("--at", **at)
-    made.add_argument("--all", action="store_true", help="condition by condition, too")
-    made = command("table", table, "all measurements")
-    made.add_argument("id", type=int, help=EXPERIMENT)
-    made.add_argument("--format", choices=("csv", "json"), default="csv")
-    made.add_argument("--at", **at)
-    made = command("figures", figures, "write the figures to files")
-    made.add_argument("id", type=int, help=EXPERIMENT)
-    made.add_argument("-o", "--output", type=Path, default=Path("."), metavar="DIR")
-    made.add_argument("--format", choices=("svg", "png", "pdf", "csv"), default="svg")
-    made.add_argument("--at", **at)
-    made.add_argument(
-        "--bare",
-        action="store_true",
-        help="the chart alone: no title, caption and citation around it",
+    _printing_commands(command)
+    _file_commands(command)
+
+
+def _at_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--at", metavar="TIME", help="state at a past time, such as 2026-11-24T17:30:00Z"
     )
-    made = command(
+
+
+def _printing_commands(command: Command) -> None:
+    parser = command(
+        "verdicts",
+        verdicts,
+        "show the verdicts of an experiment",
+        examples=("ucurve verdicts 7 --all",),
+    )
+    parser.add_argument("id", type=int, help=EXPERIMENT)
+    _at_option(parser)
+    parser.add_argument("--all", action="store_true", help="also list per-setting verdicts")
+    parser = command(
+        "table",
+        table,
+        "print all measurements of an experiment",
+        examples=("ucurve table 7 > measurements.csv",),
+    )
+    parser.add_argument("id", type=int, help=EXPERIMENT)
+    parser.add_argument(
+        "--format", choices=("csv", "json"), default="csv", help="format (default: %(default)s)"
+    )
+    _at_option(parser)
+
+
+def _file_commands(command: Command) -> None:
+    parser = command(
+        "figures",
+        figures,
+        "list the figures of an experiment, or write them with -o",
+        examples=("ucurve figures 7", "ucurve figures 7 -o figures --format pdf"),
+    )
+    parser.add_argument("id", type=int, help=EXPERIMENT)
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="write the figures to this folder"
+    )
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="svg",
+        help="file format of the figures (default: %(default)s)",
+    )
+    _at_option(parser)
+    parser.add_argument(
+        "--bare", action="store_true", help="write the chart without title, caption and citation"
+    )
+    parser = command(
         "report",
         report,
-        "one self-contained HTML file: specs, figures, verdicts, and where every number comes from",
+        "write a self-contained HTML report: specs, figures, verdicts, provenance",
+        examples=("ucurve report 1 2 3 -o report.html --title 'Noise on tiny' --pdf",),
     )
-    made.add_argument(
-        "id", type=int, nargs="+", help="one experiment or several; several are judged together"
+    parser.add_argument(
+        "id", type=int, nargs="+", help="experiment ids; several get combined verdicts"
     )
-    made.add_argument("-o", "--output", type=Path, default=Path("report.html"), metavar="FILE")
-    made.add_argument(
-        "--title", default="", help="of the report; made from the experiments when empty"
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("report.html"),
+        metavar="FILE",
+        help="file to write (default: %(default)s)",
     )
-    made.add_argument(
-        "--pdf", action="store_true", help="also write each figure as PDF, into a folder beside it"
+    parser.add_argument("--title", default="", help="title (default: made from the experiments)")
+    parser.add_argument(
+        "--pdf", action="store_true", help="also write each figure as PDF to a folder next to it"
     )
 
 
-def verdicts(given: argparse.Namespace) -> None:
-    tell(client(given).verdicts(given.id, given.at), given.all)
+def verdicts(args: argparse.Namespace) -> None:
+    print_verdicts(connect(args).verdicts(args.id, args.at), args.all)
 
 
-def table(given: argparse.Namespace) -> None:
-    lab = client(given)
-    if given.format == "csv":
-        sys.stdout.write(lab.csv(given.id, given.at))
-    else:
-        json.dump(
-            [row.model_dump(mode="json") for row in lab.rows(given.id, series="all", at=given.at)],
-            sys.stdout,
-            indent=1,
-        )
-        print()
+def table(args: argparse.Namespace) -> None:
+    client = connect(args)
+    if args.format == "csv":
+        sys.stdout.write(client.csv(args.id, args.at))
+        return
+    rows: list[dict[str, Any]] = [
+        row.model_dump(mode="json") for row in client.rows(args.id, series="all", at=args.at)
+    ]
+    json.dump(rows, sys.stdout, indent=1)
+    print()
 
 
-def figures(given: argparse.Namespace) -> None:
+def figures(args: argparse.Namespace) -> None:
     from ucurve.figures.annotated_files import cited_file, experiment_origin
     from ucurve.figures.files import figure_file
 
-    lab = client(given)
-    for name, figure in lab.figures(given.id, given.at).items():
-        if given.bare:
-            content = figure_file(figure, given.format)
+    client = connect(args)
+    by_name = client.figures(args.id, args.at)
+    if args.output is None:
+        for name, figure in by_name.items():
+            print(f"{name}: {figure.title}\n  {figure.caption}")
+        print("use -o DIR to write the figures")
+        return
+    for name, figure in by_name.items():
+        if args.bare:
+            content = figure_file(figure, args.format)
         else:
-            content = cited_file(
-                figure, given.format, experiment_origin(lab, given.id, name, given.at)
-            )
-        write(given.output / f"{name}.{given.format}", content)
+            origin = experiment_origin(client, args.id, name, args.at)
+            content = cited_file(figure, args.format, origin)
+        write(args.output / f"{name}.{args.format}", content)
 
 
-def report(given: argparse.Namespace) -> None:
+def report(args: argparse.Namespace) -> None:
     from ucurve.figures.annotated_files import cited_file, experiment_origin
     from ucurve.figures.files import figure_file
     from ucurve.import_export.report import collect, html
 
-    lab = client(given)
-    found = collect(lab, given.id, given.title)
-    write(given.output, html(found).encode())
-    if given.pdf:
-        folder = given.output.with_suffix("")
-        for name, figure in found.figures.items():
-            write(folder / f"{name}.pdf", figure_file(figure, "pdf"))
-        for id, figures in {
-            chapter.experiment.id: chapter.figures for chapter in found.chapters
-        }.items():
-            for name, figure in figures.items():
-                write(
-                    folder / f"{id}-{name}.pdf",
-                    cited_file(figure, "pdf", experiment_origin(lab, id, name)),
-                )
+    client = connect(args)
+    contents = collect(client, args.id, args.title)
+    write(args.output, html(contents).encode())
+    if not args.pdf:
+        return
+    folder = args.output.with_suffix("")
+    for name, figure in contents.figures.items():
+        write(folder / f"{name}.pdf", figure_file(figure, "pdf"))
+    for chapter in contents.chapters:
+        id = chapter.experiment.id
+        for name, figure in chapter.figures.items():
+            content = cited_file(figure, "pdf", experiment_origin(client, id, name))
+            write(folder / f"{id}-{name}.pdf", content)

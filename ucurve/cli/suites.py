@@ -1,4 +1,4 @@
-"""Commands about suites and evaluation sets."""
+"""Commands about models and data: suites of checkpoints, datasets."""
 
 from __future__ import annotations
 
@@ -6,80 +6,110 @@ import argparse
 import sys
 from pathlib import Path
 
-from ucurve.cli.arguments import Command, InputError, client, count
+from ucurve.cli.arguments import Command, InputError, connect, positive
 from ucurve.registry.suites import FOLDER_FORMAT
 
 
 def commands(command: Command) -> None:
-    suites = command("suites", None, "models at many checkpoints").add_subparsers(
+    _suite_commands(command)
+    _dataset_commands(command)
+
+
+def _suite_commands(command: Command) -> None:
+    suites = command("suites", None, "manage suites: one model at many checkpoints").add_subparsers(
         required=True, metavar="COMMAND"
     )
-    command("list", list_suites, "all suites", suites)
-    add = command("add", add_suite, "register a suite", suites)
-    add.add_argument("name")
-    source = add.add_mutually_exclusive_group(required=True)
-    source.add_argument("--path", type=Path, help="folder with one sub-folder per revision")
-    source.add_argument("--hub", metavar="OWNER/NAME", help="hub repository whose refs are listed")
-    add.add_argument("--evaluation", help="evaluation set used when an experiment names none")
-    add.add_argument(
-        "--tokens-per-step", type=count, metavar="N", help="where names tell steps only"
+    command("list", list_suites, "list suites", suites)
+    parser = command(
+        "add",
+        add_suite,
+        "register a suite",
+        suites,
+        examples=(
+            "ucurve suites add pythia-70m --hub EleutherAI/pythia-70m",
+            "ucurve suites add mine --path ~/checkpoints --evaluation wikitext-2",
+        ),
     )
-    add.epilog, add.formatter_class = (
-        f"a folder looks like this:\n\n{FOLDER_FORMAT}",
-        argparse.RawDescriptionHelpFormatter,
+    parser.epilog = f"{parser.epilog}\n\nlayout of a folder:\n\n{FOLDER_FORMAT}"
+    parser.add_argument("name", help="name of the suite")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--path", type=Path, help="folder with one sub-folder per revision")
+    source.add_argument(
+        "--hub", metavar="OWNER/NAME", help="Hugging Face repository with a branch per revision"
+    )
+    parser.add_argument("--evaluation", help="default evaluation dataset")
+    parser.add_argument(
+        "--tokens-per-step",
+        type=positive,
+        metavar="N",
+        help="tokens per training step, where revision names contain steps only",
     )
 
-    datasets = command("datasets", None, "evaluation sets").add_subparsers(
-        required=True, metavar="COMMAND"
+
+def _dataset_commands(command: Command) -> None:
+    datasets = command(
+        "datasets", None, "manage datasets: evaluation text, fine-tuning examples"
+    ).add_subparsers(required=True, metavar="COMMAND")
+    command("list", list_datasets, "list datasets", datasets)
+    parser = command(
+        "add",
+        add_dataset,
+        "register a dataset",
+        datasets,
+        examples=(
+            "ucurve datasets add novel --text novel.txt",
+            "ucurve datasets add reviews --train train.tsv --validation dev.tsv",
+            "ucurve datasets add wikitext-2 --preset wikitext-2",
+        ),
     )
-    command("list", list_datasets, "all evaluation sets", datasets)
-    add = command("add", add_dataset, "register an evaluation set", datasets)
-    add.add_argument("name")
-    source = add.add_mutually_exclusive_group(required=True)
+    parser.add_argument("name", help="name of the dataset")
+    source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--text", type=Path, help="UTF-8 text file")
     source.add_argument(
         "--train",
         type=Path,
-        help="examples to fine-tune on: .tsv with a header, or .jsonl; with --validation",
+        help="fine-tuning examples: .tsv with a header, or .jsonl; needs --validation",
     )
-    source.add_argument("--preset", choices=("wikitext-2", "sst2"), help="known set of the hub")
-    add.add_argument("--validation", type=Path, help="examples to validate on")
+    source.add_argument(
+        "--preset", choices=("wikitext-2", "sst2"), help="public dataset from the Hugging Face hub"
+    )
+    parser.add_argument("--validation", type=Path, help="validation examples; needs --train")
 
 
-def list_suites(given: argparse.Namespace) -> None:
+def list_suites(args: argparse.Namespace) -> None:
     from ucurve.cli.tables import show, suites_table
 
-    show(suites_table(client(given).suites()))
+    show(suites_table(connect(args).suites()))
 
 
-def add_suite(given: argparse.Namespace) -> None:
-    path = str(given.path.expanduser().resolve()) if given.path else None
-    suite = client(given).add_suite(
-        given.name,
+def add_suite(args: argparse.Namespace) -> None:
+    path = str(args.path.expanduser().resolve()) if args.path else None
+    suite = connect(args).add_suite(
+        args.name,
         path,
-        given.hub,
-        evaluation=given.evaluation,
-        tokens_per_step=given.tokens_per_step,
+        args.hub,
+        evaluation=args.evaluation,
+        tokens_per_step=args.tokens_per_step,
     )
     print(f"suite {suite.name}: {len(suite.checkpoints)} checkpoints")
     for warning in suite.warnings:
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def list_datasets(given: argparse.Namespace) -> None:
+def list_datasets(args: argparse.Namespace) -> None:
     from ucurve.cli.tables import datasets_table, show
 
-    show(datasets_table(client(given).datasets()))
+    show(datasets_table(connect(args).datasets()))
 
 
-def add_dataset(given: argparse.Namespace) -> None:
-    if (given.train is None) != (given.validation is None):
-        raise InputError("examples are two files: give --train and --validation")
+def add_dataset(args: argparse.Namespace) -> None:
+    if (args.train is None) != (args.validation is None):
+        raise InputError("fine-tuning examples need two files: --train and --validation")
     text, train, validation = (
         path and str(path.expanduser().resolve())
-        for path in (given.text, given.train, given.validation)
+        for path in (args.text, args.train, args.validation)
     )
-    dataset = client(given).add_dataset(
-        given.name, text, given.preset, train=train, validation=validation
+    dataset = connect(args).add_dataset(
+        args.name, text, args.preset, train=train, validation=validation
     )
-    print(f"evaluation set {dataset.name}: {dataset.unresolved or dataset.sha256}")
+    print(f"dataset {dataset.name}: {dataset.unresolved or dataset.sha256}")

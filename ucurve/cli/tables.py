@@ -1,10 +1,11 @@
-"""What the command line shows: tables, an experiment in words, a progress bar with rate and time left."""
+"""Terminal output: tables, an experiment as text, progress bars."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +18,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from ucurve.formatting import count, duration, file_size
+from ucurve.formatting import tokens as format_tokens
 from ucurve.registry.suites import Dataset, Suite
 from ucurve.schemas.experiments import Experiment
 from ucurve.schemas.measurements import MeasurementRow
@@ -25,19 +28,16 @@ from ucurve.schemas.workers import WorkerInfo
 
 
 def show(table: Table) -> None:
+    """Print a table; into a pipe at full width."""
     console = Console()
-    if not console.is_terminal:  # a pipe has no width: cut nothing
+    if not console.is_terminal:
         console = Console(width=10_000)
     console.print(table)
 
 
-def duration(seconds: float | None) -> str:
-    return "" if seconds is None else str(timedelta(seconds=round(seconds)))
-
-
 @contextmanager
 def progress_bar() -> Iterator[Callable[[Experiment], None]]:
-    """A function that shows how far an experiment is, on standard error."""
+    """Yield a function that shows an experiment's progress on standard error."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -50,7 +50,7 @@ def progress_bar() -> Iterator[Callable[[Experiment], None]]:
         def update(experiment: Experiment) -> None:
             counts = experiment.progress
             remarks = [
-                f"{counts.points_per_second:.1f} points/s" if counts.points_per_second else "",
+                f"{counts.points_per_second:.1f}/s" if counts.points_per_second else "",
                 f"{duration(experiment.eta_seconds)} left" if experiment.eta_seconds else "",
                 f"{counts.failed} failed" if counts.failed else "",
                 experiment.waits_for or "",
@@ -67,8 +67,8 @@ def progress_bar() -> Iterator[Callable[[Experiment], None]]:
 
 
 @contextmanager
-def counted_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A function that shows how much of each thing is done, at what rate, and how long the rest takes; on standard error."""
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function (name, done, total) that shows a bar per name with rate and time left."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -79,80 +79,72 @@ def counted_bars() -> Iterator[Callable[[str, int, int], None]]:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bars: dict[str, TaskID] = {}
 
-        def update(what: str, done: int, total: int) -> None:
-            if what not in bars:
-                bars[what] = progress.add_task(what, total=total, rate="")
-            seconds = progress.tasks[bars[what]].elapsed
-            progress.update(
-                bars[what],
-                completed=done,
-                total=total,
-                rate=f"{done / seconds:,.0f}/s" if seconds else "",
-            )
+        def update(name: str, done: int, total: int) -> None:
+            if name not in bars:
+                bars[name] = progress.add_task(name, total=total, rate="")
+            seconds = progress.tasks[bars[name]].elapsed
+            rate = f"{done / seconds:,.0f}/s" if seconds else ""
+            progress.update(bars[name], completed=done, total=total, rate=rate)
 
         yield update
 
 
 def experiments_table(experiments: Sequence[Experiment]) -> Table:
     table = table_of("id", "state", "done", "failed", "left", "kind", "owner", "name", "tags")
-    for one in experiments:
-        counts = f"{one.progress.done}/{one.progress.total}"
-        failed = str(one.progress.failed or "")
-        left = duration(one.eta_seconds)
+    for experiment in experiments:
         table.add_row(
-            str(one.id),
-            one.state,
-            counts,
-            failed,
-            left,
-            one.kind,
-            one.owner,
-            one.name,
-            " ".join(one.tags),
+            str(experiment.id),
+            experiment.state,
+            f"{experiment.progress.done}/{experiment.progress.total}",
+            str(experiment.progress.failed or ""),
+            duration(experiment.eta_seconds) if experiment.eta_seconds is not None else "",
+            experiment.kind,
+            experiment.owner,
+            experiment.name,
+            " ".join(experiment.tags),
         )
     return table
 
 
 def experiment_text(experiment: Experiment, failed: Sequence[MeasurementRow]) -> str:
-    """All there is to say about an experiment, and why points failed."""
+    """Format an experiment, with the errors of its failed evaluations."""
     counts = experiment.progress
+    waiting = f" ({experiment.waits_for})" if experiment.waits_for else ""
     lines = [
-        f"experiment {experiment.id}: {experiment.name}",
-        f"kind      {experiment.kind}",
-        f"owner     {experiment.owner}",
-        f"state     {experiment.state}"
-        + (f" ({experiment.waits_for})" if experiment.waits_for else ""),
-        f"points    {counts.done} of {counts.total} done, {counts.failed} failed, {counts.running} running, "
-        f"{counts.reused} were there before",
-        f"created   {experiment.created_at:%Y-%m-%d %H:%M:%S %Z}",
+        f"experiment   #{experiment.id}: {experiment.name}",
+        f"kind         {experiment.kind}",
+        f"owner        {experiment.owner}",
+        f"state        {experiment.state}{waiting}",
+        f"evaluations  {counts.done:,} of {counts.total:,} done, {counts.failed:,} failed, "
+        f"{counts.running:,} running, {counts.reused:,} cached",
+        f"created      {experiment.created_at:%Y-%m-%d %H:%M:%S %Z}",
     ]
     if experiment.eta_seconds:
-        lines.append(f"left      {duration(experiment.eta_seconds)}")
+        lines.append(f"time left    {duration(experiment.eta_seconds)}")
     if experiment.tags:
-        lines.append(f"tags      {' '.join(experiment.tags)}")
+        lines.append(f"tags         {' '.join(experiment.tags)}")
     if experiment.notes:
-        lines.append(f"notes     {experiment.notes}")
-    lines.append(f"spec      {experiment.model_dump_json(include={'spec'})}")
-    reasons: dict[str, int] = {}
-    for row in failed:
-        reasons[row.error or "unknown"] = reasons.get(row.error or "unknown", 0) + 1
-    lines += [f"failed    {count} x {reason}" for reason, count in reasons.items()]
+        lines.append(f"notes        {experiment.notes}")
+    lines.append(f"spec         {experiment.model_dump_json(include={'spec'})}")
+    errors = Counter(row.error or "unknown error" for row in failed)
+    lines += [f"failed       {num} x {error}" for error, num in errors.items()]
     return "\n".join(lines)
 
 
 def suites_table(suites: Sequence[Suite]) -> Table:
-    table = table_of("name", "checkpoints", "plannable", "tokens", "evaluation", "description")
+    table = table_of("name", "checkpoints", "usable", "tokens", "evaluation", "description")
     for suite in suites:
-        tokens = [
-            checkpoint.tokens for checkpoint in suite.checkpoints if checkpoint.tokens is not None
-        ]
+        checkpoints = suite.checkpoints
+        tokens = [checkpoint.tokens for checkpoint in checkpoints if checkpoint.tokens is not None]
+        span = f"{format_tokens(min(tokens))} to {format_tokens(max(tokens))}" if tokens else ""
+        warnings = [f"warning: {warning}" for warning in suite.warnings]
         table.add_row(
             suite.name,
-            str(len(suite.checkpoints)),
-            str(sum(checkpoint.unresolved is None for checkpoint in suite.checkpoints)),
-            f"{min(tokens):.3g} to {max(tokens):.3g}" if tokens else "",
+            str(len(checkpoints)),
+            str(sum(checkpoint.unresolved is None for checkpoint in checkpoints)),
+            span,
             suite.evaluation or "",
-            "; ".join([suite.description, *(f"warning: {warning}" for warning in suite.warnings)]),
+            "; ".join([suite.description, *warnings]),
         )
     return table
 
@@ -160,61 +152,55 @@ def suites_table(suites: Sequence[Suite]) -> Table:
 def datasets_table(datasets: Sequence[Dataset]) -> Table:
     table = table_of("name", "kind", "sha256", "description")
     for dataset in datasets:
-        table.add_row(
-            dataset.name,
-            dataset.kind,
-            dataset.unresolved or (dataset.sha256 or "")[:12],
-            dataset.description,
-        )
+        sha256 = dataset.unresolved or (dataset.sha256 or "")[:12]
+        table.add_row(dataset.name, dataset.kind, sha256, dataset.description)
     return table
 
 
 def workers_table(workers: Sequence[WorkerInfo]) -> Table:
-    table = table_of("name", "host", "pid", "device", "memory", "alive", "measuring", "seen")
-    for one in workers:
-        measuring = " ".join(map(str, one.measuring))
-        alive = "yes" if one.alive else "no"
-        seen = f"{one.seen_at:%H:%M:%S}"
+    table = table_of("name", "host", "pid", "device", "memory", "alive", "experiments", "last seen")
+    for worker in workers:
         table.add_row(
-            one.name,
-            one.host,
-            str(one.pid),
-            one.device,
-            f"{one.memory_gb:.0f} GB",
-            alive,
-            measuring,
-            seen,
+            worker.name,
+            worker.host,
+            str(worker.pid),
+            worker.device,
+            file_size(worker.memory_gb * 1e9) if worker.memory_gb else "",
+            "yes" if worker.alive else "no",
+            " ".join(map(str, worker.measuring)),
+            f"{worker.seen_at:%H:%M:%S}",
         )
     return table
 
 
 def tokens_table(tokens: Sequence[Token]) -> Table:
     table = table_of("id", "owner", "name", "state", "expires", "last used")
-    for one in tokens:
-        expires = f"{one.expires_at:%Y-%m-%d}" if one.expires_at else "never"
-        used = f"{one.used_at:%Y-%m-%d %H:%M}" if one.used_at else "never"
-        table.add_row(str(one.id), one.owner, one.name, one.state, expires, used)
-    return table
-
-
-def users_table(users: Sequence[User]) -> Table:
-    def since(moment: datetime | None) -> str:
-        return f"{moment:%Y-%m-%d}" if moment else ""
-
-    table = table_of("name", "role", "queued", "most queued", "most planned", "blocked since")
-    for one in users:
+    for token in tokens:
         table.add_row(
-            one.name,
-            one.role,
-            str(one.num_queued),
-            str(one.most_queued),
-            str(one.most_planned),
-            since(one.blocked_at),
+            str(token.id),
+            token.owner,
+            token.name,
+            token.state,
+            f"{token.expires_at:%Y-%m-%d}" if token.expires_at else "never",
+            f"{token.used_at:%Y-%m-%d %H:%M}" if token.used_at else "never",
         )
     return table
 
 
+def users_table(users: Sequence[User]) -> Table:
+    def day(moment: datetime | None) -> str:
+        return f"{moment:%Y-%m-%d}" if moment else ""
+
+    columns = ("queued points", "most queued", "most per experiment")
+    table = table_of("name", "role", *columns, "blocked since")
+    for user in users:
+        limits = (count(num) for num in (user.num_queued, user.most_queued, user.most_planned))
+        table.add_row(user.name, user.role, *limits, day(user.blocked_at))
+    return table
+
+
 def table_of(*columns: str) -> Table:
+    """Return an empty table without borders."""
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")

@@ -1,4 +1,4 @@
-"""Commands about people: who I am, tokens, roles and limits."""
+"""Commands about users and API keys."""
 
 from __future__ import annotations
 
@@ -6,52 +6,76 @@ import argparse
 from functools import partial
 from typing import Any
 
-from ucurve.cli.arguments import Command, InputError, client
+from ucurve.cli.arguments import Command, InputError, connect
+from ucurve.formatting import count
 from ucurve.schemas.users import ROLES
 
 
 def commands(command: Command) -> None:
-    command("whoami", whoami, "whom the lab takes you for, your role and limits")
+    command("whoami", whoami, "show the current user, role and limits")
+    _token_commands(command)
+    _user_commands(command)
 
-    tokens = command("tokens", None, "keys to the lab").add_subparsers(
+
+def _token_commands(command: Command) -> None:
+    tokens = command("tokens", None, "manage API keys").add_subparsers(
         required=True, metavar="COMMAND"
     )
-    made = command("create", create_token, "make a token and print it, this once", tokens)
-    made.add_argument("name", help="what it is for, such as: laptop")
-    made.add_argument("--user", help="whose (admins; default: yours)")
-    made.add_argument(
-        "--role", choices=ROLES, help="give the user this role, making them where missing (admins)"
+    parser = command(
+        "create",
+        create_token,
+        "create an API key and print it; it is shown only once",
+        tokens,
+        examples=(
+            "ucurve tokens create laptop",
+            "ucurve tokens create ci --user ada --role submitter --days never",
+        ),
     )
-    made.add_argument(
-        "--days", type=days, default=90.0, help='until it expires (default 90), or "never"'
+    parser.add_argument("name", help="what it is for, such as: laptop")
+    parser.add_argument("--user", help="owner of the key (admins only; default: yourself)")
+    parser.add_argument(
+        "--role", choices=ROLES, help="role of the user, who is created if missing (admins only)"
     )
-    command("list", list_tokens, "your tokens; everybody's for an admin", tokens)
-    gone = command("revoke", revoke_token, "make a token useless for good", tokens)
-    gone.add_argument("id", type=int, help="its number, see `ucurve tokens list`")
+    parser.add_argument(
+        "--days", type=days, default=90.0, help="lifetime in days, or 'never' (default: 90)"
+    )
+    command("list", list_tokens, "list your API keys; admins see those of all users", tokens)
+    parser = command("revoke", revoke_token, "revoke an API key", tokens)
+    parser.add_argument("id", type=int, help="id of the key, see `ucurve tokens list`")
 
-    users = command("users", None, "roles, limits, and who is let in").add_subparsers(
+
+def _user_commands(command: Command) -> None:
+    users = command("users", None, "manage users: roles, limits, access").add_subparsers(
         required=True, metavar="COMMAND"
     )
-    command("list", list_users, "everybody", users)
-    change = command(
-        "set", set_user, "set a role or limits, making the user where missing (admins)", users
+    command("list", list_users, "list users with roles and limits", users)
+    parser = command(
+        "set",
+        set_user,
+        "set role or limits of a user, who is created if missing (admins only)",
+        users,
+        examples=("ucurve users set ada --role submitter --most-queued 5000",),
     )
-    change.add_argument("name")
-    change.add_argument("--role", choices=ROLES)
-    change.add_argument(
-        "--most-queued",
+    parser.add_argument("name", help="user name")
+    parser.add_argument("--role", choices=ROLES, help="what the user may do")
+    parser.add_argument(
+        "--most-queued", type=limit, help="maximum queued points, or 'lab' for the default"
+    )
+    parser.add_argument(
+        "--most-planned",
         type=limit,
-        help='points waiting in unfinished experiments at one time, or "lab"',
+        help="maximum points of one experiment, or 'lab' for the default",
     )
-    change.add_argument("--most-planned", type=limit, help='points of one experiment, or "lab"')
-    for verb, what in (
-        ("block", "refuse a user's tokens and sign-ins (admins)"),
-        ("unblock", "let a user in again (admins)"),
+    for verb, help in (
+        ("block", "reject a user's API keys and sign-ins (admins only)"),
+        ("unblock", "restore a user's access (admins only)"),
     ):
-        command(verb, partial(block_user, verb == "block"), what, users).add_argument("name")
+        parser = command(verb, partial(block_user, verb == "block"), help, users)
+        parser.add_argument("name", help="user name")
 
 
 def days(text: str) -> float | None:
+    """Parse a number of days, or "never"."""
     try:
         return None if text == "never" else float(text)
     except ValueError:
@@ -61,66 +85,65 @@ def days(text: str) -> float | None:
 
 
 def limit(text: str) -> int | str:
-    if text != "lab" and not text.isdigit():
-        raise argparse.ArgumentTypeError(
-            f'{text!r} is neither a number nor "lab" (the limit of everybody)'
-        )
-    return text if text == "lab" else int(text)
+    """Parse a limit: an integer, or "lab" for the lab's default."""
+    if text == "lab":
+        return text
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f'{text!r} is neither an integer nor "lab"')
+    return int(text)
 
 
-def whoami(given: argparse.Namespace) -> None:
-    me = client(given).me()
-    by = "no token needed here" if me.token is None else f"by the token {me.token.name!r}"
-    print(f"{me.user.name}, {me.user.role} ({by})")
+def whoami(args: argparse.Namespace) -> None:
+    me = connect(args).me()
+    user = me.user
+    access = "open access, no API key" if me.token is None else f"API key {me.token.name!r}"
+    print(f"{user.name}, {user.role} ({access})")
     print(
-        f"{me.user.num_queued} of {me.user.most_queued} points queued; {me.user.most_planned} points at most in one experiment"
+        f"{count(user.num_queued)} of {count(user.most_queued)} points queued; "
+        f"at most {count(user.most_planned)} points per experiment"
     )
 
 
-def create_token(given: argparse.Namespace) -> None:
-    lab = client(given)
-    if given.role:
-        lab.set_user(given.user or lab.me().user.name, role=given.role)
-    print(lab.create_token(given.name, given.days, given.user).secret)
+def create_token(args: argparse.Namespace) -> None:
+    client = connect(args)
+    if args.role:
+        client.set_user(args.user or client.me().user.name, role=args.role)
+    print(client.create_token(args.name, args.days, args.user).secret)
 
 
-def list_tokens(given: argparse.Namespace) -> None:
+def list_tokens(args: argparse.Namespace) -> None:
     from ucurve.cli.tables import show, tokens_table
 
-    show(tokens_table(client(given).tokens()))
+    show(tokens_table(connect(args).tokens()))
 
 
-def revoke_token(given: argparse.Namespace) -> None:
-    token = client(given).revoke_token(given.id)
-    print(f"token {token.id} ({token.name}) of {token.owner} is {token.state}")
+def revoke_token(args: argparse.Namespace) -> None:
+    token = connect(args).revoke_token(args.id)
+    print(f"API key {token.id} ({token.name}) of {token.owner} is {token.state}")
 
 
-def list_users(given: argparse.Namespace) -> None:
+def list_users(args: argparse.Namespace) -> None:
     from ucurve.cli.tables import show, users_table
 
-    show(users_table(client(given).users()))
+    show(users_table(connect(args).users()))
 
 
-def block_user(blocked: bool, given: argparse.Namespace) -> None:
-    user = client(given).set_user(given.name, blocked=blocked)
-    print(
-        f"{user.name} is "
-        + ("blocked: tokens and sign-ins are refused" if user.blocked_at else "let in again")
-    )
+def block_user(blocked: bool, args: argparse.Namespace) -> None:
+    user = connect(args).set_user(args.name, blocked=blocked)
+    print(f"{user.name} is {'blocked' if user.blocked_at else 'unblocked'}")
 
 
-def set_user(given: argparse.Namespace) -> None:
+def set_user(args: argparse.Namespace) -> None:
+    options = ("role", "most_queued", "most_planned")
     change: dict[str, Any] = {
-        name: getattr(given, name) for name in ("role", "most_queued", "most_planned")
-    }
-    change = {
         name: None if value == "lab" else value
-        for name, value in change.items()
-        if value is not None
+        for name in options
+        if (value := getattr(args, name)) is not None
     }
     if not change:
-        raise InputError("nothing to set: give --role, --most-queued or --most-planned")
-    user = client(given).set_user(given.name, **change)
+        raise InputError("nothing to set: use --role, --most-queued or --most-planned")
+    user = connect(args).set_user(args.name, **change)
     print(
-        f"{user.name} is a {user.role}: {user.most_queued} points queued at one time, {user.most_planned} in one experiment"
+        f"{user.name}: {user.role}, at most {count(user.most_queued)} queued points and "
+        f"{count(user.most_planned)} points per experiment"
     )

@@ -27,7 +27,7 @@ from ucurve.client.users import UserResource
 
 __all__ = ["ApiUnavailableError", "Client", "ClientError", "RequestRejectedError", "field_name"]
 
-_RENAMED = {"RequestRejectedError": RequestRejectedError, "ApiUnavailableError": ApiUnavailableError}
+_RENAMED = {"RefusedError": RequestRejectedError, "NoAnswerError": ApiUnavailableError}
 
 
 class Client(

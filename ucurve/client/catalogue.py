@@ -35,7 +35,7 @@ class CatalogueResource(HttpClient):
     ) -> Suite:
         """Register a suite from a folder of checkpoints or a Hugging Face repository.
 
-        options: further fields of ucurve.schemas.experiments.SuiteSubmission.
+        options: further fields of ucurve.schemas.catalogue.SuiteSubmission.
         """
         fields = {"name": name, "path": path, "hub": hub, **options}
         sent = checked(SuiteSubmission, fields).model_dump(mode="json")

@@ -33,9 +33,7 @@ class ExplorerResource(HttpClient):
     def find(self, before: int | None = None, limit: int = 100, **filters: Any) -> PointPage:
         """Return a page of matching points, newest first."""
         params = _query(PointPageQuery, {"before": before, "limit": limit, **filters})
-        return PointPage.model_validate(
-            self._request("GET", "/v1/explorer/points", params=params)
-        )
+        return PointPage.model_validate(self._request("GET", "/v1/explorer/points", params=params))
 
     def find_all(self, **filters: Any) -> Iterator[PointRow]:
         """Yield all matching points, newest first."""

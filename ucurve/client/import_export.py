@@ -47,11 +47,15 @@ class ImportExportResource(HttpClient):
     ) -> import_export.ImportMeasurementsResult:
         """Merge measurements with their attempts."""
         batch = {"origin": origin, "measurements": measurements}
-        return import_export.ImportMeasurementsResult.model_validate(self._import("measurements", batch))
+        return import_export.ImportMeasurementsResult.model_validate(
+            self._import("measurements", batch)
+        )
 
     def import_experiment(self, batch: Mapping[str, Any]) -> import_export.ImportExperimentResult:
         """Add an experiment whose measurements have been imported."""
-        return import_export.ImportExperimentResult.model_validate(self._import("experiments", batch))
+        return import_export.ImportExperimentResult.model_validate(
+            self._import("experiments", batch)
+        )
 
     def _import(self, table: str, batch: Mapping[str, Any]) -> Any:
         path = f"/v1/import/{table}"

@@ -1,1 +1,1 @@
-"""What leaves or enters the lab: Parquet exports and imports, the report, the offline site."""
+"""Import and export: Parquet tables, the HTML report, the offline site."""

@@ -1,21 +1,25 @@
-"""The files of an export: one Parquet file per table and a manifest, written and read without holding a table in memory.
+"""The files of an export: a Parquet file per table and a manifest, streamed page by page.
 
-    DIR/manifest.json             format, version and code hash of who wrote it, origin, filters, rows and SHA-256 of every file
+    DIR/manifest.json             format, version and code hash of the writer, origin, filters,
+                                  rows and SHA-256 of every file
     DIR/experiments.parquet       a row per experiment: name, kind, owner, spec, state, counts, dates
-    DIR/points.parquet            which measurements an experiment points at, with its labels and order
-    DIR/measurements.parquet      identity (SHA-256 of `inputs`), repeat, inputs, labels, state, metrics, nonfinite
-    DIR/attempts.parquet          every try: worker, device, versions, times, outcome, metrics, series, traceback, log
+    DIR/points.parquet            measurements of each experiment, with labels and order
+    DIR/measurements.parquet      identity (SHA-256 of `inputs`), repeat, inputs, labels, state,
+                                  metrics, nonfinite
+    DIR/attempts.parquet          every attempt: worker, device, versions, times, outcome, metrics,
+                                  series, traceback, log
     DIR/{suites,checkpoints,datasets,reference_curves}.parquet
-    DIR/index.html, DIR/site/     the same as pages that need no network
+    DIR/index.html, DIR/site/     the same as an offline site
 
-Columns of open structure (spec, inputs, source, labels, location, parameters, origin, rows) are JSON texts. A metric that is not
-finite is null, and `nonfinite` says which it is: pos_inf, neg_inf, nan. `attempt` is the one whose metrics are shown.
+Columns without a fixed schema (spec, inputs, source, labels, location, parameters, origin, rows) are
+JSON text. A metric that is not finite is null, and `nonfinite` has its state: pos_inf, neg_inf, nan.
+`attempt` is the attempt whose metrics are shown.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
 Form = Literal["text", "int", "float", "bool", "time", "texts", "words", "numbers", "series"]
 Row = dict[str, Any]
+ProgressCallback = Callable[[str, int, int], None]  # (table, done, total)
 
 _PLANNED: dict[str, Form] = {
     "group_key": "text",
@@ -73,28 +78,30 @@ TABLES: dict[str, dict[str, Form]] = {
 
 
 class FolderError(ValueError):
-    """A folder that cannot be written or read as an export; says why and what to do."""
+    """The folder cannot be written or read as an export; the message says why and what to do."""
 
 
 class File(BaseModel):
+    """A file of an export."""
+
     sha256: str
     rows: int | None = None  # of a table
 
 
 class Manifest(BaseModel):
-    """What an export is and what belongs to it."""
+    """Origin, version and files of an export."""
 
     format: int = FORMAT
     version: str
     code: str
-    origin: str  # what the lab is called
+    origin: str  # name of the lab
     made_at: datetime
     filters: dict[str, Any] = {}
     files: dict[str, File] = {}
 
 
 def write_table(folder: Path, name: str, pages: Iterable[list[Row]]) -> File:
-    """One Parquet file from the pages of a table, and its hash."""
+    """Write the pages of a table to a Parquet file; return its hash and number of rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -108,7 +115,7 @@ def write_table(folder: Path, name: str, pages: Iterable[list[Row]]) -> File:
 
 
 def read_table(folder: Path, name: str, batch: int = 500) -> Iterator[Row]:
-    """The rows of a table as they were written. Raises FolderError where the file has not this table's columns."""
+    """Yield the rows of a table. Raises FolderError if a column is missing."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -117,10 +124,10 @@ def read_table(folder: Path, name: str, batch: int = 500) -> Iterator[Row]:
         with pq.ParquetFile(path) as file:
             if missing := TABLES[name].keys() - set(file.schema_arrow.names):
                 raise FolderError(
-                    f"{path.name} has no column {min(missing)}: it is no export of ucurve"
+                    f"{path.name} has no column {min(missing)}: it is not a ucurve export"
                 )
-            for found in file.iter_batches(batch, columns=list(TABLES[name])):
-                yield from (_unpacked(row, TABLES[name]) for row in found.to_pylist())
+            for page in file.iter_batches(batch, columns=list(TABLES[name])):
+                yield from (_unpacked(row, TABLES[name]) for row in page.to_pylist())
     except (OSError, pa.ArrowException) as error:
         raise FolderError(
             f"{path.name} cannot be read as Parquet: copy the folder again, or export again"
@@ -128,20 +135,21 @@ def read_table(folder: Path, name: str, batch: int = 500) -> Iterator[Row]:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of an export whose tables are what it says. Raises FolderError."""
+    """Return the manifest after checking every table against it. Raises FolderError."""
     try:
         manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
     except OSError as error:
         raise FolderError(
-            f"{folder} holds no manifest.json: name the folder that `ucurve export` has written"
+            f"{folder} has no manifest.json: use a folder written by `ucurve export`"
         ) from error
     except ValidationError as error:
         raise FolderError(
-            f"{folder}/manifest.json is not a manifest of ucurve: export again"
+            f"{folder}/manifest.json is not a ucurve manifest: export again"
         ) from error
     if manifest.format > FORMAT:
         raise FolderError(
-            f"this export has format {manifest.format}; this ucurve reads up to {FORMAT}: install a newer one"
+            f"the export has format {manifest.format}, this ucurve reads up to {FORMAT}: "
+            "install a newer version"
         )
     for name in TABLES:
         file = f"{name}.parquet"
@@ -149,12 +157,13 @@ def read_manifest(folder: Path) -> Manifest:
             raise FolderError(f"{file} is missing: copy the folder again, or export again")
         if file_sha256(folder / file) != manifest.files[file].sha256:
             raise FolderError(
-                f"{file} is not the file that manifest.json speaks of (SHA-256): copy the folder again, or export again"
+                f"{file} does not match manifest.json (SHA-256): copy the folder again, or export again"
             )
     return manifest
 
 
 def as_json(text: str | None) -> Any:
+    """Decode a JSON column."""
     return None if text is None else json.loads(text)
 
 

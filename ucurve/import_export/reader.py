@@ -1,9 +1,9 @@
-"""Reading an export into a lab: checked whole before anything is sent, then sent in batches that may be repeated.
+"""Import of an export: validated as a whole, then sent in idempotent batches.
 
-    summary = import_folder(client, Path("their-export"), tell)
+    summary = import_folder(client, Path("their-export"), progress)
 
-The order is suites, measurements with their attempts, experiments: whatever a broken-off import has left behind is complete in
-itself, and the next one goes on over it.
+The order is suites, measurements with their attempts, experiments: what an interrupted import leaves
+behind is consistent, and the next import continues from there.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ucurve.client.http import RequestRejectedError
 from ucurve.import_export.parquet import (
     FolderError,
     Manifest,
+    ProgressCallback,
     Row,
     as_json,
     read_manifest,
@@ -37,28 +38,24 @@ from ucurve.spec import canonical
 if TYPE_CHECKING:
     from ucurve.client import Client
 
-Told = Callable[[str, int, int], None]
-SERIES_VALUES = (
-    200_000  # of one batch: attempts carry losses per window, and many of them are many megabytes
-)
+MAX_SERIES_VALUES = 200_000  # per batch: attempts carry a loss per window, many megabytes in all
+MAX_CONFLICTS = 20
 
 
 @dataclass
 class Summary:
-    """What an import changed, and where two labs measured the same."""
+    """What an import changed, and how far measurements of both labs agree."""
 
     new: int = 0
     completed: int = 0
     gained: int = 0
-    known: int = 0
+    existing: int = 0
     num_compared: int = 0
     num_equal: int = 0
     largest: dict[str, float] = field(default_factory=dict)
     differing: list[ValueConflict] = field(default_factory=list)
-    experiments: dict[int, int] = field(
-        default_factory=dict
-    )  # number there -> number here, of the new ones
-    known_experiments: dict[int, int] = field(default_factory=dict)
+    experiments: dict[int, int] = field(default_factory=dict)  # new: id there -> id here
+    existing_experiments: dict[int, int] = field(default_factory=dict)
     added: list[str] = field(default_factory=list)
     differ: list[str] = field(default_factory=list)
 
@@ -67,37 +64,45 @@ class Summary:
         return bool(self.new or self.completed or self.gained or self.experiments or self.added)
 
     def add(self, merged: ImportMeasurementsResult) -> None:
-        for name in ("new", "completed", "gained", "known", "num_compared", "num_equal"):
+        """Add the result of one batch."""
+        self.existing += merged.known
+        for name in ("new", "completed", "gained", "num_compared", "num_equal"):
             setattr(self, name, getattr(self, name) + getattr(merged, name))
         for metric, difference in merged.largest.items():
             self.largest[metric] = max(difference, self.largest.get(metric, 0.0))
-        found = [*self.differing, *merged.differing]
-        self.differing = sorted(
-            found, key=lambda one: -(float("inf") if one.difference is None else one.difference)
-        )[:20]
+        conflicts = [*self.differing, *merged.differing]
+        self.differing = sorted(conflicts, key=_conflict_size, reverse=True)[:MAX_CONFLICTS]
 
 
-def import_folder(client: Client, folder: Path, tell: Told) -> Summary:
-    """Merge an export into the lab. Raises FolderError naming file and row; nothing was sent then, or all of it may be again."""
+def _conflict_size(conflict: ValueConflict) -> float:
+    return float("inf") if conflict.difference is None else conflict.difference
+
+
+def import_folder(client: Client, folder: Path, progress: ProgressCallback) -> Summary:
+    """Merge an export into the lab.
+
+    progress: called with (table, done, total). Raises FolderError naming file and row; the import
+    may then be repeated.
+    """
     manifest = read_manifest(folder)
-    _check_identities(folder, manifest, tell)
+    _check_identities(folder, manifest, progress)
     summary = Summary()
     _catalogue(client, folder, manifest, summary)
-    _measurements(client, folder, manifest, summary, tell)
-    _experiments(client, folder, manifest, summary, tell)
+    _measurements(client, folder, manifest, summary, progress)
+    _experiments(client, folder, manifest, summary, progress)
     return summary
 
 
-def _check_identities(folder: Path, manifest: Manifest, tell: Told) -> None:
+def _check_identities(folder: Path, manifest: Manifest, progress: ProgressCallback) -> None:
     total = manifest.files["measurements.parquet"].rows or 0
     for number, row in enumerate(read_table(folder, "measurements"), 1):
         if sha256(canonical(as_json(row["inputs"])).encode()).hexdigest() != row["identity"]:
             raise FolderError(
-                f"measurements.parquet, row {number}: its identity is not the SHA-256 of its inputs, so one of both was changed; "
-                "nothing was imported"
+                f"measurements.parquet, row {number}: the identity is not the SHA-256 of the inputs, "
+                "so one of them was changed; nothing was imported"
             )
         if number % BATCH == 0 or number == total:
-            tell("checked", number, total)
+            progress("checked", number, total)
 
 
 def _catalogue(client: Client, folder: Path, manifest: Manifest, summary: Summary) -> None:
@@ -108,7 +113,7 @@ def _catalogue(client: Client, folder: Path, manifest: Manifest, summary: Summar
         )
     suites = [
         {
-            **_picked(row, "name", "description", "evaluation", "recipe"),
+            **_select(row, "name", "description", "evaluation", "recipe"),
             "checkpoints": checkpoints.get(row["name"], []),
         }
         for row in read_table(folder, "suites")
@@ -116,7 +121,7 @@ def _catalogue(client: Client, folder: Path, manifest: Manifest, summary: Summar
     described = ("name", "description", "kind", "sha256", "size_bytes", "unresolved")
     datasets = [
         {
-            **_picked(row, *described),
+            **_select(row, *described),
             "parameters": as_json(row["parameters"]),
             "location": as_json(row["location"]),
         }
@@ -124,47 +129,47 @@ def _catalogue(client: Client, folder: Path, manifest: Manifest, summary: Summar
     ]
     curves = [
         {
-            **_picked(row, "name", "suite"),
+            **_select(row, "name", "suite"),
             "origin": as_json(row["origin"]),
             "rows": as_json(row["rows"]),
         }
         for row in read_table(folder, "reference_curves")
     ]
-    sent = {
+    batch = {
         "origin": manifest.origin,
         "suites": suites,
         "datasets": datasets,
         "reference_curves": curves,
     }
-    with _naming("suites, checkpoints, datasets or reference_curves"):
-        merged = client.import_catalogue(sent)
+    with _row_in_errors("suites, checkpoints, datasets or reference_curves"):
+        merged = client.import_catalogue(batch)
     summary.added, summary.differ = merged.added, merged.differ
 
 
 def _measurements(
-    client: Client, folder: Path, manifest: Manifest, summary: Summary, tell: Told
+    client: Client, folder: Path, manifest: Manifest, summary: Summary, progress: ProgressCallback
 ) -> None:
     total = manifest.files["measurements.parquet"].rows or 0
     attempts = _groups(read_table(folder, "attempts", 100), "measurement")
     rows = (_measurement(row, attempts(row["id"])) for row in read_table(folder, "measurements"))
     done = 0
     for batch in _batches(rows):
-        with _naming("measurements.parquet", first=done + 1):
+        with _row_in_errors("measurements.parquet", first=done + 1):
             summary.add(client.import_measurements(manifest.origin, batch))
         done += len(batch)
-        tell("measurements", done, total)
+        progress("measurements", done, total)
 
 
 def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    """At most BATCH rows, and fewer where they carry long series."""
+    """Yield batches of at most BATCH rows, fewer where they carry long series."""
     batch: list[Row] = []
     num_values = 0
     for row in rows:
         batch.append(row)
         num_values += sum(
-            len(values) for one in row["attempts"] for values in one["series"].values()
+            len(values) for attempt in row["attempts"] for values in attempt["series"].values()
         )
-        if len(batch) == BATCH or num_values > SERIES_VALUES:
+        if len(batch) == BATCH or num_values > MAX_SERIES_VALUES:
             yield batch
             batch, num_values = [], 0
     if batch:
@@ -172,79 +177,76 @@ def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
 
 
 def _measurement(row: Row, attempts: list[Row]) -> Row:
-    sent = _picked(
-        row, *(ImportedMeasurement.model_fields.keys() - {"inputs", "source", "labels", "attempts"})
-    )
-    tries = ImportedAttempt.model_fields.keys() - {"shown"}
-    sent["attempts"] = [
-        {**_picked(one, *tries), "shown": one["id"] == row["attempt"]} for one in attempts
-    ]
-    return {**sent, **{name: as_json(row[name]) for name in ("inputs", "source", "labels")}}
+    """Return a measurement with its attempts as the API expects it."""
+    json_columns = ("inputs", "source", "labels")
+    columns = ImportedMeasurement.model_fields.keys() - {*json_columns, "attempts"}
+    attempt_columns = ImportedAttempt.model_fields.keys() - {"shown"}
+    return {
+        **_select(row, *columns),
+        **{name: as_json(row[name]) for name in json_columns},
+        "attempts": [
+            {**_select(attempt, *attempt_columns), "shown": attempt["id"] == row["attempt"]}
+            for attempt in attempts
+        ],
+    }
 
 
 def _experiments(
-    client: Client, folder: Path, manifest: Manifest, summary: Summary, tell: Told
+    client: Client, folder: Path, manifest: Manifest, summary: Summary, progress: ProgressCallback
 ) -> None:
     total = manifest.files["experiments.parquet"].rows or 0
     points = _groups(read_table(folder, "points"), "experiment")
-    copied = (
-        "id",
-        "name",
-        "kind",
-        "owner",
-        "tags",
-        "notes",
-        "priority",
-        "archived",
-        "created_at",
-        "started_at",
-        "finished_at",
-    )
+    columns = ("id", "name", "kind", "owner", "tags", "notes", "priority", "archived")
+    times = ("created_at", "started_at", "finished_at")
     for number, row in enumerate(read_table(folder, "experiments"), 1):
-        mine = sorted(points(row["id"]), key=lambda point: point["position"])
-        sent = {
+        ordered = sorted(points(row["id"]), key=lambda point: point["position"])
+        batch = {
             "origin": manifest.origin,
-            **_picked(row, *copied),
+            **_select(row, *columns, *times),
             "spec": as_json(row["spec"]),
             "points": [
-                {**_picked(one, "identity", "repeat", "stage"), "labels": as_json(one["labels"])}
-                for one in mine
+                {
+                    **_select(point, "identity", "repeat", "stage"),
+                    "labels": as_json(point["labels"]),
+                }
+                for point in ordered
             ],
         }
-        with _naming(f"experiments.parquet, row {number}"):
-            merged = client.import_experiment(sent)
-        (summary.experiments if merged.new else summary.known_experiments)[row["id"]] = merged.id
-        tell("experiments", number, total)
+        with _row_in_errors(f"experiments.parquet, row {number}"):
+            merged = client.import_experiment(batch)
+        ids = summary.experiments if merged.new else summary.existing_experiments
+        ids[row["id"]] = merged.id
+        progress("experiments", number, total)
 
 
 def _groups(rows: Iterator[Row], key: str) -> Callable[[int], list[Row]]:
-    """The rows of each key, asked for in ascending order of keys; both files are sorted by it."""
+    """Return a function from a key to its rows; call it with ascending keys, rows are sorted too."""
     waiting: list[Row] = []
 
-    def of(wanted: int) -> list[Row]:
-        found = [row for row in waiting if row[key] == wanted]
-        beyond = [row for row in waiting if row[key] > wanted]
+    def rows_of(id: int) -> list[Row]:
+        group = [row for row in waiting if row[key] == id]
+        beyond = [row for row in waiting if row[key] > id]
         waiting.clear()
         waiting.extend(beyond)
         if not beyond:
             for row in rows:
-                if row[key] > wanted:
+                if row[key] > id:
                     waiting.append(row)
                     break
-                if row[key] == wanted:
-                    found.append(row)
-        return found
+                if row[key] == id:
+                    group.append(row)
+        return group
 
-    return of
+    return rows_of
 
 
-def _picked(row: Row, *names: str) -> dict[str, Any]:
+def _select(row: Row, *names: str) -> dict[str, Any]:
     return {name: row[name] for name in names}
 
 
 @contextmanager
-def _naming(where: str, first: int | None = None) -> Iterator[None]:
-    """Turn a refusal into one that names the file, and the row where the server said which of the batch."""
+def _row_in_errors(where: str, first: int | None = None) -> Iterator[None]:
+    """Turn a rejected request into a FolderError that names the file, and the row if known."""
     try:
         yield
     except RequestRejectedError as error:

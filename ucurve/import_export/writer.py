@@ -1,4 +1,4 @@
-"""Writing an export: all of it under a temporary name beside the place, then renamed, so that a folder is whole or absent."""
+"""Writing an export: into a temporary folder, then renamed, so that a folder is complete or absent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from ucurve.import_export.parquet import (
     File,
     FolderError,
     Manifest,
+    ProgressCallback,
     Row,
     write_table,
 )
@@ -25,25 +26,27 @@ from ucurve.registry.artifacts import file_sha256
 if TYPE_CHECKING:
     from ucurve.client import Client
 
-Told = Callable[[str, int, int], None]  # what is written, how much of it is, how much there is
-
 
 def export(
     client: Client,
     folder: Path,
     filters: dict[str, Any],
     origin: str,
-    tell: Told,
+    progress: ProgressCallback,
     *,
     site: bool,
     force: bool,
 ) -> Manifest:
-    """Write the lab's tables, and its pages, into `folder`. Raises FolderError where that place is taken."""
+    """Write the lab's tables, and pages if `site`, to `folder`.
+
+    origin: name of the lab. force: replace an existing export. Raises FolderError if the folder
+    exists or cannot be written.
+    """
     folder = folder.expanduser().absolute()
-    _check_place(folder, force)
+    _check_target(folder, force)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial, held = _begun(folder)
+        partial, lock = _temporary_folder(folder)
         try:
             manifest = Manifest(
                 version=__version__,
@@ -52,11 +55,11 @@ def export(
                 made_at=datetime.now(UTC),
                 filters=filters,
             )
-            ids = _write_tables(client, partial, filters, manifest, tell)
+            ids = _write_tables(client, partial, filters, manifest, progress)
             if site:
                 from ucurve.import_export.site import write_site
 
-                write_site(client, partial, ids, manifest, tell)
+                write_site(client, partial, ids, manifest, progress)
                 for path in sorted(
                     path
                     for path in partial.rglob("*")
@@ -66,80 +69,87 @@ def export(
             (partial / "manifest.json").write_text(
                 manifest.model_dump_json(indent=1), encoding="utf-8"
             )
-            _put(partial, folder)
+            _move_into_place(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-            os.close(held)
+            os.close(lock)
     except OSError as error:
-        raise FolderError(
-            f"cannot write {folder}: {error.strerror}; choose another place"
-        ) from error
+        raise FolderError(f"cannot write {folder}: {error.strerror}; use another folder") from error
     return manifest
 
 
-def _begun(folder: Path) -> tuple[Path, int]:
-    """An empty folder beside the place, locked for as long as we live: what a killed export left there is thrown away."""
+def _temporary_folder(folder: Path) -> tuple[Path, int]:
+    """Create an empty, locked folder next to the target; files of a killed export are removed.
+
+    Returns the folder and the file descriptor that holds the lock.
+    """
     partial = folder.with_name(f".{folder.name}.partial")
     partial.mkdir(mode=0o700, exist_ok=True)
-    held = os.open(partial, os.O_RDONLY)
+    lock = os.open(partial, os.O_RDONLY)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(held)
+        os.close(lock)
         raise FolderError(
-            f"another export is being written to {folder}: wait for it, or choose another place"
+            f"another export is being written to {folder}: wait for it, or use another folder"
         ) from None
-    for left in partial.iterdir():
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
-    return partial, held
+    for leftover in partial.iterdir():
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    return partial, lock
 
 
-def _check_place(folder: Path, force: bool) -> None:
-    """An empty folder may be filled; an export replaced on demand; anything else is left alone."""
+def _check_target(folder: Path, force: bool) -> None:
+    """Allow a new or empty folder, and with `force` an existing export. Raises FolderError."""
     if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / "manifest.json").is_file():
-        raise FolderError(f"{folder} exists and is no export: choose another place")
+        raise FolderError(f"{folder} exists and is not an export: use another folder")
     if not force:
         raise FolderError(
-            f"{folder} holds an export already: choose another place, or replace it with --force"
+            f"{folder} already contains an export: use another folder, or replace it with --force"
         )
 
 
 def _write_tables(
-    client: Client, partial: Path, filters: dict[str, Any], manifest: Manifest, tell: Told
+    client: Client,
+    partial: Path,
+    filters: dict[str, Any],
+    manifest: Manifest,
+    progress: ProgressCallback,
 ) -> list[int]:
-    """All tables, in the order in which what a row refers to comes later; the experiments' numbers."""
+    """Write all tables, referring rows before the rows they refer to; return the experiment ids."""
     sizes = client.export_sizes(**filters).tables
     ids: list[int] = []
     for name in TABLES:
         pages = client.export_pages(name, **filters)
-        if name == "points":  # an experiment submitted after its table was read is left out whole
-            known = set(ids)
-            pages = ([row for row in page if row["experiment"] in known] for page in pages)
-        counted = _counted(pages, name, sizes[name], tell)
+        if name == "points":  # without experiments that were submitted after their table was read
+            exported = set(ids)
+            pages = ([row for row in page if row["experiment"] in exported] for page in pages)
+        reported = _report_progress(pages, name, sizes[name], progress)
         if name == "experiments":
-            counted = _noting(counted, ids)
-        manifest.files[f"{name}.parquet"] = write_table(partial, name, counted)
+            reported = _collect_ids(reported, ids)
+        manifest.files[f"{name}.parquet"] = write_table(partial, name, reported)
     return ids
 
 
-def _counted(pages: Iterator[list[Row]], name: str, total: int, tell: Told) -> Iterator[list[Row]]:
+def _report_progress(
+    pages: Iterator[list[Row]], name: str, total: int, progress: ProgressCallback
+) -> Iterator[list[Row]]:
     done = 0
     for page in pages:
         yield page
         done += len(page)
-        tell(name, done, max(done, total))
+        progress(name, done, max(done, total))
 
 
-def _noting(pages: Iterator[list[Row]], ids: list[int]) -> Iterator[list[Row]]:
+def _collect_ids(pages: Iterator[list[Row]], ids: list[int]) -> Iterator[list[Row]]:
     for page in pages:
         ids += [row["id"] for row in page]
         yield page
 
 
-def _put(partial: Path, folder: Path) -> None:
-    """Move the finished folder to its place, and what was there away."""
+def _move_into_place(partial: Path, folder: Path) -> None:
+    """Rename the finished folder to its target, replacing an existing export."""
     partial.chmod(0o755)
     for path in partial.rglob("*.parquet"):
         with path.open("rb") as file:

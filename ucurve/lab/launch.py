@@ -1,6 +1,6 @@
-"""The processes of a lab beside its engines: what the API, a worker and the dashboard run, and with which environment.
+"""Commands and environments of the API, the workers and the dashboard.
 
-`ucurve up` and the tests start exactly these.
+`ucurve up` and the tests start the same processes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ from ucurve.settings import settings
 def environment(
     database_url: str, broker_url: str, api_url: str, data: Path, access: str = "open"
 ) -> dict[str, str]:
-    """What every process of a lab is told; caches of libraries go under `data` too, so that nothing else is written."""
+    """Return the environment of every process of a lab.
+
+    Caches of libraries go below `data` too: a lab writes nowhere else.
+    """
     artefacts = data / "artefacts"
     artefacts.mkdir(parents=True, exist_ok=True)
     return {
@@ -41,12 +44,12 @@ def environment(
         "UCURVE_ADMIN_TOKEN_FILE": str(data / "admin-token"),
         SECRET: settings().webhook_secret or webhook_secret(data),
         "XDG_CACHE_HOME": str(data / "cache"),
-        "PYTHONUNBUFFERED": "1",  # logs say what happened up to the end
+        "PYTHONUNBUFFERED": "1",  # logs are complete after a crash
     }
 
 
 def webhook_secret(data: Path) -> str:
-    """What the lab's webhook calls are signed with: made once, readable by whoever runs the lab."""
+    """Return the key that signs webhook requests; created once, readable by the lab's owner."""
     file = data / "webhook-secret"
     with (
         suppress(FileExistsError),
@@ -57,8 +60,8 @@ def webhook_secret(data: Path) -> str:
 
 
 def migrate(env: Mapping[str, str]) -> None:
-    """Bring the database's schema to head. Raises RuntimeError with the output if that fails."""
-    done = subprocess.run(
+    """Migrate the database schema to head. Raises RuntimeError with the output on failure."""
+    process = subprocess.run(
         [sys.executable, "-m", "db.migrate"],
         env=dict(env),
         cwd="/",
@@ -66,14 +69,14 @@ def migrate(env: Mapping[str, str]) -> None:
         text=True,
         check=False,
     )
-    if done.returncode != 0:
-        raise RuntimeError(
-            f"the database cannot be migrated:\n{(done.stdout + done.stderr).strip()[-2000:]}"
-        )
+    if process.returncode != 0:
+        output = (process.stdout + process.stderr).strip()[-2000:]
+        raise RuntimeError(f"the database migration failed:\n{output}")
 
 
 def api(env: Mapping[str, str], host: str, port: int, logs: Path) -> ChildProcess:
-    # Open event streams would otherwise hold a stopping server for ever.
+    """Return the API process."""
+    # Open event streams would keep a stopping server alive forever.
     options = ["--host", host, "--port", str(port), "--timeout-graceful-shutdown", "3"]
     options += [] if env.get("UCURVE_ACCESS_LOG") else ["--no-access-log"]
     return ChildProcess(
@@ -85,12 +88,12 @@ def api(env: Mapping[str, str], host: str, port: int, logs: Path) -> ChildProces
 
 
 def worker(env: Mapping[str, str], name: str, logs: Path, gpu: str | None = None) -> ChildProcess:
-    """One measuring process; `gpu` is its CUDA device, None for the CPU."""
-    own = {
+    """Return a worker process; gpu: its CUDA device, None for the CPU."""
+    worker_env = {
         **env,
         "UCURVE_WORKER_NAME": name,
         "CUDA_VISIBLE_DEVICES": gpu if gpu is not None else "",
-        # Two threads win 1.7x on an idle machine and collapse on a busy one; several processes of one thread win.
+        # Two threads are 1.7x faster on an idle machine and collapse on a busy one.
         "OMP_NUM_THREADS": env.get("OMP_NUM_THREADS", "1"),
     }
     options = ["-P", "threads", "-c", "1", "-n", f"{name}@%h", "--loglevel", "WARNING"]
@@ -98,16 +101,17 @@ def worker(env: Mapping[str, str], name: str, logs: Path, gpu: str | None = None
         name,
         [sys.executable, "-m", "celery", "-A", "worker.queue", "worker", *options],
         logs / f"{name}.log",
-        env=own,
-        harder_signal=signal.SIGQUIT,  # cold: it gives its work back at once
+        env=worker_env,
+        harder_signal=signal.SIGQUIT,  # cold shutdown: releases its points immediately
         patience=10.0,
     )
 
 
 def dashboard(env: Mapping[str, str], host: str, port: int, logs: Path) -> ChildProcess:
-    found = importlib.util.find_spec("dashboard")
-    assert found, "the package `dashboard` is not installed"
-    folder = Path((found.submodule_search_locations or [])[0])
+    """Return the dashboard process."""
+    package = importlib.util.find_spec("dashboard")
+    assert package, "the package `dashboard` is not installed"
+    folder = Path((package.submodule_search_locations or [])[0])
     options = {
         "server.address": host,
         "server.port": str(port),
@@ -128,7 +132,7 @@ def dashboard(env: Mapping[str, str], host: str, port: int, logs: Path) -> Child
 
 
 def gpus() -> list[str]:
-    """CUDA devices of this machine, as CUDA_VISIBLE_DEVICES names them; none without NVIDIA's driver."""
+    """Return the CUDA devices of this machine; empty without an NVIDIA driver."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [
@@ -145,7 +149,7 @@ def gpus() -> list[str]:
 
 
 def answers(url: str) -> bool:
-    """Whether a GET of `url` is answered with a 2xx status."""
+    """Return whether a GET of `url` returns a 2xx status."""
     try:
         with urlopen(url, timeout=5) as response:
             return bool(200 <= response.status < 300)
@@ -154,33 +158,35 @@ def answers(url: str) -> bool:
 
 
 def is_registered(client: Client, worker: ChildProcess) -> bool:
-    """Whether the API knows this very process as a living worker."""
-    return any(known.pid == worker.pid and known.alive for known in client.workers())
+    """Return whether the API lists this process as an alive worker."""
+    return any(info.pid == worker.pid and info.alive for info in client.workers())
 
 
 def wait_for(child: ChildProcess, ready: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Wait until `ready()`. Raises RuntimeError with the end of the log when `child` exits or time is over."""
+    """Wait until `ready()`. Raises RuntimeError with the log's end on exit or timeout."""
     deadline = time.monotonic() + seconds
     while not ready():
         if not child.alive:
             raise RuntimeError(
-                f"{child.name} stopped while starting; the end of {child.log}:\n{child.tail()}"
+                f"{child.name} exited during startup; end of {child.log}:\n{child.tail()}"
             )
         if time.monotonic() > deadline:
             raise RuntimeError(
-                f"{child.name} is not ready after {seconds:.0f} s; the end of {child.log}:\n{child.tail()}"
+                f"{child.name} is not ready after {seconds:.0f} s; "
+                f"end of {child.log}:\n{child.tail()}"
             )
         time.sleep(0.1)
 
 
 def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port that no process listens on."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 
 def port_taken(host: str, port: int) -> bool:
-    """Whether somebody listens there already."""
+    """Return whether a process listens on the port."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

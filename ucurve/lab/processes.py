@@ -1,4 +1,4 @@
-"""Child processes that write a log, stop politely, and never outlive their parent."""
+"""Child processes that log to a file, stop in steps, and never outlive their parent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-LOG_LIMIT = 20_000_000  # bytes; a larger log is set aside once when its process starts
+LOG_LIMIT = 20_000_000  # bytes; a larger log is rotated once when its process starts
 
 _PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 1, 8, 47, 2
 _CAP_DAC_OVERRIDE = 1
@@ -21,7 +21,7 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 @dataclass(frozen=True)
 class User:
-    """Whom a child runs as."""
+    """The user that a child runs as."""
 
     name: str
     uid: int
@@ -30,25 +30,26 @@ class User:
 
 @dataclass
 class ChildProcess:
-    """One child process in a session of its own, so that Ctrl-C reaches only the parent, which stops it in order.
+    """A child process in its own session: Ctrl-C reaches only the parent, which stops it in order.
 
-    Start it from the main thread: on Linux the kernel sends `death_signal` to the child when the *thread* that
-    started it ends, by kill -9 too.
+    Start it from the main thread: on Linux the kernel sends `death_signal` to the child when the
+    *thread* that started it ends, even by kill -9.
     """
 
     name: str
     command: Sequence[str]
     log: Path
-    folder: Path = Path("/")  # where it runs
+    folder: Path = Path("/")  # working directory
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     stop_signal: signal.Signals = signal.SIGTERM
     harder_signal: signal.Signals = signal.SIGKILL
-    death_signal: signal.Signals = signal.SIGKILL  # what it gets when its parent dies first
-    patience: float = 20.0  # seconds given to each signal
+    death_signal: signal.Signals = signal.SIGKILL  # sent when its parent dies first
+    patience: float = 20.0  # seconds to wait after each signal
     user: User | None = None
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """Start the process, appending its output to the log."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists() and self.log.stat().st_size > LOG_LIMIT:
             self.log.replace(self.log.with_suffix(".old.log"))
@@ -78,12 +79,12 @@ class ChildProcess:
         return self.process.poll() if self.process else None
 
     def request_stop(self) -> None:
-        """Send the stop signal and return; `stop` waits."""
+        """Send the stop signal without waiting."""
         if self.process is not None and self.alive:
             self.process.send_signal(self.stop_signal)
 
     def stop(self) -> None:
-        """Ask, insist, kill; returns when the process is gone. Also sweeps what it may have left in its session."""
+        """Send ever harder signals until the process is gone, then kill the rest of its session."""
         if self.process is None:
             return
         for number in (self.stop_signal, self.harder_signal, signal.SIGKILL):
@@ -97,13 +98,13 @@ class ChildProcess:
         kill_group(self.process.pid)
 
     def kill(self) -> None:
-        """Kill -9, as the kernel does when memory runs out."""
+        """Send SIGKILL, as the kernel does when memory runs out."""
         if self.process is not None and self.alive:
             self.process.kill()
             self.process.wait()
 
     def tail(self, lines: int = 15) -> str:
-        """The log's last lines."""
+        """Return the last lines of the log."""
         if not self.log.exists():
             return ""
         with self.log.open("rb") as log:
@@ -112,7 +113,7 @@ class ChildProcess:
 
 
 def before_exec(user: User | None, death_signal: signal.Signals) -> Callable[[], None]:
-    """What a child does between fork and exec: become `user`, ask to be told of its parent's death."""
+    """Return what a child runs between fork and exec: change user, request the death signal."""
     parent = os.getpid()
 
     def prepare() -> None:
@@ -120,17 +121,17 @@ def before_exec(user: User | None, death_signal: signal.Signals) -> Callable[[],
             _become(user)
         if _libc is not None:  # last, because changing the user clears it
             _libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-            if os.getppid() != parent:  # it died before we could ask
+            if os.getppid() != parent:  # the parent died before the call
                 os._exit(1)
 
     return prepare
 
 
 def _become(user: User) -> None:
-    """Change to an unprivileged user who may still enter the folders that root keeps closed, such as /root.
+    """Change to an unprivileged user that can still enter root-only folders such as /root.
 
-    Of root's capabilities only CAP_DAC_OVERRIDE is kept, and handed on through exec as an ambient one; where the
-    container has dropped it, the user goes without.
+    Of root's capabilities only CAP_DAC_OVERRIDE is kept, as an ambient one that survives exec; where
+    the container has dropped it, the process runs without.
     """
     if _libc is not None:
         _libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
@@ -140,15 +141,14 @@ def _become(user: User) -> None:
     if _libc is not None:
         header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3 of the interface, this process
         mask = 1 << _CAP_DAC_OVERRIDE
-        sets = (ctypes.c_uint32 * 6)(
-            mask, mask, mask, 0, 0, 0
-        )  # effective, permitted, inheritable; low then high
+        # Effective, permitted, inheritable; low words, then high words.
+        sets = (ctypes.c_uint32 * 6)(mask, mask, mask, 0, 0, 0)
         if _libc.capset(header, sets) == 0:
             _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_DAC_OVERRIDE, 0, 0)
 
 
 def kill_group(pid: int) -> None:
-    """Kill whatever is left of the session that `pid` led."""
+    """Kill all remaining processes of the session that `pid` led."""
     try:
         os.killpg(pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
@@ -156,7 +156,7 @@ def kill_group(pid: int) -> None:
 
 
 def command_line(pid: int) -> str:
-    """The command of a running process, "" when there is none."""
+    """Return the command line of a process, "" if it does not run."""
     try:
         return (
             Path(f"/proc/{pid}/cmdline")
@@ -168,16 +168,16 @@ def command_line(pid: int) -> str:
     except OSError:
         if sys.platform == "linux":
             return ""
-    shown = subprocess.run(
+    listing = subprocess.run(
         ["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
-    return shown.stdout.strip()
+    return listing.stdout.strip()
 
 
 def stop_leftover(
     pid: int, mark: str, signals: Sequence[signal.Signals], patience: float = 20.0
 ) -> bool:
-    """Stop process `pid` of an earlier run if its command names `mark`; False when there is none such."""
+    """Stop process `pid` of an earlier run, if its command contains `mark`; False if it does not."""
     if mark not in command_line(pid):
         return False
     for number in signals:

@@ -1,8 +1,9 @@
-"""`ucurve up`: a whole lab on this machine, started, watched and stopped by one process.
+"""`ucurve up`: a whole lab on this machine, started, supervised and stopped by one process.
 
-1. hold the data folder, look whether the ports are free; 2. start Postgres and Valkey; 3. bring the schema to head;
-4. start the API, the workers and the dashboard; 5. on the first start submit the demo; 6. watch: whatever exits is
-started again, ever more slowly while it keeps failing; 7. on Ctrl-C or SIGTERM stop everything, engines last.
+1. lock the data folder, check the ports; 2. start Postgres and Valkey; 3. migrate the schema;
+4. start the API, the workers and the dashboard; 5. on the first start submit the demo; 6. restart
+whatever exits, with increasing delays while it keeps failing; 7. on Ctrl-C or SIGTERM stop
+everything, engines last.
 """
 
 from __future__ import annotations
@@ -24,58 +25,61 @@ from ucurve.lab.data_folder import EmbeddedError
 from ucurve.lab.embedded import POSTGRES_VERSION, Engines
 from ucurve.lab.processes import ChildProcess
 
-HOST = "127.0.0.1"  # a team's lab is published by a proxy that speaks TLS: tokens travel in the requests
+HOST = "127.0.0.1"  # behind a TLS proxy where a team shares the lab: requests carry API keys
 DEFAULT_DATA = Path("~/.ucurve")
 DEMO = Path(__file__).parents[1] / "builtin" / "demo"
-STEADY = 60.0  # seconds after which a child counts as running well again
-SLOWEST = 30.0  # seconds between restarts of one that keeps failing
+STABLE_SECONDS = 60.0  # after this long a restarted process no longer counts as failing
+MAX_RESTART_DELAY = 30.0  # seconds between restarts of a process that keeps failing
+READY_TIMEOUT = 120.0  # seconds
 
 
-def say(text: str) -> None:
-    """One line for whoever watches, at once even into a pipe; a reader who has gone stops nothing."""
+def print_line(text: str) -> None:
+    """Print immediately, even into a pipe; a closed pipe is ignored."""
     with suppress(OSError):
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
 
 
-class Leaving(Exception):  # noqa: N818 - an event, not an error
-    """A signal asked us to stop."""
+class ShutdownRequested(Exception):  # noqa: N818 - an event, not an error
+    """A signal requested the shutdown."""
 
 
 @dataclass
-class Watched:
-    """A child and how it fared."""
+class SupervisedProcess:
+    """A child process with its failures and restarts."""
 
     child: ChildProcess
     failures: int = 0
     started: float = field(default_factory=time.monotonic)
     restart_at: float | None = None
 
-    def look(self) -> str | None:
-        """Restart it when it is due; what happened since the last look, in words."""
-        now = time.monotonic()
+    def check(self) -> str | None:
+        """Restart the process when it is due; return what happened since the last check."""
+        time_now = time.monotonic()
         if self.child.alive:
             return None
         if self.restart_at is None:
-            self.failures = 1 if now - self.started > STEADY else self.failures + 1
-            wait = min(0.5 * 2.0**self.failures, SLOWEST)
-            self.restart_at = now + wait
-            news = f"{self.child.name} stopped (exit status {self.child.exit_status}); again in {wait:.0f} s"
-            return (
-                news
-                if self.failures < 3
-                else f"{news}; the end of {self.child.log}:\n{self.child.tail()}"
+            stable = time_now - self.started > STABLE_SECONDS
+            self.failures = 1 if stable else self.failures + 1
+            delay = min(0.5 * 2.0**self.failures, MAX_RESTART_DELAY)
+            self.restart_at = time_now + delay
+            message = (
+                f"{self.child.name} exited with status {self.child.exit_status}; "
+                f"restarting in {delay:.0f} s"
             )
-        if now < self.restart_at:
+            if self.failures >= 3:
+                message += f"; end of {self.child.log}:\n{self.child.tail()}"
+            return message
+        if time_now < self.restart_at:
             return None
         self.restart_at = None
-        self.started = now
+        self.started = time_now
         self.child.start()
         return f"{self.child.name} restarted"
 
 
 @dataclass
-class Up:
+class LabSupervisor:
     """One run of `ucurve up`."""
 
     data: Path = DEFAULT_DATA
@@ -85,10 +89,10 @@ class Up:
     demo: bool = True
     open_browser: bool = False
     access: str = "open"  # or tokens
-    leaving: bool = False
-    began: float = field(default_factory=time.monotonic)
-    began_at: float = field(default_factory=time.time)
-    watched: list[Watched] = field(default_factory=list)
+    stopping: bool = False
+    started: float = field(default_factory=time.monotonic)
+    started_at: float = field(default_factory=time.time)
+    supervised: list[SupervisedProcess] = field(default_factory=list)
     children: list[ChildProcess] = field(default_factory=list)  # all but the engines
 
     @property
@@ -100,158 +104,169 @@ class Up:
         return f"http://{HOST}:{self.dashboard_port}"
 
     def run(self) -> int:
-        """Start, watch, stop. The exit status: 0 after Ctrl-C or SIGTERM. Raises EmbeddedError or RuntimeError."""
+        """Start, supervise, stop. Return 0 after Ctrl-C or SIGTERM.
+
+        Raises EmbeddedError or RuntimeError when the lab cannot start.
+        """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if (
-                signal.getsignal(number) is not signal.SIG_IGN
-            ):  # nohup ignores SIGHUP, and so do we then
-                signal.signal(number, self._leave)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+                signal.signal(number, self._request_stop)
         engines = Engines(self.data)
         try:
-            engines.hold()
+            engines.lock()
             self._check_ports()
             self._start(engines)
             while True:
                 self._pause()
-                for watched in self.watched:
-                    if news := watched.look():
-                        self._step(news)
-        except Leaving:
+                for process in self.supervised:
+                    if message := process.check():
+                        self._log(message)
+        except ShutdownRequested:
             return 0
         finally:
             self._stop(engines)
 
-    def _leave(self, number: int, frame: object) -> None:
-        if self.leaving:
-            self._step("still stopping; a worker may need some seconds to leave its point")
-        self.leaving = True
+    def _request_stop(self, number: int, frame: object) -> None:
+        if self.stopping:
+            self._log("still stopping: a worker may take a few seconds to release its point")
+        self.stopping = True
 
     def _pause(self) -> None:
         for _ in range(5):
-            if self.leaving:
-                raise Leaving
+            self._check_stop()
             time.sleep(0.1)
 
-    def _step(self, news: str) -> None:
-        say(f"[{time.monotonic() - self.began:6.1f} s] {news}")
+    def _check_stop(self) -> None:
+        if self.stopping:
+            raise ShutdownRequested
+
+    def _log(self, message: str) -> None:
+        print_line(f"[{time.monotonic() - self.started:6.1f} s] {message}")
 
     def _check_ports(self) -> None:
-        for port, what, option in (
+        ports = (
             (self.port, "API", "--port"),
             (self.dashboard_port, "dashboard", "--dashboard-port"),
-        ):
+        )
+        for port, service, option in ports:
             if launch.port_taken(HOST, port):
-                free = next(
-                    other for other in range(port + 1, 65536) if not launch.port_taken(HOST, other)
-                )
+                free = next(n for n in range(port + 1, 65536) if not launch.port_taken(HOST, n))
                 raise EmbeddedError(
-                    f"port {port} (for the {what}) is taken by another program: try {option} {free}"
+                    f"port {port} (for the {service}) is in use: try {option} {free}"
                 )
         if self.port == self.dashboard_port:
             raise EmbeddedError(
-                f"the API and the dashboard cannot both have port {self.port}: change --dashboard-port"
+                f"the API and the dashboard cannot share port {self.port}: change --dashboard-port"
             )
 
     def _start(self, engines: Engines) -> None:
         engines.start()
-        self.watched += [Watched(child) for child in engines.children]
-        self._step(
-            f"database and broker started (Postgres {POSTGRES_VERSION} and Valkey, data in {engines.data})"
+        self.supervised += [SupervisedProcess(child) for child in engines.children]
+        self._log(
+            f"database and broker started (Postgres {POSTGRES_VERSION} and Valkey, "
+            f"data in {engines.data})"
         )
-        if self.leaving:
-            raise Leaving
+        self._check_stop()
         env = launch.environment(
             engines.database_url, engines.broker_url, self.api_url, engines.data, self.access
         )
         launch.migrate(env)
-        self._step("database schema is up to date")
+        self._log("database schema is up to date")
         assert engines.logs is not None
-        gpus = launch.gpus()
         api = launch.api(env, HOST, self.port, engines.logs)
         dashboard = launch.dashboard(env, HOST, self.dashboard_port, engines.logs)
-        workers = [
-            launch.worker(
-                env,
-                f"worker-{number + 1}",
-                engines.logs,
-                gpus[number] if number < len(gpus) else None,
-            )
-            for number in range(self.workers if self.workers is not None else len(gpus) or 2)
-        ]
+        workers = self._workers(env, engines.logs)
         for child in (api, *workers, dashboard):
-            if self.leaving:
-                raise Leaving
+            self._check_stop()
             child.start()
             self.children.append(child)
-            self.watched.append(Watched(child))
-        self._ready(api, lambda: launch.answers(f"{self.api_url}/health/ready"), self.api_url)
-        client = self._admin(engines.data)
-        if client:
-            for child in workers:
-                device = child.env["CUDA_VISIBLE_DEVICES"]
-                where = f"GPU {device}" if device else "CPU"
-                self._ready(child, partial(launch.is_registered, client, child), where)
-        if client and self.demo and client.experiments(limit=1).total == 0:
+            self.supervised.append(SupervisedProcess(child))
+        self._wait_for(api, partial(launch.answers, f"{self.api_url}/health/ready"), self.api_url)
+        self._prepare(self._admin_client(engines.data), workers)
+        health = f"{self.dashboard_url}/_stcore/health"
+        self._wait_for(dashboard, partial(launch.answers, health), self.dashboard_url)
+        self._announce(engines)
+
+    def _workers(self, env: dict[str, str], logs: Path) -> list[ChildProcess]:
+        gpus = launch.gpus()
+        num_workers = self.workers if self.workers is not None else len(gpus) or 2
+        devices = [gpus[index] if index < len(gpus) else None for index in range(num_workers)]
+        return [
+            launch.worker(env, f"worker-{number}", logs, device)
+            for number, device in enumerate(devices, start=1)
+        ]
+
+    def _prepare(self, client: Client | None, workers: list[ChildProcess]) -> None:
+        """Wait until the workers are registered; submit the demo to an empty lab."""
+        if client is None:
+            return
+        for child in workers:
+            device = child.env["CUDA_VISIBLE_DEVICES"]
+            ready = partial(launch.is_registered, client, child)
+            self._wait_for(child, ready, f"GPU {device}" if device else "CPU")
+        if self.demo and client.experiments(limit=1).total == 0:
             self._submit_demo(client)
-        self._ready(
-            dashboard,
-            lambda: launch.answers(f"{self.dashboard_url}/_stcore/health"),
-            self.dashboard_url,
-        )
-        say(
-            f"\nThe lab is ready. Ctrl-C stops it; results stay.\n\n  dashboard  {self.dashboard_url}\n"
-            f"  API        {self.api_url}/docs\n  data       {engines.data} (logs in {engines.logs})\n"
+
+    def _announce(self, engines: Engines) -> None:
+        print_line(
+            "\nThe lab is ready. Ctrl-C stops it; results are kept.\n\n"
+            f"  dashboard  {self.dashboard_url}\n"
+            f"  API        {self.api_url}/docs\n"
+            f"  data       {engines.data} (logs in {engines.logs})\n"
         )
         if self.open_browser and sys.stdout.isatty():
             webbrowser.open(self.dashboard_url)
 
-    def _admin(self, data: Path) -> Client | None:
-        """A client that may look at workers and submit the demo; None where the lab asks for a token and we have none.
+    def _admin_client(self, data: Path) -> Client | None:
+        """Return a client that can list workers and submit the demo, None without an API key.
 
-        The first admin's token is shown by the run that made it, and by no other.
+        The first admin's key is printed by the run that created it, and only then.
         """
         if self.access == "open":
             return Client(self.api_url, "")
         file = data / "admin-token"
         secret = file.read_text().strip() if file.exists() else ""
-        if secret and file.stat().st_mtime >= self.began_at:
-            say(
-                f"\nThis lab asks for tokens. The first admin's, shown this once:\n\n  {secret}\n\n"
-                f"Sign in with it, make tokens for the others (ucurve tokens create), then delete {file}.\n"
+        if secret and file.stat().st_mtime >= self.started_at:
+            print_line(
+                f"\nThis lab requires API keys. The first admin's key, shown only once:\n\n"
+                f"  {secret}\n\n"
+                f"Sign in with it, create keys for others (ucurve tokens create), "
+                f"then delete {file}.\n"
             )
         client = Client(self.api_url, secret)
         try:
             return client if secret and client.me() else None
-        except (
-            RequestRejectedError
-        ):  # revoked, or not of this database: the lab runs without our looking
+        except RequestRejectedError:  # revoked, or of another database: the lab runs without it
             return None
 
     def _submit_demo(self, client: Client) -> None:
         for path in sorted(DEMO.glob("*.json")):
             try:
-                self._step(f"demo submitted: {client.submit(**json.loads(path.read_text())).name}")
-            except RequestRejectedError as error:  # the lab is of use without it
-                self._step(f"demo {path.stem} was refused: {error}")
+                experiment = client.submit(**json.loads(path.read_text()))
+            except RequestRejectedError as error:  # the lab is usable without the demo
+                self._log(f"demo {path.stem} was rejected: {error}")
+            else:
+                self._log(f"demo submitted: {experiment.name}")
 
-    def _ready(self, child: ChildProcess, ready: Callable[[], bool], what: str) -> None:
-        def checked() -> bool:
-            if self.leaving:
-                raise Leaving
+    def _wait_for(self, child: ChildProcess, ready: Callable[[], bool], place: str) -> None:
+        """Wait until a process is ready, and log where it runs."""
+
+        def ready_or_stop() -> bool:
+            self._check_stop()
             return ready()
 
-        launch.wait_for(child, checked, seconds=120.0)
-        self._step(f"{child.name} started ({what})")
+        launch.wait_for(child, ready_or_stop, seconds=READY_TIMEOUT)
+        self._log(f"{child.name} started ({place})")
 
     def _stop(self, engines: Engines) -> None:
-        """Stop all; a second signal meanwhile changes nothing."""
-        self.leaving = True
+        """Stop everything; further signals do not interrupt it."""
+        self.stopping = True
         if self.children:
-            self._step("stopping")
+            self._log("stopping")
         for child in self.children:
             child.request_stop()
         for child in self.children:
             child.stop()
         engines.stop()
-        if self.watched:
-            self._step(f"stopped; results are kept in {engines.data}")
+        if self.supervised:
+            self._log(f"stopped; results are kept in {engines.data}")
