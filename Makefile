@@ -1,13 +1,18 @@
 # make up     install once into .venv, then start a lab on this machine (Ctrl-C stops it)
-# make test   ruff, mypy and all tests, in a real browser too
-# make lint   ruff and mypy only
+# make check  lint and every test that starts no service: about 2 minutes on two cores
+# make test   lint and all tests, in a real browser too: about 10 minutes
+# make lint   ruff (rules and format) and mypy only
 # make docs   build the documentation into docs/_build/html; warnings are errors
-# UP="--port 8080 --data ~/lab" and TESTS="tests/test_cli.py -x" are handed on.
+# UP="--port 8080 --data ~/lab" and TESTS="tests/test_cli.py -x" are handed on;
+# JOBS=1 runs one test at a time.
 
 SHELL := /bin/sh
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 EXTRAS := server,worker,dashboard,embedded,dev,docs
+# Tests wait for leases, polls and browsers half of their time: more processes than cores pay.
+JOBS ?= 4
+PYTEST := $(PYTHON) -m pytest $(if $(TESTS),,-n $(JOBS) --dist loadgroup --no-loadscope-reorder)
 
 # Threads of one process fight those of the next one on a busy machine.
 export OMP_NUM_THREADS ?= 1
@@ -23,16 +28,20 @@ while sleep 1 && [ -t 1 ]; do \
 	  done
 endef
 
-.PHONY: up test lint docs environment browser
+.PHONY: up check test lint docs environment browser
 
 up: environment
 	@$(PYTHON) -m ucurve.cli up $(UP)
 
+check: environment lint
+	@$(PYTEST) -m "not engines and not slow" $(TESTS)
+
 test: environment browser lint
-	@$(PYTHON) -m pytest $(TESTS)
+	@$(PYTEST) $(TESTS)
 
 lint: environment
 	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check --quiet .
 	@$(PYTHON) -m mypy
 
 docs: environment

@@ -205,7 +205,9 @@ class Ucurve:
         self.search(suite=self.suite, owner=list(PEOPLE), archived="also")
 
 
-def mlflow_server(command: Path, database: str, sockets: Path, port: int, logs: Path) -> ChildProcess:
+def mlflow_server(
+    command: Path, database: str, sockets: Path, port: int, logs: Path
+) -> ChildProcess:
     store = f"postgresql+psycopg2://{DATABASE}@/{database}?host={sockets}"
     options = [
         "--backend-store-uri",

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,9 +60,9 @@ def browser(playwright: object) -> Browser:
     return found
 
 
-def measure(client: Client, pages: list[Page], log: Path) -> Measured:
+def measure(client: Client, pages: list[Page], log: Path, to: Sequence[int] = TO) -> Measured:
     """Let every page watch an experiment whose numbers come one after another."""
-    id = client.submit({"kind": "slow_count", "to": [2, *TO], "step_seconds": 0.05}).id
+    id = client.submit({"kind": "slow_count", "to": [2, *to], "step_seconds": 0.05}).id
     while client.experiment(id).progress.done < 1:
         time.sleep(0.05)
     client.pause(id)

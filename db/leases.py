@@ -15,8 +15,7 @@ from sqlalchemy.orm import Session
 from db import scheduling
 from db.models import Attempt, Json
 from db.scheduling import MAX_LOST, NUM_LOST
-
-LEASE_SECONDS = 15.0  # a killed worker's points are claimable after this; renewed every third of it
+from ucurve.settings import settings
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,13 @@ def _take(session: Session, ids: list[int], token: str, worker: str) -> None:
                 lease_expires = clock_timestamp() + make_interval(secs => :lease), live = NULL,
                 num_lost = num_lost + CASE WHEN id = ANY(:lost) THEN 1 ELSE 0 END
             WHERE id = ANY(:ids)"""),
-        {"ids": ids, "lost": list(lost), "token": token, "worker": worker, "lease": LEASE_SECONDS},
+        {
+            "ids": ids,
+            "lost": list(lost),
+            "token": token,
+            "worker": worker,
+            "lease": settings().lease_seconds,
+        },
     )
 
 
@@ -129,7 +134,7 @@ def renew(session: Session, token: str, live: dict[int, Json]) -> dict[int, bool
                          ORDER BY identity, repeat FOR NO KEY UPDATE)
             RETURNING id, EXISTS (SELECT FROM experiment_points p JOIN experiments e ON e.id = p.experiment_id
                                   WHERE p.measurement_id = m.id AND e.state = 'active')"""),
-        {"token": token, "lease": LEASE_SECONDS},
+        {"token": token, "lease": settings().lease_seconds},
     ).all()
     wanted: dict[int, bool] = {row[0]: row[1] for row in held}
     for measurement in sorted(live.keys() & wanted.keys()):

@@ -1,10 +1,15 @@
-"""Real engines for every test: one embedded Postgres and Valkey, a migrated copy of the database per test module.
+"""Real services for every test, started once per pytest process and module.
 
-def test_something(database_url): ...   # db.session works in this process, on this module's own database
-NUM_WORKERS = 2                         # how many the module's `lab` starts (default 1)
-TEST_KINDS = True                       # the kinds in tests/kinds are known, here and to the processes of the `lab`
+def test_something(database_url): ...   # `db.session` works in this process, on the module's database
 def test_more(lab): lab.client.submit({"kind": "linear_model"})
-def test_seen(page): page.goto("/")     # Debian's chromium on the lab's dashboard
+def test_page(page): page.goto("/")     # Debian's chromium on the lab's dashboard
+
+A module chooses its lab by constants:
+
+SHARED_LAB = True                       # one lab for all such modules: other experiments are in it
+NUM_WORKERS = 2                         # how many workers a lab of the module's own has (default 1)
+TEST_KINDS = True                       # the kinds in tests/kinds are known to its processes
+ENVIRONMENT = {"UCURVE_LEASE_SECONDS": "4"}   # further settings of its processes
 """
 
 from __future__ import annotations
@@ -12,9 +17,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
 from functools import wraps
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
@@ -22,90 +25,20 @@ import dashboard_load
 import httpx
 import pytest
 from browser_helpers import session_of
+from marks import NEEDS, Guard, arrange, mark
 from playwright.sync_api import Browser, Page, sync_playwright
+from running_lab import KINDS, LIGHT, Lab
 
 from ucurve.client import Client, RequestRejectedError
-from ucurve.lab import launch as processes
+from ucurve.lab import launch
 from ucurve.lab.embedded import Engines
-from ucurve.lab.processes import ChildProcess
 from ucurve.schemas.users import Role
 from ucurve.settings import settings
 
-LIGHT = {
-    "PYTHONPATH": str(Path(__file__).parent / "without_torch")
-}  # a process without the worker extra
+__all__ = ["LIGHT", "Lab", "execute", "problem", "refused"]
+OFFLINE = {"HF_ENDPOINT": "http://127.0.0.1:9"}  # no hub answers there
 _counter = itertools.count(1)
-
-
-@dataclass
-class Lab:
-    """A running API with real workers, each a process that a test may stop, kill and start again."""
-
-    database_url: str
-    broker_url: str
-    data: Path
-    token: str = ""  # what `client` shows
-    port: int = field(default_factory=processes.free_port)
-    children: dict[str, ChildProcess] = field(default_factory=dict)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def artefacts(self) -> Path:
-        return self.data / "artefacts"
-
-    @property
-    def env(self) -> dict[str, str]:
-        return processes.environment(self.database_url, self.broker_url, self.url, self.data)
-
-    @property
-    def client(self) -> Client:
-        return Client(self.url, self.token)
-
-    @property
-    def workers(self) -> list[ChildProcess]:
-        return [child for name, child in self.children.items() if name.startswith("worker")]
-
-    def start_api(self, **env: str) -> ChildProcess:
-        child = processes.api(
-            {**self.env, **LIGHT, **env}, "127.0.0.1", self.port, self.data / "logs"
-        )
-        self._start(child)
-        processes.wait_for(child, lambda: processes.answers(f"{self.url}/health/ready"))
-        return child
-
-    def start_worker(self, name: str = "", **env: str) -> ChildProcess:
-        """Start a worker and wait until the API has heard of this very process."""
-        name = name or f"worker-{len(self.workers) + 1}"
-        child = processes.worker({**self.env, **env}, name, self.data / "logs")
-        self._start(child)
-        client = self.client
-        processes.wait_for(child, lambda: processes.is_registered(client, child))
-        return child
-
-    def start_dashboard(self, **env: str) -> str:
-        """Start the dashboard; answers its address."""
-        port = processes.free_port()
-        child = processes.dashboard(
-            {**self.env, **LIGHT, **env}, "127.0.0.1", port, self.data / "logs"
-        )
-        self._start(child)
-        processes.wait_for(
-            child, lambda: processes.answers(f"http://127.0.0.1:{port}/_stcore/health")
-        )
-        return f"http://127.0.0.1:{port}"
-
-    def _start(self, child: ChildProcess) -> None:
-        self.children[child.name] = child
-        child.start()
-
-    def stop(self) -> None:
-        for child in self.children.values():
-            child.request_stop()
-        for child in self.children.values():
-            child.stop()
+_guard = Guard()
 
 
 @pytest.fixture(scope="session")
@@ -119,42 +52,76 @@ def template(engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A database at the newest schema, made by the migrations."""
     execute(engines, "CREATE DATABASE template_of_tests")
     url = engines.database_url_of("template_of_tests")
-    processes.migrate(
-        processes.environment(url, engines.broker_url, "", tmp_path_factory.mktemp("migrate"))
+    launch.migrate(
+        launch.environment(url, engines.broker_url, "", tmp_path_factory.mktemp("migrate"))
     )
     return "template_of_tests"
 
 
+@pytest.fixture(scope="session")
+def shared_lab(
+    engines: Engines, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lab]:
+    """A lab with one worker and the kinds of tests/kinds, for all modules with SHARED_LAB."""
+    execute(engines, f"CREATE DATABASE shared_lab TEMPLATE {template}")
+    running = Lab(
+        engines.database_url_of("shared_lab"),
+        engines.broker_url,
+        tmp_path_factory.mktemp("shared"),
+        settings={**OFFLINE, "UCURVE_KINDS": str(KINDS), "UCURVE_LEASE_SECONDS": "5"},
+    )
+    try:
+        running.start_api()
+        running.start_worker()
+        yield running
+    finally:
+        running.stop()
+
+
+def _shares(request: pytest.FixtureRequest) -> bool:
+    return bool(getattr(request.module, "SHARED_LAB", False))
+
+
 @pytest.fixture(scope="module", autouse=True)
-def _kinds(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Before any process starts, which inherits it."""
+def _environment(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Set the module's environment before any process starts, which inherits it."""
     with pytest.MonkeyPatch.context() as patch:
-        if getattr(request.module, "TEST_KINDS", False):
-            patch.setenv("UCURVE_KINDS", str(Path(__file__).parent / "kinds"))
+        if getattr(request.module, "TEST_KINDS", False) or _shares(request):
+            patch.setenv("UCURVE_KINDS", str(KINDS))
+        for name, value in getattr(request.module, "ENVIRONMENT", {}).items():
+            patch.setenv(name, value)
         yield
 
 
 @pytest.fixture(scope="module")
 def database_url(engines: Engines, template: str, request: pytest.FixtureRequest) -> Iterator[str]:
-    """This module's own database, which `db.session` of this process uses too."""
+    """The database of the module's lab, which `db.session` of this process uses too."""
     from db.session import engine
 
-    name = f"test_{next(_counter)}_" + re.sub(r"\W", "_", Path(str(request.path)).stem).lower()[:40]
-    execute(engines, f"CREATE DATABASE {name} TEMPLATE {template}")
+    name = ""
+    if _shares(request):
+        url = request.getfixturevalue("shared_lab").database_url
+    else:
+        name = f"test_{next(_counter)}_" + re.sub(r"\W", "_", request.path.stem).lower()[:40]
+        execute(engines, f"CREATE DATABASE {name} TEMPLATE {template}")
+        url = engines.database_url_of(name)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UCURVE_DATABASE_URL", engines.database_url_of(name))
+        patch.setenv("UCURVE_DATABASE_URL", url)
         engine.cache_clear()
-        yield engines.database_url_of(name)
+        yield url
         if engine.cache_info().currsize:
             engine().dispose()
         engine.cache_clear()
-    execute(engines, f"DROP DATABASE {name} WITH (FORCE)")
+    if name:
+        execute(engines, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="module")
-def broker_url(engines: Engines) -> Iterator[str]:
-    """This module's own, empty broker; the environment names it."""
+def broker_url(engines: Engines, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The broker of the module's lab; the environment names it."""
     url = f"{engines.broker_url}?virtual_host={next(_counter)}"
+    if _shares(request):
+        url = request.getfixturevalue("shared_lab").broker_url
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UCURVE_BROKER_URL", url)
         yield url
@@ -167,7 +134,12 @@ def lab(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Lab]:
-    """A running API on a free port and NUM_WORKERS real workers, for the whole module."""
+    """A running API and NUM_WORKERS workers for the whole module, or the shared lab."""
+    if _shares(request):
+        shared: Lab = request.getfixturevalue("shared_lab")
+        yield shared
+        shared.tidy()
+        return
     running = Lab(database_url, broker_url, tmp_path_factory.mktemp("lab"))
     try:
         running.start_api()
@@ -180,11 +152,11 @@ def lab(
 
 @pytest.fixture(scope="module")
 def address(lab: Lab) -> str:
-    """Of the lab's dashboard."""
-    return lab.start_dashboard()
+    """The address of the lab's dashboard."""
+    return lab.address or lab.start_dashboard()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         running = dashboard_load.browser(playwright)
@@ -294,22 +266,25 @@ def _rereading(change: Callable[..., None]) -> Callable[..., None]:
 for _name in ("setenv", "delenv", "undo"):
     setattr(pytest.MonkeyPatch, _name, _rereading(getattr(pytest.MonkeyPatch, _name)))
 
-NEEDS = {
-    "engines": "needs Postgres and the broker",
-    "lab": "needs a running API",
-    "browser": "needs Chromium",
-}
-FIXTURES = {"engines": "engines", "lab": "lab", "team": "lab", "browser": "browser"}
-
 
 def pytest_configure(config: pytest.Config) -> None:
     for name, need in NEEDS.items():
         config.addinivalue_line("markers", f"{name}: {need}")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test with what it needs, read from its fixtures."""
-    for item in items:
-        for fixture, mark in FIXTURES.items():
-            if fixture in getattr(item, "fixturenames", ()):
-                item.add_marker(mark)
+    mark(items)
+    arrange(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    with _guard.watch(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    with _guard.watch(item):
+        return (yield)

@@ -20,6 +20,8 @@ from ucurve.figures.embedded_citation import UnmarkedError, citation_in, marked
 from ucurve.figures.files import Form
 from ucurve.spec import Figure
 
+SHARED_LAB = True
+
 NOW = datetime(2026, 2, 3, 4, 5, tzinfo=UTC)
 ORIGIN = Origin(
     "loss",
@@ -171,7 +173,7 @@ def test_a_file_is_recognised_by_the_lab_that_made_it_and_says_what_changed(
     worker.stop()
     open_id = lab.client.submit({**spec, "draws": 7, "seed": 1}).id
     ucurve("figures", str(open_id), "-o", str(tmp_path / "open"), "--format", "svg")
-    lab.start_worker("worker-2")
+    lab.start_worker("worker-1")
     lab.client.wait(open_id, timeout=60)
     (path, *_) = (tmp_path / "open").glob("*loss*.svg")
     assert re.search(r"[1-9]\d* rows have changed since", ucurve("cite", str(path)))

@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 from conftest import Lab
+from ports import free_port
 
 from ucurve import __version__, code_version
 from ucurve.cli import main
 from ucurve.client import ApiUnavailableError, Client, RequestRejectedError
-from ucurve.lab.launch import free_port
+
+SHARED_LAB = True
 
 SMALL = {"kind": "linear_model", "num_features": 6, "width": 8, "draws": 4, "targets": 2}
 

@@ -37,7 +37,7 @@ from ucurve.registry.suites import Checkpoint, Location, Suite
 from ucurve.schemas.measurements import MeasurementRow
 from ucurve.schemas.references import ReferenceCurve
 
-TEST_KINDS = True
+SHARED_LAB = True
 TOKENS = (1000, 2000, 4000)
 BASES = (3.0, 2.5, 2.0)
 Loss = Callable[[float, int, int], float]  # of gamma, tokens, draw

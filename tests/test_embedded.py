@@ -18,6 +18,7 @@ from ucurve.lab.data_folder import EmbeddedError, InUseError
 from ucurve.lab.embedded import Engines
 from ucurve.lab.processes import command_line
 
+pytestmark = pytest.mark.engines
 OWNER = "import sys, time; from pathlib import Path; from ucurve.lab.embedded import Engines; e = Engines(Path(sys.argv[1])).start(); print(e.postgres.pid, e.valkey.pid, flush=True); time.sleep(300)"
 
 

@@ -16,6 +16,8 @@ from ucurve.registry.example_files import Examples, ExamplesError
 from ucurve.registry.hub_cache import HubError
 from ucurve.spec import Point
 
+SHARED_LAB = True
+
 SST2 = Path(__file__).parents[2] / "shared/data/sst2"
 TSV = 'idx\tsentence\tlabel\n0\tgood \t1\n1\ta "bad" film\t0\n'
 
@@ -130,7 +132,7 @@ def test_a_sweep_after_a_fixed_rate_measures_what_is_new_and_says_so(lab: Lab) -
         "kind": "gaussian_perturbation",
         "suite": "tiny",
         "checkpoints": TUNING["checkpoints"],
-        "gammas": [0.1],
+        "gammas": [0.11],
         "draws": 1,
     }
     assert lab.client.plan(noise).num_existing == 2, "the bases"
@@ -149,7 +151,11 @@ def test_a_worker_killed_in_the_middle_of_a_fine_tuning_loses_nothing(
     spec = {**TUNING, "checkpoints": TUNING["checkpoints"][:1], "steps": 2000, "seeds": [7]}
     experiment = lab.client.submit(spec)
     deadline = time.monotonic() + 120
-    while not any(row.live and row.live.done > 5 for row in lab.client.rows(experiment.id)):
+    while not any(
+        row.live and row.live.done > 5
+        for row in lab.client.rows(experiment.id)
+        if row.labels["method"] == "full"
+    ):
         assert time.monotonic() < deadline, "the training never showed itself"
         time.sleep(0.05)
     [worker] = lab.workers

@@ -12,11 +12,11 @@ from typing import Any
 import httpx
 import pytest
 from conftest import Lab, execute
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser
+from ports import free_port
 
 from ucurve.cli import main
 from ucurve.client import Client
-from ucurve.lab import launch as processes
 from ucurve.lab.embedded import Engines
 
 NOISE = {
@@ -278,50 +278,40 @@ def test_an_export_is_whole_or_absent_and_replaces_nothing_unasked(
         for name, f in json.loads((part / "manifest.json").read_text())["files"].items()
     }
     assert (rows["experiments"], rows["measurements"], rows["suites"]) == (1, 6, 1)
-    assert (
-        main(
-            ["--url", f"http://127.0.0.1:{processes.free_port()}", "export", str(tmp_path / "none")]
-        )
-        == 1
-    )
+    assert main(["--url", f"http://127.0.0.1:{free_port()}", "export", str(tmp_path / "none")]) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["part", "thesis.txt"]
 
 
-def test_the_pages_work_from_the_disk_without_a_network(exported: Path, ids: list[int]) -> None:
-    chromium = shutil.which("chromium")
-    assert chromium, "these tests need Debian's package chromium"
+def test_the_pages_work_from_the_disk_without_a_network(
+    browser: Browser, exported: Path, ids: list[int]
+) -> None:
     asked: list[str] = []
     said: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_context(offline=True, viewport={"width": 1280, "height": 900}).new_page()
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.goto((exported / "index.html").as_uri())
-        rows = page.locator("#experiments tbody tr:visible")
-        assert rows.count() == 2
-        page.fill("#search", "linear")
-        assert rows.count() == 1
-        page.fill("#search", "noise tiny")
-        page.click("#experiments a:visible")
-        page.wait_for_selector(".live svg.marks")
-        titles = page.locator("figure h3").all_inner_texts()
-        page.wait_for_function(
-            f"document.querySelectorAll('.live svg.marks').length == {len(titles)}"
-        )
-        assert len(titles) >= 5
-        assert page.locator(".live svg.marks path").count() > 50
-        text = page.inner_text("main")
-        assert "noise </script> on tiny" in text
-        assert "sha256 of the weights" in text
-        assert page.locator(".verdict").count() > 0
-        page.click("text=All 6 measurements")
-        assert page.locator(".rows tbody tr").count() == 6
-        page.click("text=All experiments of lab A")
-        assert page.locator("#experiments").is_visible()
-        browser.close()
+    context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto((exported / "index.html").as_uri())
+    rows = page.locator("#experiments tbody tr:visible")
+    assert rows.count() == 2
+    page.fill("#search", "linear")
+    assert rows.count() == 1
+    page.fill("#search", "noise tiny")
+    page.click("#experiments a:visible")
+    page.wait_for_selector(".live svg.marks")
+    titles = page.locator("figure h3").all_inner_texts()
+    page.wait_for_function(f"document.querySelectorAll('.live svg.marks').length == {len(titles)}")
+    assert len(titles) >= 5
+    assert page.locator(".live svg.marks path").count() > 50
+    text = page.inner_text("main")
+    assert "noise </script> on tiny" in text
+    assert "sha256 of the weights" in text
+    assert page.locator(".verdict").count() > 0
+    page.click("text=All 6 measurements")
+    assert page.locator(".rows tbody tr").count() == 6
+    page.click("text=All experiments of lab A")
+    assert page.locator("#experiments").is_visible()
+    context.close()
     assert said == []
     assert [url for url in asked if not url.startswith(exported.as_uri())] == []

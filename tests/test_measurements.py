@@ -11,6 +11,8 @@ from test_cli import Shell
 
 from ucurve.spec import Point
 
+SHARED_LAB = True
+
 SPEC = {
     "kind": "gaussian_perturbation",
     "suite": "tiny",

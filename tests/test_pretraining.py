@@ -109,12 +109,12 @@ def test_a_run_stopped_within_a_step_continues_to_the_same_weights(tmp_path: Pat
 
 
 def test_a_run_killed_in_the_middle_continues_to_the_same_weights(tmp_path: Path) -> None:
-    [point] = planned(steps=[400], seeds=[3], keep_initial=False)
+    [point] = planned(steps=[200], seeds=[3], keep_initial=False)
     whole = Pretraining.run(point, Context(tmp_path / "whole"))
     program = (
         "import sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path; from test_pretraining import *\n"
         "from ucurve.modeling import pretrain; pretrain.SAVE_EVERY_SECONDS = 0.1\n"
-        "[point] = planned(steps=[400], seeds=[3], keep_initial=False)\n"
+        "[point] = planned(steps=[200], seeds=[3], keep_initial=False)\n"
         "Pretraining.run(point, Context(Path(sys.argv[1])))"
     )
     state = tmp_path / "killed/state/state.pt"
@@ -125,7 +125,7 @@ def test_a_run_killed_in_the_middle_continues_to_the_same_weights(tmp_path: Path
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the process was killed in the middle of its work"
-    assert 0 < torch.load(state, weights_only=True)["step"] < 400
+    assert 0 < torch.load(state, weights_only=True)["step"] < 200
     assert weights(Pretraining.run(point, Context(tmp_path / "killed"))) == weights(whole)
 
 

@@ -13,7 +13,7 @@ from conftest import Lab
 from ucurve.cli import main
 from ucurve.schemas.references import choices, drawn_over, shown_metrics
 
-NUM_WORKERS = 0
+SHARED_LAB = True
 REVISIONS = ("step1000", "step4000")
 
 
@@ -157,7 +157,7 @@ def test_a_curve_is_drawn_on_the_figures_of_its_suite_and_metric(lab: Lab, tmp_p
     assert ucurve(lab, "add", "paper", "--suite", "tiny", "--csv", str(tmp_path / "paper.csv")) == 0
     curves = lab.client.references()
     experiment = lab.client.submit(
-        {"kind": "gaussian_perturbation", "suite": "tiny", "gammas": [0.2], "draws": 1}
+        {"kind": "gaussian_perturbation", "suite": "tiny", "gammas": [0.21], "draws": 1}
     )
     figures = lab.client.figures(experiment.id)
     found = choices(curves, "tiny", shown_metrics(figures), "tiny-language")

@@ -26,6 +26,7 @@ from worker.tasks import Context
 
 TEST_KINDS = True
 NUM_WORKERS = 0  # each test starts its own
+ENVIRONMENT = {"UCURVE_LEASE_SECONDS": "4"}
 
 
 @pytest.fixture(autouse=True)
@@ -88,14 +89,20 @@ def test_a_killed_workers_point_runs_again_within_30_seconds_from_where_it_was(l
 
 LANGUAGE_RUN = {
     "suite": "killed",
-    "steps": [500],
+    "steps": [250],
     "warmup_steps": 10,
     "batch_rows": 8,
     "hidden_size": 16,
 }
 EACH_KIND = [
     {"kind": "linear_model", "width": 16, "num_features": 16, "draws": 10, "fixed_gammas": [0.08]},
-    {"kind": "gaussian_perturbation", "gammas": [0.2], "draws": 2, "scale": "init_std"},
+    {
+        "kind": "gaussian_perturbation",
+        "checkpoints": {"log_spaced": 4},
+        "gammas": [0.2],
+        "draws": 2,
+        "scale": "init_std",
+    },
     {"kind": "pretraining", **LANGUAGE_RUN},
 ]
 

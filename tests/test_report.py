@@ -5,16 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Lab
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser
 
 from ucurve.cli import main
 from ucurve.import_export.report import Report, collect, html
+
+SHARED_LAB = True
 
 NOISE = {
     "kind": "gaussian_perturbation",
@@ -43,36 +44,32 @@ def report(lab: Lab, ids: list[int]) -> Report:
 
 
 @pytest.fixture(scope="module")
-def read(report: Report, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def read(
+    browser: Browser, report: Report, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
     """What a browser without a network makes of the file: texts, counts, and what it asked for."""
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(html(report), encoding="utf-8")
-    chromium = shutil.which("chromium")
-    assert chromium, "these tests need Debian's package chromium"
     asked: list[str] = []
     said: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
-        )
-        context = browser.new_context(offline=True, viewport={"width": 1200, "height": 900})
-        page = context.new_page()
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: said.append(message.text))
-        page.goto(path.as_uri())
-        found = {
-            "text": page.inner_text("main"),
-            "titles": page.locator("figure h3").all_inner_texts(),
-            "drawn": page.locator("figure svg path").count(),
-            "ids": page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)"),
-            "overflow": page.evaluate("document.documentElement.scrollWidth - window.innerWidth"),
-            "links": [link.get_attribute("href") for link in page.locator("nav a").all()],
-            "csv": [link.get_attribute("href") for link in page.locator("a[download]").all()],
-            "commands": page.locator("#repeat pre").all_inner_texts(),
-            "asked": [url for url in asked if url != path.as_uri()],
-            "said": said,
-        }
-        browser.close()
+    context = browser.new_context(offline=True, viewport={"width": 1200, "height": 900})
+    page = context.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.goto(path.as_uri())
+    found = {
+        "text": page.inner_text("main"),
+        "titles": page.locator("figure h3").all_inner_texts(),
+        "drawn": page.locator("figure svg path").count(),
+        "ids": page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)"),
+        "overflow": page.evaluate("document.documentElement.scrollWidth - window.innerWidth"),
+        "links": [link.get_attribute("href") for link in page.locator("nav a").all()],
+        "csv": [link.get_attribute("href") for link in page.locator("a[download]").all()],
+        "commands": page.locator("#repeat pre").all_inner_texts(),
+        "asked": [url for url in asked if url != path.as_uri()],
+        "said": said,
+    }
+    context.close()
     return found
 
 

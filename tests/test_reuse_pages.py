@@ -18,7 +18,7 @@ from db.models import Attempt
 from db.session import open_session
 from ucurve.client import Client, RequestRejectedError
 
-TEST_KINDS = True
+SHARED_LAB = True
 GRID = {"kind": "slow_count", "to": [3, 4, 5], "step_seconds": 0.01}
 
 

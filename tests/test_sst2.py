@@ -28,7 +28,7 @@ SST2 = Path(__file__).parents[2] / "shared/data/sst2"
 pytestmark = pytest.mark.skipif(
     not SST2.is_dir(), reason="../shared/data (SST-2 and the Pythia tokenizer) is absent"
 )
-NUM_TRAIN, NUM_VALIDATION = 128, 128
+NUM_TRAIN, NUM_VALIDATION = 128, 32
 
 
 @dataclass

@@ -14,6 +14,8 @@ from dashboard.components.add_draws import offers
 from ucurve.analysis.verdict_order import more_draws
 from ucurve.spec import Verdict
 
+SHARED_LAB = True
+
 SMALL = {
     "kind": "linear_model",
     "num_features": 6,
@@ -22,13 +24,6 @@ SMALL = {
     "fixed_gammas": [0.03],
     "relative_gammas": [],
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_hub() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody answers there
-        yield
 
 
 @pytest.fixture(scope="module")

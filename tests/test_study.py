@@ -22,6 +22,8 @@ from ucurve.experiments import parse
 from ucurve.experiments.study import Study, builtin
 from ucurve.spec import Verdict
 
+SHARED_LAB = True
+
 SMALL = {"kind": "linear_model", "num_features": 6, "width": 8, "draws": 4, "targets": 2}
 
 
@@ -122,7 +124,7 @@ def test_every_experiment_of_a_study_needs_a_name_of_its_own() -> None:
 def test_an_extended_experiment_has_more_draws_and_measures_only_what_is_new(lab: Lab) -> None:
     spec = {
         "kind": "gaussian_perturbation",
-        "gammas": [0.2],
+        "gammas": [0.23],
         "draws": 2,
         "scale": "init_std",
         "checkpoints": ["seed0-step437-tokens894976"],

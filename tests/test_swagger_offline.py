@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from urllib.parse import urlparse
 
 from conftest import Lab
-from playwright.sync_api import Route, expect, sync_playwright
+from playwright.sync_api import Browser, Route, expect
 
-NUM_WORKERS = 0
-ARGUMENTS = "--no-sandbox --disable-gpu --disable-background-networking --no-first-run --disable-component-update --disable-sync"
+SHARED_LAB = True
 
 
-def test_the_page_of_the_rest_service_needs_no_internet_and_can_be_tried_out(lab: Lab) -> None:
+def test_the_page_of_the_rest_service_needs_no_internet_and_can_be_tried_out(
+    browser: Browser, lab: Lab
+) -> None:
     outside: list[str] = []
     faults: list[str] = []
 
@@ -23,26 +23,22 @@ def test_the_page_of_the_rest_service_needs_no_internet_and_can_be_tried_out(lab
             outside.append(route.request.url)
             route.abort()
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=ARGUMENTS.split()
-        )
-        page = browser.new_page()
-        page.route("**/*", only_ours)
-        page.on(
-            "console",
-            lambda message: faults.append(message.text) if message.type == "error" else None,
-        )
-        page.goto(f"{lab.url}/docs")
-        expect(page.get_by_role("heading", name="ucurve", exact=False).first).to_be_visible(
-            timeout=30_000
-        )
-        page.locator("#operations-health-live_health_live_get button").first.click(timeout=30_000)
-        page.get_by_role("button", name="Try it out").click()
-        page.get_by_role("button", name="Execute").click()
-        expect(page.locator(".live-responses-table").get_by_text('"ok"').first).to_be_visible(
-            timeout=30_000
-        )
-        browser.close()
+    page = browser.new_context().new_page()
+    page.route("**/*", only_ours)
+    page.on(
+        "console",
+        lambda message: faults.append(message.text) if message.type == "error" else None,
+    )
+    page.goto(f"{lab.url}/docs")
+    expect(page.get_by_role("heading", name="ucurve", exact=False).first).to_be_visible(
+        timeout=30_000
+    )
+    page.locator("#operations-health-live_health_live_get button").first.click(timeout=30_000)
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    expect(page.locator(".live-responses-table").get_by_text('"ok"').first).to_be_visible(
+        timeout=30_000
+    )
+    page.context.close()
     assert not [url for url in outside if not url.startswith("data:")]
     assert not faults

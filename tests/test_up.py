@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 from ucurve.client import Client
 from ucurve.lab import launch
+
+pytestmark = pytest.mark.engines
 
 
 @dataclass
@@ -23,8 +26,8 @@ class Run:
     """One `ucurve up` in a home of its own; what it prints is in `log`."""
 
     home: Path
-    port: int = field(default_factory=launch.free_port)
-    dashboard_port: int = field(default_factory=launch.free_port)
+    port: int = field(default_factory=free_port)
+    dashboard_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
     @property

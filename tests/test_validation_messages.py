@@ -19,7 +19,7 @@ from ucurve.cli import main
 from ucurve.experiments import kinds
 from ucurve.schemas.validation_messages import near, wrong_in
 
-NUM_WORKERS = 0
+SHARED_LAB = True
 PERTURB = "gaussian_perturbation"
 RAW = re.compile(
     r"Input should|Extra inputs|List should|String should|Value error|validation|pydantic|\btype=|Traceback"

@@ -24,15 +24,24 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from ports import free_port
 from sqlalchemy import text
 
 from db.session import open_session
 from ucurve.cli import main
 from ucurve.client import RequestRejectedError
-from ucurve.lab import launch as processes
 from ucurve.schemas.webhooks import signature
 
-LINEAR = {"kind": "linear_model", "num_features": 6, "width": 8, "draws": 2, "targets": 2}
+SHARED_LAB = True
+
+LINEAR = {
+    "kind": "linear_model",
+    "num_features": 6,
+    "width": 8,
+    "draws": 2,
+    "targets": 2,
+    "seed": 11,
+}
 
 REAL_GETADDRINFO = socket.getaddrinfo
 
@@ -42,7 +51,7 @@ class Receiver:
     """What a team's own service would be: it believes only what is signed."""
 
     secret: str
-    port: int = field(default_factory=processes.free_port)
+    port: int = field(default_factory=free_port)
     status: int = 204
     calls: list[dict[str, Any]] = field(default_factory=list)
     answers: threading.Event = field(

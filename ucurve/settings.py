@@ -121,6 +121,12 @@ class Settings(BaseSettings):
     device: Literal["cpu", "cuda"] | None = Field(
         None, description="Device of a worker. Default: the visible GPU, else the CPU."
     )
+    lease_seconds: float = Field(
+        15.0,
+        gt=0,
+        description="Seconds without a sign of life after which a worker's points go to another "
+        "worker; the same for all workers.",
+    )
     hang_seconds: float = Field(
         1800.0,
         gt=0,

@@ -28,7 +28,6 @@ from ucurve.settings import settings
 from ucurve.spec import Stopped
 from worker.log_tail import LogTail
 
-RENEW_SECONDS = leases.LEASE_SECONDS / 5
 EXIT_HUNG = 75  # EX_TEMPFAIL
 TOLD_SECONDS = 2.0  # between two changes of what everybody sees a point report: each is drawn anew in every browser
 SAID_SECONDS = 10.0  # between two lines of log about how far a point is
@@ -153,7 +152,8 @@ class Lease(threading.Thread):
                     "the database does not answer, trying again: %s", str(error).splitlines()[0]
                 )
             self._exit_when_hung()
-            self._gone.wait(1.0 if self._progress else RENEW_SECONDS)
+            renew = settings().lease_seconds / 5
+            self._gone.wait(min(1.0, renew) if self._progress else renew)
 
     def _say_alive(self) -> None:
         with open_session() as session:
