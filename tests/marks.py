@@ -24,6 +24,7 @@ NEEDS = {
     "browser": "needs Chromium",
     "data": "needs shared/data beside the checkout",
     "slow": "takes more than 20 seconds of one core",
+    "xdist_group(name)": "runs in one process with the tests of the same name (pytest -n)",
 }
 FIXTURES = {"lab": "lab", "team": "lab", "browser": "browser"}  # each fixture's mark
 SERVICE = re.compile(
