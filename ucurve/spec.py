@@ -33,6 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ucurve.formatting import compact, p_value
 from ucurve.registry.suites import Dataset, Suite
+from ucurve.schemas.strict_numbers import StrictNumbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -237,7 +238,7 @@ Looks = Annotated[
 ]
 
 
-class Spec(BaseModel):
+class Spec(StrictNumbers):
     """Base of every kind. Fields carry title, description and bounds; the class docstring is its help.
 
     The form also reads `json_schema_extra`: {"unit": "s"}, {"widget": "suite"} or {"widget": "dataset"} for names of what is

@@ -10,13 +10,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from ucurve.registry.suites import PENDING, Checkpoint, Suite
+from ucurve.schemas.strict_numbers import StrictNumbers
 from ucurve.spec import SpecError
 
 
-class LogSpaced(BaseModel):
+class LogSpaced(StrictNumbers):
     """So many checkpoints of every replicate, evenly spaced in the logarithm of tokens, first and last included."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

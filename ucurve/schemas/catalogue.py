@@ -6,10 +6,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ucurve.schemas.strict_numbers import StrictNumbers
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 
 
-class SuiteSubmission(BaseModel):
+class SuiteSubmission(StrictNumbers):
     """A suite to register: a folder of checkpoints or a hub repository."""
 
     model_config = ConfigDict(extra="forbid")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from ucurve.schemas.strict_numbers import StrictNumbers
 from ucurve.schemas.webhooks import Webhook
 
 ExperimentState = Literal["queued", "running", "paused", "done", "failed", "cancelled"]
@@ -17,7 +18,7 @@ Stripped = StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX
 Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
 
 
-class Submission(BaseModel):
+class Submission(StrictNumbers):
     """A new experiment. `spec` is validated against the experiment types of the server."""
 
     model_config = ConfigDict(extra="forbid")
@@ -109,7 +110,7 @@ class ExperimentPage(BaseModel):
     total: int = Field(description="Number of matching experiments on all pages.")
 
 
-class Edit(BaseModel):
+class Edit(StrictNumbers):
     """Changes to an experiment: fields in the request change, the others stay."""
 
     model_config = ConfigDict(extra="forbid")
@@ -122,7 +123,7 @@ class Edit(BaseModel):
     webhook: Webhook | None = Field(None, description=WEBHOOK)
 
 
-class Extension(BaseModel):
+class Extension(StrictNumbers):
     """An extension of an experiment: more draws, changed fields of the spec, or both."""
 
     model_config = ConfigDict(extra="forbid")

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ucurve.schemas.strict_numbers import StrictNumbers
+
 Role = Literal["viewer", "submitter", "admin"]
 ROLES: tuple[Role, ...] = ("viewer", "submitter", "admin")  # each may do what those before it may
 NAME = r"^[\w.@+-]{1,80}$"
@@ -33,7 +35,7 @@ class NewToken(Token):
     secret: str
 
 
-class TokenSubmission(BaseModel):
+class TokenSubmission(StrictNumbers):
     """What is POSTed to /v1/tokens."""
 
     model_config = ConfigDict(extra="forbid")
@@ -75,7 +77,7 @@ class User(BaseModel):
     created_at: datetime | None
 
 
-class UserChange(BaseModel):
+class UserChange(StrictNumbers):
     """What is PUT to /v1/users/{name}. What is left out stays; a limit of null is the lab's again."""
 
     model_config = ConfigDict(extra="forbid")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -272,7 +273,16 @@ def _told(one: _At, defs: Schema) -> Wrong:
         return Wrong(one.path, str(error["msg"]).replace("Input should be", "Must be"))
     close = near(str(error.get("input")), map(str, one.node["enum"])) if "enum" in one.node else ""
     close = f" {close}" if close.startswith("Did") else ""
+    if kind in ("int_type", "float_type") and _is_quoted_number(error.get("input")):
+        close = " Write numbers without quotes."
     return Wrong(one.path, f"Must be {wanted}, not {_said(error.get('input'))}.{close}")
+
+
+def _is_quoted_number(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and math.isfinite(float(value))
+    except ValueError:
+        return False
 
 
 def _unknown(name: str, holder: Schema, defs: Schema) -> str:
