@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from ucurve.client.display import Experiment, Figures, Verdict, Verdicts
 from ucurve.client.http import HttpClient, checked, list_of
 from ucurve.experiments.study import Study
 from ucurve.registry.suites import Dataset, Suite
-from ucurve.schemas import experiments as schemas
 from ucurve.schemas.catalogue import DatasetSubmission, SuiteSubmission
 from ucurve.schemas.references import (
     Importer,
@@ -20,7 +20,7 @@ from ucurve.schemas.references import (
     shown_metrics,
 )
 from ucurve.schemas.workers import WorkerInfo
-from ucurve.spec import Figure, Spec, Verdict
+from ucurve.spec import Figure, Spec
 
 REGISTRATION_TIMEOUT = 600.0  # seconds: large checkpoints are hashed, hub refs are listed
 
@@ -99,7 +99,7 @@ class CatalogueResource(HttpClient):
         """Delete a reference curve."""
         self._send("DELETE", f"/v1/references/{id}", repeat=False)
 
-    def with_references(self, spec: Spec, figures: Mapping[str, Figure]) -> dict[str, Figure]:
+    def with_references(self, spec: Spec, figures: Mapping[str, Figure]) -> Figures:
         """Draw the reference curves of the spec's suite over its figures.
 
         Curves measured on another dataset are left out.
@@ -107,11 +107,11 @@ class CatalogueResource(HttpClient):
         suite = getattr(spec, "suite", None)
         curves = self.references(suite) if suite else []
         if not curves:
-            return dict(figures)
+            return Figures.of(figures)
         evaluation = getattr(spec, "evaluation", None)
         options = choices(curves, str(suite), shown_metrics(figures), evaluation)
         same_dataset = [(id, metric) for id, metric, same in options.values() if same]
-        return drawn_over(figures, curves, same_dataset)
+        return Figures.of(drawn_over(figures, curves, same_dataset))
 
     def workers(self) -> list[WorkerInfo]:
         """Return the last reported state of every worker."""
@@ -139,17 +139,16 @@ class CatalogueResource(HttpClient):
                 return f"{pending} of {count} checkpoints of {suite.name} are being hashed"
         return None
 
-    def submit_study(self, study: Study) -> list[schemas.Experiment]:
+    def submit_study(self, study: Study) -> list[Experiment]:
         """Submit all experiments of the study, or none.
 
         Raises RequestRejectedError naming the experiment and its invalid field.
         """
         sent = study.model_dump(mode="json")
-        return list_of(schemas.Experiment, self._request("POST", "/v1/studies", json=sent))
+        return list_of(Experiment, self._request("POST", "/v1/studies", json=sent))
 
-    def study_verdicts(self, ids: Sequence[int]) -> list[Verdict]:
+    def study_verdicts(self, ids: Sequence[int]) -> Verdicts:
         """Return the combined verdicts of several experiments."""
         params = {"experiment": list(ids)}
-        return list_of(
-            Verdict, self._request("GET", "/v1/studies/verdicts", params=params, timeout=120.0)
-        )
+        rows = self._request("GET", "/v1/studies/verdicts", params=params, timeout=120.0)
+        return Verdicts(list_of(Verdict, rows))

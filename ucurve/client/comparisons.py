@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from ucurve.client.catalogue import CatalogueResource
 from ucurve.client.deprecation import warn_renamed
+from ucurve.client.display import Figures
 from ucurve.client.results import ResultResource
 from ucurve.schemas.references import ReferenceCurve
-from ucurve.spec import Figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,11 +58,11 @@ class Comparison:
 
         return chosen(self.sides, self.table, self.requested)
 
-    def figures(self) -> dict[str, Figure]:
+    def figures(self) -> Figures:
         """Draw the figures by name."""
         from ucurve.figures.comparison import figures
 
-        return figures(self.sides, self.table, self.requested, self.curves)
+        return Figures.of(figures(self.sides, self.table, self.requested, self.curves))
 
     @cached_property
     def reference_options(self) -> dict[str, tuple[int, str, bool]]:

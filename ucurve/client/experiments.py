@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ucurve.client.deprecation import deprecated_method, warn_renamed
+from ucurve.client.display import Experiment, ExperimentPage
 from ucurve.client.http import ApiUnavailableError, HttpClient, as_json, list_of
 from ucurve.schemas import experiments as schemas
 from ucurve.schemas.experiments import Edit, Extension
@@ -43,7 +44,7 @@ class ExperimentResource(HttpClient):
         webhook: str | None = None,
         *,
         fresh: bool | None = None,
-    ) -> schemas.Experiment:
+    ) -> Experiment:
         """Submit an experiment. Raises RequestRejectedError naming the invalid field.
 
         remeasure: ignore cached results and compare the new numbers with them (`fresh` is its
@@ -60,9 +61,9 @@ class ExperimentResource(HttpClient):
         )
         return self._experiment("POST", "/v1/experiments", json=sent.model_dump(mode="json"))
 
-    def experiments(self, **filters: Any) -> schemas.ExperimentPage:
+    def experiments(self, **filters: Any) -> ExperimentPage:
         """Return a page of experiments, newest first; see ucurve.schemas.search for the filters."""
-        return schemas.ExperimentPage.model_validate(
+        return ExperimentPage.model_validate(
             self._request("GET", "/v1/experiments", params=filters)
         )
 
@@ -70,33 +71,33 @@ class ExperimentResource(HttpClient):
         """Return the values that experiments can be filtered by."""
         return FilterOptions.model_validate(self._request("GET", "/v1/choices"))
 
-    def experiment(self, id: int) -> schemas.Experiment:
+    def experiment(self, id: int) -> Experiment:
         """Return one experiment with its progress."""
         return self._experiment("GET", f"/v1/experiments/{id}")
 
-    def cancel(self, id: int) -> schemas.Experiment:
+    def cancel(self, id: int) -> Experiment:
         """Stop an experiment for good; finished evaluations are kept."""
         return self._experiment("POST", f"/v1/experiments/{id}/cancel")
 
-    def pause(self, id: int) -> schemas.Experiment:
+    def pause(self, id: int) -> Experiment:
         """Pause an experiment; `resume` continues it."""
         return self._experiment("POST", f"/v1/experiments/{id}/pause")
 
-    def resume(self, id: int) -> schemas.Experiment:
+    def resume(self, id: int) -> Experiment:
         """Continue a paused experiment."""
         return self._experiment("POST", f"/v1/experiments/{id}/resume")
 
-    def retry(self, id: int) -> schemas.Experiment:
+    def retry(self, id: int) -> Experiment:
         """Run the failed evaluations again."""
         return self._experiment("POST", f"/v1/experiments/{id}/retry")
 
     def wait(
         self,
         id: int,
-        on_progress: Callable[[schemas.Experiment], None] | None = None,
+        on_progress: Callable[[Experiment], None] | None = None,
         timeout: float | None = None,
         poll: float = 0.5,
-    ) -> schemas.Experiment:
+    ) -> Experiment:
         """Return the experiment once it is done, failed or cancelled.
 
         timeout, poll: in seconds. Raises TimeoutError after `timeout`.
@@ -125,7 +126,7 @@ class ExperimentResource(HttpClient):
 
     def extend(
         self, id: int, draws: int | None = None, changes: Mapping[str, Any] | None = None
-    ) -> schemas.Experiment:
+    ) -> Experiment:
         """Submit an experiment again with more seeds or other values; cached results are reused.
 
         draws: number of seeds to add. changes: field values, such as {"gammas": [0.1, 0.2, 0.4]}.
@@ -133,12 +134,12 @@ class ExperimentResource(HttpClient):
         sent = Extension(draws=draws, changes=dict(changes or {})).model_dump(mode="json")
         return self._experiment("POST", f"/v1/experiments/{id}/extend", json=sent)
 
-    def edit(self, id: int, **fields: Any) -> schemas.Experiment:
+    def edit(self, id: int, **fields: Any) -> Experiment:
         """Set name, tags, notes, priority, archived or webhook; other fields stay as they are."""
         sent = Edit(**fields).model_dump(mode="json", exclude_unset=True)
         return self._experiment("PATCH", f"/v1/experiments/{id}", repeat=True, json=sent)
 
-    def star(self, id: int, starred: bool = True) -> schemas.Experiment:
+    def star(self, id: int, starred: bool = True) -> Experiment:
         """Add or remove your star."""
         method = "PUT" if starred else "DELETE"
         return self._experiment(method, f"/v1/experiments/{id}/star", repeat=True)
@@ -155,8 +156,8 @@ class ExperimentResource(HttpClient):
         """Return an experiment's webhook calls, sent and scheduled."""
         return list_of(WebhookDelivery, self._request("GET", f"/v1/experiments/{id}/notices"))
 
-    def _experiment(self, method: str, path: str, **options: Any) -> schemas.Experiment:
-        return schemas.Experiment.model_validate(self._request(method, path, **options))
+    def _experiment(self, method: str, path: str, **options: Any) -> Experiment:
+        return Experiment.model_validate(self._request(method, path, **options))
 
     choices = deprecated_method("choices", "filter_options")
     notices = deprecated_method("notices", "webhook_deliveries")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ucurve.analysis.measurement_table import to_frame
 from ucurve.client.deprecation import deprecated_method
+from ucurve.client.display import Figures, Verdict, Verdicts
 from ucurve.client.experiments import ExperimentResource
 from ucurve.client.http import list_of
 from ucurve.schemas.measurements import (
@@ -17,7 +18,6 @@ from ucurve.schemas.measurements import (
 )
 from ucurve.schemas.point_file import PointFile
 from ucurve.schemas.reproducibility import Agreement
-from ucurve.spec import Figure, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,18 +65,17 @@ class ResultResource(ExperimentResource):
         path = f"/v1/experiments/{id}/measurements"
         return self._send("GET", path, params=params, repeat=True).text
 
-    def figures(self, id: int, at: Moment = None) -> dict[str, Figure]:
+    def figures(self, id: int, at: Moment = None) -> Figures:
         """Draw the figures by name from the results so far."""
         from ucurve.experiments import parse
 
-        return parse(self.experiment(id).spec).figures(self.table(id, at=at))
+        return Figures.of(parse(self.experiment(id).spec).figures(self.table(id, at=at)))
 
-    def verdicts(self, id: int, at: Moment = None) -> list[Verdict]:
+    def verdicts(self, id: int, at: Moment = None) -> Verdicts:
         """Return the verdict of every claim, now or at a time in the past."""
         params = moment_params(at)
-        return list_of(
-            Verdict, self._request("GET", f"/v1/experiments/{id}/verdicts", params=params)
-        )
+        rows = self._request("GET", f"/v1/experiments/{id}/verdicts", params=params)
+        return Verdicts(list_of(Verdict, rows))
 
     def provenance(self, measurement: int) -> Provenance:
         """Return the inputs of a measurement and every attempt at it."""
