@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from api.auth.authorization import current_user
 from api.auth.quotas import check_planned, check_queued
 from api.errors import invalid, not_found
+from api.path_parameters import ExperimentId
 from api.webhook_addresses import check_webhook
 from db import submissions
 from db.eta import Estimate, estimates
@@ -125,7 +126,7 @@ def get_or_404(session: Session, id: int) -> Experiment:
     return experiment
 
 
-def require_experiment(id: int) -> None:
+def require_experiment(id: ExperimentId) -> None:
     """Answer 404 where the experiment of the path does not exist (a dependency)."""
     with open_session() as session:
         get_or_404(session, id)

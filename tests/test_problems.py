@@ -168,3 +168,40 @@ def test_the_openapi_document_declares_the_problems_of_each_route(team: Lab) -> 
     assert {"201", "401", "403", "413", "422", "429", "500", "503"} == set(submitted)
     assert "HTTPValidationError" not in document["components"]["schemas"]
     assert {"FieldError", "FieldProblem", "Problem"} <= document["components"]["schemas"].keys()
+
+
+def test_every_route_and_every_field_of_an_answer_is_described(team: Lab) -> None:
+    document = httpx.get(f"{team.url}/v1/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    for operation in operations:
+        assert operation.get("summary"), operation["operationId"]
+        assert operation.get("description"), operation["summary"]
+        for parameter in operation.get("parameters", ()):
+            assert parameter.get("description"), f"{operation['summary']}: {parameter['name']}"
+    pending = [names_in(operation["responses"]) for operation in operations]
+    answers: set[str] = set()
+    while pending:
+        for name in pending.pop() - answers:
+            answers.add(name)
+            pending.append(names_in(schemas[name]))
+    assert len(answers) > 40
+    specs = {n for n in answers if "const" in schemas[n].get("properties", {}).get("kind", {})}
+    specs |= {"LogSpaced", "Verdict", "Study"}
+    missing = [
+        f"{name}.{field}"
+        for name in sorted(answers - specs)
+        for field, schema in schemas[name].get("properties", {}).items()
+        if not schema.get("description")
+    ]
+    assert not missing, "\n".join(missing)
+
+
+def names_in(node: Any) -> set[str]:
+    """Return the schemas that a part of the document refers to."""
+    if isinstance(node, list):
+        return {name for item in node for name in names_in(item)}
+    if not isinstance(node, dict):
+        return set()
+    own = {node["$ref"].rsplit("/", 1)[-1]} if isinstance(node.get("$ref"), str) else set()
+    return own | {name for item in node.values() for name in names_in(item)}

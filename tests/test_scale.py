@@ -123,7 +123,7 @@ def test_facets_name_every_label_there_is(filled: Client) -> None:
     )
     assert sorted(gammas.values) == sorted(row[0] for row in expected)
     assert set(found.metrics) == {"perplexity", "nll_mean", "num_tokens", "relative_change"}
-    with pytest.raises(RequestRejectedError, match="is no condition"):
+    with pytest.raises(RequestRejectedError, match="is not a condition"):
         filled.pivot(where=["gamma"])
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Response
+from fastapi import Path as ApiPath
 from sqlalchemy import select
 
 from api.auth.authorization import Owner
@@ -54,7 +55,10 @@ def list_datasets() -> list[Dataset]:
 
 
 @router.get("/datasets/{name}", summary="Get a dataset")
-def show_dataset(name: str) -> Dataset:
+def show_dataset(
+    name: Annotated[str, ApiPath(description="Name of the dataset.")],
+) -> Dataset:
+    """The dataset with its hash and size."""
     with open_session() as session:
         row = session.get(DatasetRow, name)
         if row is None:

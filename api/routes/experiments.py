@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Request, Response
+from fastapi import APIRouter, Body, Path, Request, Response
 from sqlalchemy.orm import Session
 
 from api.auth.authorization import Owner, Submitter, Viewer, require_owner
@@ -24,6 +24,7 @@ from api.experiment_store import (
     submit_all,
     to_records,
 )
+from api.path_parameters import ExperimentId
 from db import submissions
 from db.eta import alive_workers, can_run, reason_to_wait, speed_of
 from db.label_conflicts import label_conflicts
@@ -44,7 +45,7 @@ EXAMPLES: dict[str, Any] = {
     for name, kind in kinds().items()
 }
 SubmissionBody = Annotated[Submission, Body(openapi_examples=EXAMPLES)]
-Action = Literal["pause", "resume", "cancel", "retry"]
+Action = Annotated[Literal["pause", "resume", "cancel", "retry"], Path(description="What to do.")]
 
 
 @router.post("/plan", summary="Preview an experiment without submitting it")
@@ -110,14 +111,16 @@ def submit(
 
 
 @router.get("/experiments/{id}", summary="Get an experiment")
-def get_experiment(id: int, request: Request) -> schemas.Experiment:
+def get_experiment(id: ExperimentId, request: Request) -> schemas.Experiment:
     """The experiment with its spec, state and progress."""
     with open_session() as session:
         return to_records(session, [get_or_404(session, id)], request)[0]
 
 
 @router.post("/experiments/{id}/{action}", summary="Pause, resume, cancel or retry an experiment")
-def change_state(id: int, action: Action, user: Submitter, request: Request) -> schemas.Experiment:
+def change_state(
+    id: ExperimentId, action: Action, user: Submitter, request: Request
+) -> schemas.Experiment:
     """Pausing and cancelling stop running points unless another experiment needs them. Retry
     re-runs failed points and resumes a cancelled experiment. 409 when the state does not allow it.
     """

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from sqlalchemy import func, select
 
 from api.auth.authorization import Admin
@@ -70,7 +70,7 @@ def sizes(chosen: ExportFilter) -> import_export.TableCounts:
     "/export/{table}", summary="Export a page of a table as JSON lines", response_class=Response
 )
 def page(
-    table: TableName,
+    table: Annotated[TableName, Path(description="Name of the table.")],
     chosen: ExportFilter,
     after: Annotated[
         str | None, Query(description="The header Ucurve-Next of the previous page.")

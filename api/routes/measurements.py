@@ -23,6 +23,7 @@ from api.experiment_results import (
     verdicts_for,
 )
 from api.experiment_store import get_or_404, require_experiment, to_records
+from api.path_parameters import ExperimentId
 from api.single_flight import SingleFlightCache
 from db.session import open_session
 from ucurve.schemas import experiments as schemas
@@ -50,7 +51,7 @@ event_cache = SingleFlightCache[tuple[MeasurementPage, schemas.Experiment]](
     summary="List rows changed after a cursor",
 )
 def measurements(
-    id: int,
+    id: ExperimentId,
     request: Request,
     at: Moment,
     after: Cursor = 0,
@@ -100,7 +101,7 @@ def as_csv(rows: list[MeasurementRow]) -> str:
 
 
 @router.get("/experiments/{id}/verdicts", summary="Get verdicts")
-async def verdicts(id: int, at: Moment) -> list[Verdict]:
+async def verdicts(id: ExperimentId, at: Moment) -> list[Verdict]:
     """What the finished points support so far; with `at`: as of that time."""
     return await verdicts_for(id, at)
 
@@ -111,7 +112,9 @@ async def verdicts(id: int, at: Moment) -> list[Verdict]:
     response_class=EventSourceResponse,
     summary="Stream changes as server-sent events",
 )
-async def events(id: int, request: Request, after: Cursor = 0) -> AsyncIterator[ServerSentEvent]:
+async def events(
+    id: ExperimentId, request: Request, after: Cursor = 0
+) -> AsyncIterator[ServerSentEvent]:
     """An event `rows` per batch of changed rows (its id is the cursor) and an event `experiment`
     whenever the experiment changes; the stream ends once it is done, failed or cancelled. A client
     that reconnects with Last-Event-ID continues from there. The database is queried at most once

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from api.errors import not_found
 from api.experiment_store import get_or_404
+from api.path_parameters import ExperimentId, MeasurementId
 from db.models import Attempt, ExperimentPoint, Measurement
 from db.session import open_session
 from ucurve.registry.suites import Checkpoint, Dataset, sort_checkpoints
@@ -37,7 +38,7 @@ SOURCES = text("""
 
 
 @router.get("/experiments/{id}/origins", summary="Get the provenance of an experiment")
-def experiment_provenance(id: int) -> schemas.ExperimentProvenance:
+def experiment_provenance(id: ExperimentId) -> schemas.ExperimentProvenance:
     """Attempts by worker, library versions and outcome; checkpoints and datasets with hashes."""
     with open_session() as session:
         get_or_404(session, id)
@@ -48,14 +49,16 @@ def experiment_provenance(id: int) -> schemas.ExperimentProvenance:
     datasets = [Dataset.model_validate(s) for s in sources if "sha256" in s]
     return schemas.ExperimentProvenance(
         num_failed_before=num_retried,
-        measured=[schemas.WorkerContribution.model_validate(dict(row._mapping)) for row in contributions],
+        measured=[
+            schemas.WorkerContribution.model_validate(dict(row._mapping)) for row in contributions
+        ],
         checkpoints=sort_checkpoints(checkpoints),
         datasets=sorted(datasets, key=lambda dataset: dataset.name),
     )
 
 
 @router.get("/measurements/{id}", summary="Get the provenance of one measurement")
-def provenance(id: int) -> schemas.Provenance:
+def provenance(id: MeasurementId) -> schemas.Provenance:
     """Everything that determines the number, all attempts at it and its repetitions with worker,
     versions and traceback, and the experiments that use it.
     """
@@ -84,7 +87,7 @@ def provenance(id: int) -> schemas.Provenance:
     "/measurements/{id}/point.json",
     summary="Download a point to reproduce it on another machine",
 )
-def point_file(id: int) -> PointFile:
+def point_file(id: MeasurementId) -> PointFile:
     """The input of `ucurve measure`: everything that determines the number, the locations of its
     files, and the recorded result to compare with.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Query
+from fastapi import APIRouter, Body, Path, Query
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -162,7 +162,7 @@ def _source(
 
 
 @router.delete("/references/{id}", status_code=204, summary="Remove a reference curve")
-def remove(id: int, user: Submitter) -> None:
+def remove(id: Annotated[int, Path(description="Id of the curve.")], user: Submitter) -> None:
     """Only its owner and admins can remove it."""
     with open_session() as session:
         row = session.get(ReferenceCurveRow, id)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from sqlalchemy import Row
 
 from api.experiment_store import get_or_404
+from api.path_parameters import ExperimentId
 from db import history
 from db.session import open_session
 from ucurve.schemas.reproducibility import Agreement, Number, Pair, compared
@@ -17,7 +18,7 @@ router = APIRouter(prefix="/v1", tags=["results"])
 
 @router.get("/experiments/{id}/agreement", summary="Compare re-measured numbers with the first")
 def agreement(
-    id: int,
+    id: ExperimentId,
     limit: Annotated[
         int,
         Query(ge=0, le=50_000, description="Maximum number of differing points, worst first."),

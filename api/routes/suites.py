@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Response
-from pydantic import BaseModel
+from fastapi import Path as ApiPath
+from pydantic import BaseModel, Field
 
 from api.auth.authorization import Owner
 from api.background.hashing import start_hashing
@@ -43,23 +44,26 @@ EXAMPLES: dict[str, Any] = {
 class Presets(BaseModel):
     """Suites and datasets that can be registered by name."""
 
-    suites: list[SuitePreset]
-    datasets: list[Dataset]
+    suites: list[SuitePreset] = Field(description="Suites of the hub.")
+    datasets: list[Dataset] = Field(description="Datasets of the hub.")
 
 
 @router.get("/presets", summary="List presets of the hub")
 def list_presets() -> Presets:
+    """Suites and datasets whose details the package knows; register them by name."""
     return Presets(suites=list(presets.suites()), datasets=list(presets.datasets()))
 
 
 @router.get("/suites", summary="List suites with their checkpoints")
 def list_suites() -> list[Suite]:
+    """By name, each with its checkpoints in order of pre-training."""
     with open_session() as session:
         return suites_of(session)
 
 
 @router.get("/suites/{name}", summary="Get a suite")
-def show_suite(name: str) -> Suite:
+def show_suite(name: Annotated[str, ApiPath(description="Name of the suite.")]) -> Suite:
+    """The suite with its checkpoints and warnings."""
     with open_session() as session:
         suite = find_suite(session, name)
         if suite is None:

@@ -16,6 +16,7 @@ from api.auth.authorization import Owner, Submitter, Viewer, require_owner
 from api.catalogue import DatabaseCatalogue
 from api.errors import ApiError, invalid
 from api.experiment_store import get_or_404, submit_all, to_records, to_rows
+from api.path_parameters import ExperimentId
 from api.webhook_addresses import check_webhook
 from db import users
 from db.models import Experiment, ExperimentPoint, Json, Measurement
@@ -37,7 +38,7 @@ router = APIRouter(prefix="/v1", tags=["experiments"])
     summary="Extend an experiment with more draws, gammas or checkpoints",
 )
 def extend(
-    id: int, extension: Extension, owner: Owner, request: Request, response: Response
+    id: ExperimentId, extension: Extension, owner: Owner, request: Request, response: Response
 ) -> schemas.Experiment:
     """Submit a new experiment with the same name and tags. Results of the original are reused:
     `progress.reused` counts them. 422 where the changes leave no point of the original.
@@ -120,7 +121,7 @@ def _shares_points(session: Session, id: int, points: list[Json]) -> bool:
 
 
 @router.patch("/experiments/{id}", summary="Edit name, tags, notes, priority, archived or webhook")
-def edit(id: int, change: Edit, user: Submitter, request: Request) -> schemas.Experiment:
+def edit(id: ExperimentId, change: Edit, user: Submitter, request: Request) -> schemas.Experiment:
     """Fields in the request change, the others stay. The spec never changes: extend or clone the
     experiment instead.
     """
@@ -134,7 +135,7 @@ def edit(id: int, change: Edit, user: Submitter, request: Request) -> schemas.Ex
 
 
 @router.delete("/experiments/{id}", status_code=204, summary="Delete an experiment")
-def remove(id: int, user: Submitter) -> None:
+def remove(id: ExperimentId, user: Submitter) -> None:
     """Its measurements stay in the database and are reused by later experiments. 409 while it is
     queued or running.
     """
@@ -159,7 +160,7 @@ def stars(user: Viewer) -> list[int]:
 
 
 @router.put("/experiments/{id}/star", summary="Star an experiment")
-def star(id: int, user: Viewer, request: Request) -> schemas.Experiment:
+def star(id: ExperimentId, user: Viewer, request: Request) -> schemas.Experiment:
     """Stars are personal: other users do not see them."""
     with open_session() as session:
         experiment = get_or_404(session, id)
@@ -171,7 +172,7 @@ def star(id: int, user: Viewer, request: Request) -> schemas.Experiment:
 
 
 @router.delete("/experiments/{id}/star", summary="Unstar an experiment")
-def unstar(id: int, user: Viewer, request: Request) -> schemas.Experiment:
+def unstar(id: ExperimentId, user: Viewer, request: Request) -> schemas.Experiment:
     """Remove your star, if there is one."""
     with open_session() as session:
         experiment = get_or_404(session, id)

@@ -116,7 +116,7 @@ def create_token(submission: TokenSubmission, user: Viewer, response: Response) 
 
 
 @router.delete("/tokens/{id}", summary="Revoke an access token")
-def revoke_token(id: int, user: Viewer) -> Token:
+def revoke_token(id: Annotated[int, Path(description="Id of the token.")], user: Viewer) -> Token:
     """Permanent: requests with this token are answered 401."""
     with open_session() as session:
         rows = users.tokens(session, id=id)

@@ -12,7 +12,7 @@ import re
 from functools import cache
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from ucurve.registry.artifacts import BUILTIN
 from ucurve.registry.revisions import Phase
@@ -24,11 +24,11 @@ FILE = BUILTIN / "presets.json"
 class SuitePreset(BaseModel):
     """A hub repository and what its authors published about its pre-training (`builtin/presets.json`)."""
 
-    hub: str
-    description: str = ""
-    tokens_per_step: int | None = None
-    phases: list[Phase] = []
-    evaluation: str | None = None
+    hub: str = Field(description="Hub repository owner/name.")
+    description: str = Field("", description="What the model is.")
+    tokens_per_step: int | None = Field(None, description="Tokens per optimiser step.")
+    phases: list[Phase] = Field([], description="Learning-rate phases: stage, first step, name.")
+    evaluation: str | None = Field(None, description="Default evaluation set.")
 
     @property
     def name(self) -> str:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 PENDING = "hashing"  # prefix of `unresolved` while the files are being hashed
 
@@ -21,10 +21,12 @@ class Location(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    # below the package, below the artefact root, an absolute path, a hub repository
-    scheme: Literal["builtin", "artefacts", "path", "hub"]
-    path: str  # folder of the checkpoint / file of the text; for a hub the repository "owner/name"
-    commit: str | None = None  # hub only: the 40 hex digits that were resolved at registration
+    scheme: Literal["builtin", "artefacts", "path", "hub"] = Field(
+        description="builtin: in the package; artefacts: below UCURVE_ARTEFACTS; path: absolute; "
+        "hub: a repository."
+    )
+    path: str = Field(description="Folder or file; for a hub the repository owner/name.")
+    commit: str | None = Field(None, description="Commit of the hub, resolved at registration.")
 
 
 class Checkpoint(BaseModel):
@@ -32,21 +34,22 @@ class Checkpoint(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    suite: str
-    revision: str  # unique in its suite
-    location: Location
-    step: int | None = None
-    tokens: int | None = None  # pre-training tokens seen; None where unknown
-    replicate: int = 0  # seed of the pre-training run: curves are drawn per replicate
-    # learning-rate phase: "warm-up", "constant", "decay", "annealed"; None where unknown
-    phase: str | None = None
-    num_parameters: int | None = None
-    context: int | None = None  # tokens of the longest input, where the config gives it
-    weights_sha256: str | None = None  # of the weights file(s)
-    config_sha256: str | None = None
-    tokenizer_sha256: str | None = None
-    size_bytes: int | None = None
-    unresolved: str | None = None  # why the hashes are missing; None when resolved
+    suite: str = Field(description="Name of the suite.")
+    revision: str = Field(description="Name of the revision, unique in its suite.")
+    location: Location = Field(description="Where its files are.")
+    step: int | None = Field(None, description="Optimiser step; null when unknown.")
+    tokens: int | None = Field(None, description="Pre-training tokens seen; null when unknown.")
+    replicate: int = Field(0, description="Pre-training seed: one curve is drawn per seed.")
+    phase: str | None = Field(
+        None, description="Learning-rate phase: warm-up, constant, decay or annealed."
+    )
+    num_parameters: int | None = Field(None, description="Number of weights.")
+    context: int | None = Field(None, description="Maximum input length in tokens.")
+    weights_sha256: str | None = Field(None, description="SHA-256 of the weights.")
+    config_sha256: str | None = Field(None, description="SHA-256 of the model's config.")
+    tokenizer_sha256: str | None = Field(None, description="SHA-256 of the tokenizer.")
+    size_bytes: int | None = Field(None, description="Size of the weights in bytes.")
+    unresolved: str | None = Field(None, description="Why it cannot be used yet; null when it can.")
 
     @property
     def is_pending(self) -> bool:
@@ -57,28 +60,34 @@ class Checkpoint(BaseModel):
 class Suite(BaseModel):
     """A named list of checkpoints, sorted by replicate and tokens."""
 
-    name: str
-    description: str = ""
-    checkpoints: list[Checkpoint] = []
-    evaluation: str | None = None  # evaluation set of experiments that name none
-    recipe: str | None = None  # hash of the pre-training spec that makes it, if ours
-    warnings: list[str] = []
+    name: str = Field(description="Name of the suite, unique in the lab.")
+    description: str = Field("", description="What the model is.")
+    checkpoints: list[Checkpoint] = Field([], description="Checkpoints in order of pre-training.")
+    evaluation: str | None = Field(None, description="Default evaluation set of experiments.")
+    recipe: str | None = Field(
+        None, description="Hash of the pre-training spec that produced it in this lab."
+    )
+    warnings: list[str] = Field([], description="What to know before using it.")
 
 
 class Dataset(BaseModel):
     """An evaluation set, a training text, or examples to fine-tune on."""
 
-    name: str
-    description: str = ""
-    # the built-in synthetic language, a text file, a train and a validation file
-    kind: Literal["language", "text", "examples"]
-    # of the generator; of examples: their files below the location, and columns
-    parameters: dict[str, str | int | float] = {}
-    location: Location | None = None
-    # of the file's bytes (of both files), or of the generator's name, version and parameters
-    sha256: str | None = None
-    size_bytes: int | None = None
-    unresolved: str | None = None  # why it cannot be used; None when it can
+    name: str = Field(description="Name of the dataset, unique in the lab.")
+    description: str = Field("", description="What it contains.")
+    kind: Literal["language", "text", "examples"] = Field(
+        description="language: the built-in synthetic language; text: a text file; examples: a "
+        "train and a validation file."
+    )
+    parameters: dict[str, str | int | float] = Field(
+        {}, description="Of the generator; of examples: their files and columns."
+    )
+    location: Location | None = Field(None, description="Where its files are.")
+    sha256: str | None = Field(
+        None, description="SHA-256 of its files, or of the generator and its parameters."
+    )
+    size_bytes: int | None = Field(None, description="Size in bytes.")
+    unresolved: str | None = Field(None, description="Why it cannot be used yet; null when it can.")
 
     @property
     def is_pending(self) -> bool:

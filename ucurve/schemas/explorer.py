@@ -1,8 +1,8 @@
-"""What is looked for over all measurements, and what is found: filters, pivots, points, and what there is to choose from.
+"""Explorer: filters, pivots, points and facets of all measurements of the lab.
 
-    Sought(suite=["tiny"], where=["scale=init_std", "gamma>=0.1"], tokens_from=1_000_000)
+    PointFilter(suite=["tiny"], where=["scale=init_std", "gamma>=0.1"], tokens_from=1_000_000)
 
-A condition is a label, one of = >= <=, and a value; several with = on the same label are alternatives.
+A condition is a label, one of = >= <=, and a value; several with = on one label are alternatives.
 """
 
 from __future__ import annotations
@@ -14,158 +14,178 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from ucurve.schemas.measurements import MeasurementState, NonFinite
+from ucurve.schemas.measurements import (
+    LABELS,
+    METRICS,
+    NONFINITE,
+    REPEAT,
+    MeasurementState,
+    Metrics,
+    NonFinite,
+)
 
 Aggregate = Literal["mean", "median", "min", "max", "count"]
 CONDITION = re.compile(r"([^<>=]+)(<=|>=|=)(.*)", re.DOTALL)
-LOSS, PERPLEXITY = "nll_mean", "perplexity"  # the second is exp of the first, taken after averaging
+LOSS, PERPLEXITY = "nll_mean", "perplexity"  # the second is exp of the first, after averaging
 
 
 def condition(text: str) -> tuple[str, str, Any]:
-    """(label, comparison, value): numbers, true, false and null are read as such. Raises ValueError saying how to write it."""
-    found = CONDITION.fullmatch(text.strip())
-    if found is None:
+    """Parse a condition into (label, comparison, value).
+
+    Numbers, true, false and null are read as such. Raises ValueError that says how to write it.
+
+    >>> condition("gamma>=0.1")
+    ('gamma', '>=', 0.1)
+    """
+    match = CONDITION.fullmatch(text.strip())
+    if match is None:
         raise ValueError(
-            f"{text!r} is no condition: write a label, one of = >= <=, and a value, such as gamma=0.1"
+            f"{text!r} is not a condition: write a label, one of = >= <=, and a value, such as "
+            "gamma=0.1"
         )
-    name, comparison, typed = (part.strip() for part in found.groups())
+    name, comparison, literal = (part.strip() for part in match.groups())
     try:
-        value = json.loads(typed)
+        value = json.loads(literal)
     except ValueError:
-        value = typed
+        value = literal
     if isinstance(value, list | dict):
-        value = typed
+        value = literal
     if comparison != "=" and (not isinstance(value, int | float) or isinstance(value, bool)):
         raise ValueError(f"{text!r}: {comparison} compares numbers")
     return name, comparison, value
 
 
-def _readable(text: str) -> str:
+def _check_condition(text: str) -> str:
     condition(text)
     return text
 
 
 class PointFilter(BaseModel):
-    """Which measurements; what is empty does not restrict."""
+    """Which measurements; an empty field does not restrict."""
 
     model_config = ConfigDict(extra="forbid")
 
-    suite: list[str] = []
-    kind: list[str] = []
+    suite: list[str] = Field([], description="Suites.")
+    kind: list[str] = Field([], description="Experiment types.")
     evaluation: list[str] = Field([], description="Evaluation sets.")
-    tokens_from: int | None = Field(None, ge=0, le=2**62)
-    tokens_to: int | None = Field(None, ge=0, le=2**62)
-    where: list[Annotated[str, AfterValidator(_readable)]] = Field(
+    tokens_from: int | None = Field(
+        None, ge=0, le=2**62, description="Minimum number of pre-training tokens."
+    )
+    tokens_to: int | None = Field(
+        None, ge=0, le=2**62, description="Maximum number of pre-training tokens."
+    )
+    where: list[Annotated[str, AfterValidator(_check_condition)]] = Field(
         [],
         max_length=50,
-        description="Conditions on labels as they were first planned: gamma=0.1, scale=init_std, learning_rate>=0.001.",
+        description="Conditions on labels: gamma=0.1, scale=init_std, learning_rate>=0.001.",
     )
-    finished_after: datetime | None = None
-    finished_before: datetime | None = None
-    repeats: bool = Field(
-        False,
-        description="Also numbers that were asked for afresh: the same point measured once more.",
-    )
+    finished_after: datetime | None = Field(None, description="Finished at this time or later.")
+    finished_before: datetime | None = Field(None, description="Finished before this time.")
+    repeats: bool = Field(False, description="Include re-measured results of the same points.")
 
 
 class PointStateFilter(PointFilter):
     """Which measurements in which states."""
 
-    state: list[MeasurementState] = ["done"]
+    state: list[MeasurementState] = Field(["done"], description="States of the measurements.")
 
 
 class PointPageQuery(PointStateFilter):
-    """A page of them."""
+    """A page of matching measurements."""
 
-    before: int | None = Field(None, description="`next` of the last page.")
-    limit: int = Field(100, ge=1, le=1000)
+    before: int | None = Field(None, description="`next` of the previous page.")
+    limit: int = Field(100, ge=1, le=1000, description="Points per page.")
 
 
 class TableQuery(PointStateFilter):
-    """All of them, as a file."""
+    """All matching measurements as a file."""
 
-    format: Literal["csv", "parquet"] = "csv"
+    format: Literal["csv", "parquet"] = Field("csv", description="File format.")
 
 
 class PivotQuery(PointFilter):
-    """What is laid out how."""
+    """What to aggregate, grouped by which labels."""
 
     rows: str = Field("tokens", description="A label, or one of suite, kind, evaluation, tokens.")
-    columns: str | None = Field(None, description="The same; empty: one column.")
+    columns: str | None = Field(None, description="As rows; empty: a single column.")
     metric: str = Field(LOSS, description="perplexity is exp of the mean of nll_mean.")
-    aggregate: Aggregate = "mean"
+    aggregate: Aggregate = Field("mean", description="How the points of a cell are combined.")
 
 
 class Cell(BaseModel):
-    """One cell. A mean over numbers of which one is not finite is not finite either; a median is of all of them. What is not finite
-    or missing is counted, never left out silently.
+    """One cell of a pivot.
+
+    A mean over numbers of which one is not finite is not finite either; a median is of all of them.
+    Numbers that are not finite or missing are counted, never dropped silently.
     """
 
-    row: Any
-    column: Any = None
-    value: (
-        float | None
-    )  # None: there is no number, it is not finite, or the perplexity is beyond all numbers
-    low: float | None = None  # of a mean: one standard error below and above
-    high: float | None = None
-    num: int  # finite numbers
-    pos_inf: int = 0
-    neg_inf: int = 0
-    nan: int = 0
-    missing: int = 0  # finished points without this metric
+    row: Any = Field(description="Value of the row label.")
+    column: Any = Field(None, description="Value of the column label.")
+    value: float | None = Field(
+        description="The aggregate; null when there is none, or when it is not finite."
+    )
+    low: float | None = Field(None, description="Mean minus one standard error.")
+    high: float | None = Field(None, description="Mean plus one standard error.")
+    num: int = Field(description="Number of finite values.")
+    pos_inf: int = Field(0, description="Number of values that are +inf.")
+    neg_inf: int = Field(0, description="Number of values that are -inf.")
+    nan: int = Field(0, description="Number of values that are NaN.")
+    missing: int = Field(0, description="Number of finished points without this metric.")
 
 
 class Pivot(BaseModel):
-    """The cells, in the order of rows and columns."""
+    """A metric aggregated by two labels."""
 
-    cells: list[Cell]
-    num_points: int
-    averaged_over: dict[
-        str, int
-    ] = {}  # further labels that a cell may mix, with how many values; repeats such as draws are not here
-    repeated_over: dict[str, int] = {}  # draws and seeds, of which the standard error speaks
+    cells: list[Cell] = Field(description="Cells in the order of rows and columns.")
+    num_points: int = Field(description="Number of aggregated points.")
+    averaged_over: dict[str, int] = Field(
+        {}, description="Other labels that vary within cells, with the number of their values."
+    )
+    repeated_over: dict[str, int] = Field(
+        {}, description="Draws and seeds, which the standard error is over."
+    )
 
 
 class PointRow(BaseModel):
     """A measurement under the labels with which it was first planned."""
 
-    id: int
-    identity: str
-    repeat: int
-    kind: str
-    suite: str | None
-    tokens: int | None
-    evaluation: str | None
-    labels: dict[str, Any]
-    state: MeasurementState
-    metrics: dict[str, float | None]
-    nonfinite: dict[str, NonFinite]
-    error: str | None
-    finished_at: datetime | None
+    id: int = Field(description="Id of the measurement.")
+    identity: str = Field(description="SHA-256 of everything that determines the result.")
+    repeat: int = Field(description=REPEAT)
+    kind: str = Field(description="Experiment type.")
+    suite: str | None = Field(description="Suite of its checkpoint.")
+    tokens: int | None = Field(description="Pre-training tokens of its checkpoint.")
+    evaluation: str | None = Field(description="Evaluation set.")
+    labels: dict[str, Any] = Field(description=LABELS)
+    state: MeasurementState = Field(description="open: waiting for a worker.")
+    metrics: Metrics = Field(description=METRICS)
+    nonfinite: dict[str, NonFinite] = Field(description=NONFINITE)
+    error: str | None = Field(description="Last line of a failed point's traceback.")
+    finished_at: datetime | None = Field(description="Time when it ended.")
 
 
 class PointPage(BaseModel):
-    """A page, the newest first; ask again with `before=next`."""
+    """A page of matching measurements."""
 
-    points: list[PointRow]
-    next: int | None
+    points: list[PointRow] = Field(description="Measurements, last planned first.")
+    next: int | None = Field(description="`before` of the next page; null on the last one.")
 
 
 class LabelFacet(BaseModel):
-    """A label and its values, among all that was ever planned in the same places; none are listed where there are over 200."""
+    """A label with its values."""
 
-    name: str
-    num_values: int
-    values: list[Any]
+    name: str = Field(description="Name of the label.")
+    num_values: int = Field(description="Number of its values.")
+    values: list[Any] = Field(description="Its values; empty when there are more than 200.")
 
 
 class Facets(BaseModel):
-    """What there is to choose from. Suites, kinds and evaluation sets are those of the whole database, labels those within the
-    chosen ones; metrics are those of the latest 100 points of each chosen kind.
-    """
+    """What to filter and group by."""
 
-    suites: list[str]
-    kinds: list[str]
-    evaluations: list[str]
-    labels: list[LabelFacet]
-    metrics: list[str]
+    suites: list[str] = Field(description="All suites with measurements.")
+    kinds: list[str] = Field(description="All experiment types with measurements.")
+    evaluations: list[str] = Field(description="All evaluation sets with measurements.")
+    labels: list[LabelFacet] = Field(description="Labels within the chosen ones.")
+    metrics: list[str] = Field(
+        description="Metrics of the latest 100 points of each chosen experiment type."
+    )

@@ -1,8 +1,8 @@
-"""What travels between labs: the rows of an import, and what became of them.
+"""Import and export between labs: the rows of an import, and their results.
 
-POST /v1/import/catalogue     suites, evaluation sets and reference curves of unknown names become records here
+POST /v1/import/catalogue     suites, evaluation sets and reference curves with new names are added
 POST /v1/import/measurements  at most 500, each with its attempts; merged by identity
-POST /v1/import/experiments   one whole experiment, pointing at measurements that are here by then
+POST /v1/import/experiments   one experiment, whose measurements must have been imported before
 """
 
 from __future__ import annotations
@@ -14,164 +14,188 @@ from typing import Any, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from ucurve.registry.suites import Checkpoint, Dataset
-from ucurve.schemas.measurements import NonFinite
+from ucurve.schemas.measurements import LABELS, METRICS, NONFINITE, VERSIONS, Metrics, NonFinite
 from ucurve.spec import canonical
 
-FORMAT = 1  # of an export: a reader refuses a newer one
+FORMAT = 1  # version of an export; readers reject newer ones
 BATCH = 500
-Number = dict[str, float | None]
+MAX_REPEAT = 2**31
+ORIGIN = "Name of the other lab."
+IDENTITY = "SHA-256 of `inputs`."
 
 
 class ImportedModel(BaseModel):
+    """A row of another lab."""
+
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class ImportedAttempt(ImportedModel):
-    """One try, as it was written there."""
+    """One attempt as the other lab recorded it."""
 
-    worker: str = Field(max_length=500)
-    device: str
-    versions: dict[str, str]
-    outcome: Literal["done", "failed", "stopped", "lost"]
-    started_at: AwareDatetime
-    finished_at: AwareDatetime | None
-    metrics: Number = {}
-    nonfinite: dict[str, NonFinite] = {}
-    series: dict[str, list[float | None]] = {}
-    traceback: str | None = None
-    log: str | None = None
-    origin: str | None = None  # where it had been imported from before
-    shown: bool = False  # its numbers are the measurement's
+    worker: str = Field(max_length=500, description="Name of the worker.")
+    device: str = Field(description="cpu, cuda or mps.")
+    versions: dict[str, str] = Field(description=VERSIONS)
+    outcome: Literal["done", "failed", "stopped", "lost"] = Field(description="How it ended.")
+    started_at: AwareDatetime = Field(description="Time of its start.")
+    finished_at: AwareDatetime | None = Field(description="Time of its end.")
+    metrics: Metrics = Field({}, description=METRICS)
+    nonfinite: dict[str, NonFinite] = Field({}, description=NONFINITE)
+    series: dict[str, list[float | None]] = Field({}, description="Curves by name.")
+    traceback: str | None = Field(None, description="Python traceback of a failure.")
+    log: str | None = Field(None, description="Last log lines of the worker.")
+    origin: str | None = Field(None, description="Lab that this attempt had been imported from.")
+    shown: bool = Field(False, description="Whether it gave the measurement's result.")
 
     @model_validator(mode="after")
-    def _finite_or_said(self) -> Self:
+    def _check_nonfinite(self) -> Self:
         if any((value is None) != (name in self.nonfinite) for name, value in self.metrics.items()):
             raise ValueError("a metric is a finite number, or null with its state in nonfinite")
         return self
 
 
 class ImportedMeasurement(ImportedModel):
-    """One number and everything that determined it."""
+    """A measurement with everything that determines its result."""
 
-    identity: str
-    repeat: int = Field(ge=0, lt=2**31)
-    kind: str
-    inputs: dict[str, Any]
-    source: dict[str, Any]
-    labels: dict[str, Any]
-    group_key: str
-    seconds: float
-    requires_device: Literal["any", "cuda"]
-    requires_memory_gb: float
-    state: Literal["open", "done", "failed"]
-    error: str | None = None
-    finished_at: AwareDatetime | None = None
-    attempts: list[ImportedAttempt] = []
+    identity: str = Field(description=IDENTITY)
+    repeat: int = Field(ge=0, lt=MAX_REPEAT, description="0, or the number of its repetition.")
+    kind: str = Field(description="Experiment type that measures it.")
+    inputs: dict[str, Any] = Field(description="Everything that determines the result.")
+    source: dict[str, Any] = Field(description="Checkpoint and dataset with their locations.")
+    labels: dict[str, Any] = Field(description=LABELS)
+    group_key: str = Field(description="Points of the same group share a loaded checkpoint.")
+    seconds: float = Field(description="Estimated duration.")
+    requires_device: Literal["any", "cuda"] = Field(description="Device that it needs.")
+    requires_memory_gb: float = Field(description="Memory that it needs, in GiB.")
+    state: Literal["open", "done", "failed"] = Field(description="Its state in the other lab.")
+    error: str | None = Field(None, description="Last line of a failure's traceback.")
+    finished_at: AwareDatetime | None = Field(None, description="Time when it ended.")
+    attempts: list[ImportedAttempt] = Field([], description="All attempts at it.")
 
     @model_validator(mode="after")
-    def _is_what_it_says(self) -> Self:
+    def _check_consistency(self) -> Self:
         if hashlib.sha256(canonical(self.inputs).encode()).hexdigest() != self.identity:
             raise ValueError(
-                "its identity is not the SHA-256 of its inputs: one of both was changed"
+                "its identity is not the SHA-256 of its inputs: one of the two was changed"
             )
         shown = [attempt for attempt in self.attempts if attempt.shown]
         if self.state == "done" and [attempt.outcome for attempt in shown] != ["done"]:
-            raise ValueError("it is done, but the attempt that gave its number is missing")
+            raise ValueError("it is done, but the attempt that gave its result is missing")
         return self
 
 
 class ImportedMeasurements(ImportedModel):
-    origin: str = Field(min_length=1, max_length=200, description="What the other lab is called.")
-    measurements: list[ImportedMeasurement] = Field(max_length=BATCH)
+    """A batch of measurements."""
+
+    origin: str = Field(min_length=1, max_length=200, description=ORIGIN)
+    measurements: list[ImportedMeasurement] = Field(
+        max_length=BATCH, description=f"At most {BATCH} measurements."
+    )
 
 
 class ImportedPoint(ImportedModel):
-    identity: str
-    repeat: int
-    stage: int
-    labels: dict[str, Any]
+    """A point of an experiment."""
+
+    identity: str = Field(description="Identity of its measurement.")
+    repeat: int = Field(description="Repetition of its measurement.")
+    stage: int = Field(description="Stage of the plan: lower ones are measured first.")
+    labels: dict[str, Any] = Field(description=LABELS)
 
 
 class ImportedExperiment(ImportedModel):
     """An experiment with its points in the plan's order."""
 
-    origin: str = Field(min_length=1, max_length=200)
-    id: int  # there
-    name: str = Field(max_length=200)
-    kind: str
-    owner: str
-    tags: list[str]
-    notes: str
-    priority: int
-    spec: dict[str, Any]
-    archived: bool = False
-    created_at: AwareDatetime
-    started_at: AwareDatetime | None
-    finished_at: AwareDatetime | None
-    points: list[ImportedPoint] = Field(min_length=1)
+    origin: str = Field(min_length=1, max_length=200, description=ORIGIN)
+    id: int = Field(description="Its number in the other lab.")
+    name: str = Field(max_length=200, description="Name shown in lists.")
+    kind: str = Field(description="Experiment type.")
+    owner: str = Field(description="Its owner in the other lab.")
+    tags: list[str] = Field(description="Labels to filter by.")
+    notes: str = Field(description="Markdown.")
+    priority: int = Field(description="Its priority in the other lab.")
+    spec: dict[str, Any] = Field(description="What it measures.")
+    archived: bool = Field(False, description="Whether it is hidden from lists by default.")
+    created_at: AwareDatetime = Field(description="Time of submission.")
+    started_at: AwareDatetime | None = Field(description="Time when its first point started.")
+    finished_at: AwareDatetime | None = Field(description="Time when its last point ended.")
+    points: list[ImportedPoint] = Field(min_length=1, description="Points in the plan's order.")
 
 
 class ImportedSuite(ImportedModel):
-    name: str
-    description: str
-    evaluation: str | None
-    recipe: str | None
-    checkpoints: list[Checkpoint]
+    """A suite with its checkpoints."""
+
+    name: str = Field(description="Name of the suite.")
+    description: str = Field(description="Shown with the suite.")
+    evaluation: str | None = Field(description="Default evaluation set.")
+    recipe: str | None = Field(description="Hash of the pre-training spec that produced it.")
+    checkpoints: list[Checkpoint] = Field(description="Its checkpoints.")
 
 
 class ImportedCurve(ImportedModel):
-    name: str
-    suite: str | None
-    origin: dict[str, Any]
-    rows: list[dict[str, Any]]
+    """A reference curve."""
+
+    name: str = Field(description="Name shown in figures.")
+    suite: str | None = Field(description="Suite that the numbers are about.")
+    origin: dict[str, Any] = Field(description="Where it comes from.")
+    rows: list[dict[str, Any]] = Field(description="The numbers.")
 
 
 class ImportedCatalogue(ImportedModel):
-    origin: str = Field(min_length=1, max_length=200)
-    suites: list[ImportedSuite] = []
-    datasets: list[Dataset] = []
-    reference_curves: list[ImportedCurve] = []
+    """Suites, datasets and reference curves."""
+
+    origin: str = Field(min_length=1, max_length=200, description=ORIGIN)
+    suites: list[ImportedSuite] = Field([], description="Suites with their checkpoints.")
+    datasets: list[Dataset] = Field([], description="Datasets.")
+    reference_curves: list[ImportedCurve] = Field([], description="Reference curves.")
 
 
 class ValueConflict(BaseModel):
-    """The same number measured in both labs."""
+    """The same metric of the same point measured in both labs."""
 
-    identity: str
-    kind: str
-    metric: str
-    here: float | None  # null: not finite
-    there: float | None
-    difference: float | None  # of two finite ones
+    identity: str = Field(description="Identity of the measurement.")
+    kind: str = Field(description="Experiment type that measures it.")
+    metric: str = Field(description="Name of the metric.")
+    here: float | None = Field(description="Value in this lab; null: not finite.")
+    there: float | None = Field(description="Value in the other lab; null: not finite.")
+    difference: float | None = Field(description="Absolute difference of two finite values.")
 
 
 class ImportMeasurementsResult(BaseModel):
-    new: int
-    completed: int  # open or failed before, done now
-    gained: int  # done before, with one more attempt now
-    known: int  # nothing changed
-    num_compared: int  # done in both labs, by different attempts
-    num_equal: int  # to the last bit in every metric
-    largest: dict[str, float]  # of the differences, by metric
-    differing: list[
-        ValueConflict
-    ]  # the largest of each metric, and those finite in one lab only; at most 20
+    """What an import of measurements changed."""
+
+    new: int = Field(description="Measurements that did not exist here.")
+    completed: int = Field(description="Measurements that were open or failed and are done now.")
+    gained: int = Field(description="Done measurements that have another attempt now.")
+    known: int = Field(description="Measurements that did not change.")
+    num_compared: int = Field(description="Measurements done in both labs by different attempts.")
+    num_equal: int = Field(description="Of these, bit-identical in every metric.")
+    largest: dict[str, float] = Field(description="Largest absolute difference by metric.")
+    differing: list[ValueConflict] = Field(
+        description="At most 20 differing values: those finite in one lab only, then the largest."
+    )
 
 
 class ImportExperimentResult(BaseModel):
-    id: int  # here
-    new: bool
+    """The imported experiment."""
+
+    id: int = Field(description="Its number in this lab.")
+    new: bool = Field(description="False: it had been imported before.")
 
 
 class ImportCatalogueResult(BaseModel):
-    added: list[str]
-    kept: list[str]
-    differ: list[str]  # the name means something else here, and goes on to
+    """What an import of a catalogue changed, by name."""
+
+    added: list[str] = Field(description="New names.")
+    kept: list[str] = Field(description="Existing names with the same meaning.")
+    differ: list[str] = Field(
+        description="Existing names with another meaning here, which they keep."
+    )
 
 
 class TableCounts(BaseModel):
-    """How many rows an export would have."""
+    """Size of an export."""
 
-    format: int = FORMAT
-    version: str
-    at: datetime
-    tables: dict[str, int]
+    format: int = Field(FORMAT, description="Version of the export format.")
+    version: str = Field(description="Version of ucurve.")
+    at: datetime = Field(description="Time of the request.")
+    tables: dict[str, int] = Field(description="Number of rows by table.")

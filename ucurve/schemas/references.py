@@ -27,36 +27,42 @@ MAX_CHARACTERS = 20_000_000
 class ReferenceRow(BaseModel):
     """One number of one checkpoint."""
 
-    revision: str
-    tokens: int
-    metric: str
-    value: float = Field(allow_inf_nan=False)
-    standard_error: float | None = Field(None, allow_inf_nan=False)
+    revision: str = Field(description="Revision of the checkpoint.")
+    tokens: int = Field(description="Pre-training tokens of the checkpoint.")
+    metric: str = Field(description="Such as perplexity, accuracy or lambada_openai/perplexity.")
+    value: float = Field(allow_inf_nan=False, description="The number.")
+    standard_error: float | None = Field(
+        None, allow_inf_nan=False, description="Its standard error, where the file has one."
+    )
 
 
 class SourceFile(BaseModel):
-    name: str
-    sha256: str
+    """A file that a curve was read from."""
+
+    name: str = Field(description="Name of the file.")
+    sha256: str = Field(description="SHA-256 of its contents.")
 
 
 class ReferenceSource(BaseModel):
-    """Where a curve is from."""
+    """Where a curve comes from."""
 
-    importer: str
-    files: list[SourceFile] = []
-    citation: str = ""
-    model: str = ""  # as the file names it
-    num_left_out: int = 0  # numbers that were not finite
+    importer: str = Field(description="lm-eval or csv.")
+    files: list[SourceFile] = Field([], description="Files it was read from.")
+    citation: str = Field("", description="Publication or tool to cite.")
+    model: str = Field("", description="Model as the file names it.")
+    num_left_out: int = Field(0, description="Numbers left out because they are not finite.")
 
 
 class ReferenceCurve(BaseModel):
-    id: int
-    name: str
-    suite: str | None
-    origin: ReferenceSource
-    rows: list[ReferenceRow]
-    owner: str
-    created_at: datetime
+    """Numbers over checkpoints that were not measured in this lab."""
+
+    id: int = Field(description="Id of the curve.")
+    name: str = Field(description="Name shown in figures.")
+    suite: str | None = Field(description="Suite that the numbers are about.")
+    origin: ReferenceSource = Field(description="Where it comes from.")
+    rows: list[ReferenceRow] = Field(description="The numbers.")
+    owner: str = Field(description="User who added it.")
+    created_at: datetime = Field(description="Time when it was added.")
 
     @property
     def metrics(self) -> list[str]:
@@ -64,25 +70,28 @@ class ReferenceCurve(BaseModel):
 
 
 class SentFile(BaseModel):
+    """A file to read numbers from."""
+
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(min_length=1, max_length=255)
-    content: str = Field(max_length=MAX_CHARACTERS)
+    name: str = Field(min_length=1, max_length=255, description="Name of the file.")
+    content: str = Field(max_length=MAX_CHARACTERS, description="Its text, unchanged.")
 
 
 class ReferenceSubmission(BaseModel):
-    """What is POSTed to /v1/references: the files as they are; the lab reads them."""
+    """A reference curve to add; the server reads the files."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
 
-    name: str = Field(min_length=1, max_length=200)
+    name: str = Field(min_length=1, max_length=200, description="Name shown in figures.")
     suite: str | None = Field(
         None,
-        description="Which suite it is about; lm-eval's files say it themselves where it is registered.",
+        description="Suite that the numbers are about; optional where lm-eval's files name a "
+        "registered one.",
     )
-    importer: Importer
-    files: list[SentFile] = Field(min_length=1, max_length=500)
-    citation: str = Field("", max_length=2000)
+    importer: Importer = Field(description="Format of the files.")
+    files: list[SentFile] = Field(min_length=1, max_length=500, description="The files.")
+    citation: str = Field("", max_length=2000, description="Publication or tool to cite.")
 
 
 def evaluation_and_metric(metric: str) -> tuple[str | None, str]:

@@ -8,11 +8,20 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from ucurve.schemas.measurements import decode_metrics
+from ucurve.schemas.measurements import (
+    LABELS,
+    METRICS,
+    NONFINITE,
+    VERSIONS,
+    MeasurementState,
+    Metrics,
+    decode_metrics,
+    nonfinite_state,
+)
 
 TIME = re.compile(
     r"(^|_)seconds?(_|$)"
@@ -20,47 +29,52 @@ TIME = re.compile(
 
 
 class Number(BaseModel):
-    """A measurement's number with the machine that gave it."""
+    """A result with the machine that gave it."""
 
-    measurement: int
-    worker: str
-    device: str
-    versions: dict[str, str]  # of libraries, `code` (ours) and `hardware`
-    metrics: dict[str, float | None]
-    nonfinite: dict[str, str] = {}
+    measurement: int = Field(description="Id of the measurement.")
+    worker: str = Field(description="Name of the worker.")
+    device: str = Field(description="cpu, cuda or mps.")
+    versions: dict[str, str] = Field(description=VERSIONS)
+    metrics: Metrics = Field(description=METRICS)
+    nonfinite: dict[str, str] = Field({}, description=NONFINITE)
 
 
 class Pair(BaseModel):
-    """One point: the first number and the fresh one, as far as there are."""
+    """One point: the first result and the re-measured one."""
 
-    position: int
-    labels: dict[str, Any]
-    state: Literal["open", "running", "done", "failed"]  # of the fresh one
-    again: Number | None
-    first: Number | None  # None: nothing was there before
-    same_series: bool = True
+    position: int = Field(description="Position in the experiment's plan, from 0.")
+    labels: dict[str, Any] = Field(description=LABELS)
+    state: MeasurementState = Field(description="State of the re-measurement.")
+    again: Number | None = Field(description="The re-measured result.")
+    first: Number | None = Field(description="The first result; null when there was none.")
+    same_series: bool = Field(True, description="Whether all curves are bit-identical.")
 
 
 class Difference(BaseModel):
-    """One metric of one point. first and again are null where `states` says why: ("finite", "pos_inf")."""
+    """One metric of one point."""
 
-    first: float | None
-    again: float | None
-    absolute: float | None
-    relative: float | None  # to the first; null where that is zero
-    states: tuple[str, str] | None = None  # where they differ
+    first: float | None = Field(description="First value; null when not finite or missing.")
+    again: float | None = Field(description="Re-measured value; null when not finite or missing.")
+    absolute: float | None = Field(description="Absolute difference.")
+    relative: float | None = Field(
+        description="Difference relative to the first value; null when that is zero."
+    )
+    states: tuple[str, str] | None = Field(
+        None,
+        description="States of both values where they differ, such as finite and pos_inf.",
+    )
 
 
 class PointDifference(BaseModel):
-    """One point whose numbers are not the same."""
+    """One point whose results differ."""
 
-    position: int
-    labels: dict[str, Any]
-    first: int  # measurements
-    again: int
-    workers: tuple[str, str]
-    same_series: bool
-    metrics: dict[str, Difference]
+    position: int = Field(description="Position in the experiment's plan, from 0.")
+    labels: dict[str, Any] = Field(description=LABELS)
+    first: int = Field(description="Id of the first measurement.")
+    again: int = Field(description="Id of the re-measurement.")
+    workers: tuple[str, str] = Field(description="Workers of both.")
+    same_series: bool = Field(description="Whether all curves are bit-identical.")
+    metrics: dict[str, Difference] = Field(description="Metrics that differ.")
 
     @property
     def severity(self) -> tuple[bool, float]:
@@ -75,24 +89,24 @@ class PointDifference(BaseModel):
 class MetricAgreement(BaseModel):
     """All points of one metric."""
 
-    num_compared: int = 0
-    num_identical: int = 0
-    num_states_differ: int = 0
-    largest_absolute: float = 0.0
-    largest_relative: float = 0.0
+    num_compared: int = Field(0, description="Points with both results.")
+    num_identical: int = Field(0, description="Points that are bit-identical.")
+    num_states_differ: int = Field(0, description="Points finite in one result only.")
+    largest_absolute: float = Field(0.0, description="Largest absolute difference.")
+    largest_relative: float = Field(0.0, description="Largest relative difference.")
 
 
 class Machines(BaseModel):
-    """The points that one sort of machine measured first and another, or the same, measured again."""
+    """Points measured first on one kind of machine and again on another, or the same."""
 
-    first_device: str
-    first_versions: dict[str, str]
-    first_workers: list[str]
-    again_device: str
-    again_versions: dict[str, str]
-    again_workers: list[str]
-    num_compared: int
-    num_identical: int
+    first_device: str = Field(description="Device of the first results.")
+    first_versions: dict[str, str] = Field(description=VERSIONS)
+    first_workers: list[str] = Field(description="Workers of the first results.")
+    again_device: str = Field(description="Device of the re-measured results.")
+    again_versions: dict[str, str] = Field(description=VERSIONS)
+    again_workers: list[str] = Field(description="Workers of the re-measured results.")
+    num_compared: int = Field(description="Points with both results.")
+    num_identical: int = Field(description="Points that are bit-identical.")
 
     @property
     def differing(self) -> dict[str, tuple[str, str]]:
@@ -110,20 +124,22 @@ class Machines(BaseModel):
 
 
 class Agreement(BaseModel):
-    """What measuring again showed. Times and rates are left out: they need not agree."""
+    """Re-measured results compared with the first. Times and rates are not compared."""
 
-    experiment: int
-    fresh: bool
-    num_points: int
-    num_compared: int
-    num_identical: int  # bit for bit, in every metric and curve
-    num_waiting: int
-    num_failed: int
-    num_without_first: int  # did not exist before: nothing to compare with
-    metrics: dict[str, MetricAgreement]
-    machines: list[Machines]
-    points: list[PointDifference]  # those that differ, the worst first, as many as were asked for
-    num_differing: int
+    experiment: int = Field(description="Number of the experiment.")
+    fresh: bool = Field(description="Whether it was submitted with `fresh`.")
+    num_points: int = Field(description="All points.")
+    num_compared: int = Field(description="Points with both results.")
+    num_identical: int = Field(description="Points bit-identical in every metric and curve.")
+    num_waiting: int = Field(description="Points not re-measured yet.")
+    num_failed: int = Field(description="Points whose re-measurement failed.")
+    num_without_first: int = Field(description="Points that had no earlier result.")
+    metrics: dict[str, MetricAgreement] = Field(description="Agreement by metric.")
+    machines: list[Machines] = Field(description="Agreement by pair of machines.")
+    points: list[PointDifference] = Field(
+        description="Points that differ, worst first, as many as requested."
+    )
+    num_differing: int = Field(description="All points that differ.")
 
 
 def compared(experiment: int, fresh: bool, pairs: Sequence[Pair], limit: int = 50) -> Agreement:
@@ -208,11 +224,7 @@ def difference(first: float | None, again: float | None) -> Difference:
 
 
 def _state(value: float | None) -> str:
-    if value is None:
-        return "missing"
-    if math.isnan(value):
-        return "nan"
-    return "finite" if math.isfinite(value) else "pos_inf" if value > 0 else "neg_inf"
+    return "missing" if value is None else nonfinite_state(value) or "finite"
 
 
 def _count(metric: MetricAgreement, one: Difference) -> None:

@@ -1,4 +1,4 @@
-"""What is asked of the list of experiments."""
+"""Search of experiments: filters, order, pages and filter options."""
 
 from __future__ import annotations
 
@@ -13,34 +13,36 @@ Order = Literal["newest", "oldest", "name", "owner", "state", "progress", "finis
 
 
 class ExperimentFilter(BaseModel):
-    """Filters; what is empty does not restrict."""
+    """Which experiments; an empty field does not restrict."""
 
     model_config = ConfigDict(extra="forbid")
 
-    text: str = Field("", max_length=500, description="Words, each found in name, notes or tags.")
-    tag: list[str] = Field([], description="All of these.")
-    kind: list[str] = []
-    suite: list[str] = []
-    owner: list[str] = Field([], description='Names; "me" is whoever asks.')
-    state: list[ExperimentState] = []
-    created_after: datetime | None = Field(None, description="Submitted at this moment or later.")
-    created_before: datetime | None = Field(None, description="Submitted before this moment.")
-    starred: bool = Field(False, description="Only those that whoever asks has starred.")
-    archived: Literal["no", "also", "only"] = "no"
+    text: str = Field(
+        "", max_length=500, description="Words; each must occur in name, notes or tags."
+    )
+    tag: list[str] = Field([], description="Tags; an experiment must have all of them.")
+    kind: list[str] = Field([], description="Experiment types.")
+    suite: list[str] = Field([], description="Suites.")
+    owner: list[str] = Field([], description='User names; "me" is the current user.')
+    state: list[ExperimentState] = Field([], description="States.")
+    created_after: datetime | None = Field(None, description="Submitted at this time or later.")
+    created_before: datetime | None = Field(None, description="Submitted before this time.")
+    starred: bool = Field(False, description="Only experiments that the current user has starred.")
+    archived: Literal["no", "also", "only"] = Field("no", description="Archived experiments.")
 
 
 class ExperimentQuery(ExperimentFilter):
-    """A page of them."""
+    """A page of matching experiments."""
 
-    sort: Order = "newest"
-    limit: int = Field(50, ge=1, le=500)
-    offset: int = Field(0, ge=0, le=2**31)
+    sort: Order = Field("newest", description="Order of the experiments.")
+    limit: int = Field(50, ge=1, le=500, description="Experiments per page.")
+    offset: int = Field(0, ge=0, le=2**31, description="Number of experiments to skip.")
 
 
 class FilterOptions(BaseModel):
-    """What experiments can be filtered by, the most used first."""
+    """Values in use that experiments can be filtered by, the most frequent first."""
 
-    kinds: list[str]
-    suites: list[str]
-    owners: list[str]
-    tags: list[str]
+    kinds: list[str] = Field(description="Experiment types.")
+    suites: list[str] = Field(description="Suites.")
+    owners: list[str] = Field(description="Users with experiments.")
+    tags: list[str] = Field(description="Tags.")

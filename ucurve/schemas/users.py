@@ -1,4 +1,4 @@
-"""People over HTTP: who somebody is and may be, their limits, and the tokens they show."""
+"""Users: roles, limits, access tokens and sign-in."""
 
 from __future__ import annotations
 
@@ -10,99 +10,107 @@ from pydantic import BaseModel, ConfigDict, Field
 from ucurve.schemas.strict_numbers import StrictNumbers
 
 Role = Literal["viewer", "submitter", "admin"]
-ROLES: tuple[Role, ...] = ("viewer", "submitter", "admin")  # each may do what those before it may
+ROLES: tuple[Role, ...] = ("viewer", "submitter", "admin")  # each includes the ones before it
 NAME = r"^[\w.@+-]{1,80}$"
 Days = Annotated[float, Field(gt=0, le=3650)]
 Limit = Annotated[int, Field(ge=0, le=1_000_000_000)]
+MAX_QUEUED = "Maximum queued points of all unfinished experiments."
+MAX_PLANNED = "Maximum points of one experiment."
 
 
 class Token(BaseModel):
-    """What is known of a token; not the token."""
+    """An access token, without its secret."""
 
-    id: int
-    owner: str
-    name: str
-    state: Literal["valid", "expired", "revoked"]
-    created_at: datetime
-    expires_at: datetime | None
-    used_at: datetime | None
-    revoked_at: datetime | None
+    id: int = Field(description="Id of the token.")
+    owner: str = Field(description="User whom it authenticates.")
+    name: str = Field(description="Where it is used, such as laptop.")
+    state: Literal["valid", "expired", "revoked"] = Field(
+        description="Only a valid one is accepted."
+    )
+    created_at: datetime = Field(description="Time of creation.")
+    expires_at: datetime | None = Field(description="Time of expiry; null: never.")
+    used_at: datetime | None = Field(description="Time of last use, to the minute.")
+    revoked_at: datetime | None = Field(description="Time when it was revoked.")
 
 
 class NewToken(Token):
-    """The one answer that shows the secret."""
+    """An access token with its secret, which is shown only once."""
 
-    secret: str
+    secret: str = Field(description="Send it as `Authorization: Bearer SECRET`.")
 
 
 class TokenSubmission(StrictNumbers):
-    """What is POSTed to /v1/tokens."""
+    """An access token to create."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(
-        min_length=1, max_length=80, description="What it is for: laptop, CI, a notebook."
+        min_length=1, max_length=80, description="Where it is used: laptop, CI, a notebook."
     )
-    days: Days | None = Field(90.0, description="Until it expires; null: never.")
+    days: Days | None = Field(90.0, description="Days until it expires; null: never.")
     owner: str | None = Field(
-        None, description="Whose; yours when empty. Another person's only by an admin."
+        None, description="User whom it authenticates; default: you. Others by admins only."
     )
 
 
 class SignIn(BaseModel):
-    """What is POSTed to /v1/sessions: an identity provider's word for who somebody is."""
+    """An ID token of the identity provider."""
 
     model_config = ConfigDict(extra="forbid")
 
-    id_token: str = Field(max_length=20_000)
+    id_token: str = Field(max_length=20_000, description="The signed token (JWT).")
     nonce: str = Field(
         min_length=16,
         max_length=200,
-        description="As sent to the provider; the token has to repeat it.",
+        description="The nonce sent to the provider, which the token has to contain.",
     )
 
 
 class User(BaseModel):
-    """A person, their limits, and how much of them is used."""
+    """A user with role and limits."""
 
-    name: str
-    role: Role
-    most_queued: int  # points waiting in unfinished experiments at one time
-    most_planned: int  # points of one experiment
-    own_limits: list[
-        Literal["most_queued", "most_planned"]
-    ] = []  # set for this person; the others are the lab's
-    num_queued: int
-    blocked_at: datetime | None = None  # since when nobody is let in as them
-    created_at: datetime | None
+    name: str = Field(description="Name of the user.")
+    role: Role = Field(
+        description="viewer: reads; submitter: submits experiments too; admin: administers the lab."
+    )
+    most_queued: int = Field(description=MAX_QUEUED)
+    most_planned: int = Field(description=MAX_PLANNED)
+    own_limits: list[Literal["most_queued", "most_planned"]] = Field(
+        [], description="Limits set for this user; the others are the lab's defaults."
+    )
+    num_queued: int = Field(description="Points queued now.")
+    blocked_at: datetime | None = Field(
+        None, description="Time when an admin blocked the user, who cannot sign in since."
+    )
+    created_at: datetime | None = Field(description="Time of creation.")
 
 
 class UserChange(StrictNumbers):
-    """What is PUT to /v1/users/{name}. What is left out stays; a limit of null is the lab's again."""
+    """Changes to a user: fields in the request change, the others stay."""
 
     model_config = ConfigDict(extra="forbid")
 
-    role: Role | None = Field(None, description="A new user without a role is a submitter.")
-    most_queued: Limit | None = Field(
-        None, description="Points waiting in unfinished experiments at one time."
-    )
-    most_planned: Limit | None = Field(None, description="Points of one experiment.")
+    role: Role | None = Field(None, description="Role; a new user without one is a submitter.")
+    most_queued: Limit | None = Field(None, description=f"{MAX_QUEUED} null: the lab's default.")
+    most_planned: Limit | None = Field(None, description=f"{MAX_PLANNED} null: the lab's default.")
     blocked: bool | None = Field(
-        None,
-        description="True: their tokens are refused and nobody signs in as them, until it is false.",
+        None, description="Blocked users cannot sign in, and their tokens are rejected."
     )
 
 
 class CurrentUser(BaseModel):
-    """Whom the API takes the caller for."""
+    """The user of a request, and what they may do."""
 
-    user: User
-    access: Literal["open", "tokens"]
-    token: Token | None  # None on a lab of one's own
+    user: User = Field(description="Role and limits.")
+    access: Literal["open", "tokens"] = Field(
+        description="open: local requests need no token; tokens: every request needs one."
+    )
+    token: Token | None = Field(description="The token in use; null without one.")
 
     def may(self, role: Role) -> bool:
+        """Return whether the user has this role or a higher one."""
         return ROLES.index(self.user.role) >= ROLES.index(role)
 
     def may_change(self, owner: str) -> bool:
-        """Whether what belongs to `owner` is the caller's to steer."""
+        """Return whether the user may change what belongs to `owner`."""
         return self.may("admin") or (self.may("submitter") and self.user.name == owner)
