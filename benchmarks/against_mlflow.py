@@ -1,17 +1,22 @@
-"""Beside MLflow's tracking server: `python benchmarks/against_mlflow.py --data DIR --mlflow VENV/bin/mlflow`.
+"""Comparison with MLflow's tracking server.
 
-Both on this machine and on one Postgres, asked in turns over one connection each, with as many experiments (runs) and one of
-20,000 points (steps of a metric). What each does for the same purpose:
+    python benchmarks/against_mlflow.py --data DIR --mlflow VENV/bin/mlflow
 
-- one point: ucurve's worker begins and finishes a measurement in the database (two commits: attempt, number, counters of all
-  experiments that show it); MLflow's client logs one metric over REST (one commit). So: what a point costs in each.
-- a batch: ucurve plans and records an experiment of 984 points over REST, to be measured; MLflow logs 984 metrics by log-batch.
-- history: all pages over REST. ucurve's rows carry labels, state and metrics, MLflow's a step, a time and a value.
-- list: the newest 20. filter: the newest 20 of one suite, by anybody of many. ucurve's answers hold spec and progress, MLflow's
-  params, tags and latest metrics.
+Both run on this machine and on one Postgres, with the same number of experiments (runs) and one
+of 20,000 points (steps of a metric), and get requests in turns over one connection each:
 
-Processor time is that of who asks, of the servers and of Postgres together. Each server is one process. Needs MLflow and psycopg2
-in an environment of their own.
+- one point: ucurve's worker begins and finishes a measurement in the database (two commits:
+  attempt, number, counters of all experiments that show it); MLflow's client logs one metric over
+  REST (one commit).
+- a batch: ucurve plans and records an experiment of 984 points over REST; MLflow logs 984 metrics
+  by log-batch.
+- history: all pages over REST. ucurve's rows carry labels, state and metrics, MLflow's a step, a
+  time and a value.
+- list: the newest 20. filter: the newest 20 of one suite, of many owners. ucurve's records hold
+  spec and progress, MLflow's params, tags and latest metrics.
+
+CPU time is that of the client, the servers and Postgres together. Each server is one process.
+MLflow and psycopg2 need an environment of their own.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ from typing import Any
 import httpx
 import psycopg
 from team_database import PEOPLE, fill
-from team_queries import Processor, Times, say
+from team_queries import Processor, Times, print_times
 
 from ucurve.lab.embedded import DATABASE, Engines
 from ucurve.lab.launch import answers, api, environment, free_port, migrate, wait_for
@@ -37,7 +42,7 @@ EXPERIMENTS, POINTS, BATCH = 300, 20_000, 984
 
 
 class Mlflow:
-    """Its REST API."""
+    """MLflow's REST API."""
 
     def __init__(self, http: httpx.Client) -> None:
         self.http = http
@@ -90,39 +95,39 @@ class Mlflow:
         self.batch("batch", range(self.step, self.step + BATCH))
 
     def history(self) -> None:
-        found, token = 0, ""
+        num, token = 0, ""
         while True:
-            asked = {
+            params = {
                 "run_id": self.run,
                 "metric_key": "history",
                 "max_results": POINTS,
                 "page_token": token,
             }
             page = (
-                self.http.get("/api/2.0/mlflow/metrics/get-history", params=asked)
+                self.http.get("/api/2.0/mlflow/metrics/get-history", params=params)
                 .raise_for_status()
                 .json()
             )
-            found, token = found + len(page["metrics"]), page.get("next_page_token", "")
+            num, token = num + len(page["metrics"]), page.get("next_page_token", "")
             if not token:
                 break
-        assert found == POINTS, found
+        assert num == POINTS, num
 
     def search(self, filter: str = "") -> None:
-        asked = {
+        query = {
             "experiment_ids": [self.experiment],
             "max_results": 20,
             "filter": filter,
             "order_by": ["start_time DESC"],
         }
-        assert self.post("runs/search", **asked)["runs"]
+        assert self.post("runs/search", **query)["runs"]
 
     def filtered(self) -> None:
         self.search("tags.suite = 'suite-3' and tags.owner != 'nobody'")
 
 
 class Ucurve:
-    """Its REST API, and the transitions that its worker uses."""
+    """Ucurve's REST API, and the database transitions of a worker."""
 
     def __init__(self, http: httpx.Client) -> None:
         from db.session import open_session
@@ -135,29 +140,33 @@ class Ucurve:
             .raise_for_status()
             .json()
         )
-        self.largest = max(page["experiments"], key=lambda one: one["progress"]["total"])["id"]
+        self.largest = max(
+            page["experiments"], key=lambda experiment: experiment["progress"]["total"]
+        )["id"]
         self.suite = next(
-            one["spec"]["suite"] for one in page["experiments"] if "suite" in one["spec"]
+            experiment["spec"]["suite"]
+            for experiment in page["experiments"]
+            if "suite" in experiment["spec"]
         )
-        self.held: list[tuple[str, int]] = []
+        self.claimed: list[tuple[str, int]] = []
 
-    def hold(self) -> None:
-        """Claim points, as a worker does for a slice of many; not timed."""
+    def claim(self) -> None:
+        """Claim a slice of points, as a worker does; not timed."""
         from db import leases
 
-        while not self.held:
+        while not self.claimed:
             with self.open_session() as session:
                 token, points = leases.claim(
                     session, "bench", "cpu", 64.0, None, 1.0, slice_seconds=60.0
                 )
                 session.commit()
             assert points, "nothing is open"
-            self.held = [(token, point.id) for point in points]
+            self.claimed = [(token, point.id) for point in points]
 
     def write_one(self) -> None:
         from db import leases
 
-        token, point = self.held.pop()
+        token, point = self.claimed.pop()
         with self.open_session() as session:
             attempt = leases.begin(session, point, token, "bench", "cpu", {"torch": "2.13.0"})
             session.commit()
@@ -185,14 +194,14 @@ class Ucurve:
         assert answer.json()["progress"]["total"] == BATCH, answer.json()["progress"]
 
     def history(self) -> None:
-        found, cursor, more = 0, 0, True
+        num, cursor, more = 0, 0, True
         while more:
             answer = self.http.get(
                 f"/v1/experiments/{self.largest}/measurements", params={"after": cursor}
             ).raise_for_status()
             page = answer.json()
-            found, cursor, more = found + len(page["rows"]), page["cursor"], page["more"]
-        assert found >= POINTS, found
+            num, cursor, more = num + len(page["rows"]), page["cursor"], page["more"]
+        assert num >= POINTS, num
 
     def search(self, **filters: Any) -> None:
         assert (
@@ -243,14 +252,14 @@ def compare(ours: Ucurve, theirs: Mlflow, processor: Processor, rounds: int) -> 
     ):
         taken: tuple[Times, Times] = ([], [])
         for number in range(rounds * times + 1):
-            for lab, found in zip((ours, theirs), taken, strict=True):
+            for server, times_of in zip((ours, theirs), taken, strict=True):
                 if name == "write_one":
-                    ours.hold()
-                took = timed(processor, getattr(lab, name))
-                if number:  # the first of each loads what it needs
-                    found.append(took)
-        say(f"{name}, ucurve", taken[0])
-        say(f"{name}, MLflow", taken[1])
+                    ours.claim()
+                took = timed(processor, getattr(server, name))
+                if number:  # the first of each warms caches
+                    times_of.append(took)
+        print_times(f"{name}, ucurve", taken[0])
+        print_times(f"{name}, MLflow", taken[1])
 
 
 def main() -> None:
@@ -260,11 +269,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="a new data folder")
     parser.add_argument("--mlflow", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=10)
-    given = parser.parse_args()
-    with Engines(given.data) as engines:
+    args = parser.parse_args()
+    with Engines(args.data) as engines:
         port, other = free_port(), free_port()
         url = f"http://127.0.0.1:{port}"
-        env = environment(engines.database_url, engines.broker_url, url, given.data)
+        env = environment(engines.database_url, engines.broker_url, url, args.data)
         os.environ["UCURVE_DATABASE_URL"] = engines.database_url
         migrate(env)
         with psycopg.connect(
@@ -273,8 +282,8 @@ def main() -> None:
             fill(connection, EXPERIMENTS, 2 * POINTS, POINTS)
             connection.execute("CREATE DATABASE mlflow")
         children = (
-            api(env, "127.0.0.1", port, given.data / "logs"),
-            mlflow_server(given.mlflow, "mlflow", engines.sockets, other, given.data / "logs"),
+            api(env, "127.0.0.1", port, args.data / "logs"),
+            mlflow_server(args.mlflow, "mlflow", engines.sockets, other, args.data / "logs"),
         )
         try:
             for child in children:
@@ -283,10 +292,8 @@ def main() -> None:
             wait_for(children[1], lambda: answers(f"http://127.0.0.1:{other}/health"), 300)
             first = httpx.Client(base_url=url, timeout=300)
             second = httpx.Client(base_url=f"http://127.0.0.1:{other}", timeout=300)
-            processor = Processor(
-                os.getpid()
-            )  # with its children: who asks, both servers, Postgres
-            compare(Ucurve(first), Mlflow(second), processor, given.rounds)
+            processor = Processor(os.getpid())  # with children: client, both servers, Postgres
+            compare(Ucurve(first), Mlflow(second), processor, args.rounds)
         finally:
             for child in children:
                 child.stop()

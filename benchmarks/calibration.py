@@ -1,12 +1,13 @@
-"""How often each verdict is wrong: false positives on truths without the effect, coverage of intervals, and power.
+"""Error rates of the verdicts: false positives, coverage of intervals, and power.
 
-    python benchmarks/calibration.py                       # 2000 simulations per row: about ten minutes on an idle core
+    python benchmarks/calibration.py                    # 2000 simulations per row: ten minutes
     python benchmarks/calibration.py --simulations 200
 
-One simulated condition: losses [num_checkpoints, num_draws] = truth + what a draw shares over checkpoints + what it does not,
-the latter with correlation rho between neighbouring checkpoints; normal, heavy-tailed (Student, 3 degrees of freedom) or
-skewed (log-normal, skewness 1.75). Effects are given in units of the error of a paired difference: a U of t = 6 has its
-end 6 standard errors above its bottom. Nominal is 5% for a wrong yes (one-sided) and 95% for coverage.
+One simulated condition has losses [num_checkpoints, num_draws] = truth + noise of the draw shared
+by all checkpoints + noise of its own, the latter with correlation rho between neighbouring
+checkpoints; normal, heavy-tailed (Student, 3 degrees of freedom) or skewed (log-normal, skewness
+1.75). Effects are in units of the standard error of a paired difference: a U of t = 6 ends 6
+standard errors above its minimum. Nominal are 5% for a false yes (one-sided) and 95% for coverage.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Array = NDArray[np.float64]
 
 
 def u_shape(world: World, t: float) -> Array:
-    """A parabola with its bottom at the middle checkpoint and its ends t standard errors higher."""
+    """A parabola: minimum at the middle checkpoint, ends t standard errors above it."""
     at = np.linspace(-1, 1, world.num_checkpoints)
     return t * world.error * np.square(at)
 
@@ -36,7 +37,7 @@ def u_shape(world: World, t: float) -> Array:
 def says(
     verdicts: Callable[[claims.Condition], str], world: World, truth: Array, num: int, seed: int
 ) -> dict[str, float]:
-    """Frequencies of the answers over `num` simulated conditions."""
+    """Return the frequency of each answer over `num` simulated conditions."""
     rng = np.random.default_rng(seed)
     answers = [verdicts(world.condition(truth, rng)) for _ in range(num)]
     return {answer: answers.count(answer) / num for answer in ("yes", "no", "undetermined")}
@@ -47,25 +48,25 @@ def overtraining(condition: claims.Condition) -> str:
 
 
 def sensitivity(condition: claims.Condition) -> str:
-    """On losses whose base is exact and flat, so that the damage has the losses' truth."""
+    """Judge losses whose base is exact and flat: the loss increase has the same truth."""
     flat = replace(condition, base=np.zeros((len(condition.x), 1)))
     return claims.progressive_sensitivity([flat])[0].answer
 
 
 def base(condition: claims.Condition) -> str:
-    """Blocks of windows take the place of draws."""
+    """Judge base losses, with blocks of windows in place of draws."""
     return claims.base_degrades(replace(condition, base=condition.losses)).answer
 
 
 def naive(condition: claims.Condition) -> str:
-    """Last point more than 2 standard errors above the lowest, picked from the same draws."""
+    """Say yes if the last point is 2 standard errors above the lowest, picked from its draws."""
     difference = condition.losses[-1] - condition.losses[condition.losses.mean(axis=1).argmin()]
     error = difference.std(ddof=1) / np.sqrt(len(difference))
     return "yes" if difference.mean() > 2 * error > 0 else "no"
 
 
 def naive_any(condition: claims.Condition) -> str:
-    """Any point after the lowest more than 2 standard errors above it."""
+    """Say yes if any point after the lowest is 2 standard errors above it."""
     lowest = condition.losses.mean(axis=1).argmin()
     difference = condition.losses[lowest + 1 :] - condition.losses[lowest]
     error = difference.std(axis=1, ddof=1) / np.sqrt(difference.shape[1])
@@ -73,13 +74,13 @@ def naive_any(condition: claims.Condition) -> str:
 
 
 def family_overtraining(world: World, num_gammas: int, num: int, seed: int) -> float:
-    """How often any of several gammas (the same draws, scaled) says yes on flat truth."""
+    """Share of families of gammas (the same draws, scaled) with any yes on flat truth."""
     rng, wrong = np.random.default_rng(seed), 0
     for _ in range(num):
-        one = world.condition(np.zeros(world.num_checkpoints), rng)
+        first = world.condition(np.zeros(world.num_checkpoints), rng)
         other = world.condition(np.zeros(world.num_checkpoints), rng).losses
         family = [
-            replace(one, losses=np.sqrt(1 - w) * (one.losses - 10) + np.sqrt(w) * (other - 10))
+            replace(first, losses=np.sqrt(1 - w) * (first.losses - 10) + np.sqrt(w) * (other - 10))
             for w in np.linspace(0, 0.5, num_gammas)
         ]
         wrong += any(
@@ -89,7 +90,7 @@ def family_overtraining(world: World, num_gammas: int, num: int, seed: int) -> f
 
 
 def coverage(world: World, truth: Array, num: int, seed: int) -> dict[str, float]:
-    """How often the 95% intervals hold the true value: rise, bottom, ratio last/first, exponent."""
+    """Coverage of the 95% intervals of rise, minimum, ratio last/first and exponent."""
     rng = np.random.default_rng(seed)
     hits = dict.fromkeys(("rise", "bottom", "ratio", "exponent"), 0)
     x = lengths(world.num_checkpoints)
@@ -134,12 +135,12 @@ def main() -> None:
         "--simulations", type=int, default=2000, help="per row of the first tables"
     )
     num = arguments.parse_args().simulations
+    error = 100 * np.sqrt(0.05 * 0.95 / num)
+    print(f"{num} simulations per row; standard error of a 5% rate {error:.1f}%\n")
+    print("false yes in %, nominal 5")
     print(
-        f"{num} simulations per row; standard error of a 5% rate {100 * np.sqrt(0.05 * 0.95 / num):.1f}%\n"
-    )
-    print("wrong yes in %, nominal 5")
-    print(
-        "| truth | noise | size | overtraining | base degrades | sensitivity | naive last | naive any |"
+        "| truth | noise | size | overtraining | base degrades | sensitivity | naive last "
+        "| naive any |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for noise, world in worlds(SIZES):
@@ -155,28 +156,30 @@ def main() -> None:
                 + " |",
                 flush=True,
             )
-    print("\nany wrong yes for 4 gammas of the same draws on flat truth, in %, nominal 5")
+    print("\nany false yes for 4 gammas of the same draws on flat truth, in %, nominal 5")
     for num_checkpoints, num_draws in SIZES:
         wrong = family_overtraining(World(num_checkpoints, num_draws), 4, num, 9)
         print(f"{num_checkpoints} x {num_draws}: {100 * wrong:.1f}", flush=True)
     print("\ncoverage of 95% intervals in %, U of t = 6 / power law with exponent 0.3")
     print(
-        "| noise | size | rise | bottom | ratio last/first | exponent |\n|---|---|---|---|---|---|"
+        "| noise | size | rise | minimum | ratio last/first | exponent |\n|---|---|---|---|---|---|"
     )
     for noise, world in worlds(SIZES):
-        held = coverage(world, u_shape(world, 6), num // 2, 10)
+        covered = coverage(world, u_shape(world, 6), num // 2, 10)
         size = f"{world.num_checkpoints} x {world.num_draws}"
         print(
             f"| {noise} | {size} | "
-            + " | ".join(f"{100 * value:.1f}" for value in held.values())
+            + " | ".join(f"{100 * value:.1f}" for value in covered.values())
             + " |",
             flush=True,
         )
     print(
-        "\npower in %: right yes for a U (overtraining, base) or a rise (sensitivity) of t standard errors; and wrong no"
+        "\npower in %: true yes for a U (overtraining, base) or a rise (sensitivity) of t standard "
+        "errors; and false no"
     )
     print(
-        "| t | size | overtraining | its no | base degrades | sensitivity | its no |\n|---|---|---|---|---|---|---|"
+        "| t | size | overtraining | its no | base degrades | sensitivity | its no |\n"
+        "|---|---|---|---|---|---|---|"
     )
     for num_checkpoints, num_draws in SIZES:
         world = World(num_checkpoints, num_draws)
@@ -185,8 +188,8 @@ def main() -> None:
             over = says(overtraining, world, u_shape(world, t), num, 11)
             worse = says(base, world, u_shape(world, t), num, 12)
             grows = says(sensitivity, world, rise, num, 13)
-            found = (over["yes"], over["no"], worse["yes"], grows["yes"], grows["no"])
-            columns = " | ".join(f"{100 * rate:.1f}" for rate in found)
+            rates = [over["yes"], over["no"], worse["yes"], grows["yes"], grows["no"]]
+            columns = " | ".join(f"{100 * rate:.1f}" for rate in rates)
             print(f"| {t:g} | {num_checkpoints} x {num_draws} | {columns} |", flush=True)
     interim_look_calibration.print_tables(num // 2)
     study_calibration.print_tables(num // 8)

@@ -1,7 +1,7 @@
-"""How long a claim takes, by the number of points of one experiment and how many of them have ended, and which indexes it uses.
+"""Latency of a claim by the number of points of an experiment and the share that is done.
 
 python benchmarks/claim_latency.py                  # 1,000, 10,000 and 100,000 points
-python benchmarks/claim_latency.py --explain        # and the plan of the largest
+python benchmarks/claim_latency.py --explain        # with the query plan of the largest
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GROUP = 500  # points of one checkpoint
 
 
 def load(num: int, owner: str) -> int:
-    """An experiment of so many open points: checkpoints one after another within ten stages."""
+    """Insert an experiment of `num` open points: checkpoints one after another, in ten stages."""
     from db import submissions
     from db.session import open_session
 
@@ -54,15 +54,17 @@ def load(num: int, owner: str) -> int:
 
 
 def end(experiment: int, share: float) -> None:
-    """The first points of the plan are done, as after a while of measuring."""
+    """Mark this share of the plan as done, from its start."""
     from db.session import engine
 
     with engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(
             text("""
-                UPDATE measurements m SET state = 'done', finished_at = now(), lease_token = NULL FROM experiment_points p
+                UPDATE measurements m SET state = 'done', finished_at = now(), lease_token = NULL
+                FROM experiment_points p
                 WHERE p.measurement_id = m.id AND p.experiment_id = :id
-                    AND p.position < :share * (SELECT num_points FROM experiments WHERE id = :id)"""),
+                    AND p.position
+                        < :share * (SELECT num_points FROM experiments WHERE id = :id)"""),
             {"id": experiment, "share": share},
         )
         connection.execute(
@@ -74,7 +76,7 @@ def end(experiment: int, share: float) -> None:
 
 
 def claims_take(loaded: str = "group 1") -> list[float]:
-    """Seconds of each of CLAIMS claims, one after another."""
+    """Return the seconds of CLAIMS claims, one after another, sorted."""
     from db import leases
     from db.session import open_session
 
@@ -96,7 +98,7 @@ def claims_take(loaded: str = "group 1") -> list[float]:
 
 
 def explain() -> str:
-    """The plan of the claim's own query, as Postgres ran it last."""
+    """Return the query plan of a claim, from EXPLAIN ANALYZE."""
     from db import leases
     from db.session import open_session
 
@@ -120,28 +122,27 @@ def explain() -> str:
 
 
 def main() -> None:
-    given = argparse.ArgumentParser(description=__doc__)
-    given.add_argument("--explain", action="store_true")
-    given.add_argument("--points", type=int, nargs="+", default=[1_000, 10_000, 100_000])
-    chosen = given.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--explain", action="store_true")
+    parser.add_argument("--points", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Engines(Path(folder)) as engines:
         os.environ["UCURVE_DATABASE_URL"] = engines.database_url
         launch.migrate(
             launch.environment(engines.database_url, engines.broker_url, "", Path(folder))
         )
         print(
-            f"milliseconds of a claim, median and worst of {CLAIMS}\npoints   ended   median   worst"
+            f"milliseconds of a claim, median and worst of {CLAIMS}\n"
+            "points   ended   median   worst"
         )
-        for num in chosen.points:
+        for num in args.points:
             id = load(num, f"user of {num}")
             for share in (0.0, 0.5, 0.9):
                 end(id, share)
                 took = claims_take()
-                print(
-                    f"{num:7,}  {share:4.0%}  {1e3 * statistics.median(took):7.1f}  {1e3 * took[-1]:6.1f}",
-                    flush=True,
-                )
-                if chosen.explain and num == chosen.points[-1]:
+                median, worst = 1e3 * statistics.median(took), 1e3 * took[-1]
+                print(f"{num:7,}  {share:4.0%}  {median:7.1f}  {worst:6.1f}", flush=True)
+                if args.explain and num == args.points[-1]:
                     print(explain())
             end(id, 2.0)
 

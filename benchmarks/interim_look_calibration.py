@@ -1,4 +1,4 @@
-"""Looking again: how often a verdict is wrong when draws are added until it says yes, and what a few seeds can say at all."""
+"""Error rates of verdicts when draws are added until they say yes, and power of a few seeds."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ POOL = 160  # draws at most
 
 
 def first_yes(judge: Judge, condition: claims.Condition, start: int, advised: bool) -> int | None:
-    """The look (1, 2, ...) at which the answer is yes, when draws are added until it is: as many as the verdict asks for, or
-    twice as many each time whatever it says."""
+    """Return the interim look (1, 2, ...) at which the answer is yes; None when it never is.
+
+    Draws are added as the verdict advises, or doubled at every look.
+    """
     num = start
     for look in range(1, MOST + 1):
-        found = judge(replace(condition, losses=condition.losses[:, :num], looks=look))
-        if found.answer == "yes":
+        verdict = judge(replace(condition, losses=condition.losses[:, :num], looks=look))
+        if verdict.answer == "yes":
             return look
-        more = more_draws(found) if advised else num
+        more = more_draws(verdict) if advised else num
         if not more or num + more > condition.losses.shape[1]:
             return None
         num += more
@@ -43,12 +45,14 @@ def sensitivity(condition: claims.Condition) -> Verdict:
 
 
 def print_tables(num: int) -> None:
-    """Wrong yes by the k-th look on flat truth, then what few seeds can say about several rates."""
+    """Print false yes by the k-th look on flat truth, then the power of few seeds at six rates."""
     print(
-        "\nwrong yes in % on flat truth when draws are added until yes, by the k-th look; nominal 5 by the second"
+        "\nfalse yes in % on flat truth when draws are added until yes, by the k-th look; "
+        "nominal 5 by the second"
     )
     print(
-        "| claim | noise | starts with | draws added | 1 | 2 | 3 | 4 |\n|---|---|---|---|---|---|---|---|"
+        "| claim | noise | starts with | draws added | 1 | 2 | 3 | 4 |\n"
+        "|---|---|---|---|---|---|---|---|"
     )
     for name, judge in (("overtraining", overtraining), ("sensitivity", sensitivity)):
         for tails in ("normal", "heavy"):
@@ -56,13 +60,16 @@ def print_tables(num: int) -> None:
                 for advised in (True, False):
                     rng = np.random.default_rng(21)
                     simulated = World(5, POOL, tails=tails)
-                    relevant = (
-                        0.3 if advised else 1e-9
-                    )  # of one draw's std: small, but a no is possible
-                    made = (simulated.condition(np.zeros(5), rng, relevant) for _ in range(num))
-                    looks = [first_yes(judge, one, start, advised) for one in made]
+                    # In units of one draw's std: small, but a no is possible.
+                    relevant = 0.3 if advised else 1e-9
+                    conditions = (
+                        simulated.condition(np.zeros(5), rng, relevant) for _ in range(num)
+                    )
+                    firsts = [
+                        first_yes(judge, condition, start, advised) for condition in conditions
+                    ]
                     rates = [
-                        100 * sum(look is not None and look <= k for look in looks) / num
+                        100 * sum(look is not None and look <= k for look in firsts) / num
                         for k in range(1, MOST + 1)
                     ]
                     how = "as advised" if advised else "doubled"
@@ -73,19 +80,18 @@ def print_tables(num: int) -> None:
                         flush=True,
                     )
     print(
-        "\nprogressive sensitivity at 6 rates: forgetting 1 + 0.5 per doubling of tokens, spread 0.1 of it, the same seeds at every"
+        "\nprogressive sensitivity at 6 rates: forgetting 1 + 0.5 per doubling of tokens, spread "
+        "0.1 of it, the same seeds at\nevery rate: yes in % per rate where it grows, and any false "
+        "yes where it does not"
     )
-    print("rate: yes in % per rate where it grows, and any wrong yes where it does not")
     print("| seeds | yes, growing | any yes, flat |\n|---|---|---|")
     for seeds in (3, 4, 5, 8):
         rng = np.random.default_rng(22)
         grown = [answers(sweep(seeds, 0.5, rng)) for _ in range(num)]
         flat = [answers(sweep(seeds, 0.0, rng)) for _ in range(num)]
-        right = 100 * np.mean([answer == "yes" for found in grown for answer in found])
-        print(
-            f"| {seeds} | {right:.1f} | {100 * np.mean(['yes' in found for found in flat]):.1f} |",
-            flush=True,
-        )
+        right = 100 * np.mean([answer == "yes" for family in grown for answer in family])
+        wrong = 100 * np.mean(["yes" in family for family in flat])
+        print(f"| {seeds} | {right:.1f} | {wrong:.1f} |", flush=True)
 
 
 def sweep(seeds: int, growth: float, rng: np.random.Generator) -> list[claims.Condition]:
@@ -93,8 +99,8 @@ def sweep(seeds: int, growth: float, rng: np.random.Generator) -> list[claims.Co
     x = lengths(5)
     truth = 1 + growth * np.arange(5)
     shared = rng.normal(0, 0.05, (5, seeds))
-    made = [truth[:, None] * (1 + shared + rng.normal(0, 0.1, (5, seeds))) for _ in range(6)]
-    return [claims.Condition("", x, one, np.zeros((5, 1)), draw_name="seeds") for one in made]
+    losses = [truth[:, None] * (1 + shared + rng.normal(0, 0.1, (5, seeds))) for _ in range(6)]
+    return [claims.Condition("", x, rows, np.zeros((5, 1)), draw_name="seeds") for rows in losses]
 
 
 def answers(family: list[claims.Condition]) -> list[str]:

@@ -1,14 +1,16 @@
-"""Rebuild the built-in suites from their recipes: `python benchmarks/make_suites.py tiny tiny-constant`.
+"""Rebuild built-in suites from their recipes: `python benchmarks/make_suites.py tiny`.
 
-A recipe is a spec of the kind "pretraining" (ucurve/builtin/suites/NAME/recipe.json), trained here by that kind's own plan() and
-run(), as a worker would. The result replaces the checkpoints and suite.json beside it; about 4 minutes a suite and seed on
-one core. `--datasets` rewrites ucurve/builtin/datasets.json.
+A recipe is a spec of the kind "pretraining" (ucurve/builtin/suites/NAME/recipe.json), trained here
+by that kind's own plan() and run(), as a worker would. The result replaces the checkpoints and
+suite.json beside it; about 4 minutes per suite and seed on one core. `--datasets` rewrites
+ucurve/builtin/datasets.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import shutil
 import tempfile
@@ -23,10 +25,10 @@ from ucurve.registry.suites import Checkpoint, Dataset, Location, Suite, sort_ch
 from ucurve.spec import Result, SpecError, canonical
 
 DESCRIPTIONS = {
-    "tiny": "Built in, 46,592 parameters. The paper's protocol: a separate run per budget, each annealed to zero by a cosine; "
-    "weight decay on matrices. Two pre-training seeds.",
-    "tiny-constant": "Built in, 46,592 parameters. The counter-example: one run at a constant learning rate, without weight "
-    "decay, so that the weights grow.",
+    "tiny": "Built in, 46,592 parameters. The paper's protocol: a separate run per budget, each "
+    "annealed to zero by a cosine; weight decay on matrices. Two pre-training seeds.",
+    "tiny-constant": "Built in, 46,592 parameters. The counter-example: one run at a constant "
+    "learning rate, without weight decay, so that the weights grow.",
 }
 
 
@@ -47,7 +49,7 @@ class Catalogue:
 
 
 class Context:
-    """What a worker would offer, for one process."""
+    """The runtime of a worker, for one process."""
 
     device = "cpu"
 
@@ -64,7 +66,7 @@ class Context:
 
 
 def train(recipe: dict[str, Any], root: Path) -> list[Result]:
-    """Every point of a recipe, one after another."""
+    """Run every point of a recipe, one after another."""
     spec = parse(recipe)
     results = []
     for point in spec.plan(Catalogue()):
@@ -74,7 +76,7 @@ def train(recipe: dict[str, Any], root: Path) -> list[Result]:
 
 
 def make(name: str) -> None:
-    """Train the suite and put it into the package."""
+    """Train the suite and replace it in the package."""
     folder = BUILTIN / "suites" / name
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
@@ -86,18 +88,18 @@ def make(name: str) -> None:
         for old in (entry for entry in folder.iterdir() if entry.is_dir()):
             shutil.rmtree(old)
         checkpoints: list[Checkpoint] = []
-        for checkpoint in (one for suite in suites for one in suite.checkpoints):
+        for checkpoint in itertools.chain.from_iterable(suite.checkpoints for suite in suites):
             shutil.copytree(root / checkpoint.location.path, folder / checkpoint.revision)
             place = Location(scheme="builtin", path=f"suites/{name}/{checkpoint.revision}")
             checkpoints.append(checkpoint.model_copy(update={"location": place}))
-    made = suites[0].model_copy(
+    merged = suites[0].model_copy(
         update={"description": DESCRIPTIONS[name], "checkpoints": sort_checkpoints(checkpoints)}
     )
-    (folder / "suite.json").write_text(made.model_dump_json(indent=2) + "\n")
+    (folder / "suite.json").write_text(merged.model_dump_json(indent=2) + "\n")
 
 
 def write_datasets() -> None:
-    """The built-in language as a training set and as a held-out set; hashes of what generates them."""
+    """Write the built-in datasets with hashes of their generators' parameters."""
     held_out = {
         "language": 0,
         "split": "held-out",
@@ -115,11 +117,13 @@ def write_datasets() -> None:
             {"language": 0, "split": "train", "version": VERSION},
         ),
         "tiny-redrawn": (
-            "The same words and syntax with all facts and preferences drawn anew, endless: to fine-tune on.",
+            "The same words and syntax with all facts and preferences drawn anew, endless: "
+            "to fine-tune on.",
             {"language": 1, "split": "train", "version": VERSION},
         ),
         "tiny-sentiment": (
-            "Documents of the built-in language and whether they are meant well or ill: to fine-tune on.",
+            "Documents of the built-in language and whether they are meant well or ill: "
+            "to fine-tune on.",
             {"language": 0, "split": "train", "task": "sentiment", "version": VERSION},
         ),
     }

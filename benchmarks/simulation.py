@@ -1,4 +1,4 @@
-"""What simulated losses are drawn from: draws that share something over checkpoints, normal, heavy-tailed or skewed."""
+"""Simulated losses: draws with noise shared over checkpoints; normal, heavy-tailed or skewed."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ SIZES = ((5, 5), (5, 8), (15, 8))
 
 @dataclass(frozen=True)
 class World:
-    """What the simulated losses are drawn from; spread is the std of what a draw does not share, per checkpoint."""
+    """The distribution of simulated losses; spread: std of a draw's own noise, per checkpoint."""
 
     num_checkpoints: int = 5
     num_draws: int = 5
     tails: str = "normal"
     rho: float = 0.0
     spread_ratio: float = 1.0  # of the last checkpoint over the first
-    shared: float = 3.0  # std of what a draw shares over checkpoints
+    shared: float = 3.0  # std of the noise that a draw has at all checkpoints alike
 
     @property
     def error(self) -> float:
-        """Standard error of the mean difference of two checkpoints that do not correlate, spread 1."""
+        """Standard error of the mean difference of two uncorrelated checkpoints, spread 1."""
         return float(np.sqrt(2 / self.num_draws))
 
     def noise(self, rng: np.random.Generator) -> Array:
-        """[num_checkpoints, num_draws], mean zero."""
+        """Draw noise [num_checkpoints, num_draws] of mean zero."""
         own = standard(rng, self.tails, (self.num_checkpoints, self.num_draws))
         for c in range(1, self.num_checkpoints):
             own[c] = self.rho * own[c - 1] + np.sqrt(1 - self.rho**2) * own[c]
@@ -40,7 +40,7 @@ class World:
     def condition(
         self, truth: Array, rng: np.random.Generator, relevant: float = 1e-9
     ) -> claims.Condition:
-        """With a base that falls by 1 in all, known to 0.01."""
+        """A condition whose base loss falls by 1 in total and is known to 0.01."""
         x = lengths(self.num_checkpoints)
         base = np.linspace(1, 0, self.num_checkpoints)[:, None] + 0.01 * rng.standard_normal(
             (self.num_checkpoints, 32)
@@ -51,12 +51,12 @@ class World:
 
 
 def lengths(num_checkpoints: int) -> Array:
-    """Pre-training lengths that double."""
+    """Pre-training lengths, each twice the one before."""
     return np.geomspace(1.0, 2.0 ** (num_checkpoints - 1), num_checkpoints)
 
 
 def standard(rng: np.random.Generator, tails: str, shape: tuple[int, int]) -> Array:
-    """Draws of mean 0 and std 1."""
+    """Draw numbers of mean 0 and std 1."""
     if tails == "heavy":
         return np.asarray(rng.standard_t(3, shape) / np.sqrt(3), dtype=np.float64)
     if tails == "skewed":

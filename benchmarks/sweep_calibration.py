@@ -1,4 +1,4 @@
-"""Simulated sweeps of learning rates with a known truth, and how often the verdicts on them are wrong (see calibration.py)."""
+"""Error rates of the verdicts on simulated learning-rate sweeps (see calibration.py)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ SPEEDS = ("constant", "slowly falling", "quickly falling", "falling", "rising", 
 def sweep(
     generator: np.random.Generator, p: float, q: float, noise: float, seeds: int
 ) -> tuple[Array, Array]:
-    """Losses with their best rate at 1e-3 T^-p, and forgetting ~ lr T^q; a seed shifts all rates alike, and each alone."""
+    """Draw losses with their best rate at 1e-3 T^-p, and forgetting ~ lr T^q.
+
+    A seed shifts all rates alike, and each rate by noise of its own.
+    """
     log_t = np.log(TOKENS / TOKENS.mean())
     distance = np.log(RATES / 1e-3)[None, :] + p * log_t[:, None]
     shared, own = (
@@ -34,7 +37,10 @@ def sweep(
 
 
 def grown(generator: np.random.Generator, law: str, seeds: int = 5, noise: float = 0.1) -> Array:
-    """Forgetting [5 checkpoints, rates, seeds] that follows a law in the rate; "between" is fitted equally badly by both."""
+    """Draw forgetting [5 checkpoints, rates, seeds] that follows a law in the rate.
+
+    Both laws fit "between" equally badly.
+    """
     x, z = np.log(RATES), RATES
     standard = (x - x.mean()) / x.std(), (z - z.mean()) / z.std()
     shapes = {
@@ -48,13 +54,13 @@ def grown(generator: np.random.Generator, law: str, seeds: int = 5, noise: float
 
 
 def print_tables(num: int) -> None:
-    """The tables of both verdicts, `num` simulations per row."""
+    """Print the tables of both verdicts, `num` simulations per row."""
     print(
-        "\nbest learning rate against tokens: answers in %, 5 checkpoints x 9 rates; coverage of the exponent p's interval"
+        "\nbest learning rate against tokens: answers in %, 5 checkpoints x 9 rates; coverage of "
+        "the interval of the exponent p"
     )
-    print(
-        f"| truth | seeds | {' | '.join(SPEEDS)} | coverage |\n|---|---|{'---|' * (len(SPEEDS) + 1)}"
-    )
+    print(f"| truth | seeds | {' | '.join(SPEEDS)} | coverage |")
+    print(f"|---|---|{'---|' * (len(SPEEDS) + 1)}")
     truths = {
         "constant": (0.0, 0.6),
         "slowly falling": (0.5, 1.2),
@@ -64,21 +70,22 @@ def print_tables(num: int) -> None:
     for truth, (p, q) in truths.items():
         for seeds in (3, 5, 8):
             generator = np.random.default_rng(14)
-            found = [
+            trends = [
                 rate_trend(TOKENS, RATES, *sweep(generator, p, q, 0.01, seeds)) for _ in range(num)
             ]
-            told = [100 * sum(trend.speed == speed for trend in found) / num for speed in SPEEDS]
+            rates = [100 * sum(trend.speed == speed for trend in trends) / num for speed in SPEEDS]
             covered = 100 * np.mean(
-                [trend.p_interval[0] <= p <= trend.p_interval[1] for trend in found]
+                [trend.p_interval[0] <= p <= trend.p_interval[1] for trend in trends]
             )
             print(
                 f"| {truth} | {seeds} | "
-                + " | ".join(f"{rate:.1f}" for rate in told)
+                + " | ".join(f"{rate:.1f}" for rate in rates)
                 + f" | {covered:.1f} |",
                 flush=True,
             )
     print(
-        "\ngrowth of forgetting in the rate: answers in %, 5 checkpoints x 9 rates; nominal 5 for any answer between the laws"
+        "\ngrowth of forgetting in the rate: answers in %, 5 checkpoints x 9 rates; nominal 5 for "
+        "any answer between the laws"
     )
     print("| truth | seeds | exponential | power law | undetermined |\n|---|---|---|---|---|")
     for truth in ("exponential", "power", "between"):

@@ -1,7 +1,8 @@
-"""A team's database after two years, in minutes: `python benchmarks/team_database.py --data DIR`, to see how fast it answers.
+"""Synthetic database of a team after two years: `python benchmarks/team_database.py --data DIR`.
 
-10,000 experiments of 25 people point at 2,000,000 measurements with attempts, labels and sizes like real ones: reused, failed
-and unfinished points, losses that are not finite, one experiment of 50,000 points. The numbers themselves are made up.
+10,000 experiments of 21 people point at 2,000,000 measurements with attempts, labels and sizes like
+real ones: reused, failed and unfinished points, losses that are not finite, one experiment of
+50,000 points. The numbers are random.
 """
 
 from __future__ import annotations
@@ -26,75 +27,39 @@ GAMMAS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 METHODS = ("full", "lora", "head", "l2_sp")
 PEOPLE = (
-    "ada",
-    "ben",
-    "chen",
-    "dana",
-    "eva",
-    "finn",
-    "grace",
-    "hugo",
-    "iris",
-    "jon",
-    "kira",
-    "liam",
-    "maya",
-    "nils",
-    "olga",
-    "pia",
-    "quin",
-    "rosa",
-    "sam",
-    "tara",
-    "uma",
-)
+    "ada", "ben", "chen", "dana", "eva", "finn", "grace", "hugo", "iris", "jon", "kira", "liam",
+    "maya", "nils", "olga", "pia", "quin", "rosa", "sam", "tara", "uma",
+)  # fmt: skip
 TAGS = (
-    "draft",
-    "paper",
-    "rebuttal",
-    "figure-1",
-    "figure-3",
-    "sanity",
-    "ablation",
-    "icml",
-    "long",
+    "draft", "paper", "rebuttal", "figure-1", "figure-3", "sanity", "ablation", "icml", "long",
     "seeds",
-)
+)  # fmt: skip
 FAMILIES = ("pythia", "olmo", "amber", "tiny", "k2", "smol", "marin", "novels")
 WORDS = (
-    "check",
-    "whether",
-    "the",
-    "bottom",
-    "moves",
-    "when",
-    "noise",
-    "is",
-    "scaled",
-    "and",
-    "more",
-    "draws",
-    "settle",
-    "it",
-    "at",
-    "late",
-    "tokens",
-)
+    "check", "whether", "the", "bottom", "moves", "when", "noise", "is", "scaled", "and",
+    "more", "draws", "settle", "it", "at", "late", "tokens",
+)  # fmt: skip
 MEASUREMENTS = (
-    "id, identity, kind, inputs, source, labels, group_key, seconds, requires_device, requires_memory_gb, state, metrics, "
-    "nonfinite, error, attempt_id, finished_at"
+    "id, identity, kind, inputs, source, labels, group_key, seconds, requires_device, "
+    "requires_memory_gb, state, metrics, nonfinite, error, attempt_id, finished_at"
 )
-ATTEMPTS = "id, measurement_id, worker, device, versions, outcome, started_at, finished_at, metrics, nonfinite, series, traceback"
+ATTEMPTS = (
+    "id, measurement_id, worker, device, versions, outcome, started_at, finished_at, metrics, "
+    "nonfinite, series, traceback"
+)
 POINTS = "experiment_id, measurement_id, position, stage, labels, reused, version"
 EXPERIMENTS = (
-    "id, name, kind, owner, tags, notes, spec, archived, state, version, num_points, num_done, num_failed, num_reused, "
-    "created_at, started_at, finished_at"
+    "id, name, kind, owner, tags, notes, spec, archived, state, version, num_points, num_done, "
+    "num_failed, num_reused, created_at, started_at, finished_at"
 )
 
 
 @dataclass
 class Suite:
-    """One model at some checkpoints, and the points that were already planned on it: kind -> (id, labels, state)."""
+    """One model at some checkpoints.
+
+    planned: the points planned on it so far, kind -> (id, labels, state).
+    """
 
     name: str
     size: int
@@ -106,7 +71,7 @@ class Suite:
 
 @dataclass
 class Batch:
-    """The rows of some experiments, each as COPY reads it."""
+    """Rows of several experiments, in the format of COPY."""
 
     experiments: list[str] = field(default_factory=list)
     measurements: list[str] = field(default_factory=list)
@@ -115,7 +80,7 @@ class Batch:
 
 
 def line(*values: Any) -> str:
-    """A row in COPY's text format; no value here needs escaping."""
+    """Format a row as COPY's text; no value here needs escaping."""
     return "\t".join("\\N" if value is None else str(value) for value in values) + "\n"
 
 
@@ -128,25 +93,27 @@ def sources(
     tokens: int | None,
     evaluation: str,
 ) -> tuple[str, str]:
-    """The hash of a checkpoint's weights, and a point's `source` as real ones are."""
+    """Return the hash of a checkpoint's weights and a realistic `source` of its points."""
     weights = hashlib.sha256(f"{suite} {revision}".encode()).hexdigest()
     checkpoint = {
         "suite": suite, "revision": revision, "step": step, "tokens": tokens,
-        "location": {"scheme": "hub", "path": f"team/{suite}", "commit": weights[:40]}, "replicate": 0,
-        "num_parameters": size, "context": 2048, "weights_sha256": weights, "config_sha256": weights[::-1],
-        "tokenizer_sha256": weights[1:] + "0", "size_bytes": 4 * size, "unresolved": None, "phase": None,
+        "location": {"scheme": "hub", "path": f"team/{suite}", "commit": weights[:40]},
+        "replicate": 0, "num_parameters": size, "context": 2048, "weights_sha256": weights,
+        "config_sha256": weights[::-1], "tokenizer_sha256": weights[1:] + "0",
+        "size_bytes": 4 * size, "unresolved": None, "phase": None,
     }  # fmt: skip
     dataset = {
-        "name": evaluation, "kind": "text", "sha256": weights, "size_bytes": 1_290_590, "parameters": {}, "unresolved": None,
-        "description": "Held-out text of the team, one file.", "location": {"scheme": "artefacts", "path": f"{evaluation}.txt"},
+        "name": evaluation, "kind": "text", "sha256": weights, "size_bytes": 1_290_590,
+        "parameters": {}, "unresolved": None, "description": "Held-out text of the team, one file.",
+        "location": {"scheme": "artefacts", "path": f"{evaluation}.txt"},
     }  # fmt: skip
     return weights, json.dumps(
         {"checkpoint": checkpoint, "initial": checkpoint, "dataset": dataset}
     )
 
 
-def suites(rng: random.Random, num: int = 40) -> list[Suite]:
-    found = []
+def random_suites(rng: random.Random, num: int = 40) -> list[Suite]:
+    suites = []
     for number in range(num):
         size = rng.choice([46_592, 14_000_000, 70_000_000, 160_000_000, 1_000_000_000])
         first = size * rng.uniform(1, 4)
@@ -154,7 +121,7 @@ def suites(rng: random.Random, num: int = 40) -> list[Suite]:
         evaluations = rng.sample(
             ["wikitext-2", "c4-held-out", "pile-held-out", "tiny-held-out"], rng.choice([1, 1, 2])
         )
-        found.append(
+        suites.append(
             Suite(
                 f"{FAMILIES[number % 8]}-{number}",
                 size,
@@ -163,11 +130,11 @@ def suites(rng: random.Random, num: int = 40) -> list[Suite]:
                 evaluations,
             )
         )
-    return found
+    return suites
 
 
 def grid(rng: random.Random, kind: str, suite: Suite, num: int) -> Iterator[dict[str, Any]]:
-    """Labels of about `num` points of one experiment: as many draws of its cells as that takes."""
+    """Yield the labels of `num` points of one experiment: draw by draw over its cells."""
     first = rng.randrange(1000) * 100  # its own draws
     replicate = rng.randrange(suite.replicates)
     if kind == "gaussian_perturbation":
@@ -193,13 +160,13 @@ def grid(rng: random.Random, kind: str, suite: Suite, num: int) -> Iterator[dict
             {"part": "noise", "scale": "fixed", "gamma": gamma} for gamma in rng.sample(GAMMAS, 4)
         ]
     repeat = "seed" if kind == "fine_tuning" else "draw"
-    made = 0
+    count = 0
     for draw in range(num):
         for number, tokens in enumerate(suite.tokens):
             for change in changes:
-                if made == num:
+                if count == num:
                     return
-                made += 1
+                count += 1
                 if kind == "linear_model":
                     yield {"features": number, "draw": first + draw, **change}
                     continue
@@ -216,7 +183,7 @@ def grid(rng: random.Random, kind: str, suite: Suite, num: int) -> Iterator[dict
 def outcome(
     rng: random.Random, labels: dict[str, Any], suite: Suite
 ) -> tuple[dict[str, float | None], dict[str, str]]:
-    """A loss that falls with tokens and rises again under strong changes; now and then it is not finite."""
+    """Draw a loss that falls with tokens and rises under strong changes; a few are not finite."""
     at = math.log(labels.get("tokens", suite.tokens[0]) / suite.tokens[0] + 1)
     strength = labels.get("gamma") or labels.get("learning_rate", 0.001) * 20
     loss = 5.5 - 0.4 * at + strength**2 * at**2 + rng.gauss(0, 0.02)
@@ -232,16 +199,16 @@ def outcome(
 
 
 class Team:
-    """Makes experiments one after the other; `written` counts its measurements."""
+    """Generator of experiments; `written` counts its measurements."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
-        self.suites = suites(self.rng)
+        self.suites = random_suites(self.rng)
         self.written = 0
         self.experiments = 0
 
     def experiment(self, batch: Batch, num: int, created: datetime, state: str) -> None:
-        """An experiment that plans `num` new points, and reuses some of its suite's."""
+        """Add an experiment of `num` new points that reuses some points of its suite."""
         rng = self.rng
         kind = rng.choices(["gaussian_perturbation", "fine_tuning", "linear_model"], [6, 3, 1])[0]
         suite = rng.choices(self.suites, [1 / (rank + 10) for rank in range(len(self.suites))])[0]
@@ -256,7 +223,7 @@ class Team:
                 line(self.experiments, id, position, 0, labels, "t", 1 + position // 250)
             )
             position += 1
-        for one in grid(rng, kind, suite, num):
+        for cell in grid(rng, kind, suite, num):
             unfinished = state in ("active", "paused", "cancelled") and position % 3 > 0
             was = (
                 "open"
@@ -265,9 +232,9 @@ class Team:
                 if rng.random() < 0.003 or state == "failed"
                 else "done"
             )
-            labels = json.dumps(one)
+            labels = json.dumps(cell)
             self.measurement(
-                batch, kind, suite, one, labels, was, created + timedelta(seconds=10 + position)
+                batch, kind, suite, cell, labels, was, created + timedelta(seconds=10 + position)
             )
             counts[was] += 1
             batch.points.append(
@@ -297,8 +264,9 @@ class Team:
         stored = state if state != "done" or not counts["open"] else "active"
         batch.experiments.append(
             line(
-                *(self.experiments, name, kind, owner, tags, notes, json.dumps(spec), "ft"[rng.random() < 0.1], stored),
-                *(1 + position // 250, position, counts["done"], counts["failed"], len(reused), created),
+                *(self.experiments, name, kind, owner, tags, notes, json.dumps(spec)),
+                *("ft"[rng.random() < 0.1], stored, 1 + position // 250, position),
+                *(counts["done"], counts["failed"], len(reused), created),
                 *(created + timedelta(seconds=5), None if stored == "active" else ended),
             )
         )  # fmt: skip
@@ -308,7 +276,7 @@ class Team:
         batch: Batch,
         kind: str,
         suite: Suite,
-        one: dict[str, Any],
+        cell: dict[str, Any],
         labels: str,
         state: str,
         at: datetime,
@@ -317,11 +285,12 @@ class Team:
         id = self.written
         identity = hashlib.sha256(f"point {id}".encode()).hexdigest()
         evaluation = suite.evaluations[id % len(suite.evaluations)]
-        of = (one.get("revision"), one.get("step"), one.get("tokens"))
+        of = (cell.get("revision"), cell.get("step"), cell.get("tokens"))
         weights, source = sources(suite.name, suite.size, *of, evaluation)
         part = f'{{"weights": "{weights}", "config": "{weights}"}}'
-        inputs = f'{{"checkpoint": {part}, "perturbation": {labels}, "evaluation": {{"dataset": "{weights}", "window": 2048}}}}'
-        metrics, nonfinite = outcome(self.rng, one, suite) if state == "done" else ({}, {})
+        read = f'{{"dataset": "{weights}", "window": 2048}}'
+        inputs = f'{{"checkpoint": {part}, "perturbation": {labels}, "evaluation": {read}}}'
+        metrics, nonfinite = outcome(self.rng, cell, suite) if state == "done" else ({}, {})
         numbers = json.dumps(metrics), json.dumps(nonfinite)
         ended = None if state == "open" else at
         error = "RuntimeError: CUDA out of memory" if state == "failed" else None
@@ -344,7 +313,8 @@ class Team:
             )
         )
         if state != "open":
-            series = '{"window_nll": [8312.5, 8290.25, 8401.75, 8350.5], "window_tokens": [2047, 2047, 2047, 2047]}'
+            losses, tokens = [8312.5, 8290.25, 8401.75, 8350.5], [2047, 2047, 2047, 2047]
+            series = json.dumps({"window_nll": losses, "window_tokens": tokens})
             started = at - timedelta(seconds=1.5)
             versions = '{"torch": "2.13.0", "ucurve": "0.1.0"}'
             batch.attempts.append(
@@ -373,12 +343,11 @@ def fill(
     largest: int,
     seed: int = 0,
 ) -> None:
-    """Write everything; the tables are empty before. `largest`: points of one experiment."""
+    """Fill the empty tables. largest: points of the largest experiment."""
     team = Team(seed)
     rng = random.Random(seed + 1)
-    connection.execute(
-        "SET session_replication_role = replica"
-    )  # foreign keys are right by construction
+    # Foreign keys are right by construction and need no check.
+    connection.execute("SET session_replication_role = replica")
     with connection.cursor() as cursor:
         cursor.executemany("INSERT INTO users (name) VALUES (%s)", [(name,) for name in PEOPLE])
     weights = [rng.lognormvariate(0, 1) for _ in range(experiments - 1)]
@@ -401,11 +370,12 @@ def fill(
             f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT max(id) FROM {table}))"
         )
     connection.execute("""
-        INSERT INTO label_values SELECT DISTINCT coalesce(suite, ''), kind, coalesce(evaluation, ''), l.key, l.value
+        INSERT INTO label_values
+        SELECT DISTINCT coalesce(suite, ''), kind, coalesce(evaluation, ''), l.key, l.value
         FROM measurements, jsonb_each(labels) l""")
     connection.execute("""
         INSERT INTO stars SELECT name, id FROM users, LATERAL (
-            SELECT id FROM experiments WHERE owner = users.name ORDER BY id DESC LIMIT 20) mine""")
+            SELECT id FROM experiments WHERE owner = users.name ORDER BY id DESC LIMIT 20) newest""")
     connection.commit()
     connection.autocommit = True
     connection.execute("VACUUM ANALYZE")
@@ -437,19 +407,19 @@ def main() -> None:
     parser.add_argument(
         "--largest", type=int, default=50_000, help="points of the largest experiment"
     )
-    given = parser.parse_args()
-    with Engines(given.data) as engines:
+    args = parser.parse_args()
+    with Engines(args.data) as engines:
         migrate(environment(engines.database_url, engines.broker_url, "", engines.data))
         began = time.monotonic()
         with psycopg.connect(
             host=str(engines.sockets), user=DATABASE, dbname=DATABASE
         ) as connection:
-            fill(connection, given.experiments, given.measurements, given.largest)
+            fill(connection, args.experiments, args.measurements, args.largest)
             size = connection.execute(
                 "SELECT pg_size_pretty(pg_database_size(current_database()))"
             ).fetchone()
         print(
-            f"{given.measurements:,} measurements in {time.monotonic() - began:.0f} s, {size and size[0]}"
+            f"{args.measurements:,} measurements in {time.monotonic() - began:.0f} s, {size and size[0]}"
         )
 
 

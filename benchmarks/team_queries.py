@@ -1,9 +1,10 @@
-"""How fast a full database answers: `python benchmarks/team_queries.py --data DIR`, on what team_database.py made.
+"""Query latency on a full database: `python benchmarks/team_queries.py --data DIR`.
 
-The real API in a process of its own on its own Postgres; randomised requests one after the other over one connection. Said are
-the time of an answer, from the request to its last byte, and the processor time that the API and all of Postgres took for it: on
-a machine that others use, only the second means something; with two free cores an answer takes about that long, or less where
-Postgres reads in parallel.
+DIR is a data folder filled by team_database.py. The API runs in a process of its own on its own
+Postgres and gets randomised requests one after another over one connection. Reported are the
+latency, from the request to the last byte of the response, and the CPU time of the API and all of
+Postgres. On a shared machine only CPU time is meaningful: with two free cores the latency is about
+the same, or less where Postgres reads in parallel.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ Request = tuple[str, dict[str, Any]]
 
 @contextmanager
 def served(data: Path) -> Iterator[tuple[httpx.Client, Processor]]:
-    """The API on the database in this folder."""
+    """Run the API on the database in this folder."""
     with Engines(data) as engines:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
@@ -57,7 +58,7 @@ def served(data: Path) -> Iterator[tuple[httpx.Client, Processor]]:
 
 
 class Processor:
-    """Milliseconds of processor time that processes and their children have used."""
+    """CPU time of processes and their children, in milliseconds."""
 
     def __init__(self, *pids: int) -> None:
         self.pids = pids
@@ -69,9 +70,8 @@ class Processor:
         try:
             tasks = list(Path(f"/proc/{pid}/task").iterdir())
             ran = sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e6
-            ended = (
-                Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[13:15]
-            )  # its children that are gone
+            # Ticks of children that have exited.
+            ended = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[13:15]
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         except (FileNotFoundError, ProcessLookupError):
             return 0.0
@@ -82,24 +82,25 @@ class Processor:
         )
 
 
-class Asked:
-    """Makes random requests of each sort, as people and pages do."""
+class RandomRequests:
+    """Random requests of each sort, as people and pages send them."""
 
     def __init__(self, http: httpx.Client, seed: int) -> None:
         self.rng = random.Random(seed)
         self.facets = http.get("/v1/explorer/facets").raise_for_status().json()
-        found = (
+        page = (
             http.get("/v1/experiments", params={"sort": "progress", "limit": 1})
             .raise_for_status()
             .json()
         )
-        self.num_experiments = found["total"]
+        self.num_experiments = page["total"]
         self.largest = self._largest(http)
 
     def _largest(self, http: httpx.Client) -> int:
         middle = {"limit": 500, "offset": self.num_experiments // 2 - 250}
-        found = http.get("/v1/experiments", params=middle).raise_for_status().json()["experiments"]
-        return int(max(found, key=lambda one: one["progress"]["total"])["id"])
+        page = http.get("/v1/experiments", params=middle).raise_for_status().json()
+        largest = max(page["experiments"], key=lambda experiment: experiment["progress"]["total"])
+        return int(largest["id"])
 
     def list(self) -> Request:
         sort = self.rng.choice(
@@ -112,16 +113,16 @@ class Asked:
         }
 
     def search(self) -> Request:
-        asked: dict[str, Any] = {"text": self.rng.choice(WORDS), "limit": 20}
-        more = {
+        params: dict[str, Any] = {"text": self.rng.choice(WORDS), "limit": 20}
+        filters = {
             "state": self.rng.choice(["running", "queued", "done", "failed"]),
             "suite": self.rng.choice(self.facets["suites"]),
             "owner": self.rng.choice(["ada", "ben", "chen"]),
             "tag": "paper",
             "created_after": "2026-03-01T00:00:00Z",
         }
-        return "/v1/experiments", asked | {
-            name: more[name] for name in self.rng.sample(list(more), self.rng.randrange(3))
+        return "/v1/experiments", params | {
+            name: filters[name] for name in self.rng.sample(list(filters), self.rng.randrange(3))
         }
 
     def _place(self) -> dict[str, Any]:
@@ -132,22 +133,22 @@ class Asked:
         }
 
     def pivot(self) -> Request:
-        asked = self._place()
-        gaussian = asked["kind"] == ["gaussian_perturbation"]
-        asked |= {"rows": "tokens", "metric": self.rng.choice(["nll_mean", "perplexity"])}
-        asked |= {
+        params = self._place()
+        gaussian = params["kind"] == ["gaussian_perturbation"]
+        params |= {"rows": "tokens", "metric": self.rng.choice(["nll_mean", "perplexity"])}
+        params |= {
             "columns": self.rng.choice(
                 ["gamma", "scale", "suite"] if gaussian else ["learning_rate", "method", "suite"]
             )
         }
-        asked["aggregate"] = self.rng.choice(["mean", "mean", "median", "max", "count"])
+        params["aggregate"] = self.rng.choice(["mean", "mean", "median", "max", "count"])
         if self.rng.random() < 0.5:
-            asked["where"] = [
+            params["where"] = [
                 self.rng.choice(["gamma=0.1", "scale=init_std"])
                 if gaussian
                 else "learning_rate>=0.001"
             ]
-        return "/v1/explorer/pivot", asked
+        return "/v1/explorer/pivot", params
 
     def facets_of(self) -> Request:
         return "/v1/explorer/facets", self._place() if self.rng.random() < 0.7 else {}
@@ -156,11 +157,11 @@ class Asked:
         return "/v1/explorer/points", self._place() | {"limit": 100}
 
     def everything(self) -> Request:
-        """No filter at all: reads every finished point of the database."""
+        """A pivot without a filter: reads every finished point of the database."""
         return "/v1/explorer/pivot", {"rows": "suite", "columns": "kind", "metric": "nll_mean"}
 
 
-Times = list[tuple[float, float]]  # of an answer, and of processors
+Times = list[tuple[float, float]]  # latency and CPU time, ms
 
 
 def timed(
@@ -172,7 +173,7 @@ def timed(
 
 
 def figure(http: httpx.Client, processor: Processor, experiment: int) -> tuple[Times, int, int]:
-    """All pages of the largest experiment, as a client reads them: times, rows, bytes."""
+    """Read all pages of the largest experiment; return times, number of rows, bytes."""
     times, cursor, more, rows, size = [], 0, True, 0, 0
     while more:
         took, answer = timed(
@@ -189,14 +190,16 @@ def figure(http: httpx.Client, processor: Processor, experiment: int) -> tuple[T
     return times, rows, size
 
 
-def say(name: str, times: Times) -> None:
+def print_times(name: str, times: Times) -> None:
     columns = [sorted(column) for column in zip(*times, strict=True)]
-    shown = [
+    quantiles = [
         column[min(len(column) - 1, int(q * len(column)))]
         for column in columns
         for q in (0.5, 0.95)
     ]
-    print(f"{name:32} {len(times):5}" + "".join(f"{value:10.0f}" for value in shown), flush=True)
+    print(
+        f"{name:32} {len(times):5}" + "".join(f"{value:10.0f}" for value in quantiles), flush=True
+    )
 
 
 def main() -> None:
@@ -204,16 +207,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--requests", type=int, default=200, help="of each sort")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    with served(given.data) as (http, processor):
-        asked = Asked(http, given.seed)
+    args = parser.parse_args()
+    with served(args.data) as (http, processor):
+        requests = RandomRequests(http, args.seed)
         sorts: list[tuple[str, Callable[[], Request], int]] = [
-            ("list", asked.list, given.requests),
-            ("search", asked.search, given.requests),
-            ("facets", asked.facets_of, given.requests),
-            ("pivot", asked.pivot, given.requests),
-            ("points", asked.points, given.requests),
-            ("pivot over everything", asked.everything, 5),
+            ("list", requests.list, args.requests),
+            ("search", requests.search, args.requests),
+            ("facets", requests.facets_of, args.requests),
+            ("pivot", requests.pivot, args.requests),
+            ("points", requests.points, args.requests),
+            ("pivot over everything", requests.everything, 5),
         ]
         print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         print(
@@ -221,12 +224,13 @@ def main() -> None:
         )
         for name, make, num in sorts:
             timed(http, processor, make())  # the first answer of a process loads what it needs
-            say(name, [timed(http, processor, make())[0] for _ in range(num)])
-        times, rows, size = figure(http, processor, asked.largest)
-        say(f"figure, a page of {rows // len(times)} rows", times)
-        whole, busy = (sum(column) / 1000 for column in zip(*times, strict=True))
+            print_times(name, [timed(http, processor, make())[0] for _ in range(num)])
+        times, rows, size = figure(http, processor, requests.largest)
+        print_times(f"figure, a page of {rows // len(times)} rows", times)
+        seconds, cpu = (sum(column) / 1000 for column in zip(*times, strict=True))
         print(
-            f"figure, all {rows:,} rows: {whole:.1f} s ({busy:.1f} s cpu) in {len(times)} pages, {size / 1e6:.0f} MB"
+            f"figure, all {rows:,} rows: {seconds:.1f} s ({cpu:.1f} s cpu) in {len(times)} pages, "
+            f"{size / 1e6:.0f} MB"
         )
         print(f"load {os.getloadavg()[0]:.1f} at the end")
 
