@@ -21,9 +21,8 @@ from api.path_parameters import ExperimentId
 from api.webhook_addresses import check_webhook
 from db import submissions
 from db.eta import Estimate, estimates
-from db.models import Experiment
+from db.models import Experiment, Star
 from db.session import open_session
-from db.team import Star
 from ucurve.experiments import union
 from ucurve.schemas import experiments as schemas
 from ucurve.schemas.webhooks import host_of

@@ -210,7 +210,9 @@ def _axis(name: str | None, parameter: str) -> str:
     return f"m.{name}" if name in COLUMNS else f"m.labels -> :{parameter}"
 
 
-def points(session: Session, sought: MeasurementFilter, before: int | None, limit: int) -> list[Row[Any]]:
+def points(
+    session: Session, sought: MeasurementFilter, before: int | None, limit: int
+) -> list[Row[Any]]:
     """Matching rows, the newest ids first, below `before`."""
     where, given = sought.sql()
     if before is not None:
@@ -248,7 +250,9 @@ def names(session: Session, sought: MeasurementFilter) -> list[Row[Any]]:
     )
 
 
-def all_points(session: Session, sought: MeasurementFilter, chunk: int) -> Iterator[Sequence[Row[Any]]]:
+def all_points(
+    session: Session, sought: MeasurementFilter, chunk: int
+) -> Iterator[Sequence[Row[Any]]]:
     """All matching rows in the order of their ids, so many at a time, held by the server meanwhile."""
     where, given = sought.sql()
     streamed = text(

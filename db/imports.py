@@ -17,9 +17,17 @@ from sqlalchemy.orm import Session
 
 from db.explorer import record_labels
 from db.leases import publish
-from db.models import Attempt, Checkpoint, Dataset, Experiment, Json, Measurement, Suite
+from db.models import (
+    Attempt,
+    Checkpoint,
+    Dataset,
+    Experiment,
+    Json,
+    Measurement,
+    ReferenceCurve,
+    Suite,
+)
 from db.submissions import link
-from db.team import ReferenceCurve
 from db.users import add_user
 
 IMPORT_LOCK = 0x696D7074  # "impt": one batch at a time, or two of the same would both find nothing

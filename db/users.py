@@ -152,7 +152,7 @@ def users(session: Session, name: str | None = None) -> Sequence[Row[Any]]:
 
 
 def lock_user(session: Session, name: str) -> None:
-    """Submissions of one person one after the other from here on. Taken last of all locks (models.py)."""
+    """Submissions of one person one after the other from here on. Taken last of all locks (db.models)."""
     session.execute(text("SELECT FROM users WHERE name = :name FOR NO KEY UPDATE"), {"name": name})
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Row, select, text
 from sqlalchemy.orm import Session
 
-from db.team import WebhookDelivery
+from db.models import WebhookDelivery
 
 TAKEN_SECONDS = 60.0  # a sender that dies leaves the notice to the next after this
 FIRST_WAIT, LONGEST_WAIT = 2.0, 3600.0  # seconds between tries; doubled from one to the other

@@ -17,8 +17,6 @@ def test_the_migrations_make_the_schema_of_the_models(engines: Any) -> None:
     execute(engines, "CREATE DATABASE of_models")
     from sqlalchemy import create_engine
 
-    import db.team  # noqa: F401 - its tables belong to the schema
-
     models = create_engine(engines.database_url_of("of_models"))
     Base.metadata.create_all(models)
     assert _schema(models) == _schema(engine())

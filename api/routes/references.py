@@ -15,8 +15,8 @@ from api.auth.authorization import Owner, Submitter, require_owner
 from api.catalogue import suites_of
 from api.errors import ApiError, invalid, not_found
 from db import users
+from db.models import ReferenceCurve as ReferenceCurveRow
 from db.session import open_session
-from db.team import ReferenceCurve as ReferenceCurveRow
 from ucurve.registry import presets
 from ucurve.registry.presets import SuitePreset
 from ucurve.registry.revisions import infer_positions, parse_revision

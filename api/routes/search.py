@@ -9,9 +9,8 @@ from sqlalchemy import ColumnElement, Select, case, exists, func, or_, select, t
 
 from api.auth.authorization import Principal, Viewer
 from api.experiment_store import to_records
-from db.models import Experiment, ExperimentPoint, Measurement
+from db.models import Experiment, ExperimentPoint, Measurement, Star
 from db.session import open_session
-from db.team import Star
 from ucurve.schemas import experiments as schemas
 from ucurve.schemas.search import ExperimentQuery, FilterOptions, Order
 

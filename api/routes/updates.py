@@ -19,9 +19,8 @@ from api.experiment_store import get_or_404, submit_all, to_records, to_rows
 from api.path_parameters import ExperimentId
 from api.webhook_addresses import check_webhook
 from db import users
-from db.models import Experiment, ExperimentPoint, Json, Measurement
+from db.models import Experiment, ExperimentPoint, Json, Measurement, Star
 from db.session import open_session
-from db.team import Star
 from ucurve.experiments import parse
 from ucurve.schemas import experiments as schemas
 from ucurve.schemas.experiments import Edit, Extension

@@ -2,7 +2,6 @@
 
 from alembic import context
 
-from db import team  # noqa: F401 - its tables belong to the schema
 from db.models import Base
 
 context.configure(

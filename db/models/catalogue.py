@@ -1,0 +1,92 @@
+"""Suites, checkpoints, datasets and reference curves."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import (
+    BigInteger,
+    ForeignKey,
+    Identity,
+    Index,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.models.base import Base, Json
+
+
+class Suite(Base):
+    """One model at many checkpoints."""
+
+    __tablename__ = "suites"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    description: Mapped[str] = mapped_column(server_default="")
+    evaluation: Mapped[str | None]
+    recipe: Mapped[str | None]
+    owner: Mapped[str] = mapped_column(server_default="")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Checkpoint(Base):
+    """One saved state of a suite's weights: the fields of ucurve.registry.suites.Checkpoint."""
+
+    __tablename__ = "checkpoints"
+    __table_args__ = (
+        UniqueConstraint("suite", "revision"),
+        Index("checkpoints_unresolved", "id", postgresql_where=text("unresolved IS NOT NULL")),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    suite: Mapped[str] = mapped_column(
+        ForeignKey("suites.name", ondelete="CASCADE", onupdate="CASCADE")
+    )
+    revision: Mapped[str]
+    location: Mapped[Json]
+    step: Mapped[int | None] = mapped_column(BigInteger)
+    tokens: Mapped[int | None] = mapped_column(BigInteger)
+    replicate: Mapped[int] = mapped_column(server_default="0")
+    phase: Mapped[str | None]
+    num_parameters: Mapped[int | None] = mapped_column(BigInteger)
+    context: Mapped[int | None]
+    weights_sha256: Mapped[str | None]
+    config_sha256: Mapped[str | None]
+    tokenizer_sha256: Mapped[str | None]
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    unresolved: Mapped[str | None]
+
+
+class Dataset(Base):
+    """An evaluation or training set: the fields of ucurve.registry.suites.Dataset."""
+
+    __tablename__ = "datasets"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    description: Mapped[str] = mapped_column(server_default="")
+    kind: Mapped[str]
+    parameters: Mapped[Json] = mapped_column(server_default=text("'{}'"))
+    location: Mapped[Json | None]
+    sha256: Mapped[str | None]
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    unresolved: Mapped[str | None]
+    owner: Mapped[str] = mapped_column(server_default="")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ReferenceCurve(Base):
+    """Numbers of another tool or paper, drawn next to measured ones and never mixed with them."""
+
+    __tablename__ = "reference_curves"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    suite: Mapped[str | None] = mapped_column(index=True)
+    origin: Mapped[Json]  # importer, files with their SHA-256, citation
+    # Each with revision, tokens, metric, value and standard_error.
+    rows: Mapped[list[Json]] = mapped_column(JSONB)
+    owner: Mapped[str] = mapped_column(ForeignKey("users.name"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
