@@ -375,7 +375,8 @@ def fill(
         FROM measurements, jsonb_each(labels) l""")
     connection.execute("""
         INSERT INTO stars SELECT name, id FROM users, LATERAL (
-            SELECT id FROM experiments WHERE owner = users.name ORDER BY id DESC LIMIT 20) newest""")
+            SELECT id FROM experiments WHERE owner = users.name ORDER BY id DESC LIMIT 20
+        ) newest""")
     connection.commit()
     connection.autocommit = True
     connection.execute("VACUUM ANALYZE")
@@ -418,9 +419,8 @@ def main() -> None:
             size = connection.execute(
                 "SELECT pg_size_pretty(pg_database_size(current_database()))"
             ).fetchone()
-        print(
-            f"{args.measurements:,} measurements in {time.monotonic() - began:.0f} s, {size and size[0]}"
-        )
+        seconds = time.monotonic() - began
+        print(f"{args.measurements:,} measurements in {seconds:.0f} s, {size and size[0]}")
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def arrange(items: list[pytest.Item]) -> None:
 
 def _length(tests: list[pytest.Item]) -> tuple[int, int]:
     """Sort key: what takes longest by its needs, then by the number of tests, first."""
-    needs = ("slow", "browser", "lab", "engines")
+    needs = ("slow", "browser", "lab", "engines", "data")
     first = [
         place
         for place, need in enumerate(needs)
