@@ -86,7 +86,7 @@ def test_a_killed_workers_point_resumes_on_another_worker_after_its_lease(lab: L
 
 LANGUAGE_RUN = {
     "suite": "killed",
-    "steps": [250],
+    "steps": [500],
     "warmup_steps": 10,
     "batch_rows": 8,
     "hidden_size": 16,
