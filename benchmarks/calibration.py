@@ -23,7 +23,8 @@ import sweep_calibration
 from numpy.typing import NDArray
 from simulation import SIZES, World, lengths
 
-from ucurve.analysis import claims, statistics
+from ucurve.analysis import condition_verdicts, statistics
+from ucurve.analysis.conditions import Condition
 
 Array = NDArray[np.float64]
 
@@ -35,7 +36,7 @@ def u_shape(world: World, t: float) -> Array:
 
 
 def says(
-    verdicts: Callable[[claims.Condition], str], world: World, truth: Array, num: int, seed: int
+    verdicts: Callable[[Condition], str], world: World, truth: Array, num: int, seed: int
 ) -> dict[str, float]:
     """Return the frequency of each answer over `num` simulated conditions."""
     rng = np.random.default_rng(seed)
@@ -43,29 +44,29 @@ def says(
     return {answer: answers.count(answer) / num for answer in ("yes", "no", "undetermined")}
 
 
-def overtraining(condition: claims.Condition) -> str:
-    return claims.catastrophic_overtraining([condition])[0].answer
+def overtraining(condition: Condition) -> str:
+    return condition_verdicts.catastrophic_overtraining([condition])[0].answer
 
 
-def sensitivity(condition: claims.Condition) -> str:
+def sensitivity(condition: Condition) -> str:
     """Judge losses whose base is exact and flat: the loss increase has the same truth."""
     flat = replace(condition, base=np.zeros((len(condition.x), 1)))
-    return claims.progressive_sensitivity([flat])[0].answer
+    return condition_verdicts.progressive_sensitivity([flat])[0].answer
 
 
-def base(condition: claims.Condition) -> str:
+def base(condition: Condition) -> str:
     """Judge base losses, with blocks of windows in place of draws."""
-    return claims.base_degrades(replace(condition, base=condition.losses)).answer
+    return condition_verdicts.base_degrades(replace(condition, base=condition.losses)).answer
 
 
-def naive(condition: claims.Condition) -> str:
+def naive(condition: Condition) -> str:
     """Say yes if the last point is 2 standard errors above the lowest, picked from its draws."""
     difference = condition.losses[-1] - condition.losses[condition.losses.mean(axis=1).argmin()]
     error = difference.std(ddof=1) / np.sqrt(len(difference))
     return "yes" if difference.mean() > 2 * error > 0 else "no"
 
 
-def naive_any(condition: claims.Condition) -> str:
+def naive_any(condition: Condition) -> str:
     """Say yes if any point after the lowest is 2 standard errors above it."""
     lowest = condition.losses.mean(axis=1).argmin()
     difference = condition.losses[lowest + 1 :] - condition.losses[lowest]
@@ -84,7 +85,8 @@ def family_overtraining(world: World, num_gammas: int, num: int, seed: int) -> f
             for w in np.linspace(0, 0.5, num_gammas)
         ]
         wrong += any(
-            verdict.answer == "yes" for verdict in claims.catastrophic_overtraining(family)
+            verdict.answer == "yes"
+            for verdict in condition_verdicts.catastrophic_overtraining(family)
         )
     return wrong / num
 
@@ -99,7 +101,7 @@ def coverage(world: World, truth: Array, num: int, seed: int) -> dict[str, float
         losses = truth[:, None] + world.noise(rng)
         low, high = statistics.rise_after_minimum(losses).interval
         hits["rise"] += low <= float(truth[-1] - truth[:-1].min()) <= high
-        _, first, last = statistics.bottom_interval(losses, rng)
+        _, first, last = statistics.minimum_interval(losses, rng)
         hits["bottom"] += first <= int(truth.argmin()) <= last
         damage = growing[:, None] * (1 + world.noise(rng) / 20)
         _, low, high = statistics.ratio_interval(damage[0], damage[-1], rng)
@@ -139,7 +141,7 @@ def main() -> None:
     print(f"{num} simulations per row; standard error of a 5% rate {error:.1f}%\n")
     print("false yes in %, nominal 5")
     print(
-        "| truth | noise | size | overtraining | base degrades | sensitivity | naive last "
+        "| truth | noise | size | overtraining | unperturbed loss rises | sensitivity | naive last "
         "| naive any |"
     )
     print("|---|---|---|---|---|---|---|---|")
@@ -178,7 +180,7 @@ def main() -> None:
         "errors; and false no"
     )
     print(
-        "| t | size | overtraining | its no | base degrades | sensitivity | its no |\n"
+        "| t | size | overtraining | its no | unperturbed loss rises | sensitivity | its no |\n"
         "|---|---|---|---|---|---|---|"
     )
     for num_checkpoints, num_draws in SIZES:

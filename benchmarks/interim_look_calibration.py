@@ -8,23 +8,24 @@ from dataclasses import replace
 import numpy as np
 from simulation import World, lengths
 
-from ucurve.analysis import claims
+from ucurve.analysis import condition_verdicts
+from ucurve.analysis.conditions import Condition
 from ucurve.analysis.verdict_order import more_draws
 from ucurve.spec import Verdict
 
-Judge = Callable[[claims.Condition], Verdict]
+Judge = Callable[[Condition], Verdict]
 MOST = 4  # looks that are simulated
 POOL = 160  # draws at most
 
 
-def first_yes(judge: Judge, condition: claims.Condition, start: int, advised: bool) -> int | None:
+def first_yes(judge: Judge, condition: Condition, start: int, advised: bool) -> int | None:
     """Return the interim look (1, 2, ...) at which the answer is yes; None when it never is.
 
     Draws are added as the verdict advises, or doubled at every look.
     """
     num = start
     for look in range(1, MOST + 1):
-        verdict = judge(replace(condition, losses=condition.losses[:, :num], looks=look))
+        verdict = judge(replace(condition, losses=condition.losses[:, :num], look=look))
         if verdict.answer == "yes":
             return look
         more = more_draws(verdict) if advised else num
@@ -34,12 +35,12 @@ def first_yes(judge: Judge, condition: claims.Condition, start: int, advised: bo
     return None
 
 
-def overtraining(condition: claims.Condition) -> Verdict:
-    return claims.catastrophic_overtraining([condition])[0]
+def overtraining(condition: Condition) -> Verdict:
+    return condition_verdicts.catastrophic_overtraining([condition])[0]
 
 
-def sensitivity(condition: claims.Condition) -> Verdict:
-    return claims.progressive_sensitivity(
+def sensitivity(condition: Condition) -> Verdict:
+    return condition_verdicts.progressive_sensitivity(
         [replace(condition, base=np.zeros((len(condition.x), 1)))]
     )[0]
 
@@ -94,14 +95,14 @@ def print_tables(num: int) -> None:
         print(f"| {seeds} | {right:.1f} | {wrong:.1f} |", flush=True)
 
 
-def sweep(seeds: int, growth: float, rng: np.random.Generator) -> list[claims.Condition]:
+def sweep(seeds: int, growth: float, rng: np.random.Generator) -> list[Condition]:
     """Six learning rates over five checkpoints."""
     x = lengths(5)
     truth = 1 + growth * np.arange(5)
     shared = rng.normal(0, 0.05, (5, seeds))
     losses = [truth[:, None] * (1 + shared + rng.normal(0, 0.1, (5, seeds))) for _ in range(6)]
-    return [claims.Condition("", x, rows, np.zeros((5, 1)), draw_name="seeds") for rows in losses]
+    return [Condition("", x, rows, np.zeros((5, 1)), draw_name="seeds") for rows in losses]
 
 
-def answers(family: list[claims.Condition]) -> list[str]:
-    return [verdict.answer for verdict in claims.progressive_sensitivity(family)]
+def answers(family: list[Condition]) -> list[str]:
+    return [verdict.answer for verdict in condition_verdicts.progressive_sensitivity(family)]

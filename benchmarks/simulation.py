@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ucurve.analysis import claims
+from ucurve.analysis.conditions import Condition
 
 Array = NDArray[np.float64]
 SIZES = ((5, 5), (5, 8), (15, 8))
@@ -39,14 +39,14 @@ class World:
 
     def condition(
         self, truth: Array, rng: np.random.Generator, relevant: float = 1e-9
-    ) -> claims.Condition:
+    ) -> Condition:
         """A condition whose base loss falls by 1 in total and is known to 0.01."""
         x = lengths(self.num_checkpoints)
         base = np.linspace(1, 0, self.num_checkpoints)[:, None] + 0.01 * rng.standard_normal(
             (self.num_checkpoints, 32)
         )
-        return claims.Condition(
-            "", x, 10 + truth[:, None] + self.noise(rng), base, relevant=relevant
+        return Condition(
+            "", x, 10 + truth[:, None] + self.noise(rng), base, smallest_effect=relevant
         )
 
 

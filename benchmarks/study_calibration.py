@@ -12,8 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from simulation import SIZES, World, lengths
 
-from ucurve.analysis import claims, inflection_points, replication
-from ucurve.analysis.study_experiment import Part
+from ucurve.analysis import condition_verdicts, inflection_points, replication
+from ucurve.analysis.conditions import Condition
+from ucurve.analysis.study_experiment import StudyExperiment
 from ucurve.experiments import parse
 from ucurve.spec import Verdict
 
@@ -34,8 +35,8 @@ def inflection(world: World, bottoms: tuple[int, int], t: float, rng: np.random.
         family = [world.condition(valley(world, bottom, t), rng) for _ in range(3)]
         x = 1e6 * lengths(world.num_checkpoints)
         named = [
-            claims.Condition(
-                f"size {i}, replicate 0",
+            Condition(
+                f"size {i}, pre-training seed 0",
                 x,
                 condition.losses,
                 condition.base,
@@ -43,8 +44,10 @@ def inflection(world: World, bottoms: tuple[int, int], t: float, rng: np.random.
             )
             for i, condition in enumerate(family)
         ]
-        verdicts = claims.inflection_point(named, claims.catastrophic_overtraining(named))
-        parts.append(Part(kind, parse({"kind": kind}), pd.DataFrame(), verdicts))
+        verdicts = condition_verdicts.inflection_point(
+            named, condition_verdicts.catastrophic_overtraining(named)
+        )
+        parts.append(StudyExperiment(kind, parse({"kind": kind}), pd.DataFrame(), verdicts))
     return inflection_points.verdicts(parts)[0].answer
 
 
@@ -53,8 +56,8 @@ def growth(world: World, exponent: float, rng: np.random.Generator) -> str:
     truth = 20 * lengths(world.num_checkpoints) ** exponent
     losses = truth[:, None] * (1 + world.noise(rng) / 20)
     base = np.zeros((world.num_checkpoints, 1))
-    return claims.growth_of_sensitivity(
-        [claims.Condition("", lengths(world.num_checkpoints), losses, base)]
+    return condition_verdicts.growth_of_sensitivity(
+        [Condition("", lengths(world.num_checkpoints), losses, base)]
     )[0].answer
 
 
@@ -81,7 +84,7 @@ def reproduced(
         for i, losses in enumerate(after)
         for loss in losses
     ]
-    return replication.verdict(replication.compared(references, pd.DataFrame(rows)))
+    return replication.verdict(replication.compare(references, pd.DataFrame(rows)))
 
 
 def _row(answers: Sequence[str]) -> str:

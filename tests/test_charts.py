@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import vl_convert
 
+from ucurve.analysis.curve_rows import curve_rows
 from ucurve.figures.charts import (
     Axis,
     Lines,
-    curve_rows,
     curves,
     heat_map,
     ordered_palette,
@@ -46,7 +46,7 @@ def rows(what: str, frame: pd.DataFrame, **options: Any) -> list[dict[str, Any]]
 
 
 def test_the_mean_is_taken_on_the_loss_and_shown_as_perplexity() -> None:
-    [mean] = rows("mean", table([1.0, 2.0, 4.0]), shown=lambda loss, _: np.exp(loss))
+    [mean] = rows("mean", table([1.0, 2.0, 4.0]), transform=lambda loss, _: np.exp(loss))
     assert mean["y"] == pytest.approx(math.exp(7 / 3))
     # t interval by hand: sd = 1.5275, t(0.975, 2) = 4.3027
     half = 4.302653 * 1.527525 / math.sqrt(3)
@@ -66,7 +66,7 @@ def test_a_draw_that_is_not_finite_is_counted_at_the_edge_and_never_averaged_awa
         11,
     )
     [note] = rows("note", frame)
-    assert note["label"] == "of 5: 1 still to come, 1 failed, 2 not finite"
+    assert note["label"] == "of 5: 1 not measured yet, 1 failed, 2 not finite"
     assert [row["measurement"] for row in rows("draw", frame)] == [10], (
         "only a finished, finite draw is a dot"
     )

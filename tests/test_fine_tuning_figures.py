@@ -18,7 +18,7 @@ from fine_tuning_cases import (
     table_of,
 )
 
-from ucurve.analysis import fine_tuning, replication
+from ucurve.analysis import fine_tuning, fine_tuning_rows, replication
 from ucurve.analysis.measurement_table import to_frame
 from ucurve.experiments.fine_tuning import FineTuning
 from ucurve.registry.suites import Checkpoint, Location, Suite
@@ -27,7 +27,8 @@ from ucurve.spec import Point
 
 
 def test_figures_show_what_was_forgotten_and_learned() -> None:
-    figures = FineTuning(**EXAMPLE).figures(table_of(planned(), sensitive))
+    spec, table = FineTuning(**EXAMPLE), table_of(planned(), sensitive)
+    figures = spec.figures(table, spec.verdicts(table))
     where = {"replicate": 1, "tokens": 4_000_000}
     runs = [
         sensitive({**where, "learning_rate": 3e-3, "seed": seed, "alpha": 1.0, "method": "full"})
@@ -82,7 +83,8 @@ def test_figures_show_what_was_forgotten_and_learned() -> None:
     )
     assert (bound["tokens"], bound["y"]) == (8_000_000, pytest.approx(smallest["y"])), "but a bound"
     assert any(
-        row["label"].endswith("1 of 4 are bounds") for row in named(figures["matched"], "note")
+        row["label"].endswith("1 of 4 are upper bounds")
+        for row in named(figures["matched"], "note")
     )
     [bottom] = named(figures["perplexity"], "bottom", replicate=0, learning_rate=1e-2)
     assert bottom["tokens"] < 8_000_000
@@ -90,7 +92,9 @@ def test_figures_show_what_was_forgotten_and_learned() -> None:
 
 def test_forgetting_is_matched_at_the_loss_that_every_checkpoint_reaches() -> None:
     spec = FineTuning(**EXAMPLE)
-    rows = fine_tuning.matched(fine_tuning.prepared(table_of(planned(), sensitive)), spec)
+    table = fine_tuning.prepared(table_of(planned(), sensitive))
+    design = fine_tuning.Design(spec.rates, ["full"], "id_loss")
+    rows = fine_tuning_rows.matched_rows(table, design)
     [target] = {row["target"] for row in rows if row["what"] == "mean"}
     common = {"tokens": 1e6, "alpha": 1, "method": "full"}
     losses = [
@@ -122,7 +126,7 @@ def test_the_best_rate_at_the_grid_s_edge_is_marked_so() -> None:
     [verdict] = [
         v
         for v in spec.verdicts(table)
-        if v.claim.startswith("best") and v.scope == "full, replicate 0"
+        if v.claim.startswith("best") and v.scope == "full, pre-training seed 0"
     ]
     assert verdict.answer == "undetermined"
     assert "edge of the grid" in verdict.sentence
@@ -195,15 +199,17 @@ def test_verdicts_find_what_the_table_was_made_with() -> None:
     }
     assert verdicts["progressive sensitivity", "full"].answer == "yes"
     assert verdicts["catastrophic overtraining", "full"].answer == "yes"
-    assert verdicts["base degrades", "replicate 0"].answer == "no"
-    growth = verdicts["growth of sensitivity", "learning rate 0.01, full, replicate 1"]
+    assert verdicts["unperturbed loss rises", "pre-training seed 0"].answer == "no"
+    growth = verdicts["growth of sensitivity", "learning rate 0.01, full, pre-training seed 1"]
     assert growth.effect == pytest.approx(8**0.8, rel=0.02)
-    best = verdicts["best learning rate falls with pre-training", "full, replicate 0"]
+    best = verdicts["best learning rate falls with pre-training", "full, pre-training seed 0"]
     assert best.answer == "yes"
     assert best.effect == pytest.approx(0.3, abs=0.06)
     assert best.evidence["speed"] == "slowly falling", "b p = 0.3 is less than q = 0.8"
     assert (best.evidence["b"], best.evidence["q"]) == pytest.approx((1.0, 0.8), abs=0.03)
-    law = verdicts["forgetting grows exponentially with the learning rate", "full, replicate 0"]
+    law = verdicts[
+        "forgetting grows exponentially with the learning rate", "full, pre-training seed 0"
+    ]
     assert law.answer == "no"
     assert law.evidence["exponent"] == pytest.approx(1.0, abs=0.02)
 
@@ -291,9 +297,9 @@ def test_reproduced_not_reproduced_and_not_comparable_are_told_apart() -> None:
         return {**found, "nll_mean": found["nll_mean"] - 0.5} if last else found
 
     assert verdict(weaker).answer == "no"
-    assert "not reproduced because of the forgetting" in verdict(weaker).sentence
+    assert "not reproduced: the forgetting is more than 20% off" in verdict(weaker).sentence
     rows = spec.figures(table_of(points, weaker))["published"].datasets["cells"]
     cells = {row["column"]: row["label"] for row in rows if row["tokens"] > 2e11}
     assert cells["outcome"] == "not reproduced"
-    assert cells["base perplexity"] == "86.56 (86.56)"
+    assert cells["unperturbed perplexity"] == "86.56 (86.56)"
     assert cells["change of perplexity"].endswith("(+305.4)")

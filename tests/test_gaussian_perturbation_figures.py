@@ -12,9 +12,9 @@ import pytest
 import vl_convert
 from test_gaussian_perturbation import EXAMPLE, TOKENS, planned
 
+from ucurve.analysis import gaussian_perturbation
 from ucurve.analysis.measurement_table import to_frame
 from ucurve.experiments.gaussian_perturbation import GaussianPerturbation
-from ucurve.figures import gaussian_perturbation
 from ucurve.schemas.measurements import MeasurementRow
 from ucurve.spec import Figure, Point
 
@@ -97,13 +97,15 @@ def test_figures_show_the_mean_of_the_loss_as_perplexity_before_and_after() -> N
     assert len(named(figures["weights"], "mean", group="mlp")) == 8
 
 
-def test_the_bottom_of_a_u_is_marked_with_its_interval_and_none_where_there_is_no_u() -> None:
-    figures = GaussianPerturbation(**EXAMPLE).figures(table_of(planned(), growth_of_weights))
+def test_figures_mark_the_minimum_of_a_u_curve_from_its_verdict_and_none_elsewhere() -> None:
+    spec, table = GaussianPerturbation(**EXAMPLE), table_of(planned(), growth_of_weights)
+    figures = spec.figures(table, spec.verdicts(table))
     [bottom] = named(figures["perplexity"], "bottom", scale="current_std", replicate=0, gamma=0.2)
     assert bottom["tokens"] == 4_000_000
     assert bottom["x_low"] <= bottom["tokens"] <= bottom["x_high"] < 8_000_000
     assert not named(figures["perplexity"], "bottom", scale="init_std")
     assert not named(figures["perplexity"], "bottom", gamma=0.05), "it falls to the end"
+    assert not named(spec.figures(table)["perplexity"], "bottom"), "no mark without verdicts"
 
 
 def test_a_draw_that_is_not_finite_and_points_to_come_are_on_every_chart() -> None:
@@ -156,15 +158,17 @@ def test_a_claim_names_its_convention_and_needs_both() -> None:
         whole = answers[claim, ""]
         assert whole.answer == "undetermined"
         assert re.fullmatch(
-            r"yes under current_std \(gamma .*\), no under init_std: weight growth is not separated from fragility.",
+            r"Yes with noise relative to current weights \(gamma .*\), no with noise relative to "
+            r"initialisation: growth of the weights may explain the effect\.",
             whole.sentence,
         )
     assert verdicts[0] is answers["progressive sensitivity", ""], "the summary comes first"
-    assert answers["base degrades", "replicate 1"].answer == "no"
+    assert answers["unperturbed loss rises", "pre-training seed 1"].answer == "no"
     assert (
-        answers["inflection point", "gamma 0.2 under current_std, replicate 0"].effect == 4_000_000
+        answers["inflection point", "gamma 0.2 under current_std, pre-training seed 0"].effect
+        == 4_000_000
     )
-    growth = answers["growth of sensitivity", "gamma 0.2 under current_std, replicate 0"]
+    growth = answers["growth of sensitivity", "gamma 0.2 under current_std, pre-training seed 0"]
     assert growth.effect == pytest.approx(8, rel=0.1)
 
 

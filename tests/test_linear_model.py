@@ -121,9 +121,9 @@ def test_the_default_experiment_shows_both_effects_and_agrees_with_the_closed_fo
 ) -> None:
     assert answers(verdicts, "progressive sensitivity") == {"yes"}
     assert answers(verdicts, "catastrophic overtraining") == {"yes"}
-    assert answers(verdicts, "base degrades") == {"no"}
-    assert answers(verdicts, "simulation agrees with the closed form") == {"yes"}
-    assert answers(verdicts, "bottom where the closed form puts it") == {"yes"}
+    assert answers(verdicts, "unperturbed loss rises") == {"no"}
+    assert answers(verdicts, "simulation matches the closed form") == {"yes"}
+    assert answers(verdicts, "minimum matches the closed form") == {"yes"}
 
 
 def test_k_star_of_the_spectrum_lies_in_the_bootstrap_interval_of_the_simulated_bottom() -> None:
@@ -134,7 +134,7 @@ def test_k_star_of_the_spectrum_lies_in_the_bootstrap_interval_of_the_simulated_
     intervals = {
         verdict.scope: verdict.interval
         for verdict in found
-        if verdict.claim.startswith("bottom where")
+        if verdict.claim.startswith("minimum matches")
     }
     for gamma in spec.fixed_gammas:
         low, high = intervals[f"gamma {gamma:g}, fixed noise"] or (np.nan, np.nan)
@@ -202,12 +202,12 @@ def test_more_draws_and_targets_are_points_of_their_own_and_say_what_all_of_them
 
 def test_a_simulation_that_is_two_percent_off_is_found_out(table: pd.DataFrame) -> None:
     wrong = table.assign(closed_form=table["closed_form"] * 1.02)
-    assert answers(SPEC.verdicts(wrong), "simulation agrees with the closed form") == {"no"}
+    assert answers(SPEC.verdicts(wrong), "simulation matches the closed form") == {"no"}
 
 
 def test_a_closed_form_with_another_bottom_is_found_out(table: pd.DataFrame) -> None:
     wrong = table.assign(closed_form=table["closed_form"] + 0.01 * table["features"])
-    assert "no" in answers(SPEC.verdicts(wrong), "bottom where the closed form puts it")
+    assert "no" in answers(SPEC.verdicts(wrong), "minimum matches the closed form")
 
 
 def test_the_chart_is_the_same_for_any_table_and_its_rows_are_the_measured_numbers(
@@ -233,7 +233,8 @@ def test_an_unfinished_table_is_drawn_with_what_is_missing_and_says_how_much_it_
     results: list[Result],
 ) -> None:
     partial = table_of(plan(SPEC), [*results[:100], *[None] * 230])
-    kinds = {row["what"] for row in SPEC.figures(partial)["8_loss_fixed_noise"].datasets["curves"]}
+    figures = SPEC.figures(partial, SPEC.verdicts(partial))
+    kinds = {row["what"] for row in figures["8_loss_fixed_noise"].datasets["curves"]}
     assert kinds == {"mean", "draw", "waiting", "closed form", "bottom", "note"}
     assert all(
         "not used" in v.sentence

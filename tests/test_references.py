@@ -11,7 +11,7 @@ import pytest
 from conftest import Lab
 
 from ucurve.cli import main
-from ucurve.schemas.references import choices, drawn_over, shown_metrics
+from ucurve.figures.published import available_curves, metrics_of, with_curves
 
 SHARED_LAB = True
 REVISIONS = ("step1000", "step4000")
@@ -160,12 +160,14 @@ def test_a_curve_is_drawn_on_the_figures_of_its_suite_and_metric(lab: Lab, tmp_p
         {"kind": "gaussian_perturbation", "suite": "tiny", "gammas": [0.21], "draws": 1}
     )
     figures = lab.client.figures(experiment.id)
-    found = choices(curves, "tiny", shown_metrics(figures), "tiny-language")
+    found = available_curves(curves, "tiny", metrics_of(figures), "tiny-language")
     assert {label: own for label, (_, _, own) in found.items()} == {
         "paper: perplexity": True,
         "paper (lambada): perplexity": False,
     }
-    drawn = drawn_over(figures, curves, [(id, metric) for id, metric, own in found.values() if own])
+    drawn = with_curves(
+        figures, curves, [(id, metric) for id, metric, own in found.values() if own]
+    )
     marks = {
         name: [row for rows in f.datasets.values() for row in rows if row["what"] == "reference"]
         for name, f in drawn.items()
@@ -181,6 +183,6 @@ def test_a_curve_is_drawn_on_the_figures_of_its_suite_and_metric(lab: Lab, tmp_p
         assert {(row["tokens"], row["y"], row["label"]) for row in marks[name]} == {
             (894976, 15.5, "paper (± 0.25)")
         }
-    assert choices(curves, "tiny-constant", shown_metrics(figures), None) == {}
+    assert available_curves(curves, "tiny-constant", metrics_of(figures), None) == {}
     lab.client.cancel(experiment.id)
     lab.client.remove_reference(curves[0].id)

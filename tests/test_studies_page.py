@@ -75,7 +75,7 @@ def test_few_numbers_are_offered_with_what_they_settle() -> None:
                 claim="c",
                 answer="undetermined" if num else "yes",
                 sentence="",
-                evidence={"more_draws": num},
+                more_draws=num or None,
             )
             for num in numbers
         ]

@@ -12,15 +12,16 @@ import pandas as pd
 import pytest
 from conftest import Lab
 
-from ucurve.analysis import claims, inflection_points, replication, study_verdicts
-from ucurve.analysis.inflection_points import Bottom, compared
-from ucurve.analysis.study_experiment import Part
+from ucurve.analysis import condition_verdicts, inflection_points, replication, study_verdicts
+from ucurve.analysis.conditions import Condition
+from ucurve.analysis.inflection_points import compare
+from ucurve.analysis.study_experiment import StudyExperiment
 from ucurve.analysis.verdict_order import more_draws
 from ucurve.cli import main
 from ucurve.client import RequestRejectedError
 from ucurve.experiments import parse
 from ucurve.experiments.study import Study, builtin
-from ucurve.spec import Verdict
+from ucurve.schemas.results import ConditionMinimum, Minimum, Verdict
 
 SHARED_LAB = True
 
@@ -176,8 +177,8 @@ def test_as_many_draws_as_an_open_verdict_asks_for_settle_it_in_most_cases() -> 
 
         def verdict(num: int, losses: Any = losses) -> Verdict:
             base = np.full((5, 1), 0.5)
-            condition = claims.Condition("c", 2.0 ** np.arange(5), losses[:, :num], base)
-            return claims.progressive_sensitivity([condition])[0]
+            condition = Condition("c", 2.0 ** np.arange(5), losses[:, :num], base)
+            return condition_verdicts.progressive_sensitivity([condition])[0]
 
         more = more_draws(verdict(4))
         if more and 4 + more <= 60:
@@ -190,9 +191,16 @@ def test_as_many_draws_as_an_open_verdict_asks_for_settle_it_in_most_cases() -> 
 # ---- inflection points
 
 
-def bottom(low: float, high: float, change: str = "noise", step: float = 2.0) -> Bottom:
-    return Bottom(
-        change, "gamma 1", "replicate 0", "yes", math.sqrt(max(low, 1) * high), low, high, step
+def minimum(low: float, high: float) -> ConditionMinimum:
+    return ConditionMinimum(
+        change="noise",
+        condition="gamma 1",
+        run="pre-training seed 0",
+        answer="yes",
+        tokens=math.sqrt(max(low, 1) * high),
+        low=low,
+        high=high,
+        step=2.0,
     )
 
 
@@ -214,10 +222,10 @@ def bottom(low: float, high: float, change: str = "noise", step: float = 2.0) ->
 def test_inflection_points_agree_differ_or_stay_open(
     noise: list[Any], tuning: list[Any], answer: str
 ) -> None:
-    found, reason = compared(
-        {"noise": [bottom(*one) for one in noise], "tuning": [bottom(*one) for one in tuning]}
+    outcome, reason = compare(
+        {"noise": [minimum(*ends) for ends in noise], "tuning": [minimum(*ends) for ends in tuning]}
     )
-    assert found == answer, reason
+    assert outcome == answer, reason
 
 
 def simulated(truths: Sequence[Sequence[float]], generator: np.random.Generator) -> str:
@@ -230,14 +238,17 @@ def simulated(truths: Sequence[Sequence[float]], generator: np.random.Generator)
         )
         losses = [np.array(truth)[:, None] + generator.normal(0, 0.02, (5, 6)) for _ in range(3)]
         family = [
-            claims.Condition(f"size {i}, replicate 0", x, one, base) for i, one in enumerate(losses)
+            Condition(f"size {i}, pre-training seed 0", x, one, base)
+            for i, one in enumerate(losses)
         ]
-        told = claims.inflection_point(family, claims.catastrophic_overtraining(family))
-        parts.append(Part(kind, parse({"kind": kind}), pd.DataFrame(), told))
+        told = condition_verdicts.inflection_point(
+            family, condition_verdicts.catastrophic_overtraining(family)
+        )
+        parts.append(StudyExperiment(kind, parse({"kind": kind}), pd.DataFrame(), told))
     return inflection_points.verdicts(parts)[0].answer
 
 
-def test_equal_bottoms_are_rarely_called_different_and_distant_ones_never_the_same() -> None:
+def test_equal_minima_rarely_differ_and_distant_ones_never_agree() -> None:
     generator, early, middle = (
         np.random.default_rng(0),
         [1.5, 1.3, 1.45, 1.6, 1.75],
@@ -254,33 +265,30 @@ def test_equal_bottoms_are_rarely_called_different_and_distant_ones_never_the_sa
     assert "yes" not in apart
 
 
-def test_bottoms_that_two_experiments_share_are_shown_once_with_the_more_draws() -> None:
-    def told(num_draws: int, high: float) -> Verdict:
-        evidence = {"x": [1e6, 2e6], "at_first_checkpoint": False}
-        names = {
-            "claim": "inflection point",
-            "scope": "learning rate 0.1, full, replicate 1",
-            "sentence": "",
-        }
+def test_minima_that_two_experiments_share_count_once_with_the_more_draws() -> None:
+    def verdict(num_draws: int, high: float) -> Verdict:
         return Verdict(
-            **names,
+            claim="inflection point",
+            scope="learning rate 0.1, full, pre-training seed 1",
+            sentence="",
             answer="yes",
             effect=1e6,
-            effect_name="bottom, tokens",
+            effect_name="minimum, tokens",
             interval=(1e6, high),
             num_draws=num_draws,
-            evidence=evidence,
+            x=[1e6, 2e6],
+            minimum=Minimum(x=1e6, low=1e6, high=high),
         )
 
     spec = parse({"kind": "fine_tuning"})
-    parts = [
-        Part("II", spec, pd.DataFrame(), [told(5, 2e6)]),
-        Part("III", spec, pd.DataFrame(), [told(3, 8e6)]),
+    experiments = [
+        StudyExperiment("II", spec, pd.DataFrame(), [verdict(5, 2e6)]),
+        StudyExperiment("III", spec, pd.DataFrame(), [verdict(3, 8e6)]),
     ]
-    [shown] = inflection_points.bottoms(parts)
-    assert (shown.condition, shown.run, shown.high) == (
+    [shared] = inflection_points.minima(experiments)
+    assert (shared.condition, shared.run, shared.high) == (
         "learning rate 0.1, full",
-        "replicate 1",
+        "pre-training seed 1",
         2e6,
     )
 
@@ -301,7 +309,9 @@ def test_growth_is_a_yes_only_where_every_condition_grows() -> None:
             )
             for i, (at, low, high) in enumerate(ratios)
         ]
-        return study_verdicts.growth([Part("I", parse(SMALL), pd.DataFrame(), verdicts)])[0]
+        return study_verdicts.growth(
+            [StudyExperiment("I", parse(SMALL), pd.DataFrame(), verdicts)]
+        )[0]
 
     assert told((3, 2, 4), (5, 4, 8)).answer == "yes"
     assert told((3, 2, 4), (1.1, 0.9, 1.3)).answer == "undetermined"
@@ -357,9 +367,9 @@ def test_published_numbers_under_noise_are_compared_only_where_the_base_agrees()
             verdict for verdict in spec.verdicts(table) if verdict.claim == replication.CLAIM
         ]
         answers[name] = (verdict.answer, {outcome for *_, outcome in verdict.evidence["outcomes"]})
-        assert study_verdicts.verdicts([Part("I", spec, table, [verdict])])[0] == verdict, (
-            "a study passes it on"
-        )
+        assert (
+            study_verdicts.verdicts([StudyExperiment("I", spec, table, [verdict])])[0] == verdict
+        ), "a study passes it on"
     assert answers == {
         "equal": ("yes", {"reproduced"}),
         "off": ("no", {"not reproduced"}),
@@ -387,7 +397,9 @@ def test_the_server_judges_experiments_together_as_the_pure_function_does(lab: L
     for id in ids:
         lab.client.wait(id, timeout=120)
     parts = [
-        Part(n, parse(lab.client.experiment(i).spec), lab.client.table(i), lab.client.verdicts(i))
+        StudyExperiment(
+            n, parse(lab.client.experiment(i).spec), lab.client.table(i), lab.client.verdicts(i)
+        )
         for n, i in zip(("one", "two"), ids, strict=True)
     ]
     told = lab.client.study_verdicts(ids)

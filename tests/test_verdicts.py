@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from scipy.stats import binom, t
 
-from ucurve.analysis import claims, statistics
+from ucurve.analysis import combined_verdicts, condition_verdicts, statistics
+from ucurve.analysis.conditions import Condition, paired
 from ucurve.spec import Verdict
 
 TOKENS = np.array([0.9e6, 1.8e6, 3.5e6, 7e6, 14e6])
@@ -21,11 +22,11 @@ FALLING_BASE = np.linspace(2.6, 2.2, 5)[:, None] + 0.002 * np.random.default_rng
 
 def condition(
     means: list[float], seed: int = 0, draws: int = 5, spread: float = 0.01, **more: Any
-) -> claims.Condition:
+) -> Condition:
     """Losses with these means exactly, and draws that scatter around them."""
     noise = np.random.default_rng(seed).standard_normal((len(means), draws))
     losses = np.array(means)[:, None] + spread * (noise - noise.mean(axis=1, keepdims=True))
-    return claims.Condition(
+    return Condition(
         "gamma 0.2",
         TOKENS[: len(means)],
         losses,
@@ -113,7 +114,7 @@ def test_what_draws_share_does_not_matter() -> None:
     losses = condition([3.0, 2.5, 2.4, 2.6, 2.9]).losses
     shared = losses + 100 * np.arange(5)
     one, other = statistics.rise_after_minimum(losses), statistics.rise_after_minimum(shared)
-    assert one.bottom == other.bottom == 2
+    assert one.minimum == other.minimum == 2
     np.testing.assert_allclose(
         [one.rise, *one.interval, one.p_value],
         [other.rise, *other.interval, other.p_value],
@@ -150,7 +151,7 @@ def test_the_exponent_of_a_power_law_is_found() -> None:
 
 
 def test_a_u_over_a_falling_base_is_catastrophic_overtraining_with_its_inflection_point() -> None:
-    found = claims.all_verdicts([condition([2.9, 2.7, 2.65, 2.8, 3.2])])
+    found = condition_verdicts.all_verdicts([condition([2.9, 2.7, 2.65, 2.8, 3.2])])
     overtraining = told(found, "catastrophic overtraining")
     assert overtraining.answer == "yes"
     assert overtraining.effect == pytest.approx(0.55)
@@ -165,42 +166,44 @@ def test_a_u_over_a_falling_base_is_catastrophic_overtraining_with_its_inflectio
         == told(found, "growth of sensitivity").answer
         == "yes"
     )
-    assert told(found, "base degrades").answer == "no"
+    assert told(found, "unperturbed loss rises").answer == "no"
 
 
 def test_a_u_over_a_base_that_rises_too_is_called_base_degrades() -> None:
     base = np.array([2.6, 2.3, 2.2, 2.3, 2.5])[:, None] + 0.002 * np.random.default_rng(
         1
     ).standard_normal((5, 32))
-    found = claims.all_verdicts([condition([2.9, 2.7, 2.65, 2.8, 3.2], base=base)])
-    assert told(found, "base degrades").answer == "yes"
+    found = condition_verdicts.all_verdicts([condition([2.9, 2.7, 2.65, 2.8, 3.2], base=base)])
+    assert told(found, "unperturbed loss rises").answer == "yes"
     assert told(found, "catastrophic overtraining").answer == "no"
-    assert "base degrades" in told(found, "catastrophic overtraining").sentence
+    assert "unperturbed loss rises" in told(found, "catastrophic overtraining").sentence
 
 
 def test_a_base_too_noisy_to_judge_leaves_overtraining_undetermined() -> None:
     base = np.full((5, 1), 2.4) + 2.0 * np.random.default_rng(1).standard_normal((5, 32))
     verdict = told(
-        claims.all_verdicts([condition([2.9, 2.7, 2.65, 2.8, 3.2], base=base)]),
+        condition_verdicts.all_verdicts([condition([2.9, 2.7, 2.65, 2.8, 3.2], base=base)]),
         "catastrophic overtraining",
     )
     assert verdict.answer == "undetermined"
-    assert "evaluate more text" in verdict.sentence
+    assert "use more evaluation text" in verdict.sentence
 
 
 def test_a_loss_that_keeps_falling_is_a_no_and_a_noisy_one_is_undetermined_with_the_draws_it_needs() -> (
     None
 ):
     clear = told(
-        claims.all_verdicts([condition([3.0, 2.8, 2.6, 2.5, 2.4])]), "catastrophic overtraining"
+        condition_verdicts.all_verdicts([condition([3.0, 2.8, 2.6, 2.5, 2.4])]),
+        "catastrophic overtraining",
     )
     noisy = told(
-        claims.all_verdicts([condition([3.0, 2.8, 2.6, 2.5, 2.55], spread=0.2)]),
+        condition_verdicts.all_verdicts([condition([3.0, 2.8, 2.6, 2.5, 2.55], spread=0.2)]),
         "catastrophic overtraining",
     )
     assert clear.answer == "no"
     assert noisy.answer == "undetermined"
-    assert "more would settle it" in noisy.sentence
+    assert "more draws could resolve it" in noisy.sentence
+    assert noisy.more_draws
 
 
 def test_the_draws_said_to_be_needed_settle_the_effect_in_most_cases() -> None:
@@ -212,7 +215,7 @@ def test_the_draws_said_to_be_needed_settle_the_effect_in_most_cases() -> None:
 
 
 def test_damage_that_falls_is_a_no_for_progressive_sensitivity() -> None:
-    found = claims.all_verdicts([condition([3.6, 3.2, 2.9, 2.6, 2.3])])
+    found = condition_verdicts.all_verdicts([condition([3.6, 3.2, 2.9, 2.6, 2.3])])
     assert told(found, "progressive sensitivity").answer == "no"
     assert told(found, "growth of sensitivity").answer == "no"
 
@@ -223,14 +226,14 @@ def test_a_broken_draw_counts_as_the_worst_and_an_unfinished_one_is_left_out() -
     broken[4, 2] = np.inf
     unfinished[4, 2] = np.nan
     measured = np.isfinite(unfinished)
-    (first,) = claims.catastrophic_overtraining(
-        [claims.Condition("", TOKENS, broken, FALLING_BASE)]
+    (first,) = condition_verdicts.catastrophic_overtraining(
+        [Condition("", TOKENS, broken, FALLING_BASE)]
     )
-    (second,) = claims.catastrophic_overtraining(
-        [claims.Condition("", TOKENS, unfinished, FALLING_BASE, measured)]
+    (second,) = condition_verdicts.catastrophic_overtraining(
+        [Condition("", TOKENS, unfinished, FALLING_BASE, measured)]
     )
-    assert (first.answer, first.num_draws, first.evidence["num_nonfinite"]) == ("yes", 6, 1)
-    assert (second.answer, second.num_draws, second.evidence["num_unused"]) == ("yes", 5, 5)
+    assert (first.answer, first.num_draws, first.num_nonfinite) == ("yes", 6, 1)
+    assert (second.answer, second.num_draws, second.num_unused) == ("yes", 5, 5)
     assert first.evidence["loss"][4] is None
     Verdict.model_validate_json(first.model_dump_json())
 
@@ -238,21 +241,21 @@ def test_a_broken_draw_counts_as_the_worst_and_an_unfinished_one_is_left_out() -
 def test_broken_draws_at_the_last_checkpoint_never_give_a_no() -> None:
     losses = condition([3.0, 2.8, 2.6, 2.5, 2.4]).losses
     losses[4, 0] = np.nan
-    broken = [claims.Condition("", TOKENS, losses, FALLING_BASE)]
-    assert claims.catastrophic_overtraining(broken)[0].answer != "no"
+    broken = [Condition("", TOKENS, losses, FALLING_BASE)]
+    assert condition_verdicts.catastrophic_overtraining(broken)[0].answer != "no"
 
 
 def test_one_draw_or_one_checkpoint_is_undetermined_whatever_it_shows() -> None:
     for few in (condition([2.9, 2.7, 2.65, 2.8, 3.2], draws=1), condition([2.9])):
-        found = claims.all_verdicts([few])
-        assert {verdict.answer for verdict in found if verdict.claim != "base degrades"} == {
-            "undetermined"
-        }
+        found = condition_verdicts.all_verdicts([few])
+        assert {
+            verdict.answer for verdict in found if verdict.claim != "unperturbed loss rises"
+        } == {"undetermined"}
 
 
 def test_the_same_table_gives_the_same_verdicts() -> None:
     one = [condition([2.9, 2.7, 2.68, 2.69, 2.75], spread=0.05)]
-    assert claims.all_verdicts(one) == claims.all_verdicts(one)
+    assert condition_verdicts.all_verdicts(one) == condition_verdicts.all_verdicts(one)
 
 
 def test_an_unqualified_yes_needs_both_noise_conventions() -> None:
@@ -260,26 +263,27 @@ def test_an_unqualified_yes_needs_both_noise_conventions() -> None:
         Verdict(claim="catastrophic overtraining", answer=answer, sentence="")
         for answer in ("yes", "no")
     )
-    both = claims.over_conventions({"current_std": yes, "init_std": yes})
-    weights = claims.over_conventions({"current_std": yes, "init_std": no})
-    alone = claims.over_conventions({"current_std": yes})
+    both = combined_verdicts.over_conventions({"current_std": yes, "init_std": yes})
+    weights = combined_verdicts.over_conventions({"current_std": yes, "init_std": no})
+    alone = combined_verdicts.over_conventions({"current_std": yes})
     assert both.answer == "yes"
     assert weights.answer == alone.answer == "undetermined"
-    assert (
-        weights.sentence
-        == "yes under current_std, no under init_std: weight growth is not separated from fragility."
+    assert weights.sentence == (
+        "Yes with noise relative to current weights, no with noise relative to initialisation: "
+        "growth of the weights may explain the effect."
     )
-    assert claims.over_conventions({"current_std": no, "init_std": no}).answer == "no"
+    assert [part.answer for part in weights.summarizes] == ["yes", "no"]
+    assert combined_verdicts.over_conventions({"current_std": no, "init_std": no}).answer == "no"
 
 
 def test_conditions_need_one_yes_and_replicates_need_all() -> None:
     yes, no = (
         Verdict(claim="c", scope=answer, answer=answer, sentence="") for answer in ("yes", "no")
     )
-    assert claims.over_conditions([yes, no], "").answer == "yes"
-    assert claims.over_conditions([no, no], "").answer == "no"
-    assert claims.over_replicates([yes, yes], "").answer == "yes"
-    assert claims.over_replicates([yes, no], "").answer == "undetermined"
+    assert combined_verdicts.over_conditions([yes, no], "").answer == "yes"
+    assert combined_verdicts.over_conditions([no, no], "").answer == "no"
+    assert combined_verdicts.over_replicates([yes, yes], "").answer == "yes"
+    assert combined_verdicts.over_replicates([yes, no], "").answer == "undetermined"
 
 
 def test_rows_become_paired_losses_with_gaps_where_nothing_is_measured() -> None:
@@ -291,8 +295,8 @@ def test_rows_become_paired_losses_with_gaps_where_nothing_is_measured() -> None
             "nll_mean": [3.0, np.inf, 2.0, np.nan],
         }
     )
-    x, losses, measured = claims.paired(table)
+    x, losses, measured = paired(table)
     np.testing.assert_array_equal(x, [1, 2])
     np.testing.assert_array_equal(losses, [[2.0, np.nan], [3.0, np.inf]])
     np.testing.assert_array_equal(measured, [[True, False], [True, True]])
-    assert not claims.paired(table.drop(columns="nll_mean").assign(state="open"))[2].any()
+    assert not paired(table.drop(columns="nll_mean").assign(state="open"))[2].any()

@@ -20,19 +20,23 @@ The form, the OpenAPI schema, the worker and the contract tests pick it up; noth
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
 import itertools
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from ucurve.formatting import compact, p_value
 from ucurve.registry.suites import Dataset, Suite
+from ucurve.schemas.results import Figure as Figure
+from ucurve.schemas.results import Verdict as Verdict
 from ucurve.schemas.strict_numbers import StrictNumbers
 
 if TYPE_CHECKING:
@@ -133,44 +137,6 @@ class Catalogue(Protocol):
     def dataset(self, name: str, field: str = "evaluation") -> Dataset: ...
 
 
-class Verdict(BaseModel):
-    """One claim, answered from the table; `sentence` can stand alone."""
-
-    model_config = ConfigDict(frozen=True)
-
-    claim: str  # "progressive sensitivity"
-    scope: str = ""  # "gamma 0.2 under init_std, replicate 0"
-    answer: Literal["yes", "no", "undetermined"]
-    sentence: str
-    effect: float | None = None
-    effect_name: str = ""  # "rise of the loss after its minimum, nats"
-    interval: tuple[float, float] | None = None  # 95%
-    p_value: float | None = None
-    test: str = ""  # the test and its assumptions
-    num_draws: int | None = None
-    draw_name: str = "draws"  # what num_draws counts, in the plural: seeds, targets
-    evidence: dict[str, Any] = {}
-
-    @property
-    def basis(self) -> str:
-        """The numbers behind the answer: "rise after the minimum, nats: 0.21 [0.12, 0.30] · p = 0.003 · 8 draws"."""
-        parts = []
-        if self.effect is not None:
-            interval = (
-                f" [{compact(self.interval[0], 4)}, {compact(self.interval[1], 4)}]"
-                if self.interval
-                else ""
-            )
-            parts.append(f"{self.effect_name or 'effect'}: {compact(self.effect, 4)}{interval}")
-        if self.p_value is not None:
-            parts.append(p_value(self.p_value))
-        if self.num_draws:
-            parts.append(
-                f"{self.num_draws:,} {self.draw_name if self.num_draws > 1 else self.draw_name.removesuffix('s')}"
-            )
-        return " · ".join(parts)
-
-
 def _ranged(value: Any) -> Any:
     """A list in words: "0.05 to 0.3" of numbers, else its members."""
     if not isinstance(value, list | tuple) or not value:
@@ -178,24 +144,6 @@ def _ranged(value: Any) -> Any:
     if all(isinstance(one, int | float) for one in value):
         return f"{min(value):g} to {max(value):g}" if len(value) > 1 else f"{value[0]:g}"
     return ", ".join(map(str, value))
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A chart whose data can be swapped in place: Vega-Lite that names its datasets, and their rows.
-
-    chart: Vega-Lite JSON in which every `data` is `{"name": ...}`; it depends on the spec only, so that new results
-        change `datasets` and leave the chart (its node, zoom, legend choices) alone.
-    """
-
-    title: str
-    caption: str
-    chart: dict[str, Any]
-    datasets: dict[str, list[dict[str, Any]]]
-
-    def vega_lite(self) -> dict[str, Any]:
-        """The chart with its data inside, for files."""
-        return {**self.chart, "datasets": self.datasets}
 
 
 @dataclass(frozen=True)
@@ -265,6 +213,28 @@ class Spec(StrictNumbers):
         Mapping[str, Mapping[str, Any]]
     ] = {}  # figures and verdicts read these of rows with such labels only
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Adapt a kind whose figures() takes the table only, as before version 0.2; deprecated."""
+        super().__pydantic_init_subclass__(**kwargs)
+        draw = cls.__dict__.get("figures")
+        if draw is None or len(inspect.signature(draw).parameters) > 2:
+            return
+        warnings.warn(
+            f"{cls.__name__}.figures(table) is deprecated: define figures(table, verdicts=())",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+
+        @functools.wraps(draw)
+        def figures(
+            self: Spec, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()
+        ) -> dict[str, Figure]:
+            drawn: dict[str, Figure] = draw(self, table)
+            return drawn
+
+        cls.figures = figures  # type: ignore[method-assign]
+
     def in_words(self) -> str:
         """What the experiment is called where nobody named it: "Gaussian perturbation of tiny, γ 0.05 to 0.3, 8 draws"."""
         named = {
@@ -305,8 +275,12 @@ class Spec(StrictNumbers):
         """Measure one point; on a worker only. The point alone determines the number, so no spec is given."""
         raise NotImplementedError
 
-    def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
-        """The figures, by short name, from whatever rows there are so far."""
+    def figures(self, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
+        """Return the figures by short name, from the rows measured so far.
+
+        verdicts: those of the table, or of an earlier state of it; empty while they are computed. A
+        figure draws what they hold (minima, intervals) and computes no verdict itself.
+        """
         return {}
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:

@@ -11,7 +11,8 @@ from api.experiment_store import get_or_404
 from api.path_parameters import ExperimentId
 from db import history
 from db.session import open_session
-from ucurve.schemas.reproducibility import Agreement, Number, Pair, compared
+from ucurve.analysis.reproducibility import compare_pairs
+from ucurve.schemas.reproducibility import Agreement, MeasuredValue, RemeasuredPair
 
 router = APIRouter(prefix="/v1", tags=["results"])
 
@@ -30,11 +31,11 @@ def agreement(
     with open_session() as session:
         experiment = get_or_404(session, id)
         pairs = [_pair(row) for row in history.with_original(session, id)]
-    return compared(id, experiment.fresh, pairs, limit)
+    return compare_pairs(id, experiment.fresh, pairs, limit)
 
 
-def _pair(row: Row[Any]) -> Pair:
-    return Pair(
+def _pair(row: Row[Any]) -> RemeasuredPair:
+    return RemeasuredPair(
         position=row.position,
         labels=row.labels,
         state=row.state,
@@ -44,10 +45,10 @@ def _pair(row: Row[Any]) -> Pair:
     )
 
 
-def _number(row: Row[Any], side: str) -> Number | None:
+def _number(row: Row[Any], side: str) -> MeasuredValue | None:
     """Return one side of a comparison; None where it was not measured."""
     names = ("metrics", "nonfinite", "worker", "device", "versions")
     values = {name: getattr(row, f"{side}_{name}") for name in names}
     if values["worker"] is None:
         return None
-    return Number(measurement=getattr(row, f"{side}_id"), **values)
+    return MeasuredValue(measurement=getattr(row, f"{side}_id"), **values)

@@ -84,5 +84,5 @@ def _combine(verdicts: Mapping[int, list[Verdict]]) -> list[Verdict]:
         with open_session() as session:
             row = get_or_404(session, id)
             table = to_frame(all_rows(session, id, needed_series(row)))
-        parts.append(study.Part(row.name, parse(row.spec), table, of_experiment))
+        parts.append(study.StudyExperiment(row.name, parse(row.spec), table, of_experiment))
     return study.verdicts(parts)

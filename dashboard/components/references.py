@@ -12,13 +12,11 @@ from dashboard.forms import widgets
 from dashboard.live import pages
 from dashboard.live.poller import ExperimentSnapshot
 from ucurve.client import ClientError
+from ucurve.figures.published import available_curves, metrics_of, with_curves
 from ucurve.schemas.references import (
     Importer,
     ReferenceCurve,
     SentFile,
-    choices,
-    drawn_over,
-    shown_metrics,
 )
 
 IMPORTERS: dict[str, Importer] = {"lm-evaluation-harness": "lm-eval", "CSV": "csv"}
@@ -46,7 +44,7 @@ def over(now: ExperimentSnapshot) -> ExperimentSnapshot:
     evaluation = now.experiment.spec.get("evaluation") or pages.cached(
         f"own {suite}", lambda: _own_evaluation(suite)
     )
-    found = choices(curves, suite, shown_metrics(now.figures), evaluation)
+    found = available_curves(curves, suite, metrics_of(now.figures), evaluation)
     if not found:
         return now
     chosen = st.pills(
@@ -57,7 +55,7 @@ def over(now: ExperimentSnapshot) -> ExperimentSnapshot:
         key=f"references:{now.id}",
     )
     return replace(
-        now, figures=drawn_over(now.figures, curves, [found[label][:2] for label in chosen])
+        now, figures=with_curves(now.figures, curves, [found[label][:2] for label in chosen])
     )
 
 

@@ -9,8 +9,9 @@ import streamlit as st
 from dashboard.components.theme import caption, counted, plain
 from dashboard.live import pages
 from dashboard.live.poller import ExperimentSnapshot
+from ucurve.analysis.reproducibility import summary
 from ucurve.formatting import STATE_LABELS
-from ucurve.schemas.reproducibility import Agreement, Difference, Machines, in_words
+from ucurve.schemas.reproducibility import Agreement, DevicePair, Difference
 
 
 def section(now: ExperimentSnapshot) -> None:
@@ -25,7 +26,7 @@ def section(now: ExperimentSnapshot) -> None:
         asked[now.id] = now.cursor, found
     report = asked[now.id][1]
     st.markdown("## Agreement with the first numbers", anchors=False)
-    st.markdown(f"**{plain(in_words(report))}.**")
+    st.markdown(f"**{plain(summary(report))}.**")
     for one in report.machines:
         machines(one)
     if report.metrics:
@@ -54,7 +55,7 @@ def section(now: ExperimentSnapshot) -> None:
             st.dataframe(rows, hide_index=True, key=f"differences:{now.id}")
 
 
-def machines(one: Machines) -> None:
+def machines(one: DevicePair) -> None:
     """First here, again there, and what is not the same about the two."""
     with st.container(border=True, gap="xsmall"):
         first, again = (

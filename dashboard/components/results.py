@@ -16,7 +16,7 @@ from dashboard.components.provenance import label, provenance
 from dashboard.components.theme import ANSWERS, badge, caption, counted, plain, roughly
 from dashboard.live import pages
 from dashboard.live.poller import ExperimentSnapshot
-from ucurve.analysis.verdict_order import Claim, by_claim
+from ucurve.analysis.verdict_order import ClaimGroup, by_claim
 from ucurve.formatting import STATE_LABELS
 from ucurve.schemas.measurements import MeasurementRow, decode_metrics
 from ucurve.spec import Verdict
@@ -44,14 +44,14 @@ def verdicts(now: ExperimentSnapshot) -> None:
     add_draws.buttons(now)
 
 
-def one_claim(claim: Claim) -> None:
+def one_claim(claim: ClaimGroup) -> None:
     """The overall answers; those of single conditions are folded away when there are many."""
     with st.container(border=True, gap="xsmall"):
         st.markdown(f"**{plain(claim.name[:1].upper() + claim.name[1:])}**")
-        listed(claim.first, say_test=len(claim.tests) > 1)
-        if claim.single:
-            with st.expander(claim.folded):
-                listed(claim.single, say_test=len(claim.tests) > 1)
+        listed(claim.summaries, say_test=len(claim.tests) > 1)
+        if claim.details:
+            with st.expander(claim.details_title):
+                listed(claim.details, say_test=len(claim.tests) > 1)
         if len(claim.tests) == 1:
             st.markdown(f":small[:gray[Test: {plain(claim.tests[0])}]]")
 
@@ -64,14 +64,13 @@ def listed(found: Sequence[Verdict], say_test: bool) -> None:
         same = list(group)
         answer, words = st.columns([1, 7], gap="small")
         answer.markdown(badge(same[0].answer, ANSWERS))
-        sentence = same[0].sentence.removeprefix(f"{same[0].answer}: ")  # the badge says it
         scopes, numbers = (
             "; ".join(verdict.scope for verdict in same if verdict.scope),
             basis(same[0], say_test),
         )
         lines = [
             f":gray[{plain(scopes)}]" if scopes else "",
-            plain(sentence[:1].upper() + sentence[1:]),
+            plain(same[0].sentence),
             f":small[:gray[{plain(numbers)}]]" if numbers else "",
         ]
         words.markdown("  \n".join(line for line in lines if line))

@@ -43,6 +43,7 @@ class ExperimentSnapshot:
     figure_problem: str | None = None
     figures_cursor: int = -1  # of the rows that the figures show
     verdicts: list[Verdict] = field(default_factory=list)
+    drawn_verdicts: list[Verdict] = field(default_factory=list, compare=False)  # in the figures
     num_judged: int = field(default=0, compare=False)  # finished points behind the verdicts
     verdict_problem: str | None = None
     verdicts_cursor: int = field(default=-1, compare=False)  # when they were last requested
@@ -57,7 +58,8 @@ class ExperimentSnapshot:
     def complete(self) -> bool:
         """Whether the experiment has ended and all figures and verdicts are here."""
         current = self.cursor == self.figures_cursor == self.verdicts_cursor
-        return self.ended and current and not self.verdicts_pending
+        drawn = self.drawn_verdicts is self.verdicts
+        return self.ended and current and drawn and not self.verdicts_pending
 
 
 class ExperimentPoller(SharedQuery[ExperimentSnapshot]):
@@ -72,6 +74,7 @@ class ExperimentPoller(SharedQuery[ExperimentSnapshot]):
         self._experiment_due = 0.0
         self._figures: Future[tuple[dict[str, Figure], str | None]] | None = None
         self._figures_cursor = 0
+        self._drawn_verdicts: list[Verdict] = []
         self._figures_started = 0.0
         self._figures_due = 0.0
         self._verdicts: Future[list[Verdict]] | None = None
@@ -86,7 +89,7 @@ class ExperimentPoller(SharedQuery[ExperimentSnapshot]):
 
     def _update(self, client: Client) -> ExperimentSnapshot:
         snapshot = self._with_changes(client)
-        return self._with_verdicts(client, self._with_figures(snapshot))
+        return self._with_figures(self._with_verdicts(client, snapshot))
 
     def _with_changes(self, client: Client) -> ExperimentSnapshot:
         """Return the snapshot with changed rows, and with the experiment when due."""
@@ -108,12 +111,13 @@ class ExperimentPoller(SharedQuery[ExperimentSnapshot]):
 
         Slow figures are drawn in the background, at most half of the time.
         """
-        if (
-            self._figures is None
-            and snapshot.figures_cursor != snapshot.cursor
-            and time.monotonic() >= self._figures_due
-        ):
+        outdated = (
+            snapshot.figures_cursor != snapshot.cursor
+            or snapshot.drawn_verdicts is not snapshot.verdicts
+        )
+        if self._figures is None and outdated and time.monotonic() >= self._figures_due:
             self._figures_cursor, self._figures_started = snapshot.cursor, time.monotonic()
+            self._drawn_verdicts = snapshot.verdicts
             self._figures = self._run_in_background(lambda: draw_figures(snapshot))
         if self._figures is None or wait([self._figures], FIGURE_WAIT).not_done:
             return snapshot
@@ -125,6 +129,7 @@ class ExperimentPoller(SharedQuery[ExperimentSnapshot]):
             figures=figures if problem is None else snapshot.figures,
             figure_problem=problem,
             figures_cursor=self._figures_cursor,
+            drawn_verdicts=self._drawn_verdicts,
         )
 
     def _with_verdicts(self, client: Client, snapshot: ExperimentSnapshot) -> ExperimentSnapshot:
@@ -145,9 +150,10 @@ class ExperimentPoller(SharedQuery[ExperimentSnapshot]):
         self, verdicts: Future[list[Verdict]], snapshot: ExperimentSnapshot
     ) -> ExperimentSnapshot:
         try:
+            latest = verdicts.result()
             return replace(
                 snapshot,
-                verdicts=verdicts.result(),
+                verdicts=snapshot.verdicts if latest == snapshot.verdicts else latest,
                 num_judged=self._num_judged,
                 verdict_problem=None,
             )
@@ -164,6 +170,7 @@ def draw_figures(snapshot: ExperimentSnapshot) -> tuple[dict[str, Figure], str |
     must not hide the table.
     """
     try:
-        return parse(snapshot.experiment.spec).figures(to_frame(snapshot.rows.values())), None
+        spec = parse(snapshot.experiment.spec)
+        return spec.figures(to_frame(snapshot.rows.values()), snapshot.verdicts), None
     except Exception as error:
         return {}, f"{type(error).__name__}: {error}"

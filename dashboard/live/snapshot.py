@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 import streamlit as st
@@ -53,16 +54,12 @@ def _fetch(id: int, as_of: str) -> ExperimentSnapshot:
         verdicts_cursor=1,
         as_of=as_of,
     )
-    figures, problem = draw_figures(snapshot)
-    return ExperimentSnapshot(
-        **{
-            **vars(snapshot),
-            "figures": figures,
-            "figure_problem": problem,
-            "verdicts": client.verdicts(id, as_of),
-            "num_judged": progress.done,
-        }
+    verdicts = client.verdicts(id, as_of)
+    snapshot = replace(
+        snapshot, verdicts=verdicts, drawn_verdicts=verdicts, num_judged=progress.done
     )
+    figures, problem = draw_figures(snapshot)
+    return replace(snapshot, figures=figures, figure_problem=problem)
 
 
 def banner(as_of: str) -> None:

@@ -1,8 +1,8 @@
-"""The loss before any change, which is known up to its evaluation text: in blocks of windows, for verdicts and for bands.
+"""The unperturbed loss in blocks of evaluation windows, for verdicts and for bands.
 
     blocks = base_blocks(table, tokens)     # [num_checkpoints, num_blocks], paired over checkpoints
-
-The table has columns gamma (0: the base), tokens, replicate, state and series with window_nll and window_tokens.
+ Its sampling error is that of the evaluation text. The table has columns gamma (0: the base),
+tokens, replicate, state and series with window_nll (nats) and window_tokens.
 """
 
 from __future__ import annotations
@@ -20,38 +20,43 @@ if TYPE_CHECKING:
 
 
 def base_blocks(table: pd.DataFrame, tokens: Array) -> Array:
-    """Base loss of the checkpoints at `tokens` in blocks of windows, [num_checkpoints, num_blocks]; NaN where unmeasured."""
+    """Return the unperturbed loss at `tokens` in blocks of windows, [num_checkpoints, num_blocks].
+
+    Nats per token; NaN where unmeasured.
+    """
     done = table[(table["gamma"] == 0) & (table["state"] == "done")].drop_duplicates("tokens")
     series = dict(zip(done["tokens"], done["series"], strict=True))
-    found = {at: _blocks(series[at]) for at in tokens if "window_nll" in series.get(at, {})}
-    width = max((len(blocks) for blocks in found.values()), default=1)
-    return np.stack([found.get(at, np.full(width, np.nan)) for at in tokens])
+    blocks = {at: _blocks(series[at]) for at in tokens if "window_nll" in series.get(at, {})}
+    width = max(map(len, blocks.values()), default=1)
+    return np.stack([blocks.get(at, np.full(width, np.nan)) for at in tokens])
 
 
 def with_base_intervals(
-    rows: list[dict[str, Any]], table: pd.DataFrame, line: str, shown: Callable[[Array], Array]
+    rows: list[dict[str, Any]], table: pd.DataFrame, line: str, transform: Callable[[Array], Array]
 ) -> list[dict[str, Any]]:
-    """The rows with a band around the base, which has 0 in the field `line`: 95% over paired blocks of windows, for comparing
-    checkpoints. table: with column gamma, 0 for the base, and a facet evaluation where there are several sets."""
+    """Return the rows with a band around the base, which has 0 in the field `line`.
+
+    The band is the 95% interval over paired blocks of windows, for comparing checkpoints. table:
+    with column gamma, 0 for the base, and a facet evaluation where there are several sets.
+    """
     panels = [name for name in ("replicate", "evaluation") if name in table]
-    found: dict[tuple[Any, ...], tuple[float, float]] = {}
-    for key, mine in table[
+    bands: dict[tuple[Any, ...], tuple[float, float]] = {}
+    for key, panel in table[
         (table["gamma"] == 0) & (table["state"] == "done") & table["tokens"].notna()
     ].groupby(panels):
-        tokens = np.unique(mine["tokens"].to_numpy(dtype=float))
-        for at, low, high in zip(
-            tokens, *map(shown, statistics.paired_intervals(base_blocks(mine, tokens))), strict=True
-        ):
+        tokens = np.unique(panel["tokens"].to_numpy(dtype=float))
+        intervals = statistics.paired_intervals(base_blocks(panel, tokens))
+        for at, low, high in zip(tokens, *map(transform, intervals), strict=True):
             if np.isfinite([low, high]).all():
-                found[(*key, at)] = float(low), float(high)
+                bands[(*key, at)] = float(low), float(high)
 
-    def one(row: dict[str, Any]) -> dict[str, Any]:
+    def with_band(row: dict[str, Any]) -> dict[str, Any]:
         place = tuple(row.get(name) for name in (*panels, "tokens"))
-        if row["what"] != "mean" or row.get(line) != 0 or place not in found:
+        if row["what"] != "mean" or row.get(line) != 0 or place not in bands:
             return row
-        return {**row, "low": found[place][0], "high": found[place][1]}
+        return {**row, "low": bands[place][0], "high": bands[place][1]}
 
-    return [one(row) for row in rows]
+    return [with_band(row) for row in rows]
 
 
 def _blocks(series: Mapping[str, Sequence[float | None]]) -> Array:

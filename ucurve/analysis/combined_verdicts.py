@@ -1,6 +1,7 @@
-"""Verdicts of one claim summed up: over conditions, over pre-training runs, and over noise conventions.
+"""Verdicts on one claim, summarized over conditions, pre-training seeds and noise conventions.
 
-over_conventions({"current_std": over_conditions(a, "under current_std"), "init_std": over_conditions(b, "...")})
+under_current = over_conditions(verdicts, "under current_std")
+over_conventions({"current_std": under_current, "init_std": under_init})
 """
 
 from __future__ import annotations
@@ -8,110 +9,122 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from ucurve.analysis.conditions import Answer
-from ucurve.spec import Verdict
+from ucurve.schemas.results import Answer, Verdict, VerdictRef
+
+CONVENTIONS = {
+    "current_std": "with noise relative to current weights",
+    "init_std": "with noise relative to initialisation",
+}
 
 
 def over_conditions(verdicts: Sequence[Verdict], scope: str) -> Verdict:
-    """Is the claim true for some condition? The verdicts' p values are corrected over them already, so one is enough.
+    """Return whether the claim holds for any condition.
 
-    yes when any says yes, no when all say no. Raises ValueError when there are none.
+    p-values are already corrected over conditions, so one is enough: yes when any is yes, no when
+    all are no. Raises ValueError when there are no verdicts.
     """
     answers = [verdict.answer for verdict in verdicts]
     answer: Answer = (
         "yes" if "yes" in answers else "no" if set(answers) == {"no"} else "undetermined"
     )
-    summed = _summed(verdicts, scope, answer, _listed(verdicts))
-    holds = [
+    holds_for = [
         re.split(" under |, ", verdict.scope)[0] for verdict in verdicts if verdict.answer == "yes"
     ]
-    return summed.model_copy(update={"evidence": {**summed.evidence, "where": holds}})
+    return _summary(verdicts, scope, answer, _by_answer(verdicts), holds_for)
 
 
 def over_replicates(verdicts: Sequence[Verdict], scope: str) -> Verdict:
-    """Does the claim hold in every pre-training run? yes or no when all say so, else undetermined.
+    """Return whether the claim holds for every pre-training seed: yes or no when all agree.
 
-    Draws describe one pre-training run; only replicates say whether the next run would behave the same.
+    Draws describe one pre-training run; only further seeds tell whether another run would behave
+    the same. Raises ValueError when there are no verdicts.
     """
     answers = {verdict.answer for verdict in verdicts}
     answer = verdicts[0].answer if len(answers) == 1 else "undetermined"
-    sentence = _listed(verdicts) + (
-        " The pre-training runs differ." if {"yes", "no"} <= answers else ""
-    )
+    sentence = _by_answer(verdicts)
+    if {"yes", "no"} <= answers:
+        sentence += " The pre-training seeds disagree."
     if len(verdicts) == 1:
-        sentence = f"{answer}{_where(verdicts[0])} in the one pre-training run measured; {verdicts[0].draw_name} describe that run."
-    summed = _summed(verdicts, scope, answer, sentence)
-    found = [verdict.evidence.get("where", []) for verdict in verdicts]
-    everywhere = [place for place in found[0] if all(place in places for places in found)]
-    return summed.model_copy(
-        update={"evidence": {**summed.evidence, "where": everywhere if answer == "yes" else []}}
-    )
+        sentence = (
+            f"{answer.capitalize()}{_where(verdicts[0])} for the only pre-training seed measured; "
+            f"{verdicts[0].draw_name} describe that run only."
+        )
+    places = [verdict.holds_for for verdict in verdicts]
+    everywhere = [place for place in places[0] if all(place in others for others in places)]
+    return _summary(verdicts, scope, answer, sentence, everywhere if answer == "yes" else [])
 
 
 def over_conventions(verdicts: Mapping[str, Verdict], scope: str = "") -> Verdict:
-    """The claim without naming a noise convention: yes only if it holds under current_std and under init_std.
+    """Return whether the claim holds regardless of the noise convention, current_std or init_std.
 
-    Under current_std the noise grows with the weights, so a yes there alone may be weight growth.
+    Noise under current_std grows with the weights, so a yes under it alone may be weight growth.
     """
     answers = {name: verdict.answer for name, verdict in verdicts.items()}
-    told = ", ".join(
-        f"{verdict.answer} under {name}{_where(verdict)}" for name, verdict in verdicts.items()
+    listed = ", ".join(
+        f"{verdict.answer} {CONVENTIONS.get(name, f'under {name}')}{_where(verdict)}"
+        for name, verdict in verdicts.items()
     )
-    both = {answers.get("current_std"), answers.get("init_std")}
+    listed = listed[:1].upper() + listed[1:]
+    missing = [words for name, words in CONVENTIONS.items() if name not in answers]
     answer: Answer = "undetermined"
-    reason = f"{told}: the noise conventions do not agree."
-    if len(both) == 1 and None not in both:
-        answer = next(iter(verdicts.values())).answer
-        reason = f"{told}."
-    elif None in both:
-        missing = " and ".join(name for name in ("current_std", "init_std") if name not in answers)
-        reason = f"{told}; {missing} not measured, and an unqualified answer needs both."
+    if missing:
+        sentence = f"{listed}; not measured {' or '.join(missing)}, and this claim needs both."
+    elif len(set(answers.values())) == 1:
+        answer = next(iter(answers.values()))
+        sentence = f"{listed}."
     elif answers["current_std"] == "yes":
-        reason = f"{told}: weight growth is not separated from fragility."
-    return _summed(list(verdicts.values()), scope, answer, reason)
+        sentence = f"{listed}: growth of the weights may explain the effect."
+    else:
+        sentence = f"{listed}: the noise conventions disagree."
+    return _summary(list(verdicts.values()), scope, answer, sentence)
 
 
-def _listed(verdicts: Sequence[Verdict]) -> str:
-    """ "yes for gamma 0.2, gamma 0.3; no for gamma 0.05."""
+def _by_answer(verdicts: Sequence[Verdict]) -> str:
+    """Return the scopes by answer: "Yes for gamma 0.2, gamma 0.3; no for gamma 0.05."."""
     scopes = {
         answer: [
             verdict.scope + _where(verdict) for verdict in verdicts if verdict.answer == answer
         ]
         for answer in ("yes", "no", "undetermined")
     }
-    return (
-        "; ".join(f"{answer} for {', '.join(names)}" for answer, names in scopes.items() if names)
-        + "."
+    text = "; ".join(
+        f"{answer} for {', '.join(names)}" for answer, names in scopes.items() if names
     )
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _where(verdict: Verdict) -> str:
-    """ " (gamma 0.2, 0.3)": the conditions under which a summed up yes holds."""
-    places = verdict.evidence.get("where")
+    """Return the conditions for which a summarized claim holds: " (gamma 0.2, 0.3)"."""
+    places = verdict.holds_for
     if not places:
         return ""
-    word = places[0].rpartition(" ")[0]
-    same = all(place.startswith(f"{word} ") for place in places)
-    return f" ({places[0]}{''.join(', ' + (p.removeprefix(f'{word} ') if same else p) for p in places[1:])})"
+    prefix = places[0].rpartition(" ")[0] + " "
+    if all(place.startswith(prefix) for place in places):
+        places = [places[0], *(place.removeprefix(prefix) for place in places[1:])]
+    return f" ({', '.join(places)})"
 
 
-def _summed(verdicts: Sequence[Verdict], scope: str, answer: Answer, sentence: str) -> Verdict:
+def _summary(
+    verdicts: Sequence[Verdict],
+    scope: str,
+    answer: Answer,
+    sentence: str,
+    holds_for: Sequence[str] = (),
+) -> Verdict:
     if len({verdict.claim for verdict in verdicts}) != 1:
-        raise ValueError("verdicts to sum up must be of one claim, and at least one")
+        raise ValueError("verdicts to summarize must be about one claim, and at least one")
+    nums = [verdict.num_draws for verdict in verdicts if verdict.num_draws is not None]
     return Verdict(
         claim=verdicts[0].claim,
         scope=scope,
         answer=answer,
         sentence=sentence,
         test="; ".join(dict.fromkeys(verdict.test for verdict in verdicts if verdict.test)),
-        num_draws=min(
-            (verdict.num_draws for verdict in verdicts if verdict.num_draws is not None),
-            default=None,
-        ),
+        num_draws=min(nums, default=None),
         draw_name=verdicts[0].draw_name,
-        evidence={
-            "parts": [
-                {"scope": v.scope, "answer": v.answer, "p_value": v.p_value} for v in verdicts
-            ]
-        },
+        summarizes=[
+            VerdictRef(scope=verdict.scope, answer=verdict.answer, p_value=verdict.p_value)
+            for verdict in verdicts
+        ],
+        holds_for=list(holds_for),
     )

@@ -1,10 +1,10 @@
 """Experiments laid over one another: their numbers on one axis, the differences, and what is missing for a fair comparison.
 
-    sides = [Side(experiment.id, experiment.name, parse(experiment.spec), rows, suite), ...]
-    table = laid_over(sides)                       # one row per value: side, change, along, draw, value of every quantity
-    differences(table, "1", "2", "tokens")         # A minus B with 95% intervals, and how they were paired
-    missing(sides[0], sides[1])                    # the points of A that B lacks
-    completed(sides[0], sides[1])                  # the spec that measures exactly those
+    sides = [Side(experiment.id, experiment.name, parse(experiment.spec), rows, suite), ...] table =
+    laid_over(sides)                       # one row per value: side, change, along, draw, value of
+    every quantity differences(table, "1", "2", "tokens")         # A minus B with 95% intervals,
+    and how they were paired missing(sides[0], sides[1])                    # the points of A that B
+    lacks completed(sides[0], sides[1])                  # the spec that measures exactly those
 
 What a kind's labels mean is said by its `columns` (ucurve.spec); no kind is named here.
 """
@@ -137,9 +137,11 @@ def constants(sides: Iterable[Side]) -> frozenset[tuple[str, Any]]:
 
 def laid_over(sides: Sequence[Side]) -> pd.DataFrame:
     """All rows of all sides, one per value: `side`, `suite`, `size` (parameters), `replicate`, `change`, `draw`, `state`,
-    `measurement`, `unchanged`; the axes `tokens`, `tokens_per_parameter`, `base_loss` and the sides' own; every metric; `damage`.
+    `measurement`, `unchanged`; the axes `tokens`, `tokens_per_parameter`, `base_loss` and the
+    sides' own; every metric; `damage`.
 
-    A point whose draws are inside it gives a row per draw. Damage is the loss minus that of the same checkpoint before.
+    A point whose draws are inside it gives a row per draw. Damage is the loss minus that of the
+    same checkpoint before.
     """
     import pandas as pd
 
@@ -336,8 +338,8 @@ def missing(a: Side, b: Side) -> Missing:
 def completed(found: Missing) -> Spec | None:
     """B measured at the points of A: A's grid, everything else as in B; None where nothing can be added.
 
-    Points that B has already are reused, so that exactly the missing ones are measured. Raises ValueError where the two
-    do not go together in one spec.
+    Points that B has already are reused, so that exactly the missing ones are measured. Raises
+    ValueError where the two do not go together in one spec.
     """
     a, b = found.of, found.within
     if not found.points:

@@ -1,13 +1,17 @@
-"""A condition: one model at many checkpoints, before and after one change; what verdicts are made from.
+"""A condition: one model at many checkpoints, before and after one modification.
 
-x, losses, measured = paired(table[table["gamma"] == 0.2])
-Condition("gamma 0.2 under init_std, replicate 0", x, losses, trends.blocks(window_nll, window_tokens), measured)
+    x, losses, measured = paired(table[table["gamma"] == 0.2])
+    base = statistics.blocks(window_nll, window_tokens)
+    Condition("gamma 0.2 under init_std, pre-training seed 0", x, losses, base, measured)
+
+Verdicts are computed from conditions; see `ucurve.analysis.condition_verdicts`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,36 +20,37 @@ from ucurve.analysis import statistics
 from ucurve.analysis.statistics import Array
 from ucurve.formatting import tokens
 from ucurve.schemas.measurements import finite_or_none
-from ucurve.spec import Verdict
+from ucurve.schemas.results import Answer, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Answer = Literal["yes", "no", "undetermined"]
 
+def alpha(look: int) -> float:
+    """Return the significance level of interim analysis number `look`: 0.03, then 0.012, 0.0048, ...
 
-def alpha(looks: int) -> float:
-    """Below which p is a yes at this look: 3%, then 1.2%, 0.48%, ...
-
-    Every look spends 60% of what is left of the 5%, so that all looks together, however many draws were added between them and
-    for whatever reason, hold 5% (Bonferroni).
+    Every look spends 60% of what is left of 0.05, so all looks together hold 5% (Bonferroni),
+    however many draws were added between them and for whatever reason.
     """
-    return float(0.03 * 0.4 ** (looks - 1))
+    return float(0.03 * 0.4 ** (look - 1))
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One model at many checkpoints, before and after one change.
+    """One model at many checkpoints, before and after one modification.
 
-    scope: the condition in words, "gamma 0.2 under init_std, replicate 0".
-    x: pre-training length of each checkpoint, rising, [num_checkpoints].
-    losses: mean loss after the change, [num_checkpoints, num_draws], draws paired over checkpoints; inf and NaN are
-        measured values (the model broke) and rank as the worst.
-    base: loss before, [num_checkpoints, num_blocks] (see `trends.blocks`); one block means exact, without sampling error.
-    measured: False where there is no value yet, or its point failed; None means all are.
-    relevant: the smallest effect worth a claim, in the unit of the loss; 0.01 nats is 1% of perplexity.
+    scope: the condition for people, "gamma 0.2 under init_std, pre-training seed 0".
+    x: pre-training length of each checkpoint, ascending, [num_checkpoints].
+    losses: mean loss after the modification, [num_checkpoints, num_draws], draws paired over
+        checkpoints; inf and NaN are measured values (the model broke) and rank as the worst.
+    base: loss before, [num_checkpoints, num_blocks] (see `statistics.blocks`); a single block means
+        exact, without sampling error.
+    measured: False where there is no value yet, or its point failed; None means all are measured.
+    smallest_effect: smallest effect of interest, in the unit of the loss; 0.01 nats is 1% of
+        perplexity.
     draw_name: what one column of losses is, in the plural: draws, seeds, targets.
-    looks: how often the verdicts have been looked at, with fewer draws before (see `alpha`).
+    look: number of this interim analysis, from 1; earlier ones had fewer draws (see `alpha`).
+    labels: labels of the table's rows that this condition consists of.
     """
 
     scope: str
@@ -53,66 +58,65 @@ class Condition:
     losses: Array
     base: Array
     measured: NDArray[np.bool_] | None = None
-    relevant: float = 0.01
+    smallest_effect: float = 0.01
     x_name: str = "tokens"
     unit: str = "nats"
     draw_name: str = "draws"
-    looks: int = 1
+    look: int = 1
+    labels: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def alpha(self) -> float:
-        """What p is compared with."""
-        return alpha(self.looks)
+        """The significance level of this look."""
+        return alpha(self.look)
 
     @property
-    def held(self) -> str:
-        """What p is compared with, in words."""
-        return f"look {self.looks}: yes below {self.alpha:.2g}"
+    def threshold_text(self) -> str:
+        """The significance level for people: "interim analysis 1, alpha = 0.03"."""
+        return f"interim analysis {self.look}, alpha = {self.alpha:.2g}"
 
     def complete(self) -> Condition:
-        """The measured rectangle: checkpoints without base or losses are dropped, then draws with a gap."""
+        """Return the measured rectangle: drop checkpoints without base or losses, then draws with gaps."""
         measured = np.ones(self.losses.shape, bool) if self.measured is None else self.measured
-        known = np.isfinite(self.base).all(axis=1) & (
+        usable = np.isfinite(self.base).all(axis=1) & (
             measured.sum(axis=1) * 2 >= measured.sum(axis=1).max(initial=0)
         )
-        known &= measured.any(axis=1)
-        full = measured[known].all(axis=0) & known.any()
+        usable &= measured.any(axis=1)
+        full = measured[usable].all(axis=0) & usable.any()
         return replace(
             self,
-            x=self.x[known],
-            losses=self.losses[known][:, full],
-            base=self.base[known],
+            x=self.x[usable],
+            losses=self.losses[usable][:, full],
+            base=self.base[usable],
             measured=None,
         )
 
     @property
     def base_mean(self) -> Array:
-        """Mean base loss, [num_checkpoints]."""
+        """Mean loss of the unperturbed model, [num_checkpoints]."""
         means: Array = self.base.mean(axis=1)
         return means
 
     @property
-    def damage(self) -> Array:
+    def loss_increase(self) -> Array:
         """Loss after minus before, [num_checkpoints, num_draws]; non-finite where the loss is."""
         return self.losses - self.base_mean[:, None]
 
     def at(self, index: int) -> str:
-        """A checkpoint in words: "1.75M tokens"."""
+        """Return a checkpoint for people: "1.75M tokens"."""
         value = float(self.x[index])
         if self.x_name != "tokens":
             return f"{value:g} {self.x_name}"
         return f"{tokens(value)} tokens"
 
     def between(self, low: int, high: int) -> str:
-        """A 95% interval of checkpoints in words."""
-        return (
-            f"95%: {self.at(low)} to {self.at(high)}"
-            if low < high
-            else "95%: at no other checkpoint"
-        )
+        """Return a 95% interval of checkpoints for people."""
+        if low < high:
+            return f"95% CI: {self.at(low)} to {self.at(high)}"
+        return "95% CI: this checkpoint only"
 
     def amount(self, value: float) -> str:
-        """A loss difference in words, with the change of perplexity where the unit is nats."""
+        """Return a loss difference with its unit, and the change of perplexity if that is nats."""
         percent = f" ({np.expm1(min(value, 50)):+.1%} perplexity)" if self.unit == "nats" else ""
         return f"{value:+.3g} {self.unit}{percent}"
 
@@ -120,10 +124,10 @@ class Condition:
 def paired(
     table: pd.DataFrame, x: str = "tokens", draw: str = "draw", value: str = "nll_mean"
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """x [num_checkpoints], values and measured [num_checkpoints, num_draws] from the rows of one condition.
+    """Return x [num_checkpoints], values and measured [num_checkpoints, num_draws] of one condition.
 
-    Rows in state "done" are measured, inf and NaN included; all others are gaps. Rows without x are left out; of rows with
-    the same x and draw (revisions with the same number of tokens) the first counts.
+    Rows in state "done" are measured, inf and NaN included; all others are gaps. Rows without x are
+    dropped; of rows with the same x and draw (revisions with the same tokens) the first counts.
     """
     table = table[table[x].notna()].drop_duplicates([x, draw])
     done = table["state"] == "done"
@@ -139,10 +143,13 @@ def paired(
 
 
 @dataclass(frozen=True)
-class Teller:
-    """Makes the verdicts of one claim about one condition: what all of them state in the same way."""
+class VerdictBuilder:
+    """Build the verdicts of one claim about one condition.
 
-    asked: Condition
+    planned: the condition with its gaps; used: what is left of it, see `Condition.complete`.
+    """
+
+    planned: Condition
     used: Condition
     claim: str
 
@@ -158,78 +165,79 @@ class Teller:
         *,
         evidence: dict[str, Any],
         more_draws: int | None = None,
-        **more: Any,
+        **fields: Any,
     ) -> Verdict:
-        """more_draws: how many would settle it, 0: too many to ask for; said, and kept as evidence, where undetermined."""
-        if answer == "undetermined" and more_draws is not None:
-            few = f" Too few {self.used.draw_name}"
+        """Return the verdict.
+
+        more_draws: additional draws expected to resolve it, 0: too many to ask for, None: unknown;
+        used only when the answer is undetermined. fields: of `Verdict`.
+        """
+        draws = self.used.draw_name
+        if answer != "undetermined":
+            more_draws = None
+        elif more_draws:
+            reason += f" About {more_draws} more {draws} could resolve it."
+        elif more_draws == 0:
+            reason += f" More {draws} are unlikely to resolve it."
+        num_unused = int(self.planned.losses.size - self.used.losses.size)
+        num_nonfinite = int((~np.isfinite(self.used.losses)).sum())
+        if num_nonfinite:
+            reason += f" {num_nonfinite} non-finite losses count as the largest finite one."
+        if num_unused:
             reason += (
-                f"{few}: about {more_draws} more would settle it."
-                if more_draws
-                else f"{few} to settle it."
+                f" Preliminary: {num_unused} of {self.planned.losses.size} losses are not used "
+                "(not measured yet, or without a pair)."
             )
-            evidence = {**evidence, "more_draws": more_draws} if more_draws else evidence
-        num_draws = self.used.losses.shape[1]
-        gaps = int(self.asked.losses.size - self.used.losses.size)
-        infinite = int((~np.isfinite(self.used.losses)).sum())
-        notes = (
-            f" {infinite} losses are not finite and count as the largest finite one."
-            if infinite
-            else ""
-        )
-        notes += (
-            f" So far: {gaps} of {self.asked.losses.size} losses are not used, being unmeasured or unpaired."
-            if gaps
-            else ""
-        )
         return Verdict(
             claim=self.claim,
-            scope=self.asked.scope,
+            scope=self.planned.scope,
             answer=answer,
-            sentence=("undetermined: " if answer == "undetermined" else f"{answer}: ")
-            + reason
-            + notes,
-            num_draws=num_draws,
-            draw_name=self.used.draw_name,
-            evidence={
-                "alpha": self.used.alpha,
-                "x": self.used.x.tolist(),
-                "relevant": self.used.relevant,
-                "num_nonfinite": infinite,
-                "num_unused": gaps,
-                **evidence,
-            },
-            **more,
+            sentence=reason,
+            num_draws=self.used.losses.shape[1],
+            draw_name=draws,
+            labels={name: _plain(value) for name, value in self.planned.labels.items()},
+            alpha=self.used.alpha,
+            x=self.used.x.tolist(),
+            smallest_effect=self.used.smallest_effect,
+            num_nonfinite=num_nonfinite,
+            num_unused=num_unused,
+            more_draws=more_draws or None,
+            evidence=evidence,
+            **fields,
         )
 
     def too_few(self, num_checkpoints: int) -> Verdict:
-        """Nothing can be said yet."""
-        what = f"needs {num_checkpoints} checkpoints and 2 {self.used.draw_name} at each, measured."
-        return self("undetermined", what, evidence={})
+        """Return the verdict of a condition without enough checkpoints or draws."""
+        reason = (
+            f"At least {num_checkpoints} checkpoints with 2 {self.used.draw_name} each are needed."
+        )
+        return self("undetermined", reason, evidence={})
 
     def more_draws(
         self, effect: float, std: float, num_contrasts: int, num_conditions: int, least: int = 2
     ) -> int:
-        """How many more draws would settle an effect of the size seen at the next look, one way or the other; 0 if more than 1000.
+        """Return how many more draws would resolve an effect of the size observed at the next look.
 
-        least: with fewer draws than these the test says yes to no data at all.
+        Either way, yes or no; 0 if more than 1,000. least: fewer draws than this cannot be
+        significant, whatever the data.
         """
-        yes = max(
-            statistics.draws_needed(
-                effect, std, alpha(self.used.looks + 1) / num_contrasts / num_conditions
-            ),
-            least,
-        )
-        no = statistics.draws_needed(self.used.relevant - effect, std, 0.025)
-        num = max(min(yes, no) - self.used.losses.shape[1], 1)
+        level = alpha(self.used.look + 1) / num_contrasts / num_conditions
+        for_yes = max(statistics.draws_needed(effect, std, level), least)
+        for_no = statistics.draws_needed(self.used.smallest_effect - effect, std, 0.025)
+        num = max(min(for_yes, for_no) - self.used.losses.shape[1], 1)
         return int(num) if num <= 1000 else 0
 
 
-def enough(condition: Condition, num_checkpoints: int) -> bool:
-    """Are there enough checkpoints, and draws for an error?"""
+def is_sufficient(condition: Condition, num_checkpoints: int) -> bool:
+    """Return whether there are enough checkpoints, and enough draws for a standard error."""
     return len(condition.losses) >= num_checkpoints and condition.losses.shape[1] >= 2
 
 
-def plain(values: Array) -> list[float | None]:
-    """For JSON: None where not finite."""
+def finite_values(values: Array) -> list[float | None]:
+    """Return the values for JSON: None where not finite."""
     return [finite_or_none(float(value)) for value in values]
+
+
+def _plain(value: Any) -> Any:
+    """Return a label for JSON: numpy scalars become Python's."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,21 +1,24 @@
-"""From the table of an experiment to the rows that a chart of curves draws: means, bands, draws, and what is missing.
-
-The rows of a curve carry `what`: "mean" (with low, high: 95% over draws), "draw", "edge" (not finite or failed: a mark
-at the top with a count), "waiting" (a tick at the foot), "bottom" (of a U: x and its interval x_low, x_high),
-"reference" (a published or closed-form value), "note" (a line of text).
+"""Rows that a chart of curves draws, from an experiment's table: means, bands, draws, and gaps.
+ The field `what` of a row says what it is: "mean" (with low, high: 95% over draws), "draw", "edge"
+(not finite or failed: a mark at the top with a count), "waiting" (a tick at the bottom), "bottom"
+and "open bottom" (the minimum of a U-curve: x and its interval x_low, x_high; open: the rise after
+it is not established), "reference" (a published or closed-form value), "note" (a line of text).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ucurve.schemas.measurements import finite_or_none
+from ucurve.schemas.results import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
+
+YTransform = Callable[["pd.Series", "pd.DataFrame"], Any]
 
 
 def curve_rows(
@@ -25,17 +28,20 @@ def curve_rows(
     by: Sequence[str],
     *,
     facets: Sequence[str] = (),
-    shown: Callable[[pd.Series, pd.DataFrame], Any] | None = None,
+    transform: YTransform | None = None,
     y: str = "y",
 ) -> list[dict[str, Any]]:
-    """The rows that `curves` draws: means with bands, draws, edge marks, waiting ticks and a note.
+    """Return the rows that `charts.curves` draws: means with bands, draws, edge marks, ticks, a note.
 
-    table: one row per measurement with `state`, `measurement`, `x`, `by` (whatever tells the curves apart, and whatever
-        `shown` needs), `facets` and, once measured, `value`.
-    shown: from the mean (or low, high, one draw) of `value` and the rows it belongs to, to what the y axis shows. The
-        mean is taken before: on the loss, not on perplexity. Default: the value itself.
-    The band is the 95% t interval of the mean over draws; none with fewer than two draws (see `cut`). A mean with any draw
-    that is not finite is not finite: it is left out of the line and counted at the edge.
+    table: one row per measurement with `state`, `measurement`, `x`, `by` (whatever tells the curves
+        apart, and whatever `transform` needs), `facets` and, once measured, `value`.
+    transform: from the mean (or low, high, one draw) of `value` and its rows to the y axis. The
+    mean is
+        taken before: on the loss, not on perplexity. Default: the value itself.
+
+    The band is the 95% t interval of the mean over draws; none with fewer than two draws (see
+    `clip_bands`). A mean with any non-finite draw is not finite: it is left out of the line and
+    counted at the edge.
     """
     if table.empty:
         return []
@@ -43,12 +49,12 @@ def curve_rows(
     table = table.assign(value=table[value].astype(float) if value in table else np.nan)
     placed = table[table[x].notna()]
     means, draws = _means(placed, keys), placed[placed["state"] == "done"].copy()
-    shown = shown or (lambda values, rows: values)
+    transform = transform or (lambda values, rows: values)
     measured = np.isfinite(means["mean"])
     with np.errstate(over="ignore", invalid="ignore"):
         for column in ("mean", "low", "high"):
-            means[column] = shown(means[column], means)
-        draws[y] = shown(draws["value"], draws)
+            means[column] = transform(means[column], means)
+        draws[y] = transform(draws["value"], draws)
     finite = means[np.isfinite(means["mean"])].rename(columns={"mean": y})
     means["off_scale"] = measured & ~np.isfinite(
         means["mean"]
@@ -65,51 +71,76 @@ def curve_rows(
     troubled["label"] = [_trouble(*count) for count in counts]
     waiting = means[means["num_waiting"] > 0]
     dots = draws.loc[np.isfinite(draws[y]), [*keys, y, "measurement"]]
+    edges = troubled[[*keys, "num_nonfinite", "num_failed", "measurement", "label", "slot"]]
     return (
-        cut(
+        clip_bands(
             to_rows("mean", finite[[*keys, y, "low", "high", "num_draws"]]) + to_rows("draw", dots),
             y,
         )
-        + to_rows(
-            "edge", troubled[[*keys, "num_nonfinite", "num_failed", "measurement", "label", "slot"]]
-        )
+        + to_rows("edge", edges)
         + to_rows("waiting", waiting[[*keys, "num_waiting"]])
         + _notes(table, facets)
     )
 
 
-def cut(rows: list[dict[str, Any]], y: str = "y") -> list[dict[str, Any]]:
-    """Bands that reach far beyond every point are drawn up to a margin around the points (`band_low`, `band_high`): one condition
-    with heavy draws would flatten all others. `low` and `high` keep the interval."""
-    seen = [row[y] for row in rows if row.get(y) is not None]
-    if not seen:
-        return rows
-    least, most = min(seen), max(seen)
-    least, most = (
-        (least / 1.3, most * 1.3)
-        if least > 0
-        else (least - (most - least) / 4, most + (most - least) / 4)
-    )
+def minimum_rows(
+    verdicts: Sequence[Verdict], labels: Sequence[str], x: str, transform: Callable[[float], float]
+) -> list[dict[str, Any]]:
+    """Return a mark per minimum of a loss (y) with its interval, as the inflection points hold it.
 
-    def one(row: dict[str, Any]) -> dict[str, Any]:
+    "bottom" where the rise after the minimum is established, else "open bottom"; no mark at the
+    last checkpoint. labels: names of the labels that place a row; x: field of the x axis.
+    """
+    rows = []
+    for verdict in verdicts:
+        minimum = verdict.minimum
+        if minimum is None or minimum.loss is None or minimum.x == verdict.x[-1]:
+            continue
+        if not verdict.labels.keys() >= set(labels):
+            continue
+        rows.append(
+            {
+                "what": "bottom" if verdict.answer == "yes" else "open bottom",
+                **{name: verdict.labels[name] for name in labels},
+                x: minimum.x,
+                "y": float(transform(minimum.loss)),
+                "x_low": minimum.low,
+                "x_high": minimum.high,
+                "label": verdict.sentence,
+            }
+        )
+    return [row for row in rows if np.isfinite(row["y"])]
+
+
+def clip_bands(rows: list[dict[str, Any]], y: str = "y") -> list[dict[str, Any]]:
+    """Clip bands that reach far beyond every point (`band_low`, `band_high`).
+
+    Otherwise one condition with heavy-tailed draws would flatten all others. Bands are clipped at a
+    margin around the points; `low` and `high` keep the interval.
+    """
+    values = [row[y] for row in rows if row.get(y) is not None]
+    if not values:
+        return rows
+    least, most = min(values), max(values)
+    margin = (most - least) / 4
+    least, most = (least / 1.3, most * 1.3) if least > 0 else (least - margin, most + margin)
+
+    def clip(row: Mapping[str, Any]) -> dict[str, Any]:
         low, high = row.get("low"), row.get("high")
-        if (
-            row["what"] != "mean"
-            or low is None
-            or (low >= least and high is not None and high <= most)
-        ):
-            return row
+        inside = low is not None and low >= least and high is not None and high <= most
+        if row["what"] != "mean" or low is None or inside:
+            return dict(row)
         return {
             **row,
             "band_low": max(low, least),
             "band_high": min(most if high is None else high, most),
         }
 
-    return [one(row) for row in rows]
+    return [clip(row) for row in rows]
 
 
 def _means(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Mean, 95% t interval and counts over the draws of each curve point."""
+    """Return mean, 95% t interval and counts over the draws of each curve point."""
     from scipy.special import stdtrit
 
     done, failed = table["state"] == "done", table["state"] == "failed"
@@ -152,12 +183,12 @@ def _trouble(num_nonfinite: int, num_failed: int, off_scale: bool) -> str:
 
 
 def _notes(table: pd.DataFrame, facets: Sequence[str]) -> list[dict[str, Any]]:
-    """One line of text per facet: how much is still missing, failed or not finite."""
+    """Return one line of text per facet: how many points are missing, failed or not finite."""
     groups = table.groupby(list(facets), dropna=False) if facets else [((), table)]
     notes = []
     for key, group in groups:
         counts = {
-            "still to come": int((~group["state"].isin(["done", "failed"])).sum()),
+            "not measured yet": int((~group["state"].isin(["done", "failed"])).sum()),
             "failed": int((group["state"] == "failed").sum()),
             "not finite": int(((group["state"] == "done") & ~np.isfinite(group["value"])).sum()),
         }
@@ -173,10 +204,10 @@ def _notes(table: pd.DataFrame, facets: Sequence[str]) -> list[dict[str, Any]]:
     return notes
 
 
-def to_rows(what: str, frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Plain JSON rows: numpy scalars become Python's, anything that is not a finite number becomes None."""
+def to_rows(row_type: str, frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return plain JSON rows: numpy scalars become Python's, non-finite numbers become None."""
     return [
-        {"what": what, **{str(name): _plain(value) for name, value in record.items()}}
+        {"what": row_type, **{str(name): _plain(value) for name, value in record.items()}}
         for record in frame.to_dict(orient="records")
     ]
 

@@ -1,10 +1,10 @@
 """One curve minus another, with 95% intervals that say how they were made.
 
     differences(laid_over(sides), "side", "1", "2", x="tokens", value="nll_mean", facet="replicate")
-
-Where both have the same draws at the same place the difference is taken draw by draw ("paired"): common noise cancels. Else
-the means are subtracted and the interval is Welch's. A base has no draws: it is paired by blocks of windows of the text. Curves
-that share no place are compared at the places of the coarser one, the other being interpolated draw by draw between its own.
+ Where both have the same draws at the same place the difference is taken draw by draw ("paired"):
+common noise cancels. Else the means are subtracted and the interval is Welch's. A base has no
+draws: it is paired by blocks of windows of the text. Curves that share no place are compared at the
+places of the coarser one, the other being interpolated draw by draw between its own.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def differences(
 ) -> list[dict[str, Any]]:
     """A minus B for every `change` and `facet` that both have: rows of x, y, low, high, `num_draws` and `how`.
 
-    field: the column that tells A from B. Rows at which a mean is not finite are "edge". log: x is interpolated in its logarithm.
+    field: the column that tells A from B. Rows at which a mean is not finite are "edge". log: x is
+    interpolated in its logarithm.
     """
     found: list[dict[str, Any]] = []
     if table.empty or value not in table:

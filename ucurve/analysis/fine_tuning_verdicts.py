@@ -1,6 +1,9 @@
-"""What fine-tuning at one or several learning rates says: the claims over tokens, the best rate's trend, the growth of forgetting.
+"""Verdicts of fine-tuning at one or several learning rates.
 
-verdicts(table, spec)       # what holds over rates and replicates first, then the evidence
+    verdicts(table, design)       # summaries over rates and pre-training seeds first, then details
+
+The claims over pre-training tokens, the trend of the best learning rate, and the law by which
+forgetting grows with the learning rate.
 """
 
 from __future__ import annotations
@@ -10,186 +13,214 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucurve.analysis import claims, learning_rate_fits, replication
+from ucurve.analysis import (
+    combined_verdicts,
+    condition_verdicts,
+    learning_rate_fits,
+    replication,
+)
 from ucurve.analysis import fine_tuning as numbers
-from ucurve.analysis.conditions import Answer, Condition
-from ucurve.analysis.fine_tuning import Where
+from ucurve.analysis.conditions import Condition
+from ucurve.analysis.fine_tuning import Design, Panel
+from ucurve.analysis.replication import Reference
 from ucurve.analysis.statistics import Array
-from ucurve.experiments.fine_tuning_fields import TuningFields
-from ucurve.spec import Verdict
+from ucurve.schemas.results import Answer, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
+MAX_MORE_SEEDS = 1000
 
-def verdicts(table: pd.DataFrame, spec: TuningFields) -> list[Verdict]:
-    """What holds over learning rates and replicates, method by method, and the published numbers; then the base, and the
-    evidence for the first method, rate by rate."""
+
+def verdicts(
+    table: pd.DataFrame, design: Design, references: Sequence[Reference] = ()
+) -> list[Verdict]:
+    """Return the summaries of every method, then the base and the details of the first method.
+
+    references: published numbers of this experiment, judged in between.
+    """
     if table.empty:
         return []
     table = numbers.prepared(table)
-    first: list[Verdict] = []
-    parts: list[Verdict] = []
-    for method in spec.methods:
+    summaries: list[Verdict] = []
+    details: list[Verdict] = []
+    for method in design.methods:
         families = [
-            (where, list(family.values()))
-            for where, family in numbers.conditions(table, spec, method)
+            (panel, list(family.values()))
+            for panel, family in numbers.conditions(table, design, method)
         ]
-        found = [(where, claims.all_verdicts(family)[1:]) for where, family in families]
-        first += _summed(found, method, spec) + _rates(table, spec, method)
-        if method == spec.methods[0]:
-            parts += [_base(where, family, spec) for where, family in families]
-            parts += [verdict for _, mine in found for verdict in mine]
-    reported = replication.verdict(
-        replication.compared(numbers.published_of(spec), numbers.beside_published(table, spec))
+        judged = [
+            (panel, condition_verdicts.all_verdicts(family)[1:]) for panel, family in families
+        ]
+        summaries += _summaries(judged, method, design) + _sweep_verdicts(table, design, method)
+        if method == design.methods[0]:
+            details += [_base(panel, family, design) for panel, family in families]
+            details += [verdict for _, group in judged for verdict in group]
+    published = replication.verdict(
+        replication.compare(references, numbers.comparable_rows(table, design))
     )
-    return [*first, *([reported] if reported else []), *parts]
+    return [*summaries, *([published] if published else []), *details]
 
 
-def _scope(where: Where, spec: TuningFields) -> str:
-    return f"replicate {where['replicate']}" + (
-        f", {where['evaluation']}" if len(spec.evaluations) > 1 else ""
-    )
+def _scope(panel: Panel, design: Design) -> str:
+    evaluation = f", {panel['evaluation']}" if design.num_evaluations > 1 else ""
+    return f"pre-training seed {panel['replicate']}{evaluation}"
 
 
-def _base(where: Where, family: Sequence[Condition], spec: TuningFields) -> Verdict:
-    return claims.base_degrades(family[0]).model_copy(update={"scope": _scope(where, spec)})
+def _base(panel: Panel, family: Sequence[Condition], design: Design) -> Verdict:
+    verdict = condition_verdicts.base_degrades(family[0])
+    return verdict.model_copy(update={"scope": _scope(panel, design)})
 
 
-def _summed(
-    found: Sequence[tuple[Where, list[Verdict]]], method: str, spec: TuningFields
+def _summaries(
+    judged: Sequence[tuple[Panel, list[Verdict]]], method: str, design: Design
 ) -> list[Verdict]:
-    """Each claim over learning rates, then over replicates, for every evaluation set."""
-    made = []
+    """Summarize each claim over learning rates, then over pre-training seeds, per evaluation set."""
+    summaries = []
     for claim in ("progressive sensitivity", "catastrophic overtraining"):
-        for name in dict.fromkeys(where["evaluation"] for where, _ in found):
+        for evaluation in dict.fromkeys(panel["evaluation"] for panel, _ in judged):
             runs = [
-                claims.over_conditions(
-                    [v for v in mine if v.claim == claim], f"replicate {where['replicate']}"
+                combined_verdicts.over_conditions(
+                    [verdict for verdict in group if verdict.claim == claim],
+                    f"pre-training seed {panel['replicate']}",
                 )
-                for where, mine in found
-                if where["evaluation"] == name
+                for panel, group in judged
+                if panel["evaluation"] == evaluation
             ]
-            scope = method + (f", {name}" if len(spec.evaluations) > 1 else "")
-            made.append(claims.over_replicates(runs, scope))
-    return made
+            scope = method + (f", {evaluation}" if design.num_evaluations > 1 else "")
+            summaries.append(combined_verdicts.over_replicates(runs, scope))
+    return summaries
 
 
-def _rates(table: pd.DataFrame, spec: TuningFields, method: str) -> list[Verdict]:
-    """What several learning rates say, per replicate and evaluation set, and over replicates where there are several."""
-    if len(spec.rates) < 2:
+def _sweep_verdicts(table: pd.DataFrame, design: Design, method: str) -> list[Verdict]:
+    """Return what several learning rates show, per pre-training seed and evaluation set.
+
+    Preceded by summaries over pre-training seeds when there are several.
+    """
+    if len(design.rates) < 2:
         return []
     trends, laws = [], []
-    rates = np.array(spec.rates)
-    for where, rows in numbers.families(table, method):
-        x, losses = numbers.grid(rows, numbers.badness(rows, spec), spec.rates)
-        _, forgotten = numbers.grid(rows, rows["forgetting"].to_numpy(dtype=float), spec.rates)
-        losses, forgetting = numbers.whole_seeds(losses, forgotten)
-        scope = _scope(where, spec)
+    rates = np.array(design.rates)
+    for panel, rows in numbers.families(table, method):
+        x, losses = numbers.grid(rows, numbers.badness(rows, design), design.rates)
+        _, forgetting = numbers.grid(rows, rows["forgetting"].to_numpy(dtype=float), design.rates)
+        losses, forgetting = numbers.complete_seeds(losses, forgetting)
+        scope = _scope(panel, design)
         trends.append(_best_rate(x, rates, losses, forgetting, scope))
         laws.append(_growth(rates, forgetting, scope))
-    summed = (
-        [claims.over_replicates(found, method) for found in (trends, laws)]
-        if len(trends) > 1
-        else []
-    )
-    return [
-        *summed,
-        *(
-            verdict.model_copy(update={"scope": f"{method}, {verdict.scope}"})
-            for verdict in [*trends, *laws]
-        ),
+    summaries = []
+    if len(trends) > 1:
+        summaries = [combined_verdicts.over_replicates(group, method) for group in (trends, laws)]
+    details = [
+        verdict.model_copy(update={"scope": f"{method}, {verdict.scope}"})
+        for verdict in [*trends, *laws]
     ]
+    return [*summaries, *details]
 
 
-def _settled_by(
-    num_seeds: int, effect: float, interval: tuple[float, float]
-) -> tuple[str, dict[str, int]]:
-    """How many more seeds would take zero out of an interval around an effect of this size: a sentence, and evidence."""
+def _more_seeds(num_seeds: int, effect: float, interval: tuple[float, float]) -> int | None:
+    """Return how many more seeds could exclude zero from the interval of this effect, if few."""
+    if not effect:
+        return None
     half = (interval[1] - interval[0]) / 2
-    more = (
-        int(np.ceil(num_seeds * (1.2 * half / abs(effect)) ** 2)) - num_seeds if effect else 10**6
-    )
-    if more > 1000:
-        return " Too few seeds to settle it.", {}
-    return f" Too few seeds: about {max(more, 1)} more would settle it.", {
-        "more_draws": max(more, 1)
-    }
+    more = int(np.ceil(num_seeds * (1.2 * half / abs(effect)) ** 2)) - num_seeds
+    return max(more, 1) if more <= MAX_MORE_SEEDS else None
+
+
+def _seeds_text(more: int | None) -> str:
+    if more is None:
+        return " More seeds are unlikely to resolve it."
+    return f" About {more} more seeds could resolve it."
 
 
 def _best_rate(x: Array, rates: Array, losses: Array, forgetting: Array, scope: str) -> Verdict:
     claim = "best learning rate falls with pre-training"
     trend = learning_rate_fits.rate_trend(x, rates, losses, forgetting)
     answers: dict[str, Answer] = {"constant": "no", "rising": "no", "undetermined": "undetermined"}
-    low, high = trend.p_interval
-    law = f"lr* falls as tokens^-{trend.p:.2f} (95%: {low:.2f} to {high:.2f})"
-    speed = f"forgetting grows as lr^{trend.b:.2f} tokens^{trend.q:.2f}, so b p - q is {trend.excess:.2f}"
-    speed += f" ({trend.excess_interval[0]:.2f} to {trend.excess_interval[1]:.2f})"
-    says = {
-        "constant": f"no: constant; {law}, less than one step of the grid over these checkpoints.",
-        "rising": f"no: it rises; {law}.",
-        "quickly falling": f"yes: quickly falling; {law}; {speed}: the falling rate makes up for the growing sensitivity.",
-        "slowly falling": f"yes: slowly falling; {law}; {speed}: forgetting at the best rate grows all the same.",
-        "falling": f"yes: falling; {law}; {speed}: whether quickly or slowly is open.",
-        "undetermined": f"undetermined: {trend.reason}."
-        if np.isnan(trend.p)
-        else f"undetermined: {law}: {trend.reason}.",
-    }
-    known = bool(np.isfinite(trend.p))
-    more: tuple[str, dict[str, int]] = ("", {})
-    if known and trend.speed == "undetermined":
-        more = _settled_by(losses.shape[2], trend.p, trend.p_interval)
+    estimated = bool(np.isfinite(trend.p))
+    num_seeds = losses.shape[2] if losses.ndim == 3 else 0
+    more: int | None = None
+    sentence = _best_rate_text(trend)
+    if estimated and trend.speed == "undetermined":
+        more = _more_seeds(num_seeds, trend.p, trend.p_interval)
+        sentence += _seeds_text(more)
     elif trend.speed == "falling":
-        more = _settled_by(losses.shape[2], trend.excess, trend.excess_interval)
+        more = _more_seeds(num_seeds, trend.excess, trend.excess_interval)
+        sentence += _seeds_text(more)
     return Verdict(
         claim=claim,
         scope=scope,
         answer=answers.get(trend.speed, "yes"),
-        sentence=says[trend.speed] + more[0],
-        effect=trend.p if known else None,
+        sentence=sentence,
+        effect=trend.p if estimated else None,
         effect_name="p in lr* ~ tokens^-p",
-        interval=trend.p_interval if known else None,
-        test="parabola through the best rate and its neighbours; bootstrap over seeds, paired over checkpoints and rates; the "
-        "validation set's own error is not included",
-        num_draws=losses.shape[2] if losses.ndim == 3 else 0,
+        interval=trend.p_interval if estimated else None,
+        test="parabola through the best learning rate and its neighbours; bootstrap over seeds, "
+        "paired over checkpoints and learning rates; excludes the validation set's sampling error",
+        num_draws=num_seeds,
         draw_name="seeds",
+        more_draws=more,
         evidence={
             "speed": trend.speed,
-            **({"b": trend.b, "q": trend.q, "excess": trend.excess, **more[1]} if known else {}),
+            **({"b": trend.b, "q": trend.q, "excess": trend.excess} if estimated else {}),
         },
     )
+
+
+def _best_rate_text(trend: learning_rate_fits.RateTrend) -> str:
+    low, high = trend.p_interval
+    law = f"lr* falls as tokens^-{trend.p:.2f} (95% CI: {low:.2f} to {high:.2f})"
+    growth = (
+        f"forgetting grows as lr^{trend.b:.2f} tokens^{trend.q:.2f}, so b p - q = "
+        f"{trend.excess:.2f} ({trend.excess_interval[0]:.2f} to {trend.excess_interval[1]:.2f})"
+    )
+    reason = trend.reason[:1].upper() + trend.reason[1:]
+    return {
+        "constant": f"Constant: {law}, less than one grid step over these checkpoints.",
+        "rising": f"It rises: {law}.",
+        "quickly falling": f"Quickly falling: {law}; {growth}. The falling learning rate offsets "
+        "the growing sensitivity.",
+        "slowly falling": f"Slowly falling: {law}; {growth}. Forgetting at the best learning rate "
+        "still grows.",
+        "falling": f"Falling: {law}; {growth}. Whether quickly or slowly is undetermined.",
+        "undetermined": f"{reason}{'' if np.isnan(trend.p) else f' ({law})'}.",
+    }[trend.speed]
 
 
 def _growth(rates: Array, forgetting: Array, scope: str) -> Verdict:
     claim = "forgetting grows exponentially with the learning rate"
     law = learning_rate_fits.growth_law(rates, forgetting) if forgetting.size else None
     if law is None:
-        why = "undetermined: it needs 2 seeds and 4 learning rates at which forgetting is clearly positive."
-        return Verdict(claim=claim, scope=scope, answer="undetermined", sentence=why)
+        reason = (
+            "At least 2 seeds and 4 learning rates with significantly positive forgetting are "
+            "needed."
+        )
+        return Verdict(claim=claim, scope=scope, answer="undetermined", sentence=reason)
     low, high = law.interval
     answer: Answer = "yes" if low > 0 else "no" if high < 0 else "undetermined"
     power = f"forgetting ~ lr^{law.exponent:.2f}"
-    says = {
-        "yes": f"yes: log forgetting follows the rate itself more closely than its logarithm (as a power, {power}).",
-        "no": f"no: a power law fits better, {power}.",
-        "undetermined": f"undetermined: an exponential and a power law ({power}) fit equally well.",
-    }
-    more = (
-        _settled_by(forgetting.shape[2], law.advantage, law.interval)
-        if answer == "undetermined"
-        else ("", {})
-    )
+    sentence = {
+        "yes": f"An exponential fits better than a power law ({power}).",
+        "no": f"A power law fits better: {power}.",
+        "undetermined": f"An exponential and a power law ({power}) fit equally well.",
+    }[answer]
+    more = None
+    if answer == "undetermined":
+        more = _more_seeds(forgetting.shape[2], law.advantage, law.interval)
+        sentence += _seeds_text(more)
     return Verdict(
         claim=claim,
         scope=scope,
         answer=answer,
-        sentence=says[answer] + more[0],
+        sentence=sentence,
         effect=law.advantage,
-        effect_name="squares of log forgetting left by the power law minus those left by the exponential",
+        effect_name="residual sum of squares of log forgetting, power law minus exponential",
         interval=law.interval,
-        test=f"least squares with two parameters per checkpoint over up to {law.num_rates} rates; bootstrap over seeds; which of "
-        "the two fits better, not whether either is true; the base's own error is not included",
+        test=f"least squares with two parameters per checkpoint over up to {law.num_rates} learning "
+        "rates; bootstrap over seeds; compares the two fits only; excludes the sampling error of "
+        "the unperturbed loss",
         num_draws=forgetting.shape[2],
         draw_name="seeds",
-        evidence={"exponent": law.exponent, "num_rates": law.num_rates, **more[1]},
+        more_draws=more,
+        evidence={"exponent": law.exponent, "num_rates": law.num_rates},
     )

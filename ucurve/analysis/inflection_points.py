@@ -1,9 +1,9 @@
-"""Inflection points of different changes side by side: do they agree?
-
-The paper reads equal inflection points under noise and under fine-tuning as a sign of a shared mechanism. A larger
-change moves the bottom to fewer tokens, so bottoms of all sizes are compared, per pre-training run: they *agree* when all
-intervals together span at most one step between checkpoints, *differ* when no interval of one change meets one of the
-other, and anything else is undetermined. What the verdicts of single conditions carry is enough for all of it.
+"""Inflection points of different modifications side by side: do they agree?
+ The paper reads equal inflection points under noise and under fine-tuning as a sign of a shared
+mechanism. A larger modification moves the minimum to fewer tokens, so minima of all sizes are
+compared, per pre-training seed: they *agree* when all intervals together span at most one step
+between checkpoints, *differ* when no interval of one modification meets one of the other, and
+anything else is undetermined. The verdicts of single conditions hold everything that is needed.
 """
 
 from __future__ import annotations
@@ -11,156 +11,144 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from ucurve.analysis import combined_verdicts
-from ucurve.analysis.conditions import Answer
 from ucurve.formatting import tokens
-from ucurve.spec import Verdict
+from ucurve.schemas.results import Answer, ConditionMinimum, Verdict
 
 if TYPE_CHECKING:
-    from ucurve.analysis.study_experiment import Part
+    from ucurve.analysis.study_experiment import StudyExperiment
 
 CLAIM = "inflection points agree"
-UNIT = "tokens"  # bottoms on another axis (features learned) are no neighbours of these
+UNIT = "tokens"  # minima on another axis (features learned) cannot be compared with these
+RUN = re.compile(r"pre-training seed \d+")
 
 
-@dataclass(frozen=True)
-class Bottom:
-    """Where one condition's loss after the change is lowest (tokens), with its 95% interval.
+def minima(experiments: Sequence[StudyExperiment]) -> list[ConditionMinimum]:
+    """Return one minimum per condition whose loss may be a U-curve.
 
-    low is 0 where the bottom may lie before the first checkpoint; step: the largest ratio between neighbouring checkpoints.
+    A condition that two experiments share counts once, with the more draws.
     """
-
-    change: str
-    condition: str
-    run: str  # "replicate 0"
-    answer: Answer
-    tokens: float
-    low: float
-    high: float
-    step: float
-
-
-def bottoms(parts: Sequence[Part]) -> list[Bottom]:
-    """One per condition whose loss may be a U; those that two experiments share are counted once."""
-    found: dict[tuple[str, str], Verdict] = {}
-    for part in parts:
-        for verdict in filter(_has_bottom, part.verdicts):
-            known = found.get((part.change, verdict.scope))
-            if known is None or (verdict.num_draws or 0) > (known.num_draws or 0):
-                found[part.change, verdict.scope] = verdict
+    largest: dict[tuple[str, str], Verdict] = {}
+    for experiment in experiments:
+        for verdict in filter(_has_minimum, experiment.verdicts):
+            key = experiment.change, verdict.scope
+            previous = largest.get(key)
+            if previous is None or (verdict.num_draws or 0) > (previous.num_draws or 0):
+                largest[key] = verdict
     return [
-        _bottom(change, verdict) for (change, _), verdict in found.items() if verdict.answer != "no"
+        _minimum(change, verdict)
+        for (change, _), verdict in largest.items()
+        if verdict.answer != "no"
     ]
 
 
-def _bottom(change: str, verdict: Verdict) -> Bottom:
-    assert verdict.interval, "asked of verdicts that have a bottom only"
-    run = _run(verdict)
-    condition = ", ".join(word for word in verdict.scope.split(", ") if word != run)
-    low = 0.0 if verdict.evidence["at_first_checkpoint"] else verdict.interval[0]
-    step = max((b / a for a, b in itertools.pairwise(verdict.evidence["x"]) if a > 0), default=1.0)
-    return Bottom(
-        change,
-        condition,
-        run,
-        verdict.answer,
-        verdict.effect or 0.0,
-        low,
-        verdict.interval[1],
-        step,
+def _minimum(change: str, verdict: Verdict) -> ConditionMinimum:
+    assert verdict.minimum, "only for verdicts that have a minimum"
+    run = run_of(verdict)
+    return ConditionMinimum(
+        change=change,
+        condition=", ".join(part for part in verdict.scope.split(", ") if part != run),
+        run=run,
+        answer=verdict.answer,
+        tokens=verdict.minimum.x,
+        low=0.0 if verdict.minimum.at_first_checkpoint else verdict.minimum.low,
+        high=verdict.minimum.high,
+        step=max((b / a for a, b in itertools.pairwise(verdict.x) if a > 0), default=1.0),
     )
 
 
-def _run(verdict: Verdict) -> str:
-    """The pre-training run that a scope names: "replicate 0"."""
-    found = re.search(r"replicate \d+", verdict.scope)
-    return found[0] if found else ""
+def run_of(verdict: Verdict) -> str:
+    """Return the pre-training run in a verdict's scope, "pre-training seed 0"; empty if none."""
+    match = RUN.search(verdict.scope)
+    return match[0] if match else ""
 
 
-def verdicts(parts: Sequence[Part]) -> list[Verdict]:
-    """Over all pre-training runs first, then run by run; none where fewer than two kinds of change have bottoms in tokens."""
-    changes = list(
-        dict.fromkeys(
-            part.change for part in parts if any(_has_bottom(verdict) for verdict in part.verdicts)
-        )
-    )
+def verdicts(experiments: Sequence[StudyExperiment]) -> list[Verdict]:
+    """Return a verdict over all pre-training seeds first, then one per seed.
+
+    None when fewer than two experiment types have minima in tokens.
+    """
+    with_minimum = [
+        (experiment.change, verdict)
+        for experiment in experiments
+        for verdict in experiment.verdicts
+        if _has_minimum(verdict)
+    ]
+    changes = list(dict.fromkeys(change for change, _ in with_minimum))
     if len(changes) < 2:
         return []
-    found = bottoms(parts)
-    runs = sorted(
-        {_run(verdict) for part in parts for verdict in part.verdicts if _has_bottom(verdict)}
-    )
+    points = minima(experiments)
+    runs = sorted({run_of(verdict) for _, verdict in with_minimum})
     single = [
-        _verdict(changes, [bottom for bottom in found if bottom.run == run], run) for run in runs
+        _verdict(changes, [point for point in points if point.run == run], run) for run in runs
     ]
-    summed = combined_verdicts.over_replicates(single, " and ".join(changes))
-    return [
-        summed.model_copy(
-            update={
-                "evidence": {**summed.evidence, "bottoms": [asdict(bottom) for bottom in found]}
-            }
-        ),
-        *single,
-    ]
+    summary = combined_verdicts.over_replicates(single, " and ".join(changes))
+    return [summary.model_copy(update={"minima": points}), *single]
 
 
-def _has_bottom(verdict: Verdict) -> bool:
+def _has_minimum(verdict: Verdict) -> bool:
     return (
         verdict.claim == "inflection point"
-        and verdict.interval is not None
+        and verdict.minimum is not None
         and verdict.effect_name.endswith(UNIT)
     )
 
 
-def _verdict(changes: Sequence[str], found: Sequence[Bottom], run: str) -> Verdict:
-    sure = {
-        change: [b for b in found if b.change == change and b.answer == "yes"] for change in changes
+def _verdict(changes: Sequence[str], points: Sequence[ConditionMinimum], run: str) -> Verdict:
+    established = {
+        change: [point for point in points if point.change == change and point.answer == "yes"]
+        for change in changes
     }
-    answer, reason = compared(sure)
+    answer, reason = compare(established)
     return Verdict(
         claim=CLAIM,
         scope=run,
         answer=answer,
-        sentence=f"{answer}: {reason}",
-        test="95% bootstrap intervals of the bottoms of all conditions in which the rise after them is established; agree: all "
-        "intervals lie within one step between checkpoints; differ: none of one change meets one of the other",
+        sentence=reason,
+        test="95% bootstrap intervals of the minima of all conditions with an established rise; "
+        "agree: all intervals lie within one step between checkpoints; differ: no interval of one "
+        "modification meets one of the other",
     )
 
 
-def compared(sure: dict[str, list[Bottom]]) -> tuple[Answer, str]:
-    """The answer and its reason from the established bottoms of every change."""
-    missing = [change for change, mine in sure.items() if not mine]
-    places = {change: _range(mine) for change, mine in sure.items() if mine}
-    told = "; ".join(
-        f"{change}: {_tokens(low)} to {_tokens(high)}" for change, (low, high) in places.items()
+def compare(established: dict[str, list[ConditionMinimum]]) -> tuple[Answer, str]:
+    """Return answer and reason from the established minima of every modification."""
+    missing = [change for change, points in established.items() if not points]
+    ranges = {change: _range(points) for change, points in established.items() if points}
+    listed = "; ".join(
+        f"{change}: {_tokens(low)} to {_tokens(high)}" for change, (low, high) in ranges.items()
     )
     if missing:
-        none = f"no U is established under {' and '.join(missing)}, so there is nothing to compare"
-        return "undetermined", f"{none}{f' ({told})' if told else ''}."
-    for one, other in itertools.combinations(sure, 2):
-        if not any(a.low <= b.high and b.low <= a.high for a in sure[one] for b in sure[other]):
+        reason = f"No U-curve is established for {' and '.join(missing)}"
+        return (
+            "undetermined",
+            f"{reason}, so there is nothing to compare{listed and f' ({listed})'}.",
+        )
+    for first, second in itertools.combinations(established, 2):
+        if not any(
+            a.low <= b.high and b.low <= a.high
+            for a in established[first]
+            for b in established[second]
+        ):
             return (
                 "no",
-                f"they differ at every size of change tried ({told}); another size might move them together.",
+                f"They differ at every size tested ({listed}); other sizes might agree.",
             )
-    whole = [bottom for mine in sure.values() for bottom in mine]
-    low, high = _range(whole)
-    if low > 0 and high / low <= min(bottom.step for bottom in whole) * 1.001:
-        return "yes", f"they are the same within one step between checkpoints ({told})."
+    points = [point for group in established.values() for point in group]
+    low, high = _range(points)
+    if low > 0 and high / low <= min(point.step for point in points) * 1.001:
+        return "yes", f"They agree within one step between checkpoints ({listed})."
     return (
         "undetermined",
-        f"the intervals meet but span more than one step between checkpoints ({told}).",
+        f"The intervals overlap but span more than one step between checkpoints ({listed}).",
     )
 
 
-def _range(bottoms: Sequence[Bottom]) -> tuple[float, float]:
-    return min(bottom.low for bottom in bottoms), max(bottom.high for bottom in bottoms)
+def _range(points: Sequence[ConditionMinimum]) -> tuple[float, float]:
+    return min(point.low for point in points), max(point.high for point in points)
 
 
 def _tokens(value: float) -> str:
-    if not value:
-        return "before the first checkpoint"
-    return f"{tokens(value)} tokens"
+    return f"{tokens(value)} tokens" if value else "before the first checkpoint"

@@ -1,11 +1,9 @@
 """What a sweep of learning rates says: the best rate and its trend over tokens, and the law by which forgetting grows.
 
-    >>> losses = np.array([[1.3, 1.32], [1.0, 1.02], [1.6, 1.7]])  # [num_rates, num_seeds], lower is better
-    >>> best_rate(losses)
-    Best(index=1, within=(1,), at_edge=False)
-
-Seeds are paired: column j is the same seed everywhere. Intervals are over seeds (`trends.resampled_means`); false positives
-and coverage are in `tests/test_learning_rate_fits.py`.
+    >>> losses = np.array([[1.3, 1.32], [1.0, 1.02], [1.6, 1.7]])  # [num_rates, num_seeds], lower
+    is better >>> best_rate(losses) Best(index=1, within=(1,), at_edge=False)
+ Seeds are paired: column j is the same seed everywhere. Intervals are over seeds
+(`trends.resampled_means`); false positives and coverage are in `tests/test_learning_rate_fits.py`.
 """
 
 from __future__ import annotations
@@ -53,7 +51,8 @@ class RateTrend:
 @dataclass(frozen=True)
 class GrowthLaw:
     """Does log forgetting follow the rate (exponential) or its logarithm (power law)? advantage: sum of squares left by the
-    power law minus that left by the exponential; above 0 the exponential fits better. exponent: of the power law."""
+    power law minus that left by the exponential; above 0 the exponential fits better. exponent: of
+    the power law."""
 
     advantage: float
     interval: tuple[float, float]
@@ -64,8 +63,8 @@ class GrowthLaw:
 def best_rate(losses: Array, error: float = 0.0) -> Best | None:
     """losses [num_rates, num_seeds], lower is better, not finite is worst; error: of one loss, from the validation set.
 
-    The standard error is of the best mean: over seeds, and of the validation set, which all seeds share. None without a
-    finite mean.
+    The standard error is of the best mean: over seeds, and of the validation set, which all seeds
+    share. None without a finite mean.
     """
     means = np.where(np.isfinite(losses).all(axis=1), losses.mean(axis=1), np.inf)
     if not np.isfinite(means).any():
@@ -101,9 +100,10 @@ def rate_trend(
 ) -> RateTrend:
     """How does the best rate change with pre-training length x [num_checkpoints]?
 
-    rates [num_rates], ascending; losses (lower is better) and forgetting [num_checkpoints, num_rates, num_seeds]. Undetermined
-    with fewer than 3 checkpoints, 3 rates or 2 seeds, where a best rate is at the edge of the grid, or where forgetting is
-    not positive. Constant: the interval of p allows no change by as much as one step of the grid over the range of x.
+    rates [num_rates], ascending; losses (lower is better) and forgetting [num_checkpoints,
+    num_rates, num_seeds]. Undetermined with fewer than 3 checkpoints, 3 rates or 2 seeds, where a
+    best rate is at the edge of the grid, or where forgetting is not positive. Constant: the
+    interval of p allows no change by as much as one step of the grid over the range of x.
     """
     x, losses, forgetting = (
         x[x > 0],
@@ -178,9 +178,9 @@ def _interval(values: Array) -> tuple[float, float]:
 def growth_law(rates: Array, forgetting: Array, seed: int = 0) -> GrowthLaw | None:
     """forgetting [num_checkpoints, num_rates, num_seeds] over rates [num_rates], ascending, all checkpoints together.
 
-    Both laws have two parameters per checkpoint, fitted to log mean forgetting by least squares, so the sums of squares can be
-    compared as they are. Cells that are not clearly positive are left out; None when no checkpoint has 4 rates left, or
-    with fewer than 2 seeds.
+    Both laws have two parameters per checkpoint, fitted to log mean forgetting by least squares, so
+    the sums of squares can be compared as they are. Cells that are not clearly positive are left
+    out; None when no checkpoint has 4 rates left, or with fewer than 2 seeds.
     """
     num_checkpoints, num_rates, num_seeds = forgetting.shape
     if num_seeds < 2:
@@ -214,8 +214,8 @@ def _left(x: Array, y: Array) -> Array:
 def at_matched_loss(losses: Array, forgetting: Array, target: float) -> float:
     """Forgetting where the loss on the new task first comes down to `target`, on the way from small rates to large ones.
 
-    losses, forgetting [num_rates], by ascending rate; linear between neighbours. NaN where the target is not reached, or
-    already the smallest rate is below it by more than it can be told.
+    losses, forgetting [num_rates], by ascending rate; linear between neighbours. NaN where the
+    target is not reached, or already the smallest rate is below it by more than it can be told.
     """
     for i in range(len(losses)):
         if losses[i] <= target:

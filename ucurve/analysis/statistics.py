@@ -1,13 +1,12 @@
-"""Tests and intervals on curves over checkpoints: numbers in, numbers out; `ucurve.analysis.claims` turns them into verdicts.
+"""Tests and intervals on curves over checkpoints; `ucurve.analysis.condition_verdicts` uses them.
 
-    >>> losses = np.array([[3.0, 3.2, 3.1], [2.0, 2.1, 2.2], [2.9, 3.0, 3.0]])  # [num_checkpoints, num_draws]
-    >>> rise_after_minimum(losses).bottom
-    1
-
-Everywhere losses is [num_checkpoints, num_draws], checkpoints in order of pre-training length and draws paired: column j
-is the same noise (fine-tuning seed, window of text) at every checkpoint. Differences between checkpoints are taken
-within draws, so what draws share cancels; draws are the independent units and nothing is assumed about how
-checkpoints correlate within one. False positives, coverage and power are in `benchmarks/calibration.py`.
+    >>> losses = np.array([[3.0, 3.2, 3.1], [2.0, 2.1, 2.2], [2.9, 3.0, 3.0]])  # [num_checkpoints,
+    num_draws] >>> rise_after_minimum(losses).minimum 1
+ Throughout, losses is [num_checkpoints, num_draws], checkpoints in order of pre-training length and
+draws paired: column j is the same noise (fine-tuning seed, window of text) at every checkpoint.
+Differences between checkpoints are taken within draws, so what draws share cancels; draws are the
+independent units and nothing is assumed about how checkpoints correlate within one. False
+positives, coverage and power are in `benchmarks/calibration.py`.
 """
 
 from __future__ import annotations
@@ -28,12 +27,13 @@ NUM_RESAMPLES = 4000
 class Rise:
     """How far the last checkpoint's mean lies above the lowest one before it.
 
-    bottom: index of the lowest mean among all but the last. rise: last mean minus that mean. interval: 95% for the true
-    rise, valid although the bottom was picked from the same draws. p_value: one-sided, against "no checkpoint before the
-    last is lower". std: of the paired differences between last and bottom.
+    minimum: index of the lowest mean among all but the last. rise: last mean minus that mean.
+    interval: 95% for the true rise, valid although the minimum was selected from the same draws.
+    p_value: one-sided, against "no checkpoint before the last is lower". std: of the paired
+    differences between last and minimum.
     """
 
-    bottom: int
+    minimum: int
     rise: float
     interval: tuple[float, float]
     p_value: float
@@ -42,7 +42,7 @@ class Rise:
 
 @dataclass(frozen=True)
 class Trend:
-    """Trend over checkpoints: mean rank correlation over draws, one-sided p values for rising and for falling."""
+    """Trend over checkpoints: mean rank correlation over draws, and one-sided p-values."""
 
     correlation: float
     p_rising: float
@@ -51,7 +51,7 @@ class Trend:
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """y = factor * x^exponent, fitted to the logarithms of the means; interval: 95% for the exponent."""
+    """y = factor * x^exponent, fitted to log means; interval: 95% for the exponent."""
 
     exponent: float
     factor: float
@@ -59,28 +59,30 @@ class PowerLaw:
 
 
 def t_quantile(probability: float, degrees: int) -> float:
-    """Quantile of Student's t."""
+    """Return the quantile of Student's t."""
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees, probability))
 
 
 def t_survival(t: Array, degrees: int) -> Array:
-    """P(T > t), elementwise."""
+    """Return P(T > t), elementwise."""
     from scipy.special import stdtr
 
     return np.asarray(stdtr(degrees, -t), dtype=np.float64)
 
 
 def capped(losses: Array) -> Array:
-    """Losses with every non-finite value replaced by the largest finite one: the worst that was seen, so a rise to it is
-    understated. All non-finite: zeros."""
+    """Replace every non-finite loss by the largest finite one, so a rise to it is understated.
+
+    All non-finite: zeros.
+    """
     finite = np.isfinite(losses)
     return np.where(finite, losses, losses[finite].max() if finite.any() else 0.0)
 
 
 def mean_interval(values: Array, level: float = 0.95) -> tuple[float, float, float]:
-    """Mean and its t interval over independent values [num]; one value: the interval is everything (-inf, inf)."""
+    """Return the mean of independent values [num] and its t interval; (-inf, inf) for one value."""
     mean = float(values.mean())
     if len(values) < 2:
         return mean, -np.inf, np.inf
@@ -93,9 +95,12 @@ def mean_interval(values: Array, level: float = 0.95) -> tuple[float, float, flo
 
 
 def paired_intervals(values: Array, level: float = 0.95) -> tuple[Array, Array]:
-    """Means of values [num_checkpoints, num_blocks] with intervals for comparing them: what a block has in common over checkpoints
-    is taken out first (Cousineau 2005, with Morey's factor 2008), as a test on paired differences does. NaN with fewer than two of
-    either."""
+    """Return intervals [num_checkpoints] for comparing the means of values [num_checkpoints, num_blocks].
+
+    What a block has in common over checkpoints is removed first (Cousineau 2005, with Morey's
+    factor 2008), as a test on paired differences does. NaN with fewer than two checkpoints or
+    blocks.
+    """
     num_checkpoints, num_blocks = values.shape
     mean = values.mean(axis=1)
     if num_checkpoints < 2 or num_blocks < 2:
@@ -107,12 +112,14 @@ def paired_intervals(values: Array, level: float = 0.95) -> tuple[Array, Array]:
 
 
 def rise_after_minimum(losses: Array) -> Rise:
-    """Is some earlier checkpoint lower than the last? Finite losses, at least 2 checkpoints and 2 draws.
+    """Test whether any earlier checkpoint is lower than the last.
 
-    One t test per earlier checkpoint on its paired difference to the last, combined by Simes' rule (Simes 1986; valid
-    for these positively dependent contrasts): as any of them may be the bottom, picking it costs no validity. A falling
-    truth makes every difference negative, so flat truth is the worst case. The interval ends at Bonferroni's lower limit
-    (the largest over checkpoints) and the largest upper limit (the true bottom's own is below it or equal).
+    Finite losses, at least 2 checkpoints and 2 draws. One t-test per earlier checkpoint on its
+    paired difference to the last, combined by Simes' method (Simes 1986; valid for these positively
+    dependent contrasts): any of them may be the minimum, so selecting it costs no validity. A
+    falling truth makes every difference negative, so a flat truth is the worst case. The interval
+    ends at Bonferroni's lower limit (the largest over checkpoints) and the largest upper limit (the
+    true minimum's own is lower or equal).
     """
     num_draws = losses.shape[1]
     differences = losses[-1] - losses[:-1]
@@ -122,24 +129,26 @@ def rise_after_minimum(losses: Array) -> Rise:
     num = len(p)
     low = mean - t_quantile(1 - 0.025 / num, num_draws - 1) * error
     high = mean + t_quantile(0.975, num_draws - 1) * error
-    bottom = int(mean.argmax())
+    minimum = int(mean.argmax())
     simes = float(np.min(p * num / np.arange(1, num + 1)))
     return Rise(
-        bottom,
-        float(mean[bottom]),
+        minimum,
+        float(mean[minimum]),
         (float(low.max()), float(high.max())),
         simes,
-        float(std[bottom]),
+        float(std[minimum]),
     )
 
 
 def trend(values: Array) -> Trend:
-    """Do the values rise over checkpoints? At least 3 checkpoints and 2 draws; non-finite values rank as the worst.
+    """Test whether values [num_checkpoints, num_draws] rise or fall over checkpoints.
 
-    Per draw the rank correlation with the checkpoints' order. Page's test (Page 1963; draws as blocks) compares their
-    mean with its permutation variance, 1 / (num_checkpoints - 1) per draw; it takes checkpoints as exchangeable within a
-    draw, which neighbours on one training run are not. So a t test on the draws' correlations must agree, with the
-    squared deviation 1/2 of one pseudo-draw added because a few draws may agree by accident, and the larger p counts.
+    At least 3 checkpoints and 2 draws; non-finite values rank as the worst. Per draw: the rank
+    correlation with the checkpoints' order. Page's test (Page 1963; draws as blocks) compares their
+    mean with its permutation variance, 1 / (num_checkpoints - 1) per draw; it takes checkpoints as
+    exchangeable within a draw, which neighbours on one training run are not. So a t-test on the
+    draws' correlations must agree, with the squared deviation 1/2 of one pseudo-draw added because
+    a few draws may agree by accident; the larger p-value counts.
     """
     from scipy.special import ndtr
     from scipy.stats import rankdata
@@ -161,11 +170,12 @@ def trend(values: Array) -> Trend:
 def resampled_means(
     losses: Array, generator: np.random.Generator, num: int = NUM_RESAMPLES
 ) -> Array:
-    """Bootstrap of the mean curve, paired over checkpoints: [num, num_checkpoints].
+    """Bootstrap the mean curve, paired over checkpoints: [num, num_checkpoints].
 
-    Every draw's deviation from the mean curve gets one normal weight for all checkpoints (multiplier bootstrap), and the
-    sum is scaled by a chi factor so that each checkpoint's quantiles are those of Student's t: resampling 5 draws with
-    replacement gives intervals a third too short.
+    Every draw's deviation from the mean curve gets one normal weight for all checkpoints
+    (multiplier bootstrap), and the sum is scaled by a chi factor so that each checkpoint's
+    quantiles are those of Student's t: resampling 5 draws with replacement gives intervals a third
+    too short.
     """
     num_draws = losses.shape[1]
     mean = losses.mean(axis=1)
@@ -175,10 +185,10 @@ def resampled_means(
     return means
 
 
-def bottom_interval(
+def minimum_interval(
     losses: Array, generator: np.random.Generator, level: float = 0.95
 ) -> tuple[int, int, int]:
-    """Index of the lowest mean and its bootstrap interval (first and last index)."""
+    """Return the index of the lowest mean and its bootstrap interval (first and last index)."""
     lowest = resampled_means(losses, generator).argmin(axis=1)
     low, high = np.quantile(lowest, [0.5 - level / 2, 0.5 + level / 2], method="inverted_cdf")
     return int(losses.mean(axis=1).argmin()), int(low), int(high)
@@ -187,9 +197,10 @@ def bottom_interval(
 def ratio_interval(
     first: Array, last: Array, generator: np.random.Generator
 ) -> tuple[float, float, float]:
-    """mean(last) / mean(first) over paired draws, with its 95% bootstrap interval.
+    """Return mean(last) / mean(first) over paired draws [num_draws], with its 95% bootstrap interval.
 
-    NaN and (-inf, inf) when mean(first) is not clearly positive: then the ratio can be anything (Fieller 1954).
+    NaN and (-inf, inf) when mean(first) is not significantly positive: the ratio is then unbounded
+    (Fieller 1954).
     """
     means = resampled_means(np.stack([first, last]), generator)
     if np.mean(means[:, 0] <= 0) > 0.0125:
@@ -199,7 +210,10 @@ def ratio_interval(
 
 
 def power_law(x: Array, values: Array, generator: np.random.Generator) -> PowerLaw | None:
-    """Least squares of log mean on log x; None when a mean is not clearly positive or fewer than 3 x are positive."""
+    """Fit log mean values [num_checkpoints, num_draws] on log x by least squares.
+
+    None when a mean is not significantly positive, or fewer than 3 x are positive.
+    """
     used = x > 0
     means = resampled_means(values[used], generator)
     centre = values[used].mean(axis=1)
@@ -214,7 +228,7 @@ def power_law(x: Array, values: Array, generator: np.random.Generator) -> PowerL
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values, in the order given: reject those below 0.05 and 5% holds for all of them together."""
+    """Return Holm's adjusted p-values (Holm 1979), in the same order; they hold the family-wise error."""
     adjusted, worst = [1.0] * len(p_values), 0.0
     for rank, index in enumerate(np.argsort(p_values, kind="stable")):
         worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[index]))
@@ -223,7 +237,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def draws_needed(effect: float, std: float, alpha: float) -> int:
-    """Draws with which a one-sided t test at alpha would see this effect in 4 of 5 cases, from paired differences' std."""
+    """Return the draws with which a one-sided t-test at alpha has 80% power for this effect.
+
+    std: of the paired differences.
+    """
     from scipy.special import ndtri
 
     threshold = float(ndtri(1 - alpha))
@@ -236,7 +253,7 @@ def draws_needed(effect: float, std: float, alpha: float) -> int:
 
 @cache
 def least_draws(num_checkpoints: int, alpha: float) -> int:
-    """Draws with which `trend` can be significant at all: when every one of them rises at every step."""
+    """Return the draws with which `trend` can be significant: when each of them rises at every step."""
     perfect = np.arange(num_checkpoints, dtype=np.float64)[:, None]
     return next(
         (num for num in range(2, 100) if trend(np.tile(perfect, (1, num))).p_rising < alpha), 100
@@ -244,10 +261,11 @@ def least_draws(num_checkpoints: int, alpha: float) -> int:
 
 
 def blocks(window_nll: Array, window_tokens: Array, num_blocks: int = 32) -> Array:
-    """Base losses [num_checkpoints, num_blocks] whose mean over blocks is the mean loss per token.
+    """Return base losses [num_checkpoints, num_blocks] whose mean over blocks is the loss per token.
 
-    window_nll [num_checkpoints, num_windows]: loss sums in nats; window_tokens [num_windows]: scored tokens. Neighbouring
-    windows share documents, so intervals come from blocks of consecutive windows.
+    window_nll [num_checkpoints, num_windows]: loss sums in nats; window_tokens [num_windows]:
+    scored tokens. Neighbouring windows share documents, so intervals come from blocks of
+    consecutive windows.
     """
     parts = np.array_split(np.arange(window_nll.shape[1]), min(num_blocks, window_nll.shape[1]))
     sums = np.stack([window_nll[:, part].sum(axis=1) for part in parts], axis=1)

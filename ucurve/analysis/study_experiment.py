@@ -1,4 +1,4 @@
-"""A part of a study: one experiment with its table and its verdicts, from which the study's own are made."""
+"""One experiment of a study, as the study's verdicts see it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ucurve.spec import Spec, Verdict
+from ucurve.schemas.results import Verdict
+from ucurve.spec import Spec
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True)
-class Part:
-    """One experiment of a study as its verdicts see it."""
+class StudyExperiment:
+    """One experiment with its table and verdicts."""
 
     name: str
     spec: Spec
@@ -23,5 +24,5 @@ class Part:
 
     @property
     def change(self) -> str:
-        """What is done to the weights, in words: the kind's title."""
+        """The modification of the weights: the experiment type's title."""
         return self.spec.kind_in_words()

@@ -1,150 +1,165 @@
-"""What several experiments say together: their own claims side by side, growth as a ratio, and the published numbers.
-
-Nothing is tested anew that an experiment has tested already: answers come from its verdicts, so every p value keeps its
-correction and its calibration. Only inflection points are compared with each other (`ucurve.analysis.inflection_points`).
+"""Verdicts of a study: what its experiments say together.
+ Claims side by side, growth as a ratio, and the published numbers. No experiment's claim is tested
+again: answers come from its verdicts, so every p-value keeps its correction and its calibration.
+Only inflection points are compared with each other (`ucurve.analysis.inflection_points`).
 """
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
 
 from ucurve.analysis import combined_verdicts, inflection_points, replication
-from ucurve.analysis.conditions import Answer
-from ucurve.analysis.study_experiment import Part
-from ucurve.spec import Verdict
+from ucurve.analysis.study_experiment import StudyExperiment
+from ucurve.schemas.results import Answer, Verdict, VerdictRef
 
 GROWTH = "growth of sensitivity"
 OF_CONDITIONS = ("inflection point", GROWTH)
 
 
-def verdicts(parts: Sequence[Part]) -> list[Verdict]:
-    """Published numbers first, then claims side by side, inflection points, growth, and what only single experiments say."""
+def verdicts(experiments: Sequence[StudyExperiment]) -> list[Verdict]:
+    """Return all verdicts: published numbers, claims side by side, inflection points, growth.
+
+    Claims about single pre-training runs come last.
+    """
     return [
         *(
             verdict
-            for part in parts
-            for verdict in part.verdicts
+            for experiment in experiments
+            for verdict in experiment.verdicts
             if verdict.claim == replication.CLAIM
         ),
-        *side_by_side(parts),
-        *inflection_points.verdicts(parts),
-        *growth(parts),
-        *of_runs(parts),
+        *side_by_side(experiments),
+        *inflection_points.verdicts(experiments),
+        *growth(experiments),
+        *of_runs(experiments),
     ]
 
 
-def general(part: Part, claim: str) -> Verdict | None:
-    """The experiment's most general answer to the claim: the first of its summed-up verdicts, where it sums it up."""
-    return next(
-        (
-            verdict
-            for verdict in part.verdicts
-            if verdict.claim == claim and "parts" in verdict.evidence
-        ),
-        None,
-    )
+def most_general(experiment: StudyExperiment, claim: str) -> Verdict | None:
+    """Return the experiment's most general answer to the claim: the first of its summaries."""
+    summaries = (v for v in experiment.verdicts if v.claim == claim and v.is_summary)
+    return next(summaries, None)
 
 
-def side_by_side(parts: Sequence[Part]) -> list[Verdict]:
-    """Every claim that experiments sum up: yes or no where all say so; what only one of them says is passed on."""
+def side_by_side(experiments: Sequence[StudyExperiment]) -> list[Verdict]:
+    """Return a verdict per summarized claim: yes or no when all experiments agree.
+
+    A claim that only one experiment makes is passed on.
+    """
     claims = dict.fromkeys(
-        v.claim for part in parts for v in part.verdicts if "parts" in v.evidence
+        v.claim for experiment in experiments for v in experiment.verdicts if v.is_summary
     )
-    made = []
+    rows = []
     for claim in claims:
-        found = {part.name: verdict for part in parts if (verdict := general(part, claim))}
-        if len(found) == 1:
-            made += [verdict.model_copy(update={"scope": name}) for name, verdict in found.items()]
-            continue
-        answers = {verdict.answer for verdict in found.values()}
-        answer: Answer = next(iter(answers)) if len(answers) == 1 else "undetermined"
-        told = "; ".join(
-            f"{name}: {verdict.answer}{_scope(verdict)}" for name, verdict in found.items()
+        by_name = {
+            experiment.name: verdict
+            for experiment in experiments
+            if (verdict := most_general(experiment, claim))
+        }
+        if len(by_name) == 1:
+            rows += [
+                verdict.model_copy(update={"scope": name}) for name, verdict in by_name.items()
+            ]
+        else:
+            rows.append(_side_by_side(claim, by_name))
+    return rows
+
+
+def _side_by_side(claim: str, by_name: dict[str, Verdict]) -> Verdict:
+    answers = {verdict.answer for verdict in by_name.values()}
+    answer: Answer = next(iter(answers)) if len(answers) == 1 else "undetermined"
+    listed = "; ".join(
+        f"{name}: {verdict.answer}{f' ({verdict.scope})' if verdict.scope else ''}"
+        for name, verdict in by_name.items()
+    )
+    return Verdict(
+        claim=claim,
+        scope="all experiments",
+        answer=answer,
+        sentence=f"{listed}." + (" The experiments disagree." if {"yes", "no"} <= answers else ""),
+        summarizes=[
+            VerdictRef(scope=name, answer=verdict.answer, p_value=verdict.p_value)
+            for name, verdict in by_name.items()
+        ],
+    )
+
+
+def growth(experiments: Sequence[StudyExperiment]) -> list[Verdict]:
+    """Return, per experiment, the ratio of the last checkpoint's loss increase to the first's.
+
+    Over all of its conditions: yes when every interval lies above 1, no when every one lies below.
+    """
+    rows = []
+    for experiment in experiments:
+        conditions = [verdict for verdict in experiment.verdicts if verdict.claim == GROWTH]
+        if conditions:
+            rows.append(_growth(experiment.name, conditions))
+    return rows
+
+
+def _growth(name: str, conditions: Sequence[Verdict]) -> Verdict:
+    ratios = [
+        (v.effect, *v.interval, v.scope)
+        for v in conditions
+        if v.effect is not None and v.interval is not None
+    ]
+    above = sum(low > 1 for _, low, _, _ in ratios)
+    below = sum(high < 1 for _, _, high, _ in ratios)
+    answer: Answer = "undetermined"
+    if ratios and above == len(ratios):
+        answer = "yes"
+    elif ratios and below == len(ratios):
+        answer = "no"
+    sentence = (
+        "In no condition is the loss increase at the first checkpoint significantly above zero."
+    )
+    if ratios:
+        largest, low, high, scope = max(ratios)
+        sentence = (
+            f"Between {min(ratios)[0]:.3g}-fold and {largest:.3g}-fold over {len(ratios)} of "
+            f"{len(conditions)} conditions, significantly above 1 in {above} and below 1 in "
+            f"{below}; the largest is {largest:.3g}-fold (95% CI: {low:.3g} to {high:.3g}) for "
+            f"{scope}."
         )
-        made.append(
-            Verdict(
-                claim=claim,
-                scope="all experiments",
-                answer=answer,
-                sentence=f"{answer}: {told}."
-                + (" The experiments differ." if {"yes", "no"} <= answers else ""),
-                evidence={"experiments": {name: verdict.answer for name, verdict in found.items()}},
-            )
-        )
-    return made
+    return Verdict(
+        claim=GROWTH,
+        scope=name,
+        answer=answer,
+        sentence=sentence,
+        effect=statistics.median(effect for effect, *_ in ratios) if ratios else None,
+        effect_name="median over conditions of the ratio last over first checkpoint; range of the "
+        "95% limits over conditions",
+        interval=(min(low for _, low, _, _ in ratios), max(high for _, _, high, _ in ratios))
+        if ratios
+        else None,
+        test="bootstrap over draws in each condition; all conditions must agree, so none is selected",
+        num_draws=min((verdict.num_draws or 0 for verdict in conditions), default=None),
+    )
 
 
-def _scope(verdict: Verdict) -> str:
-    return f" ({verdict.scope})" if verdict.scope else ""
+def of_runs(experiments: Sequence[StudyExperiment]) -> list[Verdict]:
+    """Return claims about whole pre-training runs, summarized over the runs.
 
-
-def growth(parts: Sequence[Part]) -> list[Verdict]:
-    """The damage at the last checkpoint over that at the first, per experiment over all its conditions."""
-    made = []
-    for part in parts:
-        asked = [verdict for verdict in part.verdicts if verdict.claim == GROWTH]
-        known = [
-            (v.effect, *v.interval, v.scope)
-            for v in asked
-            if v.effect is not None and v.interval is not None
-        ]
-        if not asked:
-            continue
-        above = sum(low > 1 for _, low, _, _ in known)
-        below = sum(high < 1 for _, _, high, _ in known)
-        answer: Answer = (
-            "yes"
-            if known and above == len(known)
-            else "no"
-            if known and below == len(known)
-            else "undetermined"
-        )
-        largest = max(known, default=(math.nan, math.nan, math.nan, ""))
-        told = (
-            f"{answer}: between {min(known)[0]:.3g}- and {largest[0]:.3g}-fold over {len(known)} of {len(asked)} conditions, above "
-            f"1 in {above} and below in {below}; the largest is {largest[0]:.3g}-fold (95%: {largest[1]:.3g} to {largest[2]:.3g}) "
-            f"at {largest[3]}."
-            if known
-            else "undetermined: in no condition can the damage at the first checkpoint be told from zero."
-        )
-        made.append(
-            Verdict(
-                claim=GROWTH,
-                scope=part.name,
-                answer=answer,
-                sentence=told,
-                effect=statistics.median(effect for effect, *_ in known) if known else None,
-                effect_name="median ratio over conditions, last checkpoint over first; from the lowest lower to the highest upper "
-                "95% limit",
-                interval=(min(low for _, low, _, _ in known), max(high for _, _, high, _ in known))
-                if known
-                else None,
-                test="all conditions must agree, so none is picked; bootstrap over draws in each",
-                num_draws=min((verdict.num_draws or 0 for verdict in asked), default=None),
-            )
-        )
-    return made
-
-
-def of_runs(parts: Sequence[Part]) -> list[Verdict]:
-    """Claims about whole pre-training runs (the base; what a sweep of learning rates says), over the runs."""
-    summed = {
-        verdict.claim for part in parts for verdict in part.verdicts if "parts" in verdict.evidence
+    Such as the unperturbed loss, or what a sweep of learning rates says. A claim that several
+    experiments make about one suite is reported once.
+    """
+    summarized = {
+        verdict.claim
+        for experiment in experiments
+        for verdict in experiment.verdicts
+        if verdict.is_summary
     }
-    found: dict[tuple[str, str], list[Verdict]] = {}
-    for part in parts:
-        for verdict in part.verdicts:
+    runs: dict[tuple[str, str], list[Verdict]] = {}
+    for experiment in experiments:
+        for verdict in experiment.verdicts:
             if (
-                "replicate" in verdict.scope
-                and verdict.claim not in summed
+                inflection_points.run_of(verdict)
+                and verdict.claim not in summarized
                 and verdict.claim not in OF_CONDITIONS
             ):
-                found.setdefault((verdict.claim, part.name), []).append(verdict)
-    told: dict[str, Verdict] = {}
-    for (claim, name), mine in found.items():
-        told.setdefault(
-            claim, combined_verdicts.over_replicates(mine, name)
-        )  # what several experiments say of one suite is said once
-    return list(told.values())
+                runs.setdefault((verdict.claim, experiment.name), []).append(verdict)
+    by_claim: dict[str, Verdict] = {}
+    for (claim, name), group in runs.items():
+        by_claim.setdefault(claim, combined_verdicts.over_replicates(group, name))
+    return list(by_claim.values())

@@ -1,8 +1,8 @@
-"""Verdicts in the order in which people read them: claim by claim, the overall answers first.
+"""Verdicts in reading order: claim by claim, summaries first.
 
-for claim in by_claim(verdicts):
-    claim.first      # to be shown
-    claim.single     # about single conditions, to be folded away: "16 conditions one by one: 10 yes, 6 no"
+for group in by_claim(verdicts):
+    group.summaries     # always visible
+    group.details       # single conditions, collapsed under group.details_title
 """
 
 from __future__ import annotations
@@ -11,57 +11,55 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ucurve.spec import Verdict
+from ucurve.schemas.results import Verdict
 
-FEW = 4  # answers to one claim are all shown
+MAX_VISIBLE = 4  # up to this many answers to a claim are all visible
 
 
 @dataclass(frozen=True)
-class Claim:
-    """All answers to one claim."""
+class ClaimGroup:
+    """All verdicts on one claim."""
 
     name: str
-    first: Sequence[Verdict]
-    single: Sequence[Verdict]
+    summaries: Sequence[Verdict]
+    details: Sequence[Verdict]
 
     @property
-    def folded(self) -> str:
-        """What is folded away, in words."""
-        counts = Counter(verdict.answer for verdict in self.single)
-        said = ", ".join(
+    def details_title(self) -> str:
+        """Title of the collapsed details: "Per-setting results (16): 10 yes, 6 no"."""
+        counts = Counter(verdict.answer for verdict in self.details)
+        text = ", ".join(
             f"{counts[answer]} {answer}"
             for answer in ("yes", "no", "undetermined")
             if counts[answer]
         )
-        return f"{len(self.single)} conditions one by one: {said}"
+        return f"Per-setting results ({len(self.details)}): {text}"
 
     @property
     def tests(self) -> list[str]:
-        """How it was tested; one text where all answers come from the same test."""
-        return list(
-            dict.fromkeys(verdict.test for verdict in [*self.first, *self.single] if verdict.test)
-        )
+        """The distinct tests; one when all verdicts come from the same test."""
+        verdicts = [*self.summaries, *self.details]
+        return list(dict.fromkeys(verdict.test for verdict in verdicts if verdict.test))
 
 
-def by_claim(verdicts: Iterable[Verdict]) -> list[Claim]:
-    """In the order in which claims first appear. An answer is overall when it sums up others ("parts" in its evidence)."""
+def by_claim(verdicts: Iterable[Verdict]) -> list[ClaimGroup]:
+    """Group verdicts by claim, in the order in which claims first appear."""
     claims: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         claims.setdefault(verdict.claim, []).append(verdict)
-    return [_split(name, found) for name, found in claims.items()]
+    return [_group(claim, answers) for claim, answers in claims.items()]
 
 
-def _split(name: str, found: Sequence[Verdict]) -> Claim:
-    if len(found) <= FEW:
-        return Claim(name, found, [])
-    return Claim(
-        name,
-        [v for v in found if "parts" in v.evidence],
-        [v for v in found if "parts" not in v.evidence],
+def _group(claim: str, verdicts: Sequence[Verdict]) -> ClaimGroup:
+    if len(verdicts) <= MAX_VISIBLE:
+        return ClaimGroup(claim, verdicts, [])
+    return ClaimGroup(
+        claim,
+        [verdict for verdict in verdicts if verdict.is_summary],
+        [verdict for verdict in verdicts if not verdict.is_summary],
     )
 
 
 def more_draws(verdict: Verdict) -> int | None:
-    """How many more draws or seeds would settle an open verdict, where it says so."""
-    found = verdict.evidence.get("more_draws")
-    return int(found) if found and verdict.answer == "undetermined" else None
+    """Return how many more draws or seeds could resolve an undetermined verdict, if known."""
+    return verdict.more_draws if verdict.answer == "undetermined" else None

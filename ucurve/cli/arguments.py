@@ -83,10 +83,9 @@ def print_verdicts(verdicts: Sequence[Verdict], all_settings: bool = False) -> N
     """Print verdicts claim by claim; per-setting ones are only counted unless requested."""
     for claim in by_claim(verdicts):
         print(claim.name)
-        for verdict in [*claim.first, *(claim.single if all_settings else [])]:
+        for verdict in [*claim.summaries, *(claim.details if all_settings else [])]:
             scope = f"{verdict.scope}: " if verdict.scope else ""
-            sentence = verdict.sentence.removeprefix(f"{verdict.answer}: ")
             basis = f" [{verdict.basis}]" if verdict.basis else ""
-            print(f"  {scope}{verdict.answer}: {sentence}{basis}")
-        if claim.single and not all_settings:
-            print(f"  {claim.folded} (use --all to list)")
+            print(f"  {scope}{verdict.answer}. {verdict.sentence}{basis}")
+        if claim.details and not all_settings:
+            print(f"  {claim.details_title} (use --all to list)")

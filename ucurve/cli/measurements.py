@@ -150,8 +150,8 @@ def _read_point(path: str) -> PointFile:
 
 def _print_comparison(point: PointFile, here: dict[str, float]) -> None:
     """Print the measured metrics beside the recorded ones."""
+    from ucurve.analysis.reproducibility import TIME, difference
     from ucurve.cli.tables import show, table_of
-    from ucurve.schemas.reproducibility import TIME, difference
 
     recorded: dict[str, float] = {}
     if point.recorded:

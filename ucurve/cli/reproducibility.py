@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from ucurve.analysis.reproducibility import summary
 from ucurve.cli.arguments import EXPERIMENT, Command, connect, labels_text, positive
 from ucurve.formatting import STATE_LABELS, exact
-from ucurve.schemas.reproducibility import Agreement, Difference, Machines, in_words
+from ucurve.schemas.reproducibility import Agreement, DevicePair, Difference
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,7 +34,7 @@ def agreement(args: argparse.Namespace) -> None:
     from ucurve.cli.tables import show
 
     report = connect(args).agreement(args.id, args.limit)
-    print(in_words(report))
+    print(summary(report))
     for machines in report.machines:
         _print_machines(machines)
     if report.metrics:
@@ -42,7 +43,7 @@ def agreement(args: argparse.Namespace) -> None:
         show(_differences_table(report))
 
 
-def _print_machines(machines: Machines) -> None:
+def _print_machines(machines: DevicePair) -> None:
     """Print where both numbers were measured, and which versions differ."""
     original = f"{', '.join(machines.first_workers)} ({machines.first_device})"
     again = f"{', '.join(machines.again_workers)} ({machines.again_device})"

@@ -15,9 +15,6 @@ from ucurve.schemas.references import (
     ReferenceCurve,
     ReferenceSubmission,
     SentFile,
-    choices,
-    drawn_over,
-    shown_metrics,
 )
 from ucurve.schemas.workers import WorkerInfo
 from ucurve.spec import Figure, Spec
@@ -104,14 +101,16 @@ class CatalogueResource(HttpClient):
 
         Curves measured on another dataset are left out.
         """
+        from ucurve.figures.published import available_curves, metrics_of, with_curves
+
         suite = getattr(spec, "suite", None)
         curves = self.references(suite) if suite else []
         if not curves:
             return Figures.of(figures)
         evaluation = getattr(spec, "evaluation", None)
-        options = choices(curves, str(suite), shown_metrics(figures), evaluation)
+        options = available_curves(curves, str(suite), metrics_of(figures), evaluation)
         same_dataset = [(id, metric) for id, metric, same in options.values() if same]
-        return Figures.of(drawn_over(figures, curves, same_dataset))
+        return Figures.of(with_curves(figures, curves, same_dataset))
 
     def workers(self) -> list[WorkerInfo]:
         """Return the last reported state of every worker."""

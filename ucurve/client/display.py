@@ -72,10 +72,10 @@ class Verdicts(list[spec.Verdict]):
             return "<em>No verdicts yet.</em>"
         parts = []
         for claim in by_claim(self):
-            parts.append(f"<strong>{escape(claim.name)}</strong>{_verdict_table(claim.first)}")
-            if claim.single:
-                summary = f"<summary>{escape(claim.folded)}</summary>"
-                parts.append(f"<details>{summary}{_verdict_table(claim.single)}</details>")
+            parts.append(f"<strong>{escape(claim.name)}</strong>{_verdict_table(claim.summaries)}")
+            if claim.details:
+                summary = f"<summary>{escape(claim.details_title)}</summary>"
+                parts.append(f"<details>{summary}{_verdict_table(claim.details)}</details>")
         return f"<div>{''.join(parts)}</div>"
 
 
@@ -148,10 +148,9 @@ def _verdict_table(verdicts: Iterable[spec.Verdict]) -> str:
 
 def _cells(verdict: spec.Verdict) -> tuple[str, str, str]:
     """Return answer, scope and sentence with statistics, as HTML."""
-    sentence = verdict.sentence.removeprefix(f"{verdict.answer}: ")
     basis = f"<br><small>{escape(verdict.basis)}</small>" if verdict.basis else ""
     badge = _badge(verdict.answer, _ANSWER_COLOURS)
-    return badge, escape(verdict.scope), f"{escape(sentence)}{basis}"
+    return badge, escape(verdict.scope), f"{escape(verdict.sentence)}{basis}"
 
 
 def _badge(text: str, colours: Mapping[str, str]) -> str:

@@ -66,10 +66,11 @@ class ResultResource(ExperimentResource):
         return self._send("GET", path, params=params, repeat=True).text
 
     def figures(self, id: int, at: Moment = None) -> Figures:
-        """Draw the figures by name from the results so far."""
+        """Draw the figures by name from the results and verdicts so far."""
         from ucurve.experiments import parse
 
-        return Figures.of(parse(self.experiment(id).spec).figures(self.table(id, at=at)))
+        spec = parse(self.experiment(id).spec)
+        return Figures.of(spec.figures(self.table(id, at=at), self.verdicts(id, at)))
 
     def verdicts(self, id: int, at: Moment = None) -> Verdicts:
         """Return the verdict of every claim, now or at a time in the past."""

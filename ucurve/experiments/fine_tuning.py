@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from ucurve.experiments import evaluation_points
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
+    from ucurve.analysis.fine_tuning import Design
+    from ucurve.analysis.replication import Reference
     from ucurve.modeling.checkpoints import Loaded
     from ucurve.modeling.finetuned_weights import Tuned
     from ucurve.modeling.finetuning_data import Task
@@ -335,17 +337,62 @@ class FineTuning(TuningFields):
 
     # ---- figures and verdicts
 
-    def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
-        """Table 1, figures 2 to 5, the Pareto front, forgetting at matched loss, displacement, methods, and training loss."""
+    def figures(self, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
+        """Return table 1, figures 2 to 5, the Pareto front, matched loss, methods, training loss."""
         from ucurve.figures import fine_tuning
 
-        return fine_tuning.figures(table, self)
+        return fine_tuning.figures(table, verdicts, self._design(), self._published())
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
-        """Every claim for every learning rate and replicate, what the rates say together, and the published numbers."""
+        """Return every claim per learning rate and pre-training seed, after its summaries."""
         from ucurve.analysis import fine_tuning_verdicts
 
-        return fine_tuning_verdicts.verdicts(table, self)
+        return fine_tuning_verdicts.verdicts(table, self._design(), self._published())
+
+    def _design(self) -> Design:
+        from ucurve.analysis.fine_tuning import Design
+
+        return Design(
+            rates=self.rates,
+            methods=self.methods,
+            metric="id_loss" if self.task == "language_modelling" else "accuracy",
+            alphas=self.alphas,
+            num_evaluations=len(self.evaluations),
+            look=self.looks,
+        )
+
+    def _published(self) -> list[Reference]:
+        """Return published numbers of this suite, task, recipe, rates and evaluation sets."""
+        from ucurve.analysis import replication
+
+        recipe = (
+            "optimiser",
+            "schedule",
+            "weight_decay",
+            "max_examples",
+            "prompt",
+            "label_words",
+            "steps",
+        )
+        fields = type(self).model_fields
+        if (
+            self.task != "label_words"
+            or self.data not in (None, "sst2")
+            or self.epochs not in (None, 3)
+            or self.methods[0] != "full"
+            or self.rows != 32
+            or {self.window, self.stride} - {None, evaluation_points.WINDOW}
+            or any(getattr(self, name) != fields[name].get_default() for name in recipe)
+        ):
+            return []
+        evaluations: Sequence[str | None] = self.evaluations or [None]
+        return [
+            reference
+            for evaluation in evaluations
+            for reference in replication.builtin(self.suite, evaluation)
+            if reference.labels.get("learning_rate", 0.0) in (0.0, *self.rates)
+            and "gamma" not in reference.labels
+        ]
 
 
 def _labels(

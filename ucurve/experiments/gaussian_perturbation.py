@@ -8,7 +8,7 @@ Under `init_std` and gamma 0.2 the 14.3M-token models of `tiny` are worse than t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -322,37 +322,29 @@ class GaussianPerturbation(Spec):
 
     # ---- figures and verdicts
 
-    def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
-        """Perplexity and its change over tokens, the same in nats, the heat map, the table, and damage by tensor group."""
-        from ucurve.analysis.replication import compared
+    def figures(self, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
+        """Return perplexity and its change over tokens, in nats, as heat map and table, by group."""
+        from ucurve.analysis.gaussian_perturbation import comparable_rows
+        from ucurve.analysis.replication import compare
         from ucurve.figures import gaussian_perturbation
-        from ucurve.figures.published import beside
+        from ucurve.figures.published import with_references
 
-        made = gaussian_perturbation.figures(
-            table, self.sorted_gammas, self.one_gamma if self.by_group else None, self.looks
+        figures = gaussian_perturbation.figures(
+            table, verdicts, self.sorted_gammas, self.one_gamma if self.by_group else None
         )
-        given = self._published()
-        return (
-            beside(made, given, compared(given, gaussian_perturbation.compared(table)))
-            if given
-            else made
-        )
+        references = self._published()
+        if not references:
+            return figures
+        return with_references(figures, references, compare(references, comparable_rows(table)))
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
-        """Every claim for every gamma, convention and replicate, and what they say together."""
-        from ucurve.analysis import replication
-        from ucurve.figures import gaussian_perturbation
+        """Return every claim per gamma, convention and pre-training seed, after its summaries."""
+        from ucurve.analysis import gaussian_perturbation
 
-        reported = replication.verdict(
-            replication.compared(self._published(), gaussian_perturbation.compared(table))
-        )
-        return [
-            *([reported] if reported else []),
-            *gaussian_perturbation.verdicts(table, self.looks),
-        ]
+        return gaussian_perturbation.verdicts(table, self.looks, self._published())
 
     def _published(self) -> list[Reference]:
-        """Published numbers of this suite, evaluation set, protocol and of one of these gammas."""
+        """Return published numbers of this suite, evaluation set, protocol and these gammas."""
         from ucurve.analysis import replication
 
         protocol = ("tensors", "include", "exclude")
@@ -361,11 +353,11 @@ class GaussianPerturbation(Spec):
         )
         if not own or {self.window, self.stride} - {None, evaluation_points.WINDOW}:
             return []
-        mine = {"gamma": self.gammas, "scale": self.scales}
+        measured = {"gamma": self.gammas, "scale": self.scales}
         return [
-            one
-            for one in replication.builtin(self.suite, self.evaluation)
-            if all(value in mine.get(name, []) for name, value in one.labels.items())
+            reference
+            for reference in replication.builtin(self.suite, self.evaluation)
+            if all(value in measured.get(name, []) for name, value in reference.labels.items())
         ]
 
 

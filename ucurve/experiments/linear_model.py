@@ -10,8 +10,7 @@ features learned, the closed form's k* = #{i : s_i > (p + n) gamma^2}.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -256,109 +255,23 @@ class LinearModel(Spec):
         context.progress(1, 1)
         return Result(metrics=metrics, series=series)
 
-    def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
-        """Figures 6, 7 and 8; the closed form is that of the snapshots' own weights."""
-        from ucurve.figures import charts, linear_model
-
-        figures: dict[str, Figure] = {}
-        table = linear_model.joined(table)
-        if self.l2_sp:
-            figures.update(self._fine_tuning_figures(table))
-        for scale, gammas in (("fixed", self.fixed_gammas), ("relative", self.relative_gammas)):
-            lines = charts.Lines("gamma", "γ", sorted(set(gammas)))
-            after = charts.Axis("y", "pre-training loss after noise", "log")
-            change = charts.Axis("y", "change of the loss")
-            if not gammas:
-                continue
-            labels = {"part": "noise", "scale": scale}
-            figures[f"7_change_{scale}_noise"] = linear_model.figure(
-                table,
-                change,
-                lines,
-                labels,
-                minus_base=True,
-                title=f"Change of the loss under {scale} noise (figure 7)",
-                caption=f"Dots: mean of {self.draws} draws, with 95% bands. Lines: closed form, on the snapshots' weights.",
-            )
-            figures[f"8_loss_{scale}_noise"] = linear_model.figure(
-                table,
-                after,
-                lines,
-                labels,
-                bottoms=True,
-                title=f"Loss under {scale} noise (figure 8)",
-                caption="Dots: simulation. Lines: closed form. Triangles: lowest points with 95% bootstrap intervals.",
-            )
-        return figures
-
-    def _fine_tuning_figures(self, table: pd.DataFrame) -> dict[str, Figure]:
-        """Figure 6: the pre-training loss before and after, and the fine-tuning loss that is paid for it."""
-        from ucurve.figures import charts, linear_model
-
-        strengths = sorted(set(self.l2_sp))
-        labels = {"part": "fine-tuning"}
-        before = "before"
-        lines = charts.Lines(
-            "l2_sp", "after, L2-SP", [before, *strengths], ordered=False, neutral=[before]
-        )
-        main = linear_model.figure(
-            table,
-            charts.Axis("y", "pre-training loss", zero=True),
-            lines,
-            labels,
-            theory=None,
-            bottoms=True,
-            title="Pre-training loss before and after misaligned fine-tuning (figure 6)",
-            caption=f"Band: 95% over {self.targets} targets. Triangles: lowest points with 95% bootstrap intervals. "
-            "Dashes: the closed form of the loss before, 1/2 of the sum of s² not yet learned.",
-        )
-        main.datasets["curves"].extend(
-            linear_model.base_rows(table, {**labels, "l2_sp": strengths[0]}, "l2_sp", before)
-        )
-        paid = linear_model.figure(
-            table,
-            charts.Axis("y", "fine-tuning loss", zero=True),
-            charts.Lines("l2_sp", "L2-SP", strengths, ordered=False),
-            labels,
-            value="tuning_loss_mean",
-            theory=None,
-            title="Fine-tuning loss reached",
-            caption="The pull towards the pre-trained weights (L2-SP) keeps the old task and costs the new one.",
-        )
-        return {"6_fine_tuning": main, "6b_fine_tuning_loss": paid}
-
-    def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
-        """The claims of a real suite, and whether the simulation agrees with the closed form."""
-        from ucurve.analysis import claims
+    def figures(self, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
+        """Return figures 6, 7 and 8; the closed form is that of the snapshots' own weights."""
         from ucurve.figures import linear_model
 
-        families: dict[str, list[linear_model.Curve]] = {}
-        table = linear_model.joined(table)
-        for labels, _ in self._changes():
-            scale, amount = (
-                (labels["scale"], "gamma") if labels["part"] == "noise" else (None, "l2_sp")
-            )
-            family = f"{scale} noise" if scale else "misaligned fine-tuning"
-            name = f"{'gamma' if scale else 'L2-SP'} {labels[amount]:g}, {family}"
-            families.setdefault(family, []).append(linear_model.curve_of(table, labels, name))
-        verdicts: list[Verdict] = []
-        for family, curves in families.items():
-            told = claims.all_verdicts(
-                [replace(curve.condition, looks=self.looks) for curve in curves]
-            )
-            for claim in ("progressive sensitivity", "catastrophic overtraining"):
-                mine = [verdict for verdict in told if verdict.claim == claim]
-                short = [
-                    verdict.model_copy(update={"scope": verdict.scope.split(",")[0]})
-                    for verdict in mine
-                ]
-                verdicts.append(claims.over_conditions(short, f"under {family}"))
-            verdicts += [
-                verdict for verdict in told if family == next(iter(families)) or verdict.scope
-            ]
-            if family.endswith("noise"):
-                verdicts += linear_model.closed_form_verdicts(curves, family)
-        return verdicts
+        design = linear_model.Design(
+            {"fixed": self.fixed_gammas, "relative": self.relative_gammas},
+            self.l2_sp,
+            self.draws,
+            self.targets,
+        )
+        return linear_model.figures(table, verdicts, design)
+
+    def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
+        """Return the claims of a real suite, and whether the simulation matches the closed form."""
+        from ucurve.analysis import linear_model
+
+        return linear_model.verdicts(table, [labels for labels, _ in self._changes()], self.looks)
 
 
 def _networks(network: dict[str, Any]) -> tuple[Teacher, list[Network]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -356,16 +356,16 @@ class Pretraining(Spec):
             suite=made if kept else None,
         )
 
-    def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
-        """Training loss (live), held-out perplexity and growth of the weights over tokens."""
+    def figures(self, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
+        """Return training loss (live), held-out perplexity and growth of the weights over tokens."""
         from ucurve.figures import pretraining
 
         lengths, rows = [run[0] for run in self._runs], self.batch_rows * self.context
         return pretraining.figures(table, lengths, self._runs[0][1][0] * rows, self.seeds, rows)
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
-        """Which runs broke, and whether the base keeps improving."""
-        from ucurve.figures import pretraining
+        """Return which runs diverged, and whether the held-out loss keeps falling."""
+        from ucurve.analysis import pretraining
 
         return pretraining.verdicts(table)
 

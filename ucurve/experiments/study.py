@@ -16,7 +16,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ucurve.analysis.study_experiment import Part as Part
+from ucurve.analysis.study_experiment import StudyExperiment as StudyExperiment
 from ucurve.registry.artifacts import BUILTIN
 from ucurve.schemas.catalogue import DatasetSubmission, SuiteSubmission
 from ucurve.schemas.experiments import Experiment, Submission
@@ -63,7 +63,7 @@ def builtin() -> dict[str, Study]:
     return {study.name: study for study in found}
 
 
-def verdicts(parts: Sequence[Part]) -> list[Verdict]:
+def verdicts(parts: Sequence[StudyExperiment]) -> list[Verdict]:
     """What the experiments say together."""
     from ucurve.analysis import study_verdicts
 

@@ -16,9 +16,6 @@ from typing import Any, Literal, ParamSpec
 import altair as alt
 import numpy as np
 
-from ucurve.analysis.curve_rows import curve_rows as curve_rows
-from ucurve.analysis.curve_rows import to_rows as to_rows
-
 # Blue to orange, lighter upwards, dim enough for white and light enough for black; ordered for the colour-blind too.
 ORDERED = ["#3050c8", "#5c58ac", "#80598e", "#a2546e", "#bb5e57", "#cd7442", "#e08a10"]
 DISTINCT = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6d31", "#7f7f7f"]  # after Okabe and Ito

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ucurve.analysis.comparison import LOSS, Side, axes, quantities
+from ucurve.analysis.curve_rows import curve_rows
 from ucurve.analysis.differences import differences
 from ucurve.figures import charts
-from ucurve.schemas.references import ReferenceCurve, choices
+from ucurve.figures.published import available_curves
+from ucurve.schemas.references import ReferenceCurve
 from ucurve.spec import Figure
 
 if TYPE_CHECKING:
@@ -132,7 +134,7 @@ def offered(
     for side in sides if shown.x == "tokens" else ():
         if side.suite:
             own = getattr(side.spec, "evaluation", None) or side.suite.evaluation
-            found |= choices(curves, side.suite.name, {metric}, own)
+            found |= available_curves(curves, side.suite.name, {metric}, own)
     return found
 
 
@@ -220,8 +222,8 @@ def _curves(
     value = COLUMN.get(shown.y, shown.y)
     exponential = (lambda values, _: np.exp(values)) if shown.y == "perplexity" else None
     keys = ["group", "modification"]
-    rows = charts.curve_rows(
-        table, shown.x, value, keys, facets=[column] if column else [], shown=exponential
+    rows = curve_rows(
+        table, shown.x, value, keys, facets=[column] if column else [], transform=exponential
     )
     quantity = quantities(sides, table)[shown.y] if shown.y else ""
     damage = shown.y == "damage"

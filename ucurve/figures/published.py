@@ -1,80 +1,101 @@
-"""Numbers that were not measured here as marks on figures, and as a table of differences beside those that were."""
+"""Numbers that were not measured here, on figures and in a table beside the measured ones.
+
+    with_references(figures, references, comparisons)     # published numbers of a kind's suite
+    with_curves(figures, curves, [(7, "perplexity")])     # reference curves that a user selected
+
+They are marked as crosses and never mixed with measurements.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ucurve.analysis.replication import MARGINS, NAMES, WORST, Comparison, Reference
 from ucurve.figures import charts
-from ucurve.spec import Figure
+from ucurve.schemas.references import ReferenceCurve
+from ucurve.schemas.results import Figure
+
+NUMBERS = {"perplexity": ".4g", "perplexity_change": "+.4g", "accuracy": ".3f"}
+CROSSES = "Crosses (not measured here):"
 
 
-def beside(
-    figures: Mapping[str, Figure], references: Sequence[Reference], compared: Sequence[Comparison]
+def with_references(
+    figures: Mapping[str, Figure],
+    references: Sequence[Reference],
+    comparisons: Sequence[Comparison],
 ) -> dict[str, Figure]:
-    """The figures with the published numbers on them, and one more: the table of differences."""
-    return {**overlaid(figures, references), "published": _differences(references, compared)}
+    """Return the figures with published numbers on them, and the table of differences."""
+    table = _differences(references, comparisons)
+    return {**overlay(figures, references), "published": table}
 
 
-def overlaid(figures: Mapping[str, Figure], references: Sequence[Reference]) -> dict[str, Figure]:
-    """The figures with a mark "reference" per number of the metric that a figure says it shows, in every panel it belongs to."""
-    return {name: _overlaid(figure, references) for name, figure in figures.items()}
+def overlay(figures: Mapping[str, Figure], references: Sequence[Reference]) -> dict[str, Figure]:
+    """Return the figures with a mark per number of the metric that a figure shows.
+
+    In every panel that it belongs to.
+    """
+    return {name: _overlay(figure, references) for name, figure in figures.items()}
 
 
-def _overlaid(figure: Figure, references: Sequence[Reference]) -> Figure:
+def _overlay(figure: Figure, references: Sequence[Reference]) -> Figure:
     shows = figure.chart.get("usermeta", {})
-    mine = [one for one in references if one.metric == shows.get("metric")]
-    if not mine:
+    own = [reference for reference in references if reference.metric == shows.get("metric")]
+    if not own:
         return figure
     [(dataset, rows)] = figure.datasets.items()
     panels = {tuple(row.get(name) for name in shows["facets"]) for row in rows}
     marks = []
-    for one, panel in itertools.product(mine, sorted(panels, key=repr)):
-        where = dict(zip(shows["facets"], panel, strict=True))
-        named = {**one.labels, "evaluation": one.evaluation}
-        line = one.labels.get(shows["line"], shows["base"])
+    for reference, panel in itertools.product(own, sorted(panels, key=repr)):
+        place = dict(zip(shows["facets"], panel, strict=True))
+        labels = {**reference.labels, "evaluation": reference.evaluation}
+        line = reference.labels.get(shows["line"], shows["base"])
         if line is not None and all(
-            value == named.get(name, value) for name, value in where.items()
+            value == labels.get(name, value) for name, value in place.items()
         ):
-            told = one.source + (f" (± {one.error:.3g})" if one.error else "")
+            error = f" (± {reference.error:.3g})" if reference.error else ""
             marks.append(
                 {
                     "what": "reference",
-                    **where,
+                    **place,
                     shows["line"]: line,
-                    "tokens": one.tokens,
-                    "y": one.value,
-                    "label": told,
+                    "tokens": reference.tokens,
+                    "y": reference.value,
+                    "label": reference.source + error,
                 }
             )
     return replace(figure, datasets={dataset: [*rows, *marks]})
 
 
 def _differences(references: Sequence[Reference], comparisons: Sequence[Comparison]) -> Figure:
-    """The table of differences: a row per checkpoint, "measured, its interval (published)", and the worst outcome."""
+    """Return the table of differences: a row per checkpoint, and its worst outcome."""
     columns = list(
-        dict.fromkeys(_column(one) for one in references if not one.labels or one.metric in MARGINS)
+        dict.fromkeys(
+            _column(reference)
+            for reference in references
+            if not reference.labels or reference.metric in MARGINS
+        )
     )
     rows: list[dict[str, Any]] = []
-    for tokens in sorted({one.reference.tokens for one in comparisons}):
-        mine = [one for one in comparisons if one.reference.tokens == tokens]
-        judged = [one.outcome for one in mine if one.reference.labels] or [
-            one.outcome for one in mine
-        ]
-        texts = {_column(one.reference): _cell(one) for one in mine}
-        texts["outcome"] = "…" if set(judged) == {"not measured"} else min(judged, key=WORST.index)
+    for tokens in sorted({comparison.reference.tokens for comparison in comparisons}):
+        own = [comparison for comparison in comparisons if comparison.reference.tokens == tokens]
+        changed = [comparison.outcome for comparison in own if comparison.reference.labels]
+        outcomes = changed or [comparison.outcome for comparison in own]
+        texts = {_column(comparison.reference): _cell(comparison) for comparison in own}
+        measured = set(outcomes) != {"not measured"}
+        texts["outcome"] = min(outcomes, key=WORST.index) if measured else "…"
         rows += [
             {"what": "cell", "tokens": tokens, "column": column, "label": text}
             for column, text in texts.items()
         ]
+    sources = "; ".join(dict.fromkeys(reference.source for reference in references))
     return Figure(
-        "Beside the published numbers",
-        f"Measured, its 95% interval (published). {'; '.join(dict.fromkeys(one.source for one in references))}. Where the base "
-        "perplexity is more than 5% off, the evaluation protocol differs and the numbers are not comparable.",
+        "Measured and published numbers",
+        f"Measured, its 95% interval (published). {sources}. Where the unperturbed perplexity is more "
+        "than 5% off, the evaluation protocol differs and the numbers are not comparable.",
         charts.text_table(
             charts.tokens_axis(), charts.Lines("column", "", [*columns, "outcome"]), width=190
         ),
@@ -82,20 +103,93 @@ def _differences(references: Sequence[Reference], comparisons: Sequence[Comparis
     )
 
 
-def _column(one: Reference) -> str:
-    return f"base {NAMES[one.metric]}" if not one.labels else NAMES[one.metric]
+def _column(reference: Reference) -> str:
+    name = NAMES[reference.metric]
+    return name if reference.labels else f"unperturbed {name}"
 
 
-def _cell(one: Comparison) -> str:
-    number = {"perplexity": ".4g", "perplexity_change": "+.4g", "accuracy": ".3f"}[
-        one.reference.metric
+def _cell(comparison: Comparison) -> str:
+    number, reference = NUMBERS[comparison.reference.metric], comparison.reference
+    if comparison.outcome == "not measured":
+        return f"… ({reference.value:{number}})"
+    low, high = comparison.interval
+    interval = ""
+    if reference.labels and math.isfinite(high - low):
+        interval = f", {low:{number}} to {high:{number}}"
+    return f"{comparison.measured:{number}}{interval} ({reference.value:{number}})"
+
+
+# ---- reference curves
+
+
+def evaluation_and_metric(metric: str) -> tuple[str | None, str]:
+    """Split "lambada_openai/perplexity" into ("lambada_openai", "perplexity").
+
+    lm-evaluation-harness says acc for accuracy.
+    """
+    evaluation, _, name = metric.rpartition("/")
+    return evaluation or None, {"acc": "accuracy"}.get(name, name)
+
+
+def available_curves(
+    curves: Iterable[ReferenceCurve], suite: str, metrics: set[str], evaluation: str | None
+) -> dict[str, tuple[int, str, bool]]:
+    """Return what figures of these metrics can show: {label: (curve, metric, same evaluation set)}.
+
+    Curves measured on the same evaluation set are shown by default.
+    """
+    available = {}
+    for curve in curves:
+        for metric in curve.metrics if curve.suite == suite else ():
+            measured_on, name = evaluation_and_metric(metric)
+            if name in metrics:
+                label = curve.name + (f" ({measured_on})" if measured_on else "")
+                label += "" if len(metrics) == 1 else f": {name}"
+                available[label] = (curve.id, metric, measured_on in (None, evaluation))
+    return available
+
+
+def metrics_of(figures: Mapping[str, Figure]) -> set[str]:
+    """Return the metrics over tokens that these figures show."""
+    metrics = {figure.chart.get("usermeta", {}).get("metric") for figure in figures.values()}
+    return {metric for metric in metrics if metric}
+
+
+def with_curves(
+    figures: Mapping[str, Figure],
+    curves: Sequence[ReferenceCurve],
+    selection: Iterable[tuple[int, str]],
+) -> dict[str, Figure]:
+    """Return the figures with the selected (curve, metric) on those that show that metric."""
+    by_id = {curve.id: curve for curve in curves}
+    references = [
+        reference for id, metric in selection for reference in _references_of(by_id[id], metric)
     ]
-    if one.outcome == "not measured":
-        return f"… ({one.reference.value:{number}})"
-    low, high = one.interval
-    spread = (
-        f", {low:{number}} to {high:{number}}"
-        if one.reference.labels and math.isfinite(high - low)
-        else ""
-    )
-    return f"{one.measured:{number}}{spread} ({one.reference.value:{number}})"
+    drawn = overlay(figures, references)
+    for name, figure in drawn.items():
+        if figure is not figures[name]:
+            metric = figure.chart["usermeta"]["metric"]
+            sources = dict.fromkeys(
+                reference.source for reference in references if reference.metric == metric
+            )
+            caption = f"{figure.caption} {CROSSES} {', '.join(sources)}."
+            drawn[name] = replace(figure, caption=caption)
+    return drawn
+
+
+def _references_of(curve: ReferenceCurve, metric: str) -> list[Reference]:
+    measured_on, name = evaluation_and_metric(metric)
+    return [
+        Reference(
+            source=curve.name + (f" ({measured_on})" if measured_on else ""),
+            suite=curve.suite or "",
+            evaluation=None,
+            metric=name,
+            tokens=row.tokens,
+            value=row.value,
+            revision=row.revision,
+            error=row.standard_error,
+        )
+        for row in curve.rows
+        if row.metric == metric
+    ]

@@ -80,14 +80,14 @@ def collect(client: Client, ids: Sequence[int], title: str = "") -> Report:
     chapters = []
     for id in dict.fromkeys(ids):
         experiment = client.experiment(id)
-        spec, rows = parse(experiment.spec), client.table(id)
-        figures = client.with_references(spec, spec.figures(rows))
+        spec, verdicts = parse(experiment.spec), client.verdicts(id)
+        figures = client.with_references(spec, spec.figures(client.table(id), verdicts))
         chapters.append(
             Chapter(
                 experiment,
                 spec,
                 figures,
-                client.verdicts(id),
+                verdicts,
                 client.experiment_provenance(id),
                 client.csv(id),
             ),
@@ -182,7 +182,7 @@ def _together(report: Report, dress: Dress) -> str:
 def _answers(chapters: Sequence[Chapter]) -> str:
     """A claim per row, an experiment per column: the most general answer of each."""
     claims = dict.fromkeys(
-        v.claim for chapter in chapters for v in chapter.verdicts if "parts" in v.evidence
+        v.claim for chapter in chapters for v in chapter.verdicts if v.is_summary
     )
     if not claims:
         return ""
@@ -192,7 +192,7 @@ def _answers(chapters: Sequence[Chapter]) -> str:
     rows = []
     for claim in claims:
         found = [
-            next((v for v in c.verdicts if v.claim == claim and "parts" in v.evidence), None)
+            next((v for v in c.verdicts if v.claim == claim and v.is_summary), None)
             for c in chapters
         ]
         cells = "".join(

@@ -106,7 +106,7 @@ def _rows(chapter: report.Chapter) -> str:
 
 def _row(experiment: Experiment, verdicts: Sequence[Verdict]) -> str:
     """A line of the index; the words that the search looks through stand in it."""
-    overall = [verdict for verdict in verdicts if "parts" in verdict.evidence]
+    overall = [verdict for verdict in verdicts if verdict.is_summary]
     answers: dict[tuple[str, str], list[str]] = {}
     for verdict in overall:
         answers.setdefault((verdict.claim, verdict.answer), []).append(verdict.scope)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import groupby
 
-from ucurve.analysis.verdict_order import Claim, by_claim
+from ucurve.analysis.verdict_order import ClaimGroup, by_claim
 from ucurve.spec import Verdict
 
 
@@ -15,14 +15,14 @@ def claims_html(verdicts: Iterable[Verdict]) -> str:
     return "".join(map(_claim, by_claim(verdicts)))
 
 
-def _claim(claim: Claim) -> str:
+def _claim(claim: ClaimGroup) -> str:
     folded = (
-        f"<details><summary>{claim.folded}</summary>{_listed(claim.single)}</details>"
-        if claim.single
+        f"<details><summary>{claim.details_title}</summary>{_listed(claim.details)}</details>"
+        if claim.details
         else ""
     )
     test = f"<p class='test'>Test: {escape('; '.join(claim.tests))}</p>" if claim.tests else ""
-    return f"<article class='claim'><h4>{escape(sentence_case(claim.name))}</h4>{_listed(claim.first)}{folded}{test}</article>"
+    return f"<article class='claim'><h4>{escape(sentence_case(claim.name))}</h4>{_listed(claim.summaries)}{folded}{test}</article>"
 
 
 def _listed(verdicts: Sequence[Verdict]) -> str:
@@ -31,11 +31,10 @@ def _listed(verdicts: Sequence[Verdict]) -> str:
         verdicts, key=lambda v: (v.answer, v.sentence, v.basis)
     ):
         scopes = "; ".join(verdict.scope for verdict in group if verdict.scope)
-        words = sentence_case(sentence.removeprefix(f"{answer}: "))
         rows.append(
             f"<div class='verdict'><div>{badge(answer)}</div><div>"
             + (f"<p class='scope'>{escape(scopes)}</p>" if scopes else "")
-            + f"<p>{escape(words)}</p>"
+            + f"<p>{escape(sentence)}</p>"
             + (f"<p class='basis'>{escape(basis)}</p>" if basis else "")
             + "</div></div>"
         )

@@ -1,0 +1,371 @@
+"""Verdicts on conditions: what the losses after a modification say about each claim.
+
+    conditions = [Condition(f"gamma {gamma}", tokens, losses[gamma], base) for gamma in gammas]
+    for verdict in all_verdicts(conditions):
+        print(verdict.claim, verdict.scope, verdict.answer, verdict.sentence)
+ A family is the list of conditions (gammas, learning rates) of one suite, pre-training seed and
+noise convention: p-values are corrected over it (Holm). "yes" when the corrected one-sided p-value
+is below `Condition.alpha`: 0.03 at the first interim analysis, less at later ones; "no" when the
+95% interval excludes the smallest effect of interest, or the opposite is significant; else
+"undetermined", with the number of draws that could resolve an effect of the size observed.
+Overtraining also needs an unperturbed loss that does not significantly rise after the minimum, and
+whose 95% interval excludes that it explains half of the rise. `ucurve.analysis.combined_verdicts`
+summarizes over conditions, pre-training seeds and noise conventions. Every test is calibrated in
+`benchmarks/calibration.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ucurve.analysis import statistics
+from ucurve.analysis.conditions import (
+    Condition,
+    VerdictBuilder,
+    alpha,
+    finite_values,
+    is_sufficient,
+)
+from ucurve.analysis.statistics import Array
+from ucurve.schemas.results import Answer, Minimum, Verdict
+
+BASE_ALPHA = (
+    0.05  # no interim analyses: additional draws do not evaluate the unperturbed model again
+)
+BASE_CLAIM = "unperturbed loss rises"
+
+
+def all_verdicts(conditions: Sequence[Condition], seed: int = 0) -> list[Verdict]:
+    """Return the verdicts on every claim for every condition of one family, base first."""
+    base = [base_degrades(conditions[0])] if conditions else []
+    overtraining = catastrophic_overtraining(conditions)
+    return [
+        *base,
+        *progressive_sensitivity(conditions),
+        *overtraining,
+        *inflection_point(conditions, overtraining, seed),
+        *growth_of_sensitivity(conditions, seed),
+    ]
+
+
+def base_degrades(condition: Condition) -> Verdict:
+    """Test whether the unperturbed loss rises after its minimum; blocks of windows act as draws."""
+    usable = np.isfinite(condition.base).all(axis=1)
+    base = condition.base[usable]
+    if len(base) < 2:
+        reason = "Fewer than two checkpoints are measured."
+        return Verdict(claim=BASE_CLAIM, answer="undetermined", sentence=reason)
+    exact = base.shape[1] == 1
+    if exact and condition.unit == "nats":
+        reason = (
+            "The evaluation text is a single window, so its sampling error is unknown: use more "
+            "evaluation text."
+        )
+        return Verdict(claim=BASE_CLAIM, answer="undetermined", sentence=reason)
+    if exact:
+        minimum, rise = int(base[:-1, 0].argmin()), float(base[-1, 0] - base[:-1, 0].min())
+        interval, p = (rise, rise), float(rise <= 0)
+    else:
+        test = statistics.rise_after_minimum(base)
+        minimum, rise, interval, p = test.minimum, test.rise, test.interval, test.p_value
+    answer: Answer = "undetermined"
+    if p < BASE_ALPHA:
+        answer = "yes"
+    elif interval[1] < condition.smallest_effect:
+        answer = "no"
+    x = Condition("", condition.x[usable], base, base, x_name=condition.x_name, unit=condition.unit)
+    reasons = {
+        "yes": f"The unperturbed loss rises after {x.at(minimum)}: {x.amount(rise)} at the last "
+        "checkpoint.",
+        "no": f"The unperturbed loss does not rise: {x.amount(rise)} from its lowest earlier "
+        "checkpoint to the last.",
+        "undetermined": f"The unperturbed loss changes by {x.amount(rise)} after {x.at(minimum)}, "
+        "within the sampling error of the evaluation text.",
+    }
+    return Verdict(
+        claim=BASE_CLAIM,
+        answer=answer,
+        sentence=reasons[answer],
+        effect=rise,
+        effect_name=f"rise of the unperturbed loss after its minimum, {x.unit}",
+        interval=None if exact else interval,
+        p_value=None if exact else p,
+        test="exact losses: last checkpoint against the lowest earlier one"
+        if exact
+        else "paired t-tests over blocks of consecutive windows, last checkpoint against each "
+        "earlier one, combined by Simes' method",
+        x=x.x.tolist(),
+        evidence={"base": x.base_mean.tolist(), "num_blocks": base.shape[1]},
+    )
+
+
+def progressive_sensitivity(conditions: Sequence[Condition]) -> list[Verdict]:
+    """Test whether the loss increase of a fixed modification grows with pre-training length.
+
+    Returns one verdict per condition.
+    """
+    family = [condition.complete() for condition in conditions]
+    sufficient = [is_sufficient(condition, 3) for condition in family]
+    trends = [
+        statistics.trend(condition.loss_increase) if ok else statistics.Trend(0.0, 1.0, 1.0)
+        for condition, ok in zip(family, sufficient, strict=True)
+    ]
+    rising = statistics.holm([trend.p_rising for trend in trends])
+    falling = statistics.holm([trend.p_falling for trend in trends])
+    verdicts = []
+    for planned, used, ok, trend, p_rising, p_falling in zip(
+        conditions, family, sufficient, trends, rising, falling, strict=True
+    ):
+        builder = VerdictBuilder(planned, used, "progressive sensitivity")
+        verdicts.append(
+            _sensitivity(builder, trend, p_rising, p_falling, len(family))
+            if ok
+            else builder.too_few(3)
+        )
+    return verdicts
+
+
+def _sensitivity(
+    builder: VerdictBuilder,
+    trend: statistics.Trend,
+    p_rising: float,
+    p_falling: float,
+    num_conditions: int,
+) -> Verdict:
+    """Return the verdict of one condition; p-values are corrected over num_conditions."""
+    condition = builder.used
+    increase = statistics.capped(condition.loss_increase)
+    growth, low, high = statistics.mean_interval(increase[-1] - increase[0])
+    falls = p_falling < condition.alpha
+    answer: Answer = "undetermined"
+    if p_rising < condition.alpha and growth > 0:
+        answer = "yes"
+    elif (falls and growth < 0) or (
+        high < condition.smallest_effect and not builder.broken_at_last
+    ):
+        answer = "no"
+    means, num_steps = increase.mean(axis=1), len(increase) - 1
+    num_rises = int((np.diff(means) > 0).sum())
+    least = statistics.least_draws(num_steps + 1, alpha(condition.look + 1) / num_conditions)
+    std = float((increase[-1] - increase[0]).std(ddof=1))
+    return builder(
+        answer,
+        f"The loss increase goes from {means[0]:.3g} to {means[-1]:.3g} {condition.unit} between "
+        f"{condition.at(0)} and {condition.at(-1)}; it grows at {num_rises} of {num_steps} steps.",
+        more_draws=builder.more_draws(growth, std, 1, num_conditions, least),
+        effect=growth,
+        effect_name="growth of the loss increase from the first to the last checkpoint, "
+        f"{condition.unit}",
+        interval=(low, high),
+        p_value=p_falling if answer == "no" and falls else p_rising,
+        test=f"larger p-value of Page's trend test ({condition.draw_name} as blocks) and a t-test "
+        f"on their rank correlations (one-sided, Holm-corrected over {num_conditions}, "
+        f"{condition.threshold_text})",
+        evidence={
+            "damage": finite_values(condition.loss_increase.mean(axis=1)),
+            "rank_correlation": trend.correlation,
+        },
+    )
+
+
+def catastrophic_overtraining(conditions: Sequence[Condition]) -> list[Verdict]:
+    """Test whether the loss after the modification rises while the unperturbed loss does not.
+
+    Returns one verdict per condition.
+    """
+    family = [condition.complete() for condition in conditions]
+    rises = [
+        statistics.rise_after_minimum(statistics.capped(condition.losses))
+        if is_sufficient(condition, 2)
+        else None
+        for condition in family
+    ]
+    adjusted = statistics.holm([rise.p_value if rise else 1.0 for rise in rises])
+    verdicts = []
+    for planned, used, rise, p in zip(conditions, family, rises, adjusted, strict=True):
+        builder = VerdictBuilder(planned, used, "catastrophic overtraining")
+        verdicts.append(
+            _overtraining(builder, rise, p, len(family)) if rise else builder.too_few(2)
+        )
+    return verdicts
+
+
+def _overtraining(
+    builder: VerdictBuilder, rise: statistics.Rise, p: float, num_conditions: int
+) -> Verdict:
+    """Return the verdict of one condition; p is corrected over num_conditions."""
+    condition = builder.used
+    change = condition.base[-1] - condition.base[rise.minimum]
+    base, base_low, base_high = (
+        statistics.mean_interval(change) if len(change) > 1 else (float(change[0]),) * 3
+    )
+    answer, reason = _overtrained(
+        condition, rise, p, (base, base_low, base_high), builder.broken_at_last
+    )
+    more = None
+    if p >= condition.alpha:
+        more = builder.more_draws(rise.rise, rise.std, len(condition.x) - 1, num_conditions)
+    return builder(
+        answer,
+        reason,
+        more_draws=more,
+        effect=rise.rise,
+        effect_name=f"rise of the loss after its minimum, {condition.unit}",
+        interval=rise.interval,
+        p_value=p,
+        test="paired t-tests, last checkpoint against each earlier one, combined by Simes' method, "
+        "which accounts for selecting the minimum (one-sided, Holm-corrected over "
+        f"{num_conditions}, {condition.threshold_text})",
+        evidence={
+            "lowest_at": float(condition.x[rise.minimum]),
+            "loss": finite_values(condition.losses.mean(axis=1)),
+            "base": finite_values(condition.base_mean),
+            "base_change_since_lowest": base,
+            "base_interval": [base_low, base_high],
+        },
+    )
+
+
+def _overtrained(
+    condition: Condition,
+    rise: statistics.Rise,
+    p: float,
+    base: tuple[float, float, float],
+    broken: bool,
+) -> tuple[Answer, str]:
+    """Return answer and reason: a rise is overtraining only if the base does not explain it."""
+    place, smallest = condition.at(rise.minimum), condition.smallest_effect
+    risen = (
+        f"The loss after the modification rises by {condition.amount(rise.rise)} from its minimum "
+        f"at {place}"
+    )
+    since = f"the unperturbed loss changes by {condition.amount(base[0])} over the same range"
+    if p >= condition.alpha:
+        if rise.interval[1] < smallest and not broken:
+            return (
+                "no",
+                f"A rise of {smallest:g} {condition.unit} or more after the minimum is ruled out "
+                f"(at most {condition.amount(rise.interval[1])}).",
+            )
+        if rise.rise <= 0:
+            return (
+                "undetermined",
+                f"The loss after the modification is lowest at the last checkpoint ({place}), but "
+                f"a rise of {smallest:g} {condition.unit} or more is not ruled out.",
+            )
+        return "undetermined", f"{risen}, which is not significant."
+    single_window = condition.base.shape[1] == 1 and condition.unit == "nats"
+    if not single_window and base[0] >= smallest and (base[1] > 0 or base[1] == base[2]):
+        return "no", f"{risen}, but {since}: the unperturbed loss rises, too."
+    if single_window or base[2] > max(rise.rise, 0.0) / 2:
+        return (
+            "undetermined",
+            f"{risen}, but whether the unperturbed loss rises is undetermined ({since}): use more "
+            "evaluation text.",
+        )
+    return "yes", f"{risen}; {since}."
+
+
+def inflection_point(
+    conditions: Sequence[Condition], overtraining: Sequence[Verdict], seed: int = 0
+) -> list[Verdict]:
+    """Locate the minimum of the loss after the modification; one verdict per condition.
+
+    overtraining: `catastrophic_overtraining` of the same conditions. No U-curve, no inflection.
+    """
+    verdicts = []
+    for planned, verdict in zip(conditions, overtraining, strict=True):
+        builder = VerdictBuilder(planned, planned.complete(), "inflection point")
+        verdicts.append(
+            _inflection(builder, verdict, seed)
+            if is_sufficient(builder.used, 2)
+            else builder.too_few(2)
+        )
+    return verdicts
+
+
+def _inflection(builder: VerdictBuilder, overtraining: Verdict, seed: int) -> Verdict:
+    condition = builder.used
+    minimum, low, high = statistics.minimum_interval(
+        statistics.capped(condition.losses), np.random.default_rng(seed)
+    )
+    last = len(condition.x) - 1
+    answer = overtraining.answer
+    if answer == "yes" and high == last:
+        answer = "undetermined"
+    place, interval = condition.at(minimum), condition.between(low, high)
+    before = "; it may lie before the first checkpoint" if low == 0 else ""
+    reasons = {
+        "yes": f"The loss after the modification is lowest at {place} ({interval}){before}.",
+        "no": f"No catastrophic overtraining; the loss is lowest at {place}.",
+        "undetermined": f"The loss is lowest at {place} ({interval}), but whether it rises "
+        "afterwards is undetermined.",
+    }
+    loss = float(condition.losses[minimum].mean())
+    return builder(
+        answer,
+        reasons[answer],
+        effect=float(condition.x[minimum]),
+        effect_name=f"minimum of the loss after the modification, {condition.x_name}",
+        interval=(float(condition.x[low]), float(condition.x[high])),
+        test=f"bootstrap over {condition.draw_name}, paired over checkpoints; the interval is "
+        "restricted to these checkpoints",
+        minimum=Minimum(
+            x=float(condition.x[minimum]),
+            low=float(condition.x[low]),
+            high=float(condition.x[high]),
+            loss=loss if np.isfinite(loss) else None,
+            at_first_checkpoint=low == 0,
+            at_last_checkpoint=high == last,
+        ),
+        evidence={},
+    )
+
+
+def growth_of_sensitivity(conditions: Sequence[Condition], seed: int = 0) -> list[Verdict]:
+    """Estimate the loss increase at the last checkpoint relative to the first, and its power law."""
+    verdicts = []
+    for planned in conditions:
+        builder = VerdictBuilder(planned, planned.complete(), "growth of sensitivity")
+        verdicts.append(
+            _growth(builder, seed) if is_sufficient(builder.used, 2) else builder.too_few(2)
+        )
+    return verdicts
+
+
+def _growth(builder: VerdictBuilder, seed: int) -> Verdict:
+    condition = builder.used
+    increase: Array = statistics.capped(condition.loss_increase)
+    ratio, low, high = statistics.ratio_interval(
+        increase[0], increase[-1], np.random.default_rng(seed)
+    )
+    law = statistics.power_law(condition.x, increase, np.random.default_rng(seed))
+    answer: Answer = "yes" if low > 1 else "no" if high < 1 else "undetermined"
+    bounded = bool(np.isfinite([low, high]).all())
+    reason = (
+        "The loss increase at the first checkpoint is not significantly above zero, so no ratio "
+        "can be given."
+    )
+    if bounded:
+        reason = (
+            f"The loss increase at the last checkpoint is {ratio:.3g} times that at the first "
+            f"(95% CI: {low:.3g} to {high:.3g})"
+        )
+        if law:
+            reason += (
+                f"; as a power law of {condition.x_name} its exponent is {law.exponent:.2f} "
+                f"({law.interval[0]:.2f} to {law.interval[1]:.2f})"
+            )
+        reason += "."
+    return builder(
+        answer,
+        reason,
+        effect=ratio if bounded else None,
+        effect_name="loss increase at the last checkpoint over that at the first",
+        interval=(low, high) if bounded else None,
+        test=f"bootstrap over {condition.draw_name}, paired over checkpoints; excludes the sampling "
+        "error of the unperturbed loss; not corrected for multiple conditions",
+        evidence={"exponent": law.exponent, "exponent_interval": list(law.interval)} if law else {},
+    )

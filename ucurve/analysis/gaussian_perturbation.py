@@ -1,0 +1,136 @@
+"""Numbers and verdicts of Gaussian perturbation: loss before and after noise on the weights.
+
+    families = conditions(table)            # {(scale, replicate): one Condition per gamma}
+    verdicts(table)                         # summaries over both noise conventions first
+
+The table has a row per point: labels suite, revision, tokens, replicate, phase, gamma (0: the base),
+scale, draw, group ("all": the selected tensors together), and once measured nll_mean in nats per token
+and rms_<group> of the base's weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from ucurve.analysis import combined_verdicts, condition_verdicts, replication
+from ucurve.analysis.base_loss import base_blocks
+from ucurve.analysis.conditions import Condition, paired
+from ucurve.schemas.results import Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Family = tuple[str, int]  # noise convention, replicate
+LABELS = ("revision", "tokens", "replicate", "phase", "gamma", "scale", "draw", "group")
+COLUMNS = (*LABELS, "nll_mean", "state", "series", "measurement")
+SUMMARIZED = ("progressive sensitivity", "catastrophic overtraining")
+
+
+def prepared(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with `nll_mean`, and with `base`: the checkpoint's unperturbed loss.
+
+    base is NaN while unmeasured; an empty table gets all columns.
+    """
+    if table.empty:
+        table = table.reindex(columns=list(COLUMNS))
+    table = table if "nll_mean" in table else table.assign(nll_mean=np.nan)
+    base = table[(table["gamma"] == 0) & (table["state"] == "done")].set_index("revision")[
+        "nll_mean"
+    ]
+    return table.assign(base=table["revision"].map(base).astype(float))
+
+
+def perturbed(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of noise on all selected tensors together."""
+    return table[(table["gamma"] > 0) & (table["group"] == "all")]
+
+
+def comparable_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that published numbers are compared with: whole models, with their base."""
+    table = prepared(table)
+    return table[(table["gamma"] == 0) | (table["group"] == "all")]
+
+
+def conditions(table: pd.DataFrame, look: int = 1) -> dict[Family, list[Condition]]:
+    """Return losses and base of every (scale, replicate), a Condition per gamma.
+
+    look: number of this interim analysis.
+    """
+    rows = perturbed(prepared(table))
+    rows = rows[rows["tokens"].notna()].drop_duplicates(
+        ["scale", "replicate", "gamma", "tokens", "draw"]
+    )
+    families: dict[Family, list[Condition]] = {}
+    for key, group in rows.groupby(["scale", "replicate", "gamma"]):
+        scale, replicate, gamma = cast(tuple[str, int, float], key)
+        tokens, losses, measured = paired(group)
+        labels: dict[str, Any] = {
+            "scale": scale,
+            "replicate": int(replicate),
+            "gamma": float(gamma),
+        }
+        condition = Condition(
+            f"gamma {gamma:g} under {scale}, pre-training seed {replicate}",
+            tokens,
+            losses,
+            base_blocks(table[table["replicate"] == replicate], tokens),
+            measured,
+            draw_name="noise seeds",
+            look=look,
+            labels=labels,
+        )
+        families.setdefault((scale, replicate), []).append(condition)
+    return families
+
+
+def verdicts(
+    table: pd.DataFrame, look: int = 1, references: Sequence[replication.Reference] = ()
+) -> list[Verdict]:
+    """Return summaries over gammas, pre-training seeds and conventions first, then the details.
+
+    references: published numbers of this experiment, judged before everything else.
+    """
+    published = replication.verdict(replication.compare(references, comparable_rows(table)))
+    first = [published] if published else []
+    if table.empty:
+        return first
+    families = conditions(table, look)
+    judged = {
+        family: condition_verdicts.all_verdicts(gammas)[1:] for family, gammas in families.items()
+    }
+    summaries = [
+        verdict
+        for claim in SUMMARIZED
+        for verdict in _summaries(
+            {
+                family: [verdict for verdict in group if verdict.claim == claim]
+                for family, group in judged.items()
+            }
+        )
+    ]
+    bases = {replicate: gammas[0] for (_, replicate), gammas in families.items() if gammas}
+    base = [
+        condition_verdicts.base_degrades(condition).model_copy(
+            update={"scope": f"pre-training seed {replicate}"}
+        )
+        for replicate, condition in sorted(bases.items())
+    ]
+    details = [verdict for group in judged.values() for verdict in group]
+    return [*first, *summaries, *base, *details]
+
+
+def _summaries(judged: Mapping[Family, Sequence[Verdict]]) -> list[Verdict]:
+    """Summarize one claim over conventions, then per convention over pre-training seeds."""
+    by_scale = {}
+    for scale in dict.fromkeys(scale for scale, _ in judged):
+        runs = [
+            combined_verdicts.over_conditions(group, f"pre-training seed {replicate}")
+            for (name, replicate), group in judged.items()
+            if name == scale and group
+        ]
+        if runs:
+            by_scale[scale] = combined_verdicts.over_replicates(runs, f"under {scale}")
+    return [combined_verdicts.over_conventions(by_scale), *by_scale.values()] if by_scale else []
