@@ -98,13 +98,13 @@ def test_it_says_where_every_number_comes_from(
         for c in s.checkpoints
         if s.name == "tiny"
     }
-    assert {c.revision: c.weights_sha256 for c in report.chapters[0].origins.checkpoints} == {
+    assert {c.revision: c.weights_sha256 for c in report.chapters[0].provenance.checkpoints} == {
         revision: tiny[revision]
         for revision in [*NOISE["checkpoints"], "seed0-step0-tokens0"]  # type: ignore[misc]
     }
     [held_out] = [d for d in lab.client.datasets() if d.name == "tiny-held-out"]
     hashes = [*(tiny[revision] for revision in NOISE["checkpoints"]), held_out.sha256]
-    [measured] = report.chapters[0].origins.measured
+    [measured] = report.chapters[0].provenance.measured
     assert (measured.num_attempts, measured.outcome, measured.seconds > 0) == (6, "done", True)
     for text in [
         *hashes,

@@ -1,4 +1,4 @@
-// The pages of an export: charts out of the data inside the page, and the search of the index. Nothing is fetched.
+// The offline site: charts from data in the page, search of the index. Nothing is fetched.
 const INK = "#1d2733", QUIET = "#5d6873";
 const LABELS = { labelColor: QUIET, titleColor: INK, labelFontSize: 12, titleFontSize: 12.5, titleFontWeight: 500 };
 const STYLE = {
@@ -7,30 +7,30 @@ const STYLE = {
 };
 const composed = (chart) => ["hconcat", "vconcat", "concat", "facet", "repeat"].some((key) => key in chart);
 
-for (const place of document.querySelectorAll(".live")) {
-  const chart = JSON.parse(place.nextElementSibling.textContent);
-  const sized = composed(chart) ? {} : { width: place.clientWidth, autosize: { type: "fit-x", contains: "padding" } };
+for (const container of document.querySelectorAll(".live")) {
+  const chart = JSON.parse(container.nextElementSibling.textContent);
+  const sized = composed(chart) ? {} : { width: container.clientWidth, autosize: { type: "fit-x", contains: "padding" } };
   const num_rows = Object.values(chart.datasets).reduce((sum, rows) => sum + rows.length, 0);
-  vegaEmbed(place, { ...chart, ...sized }, {
+  vegaEmbed(container, { ...chart, ...sized }, {
     mode: "vega-lite", logLevel: 1, renderer: num_rows > 6000 ? "canvas" : "svg", config: STYLE,
     actions: { export: true, source: false, compiled: false, editor: false },
-  }).catch((error) => { place.textContent = `The chart cannot be drawn: ${error.message}`; });
+  }).catch((error) => { container.textContent = `The chart cannot be drawn: ${error.message}`; });
 }
 
-const asked = document.querySelector("#search");
-if (asked) {
+const input = document.querySelector("#search");
+if (input) {
   const rows = [...document.querySelectorAll("#experiments tbody tr")];
   const search = () => {
-    const words = asked.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let shown = 0;
+    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let visible = 0;
     for (const row of rows) {
       row.hidden = !words.every((word) => row.dataset.text.includes(word));
-      shown += !row.hidden;
+      visible += !row.hidden;
     }
-    document.querySelector("#found").textContent = shown === rows.length ? "" : `${shown} of ${rows.length}`;
-    history.replaceState(null, "", asked.value ? `#${encodeURIComponent(asked.value)}` : location.pathname);
+    document.querySelector("#num-matches").textContent = visible === rows.length ? "" : `${visible} of ${rows.length}`;
+    history.replaceState(null, "", input.value ? `#${encodeURIComponent(input.value)}` : location.pathname);
   };
-  asked.value = decodeURIComponent(location.hash.slice(1));
-  asked.addEventListener("input", search);
-  if (asked.value) search();
+  input.value = decodeURIComponent(location.hash.slice(1));
+  input.addEventListener("input", search);
+  if (input.value) search();
 }

@@ -99,7 +99,7 @@ def compare(args: argparse.Namespace) -> None:
     else:
         for name, figure in figures.items():
             print(f"{name}: {figure.title}\n  {figure.caption}")
-        print("use -o DIR to write the figures")
+        print("use -o DIR to write the figures" if figures else "no common axis and metric to plot")
     _missing_points(client, comparison, args.complete)
 
 

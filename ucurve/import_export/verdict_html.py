@@ -1,4 +1,4 @@
-"""Verdicts as HTML: claim by claim, the overall answers first, those of single conditions folded away."""
+"""Verdicts as HTML: claim by claim, overall verdicts first, per-setting ones folded."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from ucurve.spec import Verdict
 
 
 def claims_html(verdicts: Iterable[Verdict]) -> str:
-    """Claim by claim; answers about single conditions are folded away where there are many."""
-    return "".join(map(_claim, by_claim(verdicts)))
+    """Return the verdicts claim by claim; many per-setting verdicts are folded."""
+    return "".join(map(_claim_html, by_claim(verdicts)))
 
 
-def _claim(claim: ClaimGroup) -> str:
-    folded = (
-        f"<details><summary>{claim.details_title}</summary>{_listed(claim.details)}</details>"
-        if claim.details
-        else ""
+def _claim_html(claim: ClaimGroup) -> str:
+    folded = ""
+    if claim.details:
+        folded = f"<details><summary>{claim.details_title}</summary>{_verdicts_html(claim.details)}</details>"
+    tests = escape("; ".join(claim.tests))
+    test = f"<p class='test'>Test: {tests}</p>" if tests else ""
+    return (
+        f"<article class='claim'><h4>{escape(sentence_case(claim.name))}</h4>"
+        f"{_verdicts_html(claim.summaries)}{folded}{test}</article>"
     )
-    test = f"<p class='test'>Test: {escape('; '.join(claim.tests))}</p>" if claim.tests else ""
-    return f"<article class='claim'><h4>{escape(sentence_case(claim.name))}</h4>{_listed(claim.summaries)}{folded}{test}</article>"
 
 
-def _listed(verdicts: Sequence[Verdict]) -> str:
+def _verdicts_html(verdicts: Sequence[Verdict]) -> str:
+    """Return verdicts in order; neighbours that differ in scope only are shown once."""
     rows = []
     for (answer, sentence, basis), group in groupby(
-        verdicts, key=lambda v: (v.answer, v.sentence, v.basis)
+        verdicts, key=lambda verdict: (verdict.answer, verdict.sentence, verdict.basis)
     ):
         scopes = "; ".join(verdict.scope for verdict in group if verdict.scope)
         rows.append(
@@ -42,8 +45,10 @@ def _listed(verdicts: Sequence[Verdict]) -> str:
 
 
 def badge(answer: str) -> str:
+    """Return an answer as a badge."""
     return f"<span class='badge {answer}'>{answer}</span>"
 
 
 def sentence_case(text: str) -> str:
+    """Return the text with its first letter in upper case."""
     return text[:1].upper() + text[1:]

@@ -61,9 +61,7 @@ class Saved:
     context: int | None
 
 
-def local_copy(
-    location: Location, artefacts: Path, progress: Progress = no_progress
-) -> Path:
+def local_copy(location: Location, artefacts: Path, progress: Progress = no_progress) -> Path:
     """Return the local folder (or file) of a location; a model on the hub is downloaded. Raises CheckpointError."""
     try:
         return hub.local_copy(location, artefacts, progress)
