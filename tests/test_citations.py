@@ -1,4 +1,4 @@
-"""Figures' files lead back: what they say of themselves, and what has become of their numbers since."""
+"""Citations in figure files: what is embedded, and how the numbers have changed since."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def figure(*ys: float) -> Figure:
 
 
 @pytest.mark.parametrize("form", ["svg", "png", "pdf", "csv"])
-def test_every_file_carries_its_citation_and_stays_what_it_was(form: Form, tmp_path: Path) -> None:
+def test_every_file_format_embeds_the_citation_and_stays_valid(form: Form, tmp_path: Path) -> None:
     content = cited_file(figure(1.0, 2.5, float("inf")), form, ORIGIN, NOW)
     said = citation_in(content)
     assert (said.figure, said.experiments, said.lab, said.made_at) == (
@@ -89,7 +89,7 @@ def test_every_file_carries_its_citation_and_stays_what_it_was(form: Form, tmp_p
         assert re.match(rb"\d+ 0 obj\n<<\n/Title <FEFF", content[int(offset) :])
 
 
-def test_a_file_without_a_citation_says_so() -> None:
+def test_a_file_without_a_citation_is_reported() -> None:
     for content in (
         b"a,b\n1,2\n",
         b"<svg></svg>",
@@ -106,7 +106,7 @@ def test_a_file_without_a_citation_says_so() -> None:
     assert citation_in(later).hash == fingerprint(figure(2.0))  # of several the last counts
 
 
-def test_a_hash_moves_with_the_numbers_and_the_drawing_and_with_nothing_else() -> None:
+def test_the_fingerprint_depends_on_numbers_and_chart_only() -> None:
     one = figure(1.0, 2.0)
     assert fingerprint(one) == fingerprint(figure(1.0 - 1e-15, 2.0))  # low is -1e-15, not 0
     assert fingerprint(one) != fingerprint(figure(1.0 + 1e-6, 2.0))
@@ -115,7 +115,7 @@ def test_a_hash_moves_with_the_numbers_and_the_drawing_and_with_nothing_else() -
     assert fingerprint(one) != fingerprint(Figure("", "", {**CHART, "mark": "point"}, one.datasets))
 
 
-def test_what_has_changed_is_counted_row_by_row() -> None:
+def test_changes_are_counted_row_by_row() -> None:
     then = citation(figure(1.0, 2.0, 3.0), ORIGIN, NOW)
     when = "since 3 February 2026, 04:05 UTC"
     assert compared(then, figure(1.0, 2.0, 3.0)) == f"unchanged {when}"
@@ -138,7 +138,7 @@ def test_what_has_changed_is_counted_row_by_row() -> None:
     assert (again.experiments, again.asked["changes"]) == ([3, 4], ["gamma 0.2, init_std", "base"])
 
 
-def test_a_file_is_recognised_by_the_lab_that_made_it_and_says_what_changed(
+def test_cite_recognises_files_of_the_lab_and_reports_changes(
     lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def ucurve(*words: str, status: int = 0) -> str:

@@ -82,7 +82,7 @@ def test_a_submission_can_come_from_standard_input(
     assert (status, "(piped)" in out) == (0, True)
 
 
-def test_the_table_is_the_same_as_csv_as_json_and_as_a_frame(
+def test_the_table_is_the_same_as_csv_json_and_frame(
     ucurve: Shell, lab: Lab, finished: int
 ) -> None:
     frame = lab.client.table(finished)

@@ -1,4 +1,4 @@
-"""The team's deployment, as far as it can be checked without a container engine: valid, closed, and true to the code."""
+"""docker-compose.yml, as far as it can be checked without a container engine."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ OURS = {name: service for name, service in SERVICES.items() if "build" in servic
 WORKERS = {name: service for name, service in OURS.items() if name.startswith("worker")}
 
 
-def test_the_file_obeys_the_compose_specification() -> None:
+def test_the_file_is_valid_by_the_compose_specification() -> None:
     from compose_spec import PyCompose
 
     def check(content: dict[str, Any]) -> None:
@@ -83,7 +83,7 @@ def test_only_the_api_and_the_dashboard_are_published_and_only_on_this_machine()
     )
 
 
-def test_whoever_reaches_a_port_has_to_show_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_published_port_requires_an_api_key(monkeypatch: pytest.MonkeyPatch) -> None:
     from api.auth import authentication
 
     for name, value in SERVICES["api"]["environment"].items():
@@ -95,7 +95,7 @@ def test_whoever_reaches_a_port_has_to_show_a_token(monkeypatch: pytest.MonkeyPa
         authentication.authenticate(None, ("127.0.0.1", 1))
 
 
-def test_everything_that_stays_up_is_watched_and_restarted_and_waits_for_what_it_needs() -> None:
+def test_long_running_services_have_health_checks_restarts_and_dependencies() -> None:
     for name, service in SERVICES.items():
         assert ("healthcheck" in service) == (name not in ONE_SHOT), name
         assert service["restart"] == ("no" if name in ONE_SHOT else "unless-stopped"), name
@@ -107,7 +107,7 @@ def test_everything_that_stays_up_is_watched_and_restarted_and_waits_for_what_it
     )
 
 
-def test_every_variable_that_is_set_is_one_that_the_code_reads() -> None:
+def test_every_variable_in_the_file_is_read_by_the_code() -> None:
     known = {variable(field) for field in Settings.model_fields} | {"OMP_NUM_THREADS"}  # torch's
     for name, service in OURS.items():
         assert set(service.get("environment", {})) <= known, name
@@ -116,7 +116,7 @@ def test_every_variable_that_is_set_is_one_that_the_code_reads() -> None:
     )
 
 
-def test_api_and_workers_share_the_artefacts_and_each_worker_has_a_device_of_its_own() -> None:
+def test_api_and_workers_share_the_artefacts_and_each_worker_has_its_own_device() -> None:
     for service in [SERVICES["api"], *WORKERS.values()]:
         mounts = dict(mount.split(":")[:2] for mount in service["volumes"])
         assert mounts["artefacts"] == service["environment"]["UCURVE_ARTEFACTS"]
@@ -133,7 +133,7 @@ def test_api_and_workers_share_the_artefacts_and_each_worker_has_a_device_of_its
     assert gpus == [["0"], ["1"], ["2"], ["3"]]
 
 
-def test_what_the_services_run_exists() -> None:
+def test_the_commands_of_the_services_exist() -> None:
     for name, service in OURS.items():
         for command in (
             service["command"],
@@ -153,7 +153,7 @@ def test_what_the_services_run_exists() -> None:
 
 
 @pytest.mark.parametrize("dockerfile", ["Dockerfile", "Dockerfile.gpu"])
-def test_an_image_gets_all_of_our_code_and_runs_it_as_nobody_special(dockerfile: str) -> None:
+def test_an_image_contains_all_packages_and_runs_unprivileged(dockerfile: str) -> None:
     lines = (ROOT / dockerfile).read_text().splitlines()
     copied = [source for line in lines if line.startswith("COPY ") for source in line.split()[1:-1]]
     allowed = [
@@ -177,7 +177,7 @@ def test_an_image_gets_all_of_our_code_and_runs_it_as_nobody_special(dockerfile:
 @pytest.mark.parametrize(
     ("dockerfile", "with_torch"), [("Dockerfile", False), ("Dockerfile.gpu", True)]
 )
-def test_torch_is_installed_in_the_workers_image_alone_and_pinned(
+def test_torch_is_installed_only_in_the_worker_image_and_pinned(
     dockerfile: str, with_torch: bool
 ) -> None:
     text = (ROOT / dockerfile).read_text().replace("\\\n", "")
@@ -199,7 +199,7 @@ def test_torch_is_installed_in_the_workers_image_alone_and_pinned(
     ), "unpinned"
 
 
-def test_a_worker_is_healthy_while_it_says_that_it_lives(database_url: str) -> None:
+def test_a_worker_is_healthy_while_it_sends_heartbeats(database_url: str) -> None:
     from sqlalchemy import text
 
     from db.models import Worker

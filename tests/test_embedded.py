@@ -1,4 +1,4 @@
-"""The embedded engines: durable, private, alone on their data, and gone when their owner is gone."""
+"""The embedded engines: durable, private, one owner per data folder, no process left behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ from ucurve.lab.embedded import Engines
 from ucurve.lab.processes import command_line
 
 pytestmark = pytest.mark.engines
-OWNER = "import sys, time; from pathlib import Path; from ucurve.lab.embedded import Engines; e = Engines(Path(sys.argv[1])).start(); print(e.postgres.pid, e.valkey.pid, flush=True); time.sleep(300)"
+OWNER = """
+import sys, time
+from pathlib import Path
+from ucurve.lab.embedded import Engines
+engines = Engines(Path(sys.argv[1])).start()
+print(engines.postgres.pid, engines.valkey.pid, flush=True)
+time.sleep(300)
+"""
 
 
 def ask(engines: Engines, statement: str) -> list[tuple[object, ...]]:
@@ -30,7 +37,7 @@ def ask(engines: Engines, statement: str) -> list[tuple[object, ...]]:
         return result.fetchall() if result.description else []
 
 
-def gone(pids: list[int], seconds: float = 20.0) -> bool:
+def exited(pids: list[int], seconds: float = 20.0) -> bool:
     deadline = time.monotonic() + seconds
     while any(command_line(pid) for pid in pids):
         if time.monotonic() > deadline:
@@ -39,25 +46,25 @@ def gone(pids: list[int], seconds: float = 20.0) -> bool:
     return True
 
 
-def test_what_was_written_is_there_after_a_clean_stop_and_nothing_else_runs_on(
+def test_data_survives_a_clean_stop_and_no_process_is_left(
     tmp_path: Path,
 ) -> None:
     with Engines(tmp_path / "lab") as engines:
         ask(engines, "CREATE TABLE kept AS SELECT 42 AS answer")
         pids = [child.pid for child in engines.children]
-    assert gone(pids, 0.0)
+    assert exited(pids, 0.0)
     assert not engines.sockets.exists()
     with Engines(tmp_path / "lab") as engines:
         assert ask(engines, "SELECT answer FROM kept") == [(42,)]
 
 
-def test_a_second_owner_is_refused_and_told_who_the_first_is(engines: Engines) -> None:
+def test_a_second_owner_is_rejected_with_the_first_ones_process_id(engines: Engines) -> None:
     with pytest.raises(InUseError, match=f"in use by process {os.getpid()} of .*--data"):
         Engines(engines.data).start()
     assert ask(engines, "SELECT 1") == [(1,)]  # and the first one did not notice
 
 
-def test_only_the_owner_can_reach_the_sockets_and_there_is_no_port(engines: Engines) -> None:
+def test_sockets_are_private_and_no_port_is_open(engines: Engines) -> None:
     assert stat.S_IMODE(engines.sockets.stat().st_mode) == 0o700
     assert ask(engines, "SHOW listen_addresses") == [("",)]
     assert ask(engines, "SHOW fsync") == [("on",)]
@@ -65,7 +72,7 @@ def test_only_the_owner_can_reach_the_sockets_and_there_is_no_port(engines: Engi
         assert broker.config_get("port") == {"port": "0"}
 
 
-def test_a_long_path_with_spaces_gets_its_sockets_in_a_short_folder(tmp_path: Path) -> None:
+def test_a_long_path_with_spaces_has_its_sockets_in_a_short_folder(tmp_path: Path) -> None:
     with Engines(tmp_path / ("a folder " + "x" * 150)) as engines:
         assert len(str(engines.sockets)) < 80
         assert " " not in engines.broker_url
@@ -73,7 +80,7 @@ def test_a_long_path_with_spaces_gets_its_sockets_in_a_short_folder(tmp_path: Pa
     assert not engines.sockets.exists()
 
 
-def test_engines_die_with_a_killed_owner_and_the_next_one_loses_nothing(tmp_path: Path) -> None:
+def test_engines_die_with_a_killed_owner_and_no_data_is_lost(tmp_path: Path) -> None:
     owner = subprocess.Popen(
         [sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
@@ -85,7 +92,7 @@ def test_engines_die_with_a_killed_owner_and_the_next_one_loses_nothing(tmp_path
         session.execute("CREATE TABLE kept AS SELECT 42 AS answer")
     owner.kill()
     owner.wait()
-    assert gone(pids)
+    assert exited(pids)
     with Engines(tmp_path) as engines:
         assert ask(engines, "SELECT answer FROM kept") == [(42,)]
 
@@ -102,7 +109,7 @@ def test_an_engine_that_outlived_its_owner_is_stopped_by_the_next_start(tmp_path
         child.stop()
 
 
-def test_a_stale_pid_file_that_names_a_foreign_process_harms_nobody(tmp_path: Path) -> None:
+def test_a_stale_pid_file_does_not_stop_an_unrelated_process(tmp_path: Path) -> None:
     with Engines(tmp_path / "lab"):
         pass
     bystander = subprocess.Popen(["sleep", "60"])
@@ -114,7 +121,7 @@ def test_a_stale_pid_file_that_names_a_foreign_process_harms_nobody(tmp_path: Pa
     bystander.wait()
 
 
-def test_a_cluster_of_another_postgres_is_left_alone_with_a_remedy(tmp_path: Path) -> None:
+def test_a_cluster_of_another_postgres_version_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "postgres").mkdir()
     (tmp_path / "postgres" / "PG_VERSION").write_text("16\n")
     with pytest.raises(EmbeddedError, match=r"made by Postgres 16 .* move it away"):

@@ -1,4 +1,4 @@
-"""Examples to fine-tune on: read from their files, registered over REST and by hand, rebuilt from the hub, and used by a worker."""
+"""Fine-tuning examples: parsed, registered, rebuilt from the hub, used by a worker."""
 
 import time
 from pathlib import Path
@@ -27,7 +27,7 @@ def written(path: Path, text: str) -> Path:
     return path
 
 
-def test_tsv_and_json_lines_are_read_and_other_columns_left_out(tmp_path: Path) -> None:
+def test_tsv_and_json_lines_are_parsed_and_other_columns_ignored(tmp_path: Path) -> None:
     labelled, prompted = ("sentence", "label"), ("prompt", "completion")
     assert example_files.read(written(tmp_path / "a.tsv", TSV)) == Examples(
         labelled, [("good ", "1"), ('a "bad" film', "0")]
@@ -52,7 +52,7 @@ def test_tsv_and_json_lines_are_read_and_other_columns_left_out(tmp_path: Path) 
         ("a.jsonl", "[1]\n", "line 1"),
     ],
 )
-def test_a_file_without_examples_is_refused_with_the_line(
+def test_a_file_without_examples_is_rejected_with_the_line(
     name: str, text: str, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ExamplesError, match=message):
@@ -60,7 +60,7 @@ def test_a_file_without_examples_is_refused_with_the_line(
 
 
 @pytest.mark.skipif(not SST2.is_dir(), reason="needs ../shared/data")
-def test_sst2_is_rebuilt_byte_for_byte_from_rows_like_the_hub_s(
+def test_sst2_is_rebuilt_byte_for_byte_from_hub_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import pyarrow as pa
@@ -93,12 +93,13 @@ def test_sst2_is_rebuilt_byte_for_byte_from_rows_like_the_hub_s(
 # ---- in a lab
 
 TUNING: dict[str, Any] = {
-    "kind": "fine_tuning", "suite": "tiny", "checkpoints": ["seed0-step437-tokens894976", "seed0-step7000-tokens14336000"],
+    "kind": "fine_tuning", "suite": "tiny",
+    "checkpoints": ["seed0-step437-tokens894976", "seed0-step7000-tokens14336000"],
     "learning_rates": [1e-3], "seeds": [0], "steps": 20, "batch_rows": 4,
 }  # fmt: skip
 
 
-def test_two_files_become_a_set_by_command_and_what_is_wrong_is_named(
+def test_two_files_are_registered_as_a_dataset_and_errors_are_named(
     lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train, dev = (
@@ -122,7 +123,7 @@ def test_two_files_become_a_set_by_command_and_what_is_wrong_is_named(
         lab.client.plan({**TUNING, "task": "label_words", "data": "films"})
 
 
-def test_a_sweep_after_a_fixed_rate_measures_what_is_new_and_says_so(lab: Lab) -> None:
+def test_a_sweep_after_a_fixed_rate_reports_what_is_new(lab: Lab) -> None:
     first = lab.client.submit(TUNING)
     assert lab.client.wait(first.id, timeout=200).progress.done == 4
     sweep = {**TUNING, "learning_rates": [5e-4, 1e-3]}
@@ -145,9 +146,7 @@ def test_a_sweep_after_a_fixed_rate_measures_what_is_new_and_says_so(lab: Lab) -
     assert lab.client.verdicts(second.id)
 
 
-def test_a_worker_killed_in_the_middle_of_a_fine_tuning_loses_nothing(
-    lab: Lab, tmp_path: Path
-) -> None:
+def test_a_worker_killed_during_fine_tuning_resumes_without_loss(lab: Lab, tmp_path: Path) -> None:
     spec = {**TUNING, "checkpoints": TUNING["checkpoints"][:1], "steps": 2000, "seeds": [7]}
     experiment = lab.client.submit(spec)
     deadline = time.monotonic() + 120

@@ -1,4 +1,4 @@
-"""What an import does to numbers that were open or failed here, and what one that broke off leaves behind."""
+"""Import over queued and failed measurements, and after an interrupted import."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def fail_all(lab: Lab) -> int:
     return num
 
 
-def test_what_was_open_or_failed_here_is_done_once_it_is_imported(
+def test_queued_and_failed_measurements_are_completed_by_an_import(
     third: Lab, exported: Path
 ) -> None:
     failed = third.client.submit(LINEAR, name="failed here")
@@ -76,7 +76,7 @@ def test_what_was_open_or_failed_here_is_done_once_it_is_imported(
     assert outcomes == ["failed", "done"], "the failure stays visible"
 
 
-def test_an_import_that_broke_off_leaves_whole_numbers_and_the_next_one_completes_it(
+def test_an_interrupted_import_is_consistent_and_completed_by_the_next(
     third: Lab,
     exported: Path,
     ids: list[int],

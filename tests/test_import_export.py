@@ -1,4 +1,4 @@
-"""Export and import between two real databases: the same tables and figures over there, twice as once, and nothing overwritten."""
+"""Export and import between two real databases: complete, idempotent, nothing overwritten."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def without(value: Any, name: str) -> Any:
     return [without(item, name) for item in value] if isinstance(value, list) else value
 
 
-def test_a_second_import_changes_nothing_and_says_so(
+def test_a_second_import_reports_that_nothing_changed(
     lab: Lab, other: Lab, exported: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     imported(other, exported)
@@ -143,7 +143,7 @@ def test_a_second_import_changes_nothing_and_says_so(
         assert contents(where.client) == before
 
 
-def test_the_same_grid_is_planned_as_existing_after_an_import(other: Lab, exported: Path) -> None:
+def test_imported_results_are_cached_for_the_same_grid(other: Lab, exported: Path) -> None:
     imported(other, exported)
     preview = other.client.plan(NOISE)
     assert (preview.num_points, preview.num_existing) == (6, 6)
@@ -171,7 +171,7 @@ def rewritten(exported: Path, folder: Path, table: str, change: Any) -> Path:
     return folder
 
 
-def test_a_number_measured_in_both_labs_keeps_ours_and_gains_theirs(
+def test_a_measurement_of_both_labs_keeps_our_value_and_gains_an_attempt(
     other: Lab, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     imported(other, exported)
@@ -197,7 +197,7 @@ def test_a_number_measured_in_both_labs_keeps_ours_and_gains_theirs(
     assert (after.metrics, after.attempt) == (ours.metrics, ours.attempt)
 
 
-def test_a_row_whose_identity_is_not_that_of_its_inputs_is_refused_before_anything_is_sent(
+def test_a_row_with_a_wrong_identity_is_rejected_before_anything_is_sent(
     other: Lab, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def tampered(rows: list[dict[str, Any]]) -> None:
@@ -223,7 +223,7 @@ def test_a_row_whose_identity_is_not_that_of_its_inputs_is_refused_before_anythi
     assert answer.json()["errors"][0]["pointer"] == "/measurements/0"
 
 
-def test_a_file_that_was_cut_off_or_changed_is_named(
+def test_a_truncated_or_changed_file_is_named(
     other: Lab, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "cut"
@@ -236,7 +236,7 @@ def test_a_file_that_was_cut_off_or_changed_is_named(
     assert "has no manifest.json" in capsys.readouterr().err
 
 
-def test_a_name_that_means_something_else_here_keeps_its_meaning(
+def test_a_name_with_other_contents_here_is_not_overwritten(
     other: Lab, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def other_weights(rows: list[dict[str, Any]]) -> None:
@@ -257,7 +257,7 @@ def test_a_name_that_means_something_else_here_keeps_its_meaning(
     assert "Imported from lab A." in after["theirs"].description
 
 
-def test_an_export_is_whole_or_absent_and_replaces_nothing_unasked(
+def test_an_export_is_complete_or_absent_and_replaces_only_with_force(
     lab: Lab, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (exported / "manifest.json").read_bytes()
@@ -282,7 +282,7 @@ def test_an_export_is_whole_or_absent_and_replaces_nothing_unasked(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["part", "thesis.txt"]
 
 
-def test_the_pages_work_from_the_disk_without_a_network(
+def test_the_site_works_from_disk_without_network(
     browser: Browser, exported: Path, ids: list[int]
 ) -> None:
     asked: list[str] = []

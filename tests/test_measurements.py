@@ -1,4 +1,4 @@
-"""One number explained, as a file, and measured again by `ucurve measure` without any service; the commands of reuse."""
+"""The commands explain, measure, agreement, edit, extend and delete."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def experiment(lab: Lab) -> int:
     return made.id
 
 
-def test_a_number_is_repeated_from_its_file_without_the_lab_and_agrees(
+def test_a_point_file_is_measured_without_the_lab_and_agrees(
     ucurve: Shell, lab: Lab, experiment: int, tmp_path: Path
 ) -> None:
     row = next(row for row in lab.client.rows(experiment) if row.labels["gamma"])
@@ -75,7 +75,7 @@ def test_a_number_is_repeated_from_its_file_without_the_lab_and_agrees(
     assert elsewhere("measure", str(file))[0] == 2
 
 
-def test_fresh_from_the_command_line_is_bit_identical_on_the_same_machine(
+def test_re_measuring_on_the_same_machine_is_bit_identical(
     ucurve: Shell, lab: Lab, experiment: int, tmp_path: Path
 ) -> None:
     (tmp_path / "spec.json").write_text(json.dumps(SPEC))

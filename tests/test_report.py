@@ -1,4 +1,4 @@
-"""The report as its reader meets it: one file, opened offline in a browser, from which everything can be measured again."""
+"""The report: one file, opened offline in a browser, with commands that reproduce it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def read(
     return found
 
 
-def test_the_file_needs_nothing_from_elsewhere_and_shows_every_figure(
+def test_the_report_is_self_contained_and_shows_every_figure(
     report: Report, read: dict[str, Any]
 ) -> None:
     assert (read["asked"], read["said"], read["overflow"]) == ([], [], 0)
@@ -84,12 +84,12 @@ def test_the_file_needs_nothing_from_elsewhere_and_shows_every_figure(
     assert {link.removeprefix("#") for link in read["links"]} <= set(read["ids"])
 
 
-def test_what_people_wrote_is_shown_and_not_obeyed(read: dict[str, Any]) -> None:
+def test_names_and_notes_are_escaped(read: dict[str, Any]) -> None:
     assert read["text"].count("Noise <on> tiny & more") >= 3
     assert "to <expect>" in read["text"]
 
 
-def test_it_says_where_every_number_comes_from(
+def test_it_contains_the_provenance_of_every_number(
     lab: Lab, report: Report, read: dict[str, Any]
 ) -> None:
     tiny = {
@@ -115,7 +115,7 @@ def test_it_says_where_every_number_comes_from(
         assert str(text) in read["text"], text
 
 
-def test_verdicts_and_answers_are_those_of_the_lab(
+def test_it_contains_the_verdicts_of_the_api(
     lab: Lab, ids: list[int], read: dict[str, Any]
 ) -> None:
     for verdict in [*lab.client.verdicts(ids[1]), *lab.client.study_verdicts(ids)]:
@@ -123,12 +123,14 @@ def test_verdicts_and_answers_are_those_of_the_lab(
             assert verdict.sentence in read["text"], verdict
 
 
-def test_all_measurements_are_inside(lab: Lab, ids: list[int], read: dict[str, Any]) -> None:
+def test_it_contains_all_measurements_as_csv(
+    lab: Lab, ids: list[int], read: dict[str, Any]
+) -> None:
     inside = [base64.b64decode(link.partition(",")[2]).decode() for link in read["csv"]]
     assert inside == [lab.client.csv(id) for id in ids]
 
 
-def test_its_commands_ask_for_the_very_same_measurements(lab: Lab, read: dict[str, Any]) -> None:
+def test_its_commands_submit_the_same_measurements(lab: Lab, read: dict[str, Any]) -> None:
     submissions = [
         re.search(r"<<'JSON'\n(.*)\nJSON", command, re.DOTALL) for command in read["commands"][:-1]
     ]
@@ -139,7 +141,7 @@ def test_its_commands_ask_for_the_very_same_measurements(lab: Lab, read: dict[st
         assert (again.name, again.progress.reused) == (name, again.progress.total)
 
 
-def test_the_command_writes_the_file_and_each_figure_as_pdf(
+def test_the_command_writes_the_report_and_each_figure_as_pdf(
     lab: Lab, ids: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "new" / "one.html"

@@ -110,7 +110,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         run.end(signal.SIGTERM)
 
 
-def test_a_first_start_measures_the_demo_and_prints_where_everything_is(up: Run) -> None:
+def test_the_first_start_measures_the_demo_and_prints_all_addresses(up: Run) -> None:
     up.say("The lab is ready")
     said = up.log.read_text()
     for step in (
@@ -143,7 +143,7 @@ def test_a_first_start_measures_the_demo_and_prints_where_everything_is(up: Run)
         assert (demo.state, demo.progress.failed) == ("done", 0)
 
 
-def test_a_second_up_on_the_same_data_says_who_runs(up: Run) -> None:
+def test_a_second_up_on_the_same_data_folder_names_the_running_process(up: Run) -> None:
     refused = subprocess.run(
         command(up), env=environment(up.home), capture_output=True, text=True, timeout=60
     )
@@ -154,7 +154,9 @@ def test_a_second_up_on_the_same_data_says_who_runs(up: Run) -> None:
 
 
 @pytest.mark.parametrize("option", ["--port", "--dashboard-port"])
-def test_a_taken_port_is_named_with_the_option_that_helps(tmp_path: Path, option: str) -> None:
+def test_a_port_in_use_is_reported_with_the_option_to_change_it(
+    tmp_path: Path, option: str
+) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -168,7 +170,7 @@ def test_a_taken_port_is_named_with_the_option_that_helps(tmp_path: Path, option
     assert f"try {option} " in refused.stderr
 
 
-def test_a_process_that_cannot_start_shows_the_end_of_its_log_and_nothing_stays_behind(
+def test_a_process_that_cannot_start_shows_the_end_of_its_log_and_leaves_no_process(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "kinds").mkdir()
@@ -183,7 +185,7 @@ def test_a_process_that_cannot_start_shows_the_end_of_its_log_and_nothing_stays_
     assert not run.children()
 
 
-def test_whatever_is_killed_is_started_again(up: Run) -> None:
+def test_killed_processes_are_restarted(up: Run) -> None:
     up.say("The lab is ready")
     victims = up.children()
     for pid in victims:
@@ -197,7 +199,7 @@ def test_whatever_is_killed_is_started_again(up: Run) -> None:
     assert not set(up.children()) & set(victims)
 
 
-def test_a_killed_up_leaves_no_process_and_the_next_one_finds_all_results(up: Run) -> None:
+def test_a_killed_up_leaves_no_process_and_keeps_all_results(up: Run) -> None:
     finished = up.client.experiments(state="done").experiments[-1].id
     before = up.client.table(finished)
     up.end(signal.SIGKILL)
@@ -209,7 +211,7 @@ def test_a_killed_up_leaves_no_process_and_the_next_one_finds_all_results(up: Ru
     assert up.client.table(finished).equals(before)
 
 
-def test_sigterm_stops_everything_and_nothing_was_written_outside_the_data_folder(up: Run) -> None:
+def test_sigterm_stops_everything_and_only_the_data_folder_was_written(up: Run) -> None:
     up.say("The lab is ready")
     assert up.end(signal.SIGTERM) == 0
     assert not up.children()

@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 
 
 def code_version() -> str:
-    """A hash of our own sources, which says more than a version number."""
+    """Return a hash of ucurve's sources: it changes with every edit, a version number does not."""
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(source.read_bytes())
@@ -29,7 +29,7 @@ def code_version() -> str:
 
 
 def __getattr__(name: str) -> Any:
-    """`ucurve.Client`, imported when asked for: a worker that imports ucurve.spec needs no HTTP client."""
+    """Import `ucurve.Client` on first use: workers import ucurve.spec without the HTTP client."""
     if name == "Client":
         from ucurve.client import Client
 

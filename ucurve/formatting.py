@@ -40,7 +40,7 @@ def exact(value: float | None) -> str:
 
 
 def compact(value: float | None, digits: int = 3) -> str:
-    """Format large numbers with a unit: "917,504" -> "0.918M", "2.1B"; below 100,000 as `number`."""
+    """Format numbers from 100,000 with a unit, "0.918M", "2.1B"; smaller ones as `number`."""
     if (word := _word(value)) is not None:
         return word
     assert value is not None

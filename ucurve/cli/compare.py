@@ -123,9 +123,8 @@ def _missing_points(client: Client, comparison: Comparison, submit: bool) -> Non
         if submit and (spec := completed(gap)) is not None:
             experiment = client.submit(spec, **comparison.submission(gap))
             counts = experiment.progress
-            print(
-                f"  experiment {experiment.id}: {counts.total - counts.reused} of {counts.total} new"
-            )
+            num_new = counts.total - counts.reused
+            print(f"  experiment {experiment.id}: {num_new} of {counts.total} new")
 
 
 def cite(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Commands about experiments: plan, submit, extend, list, show, wait, cancel, pause, resume, retry."""
+"""Commands that run experiments: plan, submit, extend, list, show, wait, cancel, pause, retry."""
 
 from __future__ import annotations
 

@@ -120,7 +120,8 @@ def summary_lines(summary: Summary) -> Iterator[str]:
     if summary.differ:
         yield f"not imported, the same name has other contents here: {', '.join(summary.differ)}"
     if summary.num_compared:
-        yield f"measured in both labs: {summary.num_compared:,}, {summary.num_equal:,} bit-identical"
+        num_equal = f"{summary.num_equal:,} bit-identical"
+        yield f"measured in both labs: {summary.num_compared:,}, {num_equal}"
         for metric, difference in sorted(summary.largest.items()):
             yield f"  {metric}: largest difference {difference:.3g}"
         for conflict in summary.differing[:10]:

@@ -1,7 +1,7 @@
 """Notebook display of what the client returns: experiments, figures, verdicts.
 
-The classes are the schemas' own with `_repr_html_` or `_repr_mimebundle_` added, so that the schemas
-hold no logic. Figures are sent as Vega-Lite (interactive) and as SVG (everywhere else).
+The classes extend those of the schemas with `_repr_html_` or `_repr_mimebundle_`, so that the
+schemas hold no logic. Figures are sent as Vega-Lite (interactive) and as SVG (everywhere else).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     DIR/manifest.json             format, version and code hash of the writer, origin, filters,
                                   rows and SHA-256 of every file
-    DIR/experiments.parquet       a row per experiment: name, kind, owner, spec, state, counts, dates
+    DIR/experiments.parquet       name, kind, owner, spec, state, counts, dates of each experiment
     DIR/points.parquet            measurements of each experiment, with labels and order
     DIR/measurements.parquet      identity (SHA-256 of `inputs`), repeat, inputs, labels, state,
                                   metrics, nonfinite
@@ -11,9 +11,9 @@
     DIR/{suites,checkpoints,datasets,reference_curves}.parquet
     DIR/index.html, DIR/site/     the same as an offline site
 
-Columns without a fixed schema (spec, inputs, source, labels, location, parameters, origin, rows) are
-JSON text. A metric that is not finite is null, and `nonfinite` has its state: pos_inf, neg_inf, nan.
-`attempt` is the attempt whose metrics are shown.
+Columns without a fixed schema (spec, inputs, source, labels, location, parameters, origin, rows)
+are JSON text. A metric that is not finite is null, and `nonfinite` has its state: pos_inf, neg_inf
+or nan. `attempt` is the attempt whose metrics are shown.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -36,45 +36,45 @@ Form = Literal["text", "int", "float", "bool", "time", "texts", "words", "number
 Row = dict[str, Any]
 ProgressCallback = Callable[[str, int, int], None]  # (table, done, total)
 
-_PLANNED: dict[str, Form] = {
-    "group_key": "text",
-    "seconds": "float",
-    "requires_device": "text",
-    "requires_memory_gb": "float",
+_COLUMNS = {  # table -> name:form of every column, in the file's order
+    "experiments": (
+        "id:int name:text kind:text owner:text tags:texts notes:text priority:int spec:text "
+        "state:text archived:bool num_points:int num_done:int num_failed:int "
+        "created_at:time started_at:time finished_at:time"
+    ),
+    "points": (
+        "experiment:int measurement:int identity:text repeat:int position:int stage:int "
+        "labels:text reused:bool"
+    ),
+    "measurements": (
+        "id:int identity:text repeat:int kind:text inputs:text source:text labels:text "
+        "group_key:text seconds:float requires_device:text requires_memory_gb:float "
+        "state:text metrics:numbers nonfinite:words error:text attempt:int finished_at:time"
+    ),
+    "attempts": (
+        "id:int measurement:int worker:text device:text versions:words outcome:text "
+        "started_at:time finished_at:time metrics:numbers nonfinite:words series:series "
+        "traceback:text log:text origin:text"
+    ),
+    "suites": ("name:text description:text evaluation:text recipe:text owner:text created_at:time"),
+    "checkpoints": (
+        "suite:text revision:text location:text step:int tokens:int replicate:int "
+        "phase:text num_parameters:int context:int weights_sha256:text config_sha256:text "
+        "tokenizer_sha256:text size_bytes:int unresolved:text"
+    ),
+    "datasets": (
+        "name:text description:text kind:text parameters:text location:text sha256:text "
+        "size_bytes:int unresolved:text owner:text created_at:time"
+    ),
+    "reference_curves": ("name:text suite:text origin:text rows:text owner:text created_at:time"),
 }
-_NUMBERS: dict[str, Form] = {"metrics": "numbers", "nonfinite": "words"}
 TABLES: dict[str, dict[str, Form]] = {
-    "experiments": {
-        **dict.fromkeys(("id",), "int"), **dict.fromkeys(("name", "kind", "owner"), "text"), "tags": "texts", "notes": "text",
-        "priority": "int", "spec": "text", "state": "text", "archived": "bool",
-        **dict.fromkeys(("num_points", "num_done", "num_failed"), "int"),
-        **dict.fromkeys(("created_at", "started_at", "finished_at"), "time"),
-    },
-    "points": {
-        "experiment": "int", "measurement": "int", "identity": "text", "repeat": "int", "position": "int", "stage": "int",
-        "labels": "text", "reused": "bool",
-    },
-    "measurements": {
-        "id": "int", "identity": "text", "repeat": "int", **dict.fromkeys(("kind", "inputs", "source", "labels"), "text"),
-        **_PLANNED, "state": "text", **_NUMBERS, "error": "text", "attempt": "int", "finished_at": "time",
-    },
-    "attempts": {
-        "id": "int", "measurement": "int", "worker": "text", "device": "text", "versions": "words", "outcome": "text",
-        "started_at": "time", "finished_at": "time", **_NUMBERS, "series": "series",
-        "traceback": "text", "log": "text", "origin": "text",
-    },
-    "suites": {**dict.fromkeys(("name", "description", "evaluation", "recipe", "owner"), "text"), "created_at": "time"},
-    "checkpoints": {
-        **dict.fromkeys(("suite", "revision", "location"), "text"), "step": "int", "tokens": "int", "replicate": "int",
-        "phase": "text", "num_parameters": "int", "context": "int",
-        **dict.fromkeys(("weights_sha256", "config_sha256", "tokenizer_sha256"), "text"), "size_bytes": "int", "unresolved": "text",
-    },
-    "datasets": {
-        **dict.fromkeys(("name", "description", "kind", "parameters", "location", "sha256"), "text"), "size_bytes": "int",
-        "unresolved": "text", "owner": "text", "created_at": "time",
-    },
-    "reference_curves": {**dict.fromkeys(("name", "suite", "origin", "rows", "owner"), "text"), "created_at": "time"},
-}  # fmt: skip
+    table: {
+        name: cast("Form", form)
+        for name, _, form in (column.partition(":") for column in columns.split())
+    }
+    for table, columns in _COLUMNS.items()
+}
 
 
 class FolderError(ValueError):
@@ -157,7 +157,8 @@ def read_manifest(folder: Path) -> Manifest:
             raise FolderError(f"{file} is missing: copy the folder again, or export again")
         if file_sha256(folder / file) != manifest.files[file].sha256:
             raise FolderError(
-                f"{file} does not match manifest.json (SHA-256): copy the folder again, or export again"
+                f"{file} does not match manifest.json (SHA-256): copy the folder again, "
+                "or export again"
             )
     return manifest
 

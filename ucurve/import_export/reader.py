@@ -2,8 +2,8 @@
 
     summary = import_folder(client, Path("their-export"), progress)
 
-The order is suites, measurements with their attempts, experiments: what an interrupted import leaves
-behind is consistent, and the next import continues from there.
+The order is suites, measurements with their attempts, experiments: what an interrupted import
+leaves behind is consistent, and the next import continues from there.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def _check_identities(folder: Path, manifest: Manifest, progress: ProgressCallba
     for number, row in enumerate(read_table(folder, "measurements"), 1):
         if sha256(canonical(as_json(row["inputs"])).encode()).hexdigest() != row["identity"]:
             raise FolderError(
-                f"measurements.parquet, row {number}: the identity is not the SHA-256 of the inputs, "
-                "so one of them was changed; nothing was imported"
+                f"measurements.parquet, row {number}: the identity is not the SHA-256 of the "
+                "inputs, so one of them was changed; nothing was imported"
             )
         if number % BATCH == 0 or number == total:
             progress("checked", number, total)
@@ -220,7 +220,7 @@ def _experiments(
 
 
 def _groups(rows: Iterator[Row], key: str) -> Callable[[int], list[Row]]:
-    """Return a function from a key to its rows; call it with ascending keys, rows are sorted too."""
+    """Return a function from a key to its rows, to be called with ascending keys."""
     waiting: list[Row] = []
 
     def rows_of(id: int) -> list[Row]:

@@ -103,6 +103,7 @@ def _settings_html(spec: Spec) -> str:
             f"<td>{escape(field.description or '')}</td></tr>"
         )
     return (
-        f"<details class='always'><summary>{len(rows)} settings, non-default values in bold</summary>"
+        f"<details class='always'><summary>{len(rows)} settings, non-default values in bold"
+        "</summary>"
         f"<table class='settings'>{''.join(rows)}</table></details>"
     )

@@ -92,11 +92,10 @@ def _table(titles: Sequence[str], rows: Rows) -> str:
     """Return a table; columns of hashes are set in small type."""
     classes = [" class='hash'" if title in HASH_COLUMNS else "" for title in titles]
     head = "".join(f"<th>{title}</th>" for title in titles)
-    body = "".join(
-        f"<tr>{''.join(f'<td{c}>{escape(cell)}</td>' for c, cell in zip(classes, row, strict=True))}"
-        "</tr>"
-        for row in rows
-    )
+    body = ""
+    for row in rows:
+        cells = (f"<td{c}>{escape(cell)}</td>" for c, cell in zip(classes, row, strict=True))
+        body += f"<tr>{''.join(cells)}</tr>"
     return f"<table class='small'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 

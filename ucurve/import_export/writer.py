@@ -1,4 +1,4 @@
-"""Writing an export: into a temporary folder, then renamed, so that a folder is complete or absent."""
+"""Writing an export to a temporary folder that is then renamed: it is complete or absent."""
 
 from __future__ import annotations
 

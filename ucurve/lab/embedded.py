@@ -61,7 +61,7 @@ class Engines:
         self.logs = self.logs or self.data / "logs"
 
     def lock(self) -> None:
-        """Lock the data folder for this process. Raises InUseError naming the process that has it."""
+        """Lock the data folder. Raises InUseError naming the process that has it."""
         if self._lock is not None:
             return
         try:
@@ -73,7 +73,7 @@ class Engines:
             ) from error
 
     def start(self) -> Engines:
-        """Lock the data folder, clean up after a killed run, start both engines, wait until ready."""
+        """Lock the data folder, clean up after a killed run, start both, wait until ready."""
         self.lock()
         try:
             self.sockets = socket_folder(self.data)

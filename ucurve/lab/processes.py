@@ -130,8 +130,8 @@ def before_exec(user: User | None, death_signal: signal.Signals) -> Callable[[],
 def _become(user: User) -> None:
     """Change to an unprivileged user that can still enter root-only folders such as /root.
 
-    Of root's capabilities only CAP_DAC_OVERRIDE is kept, as an ambient one that survives exec; where
-    the container has dropped it, the process runs without.
+    Of root's capabilities only CAP_DAC_OVERRIDE is kept, as an ambient one that survives exec;
+    where the container has dropped it, the process runs without.
     """
     if _libc is not None:
         _libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
@@ -177,7 +177,7 @@ def command_line(pid: int) -> str:
 def stop_leftover(
     pid: int, mark: str, signals: Sequence[signal.Signals], patience: float = 20.0
 ) -> bool:
-    """Stop process `pid` of an earlier run, if its command contains `mark`; False if it does not."""
+    """Stop process `pid` of an earlier run; return False if its command lacks `mark`."""
     if mark not in command_line(pid):
         return False
     for number in signals:
