@@ -1,4 +1,4 @@
-"""The pages: navigation, and what every page shares. serve.py runs it."""
+"""Navigation, and what every page shares. serve.py runs it."""
 
 import streamlit as st
 
@@ -6,6 +6,16 @@ from dashboard.auth import session
 from dashboard.components.chart import chart_library
 from dashboard.components.theme import page_icon, style, wordmark
 from dashboard.forms import widgets
+
+PAGES = [  # file, which is also the path; title; icon
+    ("new", "New experiment", "add"),
+    ("compare", "Compare", "compare_arrows"),
+    ("explorer", "Explorer", "travel_explore"),
+    ("studies", "Studies", "library_books"),
+    ("suites", "Models and data", "layers"),
+    ("workers", "Workers", "memory"),
+    ("people", "People", "group"),
+]
 
 st.set_page_config(page_title="ucurve", page_icon=page_icon(), layout="wide")
 dark = st.context.theme.type == "dark"
@@ -19,35 +29,10 @@ page = st.navigation(
             icon=":material/stacked_line_chart:",
             default=True,
         ),
-        st.Page("app_pages/new.py", title="New experiment", icon=":material/add:", url_path="new"),
-        st.Page(
-            "app_pages/compare.py",
-            title="Compare",
-            icon=":material/compare_arrows:",
-            url_path="compare",
+        *(
+            st.Page(f"app_pages/{name}.py", title=title, icon=f":material/{icon}:", url_path=name)
+            for name, title, icon in PAGES
         ),
-        st.Page(
-            "app_pages/explorer.py",
-            title="Explorer",
-            icon=":material/travel_explore:",
-            url_path="explorer",
-        ),
-        st.Page(
-            "app_pages/studies.py",
-            title="Studies",
-            icon=":material/library_books:",
-            url_path="studies",
-        ),
-        st.Page(
-            "app_pages/suites.py",
-            title="Suites and texts",
-            icon=":material/layers:",
-            url_path="suites",
-        ),
-        st.Page(
-            "app_pages/workers.py", title="Workers", icon=":material/memory:", url_path="workers"
-        ),
-        st.Page("app_pages/people.py", title="People", icon=":material/group:", url_path="people"),
         st.Page(
             "app_pages/experiment.py",
             title="Experiment",

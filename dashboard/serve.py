@@ -1,4 +1,4 @@
-"""The dashboard as it is served: pages, beside them signing in and out, and files. Start: `streamlit run dashboard/serve.py`."""
+"""The dashboard: pages, sign-in and files. Start: `streamlit run dashboard/serve.py`."""
 
 import threading
 

@@ -336,7 +336,7 @@ def test_experiments_of_the_test_kind_are_laid_over_one_another_and_completed_wi
     assert (means["to"].tolist(), means["y"].tolist()) == ([3, 4], [0, 0])
     page.goto(f"/compare?ids={ids[0]},{ids[1]}")
     until(lambda: marks(chart(page)) > 0)
-    page.get_by_role("button", name="Add 1 missing point").first.click()
+    page.get_by_role("button", name="Add 1 missing evaluation").first.click()
     page.wait_for_url(re.compile(rf"ids={ids[0]}(,|%2C){ids[1] + 1}"), timeout=PATIENCE)
     made = lab.client.wait(ids[1] + 1, timeout=60)
     assert (made.spec["to"], made.progress.total, made.progress.reused) == ([2, 3, 4], 3, 3)
@@ -366,7 +366,7 @@ def test_two_experiments_on_tiny_are_compared_in_the_browser_and_what_is_missing
     figure = chart(page)
     until(lambda: marks(figure) > 0)
     expect(page.get_by_text("paired by draw, n = 2").first).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_text("They differ in exclude")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("Settings differ in exclude")).to_be_visible(timeout=PATIENCE)
     expect(
         page.get_by_text(
             f"4 points are missing in experiment {b} that {a} has: 4 checkpoints, 1 modification, 1 draw."
@@ -382,7 +382,7 @@ def test_two_experiments_on_tiny_are_compared_in_the_browser_and_what_is_missing
     page.wait_for_timeout(2500)  # ticks of the page
     assert labels(figure) == zoomed
     assert figure.locator("svg").evaluate("svg => svg.met")
-    page.get_by_role("button", name="Add 4 missing points").click()
+    page.get_by_role("button", name="Add 4 missing evaluations").click()
     page.wait_for_url(re.compile(rf"ids={a}(,|%2C){b + 1}"), timeout=PATIENCE)
     made = lab.client.wait(b + 1, timeout=240)
     assert (made.progress.total, made.progress.reused, made.spec["exclude"]) == (
@@ -391,7 +391,9 @@ def test_two_experiments_on_tiny_are_compared_in_the_browser_and_what_is_missing
         ["*embed*"],
     )
     expect(page.get_by_text("paired by draw, n = 3").first).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_text("Both have all points of each other.")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("Nothing is missing: both have the same evaluations.")).to_be_visible(
+        timeout=PATIENCE
+    )
 
 
 def test_the_address_says_what_is_shown(page: Page, lab: Lab, browser: Browser) -> None:

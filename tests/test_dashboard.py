@@ -28,7 +28,7 @@ def test_an_experiment_goes_from_the_form_to_its_figures_and_nothing_typed_is_lo
     page: Page, lab: Lab
 ) -> None:
     page.goto("/")
-    expect(page.get_by_text("No experiment yet")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("No experiments yet")).to_be_visible(timeout=PATIENCE)
     page.get_by_role("button", name="New experiment").click()
     page.get_by_role("radio", name="Two-layer linear model").click()
     for name, value in {
@@ -43,7 +43,7 @@ def test_an_experiment_goes_from_the_form_to_its_figures_and_nothing_typed_is_lo
     page.get_by_role("radio", name="Slow count").click()
     expect(box(page, "Count to")).to_be_visible(timeout=PATIENCE)
     page.get_by_role("link", name="Workers").click()
-    expect(page.get_by_text("1 worker alive")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("1 worker online")).to_be_visible(timeout=PATIENCE)
     page.get_by_role("link", name="New experiment").click()
     page.get_by_role("radio", name="Two-layer linear model").click()
     expect(box(page, "Fixed noise")).to_have_value("0.1, zwei", timeout=PATIENCE)
@@ -58,9 +58,9 @@ def test_an_experiment_goes_from_the_form_to_its_figures_and_nothing_typed_is_lo
     page.get_by_role("button", name="Submit").click()  # waits until it is enabled
     page.wait_for_url(re.compile(r"/experiment\?id=\d+"))
     expect(page.get_by_role("heading", name="from the form")).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_text("36 of 36 points measured")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("36 of 36 evaluations finished")).to_be_visible(timeout=PATIENCE)
     until(lambda: marks(chart(page)) > 0)
-    expect(page.get_by_role("heading", name="What it says")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("heading", name="Verdicts")).to_be_visible(timeout=PATIENCE)
     (made,) = lab.client.experiments().experiments
     assert (made.name, made.tags, made.spec["fixed_gammas"]) == (
         "from the form",
@@ -92,7 +92,7 @@ def test_the_charts_node_zoom_and_legend_choice_survive_new_results(page: Page, 
     zoomed, before, version = labels(figure), marks(figure), figure.get_attribute("data-version")
     page.get_by_role("button", name="Resume").click()
     lab.client.wait(id, timeout=60)
-    expect(page.get_by_text("330 of 330 points measured")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("330 of 330 evaluations finished")).to_be_visible(timeout=PATIENCE)
     until(lambda: marks(figure) > before and figure.get_attribute("data-version") != version)
     assert labels(figure) == zoomed
     assert faded(figure) > 0
@@ -136,7 +136,7 @@ def test_failed_points_are_shown_with_their_reason_and_can_be_retried(page: Page
     lab.client.wait(id, timeout=60)
     page.goto(f"/experiment?id={id}")
     expect(page.get_by_text("ValueError: cannot count to -7")).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_text("1 of 2 points measured · 1 failed")).to_be_visible()
+    expect(page.get_by_text("1 of 2 evaluations finished · 1 failed")).to_be_visible()
     expect(page.get_by_role("button", name="Pause")).to_have_count(
         0
     )  # nothing runs: nothing to pause
@@ -164,10 +164,10 @@ def test_a_click_on_a_mark_tells_where_its_number_comes_from(page: Page, lab: La
     figure = chart(page)
     until(lambda: marks(figure) > 3)
     press(page, figure.locator(".mark-symbol.role-mark path").nth(2))
-    expect(page.get_by_text("Where this number comes from")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("Provenance of this evaluation")).to_be_visible(timeout=PATIENCE)
     expect(page.get_by_text(re.compile(r"Attempt \d+: done on worker-1"))).to_be_visible()
     page.get_by_role("button", name="Close").click()
-    expect(page.get_by_text("Where this number comes from")).to_have_count(0, timeout=PATIENCE)
+    expect(page.get_by_text("Provenance of this evaluation")).to_have_count(0, timeout=PATIENCE)
 
 
 def small(lab: Lab) -> int:
@@ -185,11 +185,11 @@ def test_figures_and_table_come_as_files(page: Page, lab: Lab) -> None:
         "PDF": b"%PDF",
         "PNG": b"\x89PNG",
         "SVG": b"<svg",
-        "CSV of the rows": b"dataset,",
+        "CSV (data)": b"dataset,",
     }.items():
         assert downloaded(page, name).startswith(begins)
     page.keyboard.press("Escape")
-    table = downloaded(page, "Table").decode().splitlines()
+    table = downloaded(page, "Table (CSV)").decode().splitlines()
     assert len(table) == 1 + 18
     assert "mse_mean" in table[0]
 
@@ -209,7 +209,7 @@ def test_an_experiment_is_cloned_into_the_form(page: Page, lab: Lab) -> None:
     expect(box(page, "Fixed noise")).to_have_value("0.3, 1e-05", timeout=PATIENCE)
     page.get_by_text("More settings").click()
     expect(box(page, "Seed")).to_have_value("4")
-    expect(box(page, "Name")).to_have_value("origin, changed")
+    expect(box(page, "Name")).to_have_value("origin (copy)")
     expect(page.get_by_text(re.compile("18 of 18 cached|shared with a running"))).to_be_visible(
         timeout=PATIENCE
     )
@@ -220,8 +220,8 @@ def test_the_list_is_filtered_by_what_is_in_the_address(page: Page, lab: Lab) ->
     page.goto("/?q=needle&kind=linear_model")
     expect(page.get_by_role("link", name="needle in the list")).to_be_visible(timeout=PATIENCE)
     expect(page.locator("[data-testid=stProgress]")).to_have_count(1)
-    box(page, "Find").fill("hay")
-    expect(page.get_by_text("No experiment fits the filter.")).to_be_visible(timeout=PATIENCE)
+    box(page, "Search").fill("hay")
+    expect(page.get_by_text("No experiments match the filters.")).to_be_visible(timeout=PATIENCE)
     page.wait_for_url(re.compile("q=hay"))
 
 
@@ -247,10 +247,10 @@ def test_a_silent_api_is_said_plainly_and_the_page_goes_on_by_itself(page: Page,
     figure = chart(page)
     figure.locator("svg").evaluate("svg => { svg.met = true; }")
     lab.children["api"].stop()
-    expect(page.get_by_text("does not answer")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("does not respond")).to_be_visible(timeout=PATIENCE)
     assert marks(figure) > 0
     lab.start_api()
-    expect(page.get_by_text("does not answer")).to_have_count(0, timeout=PATIENCE)
+    expect(page.get_by_text("does not respond")).to_have_count(0, timeout=PATIENCE)
     assert figure.locator("svg").evaluate("svg => svg.met")
 
 
@@ -260,14 +260,14 @@ def test_suites_and_texts_are_registered_on_their_page(
     text = tmp_path / "novel.txt"
     text.write_text("It was a dark and stormy night. " * 100)
     page.goto("/suites")
-    page.get_by_text("Register a text").click()
+    page.get_by_text("Register a dataset").click()
     box(page, "Name").last.fill("novel")
     box(page, "File").fill(str(tmp_path / "absent.txt"))
-    page.get_by_role("button", name="Register text").click()
+    page.get_by_role("button", name="Register dataset").click()
     expect(page.get_by_role("alert").filter(has_text="absent.txt")).to_be_visible(timeout=PATIENCE)
     expect(box(page, "File")).to_have_value(str(tmp_path / "absent.txt"))
     box(page, "File").fill(str(text))
-    page.get_by_role("button", name="Register text").click()
+    page.get_by_role("button", name="Register dataset").click()
     until(lambda: any(dataset.name == "novel" for dataset in lab.client.datasets()))
     expect(page.get_by_text("novel", exact=True).first).to_be_visible(timeout=PATIENCE)
 
@@ -331,7 +331,7 @@ def test_a_page_of_a_deleted_experiment_says_so_and_stops_polling(page: Page, la
     page.wait_for_timeout(4000)
     assert len(polls) == num_polls
     page.goto("/experiment?id=123456")
-    expect(page.get_by_text("There is no experiment 123456")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("This lab has no experiment 123456")).to_be_visible(timeout=PATIENCE)
     page.wait_for_timeout(2500)
     assert "Traceback" not in log.read_text()[length:]
     assert "Error:" not in log.read_text()[length:]

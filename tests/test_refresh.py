@@ -150,20 +150,20 @@ def test_a_page_may_add_queries_while_it_is_polled() -> None:
     assert len(page.queries) == 4
 
 
-class SlowOffers(OrderedDict[str, downloads.Offer]):
-    def __setitem__(self, key: str, offer: downloads.Offer) -> None:
-        super().__setitem__(key, offer)
+class SlowDownloads(OrderedDict[str, downloads.Download]):
+    def __setitem__(self, key: str, download: downloads.Download) -> None:
+        super().__setitem__(key, download)
         time.sleep(0.02)  # other sessions come in between
 
 
 def test_sessions_offer_downloads_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads, "KEPT", 1)
-    monkeypatch.setattr(downloads, "offers", SlowOffers())
+    monkeypatch.setattr(downloads, "MAX_DOWNLOADS", 1)
+    monkeypatch.setattr(downloads, "downloads", SlowDownloads())
     monkeypatch.setattr(downloads.st, "html", lambda _: None)
 
     def offer(name: str) -> None:
-        downloads.offer("file", lambda: b"", "file", "text/plain", name)
+        downloads.download_link("file", lambda: b"", "file", "text/plain", name)
 
     with ThreadPoolExecutor(6) as sessions:
         list(sessions.map(offer, "abcdef"))
-    assert len(downloads.offers) == 1
+    assert len(downloads.downloads) == 1

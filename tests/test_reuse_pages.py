@@ -39,7 +39,7 @@ def test_what_another_account_measured_is_there_at_once_in_the_form_and_on_the_p
     )
     page.get_by_role("button", name="Submit").click()
     page.wait_for_url(re.compile(r"/experiment\?id=\d+"))
-    expect(page.get_by_text("3 of 3 points measured · 3 of them existed already")).to_be_visible(
+    expect(page.get_by_text("3 of 3 evaluations finished · 3 cached")).to_be_visible(
         timeout=PATIENCE
     )
     second = lab.client.experiments(limit=1).experiments[0]
@@ -53,7 +53,7 @@ def test_fresh_the_past_edit_and_delete_on_the_page(page: Page, lab: Lab) -> Non
     lab.client.wait(one.id, timeout=120)
     before = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     page.goto(f"/new?clone={one.id}")
-    page.get_by_text("Measure everything again").click()
+    page.get_by_text("Re-measure (ignore cached results)").click()
     expect(page.get_by_text("2 to re-measure and compare")).to_be_visible(timeout=PATIENCE)
     page.get_by_role("button", name="Submit").click()
     page.wait_for_url(re.compile(r"/experiment\?id=\d+"))
@@ -64,10 +64,10 @@ def test_fresh_the_past_edit_and_delete_on_the_page(page: Page, lab: Lab) -> Non
     assert again.fresh
 
     page.goto(f"/experiment?id={again.id}&at={before}")
-    expect(page.get_by_text("As it stood at")).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_text("0 of 2 points measured")).to_be_visible(timeout=PATIENCE)
-    page.get_by_role("button", name="Back to now").click()
-    expect(page.get_by_text("2 of 2 points measured")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("Snapshot of")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("0 of 2 evaluations finished")).to_be_visible(timeout=PATIENCE)
+    page.get_by_role("button", name="Show latest").click()
+    expect(page.get_by_text("2 of 2 evaluations finished")).to_be_visible(timeout=PATIENCE)
     assert "at=" not in page.url
 
     tools = page.locator(f".st-key-tools-{again.id}")
@@ -80,7 +80,7 @@ def test_fresh_the_past_edit_and_delete_on_the_page(page: Page, lab: Lab) -> Non
     assert lab.client.experiment(again.id).notes == "**bold** and <b>no html</b>"
     page.keyboard.press("Escape")
     tools.get_by_role("button").nth(4).click()
-    page.get_by_role("button", name="Delete for good").click()
+    page.get_by_role("button", name="Delete permanently").click()
     page.wait_for_url(re.compile(r"^[^?]*/$"))
     with pytest.raises(RequestRejectedError):
         lab.client.experiment(again.id)
@@ -91,9 +91,9 @@ def test_a_point_says_how_to_repeat_it_elsewhere_and_gives_its_file(page: Page, 
     lab.client.wait(one.id, timeout=120)
     (row,) = lab.client.rows(one.id)
     page.goto(f"/experiment?id={one.id}&point={row.id}")
-    page.get_by_text("What it logged (the last 1 line, times in UTC)").click()
+    page.get_by_text("Log (last 1 line, UTC)").click()
     expect(page.get_by_text("slow_count: counting to 8 from 0")).to_be_visible(timeout=PATIENCE)
-    page.get_by_text("Repeat it on another machine").click()
+    page.get_by_text("Reproduce on another machine").click()
     expect(page.get_by_text(f"ucurve --url {lab.url} measure {row.id}")).to_be_visible(
         timeout=PATIENCE
     )

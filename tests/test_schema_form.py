@@ -7,8 +7,9 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
+from dashboard.forms.fields import fields
 from dashboard.forms.parsing import parse_bounded, parse_id, parse_tokens, parse_value
-from dashboard.forms.schema_form import entries, fields, placed, readings, spec_of
+from dashboard.forms.schema_form import entries, list_summaries, problems_by_field, spec_of
 from ucurve.experiments import kinds
 from ucurve.schemas.validation_messages import wrong_in
 from ucurve.spec import Spec
@@ -147,7 +148,9 @@ def test_bounds_are_told_at_the_field_and_only_for_the_form_that_was_chosen() ->
     assert problems == {}
     with pytest.raises(ValidationError) as caught:
         Everything.model_validate({**values, "seeds": [1, "x"]})
-    found = placed(form, typed, wrong_in(caught.value.errors(), Everything.model_json_schema()))
+    found = problems_by_field(
+        form, typed, wrong_in(caught.value.errors(), Everything.model_json_schema())
+    )
     assert found == {
         "checkpoints?3/log_spaced": "Must be a whole number from 2 up, not 1.",
         "optimiser/learning_rate": "Must be a number greater than 0, not -1.",
@@ -163,7 +166,7 @@ def test_a_comma_that_may_be_a_decimal_one_is_asked_about(text: str) -> None:
     values, problems = spec_of(form, {**entries(form, {"suite": "tiny"}), "gammas": text})
     assert "gammas" not in values
     assert "could be one value or two" in problems["gammas"]
-    assert readings(form, {"gammas": text}) == {}
+    assert list_summaries(form, {"gammas": text}) == {}
 
 
 def test_beneath_a_list_stands_how_it_was_read() -> None:
@@ -181,11 +184,11 @@ def test_beneath_a_list_stands_how_it_was_read() -> None:
     }
     assert {
         key: value
-        for key, value in readings(form, {**entries(form, {}), **typed}).items()
+        for key, value in list_summaries(form, {**entries(form, {}), **typed}).items()
         if key in said
     } == said
     assert (
-        readings(form, {"seeds": ", ".join(map(str, range(20)))})["seeds"]
+        list_summaries(form, {"seeds": ", ".join(map(str, range(20)))})["seeds"]
         == "20 values: 0, 1, 2, 3, 4, 5, 6, …, 19"
     )
 
@@ -193,7 +196,7 @@ def test_beneath_a_list_stands_how_it_was_read() -> None:
 def test_the_api_s_pointers_find_their_fields_and_what_belongs_to_none_is_kept() -> None:
     form = fields(Everything)
     typed = entries(form, {"suite": "tiny"})
-    found = placed(
+    found = problems_by_field(
         form,
         typed,
         [

@@ -58,7 +58,7 @@ def address(team: Lab, provider: IdentityProvider) -> str:
 
 
 def sign_in(page: Page, token: str) -> None:
-    page.get_by_label("Access token").fill(token)
+    page.get_by_label("API key").fill(token)
     page.get_by_role("button", name="Sign in", exact=True).click()
 
 
@@ -83,7 +83,7 @@ def test_a_token_signs_in_to_where_one_wanted_to_go_and_disabled_buttons_say_why
     cancel = page.get_by_role("button", name="Cancel")
     expect(cancel).to_be_disabled()
     cancel.hover(force=True)
-    expect(page.get_by_text("You are a viewer: you may read everything")).to_be_visible()
+    expect(page.get_by_text("Your role is viewer (read-only)")).to_be_visible()
     page.get_by_role("link", name="New experiment").click()
     expect(page.get_by_role("button", name="Submit")).to_be_disabled()
 
@@ -141,9 +141,7 @@ def test_two_browsers_are_two_people_who_measure_once_and_signing_out_ends_one(
     pages["sue"].wait_for_url(re.compile(r"/experiment\?id="))
     total = first.progress.total
     expect(
-        pages["sue"].get_by_text(
-            f"{total} of {total} points measured · {total} of them existed already"
-        )
+        pages["sue"].get_by_text(f"{total} of {total} evaluations finished · {total} cached")
     ).to_be_visible()
     [second, *_] = team.client.experiments(owner="sue").experiments
     assert (second.state, second.progress.reused) == ("done", total)
@@ -173,9 +171,7 @@ def test_two_browsers_are_two_people_who_measure_once_and_signing_out_ends_one(
         more - total,
     )
     expect(
-        pages["sue"].get_by_text(
-            f"{more} of {more} points measured · {total} of them existed already"
-        )
+        pages["sue"].get_by_text(f"{more} of {more} evaluations finished · {total} cached")
     ).to_be_visible()
     page.get_by_role("button", name="sam").click()
     page.get_by_role("link", name="Sign out").click()
@@ -227,10 +223,10 @@ def test_an_identity_provider_signs_in_whoever_it_vouches_for(
     ]
     provider.denies = True
     page.get_by_role("link", name="Sign in with Example").click()
-    expect(page.get_by_role("alert")).to_contain_text("Example said no: access_denied")
+    expect(page.get_by_role("alert")).to_contain_text("Example refused the sign-in: access_denied")
     provider.denies = False
     page.goto("/login/open-id/back?code=stolen&state=guessed")
-    expect(page.get_by_role("alert")).to_contain_text("begin again")
+    expect(page.get_by_role("alert")).to_contain_text("Please try again")
 
 
 def test_only_what_the_provider_signed_for_us_and_now_is_believed(

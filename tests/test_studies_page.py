@@ -62,7 +62,7 @@ def test_a_button_asks_for_as_many_draws_as_settle_an_open_verdict(page: Page, l
     lab.client.wait(first.id, timeout=120)
     fewest = min(num for verdict in lab.client.verdicts(first.id) if (num := more_draws(verdict)))
     page.goto(f"/experiment?id={first.id}")
-    page.get_by_role("button", name=re.compile(rf"\b{fewest} more draws?:")).click()
+    page.get_by_role("button", name=re.compile(rf"Add {fewest} noise seeds?:")).click()
     page.wait_for_url(re.compile(rf"id=(?!{first.id}$)\d+"), timeout=PATIENCE)
     made = lab.client.experiments(limit=1).experiments[0]
     assert (made.name, made.spec["draws"]) == ("few draws", 3 + fewest)

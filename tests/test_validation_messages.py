@@ -14,7 +14,8 @@ import pytest
 from conftest import Lab
 from pydantic import ValidationError
 
-from dashboard.forms.schema_form import entries, fields, placed
+from dashboard.forms.fields import fields
+from dashboard.forms.schema_form import entries, problems_by_field
 from ucurve.cli import main
 from ucurve.experiments import kinds
 from ucurve.schemas.validation_messages import near, wrong_in
@@ -124,7 +125,7 @@ def test_a_bad_field_is_named_with_its_remedy_in_the_same_words_everywhere(
         for key, value in given.items()
         if key == "checkpoints" and isinstance(value, dict | list)
     }
-    beside = placed(form, entries(form, chosen), wrong)
+    beside = problems_by_field(form, entries(form, chosen), wrong)
     assert message.removeprefix("Must be").removeprefix("Is") in " ".join(beside.values())
 
 

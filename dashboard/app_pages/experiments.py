@@ -1,4 +1,4 @@
-"""All experiments with what each is doing now; filters, order and page are in the address."""
+"""The list of experiments; filters, order and page number are in the address."""
 
 import math
 from datetime import timedelta
@@ -15,42 +15,41 @@ from dashboard.components.theme import (
     caption,
     counted,
     empty_state,
+    kind_title,
     plain,
     roughly,
+    small,
 )
 from dashboard.live import pages
 from ucurve.experiments import kinds
 from ucurve.schemas.experiments import Experiment
 from ucurve.schemas.search import FilterOptions, Order
 
-SHOWN = 20
-RARE = ("kind", "suite", "owner", "tag", "from", "to", "archived")
-
-
-def title(kind: str) -> str:
-    return getattr(kinds().get(kind), "title", "") or kind.replace("_", " ")
+PAGE_SIZE = 20
+RARE_FILTERS = ("kind", "suite", "owner", "tag", "from", "to", "archived")
+NO_OPTIONS = FilterOptions(kinds=[], suites=[], owners=[], tags=[])
+DIVIDER = '<hr style="margin:0;border:0;border-top:1px solid var(--st-border-color,#8883)">'
 
 
 def row(experiment: Experiment) -> None:
-    """One experiment: its name leads to its page."""
+    """Draw one experiment; its name links to its page."""
     progress = experiment.progress
     name, bar, state = st.columns([5, 4, 2.2], vertical_alignment="center", gap="medium")
     with name, st.container(gap="xxsmall"):
-        mark = "★ " if stars.starred(experiment.id) else ""
+        star = "★ " if stars.starred(experiment.id) else ""
         st.page_link(
             "app_pages/experiment.py",
-            label=mark + plain(experiment.name) or f"experiment {experiment.id}",
+            label=star + (plain(experiment.name) or f"Experiment {experiment.id}"),
             query_params={"id": str(experiment.id)},
         )
         tags = "".join(f" :gray-badge[{plain(tag)}]" for tag in experiment.tags)
-        about = f"{plain(title(experiment.kind))} · {plain(experiment.owner)} · {ago(experiment.created_at)}"
-        st.markdown(f":small[:gray[{about}{' · archived' if experiment.archived else ''}]]{tags}")
+        details = [kind_title(experiment.kind), experiment.owner, ago(experiment.created_at)]
+        details += ["archived"] if experiment.archived else []
+        st.markdown(f"{small(' · '.join(details))}{tags}")
     with bar, st.container(gap=None):
-        counts = f"{progress.done:,} of {counted(progress.total, 'point')}"
-        if progress.failed:
-            counts += f" · :red[{progress.failed:,} failed]"
-        if progress.reused:
-            counts += f" · {progress.reused:,} reused"
+        counts = f"{progress.done:,} of {counted(progress.total, 'evaluation')}"
+        counts += f" · :red[{progress.failed:,} failed]" if progress.failed else ""
+        counts += f" · {progress.reused:,} cached" if progress.reused else ""
         st.progress(
             (progress.done + progress.failed) / max(progress.total, 1), text=f":small[{counts}]"
         )
@@ -60,99 +59,107 @@ def row(experiment: Experiment) -> None:
         st.markdown(badge(experiment.state))
         if experiment.eta_seconds is not None:
             caption(f"{roughly(experiment.eta_seconds)} left")
-    st.html('<hr style="margin:0;border:0;border-top:1px solid var(--st-border-color,#8883)">')
+    st.html(DIVIDER)
 
 
-def first_page() -> None:
-    """Another filter or order begins at its first page."""
+def go_to_first_page() -> None:
+    """Start at the first page when a filter or the order changes."""
     st.session_state["page"] = 1
 
 
+BOUND: dict[str, Any] = {"bind": "query-params", "on_change": go_to_first_page}
+
+
 def filters() -> dict[str, Any]:
-    """The widgets, and what they ask for."""
-    bound: dict[str, Any] = {"bind": "query-params", "on_change": first_page}
-    known = pages.shared_query(
-        "choices", lambda client: client.filter_options(), interval=10
-    ) or FilterOptions(kinds=[], suites=[], owners=[], tags=[])
+    """Draw the filters and return the query that they make."""
     text, state, order, starred = st.columns([3, 2, 1.3, 0.9], vertical_alignment="bottom")
     text.text_input(
-        "Find",
+        "Search",
         key="q",
-        placeholder="words in name, notes or tags",
+        placeholder="name, notes or tags",
         live="300ms",
         icon=":material/search:",
-        **bound,
+        **BOUND,
     )
     states = [name for name in STATES if name != "open"]
-    state.multiselect("State", states, key="state", placeholder="any", **bound)
-    order.selectbox("Order", get_args(Order), key="sort", **bound)
-    starred.toggle("Starred", key="starred", **bound)
-    with st.expander("More filters", expanded=any(name in st.query_params for name in RARE)):
-        names: dict[str, Any] = {"placeholder": "any", "accept_new_options": True, **bound}
-        one, two, three, four = st.columns(4)
-        one.multiselect("Kind", sorted({*kinds(), *known.kinds}), key="kind", **names)
-        two.multiselect("Suite", known.suites, key="suite", **names)
-        three.multiselect("Owner", ["me", *known.owners], key="owner", **names)
-        four.multiselect("Tags", known.tags, key="tag", **names)
-        one, two, three, four = st.columns(4)
-        one.date_input("Submitted from", None, key="from", format="YYYY-MM-DD", **bound)
-        two.date_input("to", None, key="to", format="YYYY-MM-DD", **bound)
-        three.selectbox("Archived", ["no", "also", "only"], key="archived", **bound)
-    given = st.session_state
-    asked = {
-        name: given.get(name) for name in ("state", "kind", "suite", "owner", "tag", "starred")
-    }
-    asked |= {
-        "text": (given.get("q") or "").strip(),
-        "archived": "" if given.get("archived") == "no" else given.get("archived"),
-    }
-    asked["created_after"] = given["from"].isoformat() + "T00:00:00Z" if given.get("from") else None
-    asked["created_before"] = (
-        (given["to"] + timedelta(days=1)).isoformat() + "T00:00:00Z" if given.get("to") else None
+    state.multiselect("State", states, key="state", placeholder="any", **BOUND)
+    order.selectbox("Sort by", get_args(Order), key="sort", **BOUND)
+    starred.toggle("Starred", key="starred", **BOUND)
+    rare = any(name in st.query_params for name in RARE_FILTERS)
+    with st.expander("More filters", expanded=rare):
+        rare_filters()
+    return query()
+
+
+def rare_filters() -> None:
+    options = (
+        pages.shared_query("choices", lambda client: client.filter_options(), interval=10)
+        or NO_OPTIONS
     )
-    return {name: value for name, value in asked.items() if value}
+    names: dict[str, Any] = {"placeholder": "any", "accept_new_options": True, **BOUND}
+    kind, suite, owner, tag = st.columns(4)
+    kind.multiselect("Experiment type", sorted({*kinds(), *options.kinds}), key="kind", **names)
+    suite.multiselect("Suite", options.suites, key="suite", **names)
+    owner.multiselect("Owner", ["me", *options.owners], key="owner", **names)
+    tag.multiselect("Tags", options.tags, key="tag", **names)
+    after, before, archived, _ = st.columns(4)
+    after.date_input("Submitted from", None, key="from", format="YYYY-MM-DD", **BOUND)
+    before.date_input("Submitted to", None, key="to", format="YYYY-MM-DD", **BOUND)
+    archived.selectbox("Archived", ["no", "also", "only"], key="archived", **BOUND)
+
+
+def query() -> dict[str, Any]:
+    """Return the filters' values as the client takes them."""
+    values = st.session_state
+    names = ("state", "kind", "suite", "owner", "tag", "starred")
+    params = {name: values.get(name) for name in names}
+    params["text"] = (values.get("q") or "").strip()
+    params["archived"] = "" if values.get("archived") == "no" else values.get("archived")
+    if after := values.get("from"):
+        params["created_after"] = f"{after.isoformat()}T00:00:00Z"
+    if before := values.get("to"):
+        params["created_before"] = f"{(before + timedelta(days=1)).isoformat()}T00:00:00Z"
+    return {name: value for name, value in params.items() if value}
 
 
 def body() -> None:
-    page = int(st.session_state.get("page") or 1)
-    asked = {
-        **wanted,
+    number = int(st.session_state.get("page") or 1)
+    params = {
+        **selection,
         "sort": st.session_state.get("sort") or "newest",
-        "limit": SHOWN,
-        "offset": SHOWN * (page - 1),
+        "limit": PAGE_SIZE,
+        "offset": PAGE_SIZE * (number - 1),
     }
-    whose = session.token() if asked.get("starred") or "me" in asked.get("owner", ()) else ""
-    found = pages.shared_query(
-        f"experiments {whose} {asked}", lambda client: client.experiments(**asked)
-    )
-    if found is None:
+    personal = params.get("starred") or "me" in params.get("owner", ())
+    key = f"experiments {session.token() if personal else ''} {params}"
+    page = pages.shared_query(key, lambda client: client.experiments(**params))
+    if page is None:
         return
-    if not found.total and not wanted:
+    if not page.total and not selection:
         empty_state(
-            "No experiment yet",
-            "Start with the two-layer linear model: its default settings run in seconds, and the answer is known.",
+            "No experiments yet",
+            "Start with the two-layer linear model: its defaults run in seconds, "
+            "and theory predicts the result.",
         )
-    elif not found.total:
-        caption("No experiment fits the filter.")
+    elif not page.total:
+        caption("No experiments match the filters.")
     with st.container(key="experiments"):
-        for experiment in found.experiments:
+        for experiment in page.experiments:
             row(experiment)
-    num_pages = max(1, math.ceil(found.total / SHOWN))
-    below, count = st.columns([3, 1], vertical_alignment="center")
-    with below.container():
-        if num_pages > 1 or page > 1:
-            st.pagination(max(num_pages, page), key="page", bind="query-params")
+    num_pages = max(1, math.ceil(page.total / PAGE_SIZE))
+    pagination, count = st.columns([3, 1], vertical_alignment="center")
+    with pagination.container():
+        if num_pages > 1 or number > 1:
+            st.pagination(max(num_pages, number), key="page", bind="query-params")
     with count.container():
-        if found.total:
-            st.markdown(
-                f":small[:gray[{counted(found.total, 'experiment')}]]", text_alignment="right"
-            )
+        if page.total:
+            st.markdown(small(counted(page.total, "experiment")), text_alignment="right")
 
 
-head, action = st.columns([3, 1], vertical_alignment="bottom")
-head.title("Experiments", anchor=False)
-with action.container(horizontal_alignment="right"):
+title, new = st.columns([3, 1], vertical_alignment="bottom")
+title.title("Experiments", anchor=False)
+with new.container(horizontal_alignment="right"):
     if st.button("New experiment", type="primary", icon=":material/add:"):
         st.switch_page("app_pages/new.py")
-wanted = filters()
+selection = filters()
 pages.run(body, interval=0.5)

@@ -1,4 +1,4 @@
-"""People: your tokens, and everybody's role and limits, which an admin sets here."""
+"""People: API keys, and every user's role and limits, which admins set here."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,74 +6,79 @@ from typing import Any
 import streamlit as st
 
 from dashboard.auth import session
-from dashboard.components.theme import ago, caption, counted, plain
+from dashboard.components.theme import ago, caption, counted, plain, small
 from dashboard.forms import widgets
 from dashboard.live import pages
 from ucurve.client import ClientError
 from ucurve.schemas.users import ROLES, CurrentUser, Token, User
 
-LIFETIMES = {"a week": 7.0, "90 days": 90.0, "a year": 365.0, "until revoked": None}
+LIFETIMES = {"7 days": 7.0, "90 days": 90.0, "1 year": 365.0, "no expiry": None}
 STATES = {
-    "valid": ":green-badge[:material/check: valid]",
+    "valid": ":green-badge[:material/check: active]",
     "expired": ":orange-badge[:material/schedule: expired]",
+    "revoked": ":gray-badge[:material/block: revoked]",
+}
+LIMITS = {
+    "most_queued": "Maximum queued evaluations",
+    "most_planned": "Maximum evaluations per experiment",
 }
 
 
-def attempt(what: str, ask: Callable[[], Any]) -> None:
-    """Do what was clicked; a refusal is said beside what it is about."""
+def attempt(subject: str, action: Callable[[], Any]) -> None:
+    """Run what was clicked; a refusal is shown beside its subject."""
     st.session_state["people refused"] = ("", "")
     try:
-        ask()
+        action()
     except (ClientError, ValueError) as error:
-        st.session_state["people refused"] = (what, str(error))
+        st.session_state["people refused"] = (subject, str(error))
 
 
-def say_refusal(what: str) -> None:
+def show_refusal(subject: str) -> None:
     with st.container():
-        about, why = st.session_state.get("people refused", ("", ""))
-        if about == what:
-            st.warning(plain(why), icon=":material/block:")
+        refused, reason = st.session_state.get("people refused", ("", ""))
+        if refused == subject:
+            st.warning(plain(reason), icon=":material/block:")
 
 
-def made(name: str, days: float | None, owner: str) -> None:
+# ------------------------------------------------------------ API keys
+
+
+def create_key(name: str, days: float | None, owner: str) -> None:
     st.session_state["secret"] = pages.client().create_token(name, days, owner)
     widgets.set_value("token:name", "")
 
 
-def token_row(token: Token) -> None:
+def key_row(token: Token) -> None:
     with st.container(border=True):
-        words, action = st.columns([5, 1.4], vertical_alignment="center")
-        ends = token.expires_at
-        left = "until revoked" if ends is None else f"until {ends:%Y-%m-%d}"
-        used = f"used {ago(token.used_at)}" if token.used_at else "never used"
-        state = STATES.get(token.state, ":gray-badge[:material/block: revoked]")
-        words.markdown(
-            f"**{plain(token.name)}** {state}  \n:small[:gray[{plain(f'{token.owner} · {left} · {used}')}]]"
-        )
+        text, action = st.columns([5, 1.4], vertical_alignment="center")
+        expiry = f"expires {token.expires_at:%Y-%m-%d}" if token.expires_at else "no expiry"
+        used = f"last used {ago(token.used_at)}" if token.used_at else "never used"
+        details = small(f"{token.owner} · {expiry} · {used}")
+        text.markdown(f"**{plain(token.name)}** {STATES[token.state]}  \n{details}")
         if token.state == "valid":
             action.button(
                 "Revoke",
                 f"revoke:{token.id}",
-                "For good: whatever shows it is refused from then on.",
+                "Permanent: the key stops working.",
                 on_click=attempt,
                 args=("tokens", lambda: pages.client().revoke_token(token.id)),
                 width="stretch",
             )
 
 
-def new_token(me: CurrentUser, users: list[User]) -> None:
-    """Its secret stays on the page until the next one is made, or the browser loads the page anew."""
-    with st.expander("New token", icon=":material/add:"):
+def new_key(me: CurrentUser, users: list[User]) -> None:
+    """Draw the form; a new secret stays on the page until the next one or a reload."""
+    with st.expander("New API key", icon=":material/add:"):
         name = (
             widgets.persistent_widget(
-                st.text_input, "token:name", "What for", placeholder="laptop, CI, a notebook"
+                st.text_input, "token:name", "Name", placeholder="laptop, CI, notebook"
             )
             or ""
         )
-        life = widgets.persistent_widget(
+        lifetime = widgets.persistent_widget(
             st.segmented_control,
             "token:life",
-            "Valid for",
+            "Expires after",
             default="90 days",
             options=list(LIFETIMES),
             required=True,
@@ -83,24 +88,48 @@ def new_token(me: CurrentUser, users: list[User]) -> None:
             names = [me.user.name, *(user.name for user in users if user.name != me.user.name)]
             owner = (
                 widgets.persistent_widget(
-                    st.selectbox, "token:owner", "Whose", default=me.user.name, options=names
+                    st.selectbox, "token:owner", "User", default=me.user.name, options=names
                 )
                 or me.user.name
             )
-        days = LIFETIMES[life or "90 days"]
-        make = lambda: made(name.strip(), days, owner)  # noqa: E731
+        days = LIFETIMES[lifetime or "90 days"]
         st.button(
-            "Make token",
+            "Create key",
             type="primary",
             disabled=not name.strip(),
             on_click=attempt,
-            args=("tokens", make),
+            args=("tokens", lambda: create_key(name.strip(), days, owner)),
         )
     with st.container():
         if secret := st.session_state.get("secret"):
-            words = f"The token “{plain(secret.name)}” of {plain(secret.owner)}. Copy it now: it is shown this once."
-            st.success(words, icon=":material/key:")
+            st.success(
+                f"API key “{plain(secret.name)}” for {plain(secret.owner)}. "
+                "Copy it now: it is shown only once.",
+                icon=":material/key:",
+            )
             st.code(secret.secret, language=None)
+
+
+def keys_section(me: CurrentUser, users: list[User], tokens: list[Token]) -> None:
+    st.markdown(
+        "## API keys" if me.may("admin") else "## Your API keys",
+        anchors=False,
+        help="Access tokens for programs, the command line and browsers.",
+    )
+    new_key(me, users)
+    show_refusal("tokens")
+    for token in tokens:
+        if token.state == "valid":
+            key_row(token)
+    if inactive := [token for token in tokens if token.state != "valid"]:
+        with st.expander(counted(len(inactive), "inactive key")):
+            for token in inactive:
+                key_row(token)
+    if not tokens:
+        caption("No API keys yet.")
+
+
+# ------------------------------------------------------------ users
 
 
 def change(name: str, **values: Any) -> None:
@@ -109,14 +138,17 @@ def change(name: str, **values: Any) -> None:
 
 def user_row(me: CurrentUser, user: User) -> None:
     with st.container(border=True):
-        words, role = st.columns([3, 2], vertical_alignment="center")
-        limits = f"{user.num_queued:,} of {user.most_queued:,} points queued · at most {user.most_planned:,} in one experiment"
+        text, role = st.columns([3, 2], vertical_alignment="center")
+        limits = (
+            f"{user.num_queued:,} of {user.most_queued:,} evaluations queued · "
+            f"at most {user.most_planned:,} per experiment"
+        )
         blocked = (
             f" :red-badge[:material/block: blocked {ago(user.blocked_at)}]"
             if user.blocked_at
             else ""
         )
-        words.markdown(f"**{plain(user.name)}**{blocked}  \n:small[:gray[{plain(limits)}]]")
+        text.markdown(f"**{plain(user.name)}**{blocked}  \n{small(limits)}")
         key = f"role:{user.name}"
         role.selectbox(
             f"Role of {user.name}",
@@ -125,49 +157,46 @@ def user_row(me: CurrentUser, user: User) -> None:
             key=key,
             label_visibility="collapsed",
             disabled=not me.may("admin"),
-            help=None if me.may("admin") else "An admin sets roles.",
+            help=None if me.may("admin") else "Only admins can change roles.",
             on_change=lambda: change(user.name, role=st.session_state[key]),
         )
-        say_refusal(f"user {user.name}")
+        show_refusal(f"user {user.name}")
         if me.may("admin"):
             with st.container(horizontal=True):
-                limits_of(user)
-                letting_in(user)
+                limits_form(user)
+                block_button(user)
 
 
-def letting_in(user: User) -> None:
-    """Whether their tokens and sign-ins count; the button takes back what it did."""
+def block_button(user: User) -> None:
+    """Draw the button that blocks the user, or unblocks a blocked one."""
     blocked = user.blocked_at is not None
     st.button(
-        "Let in again" if blocked else "Block",
+        "Unblock" if blocked else "Block",
         f"block:{user.name}",
         ""
         if blocked
-        else "Their tokens are refused and nobody signs in as them. What they asked for goes on; you may cancel it.",
+        else "Rejects the user’s API keys and sign-ins. Their experiments continue; "
+        "you can cancel them.",
         on_click=lambda: change(user.name, blocked=not blocked),
         icon=":material/lock_open:" if blocked else ":material/block:",
         type="tertiary",
     )
 
 
-def limits_of(user: User) -> None:
+def limits_form(user: User) -> None:
     with st.popover("Limits", icon=":material/tune:", type="tertiary"):
-        asked: dict[str, int | None] = {}
-        for field, label in (
-            ("most_queued", "Points queued at one time"),
-            ("most_planned", "Points of one experiment"),
-        ):
-            own = getattr(user, field) if field in user.own_limits else None
-            asked[field] = st.number_input(
+        limits: dict[str, int | None] = {}
+        for field, label in LIMITS.items():
+            limits[field] = st.number_input(
                 label,
                 0,
-                value=own,
+                value=getattr(user, field) if field in user.own_limits else None,
                 key=f"{field}:{user.name}",
-                placeholder="the lab's",
+                placeholder="lab default",
                 format="%d",
             )
-        caption("Empty: the lab's limit.")
-        st.button("Set limits", f"limits:{user.name}", on_click=lambda: change(user.name, **asked))
+        caption("Leave empty for the lab’s default.")
+        st.button("Set limits", f"limits:{user.name}", on_click=lambda: change(user.name, **limits))
 
 
 def new_user() -> None:
@@ -192,7 +221,7 @@ def new_user() -> None:
             disabled=not name.strip(),
             on_click=lambda: add_user(name.strip(), role or "submitter"),
         )
-    say_refusal("new user")
+    show_refusal("new user")
 
 
 def add_user(name: str, role: str) -> None:
@@ -203,44 +232,34 @@ def add_user(name: str, role: str) -> None:
     attempt("new user", add)
 
 
+def users_section(me: CurrentUser, users: list[User]) -> None:
+    st.markdown(
+        "## Users",
+        anchors=False,
+        help="Viewers read, submitters run experiments, admins manage the lab.",
+    )
+    if me.access == "open":
+        caption(
+            "Open access: everyone on this machine is an admin. "
+            "Roles apply once the lab requires API keys."
+        )
+    if me.may("admin"):
+        new_user()
+    for user in users:
+        user_row(me, user)
+
+
 def body() -> None:
     me = session.me()
-    users, tokens = (
-        pages.cached("users", pages.client().users),
-        pages.cached("tokens", pages.client().tokens),
-    )
+    users = pages.cached("users", pages.client().users)
+    tokens = pages.cached("tokens", pages.client().tokens)
     if me is None or users is None or tokens is None:
         return
     left, right = st.columns(2, gap="large")
     with left:
-        whose = "Tokens of everybody" if me.may("admin") else "Your tokens"
-        st.markdown(
-            f"## {whose}", anchors=False, help="A key to the lab for a program or a browser."
-        )
-        new_token(me, users)
-        say_refusal("tokens")
-        for token in [one for one in tokens if one.state == "valid"]:
-            token_row(token)
-        if ended := [one for one in tokens if one.state != "valid"]:
-            with st.expander(counted(len(ended), "token") + " ended"):
-                for token in ended:
-                    token_row(token)
-        if not tokens:
-            caption("None yet.")
+        keys_section(me, users, tokens)
     with right:
-        st.markdown(
-            "## Everybody",
-            anchors=False,
-            help="Viewers read, submitters ask for measurements, admins run the lab.",
-        )
-        if me.access == "open":
-            caption(
-                "This lab is open: whoever sits at this machine acts as an admin. Roles count once it asks for tokens."
-            )
-        if me.may("admin"):
-            new_user()
-        for user in users:
-            user_row(me, user)
+        users_section(me, users)
 
 
 st.title("People", anchor=False)

@@ -1,12 +1,13 @@
-"""Suites with their checkpoints, evaluation sets, and how to register more of either."""
+"""Models and data: suites with their checkpoints, datasets, and forms to register more."""
 
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
 
 from dashboard.auth import session
 from dashboard.components import references
-from dashboard.components.theme import caption, counted, empty_state, plain, tokens
+from dashboard.components.theme import caption, counted, empty_state, plain, small, tokens
 from dashboard.forms import drafts, widgets
 from dashboard.forms.parsing import parse_tokens
 from dashboard.live import pages
@@ -14,154 +15,175 @@ from ucurve.client import ApiUnavailableError, RequestRejectedError
 from ucurve.formatting import file_size
 from ucurve.registry.suites import FOLDER_FORMAT, Checkpoint, Dataset, Suite
 
-FORMS = {"A folder": "path", "Hugging Face hub": "hub"}
+FOLDER, HUB = "Folder", "Hugging Face Hub"
+TEXT_FILE, WIKITEXT = "Text file", "WikiText-2 (Hugging Face Hub)"
+READABLE = "Must be readable by the API and all workers."
 
 
 def suite_card(suite: Suite) -> None:
-    known = [one.tokens for one in suite.checkpoints if one.tokens is not None]
-    span = f" · {tokens(min(known))} to {tokens(max(known))} tokens" if known else ""
-    replicates = {one.replicate for one in suite.checkpoints}
-    seeds = f" · {len(replicates)} pre-training seeds" if len(replicates) > 1 else ""
-    waiting = sum(one.unresolved is not None for one in suite.checkpoints)
+    positions = [
+        checkpoint.tokens for checkpoint in suite.checkpoints if checkpoint.tokens is not None
+    ]
+    num_seeds = len({checkpoint.replicate for checkpoint in suite.checkpoints})
+    unavailable = sum(checkpoint.unresolved is not None for checkpoint in suite.checkpoints)
+    details = [counted(len(suite.checkpoints), "checkpoint")]
+    if positions:
+        details.append(f"{tokens(min(positions))} to {tokens(max(positions))} tokens")
+    if num_seeds > 1:
+        details.append(f"{num_seeds} pre-training seeds")
+    details.append(f"default evaluation set: {suite.evaluation or 'none'}")
     with st.container(border=True):
         st.markdown(f"**{plain(suite.name)}**  \n{plain(suite.description)}")
-        text = f"{counted(len(suite.checkpoints), 'checkpoint')}{span}{seeds}"
-        st.markdown(
-            f":small[:gray[{plain(text)} · evaluated on {plain(suite.evaluation or 'what the experiment names')}]]"
-        )
+        st.markdown(small(" · ".join(details)))
         for warning in suite.warnings:
             st.warning(plain(warning), icon=":material/warning:")
-        if waiting:
+        if unavailable:
             st.info(
-                f"{counted(waiting, 'checkpoint')} cannot be used yet; the reason is in the list.",
+                f"{counted(unavailable, 'checkpoint')} not available yet. See the list for why.",
                 icon=":material/hourglass:",
             )
         with st.expander("Checkpoints"):
-            st.dataframe([checkpoint_row(one) for one in suite.checkpoints], hide_index=True)
+            st.dataframe(
+                [checkpoint_row(checkpoint) for checkpoint in suite.checkpoints], hide_index=True
+            )
 
 
-def checkpoint_row(one: Checkpoint) -> dict[str, Any]:
+def checkpoint_row(checkpoint: Checkpoint) -> dict[str, Any]:
+    size = checkpoint.size_bytes
     row = {
-        "revision": one.revision,
-        "tokens": tokens(one.tokens),
-        "step": one.step,
-        "seed": one.replicate,
-        "learning-rate phase": one.phase or "unknown",
-        "parameters": one.num_parameters,
-        "size": file_size(one.size_bytes),
-        "SHA-256 of the weights": one.weights_sha256 or "",
+        "revision": checkpoint.revision,
+        "tokens": tokens(checkpoint.tokens),
+        "step": checkpoint.step,
+        "pre-training seed": checkpoint.replicate,
+        "learning-rate phase": checkpoint.phase or "unknown",
+        "parameters": checkpoint.num_parameters,
+        "size": "" if size is None else file_size(size),
+        "weights SHA-256": checkpoint.weights_sha256 or "",
     }
-    return {**row, "not usable yet": one.unresolved} if one.unresolved else row
+    if checkpoint.unresolved:
+        row["not available"] = checkpoint.unresolved
+    return row
 
 
 def dataset_card(dataset: Dataset) -> None:
     with st.container(border=True):
-        what = "built-in synthetic language" if dataset.kind == "language" else "text"
+        kind = "built-in synthetic language" if dataset.kind == "language" else "text"
+        size = "" if dataset.size_bytes is None else f" · {file_size(dataset.size_bytes)}"
+        digest = f"{dataset.sha256[:16]}…" if dataset.sha256 else "pending"
         st.markdown(f"**{plain(dataset.name)}**  \n{plain(dataset.description)}")
-        st.markdown(
-            f":small[:gray[{what} {file_size(dataset.size_bytes)} · SHA-256 {(dataset.sha256 or 'not known yet')[:16]}…]]"
-        )
+        st.markdown(small(f"{kind}{size} · SHA-256 {digest}"))
         if dataset.unresolved:
             st.info(plain(dataset.unresolved), icon=":material/hourglass:")
 
 
-def register_suite() -> None:
-    """The form keeps what was typed until the registration has succeeded."""
+def suite_form() -> None:
+    """Draw the form; it keeps its content until the suite is registered."""
     with st.expander("Register a suite", icon=":material/add:"):
-        how = (
+        source = (
             widgets.persistent_widget(
                 st.segmented_control,
                 "suite:how",
-                "From",
-                default="A folder",
-                options=list(FORMS),
+                "Source",
+                default=FOLDER,
+                options=[FOLDER, HUB],
                 required=True,
             )
-            or "A folder"
+            or FOLDER
         )
         name = widgets.persistent_widget(
             st.text_input, "suite:name", "Name", placeholder="my-suite"
         )
-        if FORMS[how] == "path":
-            help_text = "One sub-folder per revision, each as saved by save_pretrained; the API and all workers must be able to read it."
-            where = widgets.persistent_widget(
-                st.text_input, "suite:path", "Folder", placeholder="/data/my-suite", help=help_text
-            )
-            with st.popover("How the folder looks", type="tertiary", icon=":material/help:"):
-                st.code(FOLDER_FORMAT, language=None)
-        else:
-            help_text = "Its branches and tags are listed and tokens read from their names. No code of the repository runs."
-            where = widgets.persistent_widget(
-                st.text_input,
-                "suite:hub",
-                "Repository",
-                placeholder="EleutherAI/pythia-70m",
-                help=help_text,
-            )
+        location = folder_field() if source == FOLDER else hub_field()
         evaluation = widgets.persistent_widget(
             st.text_input,
             "suite:evaluation",
-            "Evaluation set, optional",
-            placeholder="used when an experiment names none",
+            "Default evaluation set (optional)",
+            placeholder="used unless an experiment names another",
         )
         per_step = widgets.persistent_widget(
             st.text_input,
             "suite:tokens_per_step",
-            "Tokens per step, optional",
-            placeholder="where names tell steps only",
+            "Tokens per step (optional)",
+            placeholder="if revision names contain only steps",
         )
         tokens_per_step, problem = widgets.show_parsed(parse_tokens, per_step)
         description = widgets.persistent_widget(
-            st.text_input, "suite:description", "Description, optional"
+            st.text_input, "suite:description", "Description (optional)"
         )
         barred = session.cannot_submit()
         off = barred is not None or problem is not None
         if st.button("Register suite", type="primary", disabled=off, help=barred):
-            with st.spinner("Reading the checkpoints and hashing their weights"):
-                asked = {
-                    FORMS[how]: where,
-                    "description": description or "",
-                    "evaluation": evaluation or None,
-                    "tokens_per_step": tokens_per_step,
-                }
-                register("suite", lambda: pages.client().add_suite(name or "", **asked))
+            details: dict[str, Any] = {
+                "path" if source == FOLDER else "hub": location,
+                "description": description or "",
+                "evaluation": evaluation or None,
+                "tokens_per_step": tokens_per_step,
+            }
+            with st.spinner("Reading checkpoints and hashing weights…"):
+                register("suite", lambda: pages.client().add_suite(name or "", **details))
 
 
-def register_dataset() -> None:
-    with st.expander("Register a text", icon=":material/add:"):
-        name = widgets.persistent_widget(st.text_input, "text:name", "Name", placeholder="my-text")
+def folder_field() -> str | None:
+    path: str | None = widgets.persistent_widget(
+        st.text_input,
+        "suite:path",
+        "Folder",
+        placeholder="/data/my-suite",
+        help=f"One sub-folder per revision, as written by save_pretrained. {READABLE}",
+    )
+    with st.popover("Folder format", type="tertiary", icon=":material/help:"):
+        st.code(FOLDER_FORMAT, language=None)
+    return path
+
+
+def hub_field() -> str | None:
+    repository: str | None = widgets.persistent_widget(
+        st.text_input,
+        "suite:hub",
+        "Repository",
+        placeholder="EleutherAI/pythia-70m",
+        help="Lists branches and tags and infers tokens from their names. "
+        "Code in the repository is never run.",
+    )
+    return repository
+
+
+def dataset_form() -> None:
+    with st.expander("Register a dataset", icon=":material/add:"):
+        name = widgets.persistent_widget(
+            st.text_input, "text:name", "Name", placeholder="my-dataset"
+        )
         source = widgets.persistent_widget(
             st.segmented_control,
             "text:how",
-            "From",
-            default="A text file",
-            options=["A text file", "WikiText-2 from the hub"],
+            "Source",
+            default=TEXT_FILE,
+            options=[TEXT_FILE, WIKITEXT],
             required=True,
         )
-        preset = source == "WikiText-2 from the hub"
-        path = None
-        if not preset:
-            help_text = "UTF-8; the API and all workers must be able to read it."
+        details: dict[str, Any] = {"preset": "wikitext-2"}
+        if source != WIKITEXT:
             path = widgets.persistent_widget(
-                st.text_input, "text:path", "File", placeholder="/data/novel.txt", help=help_text
+                st.text_input,
+                "text:path",
+                "File",
+                placeholder="/data/novel.txt",
+                help=f"UTF-8 text. {READABLE}",
             )
+            details = {"text": path}
         description = widgets.persistent_widget(
-            st.text_input, "text:description", "Description, optional"
+            st.text_input, "text:description", "Description (optional)"
         )
         barred = session.cannot_submit()
-        if st.button("Register text", type="primary", disabled=barred is not None, help=barred):
-            asked: dict[str, Any] = {"preset": "wikitext-2"} if preset else {"text": path}
-            register(
-                "text",
-                lambda: pages.client().add_dataset(
-                    name or "", description=description or "", **asked
-                ),
-            )
+        if st.button("Register dataset", type="primary", disabled=barred is not None, help=barred):
+            details["description"] = description or ""
+            register("text", lambda: pages.client().add_dataset(name or "", **details))
 
 
-def register(form: str, send: Any) -> None:
+def register(form: str, send: Callable[[], Suite | Dataset]) -> None:
+    """Register a suite or a dataset and clear its form; a refusal is shown below the button."""
     try:
-        made = send()
+        registered = send()
     except (RequestRejectedError, ApiUnavailableError, ValueError) as error:
         st.error(plain(str(error)))
         return
@@ -170,10 +192,34 @@ def register(form: str, send: Any) -> None:
         for key in st.session_state.get("drafts", {})
         if key.startswith(f"{form}:") and not key.endswith(":how")
     ]:
-        del st.session_state["drafts"][key], st.session_state[key]
-    st.toast(f"{made.name} is registered.", icon=":material/check:")
+        del st.session_state["drafts"][key]
+        st.session_state.pop(key, None)
+    st.toast(f"Registered {registered.name}.", icon=":material/check:")
     pages.invalidate("suites", "datasets")
     st.rerun(scope="fragment")
+
+
+def suites_section(suites: list[Suite]) -> None:
+    st.markdown(
+        "## Suites", anchors=False, help="A suite is one model at many pre-training checkpoints."
+    )
+    suite_form()
+    if not suites:
+        empty_state(
+            "No suites yet",
+            "Register a folder of checkpoints, or run a pre-training experiment to create a suite.",
+        )
+    for suite in suites:
+        suite_card(suite)
+
+
+def datasets_section(datasets: list[Dataset]) -> None:
+    st.markdown("## Datasets", anchors=False, help="Texts for evaluation and fine-tuning.")
+    dataset_form()
+    if not datasets:
+        caption("No datasets yet.")
+    for dataset in datasets:
+        dataset_card(dataset)
 
 
 def body() -> None:
@@ -184,28 +230,13 @@ def body() -> None:
         return
     left, right = st.columns([3, 2], gap="large")
     with left:
-        st.markdown(
-            "## Suites", anchors=False, help="One model at many points of its pre-training."
-        )
-        register_suite()
-        if not suites:
-            empty_state(
-                "No suite yet",
-                "Register a folder of checkpoints, or let a pre-training experiment make one.",
-            )
-        for suite in suites:
-            suite_card(suite)
+        suites_section(suites)
     with right:
-        st.markdown("## Evaluation sets and texts", anchors=False)
-        register_dataset()
-        if not datasets:
-            caption("None yet.")
-        for dataset in datasets:
-            dataset_card(dataset)
+        datasets_section(datasets)
         with st.container():
             references.section()
     drafts.keep()
 
 
-st.title("Suites and texts", anchor=False)
+st.title("Models and data", anchor=False)
 pages.run(body, interval=3, before=widgets.remember)

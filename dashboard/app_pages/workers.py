@@ -1,64 +1,67 @@
-"""Who measures, on what, and whether it is alive."""
+"""The workers: their devices, what they run, and when they last reported."""
 
 import streamlit as st
 
-from dashboard.components.theme import ago, counted, empty_state, plain
+from dashboard.components.theme import ago, counted, empty_state, plain, small
 from dashboard.live import pages
-from ucurve.formatting import file_size
 from ucurve.schemas.workers import WorkerInfo
 
 
 def card(worker: WorkerInfo) -> None:
-    """One worker; only what is alive is said to measure."""
     with st.container(border=True):
-        name, doing, seen = st.columns([3, 4, 2], vertical_alignment="center")
-        memory = f", {file_size(worker.memory_gb * 1e9)}" if worker.memory_gb else ""
-        where = f"{worker.device}{memory} · {worker.host}, process {worker.pid}"
-        name.markdown(f"**{plain(worker.name)}**  \n:small[:gray[{plain(where)}]]")
-        with doing:
-            if not worker.alive:
-                st.markdown(":gray[gone; what it held goes to another worker]")
-            elif worker.measuring:
-                with st.container(horizontal=True, gap="small"):
-                    st.markdown("measures for")
-                    for experiment in worker.measuring:
-                        st.page_link(
-                            "app_pages/experiment.py",
-                            label=f"experiment {experiment}",
-                            query_params={"id": str(experiment)},
-                        )
-            else:
-                st.markdown(":gray[idle]")
-        alive = (
-            ":green-badge[:material/check: alive]"
+        name, activity, seen = st.columns([3, 4, 2], vertical_alignment="center")
+        memory = f", {worker.memory_gb:.0f} GB" if worker.memory_gb else ""
+        device = f"{worker.device}{memory} · {worker.host}, PID {worker.pid}"
+        name.markdown(f"**{plain(worker.name)}**  \n{small(device)}")
+        with activity:
+            _activity(worker)
+        status = (
+            ":green-badge[:material/check: online]"
             if worker.alive
-            else ":gray-badge[:material/close: not seen]"
+            else ":gray-badge[:material/close: offline]"
         )
-        seen.markdown(f"{alive}  \n:small[:gray[last seen {ago(worker.seen_at)}]]")
+        seen.markdown(f"{status}  \n{small(f'last seen {ago(worker.seen_at)}')}")
         versions = " · ".join(
             f"{name} {version}" for name, version in sorted(worker.versions.items())
         )
         if versions:
-            st.markdown(f":small[:gray[{plain(versions)}]]")
+            st.markdown(small(versions))
+
+
+def _activity(worker: WorkerInfo) -> None:
+    if not worker.alive:
+        st.markdown(":gray[lost; its evaluations are reassigned]")
+    elif worker.measuring:
+        with st.container(horizontal=True, gap="small"):
+            st.markdown("running")
+            for experiment in worker.measuring:
+                st.page_link(
+                    "app_pages/experiment.py",
+                    label=f"experiment {experiment}",
+                    query_params={"id": str(experiment)},
+                )
+    else:
+        st.markdown(":gray[idle]")
 
 
 def body() -> None:
     workers = pages.shared_query("workers", lambda client: client.workers(), interval=1)
     if workers is None:
         return
-    alive = [worker for worker in workers if worker.alive]
+    online = [worker for worker in workers if worker.alive]
     if not workers:
         empty_state(
-            "No worker has ever reported here",
-            "Experiments wait until one does. `ucurve up` starts two; on another machine start one with "
-            "`celery -A worker.queue worker -P threads -c 1` and this lab’s environment.",
+            "No workers yet",
+            "Experiments stay queued until a worker starts. `ucurve up` starts workers; "
+            "on another machine run `celery -A worker.queue worker -P threads -c 1` "
+            "with this lab’s environment.",
         )
         return
-    busy = sum(bool(worker.measuring) for worker in alive)
-    st.markdown(f"{counted(len(alive), 'worker')} alive, {busy} measuring.")
-    if not alive:
+    busy = sum(bool(worker.measuring) for worker in online)
+    st.markdown(f"{counted(len(online), 'worker')} online, {busy} busy.")
+    if not online:
         st.warning(
-            "No worker is alive: experiments wait until one is. `ucurve up` starts them again.",
+            "No worker is online. Experiments stay queued until one starts: run `ucurve up`.",
             icon=":material/power_off:",
         )
     for worker in sorted(workers, key=lambda worker: (not worker.alive, worker.name)):

@@ -1,4 +1,4 @@
-"""More draws where they would settle an open verdict: what each number of them would settle, and the buttons that ask for them."""
+"""Buttons that add noise seeds where more of them could resolve undetermined verdicts."""
 
 from __future__ import annotations
 
@@ -15,46 +15,52 @@ from ucurve.spec import Verdict
 
 
 def offers(verdicts: list[Verdict]) -> list[tuple[int, int]]:
-    """(more draws, open verdicts that they would settle): the fewest, those that settle half, those that settle all."""
+    """Return (draws to add, verdicts that they resolve), at most three.
+
+    These are the fewest that resolve a verdict, those that resolve half, and those that
+    resolve all.
+    """
     needed = sorted(num for verdict in verdicts if (num := more_draws(verdict)))
-    chosen = sorted({needed[0], needed[(len(needed) - 1) // 2], needed[-1]}) if needed else []
-    return [(draws, sum(num <= draws for num in needed)) for draws in chosen]
+    numbers = sorted({needed[0], needed[(len(needed) - 1) // 2], needed[-1]}) if needed else []
+    return [(draws, sum(num <= draws for num in needed)) for draws in numbers]
 
 
-def buttons(now: ExperimentSnapshot) -> None:
-    """One per offer, once the experiment is at rest; the new experiment reuses what this one measured."""
-    kind, found = kinds().get(now.experiment.kind), offers(now.verdicts)
-    if not now.ended or not kind or not kind.repeats or not found:
+def buttons(snapshot: ExperimentSnapshot) -> None:
+    """Draw one button per offer once the experiment has ended.
+
+    The new experiment reuses the evaluations of this one.
+    """
+    kind, choices = kinds().get(snapshot.experiment.kind), offers(snapshot.verdicts)
+    if not snapshot.ended or not kind or not kind.repeats or not choices:
         return
     barred = session.cannot_submit()
-    word = "seed" if "seeds" in kind.repeats else "draw"
+    noun = "seed" if "seeds" in kind.repeats else "noise seed"
     with st.container(border=True, gap="xsmall"):
-        st.markdown(f"**More {word}s would settle what is open**")
-        caption(
-            "As many as an effect of the size seen needs. What is measured already is not measured again."
-        )
+        st.markdown(f"**More {noun}s could resolve undetermined verdicts**")
+        caption("Estimated from the observed effect size. Existing evaluations are reused.")
         with st.container(horizontal=True):
-            for draws, settled in found:
+            for draws, num_resolved in choices:
+                verdicts = counted(num_resolved, "undetermined verdict")
                 st.button(
-                    f"{counted(draws, f'more {word}')}: {counted(settled, 'open verdict')}",
-                    key=f"extend:{now.id}:{draws}",
+                    f"Add {counted(draws, noun)}: {verdicts}",
+                    key=f"extend:{snapshot.id}:{draws}",
                     on_click=extend,
-                    args=(now, draws),
+                    args=(snapshot, draws),
                     icon=":material/add:",
                     disabled=barred is not None,
                     help=barred,
                 )
-    made = st.session_state.pop("extended", None)
-    if made == "refused":
-        st.warning(plain(pages.refusal(now.id) or ""), icon=":material/block:")
-    elif made:
-        st.switch_page("app_pages/experiment.py", query_params={"id": str(made)})
+    outcome = st.session_state.pop("extended", None)
+    if outcome == "refused":
+        st.warning(plain(pages.refusal(snapshot.id) or ""), icon=":material/block:")
+    elif outcome:
+        st.switch_page("app_pages/experiment.py", query_params={"id": str(outcome)})
 
 
-def extend(now: ExperimentSnapshot, draws: int) -> None:
+def extend(snapshot: ExperimentSnapshot, draws: int) -> None:
     try:
-        st.session_state["extended"] = pages.client().extend(now.id, draws).id
-        pages.set_refusal(now.id, None)
+        st.session_state["extended"] = pages.client().extend(snapshot.id, draws).id
+        pages.set_refusal(snapshot.id, None)
     except ClientError as error:
-        pages.set_refusal(now.id, str(error))
+        pages.set_refusal(snapshot.id, str(error))
         st.session_state["extended"] = "refused"

@@ -1,5 +1,5 @@
 // A Vega-Lite chart that lives as long as its page: it is built once, then only its data is swapped, so that zoom,
-// legend choices and the DOM node itself survive every new result. Built anew only when the chart or the theme changes.
+// legend choices and the DOM node itself survive every new result. Rebuilt only when the chart or the theme changes.
 
 const colour = (element, name) => getComputedStyle(element).getPropertyValue(`--st-${name}`).trim();
 
@@ -16,7 +16,7 @@ function theme(element) {
 
 const composed = (chart) => ["hconcat", "vconcat", "concat", "facet", "repeat"].some((key) => key in chart);
 
-// How many panels lie beside one another: 0 for a single chart, -1 where that cannot be told.
+// How many panels lie beside one another: 0 for a single chart, -1 if unknown.
 function columns_of({ chart, datasets }) {
   const field = chart.facet?.column?.field;
   if (!composed(chart)) return 0;

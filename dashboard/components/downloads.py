@@ -1,8 +1,8 @@
-"""Files that a page offers, made when they are asked for, at addresses that stay.
+"""Downloads that are made on request, at addresses that stay the same.
 
-A page that draws itself again every second takes the file of `st.download_button` away under the click: each drawing gives
-it another address and forgets the last. Here the address is made of the session and the key, and each drawing only renews
-what will be made.
+`st.download_button` takes its file away when the page is redrawn, which happens every second:
+each drawing gives it another address. Here the address depends on the session and the key,
+and each drawing only updates how the file will be made.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from ucurve.client import ClientError
 
-KEPT = 5_000  # offers of all sessions; the oldest are forgotten
+MAX_DOWNLOADS = 5_000  # of all sessions; the oldest are dropped
 SECRET = secrets.token_bytes(32)
 
 
 @dataclass(frozen=True)
-class Offer:
+class Download:
     """A file that is not made yet. `make` runs in a thread without a session."""
 
     make: Callable[[], bytes | str]
@@ -38,11 +38,11 @@ class Offer:
     mime: str
 
 
-offers: OrderedDict[str, Offer] = OrderedDict()
+downloads: OrderedDict[str, Download] = OrderedDict()
 _lock = threading.Lock()
 
 
-def offer(
+def download_link(
     label: str,
     make: Callable[[], bytes | str],
     name: str,
@@ -51,39 +51,44 @@ def offer(
     framed: bool = False,
     help: str = "",
 ) -> None:
-    """A link to the file; framed: it looks like a button. Whoever has the address may have the file: it cannot be guessed."""
+    """Draw a link to the file; framed: as a button.
+
+    Access needs only the address, which cannot be guessed.
+    """
     run = get_script_run_ctx()
-    mine = hmac.new(SECRET, f"{run and run.session_id} {key}".encode(), hashlib.sha256).hexdigest()
+    session = f"{run and run.session_id} {key}".encode()
+    address = hmac.new(SECRET, session, hashlib.sha256).hexdigest()
     with _lock:
-        offers[mine] = Offer(make, name, mime)
-        offers.move_to_end(mine)
-        while len(offers) > KEPT:
-            offers.popitem(last=False)
-    kind = "file framed" if framed else "file"
+        downloads[address] = Download(make, name, mime)
+        downloads.move_to_end(address)
+        while len(downloads) > MAX_DOWNLOADS:
+            downloads.popitem(last=False)
+    style = "file framed" if framed else "file"
     st.html(
-        f'<a class="{kind}" href="files/{mine}" download="{html.escape(name)}" title="{html.escape(help)}">'
+        f'<a class="{style}" href="files/{address}" download="{html.escape(name)}" '
+        f'title="{html.escape(help)}">'
         f'<span aria-hidden="true">&#8675;&#8201;</span>{html.escape(label)}</a>'
     )
 
 
-def give(request: Request) -> Response:
-    """GET /files/{address}; a plain function, so that it runs beside the event loop."""
+def send_file(request: Request) -> Response:
+    """Answer GET /files/{address}; not async, so that it runs in a thread."""
     with _lock:
-        found = offers.get(request.path_params["address"])
-    if found is None:
+        download = downloads.get(request.path_params["address"])
+    if download is None:
         return PlainTextResponse(
-            "This file is offered no more: open its page again and click there.", 404
+            "This download has expired. Open its page again and click there.", 404
         )
     try:
-        content = found.make()
+        content = download.make()
     except ClientError as error:
-        return PlainTextResponse(f"The file could not be made: {error}", 503)
-    disposition = f"attachment; filename*=UTF-8''{quote(found.name)}"
+        return PlainTextResponse(f"The file cannot be created: {error}", 503)
+    disposition = f"attachment; filename*=UTF-8''{quote(download.name)}"
     return Response(
         content,
-        media_type=found.mime,
+        media_type=download.mime,
         headers={"Content-Disposition": disposition, "Cache-Control": "no-store"},
     )
 
 
-ROUTES = [Route("/files/{address}", give, methods=["GET"])]
+ROUTES = [Route("/files/{address}", send_file, methods=["GET"])]

@@ -1,4 +1,4 @@
-"""Addresses that lead back to a page, a figure or a point, and the places from which they are copied."""
+"""Links to a page, a figure or an evaluation, and where they are copied from."""
 
 from __future__ import annotations
 
@@ -9,41 +9,44 @@ from urllib.parse import urlencode, urlsplit
 import streamlit as st
 
 from dashboard.components.chart import FORMS
-from dashboard.components.downloads import offer
+from dashboard.components.downloads import download_link
 from ucurve.figures.annotated_files import cited_file
 from ucurve.figures.citation import Origin
 from ucurve.spec import Figure
 
 
-def address(page: str, **query: Any) -> str:
-    """Of a page of this dashboard as this browser reaches it; lists are repeated, what is empty is left out."""
+def page_url(page: str, **query: Any) -> str:
+    """Return the URL of a page as this browser reaches it.
+
+    Lists become repeated parameters; empty values are left out.
+    """
     here = urlsplit(str(st.context.url or ""))
-    path = here.path.rsplit("/", 1)[0]  # a dashboard may live below a prefix
-    kept = {name: value for name, value in query.items() if value not in (None, "", [], ())}
+    path = here.path.rsplit("/", 1)[0]  # a dashboard may be served under a prefix
+    params = {name: value for name, value in query.items() if value not in (None, "", [], ())}
     return f"{here.scheme}://{here.netloc}{path}/{page}" + (
-        f"?{urlencode(kept, doseq=True, safe=',')}" if kept else ""
+        f"?{urlencode(params, doseq=True, safe=',')}" if params else ""
     )
 
 
-def copied(link: str) -> None:
-    """The address with a button that copies it."""
+def copyable_link(url: str) -> None:
+    """Draw a URL with a button that copies it."""
     st.caption("Link")
-    st.code(link, language=None, wrap_lines=True)
+    st.code(url, language=None, wrap_lines=True)
 
 
-def files_and_link(figure: Figure, key: str, name: str, origin: Origin, link: str) -> None:
-    """What a figure's corner offers: its files, which carry the link and a hash, and the link itself."""
+def share_menu(figure: Figure, key: str, name: str, origin: Origin, url: str) -> None:
+    """Draw a figure's menu: its files, which embed the link and a hash, and the link itself."""
     with (
         st.container(horizontal_alignment="right"),
-        st.popover("", icon=":material/ios_share:", type="tertiary", help="Files and link"),
+        st.popover("", icon=":material/ios_share:", type="tertiary", help="Share / export"),
     ):
         for form in FORMS:
-            label = f"{form.upper()}{' of the rows' if form == 'csv' else ''}"
-            offer(
+            label = "CSV (data)" if form == "csv" else form.upper()
+            download_link(
                 label,
                 partial(cited_file, figure, form, origin),
                 f"{name}.{form}",
                 FORMS[form],
                 f"file:{key}:{form}",
             )
-        copied(link)
+        copyable_link(url)

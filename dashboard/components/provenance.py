@@ -1,4 +1,4 @@
-"""The provenance of one number: what determined it, every attempt at it, and how to repeat it on another machine."""
+"""The provenance of one evaluation: its inputs, every attempt, and how to reproduce it."""
 
 from __future__ import annotations
 
@@ -6,116 +6,132 @@ from functools import partial
 
 import streamlit as st
 
-from dashboard.components.downloads import offer
-from dashboard.components.theme import ago, badge, caption, counted, duration, number, plain
+from dashboard.components.downloads import download_link
+from dashboard.components.theme import (
+    ago,
+    badge,
+    caption,
+    counted,
+    duration,
+    number,
+    plain,
+    small,
+)
 from dashboard.live import pages
 from dashboard.live.poller import ExperimentSnapshot
-from ucurve.client import Client, ClientError, RequestRejectedError
-from ucurve.schemas.measurements import Attempt, MeasurementRow, decode_metrics
+from ucurve.client import Client, ClientError
+from ucurve.schemas.measurements import Attempt, MeasurementRow, Provenance, decode_metrics
+
+OUTCOMES = {"stopped": "interrupted", "lost": "worker died"}  # other outcomes are shown as they are
 
 
 def label(row: MeasurementRow) -> str:
     return ", ".join(f"{name} {value}" for name, value in row.labels.items() if value is not None)
 
 
-def provenance(now: ExperimentSnapshot, measurement: int, closable: bool = True) -> None:
-    """Everything that determined a number, and every attempt at it."""
-    row = now.rows.get(measurement)
+def provenance(snapshot: ExperimentSnapshot, measurement: int, closable: bool = True) -> None:
+    """Draw an evaluation's metrics, attempts, inputs and the command that reproduces it."""
+    row = snapshot.rows.get(measurement)
     try:
-        found = pages.cached(
+        record = pages.cached(
             f"provenance {measurement} {row and row.attempt}",
             lambda: pages.client().provenance(measurement),
         )
-    except (RequestRejectedError, ClientError) as error:
+    except ClientError as error:
         st.warning(plain(str(error)))
         return
-    if found is None:
+    if record is None:
         return
     with st.container(border=True):
-        title, close = st.columns([8, 1], vertical_alignment="center")
-        title.markdown(
-            f"**Where this number comes from** {badge(found.state)}  \n:small[:gray[{plain(label(row) if row else '')}]]"
-        )
-        if closable:
-            with close.container(horizontal_alignment="right"):
-                st.button(
-                    "Close",
-                    f"close:{measurement}",
-                    on_click=lambda: st.session_state.pop("picked_in", None),
-                    type="tertiary",
-                )
-        if row and row.metrics:
-            st.markdown(
-                "   ".join(
-                    f"{plain(name)} **{number(value)}**"
-                    for name, value in decode_metrics(row.metrics, row.nonfinite).items()
-                )
-            )
-        for position, attempt in enumerate(found.attempts, start=1):
-            current, again = (
-                row is not None and row.attempt == attempt.id,
-                attempt.measurement != measurement,
-            )
-            one_attempt(position, attempt, current, again)
-        others = [id for id in found.experiments if id != now.id]
+        _header(record, row, measurement, closable)
+        for position, attempt in enumerate(record.attempts, start=1):
+            shown_here = row is not None and row.attempt == attempt.id
+            _attempt(position, attempt, shown_here, attempt.measurement != measurement)
+        others = [f"experiment {id}" for id in record.experiments if id != snapshot.id]
         if others:
-            st.markdown(
-                f":small[Shared with {plain(', '.join(f'experiment {id}' for id in others))}.]"
-            )
-        with st.expander("Repeat it on another machine"):
-            st.code(
-                f"ucurve --url {pages.client().url} measure {measurement}",
-                language=None,
-                wrap_lines=True,
-            )
-            caption(
-                "Measures it there, without any worker or database, and says how far the two numbers agree."
-            )
-            caption(
-                "If this address cannot be reached from there, take the file along and type: ucurve measure point.json"
-            )
-            point_file = partial(_point_file, pages.client(), measurement)
-            name = f"ucurve-point-{measurement}.json"
-            offer(
-                "point.json",
-                point_file,
-                name,
-                "application/json",
-                f"point:{measurement}",
-                framed=True,
-            )
-        with st.expander("All that determined it"):
-            st.json(found.inputs)
-            st.caption(f"SHA-256 of this is its identity: `{found.identity}`")
-        with st.expander("Where that was found"):
-            st.json(found.source)
+            st.markdown(f":small[Shared with {plain(', '.join(others))}.]")
+        with st.expander("Reproduce on another machine"):
+            _reproduction(measurement)
+        with st.expander("Inputs"):
+            st.json(record.inputs)
+            st.caption(f"SHA-256 of the inputs, the evaluation’s identity: `{record.identity}`")
+        with st.expander("Location of weights and data"):
+            st.json(record.source)
 
 
-def _point_file(client: Client, measurement: int) -> str:
-    return client.point(measurement).model_dump_json(indent=1)
-
-
-def one_attempt(number: int, attempt: Attempt, current: bool, again: bool = False) -> None:
-    """number: of this point's attempts; again: at another repeat of the same point, not at this one."""
-    took = (
-        ""
-        if attempt.finished_at is None
-        else f", {duration((attempt.finished_at - attempt.started_at).total_seconds())}"
+def _header(
+    record: Provenance, row: MeasurementRow | None, measurement: int, closable: bool
+) -> None:
+    title, close = st.columns([8, 1], vertical_alignment="center")
+    title.markdown(
+        f"**Provenance of this evaluation** {badge(record.state)}  \n"
+        + small(label(row) if row else "")
     )
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(attempt.versions.items()))
-    mark = " · its number is shown" if current else ""
-    repeat = (
-        f", repeat {attempt.repeat}" if attempt.repeat else ", the first number" if again else ""
+    if closable:
+        with close.container(horizontal_alignment="right"):
+            st.button(
+                "Close",
+                f"close:{measurement}",
+                on_click=lambda: st.session_state.pop("picked_in", None),
+                type="tertiary",
+            )
+    if row and row.metrics:
+        metrics = decode_metrics(row.metrics, row.nonfinite)
+        st.markdown(
+            "   ".join(f"{plain(name)} **{number(value)}**" for name, value in metrics.items())
+        )
+
+
+def _attempt(position: int, attempt: Attempt, shown_here: bool, of_repeat: bool) -> None:
+    """Draw one attempt; of_repeat: it measured another repetition of the same evaluation."""
+    seconds = (
+        (attempt.finished_at - attempt.started_at).total_seconds() if attempt.finished_at else None
     )
+    repeat = ""
+    if attempt.repeat:
+        repeat = f", repetition {attempt.repeat}"
+    elif of_repeat:
+        repeat = ", original"
     st.markdown(
-        f"Attempt {number}{repeat}: **{attempt.outcome}** on {plain(attempt.worker)} ({plain(attempt.device)}), "
-        f"{ago(attempt.started_at)} ({attempt.started_at:%Y-%m-%d %H:%M:%S %Z}){took}{mark}  \n:small[:gray[{plain(versions)}]]"
+        f"Attempt {position}{repeat}: **{OUTCOMES.get(attempt.outcome, attempt.outcome)}** "
+        f"on {plain(attempt.worker)} ({plain(attempt.device)}), "
+        f"{ago(attempt.started_at)} ({attempt.started_at:%Y-%m-%d %H:%M:%S %Z})"
+        + ("" if seconds is None else f", took {duration(seconds)}")
+        + (" · shown here" if shown_here else "")
+        + "  \n"
+        + small(
+            ", ".join(f"{name} {version}" for name, version in sorted(attempt.versions.items()))
+        )
     )
     if attempt.traceback:
         with st.expander("Traceback"):
             st.code(attempt.traceback, language=None)
     if attempt.log:
-        with st.expander(
-            f"What it logged (the last {counted(len(attempt.log.splitlines()), 'line')}, times in UTC)"
-        ):
+        lines = counted(len(attempt.log.splitlines()), "line")
+        with st.expander(f"Log (last {lines}, UTC)"):
             st.code(attempt.log, language=None, wrap_lines=True)
+
+
+def _reproduction(measurement: int) -> None:
+    st.code(
+        f"ucurve --url {pages.client().url} measure {measurement}",
+        language=None,
+        wrap_lines=True,
+    )
+    caption("Runs this evaluation locally, without a lab, and compares the results.")
+    caption(
+        "If the other machine cannot reach this address, download the file and run: "
+        "ucurve measure point.json"
+    )
+    download_link(
+        "point.json",
+        partial(_point_file, pages.client(), measurement),
+        f"ucurve-point-{measurement}.json",
+        "application/json",
+        f"point:{measurement}",
+        framed=True,
+    )
+
+
+def _point_file(client: Client, measurement: int) -> str:
+    return client.point(measurement).model_dump_json(indent=1)

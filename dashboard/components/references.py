@@ -1,13 +1,14 @@
-"""Reference curves on the pages: chosen over an experiment's figures, listed and added beside the suites."""
+"""Reference curves: drawn over an experiment's figures, and listed with a form to add one."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from dashboard.auth import session
-from dashboard.components.theme import ago, caption, counted, plain
+from dashboard.components.theme import ago, caption, counted, plain, small
 from dashboard.forms import widgets
 from dashboard.live import pages
 from dashboard.live.poller import ExperimentSnapshot
@@ -20,58 +21,65 @@ from ucurve.schemas.references import (
 )
 
 IMPORTERS: dict[str, Importer] = {"lm-evaluation-harness": "lm-eval", "CSV": "csv"}
+FILE_HELP: dict[Importer, str] = {
+    "lm-eval": "results_*.json, one file per checkpoint",
+    "csv": "Columns: checkpoint,tokens,metric,value,standard_error",
+}
 
 
 @st.cache_data(ttl=10, show_spinner=False)
 def _curves(suite: str | None) -> list[ReferenceCurve]:
-    """The same for everybody who may look, so one question serves all."""
+    """Return the curves of a suite; the answer is the same for every user."""
     return pages.client().references(suite)
 
 
 @st.cache_data(ttl=60, show_spinner=False)
-def _own_evaluation(suite: str) -> str | None:
-    return next((one.evaluation for one in pages.client().suites() if one.name == suite), None)
+def _default_evaluation(suite: str) -> str | None:
+    suites = pages.client().suites()
+    return next((other.evaluation for other in suites if other.name == suite), None)
 
 
-def over(now: ExperimentSnapshot) -> ExperimentSnapshot:
-    """The experiment with the chosen curves on its figures. Those measured on another text are drawn only when chosen."""
-    suite = now.experiment.spec.get("suite")
+def with_references(snapshot: ExperimentSnapshot) -> ExperimentSnapshot:
+    """Return the experiment with the selected reference curves on its figures.
+
+    Curves measured on another evaluation set are drawn only when selected.
+    """
+    suite = snapshot.experiment.spec.get("suite")
     if not isinstance(suite, str):
-        return now
+        return snapshot
     curves = pages.cached(f"references {suite}", lambda: _curves(suite)) or []
     if not curves:
-        return now
-    evaluation = now.experiment.spec.get("evaluation") or pages.cached(
-        f"own {suite}", lambda: _own_evaluation(suite)
+        return snapshot
+    evaluation = snapshot.experiment.spec.get("evaluation") or pages.cached(
+        f"own {suite}", lambda: _default_evaluation(suite)
     )
-    found = available_curves(curves, suite, metrics_of(now.figures), evaluation)
-    if not found:
-        return now
-    chosen = st.pills(
-        "Beside it, not measured here",
-        list(found),
+    options = available_curves(curves, suite, metrics_of(snapshot.figures), evaluation)
+    if not options:
+        return snapshot
+    labels = st.pills(
+        "Reference curves",
+        list(options),
         selection_mode="multi",
-        default=[label for label, (_, _, own) in found.items() if own],
-        key=f"references:{now.id}",
+        default=[label for label, (_, _, same_evaluation) in options.items() if same_evaluation],
+        key=f"references:{snapshot.id}",
     )
-    return replace(
-        now, figures=with_curves(now.figures, curves, [found[label][:2] for label in chosen])
-    )
+    selected = [options[label][:2] for label in labels]
+    return replace(snapshot, figures=with_curves(snapshot.figures, curves, selected))
 
 
 def section() -> None:
-    """All curves, and a form to add one."""
+    """Draw all curves and the form to add one."""
     curves = pages.cached("references", lambda: pages.client().references())
     if curves is None:
         return
     st.markdown(
         "## Reference curves",
         anchors=False,
-        help="Numbers of other tools and papers, drawn over figures of the same suite.",
+        help="Results from papers or other tools, drawn on figures of the same suite.",
     )
-    add()
+    add_form()
     if not curves:
-        caption("None yet.")
+        caption("No reference curves yet.")
     for curve in curves:
         card(curve)
 
@@ -79,28 +87,25 @@ def section() -> None:
 def card(curve: ReferenceCurve) -> None:
     origin = curve.origin
     with st.container(border=True):
-        words, corner = st.columns([5, 1], vertical_alignment="top")
-        words.markdown(
-            f"**{plain(curve.name)}**"
-            + (f"  \n{plain(origin.citation)}" if origin.citation else "")
-        )
+        text, corner = st.columns([5, 1], vertical_alignment="top")
+        citation = f"  \n{plain(origin.citation)}" if origin.citation else ""
+        text.markdown(f"**{plain(curve.name)}**{citation}")
         with corner.container(horizontal_alignment="right"):
             st.button(
                 "Remove", f"reference:{curve.id}", on_click=remove, args=(curve,), type="tertiary"
             )
-        left_out = f" · {origin.num_left_out} not finite, left out" if origin.num_left_out else ""
         checkpoints = counted(len({row.revision for row in curve.rows}), "checkpoint")
-        text = f"{curve.suite} · {checkpoints} · {', '.join(curve.metrics)}{left_out}"
-        st.markdown(f":small[:gray[{plain(text)}]]")
-        with st.expander(
-            f"{counted(len(curve.rows), 'number')} from {counted(len(origin.files), 'file')}"
-        ):
+        parts = [str(curve.suite), checkpoints, ", ".join(curve.metrics)]
+        if origin.num_left_out:
+            parts.append(f"{counted(origin.num_left_out, 'non-finite value')} excluded")
+        st.markdown(small(" · ".join(parts)))
+        values = counted(len(curve.rows), "value")
+        with st.expander(f"{values} from {counted(len(origin.files), 'file')}"):
             st.dataframe([row.model_dump() for row in curve.rows], hide_index=True)
             for file in origin.files:
-                st.markdown(f":small[:gray[{plain(file.name)} · SHA-256 {file.sha256[:16]}…]]")
-            st.markdown(
-                f":small[:gray[{plain(origin.model or origin.importer)} · added by {plain(curve.owner)} {ago(curve.created_at)}]]"
-            )
+                st.markdown(small(f"{file.name} · SHA-256 {file.sha256[:16]}…"))
+            source = origin.model or origin.importer
+            st.markdown(small(f"{source} · added by {curve.owner} {ago(curve.created_at)}"))
 
 
 def remove(curve: ReferenceCurve) -> None:
@@ -111,62 +116,54 @@ def remove(curve: ReferenceCurve) -> None:
         st.toast(plain(str(error)), icon=":material/block:")
 
 
-def add() -> None:
-    """The form keeps what was typed until the curve is there."""
+def add_form() -> None:
+    """Draw the form; it keeps its content until the curve is added."""
     with st.expander("Add a reference curve", icon=":material/add:"):
-        how = widgets.persistent_widget(
+        source = widgets.persistent_widget(
             st.segmented_control,
             "reference:how",
-            "From",
+            "Format",
             default="lm-evaluation-harness",
             options=list(IMPORTERS),
             required=True,
         )
-        importer = IMPORTERS[how or "lm-evaluation-harness"]
+        importer = IMPORTERS[source or "lm-evaluation-harness"]
         name = widgets.persistent_widget(
-            st.text_input, "reference:name", "Name", placeholder="as it is shown in figures"
+            st.text_input, "reference:name", "Name", placeholder="legend label in figures"
         )
         suite = widgets.persistent_widget(
             st.text_input,
             "reference:suite",
             "Suite",
-            placeholder="lm-eval's files may say it themselves",
+            placeholder="optional for lm-evaluation-harness files",
         )
         citation = widgets.persistent_widget(
-            st.text_input, "reference:citation", "Where it was published, optional"
-        )
-        help_text = (
-            "results_*.json, one file per checkpoint"
-            if importer == "lm-eval"
-            else "checkpoint,tokens,metric,value,standard_error"
+            st.text_input, "reference:citation", "Citation (optional)"
         )
         files = st.file_uploader(
             "Files",
             type=["json"] if importer == "lm-eval" else ["csv"],
             accept_multiple_files=True,
-            help=help_text,
+            help=FILE_HELP[importer],
             key=f"files:{importer}",
         )
         barred = session.cannot_submit()
         if st.button("Add curve", type="primary", disabled=barred is not None, help=barred):
-            try:
-                sent = [
-                    SentFile(name=file.name, content=file.getvalue().decode())
-                    for file in files or []
-                ]
-                made = pages.client().add_reference(
-                    (name or "").strip(),
-                    importer,
-                    sent,
-                    (suite or "").strip() or None,
-                    citation or "",
-                )
-            except UnicodeDecodeError:
-                st.error("One of the files is no UTF-8 text.")
-            except (ClientError, ValueError) as error:
-                st.error(plain(str(error)))
-            else:
-                _curves.clear()
-                st.toast(
-                    f"{made.name} is drawn over figures of {made.suite}.", icon=":material/check:"
-                )
+            add(importer, name or "", suite or "", citation or "", files or [])
+
+
+def add(
+    importer: Importer, name: str, suite: str, citation: str, files: list[UploadedFile]
+) -> None:
+    try:
+        sent = [SentFile(name=file.name, content=file.getvalue().decode()) for file in files]
+        curve = pages.client().add_reference(
+            name.strip(), importer, sent, suite.strip() or None, citation
+        )
+    except UnicodeDecodeError:
+        st.error("One of the files is not UTF-8 text.")
+    except (ClientError, ValueError) as error:
+        st.error(plain(str(error)))
+    else:
+        _curves.clear()
+        st.toast(f"Added {curve.name} to the figures of {curve.suite}.", icon=":material/check:")

@@ -1,4 +1,4 @@
-"""Fresh numbers beside the first ones: how many agree bit for bit, on which machines, and the worst of the rest."""
+"""Re-measured evaluations beside the originals: how many are identical, and on which hardware."""
 
 from __future__ import annotations
 
@@ -14,114 +14,114 @@ from ucurve.formatting import STATE_LABELS
 from ucurve.schemas.reproducibility import Agreement, DevicePair, Difference
 
 
-def section(now: ExperimentSnapshot) -> None:
-    """Of an experiment that was asked for afresh; nothing for the others."""
-    if not now.experiment.fresh:
+def section(snapshot: ExperimentSnapshot) -> None:
+    """Draw the comparison of an experiment that re-measured existing evaluations."""
+    if not snapshot.experiment.fresh:
         return
-    asked: dict[int, tuple[int, Agreement]] = st.session_state.setdefault("agreements", {})
-    if asked.get(now.id, (-1,))[0] != now.cursor:  # new numbers
-        found = pages.cached(f"agreement {now.id}", lambda: pages.client().agreement(now.id))
-        if found is None:
+    reports: dict[int, tuple[int, Agreement]] = st.session_state.setdefault("agreements", {})
+    if reports.get(snapshot.id, (-1,))[0] != snapshot.cursor:  # new results
+        report = pages.cached(
+            f"agreement {snapshot.id}", lambda: pages.client().agreement(snapshot.id)
+        )
+        if report is None:
             return
-        asked[now.id] = now.cursor, found
-    report = asked[now.id][1]
-    st.markdown("## Agreement with the first numbers", anchors=False)
-    st.markdown(f"**{plain(summary(report))}.**")
-    for one in report.machines:
-        machines(one)
+        reports[snapshot.id] = snapshot.cursor, report
+    report = reports[snapshot.id][1]
+    st.markdown("## Reproducibility", anchors=False)
+    text = summary(report)
+    st.markdown(f"**{plain(text[:1].upper() + text[1:])}.**")
+    for machines in report.machines:
+        machines_card(machines)
     if report.metrics:
         st.dataframe(
-            [_metric(name, report) for name in report.metrics],
+            [_metric_row(name, report) for name in report.metrics],
             hide_index=True,
-            key=f"agreement:{now.id}",
+            key=f"agreement:{snapshot.id}",
         )
-        caption(
-            "Relative differences are to the first number. Times and rates are left out: they need not agree."
-        )
+        caption("Relative to the original value. Times and rates are not compared.")
     if report.points:
-        shown = (
-            f", the worst {len(report.points)}"
-            if report.num_differing > len(report.points)
-            else ", the worst first"
-        )
-        with st.expander(
-            f"{counted(report.num_differing, 'point')} that differ{'s' * (report.num_differing == 1)}{shown}"
-        ):
-            rows = [
-                row
-                for point in report.points
-                for row in _point(point.labels, point.metrics, point.workers)
-            ]
-            st.dataframe(rows, hide_index=True, key=f"differences:{now.id}")
+        _differences(snapshot.id, report)
 
 
-def machines(one: DevicePair) -> None:
-    """First here, again there, and what is not the same about the two."""
+def _differences(id: int, report: Agreement) -> None:
+    order = (
+        f"{len(report.points)} largest differences"
+        if report.num_differing > len(report.points)
+        else "largest difference first"
+    )
+    with st.expander(f"{counted(report.num_differing, 'differing evaluation')} ({order})"):
+        rows = [
+            row
+            for point in report.points
+            for row in _point_rows(point.labels, point.metrics, point.workers)
+        ]
+        st.dataframe(rows, hide_index=True, key=f"differences:{id}")
+
+
+def machines_card(machines: DevicePair) -> None:
+    """Draw where the originals and the re-measured values come from, and what differs."""
     with st.container(border=True, gap="xsmall"):
         first, again = (
-            plain(", ".join(workers)) for workers in (one.first_workers, one.again_workers)
+            plain(", ".join(workers))
+            for workers in (machines.first_workers, machines.again_workers)
         )
         st.markdown(
-            f"First on **{first}** ({plain(_device(one.first_device, one.first_versions))}), "
-            f"again on **{again}** ({plain(_device(one.again_device, one.again_versions))}): "
-            f"{one.num_identical:,} of {counted(one.num_compared, 'point')} identical"
+            f"Original on **{first}** "
+            f"({plain(_device(machines.first_device, machines.first_versions))}), "
+            f"re-measured on **{again}** "
+            f"({plain(_device(machines.again_device, machines.again_versions))}): "
+            f"{machines.num_identical:,} of {counted(machines.num_compared, 'evaluation')} "
+            "identical"
         )
-        differing = [f"{name} {a} → {b}" for name, (a, b) in one.differing.items()]
+        differing = [f"{name} {a} → {b}" for name, (a, b) in machines.differing.items()]
         same = ", ".join(
             f"{name} {version}"
-            for name, version in sorted(one.again_versions.items())
-            if name not in one.differing
+            for name, version in sorted(machines.again_versions.items())
+            if name not in machines.differing
         )
-        told = (
-            [f"Not the same: {', '.join(differing)}."]
-            if differing
-            else ["The same device, libraries and code."]
-        )
-        caption(" ".join([*told, f"The same: {same}." if differing else f"{same}."]))
+        if differing:
+            caption(f"Different: {', '.join(differing)}. Same: {same}.")
+        else:
+            caption(f"Same device, libraries and code: {same}.")
 
 
 def _device(device: str, versions: dict[str, str]) -> str:
     return f"{device}, {versions['hardware']}" if versions.get("hardware") else device
 
 
-def _metric(name: str, report: Agreement) -> dict[str, Any]:
-    one = report.metrics[name]
+def _metric_row(name: str, report: Agreement) -> dict[str, Any]:
+    metric = report.metrics[name]
     return {
         "metric": name,
-        "compared": one.num_compared,
-        "identical": one.num_identical,
-        "largest difference": f"{one.largest_absolute:.3g}",
-        "relative": f"{one.largest_relative:.3g}",
-        "finite on one side only": one.num_states_differ,
+        "compared": metric.num_compared,
+        "identical": metric.num_identical,
+        "largest difference": f"{metric.largest_absolute:.3g}",
+        "relative": f"{metric.largest_relative:.3g}",
+        "finite in one only": metric.num_states_differ,
     }
 
 
-def _point(
+def _point_rows(
     labels: dict[str, Any], metrics: dict[str, Difference], workers: tuple[str, str]
 ) -> list[dict[str, Any]]:
-    named = ", ".join(f"{name} {value}" for name, value in labels.items() if value is not None)
-    who = f"{workers[0]} → {workers[1]}"
+    shared = {
+        "evaluation": ", ".join(
+            f"{name} {value}" for name, value in labels.items() if value is not None
+        ),
+        "workers": f"{workers[0]} → {workers[1]}",
+    }
     if not metrics:
-        return [
-            {
-                "point": named,
-                "metric": "curves only",
-                "first": "",
-                "again": "",
-                "relative": "",
-                "workers": who,
-            }
-        ]
+        row = {"metric": "series only", "original": "", "re-measured": "", "relative": ""}
+        return [shared | row]
     return [
-        {
-            "point": named,
+        shared
+        | {
             "metric": name,
-            "first": _value(one.first, one.states and one.states[0]),
-            "again": _value(one.again, one.states and one.states[1]),
-            "relative": "" if one.relative is None else f"{one.relative:.3g}",
-            "workers": who,
+            "original": _value(metric.first, metric.states and metric.states[0]),
+            "re-measured": _value(metric.again, metric.states and metric.states[1]),
+            "relative": "" if metric.relative is None else f"{metric.relative:.3g}",
         }
-        for name, one in metrics.items()
+        for name, metric in metrics.items()
     ]
 
 

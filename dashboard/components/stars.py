@@ -1,4 +1,4 @@
-"""The stars of whoever looks: what sessions ask together does not say them."""
+"""The user's stars, which the shared list of experiments does not contain."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import streamlit as st
 
 from dashboard.live import pages
 
-ASKED_AGAIN = 20.0  # seconds after which stars that were given elsewhere show
+MAX_AGE = 20.0  # seconds after which stars set in other sessions show
 
 
 def starred(id: int) -> bool:
-    held: tuple[float, set[int]] | None = st.session_state.get("stars")
-    if held is None or time.monotonic() > held[0] + ASKED_AGAIN:
-        held = (time.monotonic(), set(pages.cached("stars", pages.client().stars) or ()))
-        st.session_state["stars"] = held
-    return id in held[1]
+    cache: tuple[float, set[int]] | None = st.session_state.get("stars")
+    if cache is None or time.monotonic() > cache[0] + MAX_AGE:
+        cache = (time.monotonic(), set(pages.cached("stars", pages.client().stars) or ()))
+        st.session_state["stars"] = cache
+    return id in cache[1]
 
 
-def noted(id: int, starred: bool) -> None:
-    """This session gave or took a star."""
+def set_star(id: int, starred: bool) -> None:
+    """Remember that this session starred or unstarred the experiment."""
     stars: set[int] = st.session_state["stars"][1]
     (stars.add if starred else stars.discard)(id)

@@ -1,4 +1,4 @@
-"""What may be done with an experiment at any time: star, archive, edit, look at it as it stood, delete."""
+"""Actions on an experiment in any state: star, archive, edit, view an earlier snapshot, delete."""
 
 from __future__ import annotations
 
@@ -20,87 +20,108 @@ from ucurve.client import ClientError, RequestRejectedError
 FIELDS = ("name", "tags", "notes", "priority")
 
 
-def tools(now: ExperimentSnapshot) -> None:
-    """Each has its own place: a button that moves while the page is redrawn loses the click."""
+def tools(snapshot: ExperimentSnapshot) -> None:
+    """Draw the buttons, each in its own place: a button that moves on redraw loses the click."""
     with st.container(
-        horizontal=True, horizontal_alignment="right", gap="xsmall", key=f"tools-{now.id}"
+        horizontal=True, horizontal_alignment="right", gap="xsmall", key=f"tools-{snapshot.id}"
     ):
         star, archive, edit, past, delete = (st.container(width=48) for _ in range(5))
-    starred, archived = stars.starred(now.id), now.experiment.archived
-    barred = session.cannot_steer(now.experiment.owner, "archive")
-    _icon(star, now, "star", "star" if not starred else "kid_star", "Take your star off" if starred else "Star it, for yourself",
-          _star, (now, not starred), filled=starred)  # fmt: skip
-    _icon(archive, now, "archive", "unarchive" if archived else "archive", barred or ("Bring back into the list" if archived
-          else "Archive: leave it out of the list"), _archive, (now, not archived),
-          disabled=barred is not None, filled=archived)  # fmt: skip
+    _star_button(star, snapshot)
+    _archive_button(archive, snapshot)
     with edit:
-        _edit(now)
+        _edit_form(snapshot)
     with past:
-        _past(now)
+        _snapshot_form(snapshot)
     with delete:
-        _delete(now)
+        _delete_form(snapshot)
 
 
-def _icon(
-    place: DeltaGenerator, now: ExperimentSnapshot, name: str, icon: str, help: str, do: Callable[..., None], args: tuple[Any, ...],
-    disabled: bool = False, filled: bool = False,
-) -> None:  # fmt: skip
-    colour: Any = "primary" if filled else "secondary"
-    label = f":material/{icon}:"
+def _star_button(place: DeltaGenerator, snapshot: ExperimentSnapshot) -> None:
+    starred = stars.starred(snapshot.id)
+    _icon_button(
+        place,
+        f"star:{snapshot.id}",
+        "kid_star" if starred else "star",
+        "Unstar" if starred else "Star (visible only to you)",
+        lambda: _star(snapshot, not starred),
+        filled=starred,
+    )
+
+
+def _archive_button(place: DeltaGenerator, snapshot: ExperimentSnapshot) -> None:
+    archived = snapshot.experiment.archived
+    barred = session.cannot_steer(snapshot.experiment.owner, "archive")
+    _icon_button(
+        place,
+        f"archive:{snapshot.id}",
+        "unarchive" if archived else "archive",
+        barred or ("Unarchive" if archived else "Archive: hide from the list"),
+        lambda: _archive(snapshot, not archived),
+        disabled=barred is not None,
+        filled=archived,
+    )
+
+
+def _icon_button(
+    place: DeltaGenerator,
+    key: str,
+    icon: str,
+    help: str,
+    on_click: Callable[[], None],
+    disabled: bool = False,
+    filled: bool = False,
+) -> None:
+    style: Any = "primary" if filled else "secondary"
     place.button(
-        label,
-        f"{name}:{now.id}",
+        f":material/{icon}:",
+        key,
         help,
-        on_click=do,
-        args=args,
-        type=colour,
+        on_click=on_click,
+        type=style,
         disabled=disabled,
         width="stretch",
     )
 
 
-def _done(now: ExperimentSnapshot, call: Callable[[], object]) -> bool:
-    """Do it; a refusal is said on the page."""
+def _attempt(snapshot: ExperimentSnapshot, action: Callable[[], object]) -> bool:
+    """Run the action and return whether it succeeded; the page shows a refusal."""
     try:
-        call()
+        action()
     except ClientError as error:
-        pages.set_refusal(now.id, str(error))
+        pages.set_refusal(snapshot.id, str(error))
         return False
-    pages.set_refusal(now.id, None)
+    pages.set_refusal(snapshot.id, None)
     return True
 
 
-def _archive(now: ExperimentSnapshot, archived: bool) -> None:
-    _done(now, lambda: pages.client().edit(now.id, archived=archived))
+def _archive(snapshot: ExperimentSnapshot, archived: bool) -> None:
+    _attempt(snapshot, lambda: pages.client().edit(snapshot.id, archived=archived))
 
 
-def _star(now: ExperimentSnapshot, starred: bool) -> None:
-    if _done(now, lambda: pages.client().star(now.id, starred)):
-        stars.noted(now.id, starred)
+def _star(snapshot: ExperimentSnapshot, starred: bool) -> None:
+    if _attempt(snapshot, lambda: pages.client().star(snapshot.id, starred)):
+        stars.set_star(snapshot.id, starred)
 
 
-# ------------------------------------------------------------------------------------------- edit
+# ------------------------------------------------------------ edit
 
 
-def _edit(now: ExperimentSnapshot) -> None:
-    experiment = now.experiment
+def _edit_form(snapshot: ExperimentSnapshot) -> None:
+    experiment = snapshot.experiment
     barred = session.cannot_steer(experiment.owner, "edit")
     with st.popover(
         ":material/edit:",
-        help=barred or "Name, tags, notes, priority",
+        help=barred or "Edit name, tags, notes, priority",
         disabled=barred is not None,
         width="stretch",
     ):
-        problems: dict[str, str] = st.session_state.get(f"edit problems:{now.id}", {})
-        with st.form(f"edit:{now.id}", border=False, width=460):
-            keys = {field: f"edit:{now.id}:{field}" for field in FIELDS}
+        problems: dict[str, str] = st.session_state.get(f"edit problems:{snapshot.id}", {})
+        with st.form(f"edit:{snapshot.id}", border=False, width=460):
+            keys = {field: f"edit:{snapshot.id}:{field}" for field in FIELDS}
             st.text_input("Name", experiment.name, max_chars=200, key=keys["name"])
             widgets.show_message(problems.get("name"))
             st.text_input(
-                "Tags",
-                ", ".join(experiment.tags),
-                key=keys["tags"],
-                placeholder="separated by commas",
+                "Tags", ", ".join(experiment.tags), key=keys["tags"], placeholder="comma-separated"
             )
             widgets.show_message(problems.get("tags"))
             st.text_area("Notes", experiment.notes, key=keys["notes"], height=180, help="Markdown")
@@ -111,92 +132,103 @@ def _edit(now: ExperimentSnapshot) -> None:
                 10,
                 experiment.priority,
                 key=keys["priority"],
-                help="Higher is measured first.",
+                help="Higher runs first among your experiments.",
             )
             widgets.show_message(problems.get("priority") or problems.get(""))
             st.form_submit_button(
-                "Save", on_click=_save, args=(now, keys), type="primary", icon=":material/check:"
+                "Save",
+                on_click=_save,
+                args=(snapshot, keys),
+                type="primary",
+                icon=":material/check:",
             )
 
 
-def _save(now: ExperimentSnapshot, keys: dict[str, str]) -> None:
-    typed = {field: st.session_state[key] for field, key in keys.items()}
-    typed["tags"] = [tag.strip() for tag in typed["tags"].split(",") if tag.strip()]
+def _save(snapshot: ExperimentSnapshot, keys: dict[str, str]) -> None:
+    values = {field: st.session_state[key] for field, key in keys.items()}
+    values["tags"] = [tag.strip() for tag in values["tags"].split(",") if tag.strip()]
     problems: dict[str, str] = {}
     try:
-        pages.client().edit(now.id, **typed)
+        pages.client().edit(snapshot.id, **values)
     except RequestRejectedError as error:
         problems = {
-            found.pointer.split("/")[1]: found.detail
-            for found in error.problem.errors
-            if "/" in found.pointer
+            problem.pointer.split("/")[1]: problem.detail
+            for problem in error.problem.errors
+            if "/" in problem.pointer
         }
         problems = problems or {"": str(error)}
     except ClientError as error:
         problems = {"": str(error)}
-    st.session_state[f"edit problems:{now.id}"] = problems
-    pages.set_refusal(now.id, None)
+    st.session_state[f"edit problems:{snapshot.id}"] = problems
+    pages.set_refusal(snapshot.id, None)
 
 
-# ------------------------------------------------------------------------------------------- as it stood
+# ------------------------------------------------------------ past
 
 
-def _past(now: ExperimentSnapshot) -> None:
-    with st.popover(":material/history:", help="As it stood at an earlier moment", width="stretch"):
-        caption("What had been measured by then, whatever was measured since.")
-        first = now.experiment.created_at.astimezone(UTC).replace(
-            tzinfo=None, second=0, microsecond=0
-        )
+def _snapshot_form(snapshot: ExperimentSnapshot) -> None:
+    with st.popover(":material/history:", help="View an earlier snapshot", width="stretch"):
+        caption("Shows only results finished by then.")
+        created = snapshot.experiment.created_at.astimezone(UTC)
+        first = created.replace(tzinfo=None, second=0, microsecond=0)
         latest = datetime.now(UTC).replace(tzinfo=None)
-        chosen = st.datetime_input(
-            "Moment (UTC)", latest, min_value=min(first, latest), step=60, key=f"moment:{now.id}"
+        moment = st.datetime_input(
+            "Time (UTC)",
+            latest,
+            min_value=min(first, latest),
+            step=60,
+            key=f"moment:{snapshot.id}",
         )
         st.button(
-            "Show", f"at:{now.id}", on_click=_go_back, args=(chosen,), icon=":material/history:"
+            "View",
+            f"at:{snapshot.id}",
+            on_click=_view_snapshot,
+            args=(moment,),
+            icon=":material/history:",
         )
 
 
-def _go_back(moment: datetime | None) -> None:
+def _view_snapshot(moment: datetime | None) -> None:
     if moment:
-        st.query_params["at"] = (
-            f"{min(moment, datetime.now(UTC).replace(tzinfo=None)):%Y-%m-%dT%H:%M:%SZ}"
-        )
+        latest = datetime.now(UTC).replace(tzinfo=None)
+        st.query_params["at"] = f"{min(moment, latest):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def leave_snapshot() -> None:
-    """To what is known now."""
+    """Show the latest results again."""
     st.query_params.pop("at", None)
 
 
-# ------------------------------------------------------------------------------------------- delete
+# ------------------------------------------------------------ delete
 
 
-def _delete(now: ExperimentSnapshot) -> None:
-    going = now.experiment.state in ("queued", "running")
-    barred = session.cannot_steer(now.experiment.owner, "delete") or (
-        "Cancel it first." if going else None
+def _delete_form(snapshot: ExperimentSnapshot) -> None:
+    active = snapshot.experiment.state in ("queued", "running")
+    barred = session.cannot_steer(snapshot.experiment.owner, "delete") or (
+        "Cancel the experiment before deleting it." if active else None
     )
     with st.popover(
         ":material/delete:",
-        help=barred or "Delete it",
+        help=barred or "Delete",
         disabled=barred is not None,
         width="stretch",
     ):
-        st.markdown(f"**Delete “{plain(now.experiment.name)}”?**")
-        numbers = counted(now.experiment.progress.done, "number")
+        st.markdown(f"**Delete “{plain(snapshot.experiment.name)}”?**")
+        evaluations = counted(snapshot.experiment.progress.done, "finished evaluation")
         caption(
-            f"The experiment goes, with its notes and links. Its {numbers} stay and are found by whoever plans them again."
+            "Deletes the experiment with its notes and links. "
+            f"Its {evaluations} stay cached for other experiments."
         )
         st.button(
-            "Delete for good",
-            f"delete:{now.id}",
-            on_click=_remove,
-            args=(now,),
+            "Delete permanently",
+            f"delete:{snapshot.id}",
+            on_click=_delete,
+            args=(snapshot,),
             type="primary",
             icon=":material/delete:",
         )
 
 
-def _remove(now: ExperimentSnapshot) -> None:
-    if _done(now, lambda: pages.client().delete(now.id)):
-        st.session_state["deleted"] = now.id
+def _delete(snapshot: ExperimentSnapshot) -> None:
+    if _attempt(snapshot, lambda: pages.client().delete(snapshot.id)):
+        st.session_state["deleted"] = snapshot.id

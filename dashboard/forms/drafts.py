@@ -1,11 +1,12 @@
-"""Keeps what is typed into forms in the browser: a reload, a closed browser, a restarted dashboard lose nothing.
+"""Saves form input in the browser, so that reloads and dashboard restarts lose nothing.
 
-    known = drafts.restored()   # False at first: the browser is being asked, and the page is drawn again when it has answered
-    ...                         # forms, by `inputs.kept`
+    drafts.restored()   # False until the browser has answered; the page is redrawn then
+    ...                 # forms, made with `widgets.persistent_widget`
     drafts.keep()
 
-Each tab has drafts of its own (sessionStorage), so that tabs do not fight; a new one begins with the latest of any tab
-(localStorage). Drafts of forms that have changed since are forgotten.
+Each tab has its own drafts (sessionStorage), so that tabs do not overwrite one another; a new
+tab starts with the latest of any tab (localStorage). Drafts of forms whose fields have changed
+are dropped.
 """
 
 from __future__ import annotations
@@ -18,58 +19,61 @@ from uuid import uuid4
 import streamlit as st
 
 from dashboard.forms import widgets
-from dashboard.forms.schema_form import fields
+from dashboard.forms.fields import fields
 from ucurve.experiments import kinds
 
-ASK = """export default function ({ data, setStateValue }) {
+LOAD = """export default function ({ data, setStateValue }) {
+  const key = "ucurve-drafts";
   let text = "";
-  try { text = sessionStorage.getItem("ucurve-drafts") ?? localStorage.getItem("ucurve-drafts") ?? ""; } catch {}
+  try { text = sessionStorage.getItem(key) ?? localStorage.getItem(key) ?? ""; } catch {}
   setStateValue("found", { session: data.session, text });
 }"""
-KEEP = """export default function ({ data }) {
+SAVE = """export default function ({ data }) {
+  const key = "ucurve-drafts";
   try {
-    if (sessionStorage.getItem("ucurve-drafts") === data.text) return;
-    sessionStorage.setItem("ucurve-drafts", data.text);
-    localStorage.setItem("ucurve-drafts", data.text);
+    if (sessionStorage.getItem(key) === data.text) return;
+    sessionStorage.setItem(key, data.text);
+    localStorage.setItem(key, data.text);
   } catch {}
-}"""  # a browser may refuse its storage
+}"""  # a browser may refuse storage
+HIDDEN = "<style>.block-container { visibility: hidden; }</style>"
 
 
 @st.cache_resource(show_spinner=False)
-def _asking() -> Any:
-    return st.components.v2.component("ucurve_drafts_ask", html="<i></i>", js=ASK)
+def _loader() -> Any:
+    return st.components.v2.component("ucurve_drafts_ask", html="<i></i>", js=LOAD)
 
 
 @st.cache_resource(show_spinner=False)
-def _keeping() -> Any:
-    return st.components.v2.component("ucurve_drafts_keep", html="<i></i>", js=KEEP)
+def _saver() -> Any:
+    return st.components.v2.component("ucurve_drafts_keep", html="<i></i>", js=SAVE)
 
 
 @st.cache_resource(show_spinner=False)
-def _forms() -> str:
-    """Changes with the fields of any kind."""
-    return hashlib.sha256(repr([fields(kind) for kind in kinds().values()]).encode()).hexdigest()[
-        :16
-    ]
+def _forms_version() -> str:
+    """Return a hash that changes with the fields of any experiment type."""
+    text = repr([fields(kind) for kind in kinds().values()])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def restored() -> bool:
-    """Whether what the browser kept is in the session. Until then the forms are drawn, but not shown: after a restart of the
-    dashboard the browser sends what was typed meanwhile, and only drawn widgets receive it."""
+    """Return whether the browser's drafts are in the session.
+
+    Until then the forms are drawn but hidden: after a restart of the dashboard the browser
+    sends what was typed meanwhile, and only drawn widgets receive it.
+    """
     place = st.container(key="drafts-ask")
     if st.session_state.get("restored"):
         return True
     session = st.session_state.setdefault("session", uuid4().hex)
     with place:
-        found = _asking()(
+        answer = _loader()(
             key="drafts:ask", data={"session": session}, on_found_change=lambda: None, height=1
         ).found
-    if not found or found["session"] != session:  # an answer to the session before
-        place.markdown(
-            "<style>.block-container { visibility: hidden; }</style>", unsafe_allow_html=True
-        )
+    if not answer or answer["session"] != session:  # an answer to an earlier session
+        place.markdown(HIDDEN, unsafe_allow_html=True)
         return False
-    for key, value in _read(found["text"]).items():
+    for key, value in _parsed(answer["text"]).items():
         if key not in st.session_state.get("typed", ()):
             widgets.set_value(key, value)
     st.session_state["restored"] = True
@@ -77,17 +81,18 @@ def restored() -> bool:
 
 
 def keep() -> None:
-    """Hand the drafts to the browser; call it when all fields are drawn."""
+    """Send the drafts to the browser; call it when all fields are drawn."""
     place = st.container(key="drafts-keep")
     if st.session_state.get("restored"):
-        text = json.dumps({"forms": _forms(), "drafts": st.session_state.get("drafts", {})})
+        drafts = st.session_state.get("drafts", {})
+        text = json.dumps({"forms": _forms_version(), "drafts": drafts})
         with place:
-            _keeping()(key="drafts:keep", data={"text": text}, height=1)
+            _saver()(key="drafts:keep", data={"text": text}, height=1)
 
 
-def _read(text: str) -> dict[str, Any]:
+def _parsed(text: str) -> dict[str, Any]:
     try:
-        kept = json.loads(text or "{}")
-        return dict(kept["drafts"]) if kept.get("forms") == _forms() else {}
-    except (ValueError, TypeError, KeyError, AttributeError):  # somebody else's, or cut off
+        stored = json.loads(text or "{}")
+        return dict(stored["drafts"]) if stored.get("forms") == _forms_version() else {}
+    except (ValueError, TypeError, KeyError, AttributeError):  # written by another program, or cut
         return {}

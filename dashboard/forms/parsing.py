@@ -122,7 +122,8 @@ def parse_list(text: str, item: str) -> list[Any]:
         units, decimals = ambiguous.split(",")
         raise ValueError(
             f"“{ambiguous}” could be one value or two. "
-            f"Write {units}.{decimals} for a decimal, or add a space after the comma for two values."
+            f"Write {units}.{decimals} for a decimal, or put a space after the comma "
+            "for two values."
         )
     parts = re.split(r"[,;\n]" if item == "text" else r"[,;\s]+", text)
     return [parse_value(part.strip(), item) for part in parts if part.strip()]
@@ -131,7 +132,7 @@ def parse_list(text: str, item: str) -> list[Any]:
 def _ambiguous(text: str, item: str) -> str | None:
     """Return a comma inside a number that may be a decimal comma.
 
-    It is followed by 05, or stands alone, or beside commas that do separate values.
+    It precedes digits such as 05, is the only comma, or is beside commas that separate values.
     """
     if item == "text":
         return None

@@ -1,12 +1,11 @@
-"""A spec's fields as a form: schema -> fields -> what is typed -> spec, and problems back to their field.
+"""A form's values: typed values -> spec, spec -> typed values, and problems by field.
 
-    form = fields(LinearModel)                       # from the JSON schema alone; no kind is known by name
-    typed = entries(form, {"draws": 40})             # {"draws": "40", "gammas": "0.05, 0.1", ...}: text as typed
-    spec, problems = spec_of(form, typed)            # {"draws": 40, ...}, {"gammas": "'x' is not a number"}
+    form = fields(LinearModel)
+    typed = entries(form, {"draws": 40})          # {"draws": "40", "gammas": "0.05, 0.1", ...}
+    spec, problems = spec_of(form, typed)         # {"draws": 40, ...}, {"gammas": "..."}
 
-What is typed stays as typed: numbers are kept as text until a spec is made of them, so that a slip loses nothing.
-`inputs.py` draws the fields. Keys are paths ("optimiser/learning_rate"); one of several forms of a value ("all", or a
-list, or so many log-spaced) is chosen under "path?", and typed under "path?1".
+Values stay as typed: numbers are text until a spec is made, so that a typo loses nothing.
+`widgets.py` draws the fields.
 """
 
 from __future__ import annotations
@@ -14,140 +13,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from contextlib import suppress
+from typing import Any
 
-from pydantic import BaseModel
-
+from dashboard.forms.fields import Field
 from dashboard.forms.parsing import list_summary, parse_list, parse_value
 
-Widget = Literal[
-    "text", "integer", "number", "switch", "select", "list", "json", "group", "union", "constant"
-]
-
-
-@dataclass(frozen=True)
-class Field:
-    """One thing to fill in."""
-
-    key: str
-    widget: Widget
-    title: str = ""
-    help: str = ""
-    default: Any = None
-    options: tuple[Any, ...] = ()  # select: the values; list: the values allowed, if they are few
-    item: Widget = "text"  # list: what its items are
-    source: str = ""  # "suite", "dataset": the options are what is registered
-    optional: bool = False
-    advanced: bool = False
-    parts: tuple[Field, ...] = ()  # group: its fields; union: its forms
-
-
-def fields(model: type[BaseModel]) -> list[Field]:
-    """The fields of a spec class in their order, `kind` left out."""
-    schema = model.model_json_schema()
-    return list(_properties(schema, "", schema.get("$defs", {}), skip=("kind",)))
-
-
-def _properties(
-    schema: Mapping[str, Any], prefix: str, defs: Mapping[str, Any], skip: Sequence[str] = ()
-) -> Iterable[Field]:
-    for name, node in schema.get("properties", {}).items():
-        if name not in skip:
-            yield _field(f"{prefix}{name}", name, node, defs)
-
-
-def _field(key: str, name: str, node: Mapping[str, Any], defs: Mapping[str, Any]) -> Field:
-    """One property; hints and words beside a $ref win over those of what it refers to."""
-    forms = [_resolved(form, defs) for form in node.get("anyOf", node.get("oneOf", [node]))]
-    optional = any(form.get("type") == "null" for form in forms)
-    forms = [form for form in forms if form.get("type") != "null"]
-    title = node.get("title") or name
-    if title == name.replace("_", " ").title() or title == name:  # pydantic's own, or none
-        title = name.replace("_", " ").capitalize()
-    words: dict[str, Any] = {
-        "title": f"{title} ({node['unit']})" if node.get("unit") else title,
-        "help": node.get("description", ""),
-        "advanced": bool(node.get("advanced")),
-        "default": node.get("default"),
-    }
-    if len(forms) > 1:  # each word of a closed choice is a form of its own
-        forms = [
-            {**form, **word}
-            for form in forms
-            for word in [{"const": value} for value in form.get("enum", ())] or [{}]
-        ]
-    if len(forms) > 1 or (optional and _is_group(forms[0])):
-        if optional:
-            forms = [{"const": None}, *forms]
-        parts = tuple(_form_of(f"{key}?{i}", form, defs) for i, form in enumerate(forms))
-        return Field(key, "union", parts=parts, **words)
-    merged = {**forms[0], **{hint: node[hint] for hint in ("widget",) if hint in node}}
-    return Field(**{**_shape(key, merged, defs), **words, "optional": optional})
-
-
-def _form_of(key: str, node: Mapping[str, Any], defs: Mapping[str, Any]) -> Field:
-    """One form of a union, named by what it is."""
-    shape = _shape(key, node, defs)
-    names = {
-        "list": "a list",
-        "number": "a number",
-        "integer": "a number",
-        "text": "text",
-        "switch": "yes or no",
-    }
-    title = str(node.get("title") or names.get(shape["widget"], shape["widget"]))
-    if shape["widget"] == "constant":
-        title = "none" if node["const"] is None else str(node["const"]).replace("_", " ")
-    elif shape["widget"] == "group":
-        title = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", title).lower()  # LogSpaced
-    return Field(**{**shape, "title": title, "help": node.get("description", "")})
-
-
-def _shape(key: str, node: Mapping[str, Any], defs: Mapping[str, Any]) -> dict[str, Any]:
-    """Key, widget and what the widget needs, from one resolved schema node."""
-    kind, shape = node.get("type"), {"key": key, "widget": "json", "default": node.get("default")}
-    if "const" in node:
-        shape |= {"widget": "constant", "default": node["const"]}
-    elif "enum" in node:
-        shape |= {"widget": "select", "options": tuple(node["enum"])}
-    elif _is_group(node):
-        prefix = f"{key}/"
-        shape |= {"widget": "group", "parts": tuple(_properties(node, prefix, defs))}
-    elif kind == "array":
-        item = _resolved(node.get("items", {}), defs)
-        kinds: dict[Any, Widget] = {"number": "number", "integer": "integer", "string": "text"}
-        if item.get("type") in kinds:
-            shape |= {
-                "widget": "list",
-                "item": kinds[item["type"]],
-                "options": tuple(item.get("enum", ())),
-            }
-    elif kind in ("string", "integer", "number", "boolean"):
-        shape["widget"] = {"string": "text", "boolean": "switch"}.get(kind, kind)
-    if node.get("widget") in ("suite", "dataset"):
-        shape["source"] = node["widget"]
-    return shape
-
-
-def _is_group(node: Mapping[str, Any]) -> bool:
-    return node.get("type") == "object" and "properties" in node
-
-
-def _resolved(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:
-    if "$ref" in node:
-        return {
-            **defs[node["$ref"].rsplit("/", 1)[-1]],
-            **{k: v for k, v in node.items() if k != "$ref"},
-        }
-    return node
-
-
-# ------------------------------------------------------------------------------------------- typed <- spec
+# ------------------------------------------------------------ typed <- spec
 
 
 def entries(form: Iterable[Field], spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What the form shows for a spec (a preset, or one to clone); fields it does not name show their default."""
+    """Return the form's values for a spec: a preset, or one to clone.
+
+    Fields that the spec does not name have their default.
+    """
     typed: dict[str, Any] = {}
     for field in form:
         name = field.key.rsplit("/", 1)[-1]
@@ -206,17 +85,20 @@ def _as_typed(field: Field, value: Any) -> Any:
 
 
 def _number(value: float) -> str:
-    """The shortest text that reads as the same number: 5e-05, 0.1, 16."""
+    """Return the shortest text that parses to the same number: 5e-05, 0.1, 16."""
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(value)
 
 
-# ------------------------------------------------------------------------------------------- typed -> spec
+# ------------------------------------------------------------ typed -> spec
 
 
 def spec_of(
     form: Iterable[Field], typed: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The fields that can be read, and what is wrong with the others, by their key. Bounds are the spec class's affair."""
+    """Return the fields that can be parsed, and the problems of the others by key.
+
+    Bounds are checked by the spec class.
+    """
     spec: dict[str, Any] = {}
     problems: dict[str, str] = {}
     for field in form:
@@ -255,7 +137,7 @@ def _chosen(field: Field, typed: Mapping[str, Any]) -> Field:
 
 
 def titles(form: Iterable[Field]) -> dict[str, str]:
-    """What each field is called, by key."""
+    """Return the title of each field by key."""
     return {
         key: title
         for field in form
@@ -263,36 +145,36 @@ def titles(form: Iterable[Field]) -> dict[str, str]:
     }
 
 
-def readings(form: Iterable[Field], typed: Mapping[str, Any]) -> dict[str, str]:
-    """How each list was read, by the key of its field: "3 values: 0.05, 0.1, 0.2"."""
-    said: dict[str, str] = {}
+def list_summaries(form: Iterable[Field], typed: Mapping[str, Any]) -> dict[str, str]:
+    """Return how each list was parsed, by key: "3 values: 0.05, 0.1, 0.2"."""
+    summaries: dict[str, str] = {}
     for field in form:
-        if field.widget in ("group", "union"):
-            chosen = field.parts if field.widget == "group" else [_chosen(field, typed)]
-            said |= readings(chosen, typed)
-        elif (
-            field.widget == "list" and not field.options and str(typed.get(field.key) or "").strip()
-        ):
-            try:
-                said[field.key] = list_summary(parse_list(str(typed[field.key]), field.item))
-            except ValueError:
-                continue
-    return said
+        if field.widget == "group":
+            summaries |= list_summaries(field.parts, typed)
+        elif field.widget == "union":
+            summaries |= list_summaries([_chosen(field, typed)], typed)
+        elif field.widget == "list" and not field.options:
+            text = str(typed.get(field.key) or "")
+            with suppress(ValueError):
+                if text.strip():
+                    summaries[field.key] = list_summary(parse_list(text, field.item))
+    return summaries
 
 
-# ------------------------------------------------------------------------------------------- problems -> fields
+# ------------------------------------------------------------ problems -> fields
 
 
-def placed(
-    form: Iterable[Field], typed: Mapping[str, Any], found: Iterable[tuple[Sequence[Any], str]]
+def problems_by_field(
+    form: Iterable[Field], typed: Mapping[str, Any], located: Iterable[tuple[Sequence[Any], str]]
 ) -> dict[str, str]:
-    """Problems by the key of the field they belong to; "" for those of the spec as a whole.
+    """Return problems by the key of their field; "" for those of the whole spec.
 
-    found: (path, message) as `ucurve.schemas.validation_messages` gives them, or a JSON pointer split at its slashes.
+    located: (path, message) as `ucurve.schemas.validation_messages` returns them, or a JSON
+    pointer split at its slashes.
     """
     form = list(form)
     problems: dict[str, str] = {}
-    for location, message in found:
+    for location, message in located:
         key = _key_of(form, typed, [str(step) for step in location])
         if location and re.fullmatch("[0-9]+", str(location[-1])):
             message = f"Value {int(location[-1]) + 1}: {message[:1].lower()}{message[1:]}"
@@ -302,7 +184,7 @@ def placed(
 
 
 def _key_of(form: Sequence[Field], typed: Mapping[str, Any], location: list[str]) -> str:
-    """The innermost field on the way."""
+    """Return the key of the innermost field on the path."""
     field = next(
         (field for field in form if location and field.key.rsplit("/", 1)[-1] == location[0]), None
     )

@@ -1,6 +1,6 @@
-"""Draws a form's fields as widgets, each with its help, its unit and what is wrong with it.
+"""Draws a form's fields as widgets, each with its help, its unit and its problem.
 
-What is typed lives in the session under "kind:key" and stays there when the kind or the page is changed.
+Values live in the session under "kind:key" and survive a change of experiment type or page.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from dashboard.forms.schema_form import Field, entries
+from dashboard.forms.fields import Field
+from dashboard.forms.schema_form import entries
 
 T = TypeVar("T")
-LIVE = "200ms"  # a pause in typing after which the plan is asked for anew
+LIVE = "200ms"  # a pause in typing after which the text is sent
 
 
 @dataclass(frozen=True)
-class Notes:
-    """What stands beneath fields, by key: what is wrong, else how a list was read."""
+class FieldMessages:
+    """Messages beneath fields, by key: a problem, else how a list was parsed."""
 
     problems: Mapping[str, str]
-    said: Mapping[str, str]
+    summaries: Mapping[str, str]
 
 
 def typed(form: Sequence[Field], prefix: str) -> dict[str, Any]:
-    """What is in the form now: what was typed, else the defaults."""
+    """Return the form's current values: what was typed, else the defaults."""
     drafts = st.session_state.setdefault("drafts", {})
     for key, value in entries(form, {}).items():
         drafts.setdefault(prefix + key, value)
@@ -38,45 +39,41 @@ def typed(form: Sequence[Field], prefix: str) -> dict[str, Any]:
 
 
 def fill(form: Sequence[Field], prefix: str, spec: Mapping[str, Any]) -> None:
-    """Put a spec into the form, before it is drawn."""
+    """Load a spec into the form, before it is drawn."""
     for key, value in entries(form, spec).items():
         set_value(prefix + key, value)
 
 
 def remember() -> None:
-    """Keep what came with this run before anything is drawn: typed just before the kind or the page was changed, its field
-    is not drawn any more."""
+    """Save what arrived with this run, before anything is drawn.
+
+    A field typed into just before its form was left is not drawn any more.
+    """
     drafts = st.session_state.setdefault("drafts", {})
-    came = {
+    arrived = {
         key: st.session_state[key]
         for key in drafts
         if key in st.session_state and st.session_state[key] != drafts[key]
     }
-    drafts |= came
-    st.session_state.setdefault("typed", set()).update(came)
+    drafts |= arrived
+    st.session_state.setdefault("typed", set()).update(arrived)
 
 
 def preselect(form: Sequence[Field], prefix: str, names: Mapping[str, Sequence[str]]) -> None:
-    """Where a suite or text must be named and none is yet, begin with the first that is registered."""
+    """Select the first registered suite or dataset in required fields that are empty."""
     for field in form:
-        if (
-            field.source
-            and field.widget == "text"
-            and not field.optional
-            and names.get(field.source)
-        ):
-            key = prefix + field.key
-            if not (
-                st.session_state.get("drafts", {}).get(key)
-                or st.session_state.get(key)
-                or field.default
-            ):
-                set_value(key, names[field.source][0], asked=False)
+        options = names.get(field.source) if field.source else None
+        if field.widget != "text" or field.optional or not options:
+            continue
+        key = prefix + field.key
+        draft = st.session_state.get("drafts", {}).get(key)
+        if not (draft or st.session_state.get(key) or field.default):
+            set_value(key, options[0], by_user=False)
 
 
-def set_value(key: str, value: Any, asked: bool = True) -> None:
-    """Show this value. asked: somebody asked for it, so that no draft of the browser takes its place."""
-    if asked:
+def set_value(key: str, value: Any, by_user: bool = True) -> None:
+    """Show this value. by_user: on request, so that no draft of the browser replaces it."""
+    if by_user:
         st.session_state.setdefault("typed", set()).add(key)
     st.session_state.setdefault("drafts", {})[key] = value
     st.session_state[key] = value
@@ -87,25 +84,27 @@ def draw(
     form: Sequence[Field],
     prefix: str,
     problems: Mapping[str, str],
-    said: Mapping[str, str],
+    summaries: Mapping[str, str],
     names: Mapping[str, Sequence[str]],
 ) -> None:
-    """The form in two columns, rarely changed fields folded away.
+    """Draw the form in two columns, advanced fields in an expander.
 
-    problems, said: by key, what is wrong and how a list was read. names: what is registered, by source ("suite", "dataset").
+    problems, summaries: by key. names: registered names by source ("suite", "dataset").
     """
-    notes = Notes(problems, said)
-    _grid([field for field in form if not field.advanced], prefix, notes, names)
-    if rare := [field for field in form if field.advanced]:
-        troubled = any(
-            key.split("?")[0].split("/")[0] in {field.key for field in rare} for key in problems
-        )
-        with st.expander("More settings", expanded=troubled):
-            _grid(rare, prefix, notes, names)
+    messages = FieldMessages(problems, summaries)
+    _grid([field for field in form if not field.advanced], prefix, messages, names)
+    if advanced := [field for field in form if field.advanced]:
+        keys = {field.key for field in advanced}
+        expanded = any(key.split("?")[0].split("/")[0] in keys for key in problems)
+        with st.expander("More settings", expanded=expanded):
+            _grid(advanced, prefix, messages, names)
 
 
 def _grid(
-    form: Iterable[Field], prefix: str, notes: Notes, names: Mapping[str, Sequence[str]]
+    form: Iterable[Field],
+    prefix: str,
+    messages: FieldMessages,
+    names: Mapping[str, Sequence[str]],
 ) -> None:
     row: list[Any] = []
     for field in form:
@@ -113,49 +112,59 @@ def _grid(
             row = []
             with st.container(border=True):
                 st.markdown(f"**{field.title}**", help=field.help or None)
-                _grid(field.parts, prefix, notes, names)
+                _grid(field.parts, prefix, messages, names)
             continue
         row = row or list(st.columns(2, gap="medium"))
         with row.pop(0):
-            _one(field, prefix, notes, names)
+            _field(field, prefix, messages, names)
 
 
-def _one(field: Field, prefix: str, notes: Notes, names: Mapping[str, Sequence[str]]) -> None:
+def _field(
+    field: Field, prefix: str, messages: FieldMessages, names: Mapping[str, Sequence[str]]
+) -> None:
     if field.widget == "union":
-        chosen = persistent_widget(
-            st.selectbox,
-            f"{prefix}{field.key}?",
-            field.title,
-            options=range(len(field.parts)),
-            format_func=lambda i: field.parts[i].title,
-            help=field.help or None,
-        )
-        show_message(notes.problems.get(f"{field.key}?") or notes.problems.get(field.key))
-        part = field.parts[chosen or 0]
-        if part.widget == "group":
-            for inner in part.parts:
-                _one(inner, prefix, notes, names)
-        elif part.widget != "constant":
-            _one(part, prefix, notes, names)
+        _union(field, prefix, messages, names)
         return
     _widget(field, prefix + field.key, names)
-    show_message(notes.problems.get(field.key), notes.said.get(field.key))
+    show_message(messages.problems.get(field.key), messages.summaries.get(field.key))
+
+
+def _union(
+    field: Field, prefix: str, messages: FieldMessages, names: Mapping[str, Sequence[str]]
+) -> None:
+    """Draw the selection of one form of a value, and the fields of that form."""
+    number = persistent_widget(
+        st.selectbox,
+        f"{prefix}{field.key}?",
+        field.title,
+        options=range(len(field.parts)),
+        format_func=lambda i: field.parts[i].title,
+        help=field.help or None,
+    )
+    problems = messages.problems
+    show_message(problems.get(f"{field.key}?") or problems.get(field.key))
+    part = field.parts[number or 0]
+    if part.widget == "group":
+        for inner in part.parts:
+            _field(inner, prefix, messages, names)
+    elif part.widget != "constant":
+        _field(part, prefix, messages, names)
 
 
 def _widget(field: Field, key: str, names: Mapping[str, Sequence[str]]) -> None:
-    help_text = field.help or None
-    label, if_empty = field.title, said_of_empty(field)
+    label, help_text = field.title, field.help or None
+    placeholder = placeholder_of(field)
     if field.source and field.widget == "text":
-        known = names.get(field.source, ())
+        registered = names.get(field.source, ())
         current = st.session_state.get("drafts", {}).get(key)
-        options = [*known, *([current] if current and current not in known else [])]
+        other = [current] if current and current not in registered else []
         persistent_widget(
             st.selectbox,
             key,
             label,
-            options=options,
+            options=[*registered, *other],
             help=help_text,
-            placeholder=if_empty,
+            placeholder=placeholder,
             accept_new_options=True,
         )
     elif field.widget == "switch":
@@ -163,73 +172,75 @@ def _widget(field: Field, key: str, names: Mapping[str, Sequence[str]]) -> None:
         persistent_widget(st.toggle, key, label, help=help_text)
     elif field.widget == "select":
         options = [None, *field.options] if field.optional else list(field.options)
-        say = lambda option: "none" if option is None else str(option).replace("_", " ")  # noqa: E731
         persistent_widget(
-            st.selectbox, key, label, options=options, format_func=say, help=help_text
+            st.selectbox, key, label, options=options, format_func=_option_label, help=help_text
         )
     elif field.widget == "list" and field.options:
         persistent_widget(st.multiselect, key, label, options=list(field.options), help=help_text)
     elif field.widget == "json":
         persistent_widget(st.text_area, key, label, help=help_text, height=100)
     else:
-        persistent_widget(st.text_input, key, label, help=help_text, placeholder=if_empty)
+        persistent_widget(st.text_input, key, label, help=help_text, placeholder=placeholder)
 
 
-def said_of_empty(field: Field) -> str | None:
-    """What an empty field means: what its help says after "empty:", where it does."""
-    said = re.search(r"\bempty: (.+?)(?:\.\s|\.?$)", field.help, re.IGNORECASE)
-    if said:
-        return said[1]
+def _option_label(option: Any) -> str:
+    return "none" if option is None else str(option).replace("_", " ")
+
+
+def placeholder_of(field: Field) -> str | None:
+    """Return what an empty field means: what its help says after "empty:", if it does."""
+    if match := re.search(r"\bempty: (.+?)(?:\.\s|\.?$)", field.help, re.IGNORECASE):
+        return match[1]
     if field.widget == "list":
-        return "separated by commas"
-    return (
-        "optional"
-        if field.optional
-        else f"choose or type a {field.source}"
-        if field.source
-        else None
-    )
+        return "comma-separated"
+    if field.optional:
+        return "optional"
+    return f"select or enter a {field.source}" if field.source else None
 
 
 def persistent_widget(
     widget: Any, key: str, label: str, default: Any = None, **options: Any
 ) -> Any:
-    """A widget whose value outlives it: Streamlit forgets a widget that is not on the page, or not reached by a broken-off run.
+    """Draw a widget whose value outlives it, and return the value.
 
-    The draft is given as the widget's own default, not through session state: that would be sent back and overwrite what is
-    being typed meanwhile. It is given at every drawing: a field that the browser mounts anew begins with it.
+    Streamlit forgets a widget that is not on the page, or that an interrupted run did not
+    reach. The draft is passed as the widget's default rather than through session state, which
+    would be sent back and overwrite what is being typed; and at every drawing, since a field
+    that the browser mounts again starts with it.
     """
     drafts = st.session_state.setdefault("drafts", {})
     start = drafts.get(key, default)
     if widget == st.text_input:
-        options.setdefault("live", LIVE)  # sent while it is typed, not only when the field is left
-    if key in st.session_state and _gone(widget, st.session_state[key], options):
+        options.setdefault("live", LIVE)  # sent while typing, not only when the field is left
+    if key in st.session_state and _is_gone(widget, st.session_state[key], options):
         del st.session_state[key]
-    put_now: set[str] = st.session_state.setdefault("put", set())
-    if key in put_now:
-        put_now.discard(key)  # Streamlit has either a default or what was put
+    just_set: set[str] = st.session_state.setdefault("put", set())
+    if key in just_set:
+        just_set.discard(key)  # Streamlit takes either a default or a value set before
     else:
-        now = st.session_state.get(key, start)
-        if widget == st.selectbox:
-            options["index"] = (
-                list(options["options"]).index(now) if now in options["options"] else None
-            )
-        elif widget == st.multiselect:
-            options["default"] = [one for one in now or () if one in options["options"]]
-        elif widget == st.segmented_control:
-            options["default"] = now if now in options["options"] else default
-        else:
-            options["value"] = now
+        value = st.session_state.get(key, start)
+        options |= _default_option(widget, value, default, options.get("options", ()))
     drafts[key] = value = widget(label, key=key, **options)
-    if value != start:
-        st.session_state.setdefault("typed", set()).add(
-            key
-        )  # also by what a browser sends to a new session of its page
+    if value != start:  # also when a browser sends its fields to a new session of its page
+        st.session_state.setdefault("typed", set()).add(key)
     return value
 
 
-def _gone(widget: Any, value: Any, options: Mapping[str, Any]) -> bool:
-    """Whether a draft names a choice that there is no more."""
+def _default_option(
+    widget: Any, value: Any, default: Any, choices: Sequence[Any]
+) -> dict[str, Any]:
+    """Return the widget's argument that makes it start with a value."""
+    if widget == st.selectbox:
+        return {"index": list(choices).index(value) if value in choices else None}
+    if widget == st.multiselect:
+        return {"default": [choice for choice in value or () if choice in choices]}
+    if widget == st.segmented_control:
+        return {"default": value if value in choices else default}
+    return {"value": value}
+
+
+def _is_gone(widget: Any, value: Any, options: Mapping[str, Any]) -> bool:
+    """Return whether a draft names an option that no longer exists."""
     closed = widget in (st.selectbox, st.segmented_control) and not options.get(
         "accept_new_options"
     )
@@ -237,7 +248,7 @@ def _gone(widget: Any, value: Any, options: Mapping[str, Any]) -> bool:
 
 
 def show_parsed(parse: Callable[[str], T], text: str | None) -> tuple[T | None, str | None]:
-    """Return what a field holds, or what is wrong with it, which is shown beneath the field."""
+    """Return a field's parsed value and its problem, which is shown beneath the field."""
     value, problem = None, None
     try:
         value = parse(text or "")
@@ -248,9 +259,9 @@ def show_parsed(parse: Callable[[str], T], text: str | None) -> tuple[T | None, 
 
 
 def show_message(problem: str | None, otherwise: str | None = None) -> None:
-    """What is wrong, in a place that is always there: else what follows would be mounted anew, and lose what is being typed.
+    """Show a problem, or other text if there is none, in a place that is always there.
 
-    otherwise: what is said while nothing is wrong.
+    If the place came and went, the fields below would be mounted again and lose their text.
     """
     place = st.empty()
     if problem:
@@ -258,4 +269,4 @@ def show_message(problem: str | None, otherwise: str | None = None) -> None:
             f'<div class="problem" role="alert">{escape(problem)}</div>', unsafe_allow_html=True
         )
     elif otherwise:
-        place.markdown(f'<div class="reading">{escape(otherwise)}</div>', unsafe_allow_html=True)
+        place.markdown(f'<div class="parsed">{escape(otherwise)}</div>', unsafe_allow_html=True)

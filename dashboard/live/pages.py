@@ -49,7 +49,7 @@ def warm_up() -> None:
     for name in (
         "dashboard.forms.widgets",
         "dashboard.components.chart",
-        "dashboard.components.results",
+        "dashboard.components.verdicts",
         "pandas",
         "altair",
         "scipy.stats",

@@ -1,0 +1,73 @@
+"""Verdicts, claim by claim: the answer, its sentence, and the statistics behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import streamlit as st
+
+from dashboard.components import add_draws
+from dashboard.components.theme import ANSWERS, badge, caption, counted, plain, small
+from dashboard.live.poller import ExperimentSnapshot
+from ucurve.analysis.verdict_order import ClaimGroup, by_claim
+from ucurve.spec import Verdict
+
+
+def section(snapshot: ExperimentSnapshot) -> None:
+    """Draw an experiment's verdicts."""
+    if not snapshot.experiment.progress.done or not (
+        snapshot.verdicts or snapshot.verdict_problem or snapshot.verdicts_pending
+    ):
+        return
+    st.markdown("## Verdicts", anchors=False)
+    if snapshot.verdict_problem:
+        st.error(
+            f"The verdicts cannot be computed: {plain(snapshot.verdict_problem)}",
+            icon=":material/error:",
+        )
+    if snapshot.verdicts and not snapshot.ended:
+        total = counted(snapshot.experiment.progress.total, "evaluation")
+        caption(f"Preliminary: {snapshot.num_judged:,} of {total}. May change.")
+    elif snapshot.verdicts_pending and not snapshot.verdicts:
+        caption("Computing verdicts…")
+    for claim in by_claim(snapshot.verdicts):
+        claim_card(claim)
+    add_draws.buttons(snapshot)
+
+
+def claim_card(claim: ClaimGroup) -> None:
+    """Draw the overall answers; those of many single settings are in an expander."""
+    several_tests = len(claim.tests) > 1
+    with st.container(border=True, gap="xsmall"):
+        st.markdown(f"**{plain(claim.name[:1].upper() + claim.name[1:])}**")
+        _answers(claim.summaries, several_tests)
+        if claim.details:
+            with st.expander(claim.details_title):
+                _answers(claim.details, several_tests)
+        if len(claim.tests) == 1:
+            st.markdown(small(f"Test: {claim.tests[0]}"))
+
+
+def _answers(verdicts: Sequence[Verdict], with_test: bool) -> None:
+    """Draw each answer; neighbours that differ only in their scope are merged."""
+    for _, group in groupby(
+        verdicts,
+        key=lambda verdict: (verdict.answer, verdict.sentence, _statistics(verdict, with_test)),
+    ):
+        equal = list(group)
+        answer, text = st.columns([1, 7], gap="small")
+        answer.markdown(badge(equal[0].answer, ANSWERS))
+        scopes = "; ".join(verdict.scope for verdict in equal if verdict.scope)
+        statistics = _statistics(equal[0], with_test)
+        lines = [
+            f":gray[{plain(scopes)}]" if scopes else "",
+            plain(equal[0].sentence),
+            small(statistics) if statistics else "",
+        ]
+        text.markdown("  \n".join(line for line in lines if line))
+
+
+def _statistics(verdict: Verdict, with_test: bool) -> str:
+    """Return effect with interval, p-value, number of draws, and the test."""
+    return " · ".join(filter(None, [verdict.basis, verdict.test if with_test else ""]))
