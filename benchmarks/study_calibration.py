@@ -40,7 +40,7 @@ def inflection(world: World, bottoms: tuple[int, int], t: float, rng: np.random.
                 x,
                 condition.losses,
                 condition.base,
-                relevant=condition.relevant,
+                smallest_effect=condition.smallest_effect,
             )
             for i, condition in enumerate(family)
         ]

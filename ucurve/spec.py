@@ -24,7 +24,6 @@ import functools
 import hashlib
 import inspect
 import itertools
-import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +34,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, S
 from pydantic import ConfigDict, Field
 
 from ucurve.registry.suites import Dataset, Suite
+from ucurve.schemas.canonical_json import canonical as canonical
 from ucurve.schemas.results import Figure as Figure
 from ucurve.schemas.results import Verdict as Verdict
 from ucurve.schemas.strict_numbers import StrictNumbers
@@ -93,11 +93,6 @@ class Point:
     def identity(self) -> str:
         """SHA-256 of the canonical JSON of `inputs`, in hex."""
         return hashlib.sha256(canonical(self.inputs).encode()).hexdigest()
-
-
-def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces; equal values give equal text. Refuses inf and NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from pydantic import BaseModel
 from ucurve import __version__
 from ucurve.figures.files import finite
 from ucurve.formatting import date, date_time
-from ucurve.spec import Figure, canonical
+from ucurve.schemas.canonical_json import canonical
+from ucurve.schemas.results import Figure
 
 MOST_ROWS = 5000  # beyond it a file carries the hash of all rows, but none of each
 DIGITS, SMALLEST = (

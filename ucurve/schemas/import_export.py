@@ -14,8 +14,8 @@ from typing import Any, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from ucurve.registry.suites import Checkpoint, Dataset
+from ucurve.schemas.canonical_json import canonical
 from ucurve.schemas.measurements import LABELS, METRICS, NONFINITE, VERSIONS, Metrics, NonFinite
-from ucurve.spec import canonical
 
 FORMAT = 1  # version of an export; readers reject newer ones
 BATCH = 500

@@ -17,8 +17,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ucurve.experiments import kinds
-
 Schema = Mapping[str, Any]
 Step = str | int
 OF_SHAPE = (
@@ -287,6 +285,8 @@ def _is_quoted_number(value: Any) -> bool:
 
 def _unknown(name: str, holder: Schema, defs: Schema) -> str:
     """A field that is not there: it stands on the wrong level, or is misspelt."""
+    from ucurve.experiments import kinds  # they import the schemas
+
     known = holder.get("properties", {})
     if "spec" in known and any(name in kind.model_fields for kind in kinds().values()):
         return f'Belongs inside "spec": {{"spec": {{..., "{name}": ...}}}}.'
