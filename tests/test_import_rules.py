@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -43,7 +44,6 @@ ARROWS = {
     "dashboard": (
         "dashboard",
         "ucurve.client",
-        "ucurve.analysis.claims",
         "ucurve.analysis.comparison",
         "ucurve.analysis.measurement_table",
         "ucurve.analysis.reproducibility",
@@ -206,6 +206,42 @@ def test_tensors_are_in_one_room_that_knows_nothing_of_the_lab() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_analysis_imports_no_charts_and_figures_import_no_experiments() -> None:
+    forbidden = {
+        "analysis": ("ucurve.figures", "ucurve.experiments", "altair", "vl_convert"),
+        "figures": ("ucurve.experiments",),
+    }
+    wrong = [
+        found.where
+        for room, modules in forbidden.items()
+        for path in files(f"ucurve/{room}")
+        for found in imports_of(path)
+        if under(found.module, *modules)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_rooms_of_the_package_import_each_other_without_a_circle() -> None:
+    """Rooms are the folders and single modules of ucurve/; imports inside functions do not count."""
+    imports: dict[str, dict[str, str]] = {}
+    for path in files("ucurve"):
+        room = path.relative_to(ROOT / "ucurve").with_suffix("").parts[0]
+        for found in imports_of(path):
+            package, _, module = found.module.partition(".")
+            other = module.partition(".")[0]
+            if package == "ucurve" and found.at_top and other not in ("", room):
+                imports.setdefault(room, {})[other] = found.where
+    while leaves := {
+        room for others in imports.values() for room in others if room not in imports
+    } | {room for room, others in imports.items() if not others}:
+        imports = {
+            room: {other: where for other, where in others.items() if other not in leaves}
+            for room, others in imports.items()
+            if room not in leaves
+        }
+    assert not imports, "\n".join(w for others in imports.values() for w in others.values())
+
+
 def test_nothing_of_the_package_imports_the_services() -> None:
     services = ("api", "worker", "db", "dashboard")
     wrong = [
@@ -246,6 +282,23 @@ def test_a_fresh_process_loads_nothing_heavy(code: str, absent: tuple[str, ...])
     )
     loaded = json.loads(done.stdout)
     assert not [module for module in loaded if under(module, *absent)]
+
+
+def test_judging_every_experiment_type_loads_no_charts_and_no_tensors() -> None:
+    script = subprocess.run(
+        [sys.executable, "tests/judge_every_kind.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=120,
+    )
+    assert script.returncode == 0, script.stderr
+    loaded = json.loads(script.stdout)
+    assert "ucurve.analysis.fine_tuning_verdicts" in loaded, "the kinds were judged here"
+    unwanted = ("altair", "vl_convert", "torch", "transformers", "ucurve.figures")
+    assert not [module for module in loaded if under(module, *unwanted)]
 
 
 def test_the_tests_own_api_and_dashboard_run_without_the_worker_extra() -> None:

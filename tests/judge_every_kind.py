@@ -1,0 +1,104 @@
+"""Judge every built-in experiment type on a small table in the API's process; print its modules.
+
+Run as a script: `python tests/judge_every_kind.py` prints the loaded modules as JSON.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from typing import Any
+
+import api.main  # noqa: F401 - the process to be proven light
+from ucurve.analysis.measurement_table import to_frame
+from ucurve.experiments import kinds
+from ucurve.schemas.measurements import MeasurementRow
+from ucurve.spec import Spec
+
+TOKENS = (1_000_000, 2_000_000, 4_000_000, 8_000_000)
+BUILTIN = ("gaussian_perturbation", "fine_tuning", "linear_model", "pretraining")
+
+
+def row(
+    id: int, labels: dict[str, Any], metrics: dict[str, float], **series: Any
+) -> MeasurementRow:
+    return MeasurementRow(
+        id=id,
+        identity=str(id),
+        position=id,
+        state="done",
+        labels=labels,
+        metrics=metrics,
+        series=series,
+    )
+
+
+def windows(loss: float) -> dict[str, list[float]]:
+    return {"window_nll": [63 * loss + i % 3 for i in range(40)], "window_tokens": [63.0] * 40}
+
+
+def gaussian_rows() -> list[MeasurementRow]:
+    rows: list[MeasurementRow] = []
+    for i, tokens in enumerate(TOKENS):
+        place = {"revision": str(i), "tokens": tokens, "replicate": 0, "phase": None}
+        base = {**place, "gamma": 0.0, "scale": None, "draw": None, "group": None}
+        rows.append(row(len(rows), base, {"nll_mean": 3 - 0.1 * i}, **windows(3 - 0.1 * i)))
+        for scale, draw in itertools.product(("current_std", "init_std"), range(3)):
+            labels = {**place, "gamma": 0.2, "scale": scale, "draw": draw, "group": "all"}
+            rows.append(row(len(rows), labels, {"nll_mean": 3.2 + 0.2 * i + 0.01 * draw * i}))
+    return rows
+
+
+def fine_tuning_rows() -> list[MeasurementRow]:
+    rows: list[MeasurementRow] = []
+    for i, tokens in enumerate(TOKENS):
+        place = {"suite": "s", "revision": str(i), "tokens": tokens, "replicate": 0, "phase": None}
+        base = {**place, "evaluation": "e", "method": "base", "learning_rate": 0.0, "alpha": 1.0}
+        loss = 3 - 0.1 * i
+        rows.append(row(len(rows), {**base, "seed": None}, {"nll_mean": loss}, **windows(loss)))
+        for rate, seed in itertools.product((1e-3, 3e-3, 1e-2), range(3)):
+            labels = {**base, "method": "full", "learning_rate": rate, "seed": seed}
+            metrics = {"nll_mean": 3.2 + 0.2 * i + 0.01 * seed * i, "id_loss": 2 + abs(rate - 3e-3)}
+            rows.append(row(len(rows), labels, metrics))
+    return rows
+
+
+def linear_rows(spec: Spec) -> list[MeasurementRow]:
+    rows: list[MeasurementRow] = []
+    for point in spec.plan(None):  # type: ignore[arg-type]
+        losses = [1 + 0.01 * draw + 0.1 * point.labels["features"] for draw in range(4)]
+        mean = sum(losses) / len(losses)
+        metrics = dict.fromkeys(("base_mse", "base_ideal", "closed_form", "closed_form_ideal"), 1.0)
+        metrics |= {"mse_mean": mean, "mse_se": 0.01}
+        rows.append(row(len(rows), dict(point.labels), metrics, draws=losses))
+    return rows
+
+
+def pretraining_rows() -> list[MeasurementRow]:
+    series = {
+        "checkpoint_tokens": [0.0, 1e6, 2e6],
+        "checkpoint_nll": [63 * loss + i for loss in (3.0, 2.5, 2.2) for i in range(4)],
+        "checkpoint_scored": [63.0] * 12,
+    }
+    metrics = {"training_loss": 2.2, "steps_done": 10.0}
+    return [row(0, {"replicate": 0, "step": 10}, metrics, **series)]
+
+
+def main() -> None:
+    specs = {kind: kinds()[kind]() for kind in BUILTIN if kind != "fine_tuning"}
+    specs["fine_tuning"] = kinds()["fine_tuning"](learning_rates=[1e-3, 3e-3, 1e-2])
+    tables = {
+        "gaussian_perturbation": gaussian_rows(),
+        "fine_tuning": fine_tuning_rows(),
+        "linear_model": linear_rows(specs["linear_model"]),
+        "pretraining": pretraining_rows(),
+    }
+    for kind, rows in tables.items():
+        answers = {verdict.answer for verdict in specs[kind].verdicts(to_frame(rows))}
+        assert answers & {"yes", "no"}, f"{kind}: {answers}"
+    sys.stdout.write(json.dumps(sorted(sys.modules)))
+
+
+if __name__ == "__main__":
+    main()
