@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import pytest
@@ -15,7 +15,7 @@ from conftest import Lab
 from ucurve.analysis.measurement_table import to_frame
 from ucurve.experiments import kinds, parse
 from ucurve.registry.suites import Dataset, Suite
-from ucurve.spec import Point, Spec, SpecError, canonical
+from ucurve.spec import Figure, Point, Spec, SpecError, Verdict, canonical
 
 BUILTIN = Path(__file__).parents[1] / "ucurve" / "builtin"
 DROPPED = Path(__file__).parent / "kinds"
@@ -167,3 +167,17 @@ def test_a_kind_dropped_in_as_one_file_is_planned_measured_drawn_and_judged(
     )
     (drawn,) = tmp_path.glob("*.svg")
     assert "counted" in drawn.read_text()
+
+
+def test_a_kind_whose_figures_take_the_table_only_still_works_and_warns() -> None:
+    figure = Figure("title", "caption", {}, {})
+    with pytest.warns(DeprecationWarning, match=r"define figures\(table, verdicts=\(\)\)"):
+
+        class OldKind(Spec):
+            kind: Literal["old"] = "old"
+
+            def figures(self, table: pd.DataFrame) -> dict[str, Figure]:  # type: ignore[override]
+                return {f"{len(table)} rows": figure}
+
+    verdict = Verdict(claim="c", answer="yes", sentence="It is.")
+    assert OldKind().figures(pd.DataFrame(), [verdict]) == {"0 rows": figure}

@@ -136,14 +136,14 @@ def test_an_extended_experiment_has_more_draws_and_measures_only_what_is_new(lab
     assert (more.name, more.tags, more.spec["draws"]) == ("noise", ["x"], 5)
     assert more.notes == f"why\n\nExperiment {first.id} with 3 more draws."
     assert (more.progress.total, more.progress.reused) == (6, 3)
-    with pytest.raises(RequestRejectedError, match="allows no 999 more"):
+    with pytest.raises(RequestRejectedError, match="cannot have 999 more draws"):
         lab.client.extend(first.id, 999)
 
 
 def test_an_experiment_that_repeats_nothing_cannot_be_extended(lab: Lab) -> None:
     made = lab.client.submit({"kind": "pretraining", "suite": "never-made", "steps": [200]})
     lab.client.cancel(made.id)
-    with pytest.raises(RequestRejectedError, match="repeats nothing"):
+    with pytest.raises(RequestRejectedError, match="has no draws or seeds to add"):
         lab.client.extend(made.id, 1)
 
 

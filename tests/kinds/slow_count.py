@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -56,7 +56,9 @@ class SlowCount(Spec):
             series={"counts": list(range(to))},
         )
 
-    def figures(self, table: pd.DataFrame) -> dict[str, Figure]:
+    def figures(
+        self, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()
+    ) -> dict[str, Figure]:
         rows = [
             {"to": row.to, "counted": row.counted}
             for row in table.itertuples()
