@@ -12,14 +12,14 @@ import vl_convert
 from ucurve.analysis.curve_rows import curve_rows
 from ucurve.figures.charts import (
     Axis,
-    Lines,
+    LineEncoding,
     curves,
     heat_map,
     ordered_palette,
     tokens_axis,
 )
 
-LINES = Lines("gamma", "γ", [0.0, 0.1, 0.2], neutral=[0.0])
+LINES = LineEncoding("gamma", "γ", [0.0, 0.1, 0.2], neutral=[0.0])
 
 
 def chart() -> dict[str, Any]:

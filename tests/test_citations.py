@@ -15,7 +15,7 @@ from PIL import Image
 
 from ucurve.cli import main
 from ucurve.figures.annotated_files import cited_file
-from ucurve.figures.citation import Citation, Origin, citation, compared, fingerprint
+from ucurve.figures.citation import Citation, FigureSource, citation, compared, fingerprint
 from ucurve.figures.embedded_citation import UnmarkedError, citation_in, marked
 from ucurve.figures.files import Form
 from ucurve.spec import Figure
@@ -23,7 +23,7 @@ from ucurve.spec import Figure
 SHARED_LAB = True
 
 NOW = datetime(2026, 2, 3, 4, 5, tzinfo=UTC)
-ORIGIN = Origin(
+ORIGIN = FigureSource(
     "loss",
     (7,),
     ("noise & more",),
@@ -127,7 +127,7 @@ def test_changes_are_counted_row_by_row() -> None:
     redrawn = Figure("", "", {**CHART, "mark": "point"}, figure(1.0, 2.0, 3.0).datasets)
     assert "3 rows are unchanged" in compared(then, redrawn)
     assert "the drawing differs" in compared(then, redrawn)
-    asked = Origin(
+    asked = FigureSource(
         "curves",
         (3, 4),
         ("a", "b"),
@@ -183,7 +183,7 @@ def test_cite_recognises_files_of_the_lab_and_reports_changes(
         cited_file(
             lab.client.figures(ids[0])[path.stem],
             "svg",
-            Origin(path.stem, (ids[0],), ("other",), ({},), "http://other"),
+            FigureSource(path.stem, (ids[0],), ("other",), ({},), "http://other"),
         )
     )
     assert "measure something else: the file was made with http://other" in ucurve(

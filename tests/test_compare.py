@@ -20,19 +20,19 @@ from playwright.sync_api import Browser, Page, expect
 from scipy import stats
 
 from ucurve.analysis.comparison import (
-    Side,
+    ComparedExperiment,
+    align_experiments,
     axes,
-    completed,
+    completing_spec,
     constants,
-    laid_over,
     missing,
-    other_settings,
     quantities,
+    setting_differences,
 )
 from ucurve.analysis.differences import differences, interpolated, subtracted
 from ucurve.experiments import parse
 from ucurve.figures.citation import fingerprint
-from ucurve.figures.comparison import Choice, chosen, figures, offered
+from ucurve.figures.comparison import PlotOptions, available_references, figures, resolve_options
 from ucurve.registry.suites import Checkpoint, Location, Suite
 from ucurve.schemas.measurements import MeasurementRow
 from ucurve.schemas.references import ReferenceCurve
@@ -65,7 +65,7 @@ def noise(
     tokens: tuple[int, ...] = TOKENS,
     state: str = "done",
     **fields: Any,
-) -> Side:
+) -> ComparedExperiment:
     """An experiment of noise on the weights, measured: base losses fall, `loss` says the rest."""
     spec = parse(
         {
@@ -114,7 +114,7 @@ def noise(
                     series=windows if draw is None else {},  # type: ignore[arg-type]
                 )
             )
-    return Side(id, f"noise {id}", spec, rows, suite(name, tokens))
+    return ComparedExperiment(id, f"noise {id}", spec, rows, suite(name, tokens))
 
 
 def test_the_same_draws_are_subtracted_pair_by_pair_and_other_draws_by_welch() -> None:
@@ -145,7 +145,7 @@ def test_damage_is_against_the_base_of_the_same_checkpoint_and_pairs_need_the_sa
     a = noise(1, lambda gamma, at, draw: gamma * at / 1000 + draw / 100)
     b = noise(2, lambda gamma, at, draw: gamma * at / 2000 + draw / 100, tensors="matrices")
     other = noise(3, lambda gamma, at, draw: gamma * at / 2000 + draw / 100, seed=7)
-    table = laid_over([a, b, other])
+    table = align_experiments([a, b, other])
     assert list(axes([a, b, other], table)) == ["tokens", "tokens_per_parameter", "base_loss"]
     assert list(quantities([a, b, other], table))[:3] == ["loss", "perplexity", "damage"]
     row = table[
@@ -188,7 +188,7 @@ def test_curves_without_a_common_checkpoint_are_interpolated_inside_their_reach_
     }
     assert interpolated({10.0: {"a": 1.0}}, 100.0, log=True) == {}
     a, b = noise(1, lambda *_: 0.5), noise(2, lambda *_: 0.2, name="t", tokens=(1500, 3000))
-    rows = differences(laid_over([a, b]), "side", "1", "2", x="tokens", value="damage")
+    rows = differences(align_experiments([a, b]), "side", "1", "2", x="tokens", value="damage")
     rows = [row for row in rows if row["change"] == "gamma 0.1"]
     assert [(row["tokens"], row["y"]) for row in rows] == [
         (1500.0, pytest.approx(0.3)),
@@ -203,8 +203,8 @@ def test_a_loss_that_is_not_finite_is_marked_and_never_averaged_away() -> None:
     )
     made = figures(
         [a, b := noise(2, lambda *_: 0.1)],
-        laid_over([a, b]),
-        Choice(y="damage", changes=("gamma 0.2",)),
+        align_experiments([a, b]),
+        PlotOptions(y="damage", changes=("gamma 0.2",)),
     )
     edges = [row for row in made["curves"].datasets["curves"] if row["what"] == "edge"]
     assert [(row["tokens"], row["label"]) for row in edges] == [(4000.0, "1×∞")]
@@ -224,7 +224,7 @@ def test_what_is_missing_is_planned_by_the_other_ones_spec_at_exactly_those_poin
         lacking.sentence
         == "15 points are missing in experiment 2 that 1 has: 3 checkpoints, 2 modifications, 4 draws."
     )
-    spec = completed(lacking)
+    spec = completing_spec(lacking)
     assert spec is not None
     assert spec.model_dump(include={"gammas", "draws", "tensors"}) == {
         "gammas": [0.1, 0.2],
@@ -234,13 +234,13 @@ def test_what_is_missing_is_planned_by_the_other_ones_spec_at_exactly_those_poin
     assert (b.spec.model_dump()["looks"], spec.model_dump()["looks"]) == (1, 2), (
         "more draws are a further look"
     )
-    assert completed(missing(b, a)) is None
-    assert other_settings([a, b]) == {"tensors": ["all", "matrices"]}
+    assert completing_spec(missing(b, a)) is None
+    assert setting_differences([a, b]) == {"tensors": ["all", "matrices"]}
 
     elsewhere = noise(3, lambda *_: 0.1, name="t", tokens=(2000, 4000, 8000))
     lacking = missing(a, elsewhere)
     assert (len(lacking.points), len(lacking.without_checkpoint)) == (2 * 2, 9)
-    spec = completed(lacking)
+    spec = completing_spec(lacking)
     assert spec is not None
     assert spec.model_dump(include={"suite", "checkpoints"}) == {
         "suite": "t",
@@ -261,9 +261,9 @@ def test_numbers_of_others_are_crosses_beside_the_curves_and_perplexities_are_dr
         {**about, "rows": rows, "created_at": "2026-01-01T00:00Z"}
     )
     side = noise(1, lambda *_: 0.1)
-    table, shown = laid_over([side]), Choice("tokens", "loss", beside=("paper",))
-    assert offered([side], shown, [curve]) == {"paper": (5, "perplexity", True)}
-    assert offered([side], Choice("tokens", "damage"), [curve]) == {}
+    table, shown = align_experiments([side]), PlotOptions("tokens", "loss", beside=("paper",))
+    assert available_references([side], shown, [curve]) == {"paper": (5, "perplexity", True)}
+    assert available_references([side], PlotOptions("tokens", "damage"), [curve]) == {}
     drawn = figures([side], table, shown, [curve])["curves"]
     marks = [row for row in drawn.datasets["curves"] if row["what"] == "reference"]
     assert [(row["tokens"], row["y"]) for row in marks] == [
@@ -276,13 +276,13 @@ def test_numbers_of_others_are_crosses_beside_the_curves_and_perplexities_are_dr
 
 def test_what_nobody_chose_is_chosen_and_a_chart_does_not_depend_on_results() -> None:
     a, b = noise(1, lambda *_: 0.1), noise(2, lambda *_: 0.2, gammas=[0.2, 0.3])
-    table = laid_over([a, b])
-    assert chosen([a, b], table, Choice(changes=("gone",))) == Choice(
+    table = align_experiments([a, b])
+    assert resolve_options([a, b], table, PlotOptions(changes=("gone",))) == PlotOptions(
         "tokens", "damage", "side", ("gamma 0.2",), ("1", "2")
     )
     assert constants([a, b]) == {("scale", "init_std"), ("group", "all")}
-    asked = Choice("tokens", "loss", "side", ("gamma 0.2",), ("1", "2"))
-    few = Side(
+    asked = PlotOptions("tokens", "loss", "side", ("gamma 0.2",), ("1", "2"))
+    few = ComparedExperiment(
         2,
         b.name,
         b.spec,
@@ -291,7 +291,7 @@ def test_what_nobody_chose_is_chosen_and_a_chart_does_not_depend_on_results() ->
             for row in b.rows
         ],
     )
-    before, after = (figures([a, side], laid_over([a, side]), asked) for side in (few, b))
+    before, after = (figures([a, side], align_experiments([a, side]), asked) for side in (few, b))
     for name in ("curves", "difference"):
         assert (before[name].chart, before[name].caption) == (
             after[name].chart,

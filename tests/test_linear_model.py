@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ucurve.analysis.comparison import Side, laid_over
+from ucurve.analysis.comparison import ComparedExperiment, align_experiments
 from ucurve.analysis.measurement_table import to_frame
 from ucurve.experiments import parse
 from ucurve.experiments.linear_model import LinearModel
@@ -172,7 +172,7 @@ def test_more_draws_and_targets_are_points_of_their_own_and_say_what_all_of_them
         for verdict in more.verdicts(table_of(all_of_them, results))
         if verdict.num_draws
     } == {43, 11}
-    over = laid_over([Side(1, "all", more, rows_of(all_of_them, results))])
+    over = align_experiments([ComparedExperiment(1, "all", more, rows_of(all_of_them, results))])
     cell = over[(over["features"] == 0) & (over["change"] == over["change"].iloc[0])]
     assert sorted(cell["draw"]) == sorted(f"0:{draw}" for draw in range(43))
     some = [

@@ -11,10 +11,10 @@ import streamlit as st
 from dashboard.components.theme import caption, counted, kind_title, plain, small
 from dashboard.forms.parsing import parse_id
 from dashboard.live import pages, refresh
-from ucurve.analysis.comparison import Side
+from ucurve.analysis.comparison import ComparedExperiment
 from ucurve.client.comparisons import Comparison
 from ucurve.experiments import parse
-from ucurve.figures.comparison import Choice
+from ucurve.figures.comparison import PlotOptions
 from ucurve.schemas.experiments import Experiment
 from ucurve.schemas.references import ReferenceCurve
 from ucurve.spec import Figure
@@ -81,7 +81,9 @@ def _checkbox(experiment: Experiment, selected: bool) -> None:
     )
 
 
-def compared(ids: Sequence[int], options: Choice) -> tuple[Comparison, dict[str, Figure]] | None:
+def compared(
+    ids: Sequence[int], options: PlotOptions
+) -> tuple[Comparison, dict[str, Figure]] | None:
     """Return the comparison with its figures; None while an experiment is not loaded yet.
 
     Computed again when the options or the rows change; for rows at most half of the time.
@@ -115,7 +117,7 @@ def compared(ids: Sequence[int], options: Choice) -> tuple[Comparison, dict[str,
     return comparison_with_figures
 
 
-def _sides(ids: Sequence[int]) -> tuple[list[Side], tuple[int, ...]]:
+def _sides(ids: Sequence[int]) -> tuple[list[ComparedExperiment], tuple[int, ...]]:
     """Return the experiments with their rows, and the cursors of these rows."""
     sides, cursors, suites = [], [], _suites()
     for id in ids:
@@ -125,7 +127,9 @@ def _sides(ids: Sequence[int]) -> tuple[list[Side], tuple[int, ...]]:
         rows = sorted(snapshot.rows.values(), key=lambda row: row.position)
         suite = next((str(row.labels["suite"]) for row in rows if row.labels.get("suite")), "")
         experiment = snapshot.experiment
-        sides.append(Side(id, experiment.name, parse(experiment.spec), rows, suites.get(suite)))
+        sides.append(
+            ComparedExperiment(id, experiment.name, parse(experiment.spec), rows, suites.get(suite))
+        )
         cursors.append(snapshot.cursor)
     return sides, tuple(cursors)
 

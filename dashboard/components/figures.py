@@ -12,7 +12,7 @@ from dashboard.components.theme import caption, plain
 from dashboard.forms.parsing import parse_id
 from dashboard.live import pages
 from dashboard.live.poller import ExperimentSnapshot
-from ucurve.figures.citation import Origin
+from ucurve.figures.citation import FigureSource
 from ucurve.spec import Figure
 
 
@@ -60,7 +60,7 @@ def draw_figure(snapshot: ExperimentSnapshot, name: str, figure: Figure) -> None
     title.markdown(f"### {plain(figure.title)}", anchors=False)
     url = permalinks.page_url("experiment", id=snapshot.id, at=snapshot.as_of, figure=name)
     experiment = snapshot.experiment
-    origin = Origin(
+    origin = FigureSource(
         name,
         (snapshot.id,),
         (experiment.name,),

@@ -10,7 +10,7 @@ from dashboard.auth import session
 from dashboard.components.compared_experiments import selected_ids
 from dashboard.components.theme import caption, counted, plain, roughly
 from dashboard.live import pages
-from ucurve.analysis.comparison import Missing, completed, other_settings
+from ucurve.analysis.comparison import MissingPoints, completing_spec, setting_differences
 from ucurve.client import Client, ClientError
 from ucurve.client.comparisons import Comparison
 from ucurve.schemas.experiments import PlanPreview
@@ -20,7 +20,7 @@ def section(comparison: Comparison) -> None:
     """Draw what the two experiments lack of each other, its cost, and a button to run it."""
     gaps = [gap for gap in comparison.missing() if gap.points or gap.without_checkpoint]
     st.markdown("## Missing for a fair comparison", anchors=False)
-    for name, values in other_settings(comparison.sides).items():
+    for name, values in setting_differences(comparison.sides).items():
         settings = ", ".join(
             f"{value} (#{side.id})" for side, value in zip(comparison.sides, values, strict=True)
         )
@@ -36,11 +36,11 @@ def section(comparison: Comparison) -> None:
         st.warning(plain(refusal), icon=":material/block:")
 
 
-def _gap(comparison: Comparison, gap: Missing) -> None:
+def _gap(comparison: Comparison, gap: MissingPoints) -> None:
     st.markdown(plain(gap.sentence))
     key = f"{gap.of.id}:{gap.within.id}"
     try:
-        spec = completed(gap)
+        spec = completing_spec(gap)
         if spec is None:
             return
         plan = pages.cached(f"complete {key} {spec}", partial(pages.client().plan, spec))
@@ -71,11 +71,11 @@ def _cost(plan: PlanPreview) -> str:
     return f"{plan.num_existing:,} of {evaluations} cached, {plan.num_new:,} to run{estimate}."
 
 
-def submit(client: Client, comparison: Comparison, gap: Missing) -> None:
+def submit(client: Client, comparison: Comparison, gap: MissingPoints) -> None:
     """Run the missing evaluations; the new experiment replaces the one that lacked them."""
     st.session_state["not completed"] = None
     try:
-        spec = completed(gap)
+        spec = completing_spec(gap)
         assert spec is not None, "a button without missing evaluations"
         experiment = client.submit(spec, **comparison.submission(gap))
     except (ClientError, ValueError) as error:

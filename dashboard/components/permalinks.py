@@ -11,7 +11,7 @@ import streamlit as st
 from dashboard.components.chart import FORMS
 from dashboard.components.downloads import download_link
 from ucurve.figures.annotated_files import cited_file
-from ucurve.figures.citation import Origin
+from ucurve.figures.citation import FigureSource
 from ucurve.spec import Figure
 
 
@@ -34,7 +34,7 @@ def copyable_link(url: str) -> None:
     st.code(url, language=None, wrap_lines=True)
 
 
-def share_menu(figure: Figure, key: str, name: str, origin: Origin, url: str) -> None:
+def share_menu(figure: Figure, key: str, name: str, origin: FigureSource, url: str) -> None:
     """Draw a figure's menu: its files, which embed the link and a hash, and the link itself."""
     with (
         st.container(horizontal_alignment="right"),

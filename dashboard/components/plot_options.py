@@ -9,10 +9,10 @@ import streamlit as st
 
 from ucurve.analysis.comparison import axes, quantities
 from ucurve.client.comparisons import Comparison
-from ucurve.figures.comparison import GROUPS, Choice, values_of
+from ucurve.figures.comparison import GROUPS, PlotOptions, values_of
 
 
-def requested_options() -> Choice:
+def requested_options() -> PlotOptions:
     """Return the fields' values; before they are first drawn, those in the address."""
 
     def option(name: str, default: str = "") -> str:
@@ -21,7 +21,7 @@ def requested_options() -> Choice:
     changes = st.session_state.get("change") or st.query_params.get_all("change")
     minus = tuple(filter(None, (option("a"), option("b"))))
     references = st.session_state.get("beside") or st.query_params.get_all("beside")
-    return Choice(
+    return PlotOptions(
         option("x"), option("y"), option("by", "side"), tuple(changes), minus, tuple(references)
     )
 

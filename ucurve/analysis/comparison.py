@@ -1,10 +1,10 @@
 """Experiments laid over one another: their numbers on one axis, the differences, and what is missing for a fair comparison.
 
-    sides = [Side(experiment.id, experiment.name, parse(experiment.spec), rows, suite), ...] table =
-    laid_over(sides)                       # one row per value: side, change, along, draw, value of
+    sides = [ComparedExperiment(experiment.id, experiment.name, parse(experiment.spec), rows, suite), ...] table =
+    align_experiments(sides)                       # one row per value: side, change, along, draw, value of
     every quantity differences(table, "1", "2", "tokens")         # A minus B with 95% intervals,
     and how they were paired missing(sides[0], sides[1])                    # the points of A that B
-    lacks completed(sides[0], sides[1])                  # the spec that measures exactly those
+    lacks completing_spec(sides[0], sides[1])                  # the spec that measures exactly those
 
 What a kind's labels mean is said by its `columns` (ucurve.spec); no kind is named here.
 """
@@ -37,7 +37,7 @@ LOSS = "nll_mean"  # in nats per token, whatever kind measured it
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedExperiment:
     """One experiment of a comparison, with its rows so far and the suite of its checkpoints where there is one."""
 
     id: int
@@ -128,14 +128,14 @@ def named(
     return ", ".join(words)
 
 
-def constants(sides: Iterable[Side]) -> frozenset[tuple[str, Any]]:
+def constants(sides: Iterable[ComparedExperiment]) -> frozenset[tuple[str, Any]]:
     """Parts of modifications that all changed points of all sides have: not worth a word."""
     found = [set(side.changed(row.labels)) for side in sides for row in side.rows]
     changed = [one for one in found if one]
     return frozenset(set.intersection(*changed)) if len(changed) > 1 else frozenset()
 
 
-def laid_over(sides: Sequence[Side]) -> pd.DataFrame:
+def align_experiments(sides: Sequence[ComparedExperiment]) -> pd.DataFrame:
     """All rows of all sides, one per value: `side`, `suite`, `size` (parameters), `replicate`, `change`, `draw`, `state`,
     `measurement`, `unchanged`; the axes `tokens`, `tokens_per_parameter`, `base_loss` and the
     sides' own; every metric; `damage`.
@@ -163,7 +163,9 @@ def laid_over(sides: Sequence[Side]) -> pd.DataFrame:
     return table
 
 
-def _rows_of(side: Side, same: frozenset[tuple[str, Any]]) -> Iterable[dict[str, Any]]:
+def _rows_of(
+    side: ComparedExperiment, same: frozenset[tuple[str, Any]]
+) -> Iterable[dict[str, Any]]:
     sizes = {c.revision: c.num_parameters for c in side.suite.checkpoints} if side.suite else {}
     columns = side.columns
     for row in side.rows:
@@ -214,7 +216,7 @@ def _rows_of(side: Side, same: frozenset[tuple[str, Any]]) -> Iterable[dict[str,
             }
 
 
-def quantities(sides: Sequence[Side], table: pd.DataFrame) -> dict[str, str]:
+def quantities(sides: Sequence[ComparedExperiment], table: pd.DataFrame) -> dict[str, str]:
     """What the y axis can show, with its title: what all sides that measured anything have in common, losses first."""
     measured = [side for side in sides if any(row.metrics for row in side.rows)]
     shared: dict[str, str] = {}
@@ -238,7 +240,7 @@ def quantities(sides: Sequence[Side], table: pd.DataFrame) -> dict[str, str]:
     return {**derived, **shared}
 
 
-def axes(sides: Sequence[Side], table: pd.DataFrame) -> dict[str, str]:
+def axes(sides: Sequence[ComparedExperiment], table: pd.DataFrame) -> dict[str, str]:
     """What the x axis can show, with its title: what is known of some row of every side."""
     titles = {
         "tokens": "pre-training tokens",
@@ -264,11 +266,11 @@ def axes(sides: Sequence[Side], table: pd.DataFrame) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingPoints:
     """Points of `of` without a counterpart in `within`; those whose checkpoint the other suite has not got cannot be measured."""
 
-    of: Side
-    within: Side
+    of: ComparedExperiment
+    within: ComparedExperiment
     points: list[dict[str, Any]] = field(default_factory=list)  # labels as `of` calls them
     without_checkpoint: list[dict[str, Any]] = field(default_factory=list)
 
@@ -316,10 +318,10 @@ class Missing:
         )
 
 
-def missing(a: Side, b: Side) -> Missing:
+def missing(a: ComparedExperiment, b: ComparedExperiment) -> MissingPoints:
     """What of A is not planned in B, by checkpoint, modification and draw; nothing where their kinds differ."""
     if a.spec.kind != b.spec.kind:
-        return Missing(a, b)
+        return MissingPoints(a, b)
     there = {b.point(row.labels) for row in b.rows}
     lacking = {
         a.point(row.labels): row.labels for row in a.rows if a.point(row.labels) not in there
@@ -332,10 +334,10 @@ def missing(a: Side, b: Side) -> Missing:
         (able if has is None or "revision" not in labels or place in has else unable).append(
             dict(labels)
         )
-    return Missing(a, b, able, unable)
+    return MissingPoints(a, b, able, unable)
 
 
-def completed(found: Missing) -> Spec | None:
+def completing_spec(found: MissingPoints) -> Spec | None:
     """B measured at the points of A: A's grid, everything else as in B; None where nothing can be added.
 
     Points that B has already are reused, so that exactly the missing ones are measured. Raises
@@ -357,7 +359,7 @@ def completed(found: Missing) -> Spec | None:
     return type(b.spec).model_validate(fields)
 
 
-def other_settings(sides: Sequence[Side]) -> dict[str, list[Any]]:
+def setting_differences(sides: Sequence[ComparedExperiment]) -> dict[str, list[Any]]:
     """Settings in which experiments of one kind differ, other than which points they measure: what is compared."""
     if len({side.spec.kind for side in sides}) != 1 or len(sides) < 2:
         return {}
@@ -370,7 +372,7 @@ def other_settings(sides: Sequence[Side]) -> dict[str, list[Any]]:
     }
 
 
-def on_what(inputs: Mapping[str, Any]) -> dict[str, Any]:
+def measurement_settings(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """How a number was measured, as far as it decides whether losses are comparable: set, tokenizer, window, precision."""
     parts = {
         name: inputs[name]

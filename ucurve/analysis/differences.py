@@ -1,6 +1,6 @@
 """One curve minus another, with 95% intervals that say how they were made.
 
-    differences(laid_over(sides), "side", "1", "2", x="tokens", value="nll_mean", facet="replicate")
+    differences(align_experiments(sides), "side", "1", "2", x="tokens", value="nll_mean", facet="replicate")
  Where both have the same draws at the same place the difference is taken draw by draw ("paired"):
 common noise cancels. Else the means are subtracted and the interval is Welch's. A base has no
 draws: it is paired by blocks of windows of the text. Curves that share no place are compared at the

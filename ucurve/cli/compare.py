@@ -115,12 +115,12 @@ def _write_figures(comparison: Comparison, folder: Path, format: str, url: str) 
 
 def _missing_points(client: Client, comparison: Comparison, submit: bool) -> None:
     """Print the points that two experiments lack of each other; submit them if requested."""
-    from ucurve.analysis.comparison import completed
+    from ucurve.analysis.comparison import completing_spec
 
     for gap in comparison.missing():
         if gap.points or gap.without_checkpoint:
             print(gap.sentence)
-        if submit and (spec := completed(gap)) is not None:
+        if submit and (spec := completing_spec(gap)) is not None:
             experiment = client.submit(spec, **comparison.submission(gap))
             counts = experiment.progress
             num_new = counts.total - counts.reused
@@ -128,12 +128,12 @@ def _missing_points(client: Client, comparison: Comparison, submit: bool) -> Non
 
 
 def cite(args: argparse.Namespace) -> None:
-    from ucurve.figures.annotated_files import said_of
+    from ucurve.figures.annotated_files import describe_file
 
     client = connect(args)
     for path in args.file:
         try:
-            print(f"{path}: {said_of(path.read_bytes(), client)}")
+            print(f"{path}: {describe_file(path.read_bytes(), client)}")
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}") from error
         except ValueError as error:

@@ -4,7 +4,7 @@ comparison = client.compare([3, 4], y="damage", changes=["gamma 0.2, init_std"])
 comparison.figures()["difference"].caption     # "A = 3 noise on tiny, B = ...: paired by draw"
 comparison.warnings                            # why the numbers may not be comparable
 for gap in comparison.missing():               # points of A that B lacks, and the reverse
-    client.plan(completed(gap))
+    client.plan(completing_spec(gap))
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from ucurve.schemas.references import ReferenceCurve
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ucurve.analysis.comparison import Missing, Side
-    from ucurve.figures.citation import Origin
-    from ucurve.figures.comparison import Choice
+    from ucurve.analysis.comparison import ComparedExperiment, MissingPoints
+    from ucurve.figures.citation import FigureSource
+    from ucurve.figures.comparison import PlotOptions
 
 
 @dataclass
 class Comparison:
     """Aligned experiments, with the options that their figures are drawn with."""
 
-    sides: list[Side]
-    requested: Choice
+    sides: list[ComparedExperiment]
+    requested: PlotOptions
     settings: list[dict[str, Any]] = field(default_factory=list)  # how each side was measured
     curves: list[ReferenceCurve] = field(default_factory=list)  # about the same suites
 
     @cached_property
     def table(self) -> pd.DataFrame:
         """One row per value; see ucurve.analysis.comparison."""
-        from ucurve.analysis.comparison import laid_over
+        from ucurve.analysis.comparison import align_experiments
 
-        return laid_over(self.sides)
+        return align_experiments(self.sides)
 
     @cached_property
     def changes(self) -> dict[str, int]:
@@ -52,11 +52,11 @@ class Comparison:
         return changes(self.table)
 
     @cached_property
-    def options(self) -> Choice:
+    def options(self) -> PlotOptions:
         """The requested options, with the empty ones filled in."""
-        from ucurve.figures.comparison import chosen
+        from ucurve.figures.comparison import resolve_options
 
-        return chosen(self.sides, self.table, self.requested)
+        return resolve_options(self.sides, self.table, self.requested)
 
     def figures(self) -> Figures:
         """Draw the figures by name."""
@@ -67,13 +67,13 @@ class Comparison:
     @cached_property
     def reference_options(self) -> dict[str, tuple[int, str, bool]]:
         """Reference curves that can be drawn here; see ucurve.figures.comparison."""
-        from ucurve.figures.comparison import offered
+        from ucurve.figures.comparison import available_references
 
-        return offered(self.sides, self.options, self.curves)
+        return available_references(self.sides, self.options, self.curves)
 
-    def origin(self, figure: str, lab: str, link: str = "") -> Origin:
+    def origin(self, figure: str, lab: str, link: str = "") -> FigureSource:
         """Return the citation that is embedded in a file of one of the figures."""
-        from ucurve.figures.citation import Origin
+        from ucurve.figures.citation import FigureSource
 
         ids, names = tuple(side.id for side in self.sides), tuple(side.name for side in self.sides)
         specs = tuple(side.spec.model_dump(mode="json") for side in self.sides)
@@ -81,9 +81,9 @@ class Comparison:
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self.options).items()
         }
-        return Origin(figure, ids, names, specs, lab, link, options)
+        return FigureSource(figure, ids, names, specs, lab, link, options)
 
-    def submission(self, gap: Missing) -> dict[str, Any]:
+    def submission(self, gap: MissingPoints) -> dict[str, Any]:
         """Return name and notes of the experiment that measures the missing points."""
         a, b = gap.of, gap.within
         return {
@@ -91,7 +91,7 @@ class Comparison:
             "notes": f"Points of experiment {a.id} that experiment {b.id} lacked.",
         }
 
-    def missing(self) -> list[Missing]:
+    def missing(self) -> list[MissingPoints]:
         """Return the points that two experiments lack of each other, for both directions.
 
         The two are those of `minus`, or the first two.
@@ -156,26 +156,26 @@ class ComparisonResource(ResultResource, CatalogueResource):
         changes: labels of modifications, as in the legend. minus: A and B of the difference A - B.
         beside: names of reference curves. Raises RequestRejectedError for an unknown experiment.
         """
-        from ucurve.figures.comparison import Choice
+        from ucurve.figures.comparison import PlotOptions
 
         sides = [self.compared_experiment(id) for id in dict.fromkeys(ids)]
-        requested = Choice(x, y, by, tuple(changes), tuple(map(str, minus)), tuple(beside))
+        requested = PlotOptions(x, y, by, tuple(changes), tuple(map(str, minus)), tuple(beside))
         settings = [self.measurement_settings(side) for side in sides]
         return Comparison(sides, requested, settings, self.references())
 
-    def compared_experiment(self, id: int) -> Side:
+    def compared_experiment(self, id: int) -> ComparedExperiment:
         """Return an experiment with its rows and suite, ready to be compared."""
-        from ucurve.analysis.comparison import Side
+        from ucurve.analysis.comparison import ComparedExperiment
         from ucurve.experiments import parse
 
         experiment, rows = self.experiment(id), self.rows(id)
         name = next((str(row.labels["suite"]) for row in rows if row.labels.get("suite")), None)
         suites = self.suites() if name else []
         suite = next((suite for suite in suites if suite.name == name), None)
-        return Side(id, experiment.name, parse(experiment.spec), rows, suite)
+        return ComparedExperiment(id, experiment.name, parse(experiment.spec), rows, suite)
 
-    def measurement_settings(self, side: Side) -> dict[str, Any]:
+    def measurement_settings(self, side: ComparedExperiment) -> dict[str, Any]:
         """Return the evaluation settings of an experiment, read from its first point."""
-        from ucurve.analysis.comparison import on_what
+        from ucurve.analysis.comparison import measurement_settings
 
-        return on_what(self.provenance(side.rows[0].id).inputs) if side.rows else {}
+        return measurement_settings(self.provenance(side.rows[0].id).inputs) if side.rows else {}

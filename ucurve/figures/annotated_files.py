@@ -1,6 +1,6 @@
 """A figure as a file that leads back: title, caption and citation around it for print, and the citation inside for machines.
 
-Path("loss.pdf").write_bytes(cited_file(figure, "pdf", Origin("loss", (7,), ("noise on tiny",), lab=client.url)))
+Path("loss.pdf").write_bytes(cited_file(figure, "pdf", FigureSource("loss", (7,), ("noise on tiny",), lab=client.url)))
 again(client, citation_in(content))            # the same figure as the lab draws it now
 """
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ucurve.figures.citation import (
     Citation,
-    Origin,
+    FigureSource,
     citation,
     compared,
     fingerprint,
@@ -36,7 +36,9 @@ TITLE, CAPTION, SMALL = 15.0, 11.0, 8.5  # sizes of type, in points of the page
 INK, QUIET, FAINT = "#1d2733", "#44505b", "#6b7680"
 
 
-def cited_file(figure: Figure, form: Form, origin: Origin, now: datetime | None = None) -> bytes:
+def cited_file(
+    figure: Figure, form: Form, origin: FigureSource, now: datetime | None = None
+) -> bytes:
     """The bytes of the file, on white."""
     cited = citation(figure, origin, now)
     if form == "csv":
@@ -101,11 +103,11 @@ def _lines(
 # ---- back from the file
 
 
-def experiment_origin(client: Client, id: int, figure: str, at: str | None = None) -> Origin:
+def experiment_origin(client: Client, id: int, figure: str, at: str | None = None) -> FigureSource:
     """Of a figure of one experiment, or of how it stood at a moment."""
     experiment = client.experiment(id)
     asked = {"at": at} if at else {}
-    return Origin(
+    return FigureSource(
         figure, (id,), (experiment.name,), (experiment.spec,), client.url, experiment.url, asked
     )
 
@@ -136,7 +138,7 @@ def again(client: Client, cited: Citation) -> Figure:
     return drawn[cited.figure]
 
 
-def said_of(content: bytes, client: Client) -> str:
+def describe_file(content: bytes, client: Client) -> str:
     """ "this figure is experiment 7, figure loss: unchanged since ..." Raises UnmarkedError, RequestRejectedError or ValueError."""
     cited = citation_in(content)
     figure = again(client, cited)

@@ -1,6 +1,6 @@
 """Altair charts that depend on the spec only: every `data` is a name, so that new results swap rows and keep the zoom.
 
-chart = curves(tokens_axis(), Axis("y", "loss / nats"), Lines("gamma", "γ", [0.05, 0.1]), row="replicate")
+chart = curves(tokens_axis(), Axis("y", "loss / nats"), LineEncoding("gamma", "γ", [0.05, 0.1]), row="replicate")
 rows = curve_rows(table, x="tokens", value="nll_mean", by=["gamma"], facets=["replicate"])
 Figure(title, caption, chart, {"curves": rows})
 """
@@ -71,7 +71,7 @@ def tokens_axis() -> Axis:
 
 
 @dataclass(frozen=True)
-class Lines:
+class LineEncoding:
     """What tells the lines apart: a field and its values, all known from the spec. `neutral` values are drawn grey."""
 
     field: str
@@ -104,7 +104,7 @@ def ordered_palette(num: int) -> list[str]:
     return ["#" + "".join(f"{round(channel):02x}" for channel in colour) for colour in channels]
 
 
-def drawn_once(draw: Callable[P, dict[str, Any]]) -> Callable[P, dict[str, Any]]:
+def memoize_chart(draw: Callable[P, dict[str, Any]]) -> Callable[P, dict[str, Any]]:
     """Equal arguments give an equal chart at once: Altair takes a third of a second for one, and pages ask all the time."""
     drawn: dict[str, str] = {}
 
@@ -119,11 +119,11 @@ def drawn_once(draw: Callable[P, dict[str, Any]]) -> Callable[P, dict[str, Any]]
     return again
 
 
-@drawn_once
+@memoize_chart
 def curves(
     x: Axis,
     y: Axis,
-    lines: Lines,
+    lines: LineEncoding,
     *,
     dataset: str = "curves",
     row: str | None = None,
@@ -180,7 +180,13 @@ def curves(
 
 
 def _layers(
-    x: Axis, y: Axis, lines: Lines, shown: Any, dash: str | None, also: Sequence[str], height: int
+    x: Axis,
+    y: Axis,
+    lines: LineEncoding,
+    shown: Any,
+    dash: str | None,
+    also: Sequence[str],
+    height: int,
 ) -> list[Any]:
     """Bands, lines, draws, references, bottoms, edge marks and waiting ticks: one layer per `what`."""
     at_x, at_y = encoded_x(x), encoded_y(y)
@@ -212,7 +218,7 @@ def _layers(
     between = [tip("low", "95% from", ".4~g"), tip("high", "to", ".4~g"), tip("num_draws", "draws")]
     waiting = [*names, tip("num_waiting", "still to come")]
     return [
-        banded(mean)
+        band_layer(mean)
         .mark_area(clip=True)
         .encode(at_x, alt.Y("from:Q"), alt.Y2("to"), opacity=faded(0.18), **detail),
         mean.mark_line(clip=True, strokeWidth=2).encode(at_x, at_y, opacity=faded(1), **dashed),
@@ -250,7 +256,7 @@ def tip(field: str, title: str | None = None, number: str | None = None) -> Any:
     return alt.Tooltip(f"{field}:{'Q' if number else 'N'}", title=title or field, **options)
 
 
-def banded(chart: Any) -> Any:
+def band_layer(chart: Any) -> Any:
     """The ends of bands as they are drawn, from and to: see `chart_rows.cut`."""
     ends = {"from": "low", "to": "high"}
     drawn = {
@@ -306,10 +312,10 @@ def _axis(axis: Axis) -> Any:
     return alt.Axis()
 
 
-@drawn_once
+@memoize_chart
 def heat_map(
     x: Axis,
-    y: Lines,
+    y: LineEncoding,
     value: Axis,
     *,
     dataset: str = "cells",
@@ -351,16 +357,16 @@ def heat_map(
     return _gridded(alt.layer(*layers, data=alt.NamedData(dataset)), row, column, width)
 
 
-def _base(lines: Lines) -> str:
+def _base(lines: LineEncoding) -> str:
     """Vega expression of a label: neutral values are called base."""
     neutral = " || ".join(f"datum.value == {json.dumps(value)}" for value in lines.neutral)
     return f"({neutral}) ? 'base' : datum.label" if neutral else "datum.label"
 
 
-@drawn_once
+@memoize_chart
 def text_table(
     y: Axis,
-    x: Lines,
+    x: LineEncoding,
     *,
     dataset: str = "cells",
     row: str | None = None,

@@ -1,6 +1,6 @@
 """What leads from a figure's file back to its numbers: experiments, figure, hash, and what the hash was made of.
 
-    cited = citation(figure, Origin("loss", (7,), ("noise on tiny",), lab="http://lab:8000"))
+    cited = citation(figure, FigureSource("loss", (7,), ("noise on tiny",), lab="http://lab:8000"))
     cited.short                                    # "#3f2a9c1b04de": sha256 of the chart and its rows
     cited.uri                                      # "ucurve:loss?experiment=7&lab=...#3f2a9c1b04de"
     compared(cited, figure_now)                    # "unchanged", or how many rows have changed
@@ -34,7 +34,7 @@ DIGITS, SMALLEST = (
 
 
 @dataclass(frozen=True)
-class Origin:
+class FigureSource:
     """Which figure of which experiments this is, and where they were asked for.
 
     asked: how a comparison was asked for. specs: what the experiments measure: a number may mean another one in another lab.
@@ -130,7 +130,7 @@ class Citation(BaseModel):
         return cls.model_validate({**fields, **single})
 
 
-def citation(figure: Figure, origin: Origin, now: datetime | None = None) -> Citation:
+def citation(figure: Figure, origin: FigureSource, now: datetime | None = None) -> Citation:
     """What the file of this figure says."""
     rows = row_hashes(figure)
     chart = short_hash(figure.chart)

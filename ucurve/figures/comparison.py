@@ -1,7 +1,7 @@
 """The figures of a comparison: curves of several experiments on one axis, and one minus another.
 
-shown = Choice(x="tokens", y="damage", by="side", changes=("gamma 0.2, init_std",), minus=("1", "2"))
-figures(sides, laid_over(sides), shown)       # {"curves": Figure, "difference": Figure}
+shown = PlotOptions(x="tokens", y="damage", by="side", changes=("gamma 0.2, init_std",), minus=("1", "2"))
+figures(sides, align_experiments(sides), shown)       # {"curves": Figure, "difference": Figure}
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucurve.analysis.comparison import LOSS, Side, axes, quantities
+from ucurve.analysis.comparison import LOSS, ComparedExperiment, axes, quantities
 from ucurve.analysis.curve_rows import curve_rows
 from ucurve.analysis.differences import differences
 from ucurve.figures import charts
@@ -39,7 +39,7 @@ MOST_LINES = 2  # modifications shown when nobody has chosen
 
 
 @dataclass(frozen=True)
-class Choice:
+class PlotOptions:
     """What a comparison shows; what is empty is chosen from what there is."""
 
     x: str = ""
@@ -47,10 +47,14 @@ class Choice:
     by: str = "side"
     changes: tuple[str, ...] = ()
     minus: tuple[str, ...] = ()  # A and B, two values of `by`
-    beside: tuple[str, ...] = ()  # reference curves, not measured here: those of `offered`
+    beside: tuple[
+        str, ...
+    ] = ()  # reference curves, not measured here: those of `available_references`
 
 
-def chosen(sides: Sequence[Side], table: pd.DataFrame, asked: Choice) -> Choice:
+def resolve_options(
+    sides: Sequence[ComparedExperiment], table: pd.DataFrame, asked: PlotOptions
+) -> PlotOptions:
     """The choice made whole: what is not there falls back to what is."""
     xs, ys = axes(sides, table), quantities(sides, table)
     by = asked.by if asked.by in GROUPS else "side"
@@ -61,7 +65,7 @@ def chosen(sides: Sequence[Side], table: pd.DataFrame, asked: Choice) -> Choice:
     if len(minus) != 2 or minus[0] == minus[1]:
         minus = tuple(members[:2]) if len(members) > 1 else ()
     y = asked.y if asked.y in ys else next(iter(["damage"] if "damage" in ys else ys), "")
-    return Choice(
+    return PlotOptions(
         asked.x if asked.x in xs else next(iter(xs), ""), y, by, wanted, minus, asked.beside
     )
 
@@ -98,12 +102,15 @@ def _as_text(table: pd.DataFrame, by: str) -> list[str]:
 
 
 def figures(
-    sides: Sequence[Side], table: pd.DataFrame, asked: Choice, curves: Sequence[ReferenceCurve] = ()
+    sides: Sequence[ComparedExperiment],
+    table: pd.DataFrame,
+    asked: PlotOptions,
+    curves: Sequence[ReferenceCurve] = (),
 ) -> dict[str, Figure]:
     """The curves, and the difference where there are two of anything to subtract."""
     if table.empty:
         return {}
-    shown = chosen(sides, table, asked)
+    shown = resolve_options(sides, table, asked)
     if not (shown.x and shown.y):  # no axis or no quantity in common
         return {}
     names = {side.key: f"{side.id} {side.name}" for side in sides}
@@ -125,8 +132,8 @@ def figures(
     return made
 
 
-def offered(
-    sides: Sequence[Side], shown: Choice, curves: Sequence[ReferenceCurve]
+def available_references(
+    sides: Sequence[ComparedExperiment], shown: PlotOptions, curves: Sequence[ReferenceCurve]
 ) -> dict[str, tuple[int, str, bool]]:
     """{label: (curve, metric, measured on the same text)} of what can be drawn beside: over tokens, of a suite that is shown."""
     found: dict[str, tuple[int, str, bool]] = {}
@@ -139,11 +146,11 @@ def offered(
 
 
 def references(
-    sides: Sequence[Side], shown: Choice, curves: Sequence[ReferenceCurve]
+    sides: Sequence[ComparedExperiment], shown: PlotOptions, curves: Sequence[ReferenceCurve]
 ) -> dict[str, list[dict[str, Any]]]:
     """The chosen ones as rows, by label; a perplexity is drawn among losses as its logarithm."""
     by_id, found = {curve.id: curve for curve in curves}, {}
-    for label, (id, metric, _) in offered(sides, shown, curves).items():
+    for label, (id, metric, _) in available_references(sides, shown, curves).items():
         if label in shown.beside:
             rows = [
                 row
@@ -189,7 +196,7 @@ def _beside(figure: Figure, beside: dict[str, list[dict[str, Any]]]) -> Figure:
     return replace(figure, caption=caption, datasets={"curves": [*rows, *marks]})
 
 
-def _axis(sides: Sequence[Side], table: pd.DataFrame, x: str) -> charts.Axis:
+def _axis(sides: Sequence[ComparedExperiment], table: pd.DataFrame, x: str) -> charts.Axis:
     title = axes(sides, table).get(x, x)
     values = table[x].astype(float) if x in table else np.array([])
     many = (
@@ -208,7 +215,11 @@ def _column(facet: str, table: pd.DataFrame) -> str | None:
 
 
 def _curves(
-    sides: Sequence[Side], table: pd.DataFrame, shown: Choice, groups: list[str], facet: str
+    sides: Sequence[ComparedExperiment],
+    table: pd.DataFrame,
+    shown: PlotOptions,
+    groups: list[str],
+    facet: str,
 ) -> Figure:
     column = _column(facet, table)
     several = shown.by not in ("side", "replicate") and bool(
@@ -233,7 +244,7 @@ def _curves(
         "symlog" if damage else "log" if shown.y == "perplexity" else "linear",
         constant=0.01,
     )
-    lines = charts.Lines("group", GROUPS[shown.by], groups, ordered=False)
+    lines = charts.LineEncoding("group", GROUPS[shown.by], groups, ordered=False)
     chart = charts.curves(
         _axis(sides, table, shown.x),
         y,
@@ -249,7 +260,11 @@ def _curves(
 
 
 def _difference(
-    sides: Sequence[Side], table: pd.DataFrame, shown: Choice, pair: list[str], facet: str
+    sides: Sequence[ComparedExperiment],
+    table: pd.DataFrame,
+    shown: PlotOptions,
+    pair: list[str],
+    facet: str,
 ) -> Figure:
     """At equal places of pre-training: a base loss is of one model only, so that differences are drawn over tokens instead."""
     x = shown.x if shown.x != "base_loss" else next(iter(axes(sides, table)), shown.x)
@@ -260,7 +275,7 @@ def _difference(
         table, "group", *pair, x=x, value=value, facet=column or facet, log=axis.scale == "log"
     )
     unit = quantities(sides, table).get("loss" if shown.y == "perplexity" else shown.y, shown.y)
-    lines = charts.Lines(
+    lines = charts.LineEncoding(
         "change", "modification", list(shown.changes), ordered=len(shown.changes) > 6
     )
     chart = charts.curves(

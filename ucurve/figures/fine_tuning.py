@@ -20,7 +20,7 @@ from ucurve.analysis.curve_rows import YTransform, curve_rows, minimum_rows
 from ucurve.analysis.fine_tuning import Design
 from ucurve.analysis.replication import Reference, compare
 from ucurve.figures import charts, sweep_charts
-from ucurve.figures.charts import Axis, Lines
+from ucurve.figures.charts import Axis, LineEncoding
 from ucurve.figures.published import with_references
 from ucurve.schemas.results import Figure, Verdict
 
@@ -69,7 +69,7 @@ def figures(
 
 def _table_1(table: pd.DataFrame, design: Design) -> Figure:
     learned = "accuracy" if design.metric == "accuracy" else "task loss"
-    columns = Lines("column", "", [learned, "before", "after", "change", "seeds"])
+    columns = LineEncoding("column", "", [learned, "before", "after", "change", "seeds"])
     cells = charts.text_table(TOKENS, columns, row="learning_rate", column="replicate", width=170)
     first = [
         row
@@ -94,7 +94,7 @@ def _over_tokens(
     table: pd.DataFrame, verdicts: Sequence[Verdict], design: Design
 ) -> dict[str, Figure]:
     """Return figures 2, 3a, 3b: one line per learning rate, of the first method."""
-    lines = Lines("learning_rate", "learning rate", [0.0, *design.rates], neutral=[0.0])
+    lines = LineEncoding("learning_rate", "learning rate", [0.0, *design.rates], neutral=[0.0])
     after = numbers.fine_tuned(table, design.methods[0])
     base = table[table["method"] == "base"]
     perplexity = with_base_intervals(
@@ -153,7 +153,9 @@ def _over_rates(table: pd.DataFrame, design: Design) -> dict[str, Figure]:
     """Return figures 4, 5a, 5b, the trade-off, and forgetting at matched loss."""
     metric, after = design.metric, numbers.fine_tuned(table, design.methods[0])
     task = TASK[metric].split(" / ")[0]
-    best, matched = (Lines("line", "", [name], ordered=False) for name in ("best", "matched"))
+    best, matched = (
+        LineEncoding("line", "", [name], ordered=False) for name in ("best", "matched")
+    )
     sweep = partial(fine_tuning_rows.sweep_rows, after, by=["learning_rate"])
     front = fine_tuning_rows.pareto_front(sweep(metric, "forgetting"), metric == "accuracy")
     return {
@@ -219,7 +221,7 @@ def _methods(table: pd.DataFrame, design: Design) -> Figure:
     chart = sweep_charts.by_method(
         Axis("x", "forgetting / nats", "symlog", constant=0.01),
         Axis("y", TASK[design.metric]),
-        Lines("method", "method", methods, ordered=False),
+        LineEncoding("method", "method", methods, ordered=False),
         row="replicate",
         column="tokens",
     )
@@ -250,7 +252,7 @@ def _training(table: pd.DataFrame, design: Design) -> Figure:
     chart = sweep_charts.by_method(
         Axis("x", "step"),
         Axis("y", "training loss / nats"),
-        Lines("learning_rate", "learning rate", list(design.rates)),
+        LineEncoding("learning_rate", "learning rate", list(design.rates)),
         row="replicate",
         dots=False,
     )

@@ -52,8 +52,8 @@ def figures(
     base, after = table[table["gamma"] == 0], perturbed(table)
     scales = [scale for scale in dict.fromkeys(table["scale"]) if isinstance(scale, str)]
     before_and_after = _stacked([*(base.assign(scale=scale) for scale in scales), after])
-    lines = charts.Lines("gamma", "γ", list(gammas))
-    lines_and_base = charts.Lines("gamma", "γ", [0.0, *gammas], neutral=[0.0])
+    lines = charts.LineEncoding("gamma", "γ", list(gammas))
+    lines_and_base = charts.LineEncoding("gamma", "γ", [0.0, *gammas], neutral=[0.0])
     perplexity = with_base_intervals(
         _rows(before_and_after, lambda loss, _: np.exp(loss)), table, "gamma", np.exp
     )
@@ -82,7 +82,7 @@ def figures(
 
 
 def _heat_map(
-    table: pd.DataFrame, increase: list[dict[str, Any]], lines: charts.Lines, num_scales: int
+    table: pd.DataFrame, increase: list[dict[str, Any]], lines: charts.LineEncoding, num_scales: int
 ) -> Figure:
     num_columns = max(1, table["tokens"].nunique() * num_scales)
     width = max(16, min(46, 860 // num_columns))  # the page would cut off a long suite's
@@ -134,7 +134,7 @@ def _curves(
     title: str,
     caption: str,
     y: charts.Axis,
-    lines: charts.Lines,
+    lines: charts.LineEncoding,
     rows: list[dict[str, Any]],
     **options: Any,
 ) -> Figure:
@@ -148,7 +148,7 @@ def _absolute(
     perplexity: list[dict[str, Any]],
     loss: list[dict[str, Any]],
     verdicts: Sequence[Verdict],
-    lines: charts.Lines,
+    lines: charts.LineEncoding,
 ) -> dict[str, Figure]:
     """Return the U-curve in perplexity and in nats."""
     labels = (*FACETS, "gamma")
@@ -173,7 +173,7 @@ def _absolute(
 
 
 def _changes(
-    perplexity: list[dict[str, Any]], loss: list[dict[str, Any]], lines: charts.Lines
+    perplexity: list[dict[str, Any]], loss: list[dict[str, Any]], lines: charts.LineEncoding
 ) -> dict[str, Figure]:
     """Return the figures of after minus before."""
     return {
@@ -213,7 +213,7 @@ def _weights(base: pd.DataFrame) -> Figure:
         for group in GROUPS
         if f"rms_{group}" in base and len(base)
     ]
-    lines = charts.Lines("group", "tensors", list(GROUPS), ordered=False)
+    lines = charts.LineEncoding("group", "tensors", list(GROUPS), ordered=False)
     rows = (
         curve_rows(_stacked(sizes), "tokens", "rms", ["group"], facets=["replicate"])
         if sizes
@@ -236,7 +236,7 @@ def _by_group(table: pd.DataFrame, gamma: float) -> Figure:
         "Loss increase by tensor group",
         f"Loss increase in nats when only one group of tensors gets noise of gamma {gamma:g}.",
         NATS,
-        charts.Lines("group", "tensors", list(GROUPS), ordered=False),
+        charts.LineEncoding("group", "tensors", list(GROUPS), ordered=False),
         _rows(
             table[(table["gamma"] > 0) & (table["group"] != "all")],
             lambda loss, row: loss - row["base"],

@@ -60,7 +60,7 @@ def _noise(
     num_draws: int,
 ) -> dict[str, Figure]:
     """Return figures 7 and 8 of one noise scale."""
-    lines = charts.Lines("gamma", "γ", gammas)
+    lines = charts.LineEncoding("gamma", "γ", gammas)
     labels = {"part": "noise", "scale": scale}
     return {
         f"7_change_{scale}_noise": _figure(
@@ -70,7 +70,7 @@ def _noise(
             labels,
             minus_base=True,
             title=f"Loss increase under {scale} noise (figure 7)",
-            caption=f"Dots: mean of {num_draws} noise seeds, with 95% bands. Lines: closed form on the "
+            caption=f"Dots: mean of {num_draws} noise seeds, with 95% bands. LineEncoding: closed form on the "
             "snapshots' weights.",
         ),
         f"8_loss_{scale}_noise": _figure(
@@ -80,7 +80,7 @@ def _noise(
             labels,
             verdicts=verdicts,
             title=f"Loss under {scale} noise (figure 8)",
-            caption=f"Dots: simulation. Lines: closed form. {MINIMA}",
+            caption=f"Dots: simulation. LineEncoding: closed form. {MINIMA}",
         ),
     }
 
@@ -94,7 +94,7 @@ def _fine_tuning(
     main = _figure(
         table,
         charts.Axis("y", "pre-training loss", zero=True),
-        charts.Lines(
+        charts.LineEncoding(
             "l2_sp", "after, L2-SP", [BEFORE, *strengths], ordered=False, neutral=[BEFORE]
         ),
         labels,
@@ -110,7 +110,7 @@ def _fine_tuning(
     task = _figure(
         table,
         charts.Axis("y", "fine-tuning loss", zero=True),
-        charts.Lines("l2_sp", "L2-SP", strengths, ordered=False),
+        charts.LineEncoding("l2_sp", "L2-SP", strengths, ordered=False),
         labels,
         value="tuning_loss_mean",
         theory=None,
@@ -124,7 +124,7 @@ def _fine_tuning(
 def _figure(
     table: pd.DataFrame,
     y: charts.Axis,
-    lines: charts.Lines,
+    lines: charts.LineEncoding,
     labels: Mapping[str, Any],
     *,
     value: str = "mse_mean",
@@ -165,7 +165,9 @@ def _base_rows(table: pd.DataFrame, labels: Mapping[str, Any], field: str, line:
     ]
 
 
-def _points(part: pd.DataFrame, lines: charts.Lines, value: str, minus_base: bool) -> list[Row]:
+def _points(
+    part: pd.DataFrame, lines: charts.LineEncoding, value: str, minus_base: bool
+) -> list[Row]:
     """Return rows for `charts.curves`: means with 95% t bands, and what is missing or not finite."""
     rows: list[Row] = []
     counts = {"not measured yet": 0, "failed": 0, "not finite": 0}
@@ -227,7 +229,9 @@ def _minima(
 
 
 @cache
-def _chart(y: charts.Axis, lines: charts.Lines, theory: bool, zero_line: bool) -> dict[str, Any]:
+def _chart(
+    y: charts.Axis, lines: charts.LineEncoding, theory: bool, zero_line: bool
+) -> dict[str, Any]:
     """Return the chart of one figure; cached, as building it takes half a second.
 
     With theory, dots are simulated and lines are rows of `what` "closed form"; without, such rows are

@@ -196,10 +196,10 @@ def _x(name: str, rows: Sequence[Any], ordered: bool) -> dict[str, Any]:
 
 
 def _colour(name: str | None, columns: Sequence[Any]) -> dict[str, Any]:
-    from ucurve.figures.charts import Lines
+    from ucurve.figures.charts import LineEncoding
 
     names = [name_of(column) for column in columns]
-    colours = Lines("column", "", names, ordered=numeric(columns)).colours()
+    colours = LineEncoding("column", "", names, ordered=numeric(columns)).colours()
     colour: dict[str, Any] = {
         "field": "column",
         "type": "nominal",

@@ -9,7 +9,7 @@ import numpy as np
 
 from ucurve.analysis.pretraining import held_out
 from ucurve.analysis.statistics import mean_interval
-from ucurve.figures.charts import Axis, Lines, curves, tokens_axis
+from ucurve.figures.charts import Axis, LineEncoding, curves, tokens_axis
 from ucurve.schemas.results import Figure
 
 if TYPE_CHECKING:
@@ -104,12 +104,12 @@ def figures(
     runs: their lengths in steps; first: tokens of the first checkpoint that is saved.
     """
     row = "replicate" if len(seeds) > 1 else None
-    lengths = Lines("run", "steps of the run", list(runs))
-    replicates = Lines("replicate", "pre-training seed", list(seeds), ordered=False)
+    lengths = LineEncoding("run", "steps of the run", list(runs))
+    replicates = LineEncoding("replicate", "pre-training seed", list(seeds), ordered=False)
     loss, perplexity = Axis("y", "training loss / nats"), Axis("y", "held-out perplexity", "log")
     start = "step 0" if not first else f"{first:,} tokens"
     growth = Axis("y", f"rms of the weights / rms at {start}")
-    groups = Lines("group", "tensors", list(GROUPS), ordered=False)
+    groups = LineEncoding("group", "tensors", list(GROUPS), ordered=False)
     return {
         "training": Figure(
             "Training loss",

@@ -97,7 +97,9 @@ def _differences(references: Sequence[Reference], comparisons: Sequence[Comparis
         f"Measured, its 95% interval (published). {sources}. Where the unperturbed perplexity is more "
         "than 5% off, the evaluation protocol differs and the numbers are not comparable.",
         charts.text_table(
-            charts.tokens_axis(), charts.Lines("column", "", [*columns, "outcome"]), width=190
+            charts.tokens_axis(),
+            charts.LineEncoding("column", "", [*columns, "outcome"]),
+            width=190,
         ),
         {"cells": rows},
     )

@@ -3,7 +3,7 @@
 chart = by_checkpoint(Axis("learning_rate", "learning rate", "log"), Axis("y", "forgetting / nats"), row="replicate")
 rows = [{"what": "mean", "tokens": 894976, "learning_rate": 1e-3, "y": 0.21, "low": 0.19, "high": 0.23, "replicate": 0}, ...]
 
-Lines go from small learning rates to large ones, whatever the axes show. `what`: mean, draw, edge, note as in `charts`; dominated:
+LineEncoding go from small learning rates to large ones, whatever the axes show. `what`: mean, draw, edge, note as in `charts`; dominated:
 a mean off the line.
 """
 
@@ -18,19 +18,19 @@ from ucurve.figures.charts import (
     NOTE,
     ORDERED,
     Axis,
-    Lines,
-    banded,
-    drawn_once,
+    LineEncoding,
+    band_layer,
     encoded_x,
     encoded_y,
     facet,
     finished,
+    memoize_chart,
     only,
     tip,
 )
 
 
-@drawn_once
+@memoize_chart
 def by_checkpoint(
     x: Axis, y: Axis, *, row: str | None = None, column: str | None = None, zero_line: bool = False
 ) -> dict[str, Any]:
@@ -45,11 +45,11 @@ def by_checkpoint(
     return _swept(x, y, colour, "tokens", row, column, zero_line)
 
 
-@drawn_once
+@memoize_chart
 def by_method(
     x: Axis,
     y: Axis,
-    lines: Lines,
+    lines: LineEncoding,
     *,
     row: str | None = None,
     column: str | None = None,
@@ -91,7 +91,7 @@ def _swept(
         .encode(*at, silent, detail, order)
         .properties(name="lines")
         .add_params(zoom),
-        banded(mean)
+        band_layer(mean)
         .mark_rule(clip=True, opacity=0.5)
         .encode(at[0], alt.Y("from:Q"), alt.Y2("to"), silent, detail),
         mean.mark_point(clip=True, filled=True, size=36 if dots else 6, opacity=1).encode(
