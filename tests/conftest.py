@@ -1,6 +1,6 @@
 """Real services for every test, started once per pytest process and module.
 
-def test_something(database_url): ...   # `db.session` works in this process, on the module's database
+def test_something(database_url): ...   # `db.session` of this process uses the module's database
 def test_more(lab): lab.client.submit({"kind": "linear_model"})
 def test_page(page): page.goto("/")     # Debian's chromium on the lab's dashboard
 

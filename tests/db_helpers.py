@@ -1,4 +1,4 @@
-"""Submitting, claiming and finishing on the rows themselves, as services and workers do, each in a transaction of its own."""
+"""Submit, claim and finish on the rows themselves, each in a transaction of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ VERSIONS = {"python": "3"}
 
 def point(name: str, **changed: Any) -> dict[str, Any]:
     plain = {
-        "identity": name, "inputs": {"name": name}, "source": {}, "labels": {"name": name}, "group_key": "a",
+        "identity": name, "inputs": {"name": name}, "source": {}, "labels": {"name": name},
+        "group_key": "a",
         "stage": 0, "seconds": 1.0, "requires_device": "any", "requires_memory_gb": 0.0,
     }  # fmt: skip
     return plain | changed
@@ -70,7 +71,8 @@ def expire_leases() -> None:
     with open_session() as session:
         session.execute(
             text(
-                "UPDATE measurements SET lease_expires = clock_timestamp() - interval '1 s' WHERE state = 'running'"
+                "UPDATE measurements SET lease_expires = clock_timestamp() - interval '1 s' "
+                "WHERE state = 'running'"
             )
         )
         session.commit()

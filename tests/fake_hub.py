@@ -1,4 +1,4 @@
-"""A hub of our own on localhost that speaks the part of the API we use: refs, file metadata, files with ranges and redirects."""
+"""A fake hub on localhost: refs, file metadata, and files with ranges and redirects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ LARGE = (".safetensors", ".bin", ".parquet")  # kept as LFS files, as the hub do
 
 
 class FakeHub:
-    """repositories: {"models/owner/name": {branch: {file name: bytes}}}; `cut` breaks off the next file after so many bytes."""
+    """repositories: {"models/owner/name": {branch: {file name: bytes}}}.
+
+    cut: bytes after which the next download breaks off.
+    """
 
     def __init__(self, repositories: dict[str, dict[str, dict[str, bytes]]]) -> None:
         self.repositories, self.requests, self.cut, self.delay = repositories, [], None, 0.0

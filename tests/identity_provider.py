@@ -1,4 +1,4 @@
-"""A small OpenID Connect provider that really signs (RS256): discovery, keys, a code flow with PKCE, and tokens of any make."""
+"""A small OpenID Connect provider that signs (RS256): discovery, keys, code flow with PKCE."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLIENT, SECRET = "ucurve-at-test", "a client's secret"
 
 
 class IdentityProvider:
-    """Whoever comes is `person`; a code is good for one token, for the client that proves it began."""
+    """Signs everyone in as `person`; a code is good for one token of the client that began."""
 
     def __init__(self) -> None:
         self.key = RSAKey.generate_key(2048, {"kid": "first", "use": "sig", "alg": "RS256"})

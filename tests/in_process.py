@@ -13,7 +13,7 @@ from ucurve.spec import Stopped
 
 @dataclass
 class Context:
-    """ucurve.spec.Context without a worker; stops the run at `stop_at`, and keeps what was reported."""
+    """ucurve.spec.Context without a worker; stops the run at `stop_at` and keeps all reports."""
 
     artefacts: Path
     stop_at: float = math.inf

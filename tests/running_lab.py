@@ -1,4 +1,4 @@
-"""A lab of real processes for tests: an API, workers and a dashboard that a test may stop and kill."""
+"""A lab of real processes for tests: an API, workers and a dashboard."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIGHT = {"PYTHONPATH": str(Path(__file__).parent / "without_torch")}  # without 
 
 @dataclass
 class Lab:
-    """A running API with real workers, each a process that a test may stop, kill and start again."""
+    """A running API with workers: processes that a test may stop, kill and start again."""
 
     database_url: str
     broker_url: str

@@ -1,4 +1,4 @@
-"""Several browsers on one experiment: the API is asked once per tick, and everybody sees a new number soon after its commit."""
+"""Several browsers on one experiment: one request per tick, and all browsers see new numbers."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ NUM_WORKERS = 0
 
 
 def run(lab: Lab, *what: str) -> tuple[int, int]:
-    """The experiment, and how many workers broke until it had ended; each is started anew, as its supervisor does."""
+    """Measure and restart broken workers, as a supervisor does; return the id and their number."""
     id, broken = lab.client.submit({"kind": "breaking_device", "what": what}).id, 0
     worker, deadline = lab.start_worker("worker"), time.monotonic() + 150
     while lab.client.experiment(id).state not in ("done", "failed"):

@@ -23,6 +23,7 @@ OWNER = """
 import sys, time
 from pathlib import Path
 from ucurve.lab.embedded import Engines
+
 engines = Engines(Path(sys.argv[1])).start()
 print(engines.postgres.pid, engines.valkey.pid, flush=True)
 time.sleep(300)

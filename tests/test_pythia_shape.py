@@ -1,6 +1,7 @@
-"""EleutherAI/pythia-70m at its real shape, from a local hub cache: the perplexity of WikiText-2 is what a plain loop says.
+"""EleutherAI/pythia-70m at its real shape: perplexity of WikiText-2 equals that of a plain loop.
 
-The weights are random (nothing is downloaded here); shape, stored type, file names, tokenizer and text are the real ones.
+The weights are random and lie in a local hub cache (no download); shape, stored type, file names,
+tokenizer and text are the real ones.
 """
 
 import json
@@ -30,10 +31,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 CONFIG = {  # config.json of EleutherAI/pythia-70m
-    "architectures": ["GPTNeoXForCausalLM"], "bos_token_id": 0, "eos_token_id": 0, "hidden_act": "gelu", "hidden_size": 512,
-    "initializer_range": 0.02, "intermediate_size": 2048, "layer_norm_eps": 1e-05, "max_position_embeddings": 2048,
-    "model_type": "gpt_neox", "num_attention_heads": 8, "num_hidden_layers": 6, "rotary_emb_base": 10000, "rotary_pct": 0.25,
-    "tie_word_embeddings": False, "torch_dtype": "float16", "use_cache": True, "use_parallel_residual": True, "vocab_size": 50304,
+    "architectures": ["GPTNeoXForCausalLM"], "bos_token_id": 0, "eos_token_id": 0,
+    "hidden_act": "gelu", "hidden_size": 512, "initializer_range": 0.02, "intermediate_size": 2048,
+    "layer_norm_eps": 1e-05, "max_position_embeddings": 2048, "model_type": "gpt_neox",
+    "num_attention_heads": 8, "num_hidden_layers": 6, "rotary_emb_base": 10000, "rotary_pct": 0.25,
+    "tie_word_embeddings": False, "torch_dtype": "float16", "use_cache": True,
+    "use_parallel_residual": True, "vocab_size": 50304,
 }  # fmt: skip
 WINDOW = 128  # tokens; the real 1,024 would prove the same in eight times the time
 REVISIONS = {"step1000": "a" * 40, "step143000": "b" * 40}
@@ -137,10 +140,14 @@ def suite_in(artefacts: Path) -> Suite:
         step = int(revision.removeprefix("step"))
         checkpoints.append(
             Checkpoint(
-                suite="pythia-70m", revision=revision, step=step, tokens=step * 2_097_152, num_parameters=70_426_624,
+                suite="pythia-70m", revision=revision, step=step, tokens=step * 2_097_152,
+                num_parameters=70_426_624,
                 location=Location(scheme="hub", path="EleutherAI/pythia-70m", commit=commit),
-                weights_sha256=combined_sha256({"model.safetensors": file_sha256(snapshot / "model.safetensors")}),
-                config_sha256=file_sha256(snapshot / "config.json"), tokenizer_sha256=file_sha256(snapshot / "tokenizer.json"),
+                weights_sha256=combined_sha256(
+                    {"model.safetensors": file_sha256(snapshot / "model.safetensors")}
+                ),
+                config_sha256=file_sha256(snapshot / "config.json"),
+                tokenizer_sha256=file_sha256(snapshot / "tokenizer.json"),
             )
         )  # fmt: skip
     return Suite(name="pythia-70m", checkpoints=checkpoints)
@@ -169,7 +176,7 @@ def planned(artefacts: Path, text: Path) -> list[Point]:
 def plain_perplexity(
     folder: Path, ids: list[int], noise_seed: int | None = None, gamma: float = 0.0
 ) -> float:
-    """Window by window, full logits, float64; loaded by transformers, tokenised by tokenizers, noise added by hand."""
+    """Compute perplexity window by window with full logits in float64, noise added by hand."""
     model = GPTNeoXForCausalLM(
         GPTNeoXConfig(**{key: value for key, value in CONFIG.items() if key != "torch_dtype"})
     ).eval()

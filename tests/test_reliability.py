@@ -1,4 +1,4 @@
-"""Whatever process is killed, the experiment completes by itself, and no number is lost or doubled."""
+"""Any process may be killed: the experiment completes, and no number is lost or doubled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding in a database with what a team collects: right answers, and plans that use indexes. How fast is for benchmarks/."""
+"""Search in a team's database: right answers, and query plans that use indexes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def test_a_pivot_counts_every_point_and_no_mean_leaves_out_what_is_not_finite(
     filled: Client,
 ) -> None:
     [(suite,)] = rows(
-        "SELECT suite FROM measurements WHERE kind = 'gaussian_perturbation' GROUP BY 1 ORDER BY count(*) DESC LIMIT 1"
+        "SELECT suite FROM measurements WHERE kind = 'gaussian_perturbation' "
+        "GROUP BY 1 ORDER BY count(*) DESC LIMIT 1"
     )
     sought: dict[str, Any] = {
         "suite": [suite],
@@ -52,8 +53,10 @@ def test_a_pivot_counts_every_point_and_no_mean_leaves_out_what_is_not_finite(
     }
     found = filled.pivot(**sought, rows="gamma", columns="scale")
     expected = rows(
-        """SELECT labels ->> 'gamma', labels ->> 'scale', array_agg(CAST(metrics ->> 'nll_mean' AS float)), count(*)
-           FROM measurements WHERE state = 'done' AND suite = :suite AND kind = 'gaussian_perturbation'
+        """SELECT labels ->> 'gamma', labels ->> 'scale',
+                  array_agg(CAST(metrics ->> 'nll_mean' AS float)), count(*)
+           FROM measurements
+           WHERE state = 'done' AND suite = :suite AND kind = 'gaussian_perturbation'
            AND CAST(labels ->> 'gamma' AS float) >= 0.1 GROUP BY 1, 2""",
         suite=suite,
     )
@@ -98,7 +101,8 @@ def test_all_points_are_paged_once_and_the_files_hold_the_same(filled: Client) -
     }
     points = list(filled.find_all(**sought))
     [(expected,)] = rows(
-        """SELECT count(*) FROM measurements WHERE kind = 'gaussian_perturbation' AND labels ->> 'gamma' = '0.5'
+        """SELECT count(*) FROM measurements
+           WHERE kind = 'gaussian_perturbation' AND labels ->> 'gamma' = '0.5'
            AND state IN ('done', 'failed')"""
     )
     assert len(points) == len({point.id for point in points}) == expected

@@ -1,4 +1,4 @@
-"""Ten thousand points of one user hold up nobody: turns between users, priorities within one, whatever the number of workers."""
+"""Ten thousand points of one user delay no other: users in turn, priorities within each."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ def ask(owner: str, num: int, priority: int = 0, seconds: float = SECONDS) -> in
     """An experiment of points that count to one; `seconds` is what the plan says of each."""
     points = [
         {
-            "identity": f"{owner}-{priority}-{number}", "labels": {"to": number}, "source": {}, "group_key": f"{number % 7}",
-            "inputs": {"protocol": "slow_count/1", "to": 1, "step_seconds": SECONDS, "number": number, "of": owner},
-            "stage": number * 20 // num, "seconds": seconds, "requires_device": "any", "requires_memory_gb": 0.0,
+            "identity": f"{owner}-{priority}-{number}", "labels": {"to": number}, "source": {},
+            "group_key": f"{number % 7}", "stage": number * 20 // num, "seconds": seconds,
+            "inputs": {
+                "protocol": "slow_count/1", "to": 1, "step_seconds": SECONDS, "number": number,
+                "of": owner,
+            },
+            "requires_device": "any", "requires_memory_gb": 0.0,
         }
         for number in range(num)
     ]  # fmt: skip
@@ -43,8 +47,10 @@ def measured_in_order() -> list[str]:
         return list(
             session.scalars(
                 text("""
-                    SELECT e.owner || e.priority FROM attempts a JOIN experiment_points p USING (measurement_id)
-                    JOIN experiments e ON e.id = p.experiment_id WHERE a.outcome <> 'running' ORDER BY a.started_at, a.id""")
+                    SELECT e.owner || e.priority
+                    FROM attempts a JOIN experiment_points p USING (measurement_id)
+                    JOIN experiments e ON e.id = p.experiment_id
+                    WHERE a.outcome <> 'running' ORDER BY a.started_at, a.id""")
             )
         )
 
@@ -65,9 +71,11 @@ def test_ten_points_start_within_one_slice_beside_ten_thousand_of_somebody_else(
     with open_session() as session:
         between = session.scalar(
             text("""
-                SELECT count(*) FROM attempts a JOIN experiment_points p USING (measurement_id) WHERE p.experiment_id = :many
+                SELECT count(*) FROM attempts a JOIN experiment_points p USING (measurement_id)
+                WHERE p.experiment_id = :many
                 AND a.started_at > to_timestamp(:asked) AND a.started_at < (
-                    SELECT min(b.started_at) FROM attempts b JOIN experiment_points q USING (measurement_id)
+                    SELECT min(b.started_at)
+                    FROM attempts b JOIN experiment_points q USING (measurement_id)
                     WHERE q.experiment_id = :few)"""),
             {"many": many, "few": few, "asked": asked_at},
         )
@@ -110,7 +118,8 @@ def test_which_points_have_ended_is_known_of_every_experiment_whatever_happened(
     with open_session() as session:
         wrong = session.scalar(
             text("""
-                SELECT count(*) FROM experiment_points p JOIN measurements m ON m.id = p.measurement_id
+                SELECT count(*)
+                FROM experiment_points p JOIN measurements m ON m.id = p.measurement_id
                 WHERE p.ended <> (m.state IN ('done', 'failed'))""")
         )
     assert wrong == 0

@@ -25,13 +25,16 @@ def test_the_migrations_make_the_schema_of_the_models(engines: Any) -> None:
 
 
 def _schema(of: Any) -> list[Any]:
-    """Columns with types and defaults, constraints, and indexes with their predicates, from Postgres' own catalogue."""
+    """Return columns, constraints and indexes, read from Postgres' own catalogue."""
     queries = [
-        """SELECT table_name, column_name, data_type, is_nullable, column_default, is_identity FROM information_schema.columns
+        """SELECT table_name, column_name, data_type, is_nullable, column_default, is_identity
+           FROM information_schema.columns
            WHERE table_schema = 'public' AND table_name <> 'alembic_version' ORDER BY 1, 2""",
         """SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
-           WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text <> 'alembic_version' ORDER BY 1, 2""",
-        "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version' ORDER BY 1",
+           WHERE connamespace = 'public'::regnamespace
+               AND conrelid::regclass::text <> 'alembic_version' ORDER BY 1, 2""",
+        """SELECT indexname, indexdef FROM pg_indexes
+           WHERE schemaname = 'public' AND tablename <> 'alembic_version' ORDER BY 1""",
     ]
     with of.connect() as connection:
         return [tuple(row) for query in queries for row in connection.execute(text(query))]

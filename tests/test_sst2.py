@@ -1,6 +1,6 @@
-"""SST-2 on EleutherAI/pythia-70m at its real shape: registered from its files, one point trained and measured, accuracy by hand.
+"""SST-2 on EleutherAI/pythia-70m at its real shape: one point is trained, accuracy checked by hand.
 
-The weights are random (nothing is downloaded here); shape, tokenizer, sentences and labels are the real ones.
+The weights are random (no download); shape, tokenizer, sentences and labels are the real ones.
 """
 
 import json
@@ -73,7 +73,7 @@ def test_the_files_of_sst2_have_the_hash_of_the_hub_s_preset() -> None:
 def lab(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, list[Point], list[tuple[str, int]]]:
-    """A checkpoint with weights from a counter-based generator, the first sentences of SST-2, and a short text to forget."""
+    """A random checkpoint, the first sentences of SST-2, and a short text to forget."""
     artefacts = tmp_path_factory.mktemp("artefacts")
     model = GPTNeoXForCausalLM(
         GPTNeoXConfig(**{key: value for key, value in CONFIG.items() if key != "torch_dtype"})

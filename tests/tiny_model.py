@@ -17,7 +17,8 @@ from ucurve.registry.suites import Dataset
 from ucurve.spec import Stopped
 
 RECIPE = Recipe(
-    optimiser="adamw", learning_rate=3e-3, num_steps=12, batch_rows=4, schedule="linear", warmup=0.1, weight_decay=0.01,
+    optimiser="adamw", learning_rate=3e-3, num_steps=12, batch_rows=4, schedule="linear",
+    warmup=0.1, weight_decay=0.01,
     grad_clip=1.0, beta1=0.9, beta2=0.999, precision="fp32",
 )  # fmt: skip
 LANGUAGE = Dataset(
@@ -44,7 +45,8 @@ METHODS: list[dict[str, Any]] = [
 def model_of(seed: int = 0) -> GPTNeoXForCausalLM:
     """A small model of the built-in language, the same for every version of torch."""
     config = GPTNeoXConfig(
-        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=32,
         max_position_embeddings=64, initializer_range=0.1, use_cache=False,
     )  # fmt: skip
     model = GPTNeoXForCausalLM(config).eval()

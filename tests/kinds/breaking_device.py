@@ -1,4 +1,4 @@
-"""A kind of the tests: points that break the device of their process, or spoil the process for all that come after."""
+"""An experiment type for tests: points that break the device, or their process for good."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class BreakingDevice(Spec):
         first = not happened.exists()
         happened.touch()
         if what == "breaks always" or (what == "breaks once" and first):
-            torch.ones = _sticky  # as after a CUDA error: whatever is asked of the device, it answers with the same error
+            # As after a CUDA error: every further call on the device raises the same error.
+            torch.ones = _sticky
             torch.ones(1)
         if what == "spoils once" and first:
             torch.spoilt = True  # type: ignore[attr-defined]

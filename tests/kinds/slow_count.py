@@ -56,9 +56,7 @@ class SlowCount(Spec):
             series={"counts": list(range(to))},
         )
 
-    def figures(
-        self, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()
-    ) -> dict[str, Figure]:
+    def figures(self, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
         rows = [
             {"to": row.to, "counted": row.counted}
             for row in table.itertuples()

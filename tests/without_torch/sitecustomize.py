@@ -1,4 +1,4 @@
-"""Makes a process one without the `worker` extra: with this folder on PYTHONPATH its packages cannot be imported.
+"""Hide the packages of the `worker` extra from a process with this folder on PYTHONPATH.
 
 The tests' API and dashboard run like this, so that whatever they do is proved to need no torch.
 """
