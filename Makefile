@@ -10,9 +10,10 @@ SHELL := /bin/sh
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 EXTRAS := server,worker,dashboard,embedded,dev,docs
-# Tests wait for leases, polls and browsers half of their time: more processes than cores pay.
+# Tests with services wait for leases, polls and browsers: more processes than cores pay.
 JOBS ?= 4
-PYTEST := $(PYTHON) -m pytest $(if $(TESTS),,-n $(JOBS) --dist loadgroup --no-loadscope-reorder)
+PYTEST := $(PYTHON) -m pytest
+SPREAD := --dist loadgroup --no-loadscope-reorder
 
 # Threads of one process fight those of the next one on a busy machine.
 export OMP_NUM_THREADS ?= 1
@@ -34,10 +35,10 @@ up: environment
 	@$(PYTHON) -m ucurve.cli up $(UP)
 
 check: environment lint
-	@$(PYTEST) -m "not engines and not slow" $(TESTS)
+	@$(PYTEST) -m "not engines and not slow" $(if $(TESTS),,-n 2 $(SPREAD)) $(TESTS)
 
 test: environment browser lint
-	@$(PYTEST) $(TESTS)
+	@$(PYTEST) $(if $(TESTS),,-n $(JOBS) $(SPREAD)) $(TESTS)
 
 lint: environment
 	@$(PYTHON) -m ruff check .
