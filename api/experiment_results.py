@@ -35,7 +35,7 @@ def needed_series(experiment: Experiment) -> SeriesFilter:
     All rows need all series where the type is not installed.
     """
     kind = kinds().get(experiment.kind)
-    return {name: dict(labels) for name, labels in kind.sparse_series.items()} if kind else {}
+    return {name: dict(labels) for name, labels in kind.series_filter.items()} if kind else {}
 
 
 def changed_page(session: Session, id: int, after: int, series: SeriesFilter) -> Page:

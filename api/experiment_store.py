@@ -67,15 +67,15 @@ def plan_points(spec: Spec, catalogue: Catalogue) -> list[Point]:
 def prepare(submission: Submission, catalogue: Catalogue) -> ExperimentRows:
     """Validate a submission and return the rows to store."""
     spec = submission.spec
-    if submission.fresh and not spec.measurable_again:
+    if submission.fresh and not spec.repeatable:
         raise invalid(
             "/fresh",
-            f"{spec.kind_in_words()} again would replace what it made: give the new one another "
+            f"{spec.kind_title()} again would replace what it made: give the new one another "
             "name.",
         )
     check_webhook(submission.webhook)
     fields = submission.model_dump(include={"tags", "notes", "priority", "fresh", "webhook"})
-    fields["name"] = submission.name.strip() or spec.in_words()
+    fields["name"] = submission.name.strip() or spec.default_name()
     return to_rows(spec, fields, catalogue)
 
 
@@ -91,13 +91,13 @@ def point_row(point: Point) -> dict[str, Any]:
     return {
         "identity": point.identity,
         "inputs": dict(point.inputs),
-        "source": dict(point.source),
+        "source": dict(point.artifacts),
         "labels": dict(point.labels),
-        "group_key": point.group,
-        "stage": point.stage,
-        "seconds": point.seconds,
-        "requires_device": point.requires.device,
-        "requires_memory_gb": point.requires.memory_gb,
+        "group_key": point.affinity,
+        "stage": point.priority_stage,
+        "seconds": point.estimated_seconds,
+        "requires_device": point.resources.device,
+        "requires_memory_gb": point.resources.memory_gb,
     }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ucurve.spec import Stopped
+from ucurve.spec import PointInterrupted
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Context:
         self.calls.append((done, total))
         self.losses += metrics.values()
         if done >= self.stop_at:
-            raise Stopped
+            raise PointInterrupted
 
     def cached(self, key: str, make: Callable[[], Any]) -> Any:
         if key not in self.kept:

@@ -21,7 +21,7 @@ from ucurve.experiments.gaussian_perturbation import GaussianPerturbation
 from ucurve.modeling.checkpoints import save
 from ucurve.modeling.synthetic_language import Lang
 from ucurve.registry.suites import Checkpoint, Location, Suite
-from ucurve.spec import Point, SpecError, Stopped
+from ucurve.spec import Point, PointInterrupted, SpecError
 
 
 def identities(points: list[Point]) -> set[str]:
@@ -67,7 +67,7 @@ def test_all_measurements_on_the_same_fine_tuned_weights_share_their_training() 
     for point in points:
         if point.labels["method"] != "base":
             change = {**point.inputs["perturbation"]}
-            changes.setdefault(point.group, []).append(
+            changes.setdefault(point.affinity, []).append(
                 (change.pop("interpolation"), json.dumps(change, sort_keys=True))
             )
     assert {len(found) for found in changes.values()} == {2 * 3}
@@ -75,16 +75,16 @@ def test_all_measurements_on_the_same_fine_tuned_weights_share_their_training() 
 
 
 def test_at_a_tenth_of_the_budget_every_curve_has_both_ends() -> None:
-    points = sorted(planned(), key=lambda point: point.stage)
+    points = sorted(planned(), key=lambda point: point.priority_stage)
     first = [point for point in points[: len(points) // 5] if point.labels["method"] == "full"]
     ends = {(p.labels["replicate"], p.labels["learning_rate"], p.labels["tokens"]) for p in first}
     assert set(itertools.product((0, 1), (3e-4, 1e-2), (TOKENS[1], TOKENS[-1]))) <= ends
     assert {point.labels["seed"] for point in first} == {0}
     extra = planned(alphas=[0.5])
-    latest = max(point.stage for point in extra if point.labels["alpha"] == 1)
-    assert all(point.stage >= latest - 20 for point in extra if point.labels["alpha"] == 0.5), (
-        "after what they share is trained"
-    )
+    latest = max(point.priority_stage for point in extra if point.labels["alpha"] == 1)
+    assert all(
+        point.priority_stage >= latest - 20 for point in extra if point.labels["alpha"] == 0.5
+    ), "after what they share is trained"
 
 
 def test_defaults_are_those_of_the_task() -> None:
@@ -270,7 +270,7 @@ def test_a_point_stopped_anywhere_goes_on_where_it_stopped(
     shutil.copytree(artefacts / "suites", tmp_path / "suites")
     whole = FineTuning.run(point, Context(artefacts))
     for stop_at in (0, 4, 9, 10.2):
-        with pytest.raises(Stopped):
+        with pytest.raises(PointInterrupted):
             FineTuning.run(point, Context(tmp_path, stop_at))
     context = Context(tmp_path)
     again = FineTuning.run(point, context)

@@ -29,7 +29,7 @@ from ucurve.modeling.finetune import Recipe
 from ucurve.modeling.finetuning_data import pretraining_rows
 from ucurve.modeling.perturb import checksum
 from ucurve.modeling.regularizers import Penalty, fisher
-from ucurve.spec import Stopped
+from ucurve.spec import PointInterrupted
 
 # ---- resuming
 
@@ -41,7 +41,7 @@ def test_a_fine_tuning_stopped_within_a_step_continues_to_the_same_weights(
     whole = tuning_of(method).run(tmp_path / "whole", quiet)
     for step in (0, 5, 6):
         stop = StopAt(step)
-        with pytest.raises(Stopped):
+        with pytest.raises(PointInterrupted):
             tuning_of(method).run(tmp_path / "stopped", stop)
         assert stop.calls[-1] == step, "no step follows the one in which it was stopped"
     again = tuning_of(method).run(tmp_path / "stopped", quiet)

@@ -15,7 +15,7 @@ from test_fine_tuning import points_of, real  # noqa: F401 - a fixture
 from ucurve.experiments import kinds
 from ucurve.modeling import finetuned_weights
 from ucurve.registry.suites import Suite
-from ucurve.spec import Stopped
+from ucurve.spec import PointInterrupted
 
 HOLD = """
 import sys, time; from pathlib import Path; from ucurve.modeling import finetuned_weights
@@ -49,9 +49,9 @@ def test_the_lock_of_a_killed_process_is_free_and_who_waits_may_stop(tmp_path: P
     assert holder.stdout.readline() == "in\n"
 
     def unwanted() -> None:
-        raise Stopped
+        raise PointInterrupted
 
-    with pytest.raises(Stopped), finetuned_weights.alone(tmp_path, unwanted):
+    with pytest.raises(PointInterrupted), finetuned_weights.alone(tmp_path, unwanted):
         pytest.fail("two at once")
     waits: list[float] = []
 

@@ -89,7 +89,7 @@ def test_the_base_is_measured_once_per_checkpoint_and_shared_by_all_conventions(
 
 
 def test_at_a_tenth_of_the_budget_every_curve_has_both_ends() -> None:
-    points = sorted(planned(draws=8), key=lambda point: point.stage)
+    points = sorted(planned(draws=8), key=lambda point: point.priority_stage)
     first = points[: len(points) // 10]
     ends = {
         (p.labels["replicate"], p.labels["scale"], p.labels["gamma"], p.labels["tokens"])

@@ -72,13 +72,13 @@ def planned(spec: Spec) -> list[Point]:
 def test_an_experiment_that_nobody_named_is_called_after_its_settings(
     spec: dict[str, Any], words: str
 ) -> None:
-    assert parse(spec).in_words() == words
+    assert parse(spec).default_name() == words
 
 
 @pytest.mark.parametrize("kind", kinds())
 def test_every_kind_can_be_called_something(kind: str) -> None:
-    assert parse({"kind": kind}).in_words()
-    assert kinds()[kind].kind_in_words()
+    assert parse({"kind": kind}).default_name()
+    assert kinds()[kind].kind_title()
 
 
 @pytest.mark.parametrize("kind", kinds())
@@ -95,9 +95,9 @@ def test_a_plan_is_pure_and_its_points_are_plain_json(spec: Spec) -> None:
     points = planned(spec)
     assert [point.identity for point in points] == [point.identity for point in planned(spec)]
     for point in points:
-        for part in (point.inputs, point.labels, point.source):
+        for part in (point.inputs, point.labels, point.artifacts):
             assert json.loads(canonical(part)) == part
-        assert point.seconds > 0
+        assert point.estimated_seconds > 0
         assert spec.kind not in canonical(point.inputs), "a kind's name is no part of an identity"
 
 

@@ -42,7 +42,7 @@ class OneProcess:
 
 
 def plan(spec: LinearModel) -> list[Point]:
-    return sorted(spec.plan(None), key=lambda point: point.stage)  # type: ignore[arg-type]
+    return sorted(spec.plan(None), key=lambda point: point.priority_stage)  # type: ignore[arg-type]
 
 
 def rows_of(points: Iterable[Point], results: Iterable[Result | None]) -> list[MeasurementRow]:
@@ -148,7 +148,7 @@ def test_more_draws_and_targets_are_points_of_their_own_and_say_what_all_of_them
     spec = LinearModel(
         width=8, num_features=4, fixed_gammas=[0.08], relative_gammas=[0.5], l2_sp=[1.0]
     )
-    more = spec.extended(3)
+    more = spec.with_more_draws(3)
     assert more is not None
     assert (more.draws, more.targets) == (43, 11)
     first, all_of_them = plan(spec), plan(more)

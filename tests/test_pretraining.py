@@ -29,7 +29,7 @@ from ucurve.modeling.token_data import END_OF_TEXT, tokens_of, train_tokenizer, 
 from ucurve.registry.artifacts import BUILTIN
 from ucurve.registry.suites import Dataset, Location, Suite
 from ucurve.schemas.measurements import MeasurementRow
-from ucurve.spec import Point, Result, SpecError, Stopped
+from ucurve.spec import Point, PointInterrupted, Result, SpecError
 
 SMALL: dict[str, Any] = {
     "hidden_size": 16, "num_layers": 1, "num_heads": 1, "intermediate_size": 32, "batch_rows": 4, "warmup_steps": 5,
@@ -93,7 +93,7 @@ def test_a_run_stopped_within_a_step_continues_to_the_same_weights(tmp_path: Pat
     whole = Pretraining.run(point, Context(tmp_path / "whole"))
     for stop_at in (0, 7, 20, 29):
         stopped = Context(tmp_path / "stopped", stop_at)
-        with pytest.raises(Stopped):
+        with pytest.raises(PointInterrupted):
             Pretraining.run(point, stopped)
         assert stopped.calls[-1][0] == stop_at, "no step follows the one in which it was stopped"
     resumed = Context(tmp_path / "stopped")
@@ -136,7 +136,7 @@ def test_a_built_in_suite_is_what_its_recipe_asks_for(name: str, tmp_path: Path)
     points = list(
         Pretraining.model_validate_json((folder / "recipe.json").read_text()).plan(Catalogue())
     )
-    assert {point.source["recipe"] for point in points} == {suite.recipe}
+    assert {point.artifacts["recipe"] for point in points} == {suite.recipe}
     asked = {(point.inputs["seed"], step) for point in points for step in point.inputs["keep"]}
     assert {(c.replicate, c.step) for c in suite.checkpoints} == asked
     for checkpoint in suite.checkpoints:

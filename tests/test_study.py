@@ -148,7 +148,7 @@ def test_an_experiment_that_repeats_nothing_cannot_be_extended(lab: Lab) -> None
 
 
 def test_seeds_are_added_where_a_list_names_them() -> None:
-    extended = parse({"kind": "fine_tuning", "seeds": [0, 2]}).extended(3)
+    extended = parse({"kind": "fine_tuning", "seeds": [0, 2]}).with_more_draws(3)
     assert extended is not None
     assert extended.model_dump()["seeds"] == [0, 2, 1, 3, 4]
     assert extended.model_dump()["looks"] == 2, "a further look is held to a smaller p"

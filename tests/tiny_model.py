@@ -14,7 +14,7 @@ from ucurve.modeling.perturb import standard_normal
 from ucurve.modeling.regularizers import fisher
 from ucurve.modeling.synthetic_language import WORDS
 from ucurve.registry.suites import Dataset
-from ucurve.spec import Stopped
+from ucurve.spec import PointInterrupted
 
 RECIPE = Recipe(
     optimiser="adamw", learning_rate=3e-3, num_steps=12, batch_rows=4, schedule="linear",
@@ -89,7 +89,7 @@ class StopAt:
     def __call__(self, done: float, total: float, **metrics: float) -> None:
         self.calls.append(done)
         if done >= self.step:
-            raise Stopped
+            raise PointInterrupted
 
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

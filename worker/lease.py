@@ -25,7 +25,7 @@ from db import leases
 from db.models import Worker
 from db.session import open_session
 from ucurve.settings import settings
-from ucurve.spec import Stopped
+from ucurve.spec import PointInterrupted
 from worker.log_tail import LogTail
 
 EXIT_HUNG = 75  # EX_TEMPFAIL
@@ -52,7 +52,7 @@ class Progress:
     times: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=20))
 
     def report(self, done: float, total: float, metrics: dict[str, float]) -> None:
-        """Note work done; raises Stopped when nobody wants the number any more or the worker is leaving."""
+        """Note work done; raises PointInterrupted when nobody wants the number any more or the worker is leaving."""
         now = self.heard = time.monotonic()
         if self.times and done < self.times[-1][1]:
             self.times.clear()  # another stage of the work began
@@ -84,7 +84,7 @@ class Progress:
                 "".join(f", {name} {value:.5g}" for name, value in metrics.items()),
             )
         if self.stop.is_set():
-            raise Stopped
+            raise PointInterrupted
 
 
 def _thinned(curve: list[float | None]) -> list[float | None]:

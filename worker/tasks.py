@@ -29,7 +29,7 @@ from db.submissions import SuiteTakenError, register_suite
 from ucurve.experiments import kinds
 from ucurve.schemas.measurements import encode_metrics, finite_or_none
 from ucurve.settings import settings
-from ucurve.spec import Point, Result, Stopped
+from ucurve.spec import Point, PointInterrupted, Result
 from worker.device import describe_worker
 from worker.device_health import Soundness
 from worker.lease import Lease, Progress
@@ -195,7 +195,7 @@ class Drain:
 
     def _outcome(self, claimed: leases.Claimed) -> tuple[dict[str, Any] | None, SuiteRows | None]:
         """Run the point: its numbers, or the traceback of its failure, or None when it was stopped."""
-        point = Point(claimed.inputs, {}, claimed.source, claimed.group_key, repeat=claimed.repeat)
+        point = Point(claimed.inputs, {}, claimed.source, claimed.group_key, repetition=claimed.repeat)
         own = f"{claimed.identity}-{claimed.repeat}" if claimed.repeat else claimed.identity
         self.context.state_dir = self.context.artefacts / "state" / own
         self.context.reporting = self.lease.work_on(claimed.id)
@@ -207,7 +207,7 @@ class Drain:
             result = kinds()[claimed.kind].run(point, self.context)
             self.soundness.measured()
             return as_rows(result), suite_rows(result)
-        except Stopped:
+        except PointInterrupted:
             return None, None
         except (
             Exception

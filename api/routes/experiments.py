@@ -88,9 +88,9 @@ def _prospects(session: Session, kind: str, left: list[Point]) -> dict[str, Any]
     workers = alive_workers(session)
     if not left:
         return {"estimated_seconds": 0.0, "num_workers": len(workers), "waits_for": None}
-    requirements = {(point.requires.device, point.requires.memory_gb) for point in left}
+    requirements = {(point.resources.device, point.resources.memory_gb) for point in left}
     eligible = [worker for worker in workers if can_run(worker, requirements)]
-    seconds = sum(point.seconds for point in left) * speed_of(session, kind)
+    seconds = sum(point.estimated_seconds for point in left) * speed_of(session, kind)
     return {
         "estimated_seconds": seconds / min(len(eligible), len(left)) if eligible else None,
         "num_workers": len(eligible),

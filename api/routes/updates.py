@@ -74,7 +74,7 @@ def _extended_spec(original: Experiment, extension: Extension) -> Spec:
     if extension.draws is None:
         return spec
     try:
-        extended = spec.extended(extension.draws)
+        extended = spec.with_more_draws(extension.draws)
     except ValidationError as error:
         raise invalid(
             "/draws",
@@ -100,7 +100,7 @@ def _changed_spec(original: Experiment, extension: Extension) -> Spec:
         )
     spec = parse(original.spec)
     fields = {**spec.model_dump(mode="json"), **changes}
-    if "looks" in fields and "looks" not in changes and changes.keys() & set(spec.repeats):
+    if "looks" in fields and "looks" not in changes and changes.keys() & set(spec.repeat_fields):
         fields["looks"] += 1  # more draws are a further interim look, however they are added
     try:
         return type(spec).model_validate(fields)

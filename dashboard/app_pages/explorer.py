@@ -247,7 +247,8 @@ def open_newest_experiment() -> None:
         suite = experiment.spec.get("suite")
         if experiment.progress.done and isinstance(suite, str):
             kind = kinds().get(experiment.kind)
-            columns = {"columns": kind.columns.change[0]} if kind and kind.columns.change else {}
+            treatment = kind.columns.treatment if kind else ()
+            columns = {"columns": treatment[0]} if treatment else {}
             st.switch_page(
                 "app_pages/explorer.py",
                 query_params={"suite": suite, "kind": experiment.kind, **columns},

@@ -119,7 +119,7 @@ def kind_selector() -> str:
             "Experiment type",
             default=names[0],
             options=names,
-            format_func=lambda name: kinds()[name].kind_in_words(),
+            format_func=lambda name: kinds()[name].kind_title(),
             label_visibility="collapsed",
             required=True,
         )

@@ -31,10 +31,10 @@ def buttons(snapshot: ExperimentSnapshot) -> None:
     The new experiment reuses the evaluations of this one.
     """
     kind, choices = kinds().get(snapshot.experiment.kind), offers(snapshot.verdicts)
-    if not snapshot.ended or not kind or not kind.repeats or not choices:
+    if not snapshot.ended or not kind or not kind.repeat_fields or not choices:
         return
     barred = session.cannot_submit()
-    noun = "seed" if "seeds" in kind.repeats else "noise seed"
+    noun = "seed" if "seeds" in kind.repeat_fields else "noise seed"
     with st.container(border=True, gap="xsmall"):
         st.markdown(f"**More {noun}s could resolve undetermined verdicts**")
         caption("Estimated from the observed effect size. Existing evaluations are reused.")

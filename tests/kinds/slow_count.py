@@ -33,7 +33,9 @@ class SlowCount(Spec):
     def plan(self, catalogue: Catalogue) -> Iterator[Point]:
         for to in self.to:
             inputs = {"protocol": "slow_count/1", "to": to, "step_seconds": self.step_seconds}
-            yield Point(inputs=inputs, labels={"to": to}, seconds=max(to, 1) * self.step_seconds)
+            yield Point(
+                inputs=inputs, labels={"to": to}, estimated_seconds=max(to, 1) * self.step_seconds
+            )
 
     @staticmethod
     def run(point: Point, context: Context) -> Result:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ucurve.registry.suites import Suite
 from ucurve.schemas.measurements import MeasurementRow, decode_metrics
-from ucurve.spec import Columns, Spec
+from ucurve.spec import Spec, TableRoles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +51,7 @@ class ComparedExperiment:
         return str(self.id)
 
     @cached_property
-    def columns(self) -> Columns:
+    def columns(self) -> TableRoles:
         """As the kind says; where it says nothing, by looking at its labels."""
         said, labels = (
             self.spec.columns,
@@ -62,20 +62,20 @@ class ComparedExperiment:
             for name, value in labels.items()
             if isinstance(value, int | float) and name not in DRAWS
         ]
-        along = said.along or ("tokens" if "tokens" in labels else next(iter(numbers), ""))
+        along = said.x or ("tokens" if "tokens" in labels else next(iter(numbers), ""))
         draws = said.draws or [name for name in DRAWS if name in labels]
         known = {*CHECKPOINT, *draws, along}
-        change = said.change if said.along else [name for name in labels if name not in known]
+        change = said.treatment if said.x else [name for name in labels if name not in known]
         fields = said.fields or [
             name for name, value in self.spec.model_dump().items() if isinstance(value, list)
         ]
-        return Columns(
+        return TableRoles(
             along,
             change,
-            said.base,
-            said.kept,
+            said.baseline,
+            said.fixed,
             draws,
-            said.first,
+            said.seed_field,
             said.metrics,
             said.series,
             fields,
@@ -83,8 +83,8 @@ class ComparedExperiment:
 
     def is_base(self, labels: Mapping[str, Any]) -> bool:
         """Before any change."""
-        base = self.columns.base
-        return not self.columns.change or (
+        base = self.columns.baseline
+        return not self.columns.treatment or (
             bool(base) and all(labels.get(name) == value for name, value in base.items())
         )
 
@@ -99,20 +99,20 @@ class ComparedExperiment:
 
     @property
     def first(self) -> int:
-        return int(getattr(self.spec, self.columns.first)) if self.columns.first else 0
+        return int(getattr(self.spec, self.columns.seed_field)) if self.columns.seed_field else 0
 
     def changed(self, labels: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
         """The modification, and what it is measured on."""
         names = (
-            self.columns.kept
+            self.columns.fixed
             if self.is_base(labels)
-            else (*self.columns.change, *self.columns.kept)
+            else (*self.columns.treatment, *self.columns.fixed)
         )
         return tuple((name, labels[name]) for name in names if labels.get(name) is not None)
 
     def point(self, labels: Mapping[str, Any]) -> tuple[Any, ...]:
         """What makes a point the counterpart of another experiment's: the checkpoint's place, modification and draw."""
-        place = labels.get("replicate"), labels.get(self.columns.along)
+        place = labels.get("replicate"), labels.get(self.columns.x)
         return (*place, self.is_base(labels), self.changed(labels), self.draw(labels))
 
 
@@ -172,17 +172,17 @@ def _rows_of(
         labels, unchanged = row.labels, side.is_base(row.labels)
         change = side.changed(labels)
         words = (
-            named([one for one in change if one[0] in columns.kept], same)
+            named([one for one in change if one[0] in columns.fixed], same)
             if unchanged
             else named(change, same)
         )
-        kept = named([one for one in change if one[0] in columns.kept])
+        kept = named([one for one in change if one[0] in columns.fixed])
         fixed = {
             "side": side.key,
             "suite": labels.get("suite") or side.name,
             "size": sizes.get(labels.get("revision", "")),
             "replicate": 0 if labels.get("replicate") is None else labels["replicate"],
-            "checkpoint": labels.get("revision") or str(labels.get(columns.along)),
+            "checkpoint": labels.get("revision") or str(labels.get(columns.x)),
             "kept": kept,
             "unchanged": unchanged,
             "change": (f"{UNCHANGED}, {words}" if words else UNCHANGED) if unchanged else words,
@@ -190,7 +190,7 @@ def _rows_of(
             "state": row.state,
             "measurement": row.id,
             "tokens": labels.get("tokens"),
-            columns.along: labels.get(columns.along),
+            columns.x: labels.get(columns.x),
             "windows": (row.series.get("window_nll"), row.series.get("window_tokens"))
             if unchanged
             else None,
@@ -247,9 +247,9 @@ def axes(sides: Sequence[ComparedExperiment], table: pd.DataFrame) -> dict[str, 
         "tokens_per_parameter": "pre-training tokens per parameter",
     }
     titles |= {
-        side.columns.along: side.columns.along.replace("_", " ")
+        side.columns.x: side.columns.x.replace("_", " ")
         for side in sides
-        if side.columns.along not in titles
+        if side.columns.x not in titles
     }
     titles["base_loss"] = "loss before the change / nats"
     known = (
@@ -277,7 +277,7 @@ class MissingPoints:
     @property
     def places(self) -> list[tuple[Any, Any]]:
         """(replicate, where along pre-training) of the missing points, each once."""
-        along = self.of.columns.along
+        along = self.of.columns.x
         return list(
             dict.fromkeys((labels.get("replicate"), labels.get(along)) for labels in self.points)
         )
@@ -285,7 +285,7 @@ class MissingPoints:
     @property
     def sentence(self) -> str:
         """How many of what, in words."""
-        along, words = self.of.columns.along, []
+        along, words = self.of.columns.x, []
         if self.points:
             kinds: dict[str, Collection[Any]] = {
                 "checkpoint": self.places,
@@ -349,7 +349,7 @@ def completing_spec(found: MissingPoints) -> Spec | None:
     before = b.spec.model_dump(mode="json")
     fields = before | {name: a.spec.model_dump(mode="json")[name] for name in a.columns.fields}
     if "looks" in fields:  # more draws are a further look at what B's have said already
-        further = any(fields[name] != before[name] for name in b.spec.repeats)
+        further = any(fields[name] != before[name] for name in b.spec.repeat_fields)
         fields["looks"] = max(fields["looks"], before["looks"] + further)
     if "checkpoints" in fields and a.suite and b.suite and a.suite.name != b.suite.name:
         wanted = {(row.labels.get("replicate"), row.labels.get("tokens")) for row in a.rows}

@@ -25,4 +25,4 @@ class StudyExperiment:
     @property
     def change(self) -> str:
         """The modification of the weights: the experiment type's title."""
-        return self.spec.kind_in_words()
+        return self.spec.kind_title()

@@ -100,7 +100,7 @@ def loaded_for(point: Point, context: Context) -> Loaded:
     """The point's checkpoint, kept between points."""
     from ucurve.modeling.checkpoints import load
 
-    checkpoint = Checkpoint.model_validate(point.source["checkpoint"])
+    checkpoint = Checkpoint.model_validate(point.artifacts["checkpoint"])
     return context.cached(
         f"checkpoint/{checkpoint.weights_sha256}/{checkpoint.config_sha256}",
         lambda: load(checkpoint, context.device, context.artefacts, context.progress),
@@ -131,7 +131,7 @@ def measure(
     from ucurve.modeling.token_data import tokens_of
 
     evaluation, precision = point.inputs["evaluation"], point.inputs["precision"]["evaluation"]
-    dataset = Dataset.model_validate(point.source["dataset"])
+    dataset = Dataset.model_validate(point.artifacts["dataset"])
     tokens = context.cached(
         f"tokens/{evaluation['dataset']}/{evaluation['tokenizer']}",
         lambda: tokens_of(dataset, loaded.tokenizer, context.artefacts, context.progress),

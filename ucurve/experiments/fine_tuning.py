@@ -20,13 +20,13 @@ from ucurve.experiments.fine_tuning_fields import Method, TuningFields
 from ucurve.registry.suites import Checkpoint, Dataset
 from ucurve.spec import (
     Catalogue,
-    Columns,
     Context,
     Figure,
     Point,
-    Requires,
+    Resources,
     Result,
     SpecError,
+    TableRoles,
     Verdict,
     canonical,
 )
@@ -68,14 +68,14 @@ class FineTuning(TuningFields):
 
     kind: Literal["fine_tuning"] = "fine_tuning"
     title: ClassVar[str] = "Fine-tuning"
-    rank: ClassVar[int] = 2
-    called: ClassVar[str] = "{title} of {suite}, learning rate {rates}, {methods}"
-    repeats: ClassVar[tuple[str, ...]] = ("seeds",)
-    columns: ClassVar[Columns] = Columns(
-        along="tokens",
-        change=("learning_rate", "method", "alpha"),
-        base={"method": "base"},
-        kept=("evaluation",),
+    order: ClassVar[int] = 2
+    name_template: ClassVar[str] = "{title} of {suite}, learning rate {rates}, {methods}"
+    repeat_fields: ClassVar[tuple[str, ...]] = ("seeds",)
+    columns: ClassVar[TableRoles] = TableRoles(
+        x="tokens",
+        treatment=("learning_rate", "method", "alpha"),
+        baseline={"method": "base"},
+        fixed=("evaluation",),
         draws=("seed",),
         metrics={
             "nll_mean": "loss / nats",
@@ -92,7 +92,7 @@ class FineTuning(TuningFields):
             "looks",
         ),
     )
-    sparse_series: ClassVar[dict[str, dict[str, Any]]] = {
+    series_filter: ClassVar[dict[str, dict[str, Any]]] = {
         name: {"method": "base"} for name in evaluation_points.WINDOWS
     }
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -204,14 +204,16 @@ class FineTuning(TuningFields):
                 **evaluation_points.labels_of(checkpoint),
                 **_labels(dataset, "base", 0.0, None, 0.0),
             },
-            source={
+            artifacts={
                 "checkpoint": checkpoint.model_dump(mode="json"),
                 "dataset": dataset.model_dump(mode="json"),
             },
-            group=checkpoint.weights_sha256 or "",
-            stage=level,
-            seconds=evaluation_points.seconds_of(checkpoint, dataset),
-            requires=Requires(memory_gb=round(0.5 + 4 * (checkpoint.num_parameters or 0) / 1e9, 2)),
+            affinity=checkpoint.weights_sha256 or "",
+            priority_stage=level,
+            estimated_seconds=evaluation_points.seconds_of(checkpoint, dataset),
+            resources=Resources(
+                memory_gb=round(0.5 + 4 * (checkpoint.num_parameters or 0) / 1e9, 2)
+            ),
         )
 
     def _measured(self, checkpoint: Checkpoint, dataset: Dataset) -> dict[str, Any]:
@@ -260,7 +262,7 @@ class FineTuning(TuningFields):
         method, rate, seed, alpha = cell
         base, size = self._base(checkpoint, dataset, 0), checkpoint.num_parameters or 0
         tokens, steps = self.size_of(sets.data)
-        seconds = 2 * base.seconds + trains * steps * (0.005 + 6 * size * tokens / 5e10)
+        seconds = 2 * base.estimated_seconds + trains * steps * (0.005 + 6 * size * tokens / 5e10)
         change = {
             "protocol": "fine_tune/1",
             "task": self.task_inputs(checkpoint, sets.data),
@@ -275,15 +277,15 @@ class FineTuning(TuningFields):
                 **evaluation_points.labels_of(checkpoint),
                 **_labels(dataset, method, rate, seed, alpha),
             },
-            source={
-                **base.source,
+            artifacts={
+                **base.artifacts,
                 "data": sets.data.model_dump(mode="json"),
                 "ewc": sets.ewc.model_dump(mode="json") if sets.ewc and method == "ewc" else None,
             },
-            group=base.group,
-            stage=stage,
-            seconds=seconds,
-            requires=Requires(
+            affinity=base.affinity,
+            priority_stage=stage,
+            estimated_seconds=seconds,
+            resources=Resources(
                 memory_gb=round(1.5 + (36 if method in ("l2_sp", "ewc") else 24) * size / 1e9, 2)
             ),
         )
@@ -418,7 +420,10 @@ def _task(point: Point, context: Context, loaded: Loaded) -> Task:
     """The task with its data read, kept between points."""
     from ucurve.modeling.finetuning_data import task_of
 
-    asked, data = point.inputs["perturbation"]["task"], Dataset.model_validate(point.source["data"])
+    asked, data = (
+        point.inputs["perturbation"]["task"],
+        Dataset.model_validate(point.artifacts["data"]),
+    )
     limit = getattr(loaded.model.config, "max_position_embeddings", None) or asked["context"]
     alive = lambda done, total: context.progress(0, 1)  # noqa: E731
     return context.cached(
@@ -437,7 +442,9 @@ def _tuned(point: Point, context: Context, loaded: Loaded, task: Task) -> Tuned:
         canonical({"checkpoint": point.inputs["checkpoint"], **change}).encode()
     ).hexdigest()
     folder = (
-        context.artefacts / "tuned" / (f"{identity}-{point.repeat}" if point.repeat else identity)
+        context.artefacts
+        / "tuned"
+        / (f"{identity}-{point.repetition}" if point.repetition else identity)
     )
     with finetuned_weights.alone(
         folder, lambda: context.progress(0, 1)
@@ -461,7 +468,7 @@ def _fisher(point: Point, context: Context, loaded: Loaded) -> dict[str, torch.T
 
     asked, data = (
         point.inputs["perturbation"]["method"]["fisher"],
-        Dataset.model_validate(point.source["ewc"]),
+        Dataset.model_validate(point.artifacts["ewc"]),
     )
     rows = pretraining_rows(
         data, loaded.tokenizer, asked["rows"], asked["context"], context.artefacts

@@ -26,15 +26,15 @@ from ucurve.registry.suites import Checkpoint, Dataset
 from ucurve.spec import (
     ADVANCED,
     Catalogue,
-    Columns,
     Context,
     Figure,
     Looks,
     Point,
-    Requires,
+    Resources,
     Result,
     Spec,
     SpecError,
+    TableRoles,
     Verdict,
 )
 
@@ -55,15 +55,15 @@ class GaussianPerturbation(Spec):
 
     kind: Literal["gaussian_perturbation"] = "gaussian_perturbation"
     title: ClassVar[str] = "Gaussian perturbation"
-    rank: ClassVar[int] = 1
-    called: ClassVar[str] = "{title} of {suite}, γ {gammas}, {draws} draws"
-    repeats: ClassVar[tuple[str, ...]] = ("draws",)
-    columns: ClassVar[Columns] = Columns(
-        along="tokens",
-        change=("gamma", "scale", "group"),
-        base={"gamma": 0.0},
+    order: ClassVar[int] = 1
+    name_template: ClassVar[str] = "{title} of {suite}, γ {gammas}, {draws} draws"
+    repeat_fields: ClassVar[tuple[str, ...]] = ("draws",)
+    columns: ClassVar[TableRoles] = TableRoles(
+        x="tokens",
+        treatment=("gamma", "scale", "group"),
+        baseline={"gamma": 0.0},
         draws=("draw",),
-        first="seed",
+        seed_field="seed",
         metrics={"nll_mean": "loss / nats", "relative_change": "relative change of the weights"},
         fields=(
             "checkpoints",
@@ -76,7 +76,7 @@ class GaussianPerturbation(Spec):
             "looks",
         ),
     )
-    sparse_series: ClassVar[dict[str, dict[str, Any]]] = {
+    series_filter: ClassVar[dict[str, dict[str, Any]]] = {
         name: {"gamma": 0.0} for name in evaluation_points.WINDOWS
     }
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -289,15 +289,15 @@ class GaussianPerturbation(Spec):
                 ),
             },
             labels={**evaluation_points.labels_of(checkpoint), **labels},
-            source={
+            artifacts={
                 "checkpoint": checkpoint.model_dump(mode="json"),
                 "initial": initial and initial.model_dump(mode="json"),
                 "dataset": dataset.model_dump(mode="json"),
             },
-            group=checkpoint.weights_sha256 or "",
-            stage=stage,
-            seconds=evaluation_points.seconds_of(checkpoint, dataset),
-            requires=Requires(memory_gb=round(0.5 + (12 if perturbation else 4) * size / 1e9, 2)),
+            affinity=checkpoint.weights_sha256 or "",
+            priority_stage=stage,
+            estimated_seconds=evaluation_points.seconds_of(checkpoint, dataset),
+            resources=Resources(memory_gb=round(0.5 + (12 if perturbation else 4) * size / 1e9, 2)),
         )
 
     # ---- run
@@ -370,9 +370,9 @@ def _stds(
 
     if point.inputs["perturbation"]["scale"] == "current_std":
         return perturb.current_std(tensors)
-    if point.source["initial"] is None:
+    if point.artifacts["initial"] is None:
         return perturb.init_std(tensors, config.initializer_range)
-    initial = Checkpoint.model_validate(point.source["initial"])
+    initial = Checkpoint.model_validate(point.artifacts["initial"])
     stds = context.cached(
         f"init_std/{initial.weights_sha256}",
         lambda: perturb.current_std(

@@ -18,13 +18,13 @@ from pydantic import Field, model_validator
 from ucurve.spec import (
     ADVANCED,
     Catalogue,
-    Columns,
     Context,
     Figure,
     Looks,
     Point,
     Result,
     Spec,
+    TableRoles,
     Verdict,
     canonical,
 )
@@ -45,14 +45,14 @@ class LinearModel(Spec):
 
     kind: Literal["linear_model"] = "linear_model"
     title: ClassVar[str] = "Two-layer linear model"
-    rank: ClassVar[int] = 3
-    called: ClassVar[str] = "{title}, {num_features} features"
-    repeats: ClassVar[tuple[str, ...]] = ("draws", "targets")
-    columns: ClassVar[Columns] = Columns(
-        along="features",
-        change=("gamma", "l2_sp", "scale", "part"),
+    order: ClassVar[int] = 3
+    name_template: ClassVar[str] = "{title}, {num_features} features"
+    repeat_fields: ClassVar[tuple[str, ...]] = ("draws", "targets")
+    columns: ClassVar[TableRoles] = TableRoles(
+        x="features",
+        treatment=("gamma", "l2_sp", "scale", "part"),
         metrics={"mse_mean": "loss", "tuning_loss_mean": "loss on the new target"},
-        first="seed",
+        seed_field="seed",
         series={"mse_mean": "draws"},
         fields=("fixed_gammas", "relative_gammas", "l2_sp", "looks"),
     )
@@ -176,9 +176,9 @@ class LinearModel(Spec):
                             **labels,
                             **({"draw": first} if first else {}),
                         },
-                        group=group,
-                        stage=stage,
-                        seconds=0.02,
+                        affinity=group,
+                        priority_stage=stage,
+                        estimated_seconds=0.02,
                     )
 
     def _blocks(self, change: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -22,14 +22,14 @@ from ucurve.registry.suites import Checkpoint, Dataset, Location, Suite
 from ucurve.spec import (
     ADVANCED,
     Catalogue,
-    Columns,
     Context,
     Figure,
     Point,
-    Requires,
+    Resources,
     Result,
     Spec,
     SpecError,
+    TableRoles,
     Verdict,
     canonical,
 )
@@ -68,12 +68,12 @@ class Pretraining(Spec):
 
     kind: Literal["pretraining"] = "pretraining"
     title: ClassVar[str] = "Pre-training"
-    rank: ClassVar[int] = 4
-    called: ClassVar[str] = "{title} of {suite}"
-    columns: ClassVar[Columns] = Columns(
+    order: ClassVar[int] = 4
+    name_template: ClassVar[str] = "{title} of {suite}"
+    columns: ClassVar[TableRoles] = TableRoles(
         "tokens", metrics={"nll_mean": "loss / nats"}, fields=("steps", "seeds")
     )
-    measurable_again: ClassVar[bool] = False
+    repeatable: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "like tiny: separate annealed runs, weight decay": {"seeds": [0, 1]},
         "like tiny-constant: one run, constant rate, no decay": {
@@ -235,11 +235,11 @@ class Pretraining(Spec):
                     "step": num_steps,
                     "tokens": num_steps * rows,
                 },
-                source={**source, "recipe": recipe},
-                group=f"pretraining/{data.sha256}",
-                stage=runs.index(num_steps),
-                seconds=num_steps * (0.005 + 6 * size * rows / 5e10),
-                requires=Requires(memory_gb=round(memory, 2)),
+                artifacts={**source, "recipe": recipe},
+                affinity=f"pretraining/{data.sha256}",
+                priority_stage=runs.index(num_steps),
+                estimated_seconds=num_steps * (0.005 + 6 * size * rows / 5e10),
+                resources=Resources(memory_gb=round(memory, 2)),
             )
 
     def _datasets(self, catalogue: Catalogue) -> tuple[Dataset, Dataset | None, Dataset | None]:
@@ -328,8 +328,8 @@ class Pretraining(Spec):
         tokens, losses = pretrain.loss_curve(training.losses, rows)
         made = Suite(
             name=inputs["suite"],
-            recipe=point.source["recipe"],
-            evaluation=(point.source["evaluation"] or {}).get("name"),
+            recipe=point.artifacts["recipe"],
+            evaluation=(point.artifacts["evaluation"] or {}).get("name"),
             checkpoints=[Checkpoint.model_validate(one["checkpoint"]) for one in kept],
         )
         return Result(
@@ -373,7 +373,7 @@ class Pretraining(Spec):
 def _read(point: Point, context: Context) -> TrainingData:
     from ucurve.modeling import checkpoints, token_data
 
-    source, artefacts = point.source, context.artefacts
+    source, artefacts = point.artifacts, context.artefacts
 
     def alive() -> None:
         context.progress(0, point.inputs["recipe"]["num_steps"])
@@ -403,7 +403,7 @@ def _keep(
     from ucurve.modeling import checkpoints, perplexity, pretrain
 
     recipe, suite = training.recipe, context.artefacts / "suites" / point.inputs["suite"]
-    checkpoints.claim(suite, point.source["recipe"])
+    checkpoints.claim(suite, point.artifacts["recipe"])
     tokens = step * recipe.batch_rows * recipe.context
     revision = f"seed{training.seed}-step{step}-tokens{tokens}"
     saved = checkpoints.save(training.model, suite / revision, read.tokenizer)

@@ -52,13 +52,15 @@ def measure(
         raise ValueError(
             f"this ucurve does not know the kind {point.kind!r}; it knows {', '.join(kinds())}"
         )
-    if not kind.measurable_again and artefacts.exists() and any(artefacts.iterdir()):
+    if not kind.repeatable and artefacts.exists() and any(artefacts.iterdir()):
         raise ValueError(
             f"{point.kind} makes a suite: give it an empty folder of its own with --artefacts"
         )
     artefacts.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="ucurve-") as state:
-        afresh = Point(point.inputs, point.labels, point.source, point.group, repeat=time.time_ns())
+        afresh = Point(
+            point.inputs, point.labels, point.source, point.group, repetition=time.time_ns()
+        )
         if afresh.identity != point.identity:
             raise ValueError(
                 "the inputs in this file are not those of its identity: somebody changed them"
