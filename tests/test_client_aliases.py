@@ -8,6 +8,7 @@ import pytest
 
 import ucurve.client
 from ucurve.client import ApiUnavailableError, Client, RequestRejectedError
+from ucurve.client.comparisons import Comparison
 
 
 class RecordingClient(Client):
@@ -40,6 +41,29 @@ def test_a_deprecated_method_calls_the_new_one_and_warns() -> None:
     with pytest.warns(DeprecationWarning, match=r"Client\.webhook_deliveries"):
         assert client.notices(7) == []
     assert client.requests == [("GET", "/v1/experiments/7/notices", {})]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("choices", "filter_options"),
+        ("notices", "webhook_deliveries"),
+        ("found_table", "export_points"),
+        ("origins", "experiment_provenance"),
+        ("side", "compared_experiment"),
+        ("measured_on", "measurement_settings"),
+    ],
+)
+def test_every_renamed_method_has_an_alias(old: str, new: str) -> None:
+    assert getattr(Client, old).__doc__ == f"Deprecated: use `{new}`."
+    assert callable(getattr(Client, new))
+
+
+@pytest.mark.parametrize(("old", "new"), [("cautions", "warnings"), ("asked", "requested")])
+def test_renamed_properties_of_a_comparison_warn(old: str, new: str) -> None:
+    comparison = Comparison([], None, [{"stride": 64}])  # type: ignore[arg-type]
+    with pytest.warns(DeprecationWarning, match=rf"Comparison\.{new}"):
+        assert getattr(comparison, old) == getattr(comparison, new)
 
 
 def test_the_deprecated_argument_fresh_sends_the_same_request_as_remeasure() -> None:

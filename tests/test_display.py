@@ -55,7 +55,7 @@ def verdict(answer: str = "yes", scope: str = "gamma 0.1") -> Verdict:
             "claim": "progressive sensitivity",
             "scope": scope,
             "answer": answer,
-            "sentence": f"{answer}: the loss increase grows <with> tokens.",
+            "sentence": "The loss increase grows <with> tokens.",
             "effect": 0.21,
             "p_value": 0.0001,
         }
@@ -99,8 +99,7 @@ def test_a_verdict_displays_answer_sentence_and_statistics() -> None:
     html = verdict()._repr_html_()
     for part in ("progressive sensitivity", ">yes</span>", "gamma 0.1", "p &lt; 0.001"):
         assert part in html
-    assert "the loss increase grows &lt;with&gt; tokens." in html
-    assert "yes: the loss" not in html
+    assert "The loss increase grows &lt;with&gt; tokens." in html
 
 
 def test_a_list_of_verdicts_displays_a_table_per_claim() -> None:

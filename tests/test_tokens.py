@@ -129,7 +129,7 @@ def test_the_command_line_makes_lists_and_revokes_tokens_and_sets_roles(
         "tokens", "create", "laptop", "--user", "cleo", "--role", "submitter", "--days", "7"
     ).strip()
     assert "cleo, submitter (API key 'laptop')" in run("whoami", token=secret)
-    assert "cleo: viewer, at most 40 queued points" in run(
+    assert "cleo: viewer, at most 40 queued evaluations" in run(
         "users", "set", "cleo", "--role", "viewer", "--most-queued", "40"
     )
     assert "requires the role admin; cleo is a viewer" in run(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ucurve.formatting import INFINITY
 from ucurve.schemas.measurements import finite_or_none
 from ucurve.schemas.results import Verdict
 
@@ -175,7 +176,7 @@ def _means(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 def _trouble(num_nonfinite: int, num_failed: int, off_scale: bool) -> str:
     parts = [
-        f"{num_nonfinite}×∞" if num_nonfinite else "",
+        f"{num_nonfinite}×{INFINITY}" if num_nonfinite else "",
         f"{num_failed} failed" if num_failed else "",
     ]
     parts += ["off the scale"] if off_scale else []

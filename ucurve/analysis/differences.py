@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ucurve.analysis.statistics import Array, blocks, mean_interval, t_quantile
+from ucurve.formatting import INFINITY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,7 +181,7 @@ def interpolated(curve: dict[float, dict[str, float]], at: float, log: bool) -> 
 def _row(found: Interval) -> dict[str, Any]:
     difference, low, high, num, how = found
     if not np.isfinite(difference):
-        return {"what": "edge", "label": "∞", "how": how, "slot": 0}
+        return {"what": "edge", "label": INFINITY, "how": how, "slot": 0}
     bounded = low is not None and np.isfinite(low)
     return {
         "what": "mean",

@@ -24,6 +24,7 @@ from ucurve.analysis.fine_tuning import (
     grid,
 )
 from ucurve.analysis.statistics import Array, mean_interval
+from ucurve.formatting import INFINITY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,7 +141,9 @@ def sweep_rows(table: pd.DataFrame, x: str, y: str, by: Sequence[str]) -> list[R
         .agg(label=("y", "size"), measurement=("measurement", "first"))
         .reset_index()
     )
-    marks = marks.assign(label=[f"{count}×∞" for count in marks["label"]], x=marks["learning_rate"])
+    marks = marks.assign(
+        label=[f"{count}×{INFINITY}" for count in marks["label"]], x=marks["learning_rate"]
+    )
     draws = values[finite][[*keys, "x", "y", "measurement"]]
     edges = to_rows("edge", marks) if x == "learning_rate" else []
     return clip_bands(to_rows("mean", means.drop(columns="std")) + to_rows("draw", draws)) + edges

@@ -14,7 +14,7 @@ def commands(command: Command) -> None:
     parser = command(
         "compare",
         compare,
-        "compare experiments: what differs, which points are missing, figures with -o",
+        "compare experiments: what differs, which evaluations are missing, figures with -o",
         examples=(
             "ucurve compare 3 4",
             "ucurve compare 3 4 -o figures --format pdf",
@@ -66,7 +66,7 @@ def commands(command: Command) -> None:
         help="add a reference curve; repeatable",
     )
     parser.add_argument(
-        "--complete", action="store_true", help="submit the points that two experiments lack"
+        "--complete", action="store_true", help="submit the evaluations that two experiments lack"
     )
     parser = command(
         "cite",

@@ -39,7 +39,7 @@ def commands(command: Command) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help="write the matching points to FILE.csv or FILE.parquet",
+        help="write the matching evaluations to FILE.csv or FILE.parquet",
     )
 
 

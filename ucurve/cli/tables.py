@@ -191,7 +191,7 @@ def users_table(users: Sequence[User]) -> Table:
     def day(moment: datetime | None) -> str:
         return f"{moment:%Y-%m-%d}" if moment else ""
 
-    columns = ("queued points", "most queued", "most per experiment")
+    columns = ("queued evaluations", "most queued", "most per experiment")
     table = table_of("name", "role", *columns, "blocked since")
     for user in users:
         limits = (count(num) for num in (user.num_queued, user.most_queued, user.most_planned))

@@ -59,12 +59,12 @@ def _user_commands(command: Command) -> None:
     parser.add_argument("name", help="user name")
     parser.add_argument("--role", choices=ROLES, help="what the user may do")
     parser.add_argument(
-        "--most-queued", type=limit, help="maximum queued points, or 'lab' for the default"
+        "--most-queued", type=limit, help="maximum queued evaluations, or 'lab' for the default"
     )
     parser.add_argument(
         "--most-planned",
         type=limit,
-        help="maximum points of one experiment, or 'lab' for the default",
+        help="maximum evaluations of one experiment, or 'lab' for the default",
     )
     for verb, help in (
         ("block", "reject a user's API keys and sign-ins (admins only)"),
@@ -99,8 +99,8 @@ def whoami(args: argparse.Namespace) -> None:
     access = "open access, no API key" if me.token is None else f"API key {me.token.name!r}"
     print(f"{user.name}, {user.role} ({access})")
     print(
-        f"{count(user.num_queued)} of {count(user.most_queued)} points queued; "
-        f"at most {count(user.most_planned)} points per experiment"
+        f"{count(user.num_queued)} of {count(user.most_queued)} evaluations queued; "
+        f"at most {count(user.most_planned)} evaluations per experiment"
     )
 
 
@@ -144,6 +144,6 @@ def set_user(args: argparse.Namespace) -> None:
         raise InputError("nothing to set: use --role, --most-queued or --most-planned")
     user = connect(args).set_user(args.name, **change)
     print(
-        f"{user.name}: {user.role}, at most {count(user.most_queued)} queued points and "
-        f"{count(user.most_planned)} points per experiment"
+        f"{user.name}: {user.role}, at most {count(user.most_queued)} queued evaluations and "
+        f"{count(user.most_planned)} per experiment"
     )

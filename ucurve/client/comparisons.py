@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ucurve.client.catalogue import CatalogueResource
-from ucurve.client.deprecation import warn_renamed
+from ucurve.client.deprecation import deprecated_method, deprecated_property
 from ucurve.client.display import Figures
 from ucurve.client.results import ResultResource
 from ucurve.schemas.references import ReferenceCurve
@@ -125,11 +125,10 @@ class Comparison:
                 )
         return messages
 
-    @property
-    def cautions(self) -> list[str]:
-        """Deprecated: use `warnings`."""
-        warn_renamed("Comparison.cautions", "Comparison.warnings")
-        return self.warnings
+    asked = deprecated_property("asked", "requested")
+    cautions = deprecated_property("cautions", "warnings")
+    offered = deprecated_property("offered", "reference_options")
+    shown = deprecated_property("shown", "options")
 
 
 def _short(value: Any) -> str:
@@ -179,3 +178,6 @@ class ComparisonResource(ResultResource, CatalogueResource):
         from ucurve.analysis.comparison import measurement_settings
 
         return measurement_settings(self.provenance(side.rows[0].id).inputs) if side.rows else {}
+
+    side = deprecated_method("side", "compared_experiment")
+    measured_on = deprecated_method("measured_on", "measurement_settings")

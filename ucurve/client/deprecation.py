@@ -1,4 +1,4 @@
-"""Old names of client methods, kept for one release."""
+"""Old names of client methods and properties, kept for one release."""
 
 from __future__ import annotations
 
@@ -17,6 +17,17 @@ def deprecated_method(old: str, new: str) -> Callable[..., Any]:
     method.__name__ = old
     method.__doc__ = f"Deprecated: use `{new}`."
     return method
+
+
+def deprecated_property(old: str, new: str) -> property:
+    """Return a property `old` that warns and returns the attribute `new`."""
+
+    def read(self: Any) -> Any:
+        owner = type(self).__name__
+        warn_renamed(f"{owner}.{old}", f"{owner}.{new}")
+        return getattr(self, new)
+
+    return property(read, doc=f"Deprecated: use `{new}`.")
 
 
 def warn_renamed(old: str, new: str) -> None:
