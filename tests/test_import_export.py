@@ -187,8 +187,8 @@ def test_a_measurement_of_both_labs_keeps_our_value_and_gains_an_attempt(
     assert imported(other, folder) == 0
     said = capsys.readouterr().out
     total = sum(one.progress.total for one in other.client.experiments().experiments)
-    assert f"0 new, 0 completed, {total} with a further attempt" in said
-    assert f"measured in both labs: {total}, 0 bit-identical" in said
+    assert f"0 new, 0 completed, {total} with an additional attempt" in said
+    assert f"measured in both labs: {total}, 0 bitwise identical" in said
     assert "mse: at most 0.25 apart" in said
     found = other.client.provenance(ours.id)
     assert [attempt.worker for attempt in found.attempts][-1] == "another machine"
@@ -306,7 +306,7 @@ def test_the_site_works_from_disk_without_network(
     assert page.locator(".live svg.marks path").count() > 50
     text = page.inner_text("main")
     assert "noise </script> on tiny" in text
-    assert "sha256 of the weights" in text
+    assert "SHA-256 of the weights" in text
     assert page.locator(".verdict").count() > 0
     page.click("text=All 6 measurements")
     assert page.locator(".rows tbody tr").count() == 6

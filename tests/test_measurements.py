@@ -57,7 +57,7 @@ def test_a_point_file_is_measured_without_the_lab_and_agrees(
     elsewhere = Shell(ucurve.capsys, "http://127.0.0.1:9")  # nobody answers there
     status, told, err = elsewhere("measure", str(file), "--artefacts", str(tmp_path / "empty"))
     assert (status, err) == (0, "")
-    assert "bit-identical" in told
+    assert "bitwise identical" in told
     assert repr(row.metrics["nll_mean"]) in told
     point = json.loads(file.read_text())
     assert Point(point["inputs"], {}).identity == point["identity"] == row.identity
@@ -87,7 +87,7 @@ def test_re_measuring_on_the_same_machine_is_bit_identical(
     assert again.fresh
     total = again.progress.total
     status, told, _ = ucurve("agreement", str(again.id))
-    assert f"{total} of {total} points are identical bit for bit" in told
+    assert f"{total} of {total} points are bitwise identical" in told
     assert "original on worker-1" in told
     assert "measured nothing a second time" in ucurve("agreement", str(experiment))[1]
     row = lab.client.rows(again.id)[0]
@@ -111,5 +111,5 @@ def test_edit_extend_and_delete_from_the_command_line(
     status, _, err = ucurve("table", made, "--at", "noon")
     assert (status, err.startswith("ucurve: at: ")) == (2, True)
     assert "open" in ucurve("table", made, "--at", "2020-01-01")[1]
-    assert "its numbers stay" in ucurve("delete", made)[1]
+    assert "its measurements stay" in ucurve("delete", made)[1]
     assert ucurve("show", made)[0] == 2

@@ -104,7 +104,7 @@ def summary_lines(summary: Summary) -> Iterator[str]:
     counts = (
         (summary.new, "new"),
         (summary.completed, "completed"),
-        (summary.gained, "with additional attempts"),
+        (summary.gained, "with an additional attempt"),
         (summary.existing, "existing"),
     )
     yield "measurements: " + ", ".join(f"{count:,} {label}" for count, label in counts)
@@ -120,7 +120,7 @@ def summary_lines(summary: Summary) -> Iterator[str]:
     if summary.differ:
         yield f"not imported, the same name has other contents here: {', '.join(summary.differ)}"
     if summary.num_compared:
-        num_equal = f"{summary.num_equal:,} bit-identical"
+        num_equal = f"{summary.num_equal:,} bitwise identical"
         yield f"measured in both labs: {summary.num_compared:,}, {num_equal}"
         for metric, difference in sorted(summary.largest.items()):
             yield f"  {metric}: largest difference {difference:.3g}"

@@ -174,4 +174,4 @@ def _print_comparison(point: PointFile, here: dict[str, float]) -> None:
         table.add_row(name, exact(value), exact(recorded[name]) if name in recorded else "", text)
     show(table)
     if recorded:
-        print("bit-identical" if identical else f"largest relative difference: {worst:.3g}")
+        print("bitwise identical" if identical else f"largest relative difference: {worst:.3g}")
