@@ -23,6 +23,21 @@ def commands(command: Command) -> None:
         ),
     )
     parser.add_argument("id", type=int, nargs="+", help="two or more experiment ids")
+    _output_options(parser)
+    _plot_options(parser)
+    parser.add_argument(
+        "--complete", action="store_true", help="submit the evaluations that two experiments lack"
+    )
+    parser = command(
+        "cite",
+        cite,
+        "show which experiment a figure file is from, and whether its numbers have changed",
+        examples=("ucurve cite figures/loss.pdf",),
+    )
+    parser.add_argument("file", type=Path, nargs="+", help="SVG, PNG, PDF or CSV written by ucurve")
+
+
+def _output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="write the figures to this folder"
     )
@@ -32,6 +47,9 @@ def commands(command: Command) -> None:
         default="svg",
         help="file format of the figures (default: %(default)s)",
     )
+
+
+def _plot_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--x",
         default="",
@@ -65,16 +83,6 @@ def commands(command: Command) -> None:
         metavar="NAME",
         help="add a reference curve; repeatable",
     )
-    parser.add_argument(
-        "--complete", action="store_true", help="submit the evaluations that two experiments lack"
-    )
-    parser = command(
-        "cite",
-        cite,
-        "show which experiment a figure file is from, and whether its numbers have changed",
-        examples=("ucurve cite figures/loss.pdf",),
-    )
-    parser.add_argument("file", type=Path, nargs="+", help="SVG, PNG, PDF or CSV written by ucurve")
 
 
 def compare(args: argparse.Namespace) -> None:

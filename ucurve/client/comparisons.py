@@ -125,10 +125,15 @@ class Comparison:
                 )
         return messages
 
-    asked = deprecated_property("asked", "requested")
-    cautions = deprecated_property("cautions", "warnings")
-    offered = deprecated_property("offered", "reference_options")
-    shown = deprecated_property("shown", "options")
+
+_RENAMED = {
+    "asked": "requested",
+    "cautions": "warnings",
+    "offered": "reference_options",
+    "shown": "options",
+}
+for _old, _new in _RENAMED.items():
+    setattr(Comparison, _old, deprecated_property(_old, _new))
 
 
 def _short(value: Any) -> str:

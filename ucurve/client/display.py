@@ -53,8 +53,8 @@ class ExperimentPage(schemas.ExperimentPage):
             for experiment in self.experiments
         ]
         titles = ("", "name", "state", "evaluations", "type", "owner")
-        shown = f"{count(len(self.experiments))} of {count(self.total)} experiments"
-        return f"{_table(titles, rows)}<small>{shown}</small>"
+        caption = f"{count(len(self.experiments))} of {count(self.total)} experiments"
+        return f"{_table(titles, rows)}<small>{caption}</small>"
 
 
 class Verdict(spec.Verdict):
