@@ -13,7 +13,6 @@ EXTRAS := server,worker,dashboard,embedded,dev,docs
 # Tests with services wait for leases, polls and browsers: more processes than cores pay.
 JOBS ?= 4
 PYTEST := $(PYTHON) -m pytest
-SPREAD := --dist loadgroup --no-loadscope-reorder
 
 # Threads of one process fight those of the next one on a busy machine.
 export OMP_NUM_THREADS ?= 1
@@ -35,10 +34,10 @@ up: environment
 	@$(PYTHON) -m ucurve.cli up $(UP)
 
 check: environment lint
-	@$(PYTEST) -m "not engines and not slow" $(if $(TESTS),,-n 2 $(SPREAD)) $(TESTS)
+	@$(PYTEST) -m "not engines and not slow" $(if $(TESTS),,-n 2) $(TESTS)
 
 test: environment browser lint
-	@$(PYTEST) $(if $(TESTS),,-n $(JOBS) $(SPREAD)) $(TESTS)
+	@$(PYTEST) $(if $(TESTS),,-n $(JOBS)) $(TESTS)
 
 lint: environment
 	@$(PYTHON) -m ruff check .

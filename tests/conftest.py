@@ -25,9 +25,10 @@ import dashboard_load
 import httpx
 import pytest
 from browser_helpers import session_of
-from marks import NEEDS, Guard, arrange, mark
+from marks import NEEDS, Guard, mark
 from playwright.sync_api import Browser, Page, sync_playwright
 from running_lab import KINDS, LIGHT, Lab
+from spread import longest_first, scheduler
 
 from ucurve.client import Client, RequestRejectedError
 from ucurve.lab import launch
@@ -275,7 +276,12 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     mark(items)
-    arrange(items)
+    longest_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return scheduler(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

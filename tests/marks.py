@@ -13,7 +13,6 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +23,6 @@ NEEDS = {
     "browser": "needs Chromium",
     "data": "needs shared/data beside the checkout",
     "slow": "takes more than 20 seconds of one core",
-    "xdist_group(name)": "runs in one process with the tests of the same name (pytest -n)",
 }
 FIXTURES = {"lab": "lab", "team": "lab", "browser": "browser"}  # each fixture's mark
 SERVICE = re.compile(
@@ -45,36 +43,6 @@ def mark(items: list[pytest.Item]) -> None:
         reasons = [str(skip.kwargs.get("reason")) for skip in item.iter_markers("skipif")]
         if any("shared/data" in reason for reason in reasons):
             item.add_marker("data")
-
-
-def arrange(items: list[pytest.Item]) -> None:
-    """Give every module to one process of xdist, long ones first.
-
-    Modules that use the shared lab go to the same process, in two groups: with pages and without.
-    """
-    groups: dict[str, list[pytest.Item]] = {}
-    modules: dict[Path, list[pytest.Item]] = {}
-    for item in items:
-        modules.setdefault(item.path, []).append(item)
-    for path, tests in modules.items():
-        name, pages = path.stem, any(item.get_closest_marker("browser") for item in tests)
-        if getattr(getattr(tests[0], "module", None), "SHARED_LAB", False):
-            name = "shared_lab_pages" if pages else "shared_lab"
-        for item in tests:
-            item.add_marker(pytest.mark.xdist_group(name))
-        groups.setdefault(name, []).extend(tests)
-    items[:] = [item for group in sorted(groups.values(), key=_length) for item in group]
-
-
-def _length(tests: list[pytest.Item]) -> tuple[int, int]:
-    """Sort key: what takes longest by its needs, then by the number of tests, first."""
-    needs = ("slow", "browser", "lab", "engines", "data")
-    first = [
-        place
-        for place, need in enumerate(needs)
-        if any(item.get_closest_marker(need) for item in tests)
-    ]
-    return min(first, default=len(needs)), -len(tests)
 
 
 def starts_service(command: object) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from marks import Guard, starts_service
+from spread import group_of
 
 STARTS = re.compile(r"\bEngines\(|\.start_(api|worker|dashboard)\(|sync_playwright\(|, \"up\"")
 FIXTURES = re.compile(r"\b(lab|team|page|browser|address|engines|database_url)\b[:,]")
@@ -66,3 +67,10 @@ def test_the_guard_hears_every_process_that_a_test_starts() -> None:
     guard.hear = lambda event, args: heard.append(event)  # type: ignore[method-assign]
     subprocess.run([sys.executable, "-c", ""], check=True)
     assert "subprocess.Popen" in heard
+
+
+def test_modules_of_the_shared_lab_run_in_two_groups_and_every_other_module_alone() -> None:
+    folder = Path(__file__).parent
+    assert group_of(folder / "test_cli.py") == "shared lab"
+    assert group_of(folder / "test_compare.py") == "shared lab, pages"
+    assert group_of(folder / "test_dashboard.py") == "test_dashboard"
