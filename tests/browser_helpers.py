@@ -1,4 +1,4 @@
-"""What tests do with pages in a real browser; conftest.py opens them."""
+"""Helpers for tests with a real browser; conftest.py opens the pages."""
 
 from __future__ import annotations
 

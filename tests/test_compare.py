@@ -300,7 +300,7 @@ def test_what_nobody_chose_is_chosen_and_a_chart_does_not_depend_on_results() ->
     assert before["curves"].datasets != after["curves"].datasets
 
 
-def test_experiments_of_the_test_kind_are_laid_over_one_another_and_completed_without_a_word_about_it(
+def test_experiments_of_a_custom_type_are_compared_and_completed(
     page: Page, lab: Lab, tmp_path: Path
 ) -> None:
     ids = [
@@ -351,7 +351,7 @@ NOISE = {
 }
 
 
-def test_two_experiments_on_tiny_are_compared_in_the_browser_and_what_is_missing_comes_by_one_click(
+def test_two_experiments_are_compared_in_the_browser_and_completed_with_one_click(
     page: Page, lab: Lab
 ) -> None:
     a = lab.client.submit({**NOISE, "draws": 3}, name="all tensors").id
@@ -396,7 +396,7 @@ def test_two_experiments_on_tiny_are_compared_in_the_browser_and_what_is_missing
     )
 
 
-def test_the_address_says_what_is_shown(page: Page, lab: Lab, browser: Browser) -> None:
+def test_the_address_holds_the_options_of_the_comparison(page: Page, lab: Lab, browser: Browser) -> None:
     spec = {
         "kind": "linear_model",
         "width": 8,

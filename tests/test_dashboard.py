@@ -1,4 +1,4 @@
-"""The pages as a user meets them: real lab, real dashboard process, Debian's chromium."""
+"""The pages in a real browser (Debian's chromium), with a real lab and dashboard process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ TEST_KINDS = True
 WATCH = """root => { root.seen = []; new MutationObserver(() => {
     const count = root.querySelectorAll('.mark-symbol.role-mark path').length;
     while (root.seen.length < count) root.seen.push(Date.now() / 1000);
-}).observe(root, { subtree: true, childList: true, attributes: true }); }"""  # when each mark appeared
+}).observe(root, { subtree: true, childList: true, attributes: true });
+}"""  # when each mark appeared
 SMALL = {
     "kind": "linear_model",
     "width": 8,
@@ -24,7 +25,7 @@ SMALL = {
 }
 
 
-def test_an_experiment_goes_from_the_form_to_its_figures_and_nothing_typed_is_lost_on_the_way(
+def test_form_input_survives_navigation_and_submits_an_experiment_with_figures(
     page: Page, lab: Lab
 ) -> None:
     page.goto("/")
@@ -69,7 +70,9 @@ def test_an_experiment_goes_from_the_form_to_its_figures_and_nothing_typed_is_lo
     )
 
 
-def test_the_charts_node_zoom_and_legend_choice_survive_new_results(page: Page, lab: Lab) -> None:
+def test_chart_keeps_its_node_zoom_and_legend_selection_on_new_results(
+    page: Page, lab: Lab
+) -> None:
     id = lab.client.submit(
         {**SMALL, "num_features": 32, "width": 32, "draws": 200, "fixed_gammas": [0.05, 0.1]}
     ).id
@@ -131,7 +134,7 @@ def test_a_new_result_appears_on_the_chart_without_a_reload(page: Page, lab: Lab
     assert waits[0] > 0  # how soon is measured by benchmarks/dashboard_load.py
 
 
-def test_failed_points_are_shown_with_their_reason_and_can_be_retried(page: Page, lab: Lab) -> None:
+def test_failed_evaluations_show_their_reason_and_can_be_retried(page: Page, lab: Lab) -> None:
     id = lab.client.submit({"kind": "slow_count", "to": [3, -7]}, name="half of it fails").id
     lab.client.wait(id, timeout=60)
     page.goto(f"/experiment?id={id}")
@@ -158,7 +161,7 @@ def test_running_experiments_can_be_paused_resumed_and_cancelled(page: Page, lab
     expect(page.get_by_role("button", name="Cancel", exact=True)).to_have_count(0, timeout=PATIENCE)
 
 
-def test_a_click_on_a_mark_tells_where_its_number_comes_from(page: Page, lab: Lab) -> None:
+def test_clicking_a_mark_shows_its_provenance(page: Page, lab: Lab) -> None:
     id = small(lab)
     page.goto(f"/experiment?id={id}")
     figure = chart(page)
@@ -177,7 +180,7 @@ def small(lab: Lab) -> int:
     return id
 
 
-def test_figures_and_table_come_as_files(page: Page, lab: Lab) -> None:
+def test_figures_and_table_can_be_downloaded(page: Page, lab: Lab) -> None:
     page.goto(f"/experiment?id={small(lab)}")
     chart(page)
     page.locator("[data-testid=stPopover] button").filter(has_text="ios_share").first.click()
@@ -200,7 +203,7 @@ def downloaded(page: Page, button: str) -> bytes:
     return Path(waiting.value.path()).read_bytes()
 
 
-def test_an_experiment_is_cloned_into_the_form(page: Page, lab: Lab) -> None:
+def test_cloning_an_experiment_fills_the_form(page: Page, lab: Lab) -> None:
     id = lab.client.submit(
         {**SMALL, "fixed_gammas": [0.3, 1e-5], "seed": 4}, name="origin", tags=["x"]
     ).id
@@ -215,7 +218,7 @@ def test_an_experiment_is_cloned_into_the_form(page: Page, lab: Lab) -> None:
     )
 
 
-def test_the_list_is_filtered_by_what_is_in_the_address(page: Page, lab: Lab) -> None:
+def test_filters_in_the_address_apply_to_the_list(page: Page, lab: Lab) -> None:
     lab.client.submit({**SMALL, "fixed_gammas": [0.7]}, name="needle in the list")
     page.goto("/?q=needle&kind=linear_model")
     expect(page.get_by_role("link", name="needle in the list")).to_be_visible(timeout=PATIENCE)
@@ -225,9 +228,7 @@ def test_the_list_is_filtered_by_what_is_in_the_address(page: Page, lab: Lab) ->
     page.wait_for_url(re.compile("q=hay"))
 
 
-def test_dark_mode_is_dark_and_its_charts_are_legible(
-    browser: Browser, address: str, lab: Lab
-) -> None:
+def test_charts_are_legible_in_dark_mode(browser: Browser, address: str, lab: Lab) -> None:
     page = browser.new_context(color_scheme="dark", base_url=address).new_page()
     page.goto(f"/experiment?id={small(lab)}")
     figure = chart(page)
@@ -242,7 +243,7 @@ def brightness(element: Locator, prop: str) -> float:
     return sum(float(part) for part in re.findall(r"[\d.]+", colour)[:3]) / 3 / 255
 
 
-def test_a_silent_api_is_said_plainly_and_the_page_goes_on_by_itself(page: Page, lab: Lab) -> None:
+def test_page_reports_an_unreachable_api_and_recovers(page: Page, lab: Lab) -> None:
     page.goto(f"/experiment?id={small(lab)}")
     figure = chart(page)
     figure.locator("svg").evaluate("svg => { svg.met = true; }")
@@ -254,7 +255,7 @@ def test_a_silent_api_is_said_plainly_and_the_page_goes_on_by_itself(page: Page,
     assert figure.locator("svg").evaluate("svg => svg.met")
 
 
-def test_suites_and_texts_are_registered_on_their_page(
+def test_datasets_are_registered_on_the_models_and_data_page(
     page: Page, lab: Lab, tmp_path: Path
 ) -> None:
     text = tmp_path / "novel.txt"
@@ -284,7 +285,7 @@ BAD_ADDRESSES = (
 )
 
 
-def test_bad_addresses_and_bad_input_never_end_in_a_traceback(page: Page, lab: Lab) -> None:
+def test_bad_addresses_and_bad_input_never_cause_a_traceback(page: Page, lab: Lab) -> None:
     small(lab)
     log = lab.children["dashboard"].log
     for address in BAD_ADDRESSES:
@@ -312,7 +313,7 @@ def test_bad_addresses_and_bad_input_never_end_in_a_traceback(page: Page, lab: L
     assert "Error:" not in log.read_text()
 
 
-def test_a_page_of_a_deleted_experiment_says_so_and_stops_polling(page: Page, lab: Lab) -> None:
+def test_page_of_a_deleted_experiment_says_so_and_stops_polling(page: Page, lab: Lab) -> None:
     id = small(lab)
     polls: list[str] = []
     page.on(

@@ -1,4 +1,4 @@
-"""Several browsers on one experiment: one request per tick, and all browsers see new numbers."""
+"""Several browsers on one page share the API's answers, and all see new results soon."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pages(browser: Browser, address: str) -> Iterator[list[Page]]:
         context.close()
 
 
-def test_viewers_of_the_list_ask_for_it_once_per_tick(lab: Lab, pages: list[Page]) -> None:
+def test_viewers_of_the_list_share_one_request_per_interval(lab: Lab, pages: list[Page]) -> None:
     made = lab.client.submit({"kind": "slow_count", "to": [1]}, name="seen by all")
     pages = pages[:3]  # by themselves they would ask three times a second
     for page in pages:
@@ -49,7 +49,7 @@ def test_viewers_of_the_list_ask_for_it_once_per_tick(lab: Lab, pages: list[Page
     pages[0].get_by_text("★ seen by all").first.wait_for(timeout=180_000)
 
 
-def test_viewers_of_an_experiment_ask_once_per_tick_and_all_see_a_number_soon_after_its_commit(
+def test_viewers_of_an_experiment_share_requests_and_see_new_results_soon(
     lab: Lab, pages: list[Page]
 ) -> None:
     measured = dashboard_load.measure(lab.client, pages, lab.children["api"].log, range(30, 36))

@@ -1,4 +1,4 @@
-"""What is typed into the form outlives a reload and the dashboard's own process, and tabs do not fight over it."""
+"""Form input survives reloads and dashboard restarts, and tabs do not overwrite one another."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def holds(page: Page, **values: str) -> None:
         expect(box(page, name)).to_have_value(value, timeout=PATIENCE)
 
 
-def test_what_is_typed_survives_a_reload_a_second_tab_and_a_restarted_dashboard(
+def test_form_input_survives_a_reload_a_second_tab_and_a_dashboard_restart(
     tabs: BrowserContext, lab: Lab
 ) -> None:
     page = tabs.new_page()

@@ -1,4 +1,4 @@
-"""Shared queries and redrawing: a page is redrawn when an outcome it shows has changed, and not before."""
+"""Shared queries and redrawing: a page is redrawn when an outcome it shows has changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reuse in the browser: what another account measured is there at once; fresh numbers, the past, edit, delete."""
+"""Cached evaluations of other users, re-measuring, snapshots, editing and deleting in a browser."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHARED_LAB = True
 GRID = {"kind": "slow_count", "to": [3, 4, 5], "step_seconds": 0.01}
 
 
-def test_what_another_account_measured_is_there_at_once_in_the_form_and_on_the_page(
+def test_evaluations_of_another_user_are_cached_in_the_form_and_on_the_page(
     page: Page, lab: Lab
 ) -> None:
     with open_session() as session:
@@ -48,7 +48,7 @@ def test_what_another_account_measured_is_there_at_once_in_the_form_and_on_the_p
         assert session.scalar(select(func.count()).select_from(Attempt)) == before
 
 
-def test_fresh_the_past_edit_and_delete_on_the_page(page: Page, lab: Lab) -> None:
+def test_re_measuring_snapshots_editing_and_deleting_on_the_page(page: Page, lab: Lab) -> None:
     one = lab.client.submit({**GRID, "to": [6, 7]}, name="first")
     lab.client.wait(one.id, timeout=120)
     before = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
@@ -86,7 +86,7 @@ def test_fresh_the_past_edit_and_delete_on_the_page(page: Page, lab: Lab) -> Non
         lab.client.experiment(again.id)
 
 
-def test_a_point_says_how_to_repeat_it_elsewhere_and_gives_its_file(page: Page, lab: Lab) -> None:
+def test_an_evaluation_shows_its_reproduction_command_and_offers_its_file(page: Page, lab: Lab) -> None:
     one = lab.client.submit({**GRID, "to": [8]})
     lab.client.wait(one.id, timeout=120)
     (row,) = lab.client.rows(one.id)

@@ -1,4 +1,4 @@
-"""The form knows no kind by name: whatever a spec class declares can be filled in, read back, and told what is wrong."""
+"""The form of any spec class: fields, parsing, and problems mapped back to fields."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def filled(model: type[Spec], spec: dict[str, Any], **typed: Any) -> dict[str, A
 
 
 @pytest.mark.parametrize("kind", kinds())
-def test_every_kind_and_each_of_its_presets_passes_through_the_form_unchanged(kind: str) -> None:
+def test_defaults_and_presets_of_every_type_pass_through_the_form_unchanged(kind: str) -> None:
     model = kinds()[kind]
     for start in ({}, *model.presets.values()):
         meant = model.model_validate(start)
@@ -88,7 +88,7 @@ def test_every_form_of_a_value_survives_the_form(spec: dict[str, Any]) -> None:
     assert Everything.model_validate(filled(Everything, meant.model_dump(mode="json"))) == meant
 
 
-def test_the_fields_say_what_the_class_says() -> None:
+def test_fields_reflect_the_spec_class() -> None:
     form = {field.key: field for field in fields(Everything)}
     assert list(form)[:3] == ["suite", "evaluation", "checkpoints"]
     assert "kind" not in form
@@ -111,7 +111,7 @@ def test_the_fields_say_what_the_class_says() -> None:
     assert form["metrics"].options == ("loss", "accuracy")
 
 
-def test_numbers_may_be_typed_as_people_write_them() -> None:
+def test_numbers_are_accepted_in_common_notations() -> None:
     values = filled(
         Everything, {"suite": "tiny"}, gammas=" 5e-3; 0.01,1000 , −2,", seeds="3, 1e3", window=""
     )
@@ -121,7 +121,7 @@ def test_numbers_may_be_typed_as_people_write_them() -> None:
     assert values["window"] is None
 
 
-def test_what_cannot_be_read_is_said_at_its_field_and_the_rest_is_still_read() -> None:
+def test_parse_errors_are_reported_at_their_field_and_other_fields_still_parse() -> None:
     form = fields(Everything)
     typed = {
         **entries(form, {"suite": "tiny"}),
@@ -138,7 +138,7 @@ def test_what_cannot_be_read_is_said_at_its_field_and_the_rest_is_still_read() -
     assert values["seeds"] == [0]
 
 
-def test_bounds_are_told_at_the_field_and_only_for_the_form_that_was_chosen() -> None:
+def test_bounds_are_reported_at_the_field_of_the_selected_form_only() -> None:
     form = fields(Everything)
     typed = entries(
         form,
@@ -161,7 +161,7 @@ def test_bounds_are_told_at_the_field_and_only_for_the_form_that_was_chosen() ->
 @pytest.mark.parametrize(
     "text", ["0,05", "0,05, 0,1", "1,5", "1,5; 2,5", "0,5 0,6", "1,000", "1,05"]
 )
-def test_a_comma_that_may_be_a_decimal_one_is_asked_about(text: str) -> None:
+def test_an_ambiguous_decimal_comma_is_reported(text: str) -> None:
     form = fields(Everything)
     values, problems = spec_of(form, {**entries(form, {"suite": "tiny"}), "gammas": text})
     assert "gammas" not in values
@@ -169,7 +169,7 @@ def test_a_comma_that_may_be_a_decimal_one_is_asked_about(text: str) -> None:
     assert list_summaries(form, {"gammas": text}) == {}
 
 
-def test_beneath_a_list_stands_how_it_was_read() -> None:
+def test_lists_show_how_they_were_parsed() -> None:
     form = fields(Everything)
     typed = {
         "gammas": "0.1 5e-2;3",
@@ -193,7 +193,7 @@ def test_beneath_a_list_stands_how_it_was_read() -> None:
     )
 
 
-def test_the_api_s_pointers_find_their_fields_and_what_belongs_to_none_is_kept() -> None:
+def test_api_problems_are_mapped_to_fields_and_others_are_kept() -> None:
     form = fields(Everything)
     typed = entries(form, {"suite": "tiny"})
     found = problems_by_field(
@@ -230,7 +230,7 @@ BAD_NUMBERS = [
 
 @pytest.mark.parametrize("text", BAD_NUMBERS)
 @pytest.mark.parametrize("widget", ["number", "integer"])
-def test_text_that_is_not_a_number_is_a_message_at_the_field(text: str, widget: str) -> None:
+def test_text_that_is_not_a_number_is_rejected_with_a_message(text: str, widget: str) -> None:
     with pytest.raises(ValueError, match="is not a"):
         parse_value(text, widget)
     with pytest.raises(ValueError, match="Enter a whole number from -10 to 10"):
@@ -241,7 +241,7 @@ def test_text_that_is_not_a_number_is_a_message_at_the_field(text: str, widget: 
 
 
 @pytest.mark.parametrize("text", ["[NaN]", "{", "[" * 100_000, "1e999999"])
-def test_text_that_is_not_json_is_a_message_at_the_field(text: str) -> None:
+def test_text_that_is_not_json_is_rejected_with_a_message(text: str) -> None:
     with pytest.raises(ValueError, match="is not valid JSON"):
         parse_value(text, "json")
 

@@ -1,4 +1,4 @@
-"""Signing in, in a real browser: with a token, or at an identity provider that really signs; and how a session ends."""
+"""Signing in with an API key or an identity provider in a real browser, and how sessions end."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def sign_in(page: Page, token: str) -> None:
     page.get_by_role("button", name="Sign in", exact=True).click()
 
 
-def test_a_token_signs_in_to_where_one_wanted_to_go_and_disabled_buttons_say_why(
+def test_signing_in_with_a_key_returns_to_the_requested_page_and_disabled_buttons_explain(
     page: Page, team: Lab
 ) -> None:
     team.client.set_user("vera", role="viewer")
@@ -103,7 +103,7 @@ def test_a_token_signs_in_to_where_one_wanted_to_go_and_disabled_buttons_say_why
     expect(page.locator(".stMarkdownBadge").filter(has_text="cancelled").first).to_be_visible()
 
 
-def test_two_browsers_are_two_people_who_measure_once_and_signing_out_ends_one(
+def test_two_users_share_evaluations_and_sign_out_separately(
     browser: Browser, page: Page, address: str, team: Lab
 ) -> None:
     """The same experiment under two accounts: the second measures nothing."""
@@ -183,7 +183,7 @@ def test_two_browsers_are_two_people_who_measure_once_and_signing_out_ends_one(
     other.close()
 
 
-def test_a_form_of_another_site_signs_nobody_in(address: str, team: Lab) -> None:
+def test_sign_in_forms_of_other_sites_are_rejected(address: str, team: Lab) -> None:
     there = httpx.post(
         f"{address}/login", data={"token": team.token}, headers={"Origin": "http://evil.example"}
     )
@@ -204,7 +204,7 @@ def test_a_form_of_another_site_signs_nobody_in(address: str, team: Lab) -> None
     assert "Secure" in proxied.headers["set-cookie"]
 
 
-def test_an_identity_provider_signs_in_whoever_it_vouches_for(
+def test_an_identity_provider_signs_users_in_and_its_refusal_is_shown(
     page: Page, team: Lab, provider: IdentityProvider
 ) -> None:
     page.goto("/workers")
@@ -229,7 +229,7 @@ def test_an_identity_provider_signs_in_whoever_it_vouches_for(
     expect(page.get_by_role("alert")).to_contain_text("Please try again")
 
 
-def test_only_what_the_provider_signed_for_us_and_now_is_believed(
+def test_only_valid_id_tokens_are_accepted(
     team: Lab, provider: IdentityProvider
 ) -> None:
     anybody = Client(team.url, "")
@@ -247,7 +247,7 @@ def test_only_what_the_provider_signed_for_us_and_now_is_believed(
             NONCE, aud=[CLIENT, "other"], azp="other"
         ),
         "not verified the e-mail": provider.id_token(NONCE, email_verified=False),
-        "names nobody": provider.id_token(NONCE, email="two words"),
+        "has no user name in": provider.id_token(NONCE, email="two words"),
         "token is not valid": "not.a.token",
     }
     for reason, id_token in wrong.items():
@@ -266,7 +266,7 @@ def test_only_what_the_provider_signed_for_us_and_now_is_believed(
         )
 
 
-def test_an_admin_blocks_somebody_from_tokens_browser_and_provider_and_lets_them_in_again(
+def test_blocking_rejects_keys_browsers_and_provider_until_unblocked(
     page: Page, team: Lab, provider: IdentityProvider, capsys: pytest.CaptureFixture[str]
 ) -> None:
     team.client.set_user("mia@example.org", role="admin")
@@ -305,14 +305,14 @@ def test_an_admin_blocks_somebody_from_tokens_browser_and_provider_and_lets_them
         None,
     )
     team.client.set_user("mia@example.org", role="submitter")
-    with pytest.raises(RequestRejectedError, match="needs the role admin"):
+    with pytest.raises(RequestRejectedError, match="requires the role admin"):
         mia.set_user("root", blocked=True)
     assert main([*shell, "block", "mia@example.org"]) == 0
     assert main([*shell, "list"]) == 0
     assert f"{datetime.now(UTC):%Y-%m-%d}" in capsys.readouterr().out
 
 
-def test_without_a_role_for_newcomers_only_those_whom_an_admin_made_sign_in(
+def test_without_a_default_role_only_existing_users_can_sign_in(
     team: Lab, provider: IdentityProvider
 ) -> None:
     team.children["api"].stop()

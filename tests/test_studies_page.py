@@ -1,4 +1,4 @@
-"""The page of studies and the buttons for more draws, as a user meets them."""
+"""The page of studies, and the buttons that add noise seeds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     context.close()
 
 
-def test_one_click_submits_the_whole_study_and_shows_how_far_it_is(page: Page, lab: Lab) -> None:
+def test_one_click_submits_the_study_and_shows_its_progress(page: Page, lab: Lab) -> None:
     page.goto("/studies")
     card = page.locator(".st-key-study-tiny")
     card.get_by_role("button", name="Reproduce the report").click()
@@ -48,7 +48,7 @@ def test_one_click_submits_the_whole_study_and_shows_how_far_it_is(page: Page, l
     expect(card.get_by_role("button", name="Submit again")).to_be_enabled()
 
 
-def test_a_study_that_cannot_be_planned_says_why_and_submits_nothing(page: Page, lab: Lab) -> None:
+def test_a_study_that_cannot_be_planned_shows_the_reason_and_submits_nothing(page: Page, lab: Lab) -> None:
     before = lab.client.experiments(limit=1).total
     page.goto("/studies")
     card = page.locator(".st-key-study-springer2025-pythia70m")
@@ -57,7 +57,7 @@ def test_a_study_that_cannot_be_planned_says_why_and_submits_nothing(page: Page,
     assert lab.client.experiments(limit=1).total == before
 
 
-def test_a_button_asks_for_as_many_draws_as_settle_an_open_verdict(page: Page, lab: Lab) -> None:
+def test_a_button_adds_the_draws_that_resolve_an_undetermined_verdict(page: Page, lab: Lab) -> None:
     first = lab.client.submit({**SMALL, "seed": 7, "draws": 3}, name="few draws")
     lab.client.wait(first.id, timeout=120)
     fewest = min(num for verdict in lab.client.verdicts(first.id) if (num := more_draws(verdict)))
@@ -68,7 +68,7 @@ def test_a_button_asks_for_as_many_draws_as_settle_an_open_verdict(page: Page, l
     assert (made.name, made.spec["draws"]) == ("few draws", 3 + fewest)
 
 
-def test_few_numbers_are_offered_with_what_they_settle() -> None:
+def test_at_most_three_numbers_of_draws_are_offered() -> None:
     def told(*numbers: int) -> list[Verdict]:
         return [
             Verdict(

@@ -49,7 +49,7 @@ def controls(comparison: Comparison) -> None:
         _references(comparison)
     members = values_of(table, options.by)
     for place, label, key, value in zip(
-        (a, b), ("A", "minus B"), "ab", (*options.minus, "", "")[:2], strict=True
+        (a, b), ("A", "B, subtracted from A"), "ab", (*options.minus, "", "")[:2], strict=True
     ):
         _select(place, label, key, members, value, names if options.by == "side" else {})
 

@@ -1,5 +1,5 @@
-// Polls whether the page has changed and redraws it then. A poll costs about a millisecond; drawing costs a hundred, in the
-// browser and on the server.
+// Polls whether the page has changed and redraws it then. A poll costs about a millisecond;
+// drawing costs a hundred, in the browser and on the server.
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const pulse = (parentElement.pulse ??= { drawing: 0 });
@@ -16,8 +16,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
     } catch {} // the server is restarting; its page polls by itself
     if (drawing !== pulse.drawing) return; // redrawn meanwhile
     if (changed || age() >= data.maxAge) {
-      pulse.timer = setTimeout(() => setTriggerValue("due", true), 1000 * Math.max(0, data.minAge - age()));
-      pulse.fallback = setTimeout(() => drawing === pulse.drawing && schedule(0), 5000); // the run was interrupted
+      const wait = 1000 * Math.max(0, data.minAge - age());
+      pulse.timer = setTimeout(() => setTriggerValue("due", true), wait);
+      // In case the run is interrupted.
+      pulse.fallback = setTimeout(() => drawing === pulse.drawing && schedule(0), 5000);
     } else schedule(data.interval);
   }
 
