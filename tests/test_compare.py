@@ -29,7 +29,7 @@ from ucurve.analysis.comparison import (
     quantities,
     setting_differences,
 )
-from ucurve.analysis.differences import differences, interpolated, subtracted
+from ucurve.analysis.differences import difference_at, differences, interpolated
 from ucurve.experiments import parse
 from ucurve.figures.citation import fingerprint
 from ucurve.figures.comparison import PlotOptions, available_references, figures, resolve_options
@@ -121,19 +121,19 @@ def test_the_same_draws_are_subtracted_pair_by_pair_and_other_draws_by_welch() -
     rng = np.random.default_rng(0)
     a, shift = rng.normal(0, 1, 6), rng.normal(0.3, 0.01, 6)
     one, two = dict(zip("abcdef", a, strict=True)), dict(zip("abcdef", a - shift, strict=True))
-    difference, low, high, num, how = subtracted(one, two)
+    difference, low, high, num, how = difference_at(one, two)
     expected = stats.ttest_rel(a, a - shift).confidence_interval()
     assert (difference, num, how) == (pytest.approx(shift.mean()), 6, "paired by draw, n = 6")
     assert (low, high) == (pytest.approx(expected.low), pytest.approx(expected.high))
 
     others = dict(zip("uvwx", rng.normal(0, 3, 4), strict=True))
-    difference, low, high, _, how = subtracted(one, others)
+    difference, low, high, _, how = difference_at(one, others)
     expected = stats.ttest_ind(a, list(others.values()), equal_var=False).confidence_interval()
     assert how == "unpaired (Welch), n = 6 and 4"
     assert (low, high) == (pytest.approx(expected.low), pytest.approx(expected.high))
 
-    assert subtracted({"a": 3.0}, {"b": 1.0}) == (2.0, None, None, 1, "one draw: no interval")
-    assert subtracted(one, {"a": one["a"] - 1, "b": one["b"] - 1, "z": 50.0})[3:] == (
+    assert difference_at({"a": 3.0}, {"b": 1.0}) == (2.0, None, None, 1, "one draw: no interval")
+    assert difference_at(one, {"a": one["a"] - 1, "b": one["b"] - 1, "z": 50.0})[3:] == (
         2,
         "paired by draw, n = 2",
     )
@@ -220,9 +220,9 @@ def test_what_is_missing_is_planned_by_the_other_ones_spec_at_exactly_those_poin
     )
     lacking = missing(a, b)
     assert len(lacking.points) == 3 * (4 + 1)  # gamma 0.1 with all draws, gamma 0.2 with the fourth
-    assert (
-        lacking.sentence
-        == "15 points are missing in experiment 2 that 1 has: 3 checkpoints, 2 modifications, 4 draws."
+    assert lacking.sentence == (
+        "15 evaluations of experiment 1 are missing in experiment 2: 3 checkpoints, 2 modifications, "
+        "4 draws."
     )
     spec = completing_spec(lacking)
     assert spec is not None
@@ -269,7 +269,7 @@ def test_numbers_of_others_are_crosses_beside_the_curves_and_perplexities_are_dr
     assert [(row["tokens"], row["y"]) for row in marks] == [
         (at, pytest.approx(at / 1000)) for at in TOKENS
     ]
-    assert "Crosses, not measured here: paper." in drawn.caption
+    assert "Crosses (not measured here): paper." in drawn.caption
     measured = [row for row in drawn.datasets["curves"] if row not in marks]
     assert fingerprint(drawn) == fingerprint(replace(drawn, datasets={"curves": measured}))
 
@@ -330,7 +330,10 @@ def test_experiments_of_a_custom_type_are_compared_and_completed(
     )
     assert "Counted of" in said.stdout
     for a, b in (ids, ids[::-1]):
-        assert f"1 point is missing in experiment {b} that {a} has: 1 checkpoint" in said.stdout
+        assert (
+            f"1 evaluation of experiment {a} is missing in experiment {b}: 1 checkpoint"
+            in said.stdout
+        )
     difference = pd.read_csv(tmp_path / f"compare-{ids[0]}-{ids[1]}-difference.csv")
     means = difference[difference["what"] == "mean"]
     assert (means["to"].tolist(), means["y"].tolist()) == ([3, 4], [0, 0])
@@ -369,7 +372,8 @@ def test_two_experiments_are_compared_in_the_browser_and_completed_with_one_clic
     expect(page.get_by_text("Settings differ in exclude")).to_be_visible(timeout=PATIENCE)
     expect(
         page.get_by_text(
-            f"4 points are missing in experiment {b} that {a} has: 4 checkpoints, 1 modification, 1 draw."
+            f"4 evaluations of experiment {a} are missing in experiment {b}: 4 checkpoints, "
+            "1 modification, 1 draw."
         )
     ).to_be_visible()
     whole, where = labels(figure), figure.locator("svg").bounding_box()

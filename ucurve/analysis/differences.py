@@ -1,10 +1,10 @@
-"""One curve minus another, with 95% intervals that say how they were made.
+"""One curve minus another, with 95% intervals and how they were computed.
 
-    differences(align_experiments(sides), "side", "1", "2", x="tokens", value="nll_mean", facet="replicate")
- Where both have the same draws at the same place the difference is taken draw by draw ("paired"):
-common noise cancels. Else the means are subtracted and the interval is Welch's. A base has no
-draws: it is paired by blocks of windows of the text. Curves that share no place are compared at the
-places of the coarser one, the other being interpolated draw by draw between its own.
+    differences(table, "side", "1", "2", x="tokens", value="nll_mean", facet="replicate")
+Where both have the same draws at the same x, the difference is taken draw by draw ("paired"):
+common noise cancels. Else the means are subtracted and the interval is Welch's. An unperturbed model
+has no draws: it is paired by blocks of evaluation windows. Curves that share no x are compared at the
+x of the coarser one; the other is interpolated linearly, draw by draw.
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ def differences(
     facet: str = "replicate",
     log: bool = True,
 ) -> list[dict[str, Any]]:
-    """A minus B for every `change` and `facet` that both have: rows of x, y, low, high, `num_draws` and `how`.
+    """Return A minus B for every `change` and `facet` that both have.
 
-    field: the column that tells A from B. Rows at which a mean is not finite are "edge". log: x is
-    interpolated in its logarithm.
+    Rows have x, y, low, high, `num_draws` and `how`; those whose mean is not finite are "edge".
+    field: the column that tells A from B. log: interpolate in the logarithm of x.
     """
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     if table.empty or value not in table:
-        return found
+        return rows
     done = table[(table["state"] == "done") & table[x].notna()]
     for key, group in done.groupby(["change", facet], sort=False):
         change, part = cast(tuple[str, Any], key)
-        curves = [_curve(group[group[field] == one], x, value) for one in (a, b)]
+        curves = [_curve(group[group[field] == side], x, value) for side in (a, b)]
         if all(curves):
             fixed = {"change": change, facet: part}
-            found += [
+            rows += [
                 {**fixed, x: at, **row}
-                for at, row in _along(*curves, raw=value == "nll_mean", log=log)
+                for at, row in _subtract(*curves, raw=value == "nll_mean", log=log)
             ]
-    return found
+    return rows
 
 
 def _curve(rows: pd.DataFrame, x: str, value: str) -> dict[float, dict[str, Any]]:
-    """{x: {"draws": {draw: value}, "windows": of a base}}; a draw that was measured by several counts once."""
+    """Return {x: {"draws": {draw: value}, "windows": of a base}}; equal draws count once."""
     curve: dict[float, dict[str, Any]] = {}
     for row in rows.drop_duplicates([x, "draw", "measurement"]).to_dict(orient="records"):
         place = curve.setdefault(
@@ -67,58 +67,56 @@ def _curve(rows: pd.DataFrame, x: str, value: str) -> dict[float, dict[str, Any]
     return curve
 
 
-def _along(
+def _subtract(
     a: dict[float, dict[str, Any]], b: dict[float, dict[str, Any]], *, raw: bool, log: bool
 ) -> list[tuple[float, dict[str, Any]]]:
-    """The difference at every place that both have, else at those of the coarser within the reach of the finer."""
+    """Return the difference at every shared x, else at those of the coarser curve.
+
+    raw: the values are losses, so unperturbed models can be paired by windows.
+    """
     shared = sorted(set(a) & set(b))
     if shared:
         return [
-            (at, _row(subtracted(a[at]["draws"], b[at]["draws"], *_windows(a[at], b[at], raw))))
+            (at, _row(difference_at(a[at]["draws"], b[at]["draws"], *_windows(a[at], b[at], raw))))
             for at in shared
         ]
     coarse, fine = (a, b) if len(a) <= len(b) else (b, a)
     rows = []
     for at in sorted(coarse):
-        between = interpolated({place: one["draws"] for place, one in fine.items()}, at, log)
+        draws = {place: point["draws"] for place, point in fine.items()}
+        between = interpolated(draws, at, log)
         if between:
             pair = (coarse[at]["draws"], between) if coarse is a else (between, coarse[at]["draws"])
-            difference, low, high, num, how = subtracted(*pair)
-            rows.append(
-                (
-                    at,
-                    _row(
-                        (
-                            difference,
-                            low,
-                            high,
-                            num,
-                            f"{how}; {'B' if coarse is a else 'A'} interpolated",
-                        )
-                    ),
-                )
-            )
+            difference, low, high, num, how = difference_at(*pair)
+            how += f"; {'B' if coarse is a else 'A'} interpolated"
+            rows.append((at, _row((difference, low, high, num, how))))
     return rows
 
 
 def _windows(a: dict[str, Any], b: dict[str, Any], raw: bool) -> tuple[Array | None, Array | None]:
-    """Losses of two bases in blocks of the same windows; None where they cannot be paired."""
-    found = [one["windows"] for one in (a, b)]
-    if not raw or not all(one and one[0] and one[1] for one in found) or found[0][1] != found[1][1]:
+    """Return the losses of two bases in blocks of the same windows; None if they do not pair."""
+    first, second = a["windows"], b["windows"]
+    if not raw or not all(windows and windows[0] and windows[1] for windows in (first, second)):
         return None, None
-    made = [
-        blocks(np.array([nll], dtype=float), np.array(num, dtype=float))[0] for nll, num in found
+    if first[1] != second[1]:
+        return None, None
+    losses = [
+        blocks(np.array([nll], dtype=float), np.array(num, dtype=float))[0]
+        for nll, num in (first, second)
     ]
-    return made[0], made[1]
+    return losses[0], losses[1]
 
 
-def subtracted(
+def difference_at(
     a: dict[str, float],
     b: dict[str, float],
     blocks_a: Array | None = None,
     blocks_b: Array | None = None,
 ) -> Interval:
-    """A minus B at one place, from each one's values by draw: its 95% interval, and how that was made."""
+    """Return A minus B at one x from the values by draw: its 95% interval and its method.
+
+    blocks_a, blocks_b: losses of unperturbed models in blocks of the same windows, [num_blocks].
+    """
     common = [draw for draw in a if draw in b]
     if not np.isfinite([*a.values(), *b.values()]).all():
         return np.nan, None, None, len(common), "not finite"
@@ -133,20 +131,15 @@ def subtracted(
     if len(common) > 1:
         difference, low, high = mean_interval(np.array([a[draw] - b[draw] for draw in common]))
         return difference, low, high, len(common), f"paired by draw, n = {len(common)}"
-    one, two = np.array(list(a.values())), np.array(list(b.values()))
-    if len(one) > 1 and len(two) > 1:
-        return welch(one, two)
-    return (
-        float(one.mean() - two.mean()),
-        None,
-        None,
-        min(len(one), len(two)),
-        "one draw: no interval",
-    )
+    first, second = np.array(list(a.values())), np.array(list(b.values()))
+    if len(first) > 1 and len(second) > 1:
+        return welch(first, second)
+    difference, num = float(first.mean() - second.mean()), min(len(first), len(second))
+    return difference, None, None, num, "one draw: no interval"
 
 
 def welch(a: Array, b: Array) -> Interval:
-    """Difference of means of independent draws with unequal variances (Welch 1947)."""
+    """Return the difference of independent means with unequal variances (Welch 1947)."""
     errors = np.array([a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)])
     total, difference = errors.sum(), float(a.mean() - b.mean())
     weights = errors**2 / np.array([len(a) - 1, len(b) - 1])
@@ -162,7 +155,7 @@ def welch(a: Array, b: Array) -> Interval:
 
 
 def interpolated(curve: dict[float, dict[str, float]], at: float, log: bool) -> dict[str, float]:
-    """Each draw's value at a place between its neighbouring ones, linearly; empty outside of them."""
+    """Interpolate each draw linearly at an x between its neighbours; empty outside."""
     places = sorted(place for place in curve if not (log and place <= 0))
     below = [place for place in places if place <= at]
     above = [place for place in places if place >= at]
@@ -178,8 +171,8 @@ def interpolated(curve: dict[float, dict[str, float]], at: float, log: bool) -> 
     }
 
 
-def _row(found: Interval) -> dict[str, Any]:
-    difference, low, high, num, how = found
+def _row(interval: Interval) -> dict[str, Any]:
+    difference, low, high, num, how = interval
     if not np.isfinite(difference):
         return {"what": "edge", "label": INFINITY, "how": how, "slot": 0}
     bounded = low is not None and np.isfinite(low)

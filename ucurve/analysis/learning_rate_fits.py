@@ -1,9 +1,9 @@
-"""What a sweep of learning rates says: the best rate and its trend over tokens, and the law by which forgetting grows.
+"""Fits to a sweep of learning rates: the best rate, its trend, and the growth of forgetting.
 
     >>> losses = np.array([[1.3, 1.32], [1.0, 1.02], [1.6, 1.7]])  # [num_rates, num_seeds], lower
     is better >>> best_rate(losses) Best(index=1, within=(1,), at_edge=False)
- Seeds are paired: column j is the same seed everywhere. Intervals are over seeds
-(`trends.resampled_means`); false positives and coverage are in `tests/test_learning_rate_fits.py`.
+Seeds are paired: column j is the same seed everywhere. Intervals are over seeds
+(`statistics.resampled_means`); false positives and coverage: `tests/test_learning_rate_fits.py`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ Speed = Literal[
 
 @dataclass(frozen=True)
 class Best:
-    """The rate with the lowest mean loss; within: those not more than one standard error above it; at_edge: of the grid, so
-    that the optimum may lie beyond."""
+    """The rate with the lowest mean loss.
+
+    within: rates no more than one standard error above it. at_edge: it is at the edge of the grid,
+    so the optimum may lie beyond.
+    """
 
     index: int
     within: tuple[int, ...]
@@ -33,9 +36,10 @@ class Best:
 
 @dataclass(frozen=True)
 class RateTrend:
-    """lr* ~ T^-p and forgetting ~ lr^b T^q; excess = b p - q: not below 0, the best rate falls as fast as forgetting grows.
+    """lr* ~ T^-p and forgetting ~ lr^b T^q over tokens T.
 
-    Intervals are 95% over seeds; reason: why the speed is undetermined.
+    excess = b p - q: if not negative, the best rate falls fast enough to offset growing forgetting.
+    Intervals are 95% over seeds. reason: why the speed is undetermined.
     """
 
     speed: Speed
@@ -50,9 +54,11 @@ class RateTrend:
 
 @dataclass(frozen=True)
 class GrowthLaw:
-    """Does log forgetting follow the rate (exponential) or its logarithm (power law)? advantage: sum of squares left by the
-    power law minus that left by the exponential; above 0 the exponential fits better. exponent: of
-    the power law."""
+    """Whether log forgetting follows the rate (exponential) or its logarithm (power law).
+
+    advantage: residual sum of squares of the power law minus that of the exponential; above 0 the
+    exponential fits better. exponent: of the power law.
+    """
 
     advantage: float
     interval: tuple[float, float]
@@ -61,10 +67,10 @@ class GrowthLaw:
 
 
 def best_rate(losses: Array, error: float = 0.0) -> Best | None:
-    """losses [num_rates, num_seeds], lower is better, not finite is worst; error: of one loss, from the validation set.
+    """Return the best of losses [num_rates, num_seeds]; None without a finite mean.
 
-    The standard error is of the best mean: over seeds, and of the validation set, which all seeds
-    share. None without a finite mean.
+    Lower is better, non-finite is worst. error: standard error of one loss from the validation set,
+    which all seeds share; it adds to the standard error of the best mean over seeds.
     """
     means = np.where(np.isfinite(losses).all(axis=1), losses.mean(axis=1), np.inf)
     if not np.isfinite(means).any():
@@ -76,8 +82,11 @@ def best_rate(losses: Array, error: float = 0.0) -> Best | None:
 
 
 def optima(rates: Array, means: Array) -> Array:
-    """log of the best rate of each row of means [..., num_rates]: the vertex of the parabola through the lowest mean and its
-    neighbours over log rate; at the edge, the edge."""
+    """Return the log of the best rate of each row of means [..., num_rates].
+
+    The vertex of the parabola through the lowest mean and its neighbours over log rate; at the edge
+    of the grid, the edge.
+    """
     logs = np.log(rates)
     flat = means.reshape(-1, len(rates))
     middle = flat.argmin(axis=1)
@@ -91,19 +100,20 @@ def optima(rates: Array, means: Array) -> Array:
     curvature = (right - left) / (x[2] - x[0])
     with np.errstate(divide="ignore", invalid="ignore"):
         vertex = (x[0] + x[1]) / 2 - left / (2 * curvature)
-    found = np.where((middle == inner) & (curvature > 0), np.clip(vertex, x[0], x[2]), logs[middle])
-    return np.asarray(found.reshape(means.shape[:-1]), dtype=np.float64)
+    inside = (middle == inner) & (curvature > 0)
+    best = np.where(inside, np.clip(vertex, x[0], x[2]), logs[middle])
+    return np.asarray(best.reshape(means.shape[:-1]), dtype=np.float64)
 
 
 def rate_trend(
     x: Array, rates: Array, losses: Array, forgetting: Array, seed: int = 0
 ) -> RateTrend:
-    """How does the best rate change with pre-training length x [num_checkpoints]?
+    """Return how the best rate changes with pre-training length x [num_checkpoints].
 
     rates [num_rates], ascending; losses (lower is better) and forgetting [num_checkpoints,
-    num_rates, num_seeds]. Undetermined with fewer than 3 checkpoints, 3 rates or 2 seeds, where a
-    best rate is at the edge of the grid, or where forgetting is not positive. Constant: the
-    interval of p allows no change by as much as one step of the grid over the range of x.
+    num_rates, num_seeds]. Undetermined with fewer than 3 checkpoints, 3 rates or 2 seeds, when a
+    best rate is at the edge of the grid, or when forgetting is not positive. Constant: the interval
+    of p excludes a change by one step of the grid over the range of x.
     """
     x, losses, forgetting = (
         x[x > 0],
@@ -111,10 +121,10 @@ def rate_trend(
         forgetting[x > 0],
     )  # step 0 has no place on a logarithmic axis
     if len(x) < 3 or len(rates) < 3 or losses.shape[2] < 2:
-        return _unknown("it needs 3 checkpoints, 3 learning rates and 2 seeds")
-    found = [best_rate(one) for one in losses]
-    if any(best is None or best.at_edge for best in found):
-        return _unknown("a best learning rate is at the edge of the grid: widen it")
+        return _unknown("at least 3 checkpoints, 3 learning rates and 2 seeds are needed")
+    bests = [best_rate(checkpoint) for checkpoint in losses]
+    if any(best is None or best.at_edge for best in bests):
+        return _unknown("a best learning rate is at the edge of the grid: widen the grid")
     if not (np.isfinite(forgetting).all() and (forgetting.mean(axis=2) > 0).all()):
         return _unknown("forgetting is not positive everywhere")
     generator = np.random.default_rng(seed)
@@ -150,9 +160,7 @@ def rate_trend(
         speed = "rising"
     elif -step < p_interval[0] and p_interval[1] < step:
         speed = "constant"
-    reason = (
-        "the seeds leave both a falling and a constant rate open" if speed == "undetermined" else ""
-    )
+    reason = "neither a falling nor a constant rate is ruled out" if speed == "undetermined" else ""
     return RateTrend(
         speed,
         float(p[0]),
@@ -176,11 +184,12 @@ def _interval(values: Array) -> tuple[float, float]:
 
 
 def growth_law(rates: Array, forgetting: Array, seed: int = 0) -> GrowthLaw | None:
-    """forgetting [num_checkpoints, num_rates, num_seeds] over rates [num_rates], ascending, all checkpoints together.
+    """Compare both laws on forgetting [num_checkpoints, num_rates, num_seeds], all checkpoints.
 
-    Both laws have two parameters per checkpoint, fitted to log mean forgetting by least squares, so
-    the sums of squares can be compared as they are. Cells that are not clearly positive are left
-    out; None when no checkpoint has 4 rates left, or with fewer than 2 seeds.
+    rates [num_rates], ascending. Both laws have two parameters per checkpoint, fitted to log mean
+    forgetting by least squares, so their sums of squares are comparable. Cells that are not
+    significantly positive are left out; None when no checkpoint has 4 rates left, or with fewer
+    than 2 seeds.
     """
     num_checkpoints, num_rates, num_seeds = forgetting.shape
     if num_seeds < 2:
@@ -193,29 +202,29 @@ def growth_law(rates: Array, forgetting: Array, seed: int = 0) -> GrowthLaw | No
     log_means = np.log(np.maximum(means, 1e-12)).reshape(-1, num_checkpoints, num_rates)
     advantage, exponents, used = np.zeros(len(means)), [], 0
     for i in range(num_checkpoints):
-        kept = positive[i]
-        if kept.sum() >= 4:
-            y = log_means[:, i, kept]
-            advantage += _left(np.log(rates[kept]), y) - _left(rates[kept], y)
-            exponents.append(np.polyfit(np.log(rates[kept]), y[0], 1)[0])
-            used = max(used, int(kept.sum()))
+        usable = positive[i]
+        if usable.sum() >= 4:
+            y = log_means[:, i, usable]
+            advantage += _residual(np.log(rates[usable]), y) - _residual(rates[usable], y)
+            exponents.append(np.polyfit(np.log(rates[usable]), y[0], 1)[0])
+            used = max(used, int(usable.sum()))
     if not exponents:
         return None
     return GrowthLaw(float(advantage[0]), _interval(advantage[1:]), float(np.mean(exponents)), used)
 
 
-def _left(x: Array, y: Array) -> Array:
-    """Sum of squares that a straight line over x [num] leaves in each row of y [..., num]."""
+def _residual(x: Array, y: Array) -> Array:
+    """Return the residual sum of squares of a line over x [num] in each row of y [..., num]."""
     design = np.stack([np.ones_like(x), x], axis=1)
     projector = np.eye(len(x)) - design @ np.linalg.pinv(design)
     return np.asarray(np.square(y @ projector.T).sum(axis=-1), dtype=np.float64)
 
 
 def at_matched_loss(losses: Array, forgetting: Array, target: float) -> float:
-    """Forgetting where the loss on the new task first comes down to `target`, on the way from small rates to large ones.
+    """Return forgetting where the loss on the new task first reaches `target`.
 
-    losses, forgetting [num_rates], by ascending rate; linear between neighbours. NaN where the
-    target is not reached, or already the smallest rate is below it by more than it can be told.
+    losses, forgetting [num_rates], by ascending rate; interpolated linearly. NaN when the target is
+    not reached, or when the smallest rate is already below it.
     """
     for i in range(len(losses)):
         if losses[i] <= target:

@@ -1,7 +1,7 @@
 """The figures of a comparison: curves of several experiments on one axis, and one minus another.
 
-shown = PlotOptions(x="tokens", y="damage", by="side", changes=("gamma 0.2, init_std",), minus=("1", "2"))
-figures(sides, align_experiments(sides), shown)       # {"curves": Figure, "difference": Figure}
+options = PlotOptions(x="tokens", y="damage", by="side", minus=("1", "2"))
+figures(sides, align_experiments(sides), options)       # {"curves": Figure, "difference": Figure}
 """
 
 from __future__ import annotations
@@ -17,76 +17,81 @@ from ucurve.analysis.comparison import LOSS, ComparedExperiment, axes, quantitie
 from ucurve.analysis.curve_rows import curve_rows
 from ucurve.analysis.differences import differences
 from ucurve.figures import charts
-from ucurve.figures.published import available_curves
+from ucurve.figures.published import CROSSES, available_curves
 from ucurve.schemas.references import ReferenceCurve
-from ucurve.spec import Figure
+from ucurve.schemas.results import Figure
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Rows = list[dict[str, Any]]
 GROUPS = {
     "side": "experiment",
     "suite": "suite",
     "size": "parameters",
     "replicate": "pre-training seed",
 }
-COLUMN = {"loss": LOSS, "perplexity": LOSS}  # of the table, where it is not named like the quantity
+COLUMN = {"loss": LOSS, "perplexity": LOSS}  # of the table, if not named like the quantity
 BANDS = (
-    "Bands: 95% t interval of the mean over draws, point by point; dots: single draws. Draws describe one pre-training run; "
-    "replicates are further runs."
+    "Bands: pointwise 95% t interval of the mean over draws; dots: single draws. Draws describe one "
+    "pre-training run; pre-training seeds are further runs."
 )
-MOST_LINES = 2  # modifications shown when nobody has chosen
+MAX_DEFAULT_CHANGES = 2  # modifications drawn by default
 
 
 @dataclass(frozen=True)
 class PlotOptions:
-    """What a comparison shows; what is empty is chosen from what there is."""
+    """What a comparison draws; empty options are derived from the experiments."""
 
     x: str = ""
     y: str = ""
     by: str = "side"
     changes: tuple[str, ...] = ()
     minus: tuple[str, ...] = ()  # A and B, two values of `by`
-    beside: tuple[
-        str, ...
-    ] = ()  # reference curves, not measured here: those of `available_references`
+    beside: tuple[str, ...] = ()  # reference curves, see `available_references`
 
 
 def resolve_options(
-    sides: Sequence[ComparedExperiment], table: pd.DataFrame, asked: PlotOptions
+    sides: Sequence[ComparedExperiment], table: pd.DataFrame, requested: PlotOptions
 ) -> PlotOptions:
-    """The choice made whole: what is not there falls back to what is."""
+    """Return complete options: what is empty or unavailable falls back to what is available."""
     xs, ys = axes(sides, table), quantities(sides, table)
-    by = asked.by if asked.by in GROUPS else "side"
-    there = changes(table)
-    wanted = tuple(change for change in asked.changes if change in there) or _usual(there)
+    by = requested.by if requested.by in GROUPS else "side"
+    available = changes(table)
+    selected = tuple(change for change in requested.changes if change in available)
     members = values_of(table, by)
-    minus = tuple(one for one in asked.minus if one in members)
+    minus = tuple(member for member in requested.minus if member in members)
     if len(minus) != 2 or minus[0] == minus[1]:
         minus = tuple(members[:2]) if len(members) > 1 else ()
-    y = asked.y if asked.y in ys else next(iter(["damage"] if "damage" in ys else ys), "")
+    default_y = next(iter(["damage"] if "damage" in ys else ys), "")
     return PlotOptions(
-        asked.x if asked.x in xs else next(iter(xs), ""), y, by, wanted, minus, asked.beside
+        requested.x if requested.x in xs else next(iter(xs), ""),
+        requested.y if requested.y in ys else default_y,
+        by,
+        selected or _default_changes(available),
+        minus,
+        requested.beside,
     )
 
 
 def changes(table: pd.DataFrame) -> dict[str, int]:
-    """Every modification with the number of experiments that have it, in the order in which they are planned."""
+    """Return every modification with its number of experiments, in the order of the plans."""
     if table.empty:
         return {}
     counts = table.groupby("change", sort=False)["side"].nunique()
     return {str(change): int(num) for change, num in counts.items()}
 
 
-def _usual(there: dict[str, int]) -> tuple[str, ...]:
-    """The largest modification that most experiments share; those that share none show one each."""
-    changed = {change: num for change, num in there.items() if not change.startswith("base")}
+def _default_changes(available: dict[str, int]) -> tuple[str, ...]:
+    """Return the largest modifications that most experiments share, else all."""
+    changed = {change: num for change, num in available.items() if not change.startswith("base")}
     most = max(changed.values(), default=0)
     shared = [change for change, num in changed.items() if num == most]
-    return tuple(shared[-MOST_LINES:]) if shared else tuple(there)
+    return tuple(shared[-MAX_DEFAULT_CHANGES:]) if shared else tuple(available)
 
 
 def values_of(table: pd.DataFrame, by: str) -> list[str]:
+    """Return the distinct values of a grouping as text, in the order of the table."""
     return list(dict.fromkeys(_as_text(table, by))) if len(table) else []
 
 
@@ -104,204 +109,199 @@ def _as_text(table: pd.DataFrame, by: str) -> list[str]:
 def figures(
     sides: Sequence[ComparedExperiment],
     table: pd.DataFrame,
-    asked: PlotOptions,
+    requested: PlotOptions,
     curves: Sequence[ReferenceCurve] = (),
 ) -> dict[str, Figure]:
-    """The curves, and the difference where there are two of anything to subtract."""
+    """Return the curves, and the difference when there are two groups to subtract.
+
+    curves: reference curves, drawn when the options select them.
+    """
     if table.empty:
         return {}
-    shown = resolve_options(sides, table, asked)
-    if not (shown.x and shown.y):  # no axis or no quantity in common
-        return {}
+    options = resolve_options(sides, table, requested)
     names = {side.key: f"{side.id} {side.name}" for side in sides}
-    members = values_of(table, shown.by)
-    titles = {one: names.get(one, one) if shown.by == "side" else one for one in members}
-    facet = "side" if shown.by == "replicate" else "replicate"
-    table = table.assign(group=[titles[one] for one in _as_text(table, shown.by)])
-    table = table.assign(side_name=[names[side] for side in table["side"]])
-    beside = references(sides, shown, curves)
-    groups = [*titles.values(), *beside]
-    made = {
-        "curves": _beside(
-            _curves(sides, table[table["change"].isin(shown.changes)], shown, groups, facet), beside
-        )
+    titles = {
+        member: names.get(member, member) if options.by == "side" else member
+        for member in values_of(table, options.by)
     }
-    if shown.minus:
-        pair = [titles[one] for one in shown.minus]
-        made["difference"] = _difference(sides, table, shown, pair, facet)
-    return made
+    facet = "side" if options.by == "replicate" else "replicate"
+    table = table.assign(group=[titles[member] for member in _as_text(table, options.by)])
+    table = table.assign(side_name=[names[side] for side in table["side"]])
+    beside = references(sides, options, curves)
+    selected = table[table["change"].isin(options.changes)]
+    main = _curves(sides, selected, options, [*titles.values(), *beside], facet)
+    result = {"curves": _with_crosses(main, beside)}
+    if options.minus:
+        pair = [titles[member] for member in options.minus]
+        result["difference"] = _difference(sides, table, options, pair, facet)
+    return result
 
 
 def available_references(
-    sides: Sequence[ComparedExperiment], shown: PlotOptions, curves: Sequence[ReferenceCurve]
+    sides: Sequence[ComparedExperiment], options: PlotOptions, curves: Sequence[ReferenceCurve]
 ) -> dict[str, tuple[int, str, bool]]:
-    """{label: (curve, metric, measured on the same text)} of what can be drawn beside: over tokens, of a suite that is shown."""
-    found: dict[str, tuple[int, str, bool]] = {}
-    metric = {"loss": "perplexity"}.get(shown.y, shown.y)
-    for side in sides if shown.x == "tokens" else ():
+    """Return the reference curves of the suites over tokens: {label: (curve, metric, same set)}."""
+    available: dict[str, tuple[int, str, bool]] = {}
+    metric = {"loss": "perplexity"}.get(options.y, options.y)
+    for side in sides if options.x == "tokens" else ():
         if side.suite:
             own = getattr(side.spec, "evaluation", None) or side.suite.evaluation
-            found |= available_curves(curves, side.suite.name, {metric}, own)
-    return found
+            available |= available_curves(curves, side.suite.name, {metric}, own)
+    return available
 
 
 def references(
-    sides: Sequence[ComparedExperiment], shown: PlotOptions, curves: Sequence[ReferenceCurve]
-) -> dict[str, list[dict[str, Any]]]:
-    """The chosen ones as rows, by label; a perplexity is drawn among losses as its logarithm."""
-    by_id, found = {curve.id: curve for curve in curves}, {}
-    for label, (id, metric, _) in available_references(sides, shown, curves).items():
-        if label in shown.beside:
-            rows = [
-                row
-                for row in by_id[id].rows
-                if row.metric == metric and (shown.y != "loss" or row.value > 0)
-            ]
-            found[label] = [
-                {
-                    "what": "reference",
-                    "tokens": row.tokens,
-                    "group": label,
-                    "y": math.log(row.value) if shown.y == "loss" else row.value,
-                    "label": f"{label}, not measured here"
-                    + (f" (± {row.standard_error:.3g})" if row.standard_error else ""),
-                }
-                for row in rows
-            ]
-    return found
+    sides: Sequence[ComparedExperiment], options: PlotOptions, curves: Sequence[ReferenceCurve]
+) -> dict[str, Rows]:
+    """Return the rows of the selected reference curves by label; perplexities as losses if needed."""
+    by_id = {curve.id: curve for curve in curves}
+    as_loss = options.y == "loss"
+    result: dict[str, Rows] = {}
+    for label, (id, metric, _) in available_references(sides, options, curves).items():
+        if label not in options.beside:
+            continue
+        result[label] = [
+            {
+                "what": "reference",
+                "tokens": row.tokens,
+                "group": label,
+                "y": math.log(row.value) if as_loss else row.value,
+                "label": f"{label}, not measured here"
+                + (f" (± {row.standard_error:.3g})" if row.standard_error else ""),
+            }
+            for row in by_id[id].rows
+            if row.metric == metric and (not as_loss or row.value > 0)
+        ]
+    return result
 
 
-def _beside(figure: Figure, beside: dict[str, list[dict[str, Any]]]) -> Figure:
-    """The figure with their crosses in every panel."""
+def _with_crosses(figure: Figure, beside: dict[str, Rows]) -> Figure:
+    """Return the figure with reference rows in every panel."""
     if not beside:
         return figure
     rows = figure.datasets["curves"]
-    panels = list(dict.fromkeys((row.get("replicate"), row.get("experiment")) for row in rows)) or [
-        (None, None)
-    ]
+    facets = ("replicate", "experiment")
+    panels = list(dict.fromkeys(tuple(row.get(name) for name in facets) for row in rows))
     marks = [
-        {
-            **row,
-            **{
-                name: value
-                for name, value in zip(("replicate", "experiment"), panel, strict=True)
-                if value is not None
-            },
-        }
-        for found in beside.values()
-        for row in found
-        for panel in panels
+        {**row, **{name: value for name, value in labels if value is not None}}
+        for group in beside.values()
+        for row in group
+        for panel in panels or [(None, None)]
+        for labels in [list(zip(facets, panel, strict=True))]
     ]
-    caption = f"{figure.caption} Crosses, not measured here: {', '.join(beside)}."
+    caption = f"{figure.caption} {CROSSES} {', '.join(beside)}."
     return replace(figure, caption=caption, datasets={"curves": [*rows, *marks]})
 
 
 def _axis(sides: Sequence[ComparedExperiment], table: pd.DataFrame, x: str) -> charts.Axis:
     title = axes(sides, table).get(x, x)
     values = table[x].astype(float) if x in table else np.array([])
-    many = (
+    spans_decade = (
         len(values)
         and np.nanmin(values) > 0
         and np.nanmax(values) >= 10 * np.nanmin(values)
         and x != "base_loss"
     )
-    scale: charts.Scale = "log" if x == "tokens" or many else "linear"
+    scale: charts.Scale = "log" if x == "tokens" or spans_decade else "linear"
     return charts.Axis(x, title, scale, compact=x in ("tokens", "tokens_per_parameter"))
 
 
 def _column(facet: str, table: pd.DataFrame) -> str | None:
-    """Panels beside one another only where there is more than one."""
+    """Return the field for panels side by side; None when there is only one panel."""
     return {"side": "experiment"}.get(facet, facet) if table[facet].nunique() > 1 else None
 
 
 def _curves(
     sides: Sequence[ComparedExperiment],
     table: pd.DataFrame,
-    shown: PlotOptions,
+    options: PlotOptions,
     groups: list[str],
     facet: str,
 ) -> Figure:
     column = _column(facet, table)
-    several = shown.by not in ("side", "replicate") and bool(
+    several_sides = options.by not in ("side", "replicate") and bool(
         (table.groupby("group")["side"].nunique() > 1).any()
     )
-    line = [
-        f"{change}, {name}" if several else change
+    lines = [
+        f"{change}, {name}" if several_sides else change
         for name, change in zip(table["side_name"], table["change"], strict=True)
     ]
-    table = table.assign(modification=line, experiment=table["side_name"])
-    value = COLUMN.get(shown.y, shown.y)
-    exponential = (lambda values, _: np.exp(values)) if shown.y == "perplexity" else None
-    keys = ["group", "modification"]
     rows = curve_rows(
-        table, shown.x, value, keys, facets=[column] if column else [], transform=exponential
+        table.assign(modification=lines, experiment=table["side_name"]),
+        options.x,
+        COLUMN.get(options.y, options.y),
+        ["group", "modification"],
+        facets=[column] if column else [],
+        transform=(lambda values, _: np.exp(values)) if options.y == "perplexity" else None,
     )
-    quantity = quantities(sides, table)[shown.y] if shown.y else ""
-    damage = shown.y == "damage"
-    y = charts.Axis(
-        "y",
-        quantity,
-        "symlog" if damage else "log" if shown.y == "perplexity" else "linear",
-        constant=0.01,
-    )
-    lines = charts.LineEncoding("group", GROUPS[shown.by], groups, ordered=False)
+    quantity = quantities(sides, table)[options.y] if options.y else ""
+    increase = options.y == "damage"
+    scale: charts.Scale = "symlog" if increase else "log" if options.y == "perplexity" else "linear"
     chart = charts.curves(
-        _axis(sides, table, shown.x),
-        y,
-        lines,
+        _axis(sides, table, options.x),
+        charts.Axis("y", quantity, scale, constant=0.01),
+        charts.LineEncoding("group", GROUPS[options.by], groups, ordered=False),
         column=column,
         dash="modification",
-        zero_line=damage,
+        zero_line=increase,
         height=340,
     )
-    minus = " Damage: loss minus that of the same checkpoint before the change." if damage else ""
-    caption = f"{_short(quantity)} of {_and(list(dict.fromkeys(table['group'])))}: {'; '.join(shown.changes)}.{minus} {BANDS}"
-    return Figure(f"{_short(shown.y)} compared", caption, chart, {"curves": rows})
+    note = " Loss increase: loss minus that of the same unperturbed checkpoint." if increase else ""
+    members = _and(list(dict.fromkeys(table["group"])))
+    caption = f"{_title(quantity)} of {members}: {'; '.join(options.changes)}.{note} {BANDS}"
+    return Figure(f"{_quantity_title(options.y)} compared", caption, chart, {"curves": rows})
 
 
 def _difference(
     sides: Sequence[ComparedExperiment],
     table: pd.DataFrame,
-    shown: PlotOptions,
+    options: PlotOptions,
     pair: list[str],
     facet: str,
 ) -> Figure:
-    """At equal places of pre-training: a base loss is of one model only, so that differences are drawn over tokens instead."""
-    x = shown.x if shown.x != "base_loss" else next(iter(axes(sides, table)), shown.x)
-    column, value = _column(facet, table), COLUMN.get(shown.y, shown.y)
+    """Return A minus B at equal pre-training lengths.
+
+    An unperturbed loss belongs to one model only, so differences use another x axis instead.
+    """
+    x = options.x if options.x != "base_loss" else next(iter(axes(sides, table)), options.x)
+    column, value = _column(facet, table), COLUMN.get(options.y, options.y)
     axis = _axis(sides, table, x)
-    table = table.assign(experiment=table["side_name"])[table["change"].isin(shown.changes)]
-    found = differences(
-        table, "group", *pair, x=x, value=value, facet=column or facet, log=axis.scale == "log"
+    selected = table.assign(experiment=table["side_name"])
+    selected = selected[selected["change"].isin(options.changes)]
+    rows = differences(
+        selected, "group", *pair, x=x, value=value, facet=column or facet, log=axis.scale == "log"
     )
-    unit = quantities(sides, table).get("loss" if shown.y == "perplexity" else shown.y, shown.y)
-    lines = charts.LineEncoding(
-        "change", "modification", list(shown.changes), ordered=len(shown.changes) > 6
+    unit = quantities(sides, table).get(
+        "loss" if options.y == "perplexity" else options.y, options.y
     )
     chart = charts.curves(
         axis,
         charts.Axis("y", f"A − B: {unit}"),
-        lines,
+        charts.LineEncoding(
+            "change", "modification", list(options.changes), ordered=len(options.changes) > 6
+        ),
         column=column,
         zero_line=True,
         also=["how"],
         height=260,
     )
-    rows = [_plain(row) for row in found] + _notes(found, column)
-    ratio = " (the logarithm of the ratio of perplexities)" if shown.y == "perplexity" else ""
-    said = "Bands: 95% intervals, point by point; how each was made is said above and at its point."
-    caption = f"A = {pair[0]}, B = {pair[1]}; {unit}{ratio}. {said}"
-    return Figure(f"{_short(shown.y)}: A minus B", caption, chart, {"curves": rows})
+    ratio = " (the logarithm of the ratio of perplexities)" if options.y == "perplexity" else ""
+    caption = (
+        f"A = {pair[0]}, B = {pair[1]}; {unit}{ratio}. Bands: pointwise 95% intervals; the method is "
+        "given above and at each point."
+    )
+    datasets = {"curves": [_plain(row) for row in rows] + _notes(rows, column)}
+    return Figure(f"{_quantity_title(options.y)}: A minus B", caption, chart, datasets)
 
 
-def _notes(found: Sequence[dict[str, Any]], column: str | None) -> list[dict[str, Any]]:
-    """How the intervals of each panel were made. In the rows, since a caption is the same whatever is measured."""
+def _notes(rows: Sequence[dict[str, Any]], column: str | None) -> Rows:
+    """Return how the intervals of each panel were made, as rows: a caption depends on the spec."""
     panels: dict[Any, dict[str, None]] = {}
-    for row in found:
+    for row in rows:
         panels.setdefault(row[column] if column else None, {})[row["how"]] = None
     return [
-        {"what": "note", **({column: panel} if column else {}), "label": "; ".join(hows)}
-        for panel, hows in panels.items()
+        {"what": "note", **({column: panel} if column else {}), "label": "; ".join(methods)}
+        for panel, methods in panels.items()
     ]
 
 
@@ -312,8 +312,12 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _short(quantity: str) -> str:
+def _title(quantity: str) -> str:
     return f"{quantity[:1].upper()}{quantity[1:]}".replace("_", " ")
+
+
+def _quantity_title(y: str) -> str:
+    return "Loss increase" if y == "damage" else _title(y)
 
 
 def _and(names: Sequence[str]) -> str:
