@@ -1,4 +1,4 @@
-"""What readers ask of an experiment's rows: changes after a cursor, and whether anything ended since."""
+"""Changes of an experiment: rows after a cursor, and the version of its finished points."""
 
 from __future__ import annotations
 
@@ -21,37 +21,44 @@ def changes_after(
     limit: int = MOST_ROWS,
     sparse: Mapping[str, Json] | None = None,
 ) -> list[Row[Any]]:
-    """Rows of the experiment changed after `cursor`, oldest change first, with the numbers of the shown attempt.
+    """Return rows changed after `cursor`, oldest change first, with the result shown.
 
-    sparse: series that come only with rows of these labels; None: no row has any series.
+    sparse: {series: labels of the rows that include it}; other series are included with all rows.
+    None: no series at all.
     """
-    series, given = series_of(sparse)
+    series, params = series_of(sparse)
     return list(
         session.execute(
             text(f"""
-                SELECT m.id, m.identity, p.position, p.labels, p.reused, p.version, m.metrics, m.nonfinite, m.error,
-                    CASE WHEN m.state = 'running' AND m.lease_expires < clock_timestamp() THEN 'open' ELSE m.state END AS state,
+                SELECT m.id, m.identity, p.position, p.labels, p.reused, p.version,
+                    m.metrics, m.nonfinite, m.error,
+                    CASE WHEN m.state = 'running' AND m.lease_expires < clock_timestamp()
+                        THEN 'open' ELSE m.state END AS state,
                     m.live, m.attempt_id AS attempt, m.finished_at, {series} AS series
                 FROM experiment_points p JOIN measurements m ON m.id = p.measurement_id
                 LEFT JOIN attempts a ON a.id = m.attempt_id
                 WHERE p.experiment_id = :experiment AND p.version > :cursor
                 ORDER BY p.version, p.position LIMIT :limit"""),
-            {"experiment": experiment, "cursor": cursor, "limit": limit, **given},
+            {"experiment": experiment, "cursor": cursor, "limit": limit, **params},
         )
     )
 
 
 def series_of(sparse: Mapping[str, Json] | None) -> tuple[str, Json]:
-    """The SQL for the series of attempt `a` at point `p`, and its parameters; sparse: see `changes_after`."""
-    series, given = "CAST('{}' AS jsonb)" if sparse is None else "a.series", Json()
+    """Return SQL for the series of attempt `a` at point `p`, and its parameters (changes_after)."""
+    series, params = "CAST('{}' AS jsonb)" if sparse is None else "a.series", Json()
     for number, (name, labels) in enumerate((sparse or {}).items()):
-        series += f" - CASE WHEN p.labels @> CAST(:labels{number} AS jsonb) THEN '' ELSE CAST(:series{number} AS text) END"
-        given |= {f"labels{number}": json.dumps(labels), f"series{number}": name}
-    return f"coalesce({series}, '{{}}')", given
+        series += f""" - CASE WHEN p.labels @> CAST(:labels{number} AS jsonb)
+            THEN '' ELSE CAST(:series{number} AS text) END"""
+        params |= {f"labels{number}": json.dumps(labels), f"series{number}": name}
+    return f"coalesce({series}, '{{}}')", params
 
 
 def ended(session: Session, experiment: int) -> tuple[int, int]:
-    """How many of its points have ended, and the latest change of one of these: while both stay, so does every verdict."""
+    """Return the number of finished points and their latest version.
+
+    While both stay the same, so do the verdicts.
+    """
     row = session.execute(
         text("""
             SELECT count(*), coalesce(max(p.version), 0)

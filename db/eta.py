@@ -1,4 +1,4 @@
-"""How far experiments are, how fast, and how long they will take: read off the rows, never stored."""
+"""Progress, rate and remaining time of experiments: computed from the rows, never stored."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from sqlalchemy.orm import Session
 
 from db.models import Experiment, Worker
 
-ALIVE_SECONDS = 15.0  # a worker that said nothing for this long is taken for dead
+ALIVE_SECONDS = 15.0  # a worker that has not reported for this long counts as dead
 RATE_SECONDS = 60.0
-KEPT_SECONDS = 1.0  # for which the amount of work left is not read again
-_queues: dict[str, Queue] = {}  # of this process, by database
-_looking = threading.Lock()
+CACHE_SECONDS = 1.0  # for which the amount of remaining work is not read again
+_backlogs: dict[str, Backlog] = {}  # of this process, by database URL
+_reading = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What an active experiment is doing now."""
+    """Current progress of an active experiment."""
 
     num_running: int = 0
     points_per_second: float | None = None
@@ -31,83 +31,94 @@ class Estimate:
 
 
 def alive_workers(session: Session) -> list[Row[Any]]:
+    """Return live workers with their device and memory, and whether each is busy."""
     return list(
         session.execute(
             text("""
-                SELECT name, device, memory_gb, EXISTS (SELECT FROM measurements m WHERE m.lease_owner = w.name
-                    AND m.lease_token IS NOT NULL AND m.lease_expires > clock_timestamp()) AS busy
-                FROM workers w WHERE seen_at > clock_timestamp() - make_interval(secs => :alive)"""),
+                SELECT name, device, memory_gb, EXISTS (
+                    SELECT FROM measurements m WHERE m.lease_owner = w.name
+                        AND m.lease_token IS NOT NULL AND m.lease_expires > clock_timestamp())
+                    AS busy
+                FROM workers w
+                WHERE seen_at > clock_timestamp() - make_interval(secs => :alive)"""),
             {"alive": ALIVE_SECONDS},
         )
     )
 
 
 def speed_of(session: Session, kind: str) -> float:
-    """Measured / planned seconds of the latest points of a kind; 1 while nothing was measured."""
-    found = session.scalar(
+    """Return measured / planned seconds of the latest points of a type; 1 without any."""
+    speed = session.scalar(
         text("""
-            SELECT sum(extract(epoch FROM finished_at - started_at)) / nullif(sum(seconds), 0) FROM (
-                SELECT a.finished_at, a.started_at, m.seconds FROM measurements m JOIN attempts a ON a.id = m.attempt_id
-                WHERE m.kind = :kind AND m.state = 'done' ORDER BY m.finished_at DESC LIMIT 100) latest"""),
+            SELECT sum(extract(epoch FROM finished_at - started_at)) / nullif(sum(seconds), 0)
+            FROM (
+                SELECT a.finished_at, a.started_at, m.seconds
+                FROM measurements m JOIN attempts a ON a.id = m.attempt_id
+                WHERE m.kind = :kind AND m.state = 'done'
+                ORDER BY m.finished_at DESC LIMIT 100) latest"""),
         {"kind": kind},
     )
-    return float(found) if found else 1.0
+    return float(speed) if speed else 1.0
 
 
 @dataclass(frozen=True)
-class Queue:
-    """All active work as it was a moment ago: what is left of each experiment, and what its owner's others before it will take."""
+class Backlog:
+    """Remaining work of all active experiments, as of a moment ago."""
 
-    until: float  # monotonic: when it is looked at again
-    work: dict[int, list[Row[Any]]]
+    expires: float  # on the monotonic clock
+    work: dict[int, list[Row[Any]]]  # a row per requirement
     left: dict[int, float]  # seconds
-    ahead: dict[int, float]
+    ahead: dict[int, float]  # seconds of the owner's experiments that come first
     num_owners: int
 
 
 def estimates(session: Session, experiments: Sequence[Experiment]) -> dict[int, Estimate]:
-    """An estimate per active experiment; those that are not active have none.
+    """Return an estimate per active experiment.
 
-    Users share the workers evenly, and a user's experiments are measured one after the other: what is ahead counts as time to wait.
-    What is running is read now; how much work is left, which means reading all of it, is kept for a moment.
+    Users share the workers evenly, and a user's experiments run one after the other: those ahead
+    count as time to wait. Running points are read now; the remaining work, which means reading all
+    of it, is cached for a moment.
     """
     active = [experiment for experiment in experiments if experiment.state == "active"]
     if not active:
         return {}
     ids = [experiment.id for experiment in active]
-    queue = _queue(session, ids)
+    backlog = _backlog(session, ids)
     workers = alive_workers(session)
     running, rates = _running(session, ids), _rates(session, ids)
-    found = {}
+    result = {}
     for experiment in active:
-        rows = queue.work.get(experiment.id, [])
-        needs = [(row.requires_device, row.requires_memory_gb) for row in rows]
-        able = [worker for worker in workers if can_run(worker, needs)]
-        hands = max(1.0, min(len(able), experiment.num_points) / max(1, queue.num_owners))
+        rows = backlog.work.get(experiment.id, [])
+        requirements = [(row.requires_device, row.requires_memory_gb) for row in rows]
+        eligible = [worker for worker in workers if can_run(worker, requirements)]
+        share = min(len(eligible), experiment.num_points) / max(1, backlog.num_owners)
         longest = max((row.longest_left for row in rows), default=0.0)
-        seconds = queue.ahead.get(experiment.id, 0.0) + queue.left.get(experiment.id, 0.0)
-        found[experiment.id] = Estimate(
+        seconds = backlog.ahead.get(experiment.id, 0.0) + backlog.left.get(experiment.id, 0.0)
+        result[experiment.id] = Estimate(
             num_running=running.get(experiment.id, 0),
             points_per_second=rates.get(experiment.id),
-            eta_seconds=max(seconds / hands, longest) if able else None,
-            waits_for=None if running.get(experiment.id) else reason_to_wait(workers, needs),
+            eta_seconds=max(seconds / max(1.0, share), longest) if eligible else None,
+            waits_for=None if running.get(experiment.id) else reason_to_wait(workers, requirements),
         )
-    return found
+    return result
 
 
-def _queue(session: Session, asked: list[int]) -> Queue:
-    """Kept for a second, or for longer where it took long, so that looking costs at most a tenth of the time; looked at anew for
-    an experiment that became active since.
+def _backlog(session: Session, experiments: list[int]) -> Backlog:
+    """Return the backlog, cached for a second, or longer where reading it took long.
+
+    Reading thus uses at most a tenth of the time. An experiment that became active since is a reason
+    to read it again.
     """
-    where = str(session.get_bind().engine.url)
-    with _looking:
-        kept = _queues.get(where)
-        if kept is None or kept.until < time.monotonic() or not kept.left.keys() >= set(asked):
-            kept = _queues[where] = _look(session)
-        return kept
+    url = str(session.get_bind().engine.url)
+    with _reading:
+        cached = _backlogs.get(url)
+        complete = cached is not None and cached.left.keys() >= set(experiments)
+        if cached is None or not complete or cached.expires < time.monotonic():
+            cached = _backlogs[url] = _read_backlog(session)
+        return cached
 
 
-def _look(session: Session) -> Queue:
+def _read_backlog(session: Session) -> Backlog:
     began = time.monotonic()
     active = session.execute(
         select(Experiment.id, Experiment.owner, Experiment.kind)
@@ -125,67 +136,78 @@ def _look(session: Session) -> Queue:
         left[experiment.id], ahead[experiment.id] = seconds, before[experiment.owner]
         before[experiment.owner] += seconds
     took = time.monotonic() - began
-    return Queue(began + max(KEPT_SECONDS, 10 * took), work, left, ahead, len(before))
+    return Backlog(began + max(CACHE_SECONDS, 10 * took), work, left, ahead, len(before))
 
 
-def can_run(worker: Row[Any], needs: Iterable[tuple[str, float]]) -> bool:
-    """Whether the worker has what at least one of the points requires: (device, memory in GiB) each."""
+def can_run(worker: Row[Any], requirements: Iterable[tuple[str, float]]) -> bool:
+    """Return whether the worker meets one of the requirements: (device, memory in GiB) each."""
     return any(
         device in ("any", worker.device) and memory_gb <= worker.memory_gb
-        for device, memory_gb in needs
+        for device, memory_gb in requirements
     )
 
 
-def reason_to_wait(workers: Sequence[Row[Any]], needs: Collection[tuple[str, float]]) -> str | None:
-    """Why nothing of this work runs, with the remedy; None when it is about to start."""
+def reason_to_wait(
+    workers: Sequence[Row[Any]], requirements: Collection[tuple[str, float]]
+) -> str | None:
+    """Return why none of this work runs, and what to do; None when it is about to start."""
     if not workers:
-        return "No worker is running. Start one: `ucurve up` on this machine, or `docker compose up worker`."
-    able = [worker for worker in workers if can_run(worker, needs)]
-    if not able and needs:
-        device, memory_gb = min(needs, key=lambda need: need[1])
-        what = "a GPU" if device == "cuda" else "a device"
-        have = ", ".join(
+        return (
+            "No worker is running. Start one: `ucurve up` on this machine, or "
+            "`docker compose up worker`."
+        )
+    eligible = [worker for worker in workers if can_run(worker, requirements)]
+    if not eligible and requirements:
+        device, memory_gb = min(requirements, key=lambda requirement: requirement[1])
+        needed = "a GPU" if device == "cuda" else "a device"
+        available = ", ".join(
             sorted({f"{worker.device} with {worker.memory_gb:.0f} GB" for worker in workers})
         )
-        return f"Waits for a worker that has {what} with {memory_gb:.1f} GB; alive now: {have}."
-    if able and all(worker.busy for worker in able):
-        who = (
-            f"all {len(able)} workers that can run it are"
-            if len(able) > 1
-            else "the one worker that can run it is"
+        return (
+            f"Needs a worker that has {needed} with {memory_gb:.1f} GB; live workers: {available}."
         )
-        return f"Waits for its turn: {who} measuring for other experiments."
+    if eligible and all(worker.busy for worker in eligible):
+        workers_are = (
+            f"all {len(eligible)} eligible workers are"
+            if len(eligible) > 1
+            else "the only eligible worker is"
+        )
+        return f"Queued: {workers_are} busy with other experiments."
     return None
 
 
 def _work_left(session: Session, experiments: list[int]) -> dict[int, list[Row[Any]]]:
-    """Per experiment a row per requirement: what is open and what is running, in planned seconds."""
+    """Return a row per experiment and requirement: open and running work, in planned seconds."""
     rows = session.execute(
         text("""
                 SELECT experiment_id, requires_device, requires_memory_gb,
-                    coalesce(sum(seconds) FILTER (WHERE NOT held), 0) AS open_seconds,
-                    coalesce(sum(reported) FILTER (WHERE held), 0) AS reported_left,
-                    coalesce(sum(seconds) FILTER (WHERE held AND reported IS NULL), 0) AS silent_seconds,
-                    coalesce(max(reported) FILTER (WHERE held), 0) AS longest_left
+                    coalesce(sum(seconds) FILTER (WHERE NOT leased), 0) AS open_seconds,
+                    coalesce(sum(reported) FILTER (WHERE leased), 0) AS reported_left,
+                    coalesce(sum(seconds) FILTER (WHERE leased AND reported IS NULL), 0)
+                        AS silent_seconds,
+                    coalesce(max(reported) FILTER (WHERE leased), 0) AS longest_left
                 FROM (SELECT p.experiment_id, m.requires_device, m.requires_memory_gb, m.seconds,
-                        m.state = 'running' AND m.lease_expires > clock_timestamp() AS held,
+                        m.state = 'running' AND m.lease_expires > clock_timestamp() AS leased,
                         CAST(m.live->>'seconds_left' AS float) AS reported
                     FROM experiment_points p JOIN measurements m ON m.id = p.measurement_id
-                    WHERE p.experiment_id = ANY(:ids) AND m.state IN ('open', 'running')) points
+                    WHERE p.experiment_id = ANY(:ids)
+                        AND m.state IN ('open', 'running')) points
                 GROUP BY experiment_id, requires_device, requires_memory_gb"""),
         {"ids": experiments},
     )
-    found: dict[int, list[Row[Any]]] = {}
+    work: dict[int, list[Row[Any]]] = {}
     for row in rows:
-        found.setdefault(row.experiment_id, []).append(row)
-    return found
+        work.setdefault(row.experiment_id, []).append(row)
+    return work
 
 
 def _running(session: Session, experiments: list[int]) -> dict[int, int]:
     rows = session.execute(
         text("""
-            SELECT p.experiment_id, count(*) AS num FROM measurements m JOIN experiment_points p ON p.measurement_id = m.id
-            WHERE m.lease_token IS NOT NULL AND m.lease_expires > clock_timestamp() AND p.experiment_id = ANY(:ids)
+            SELECT p.experiment_id, count(*) AS num
+            FROM measurements m JOIN experiment_points p ON p.measurement_id = m.id
+            WHERE m.lease_token IS NOT NULL AND m.lease_expires > clock_timestamp()
+                AND p.experiment_id = ANY(:ids)
             GROUP BY p.experiment_id"""),
         {"ids": experiments},
     )
@@ -193,17 +215,22 @@ def _running(session: Session, experiments: list[int]) -> dict[int, int]:
 
 
 def _rates(session: Session, experiments: list[int]) -> dict[int, float]:
-    """Points per second in the last minute: from the latest points, which are few, not from the experiments', which may be many."""
+    """Return points per second over the last minute.
+
+    Reads the latest points, which are few, not those of the experiments, which may be many.
+    """
     rows = session.execute(
         text("""
             WITH latest AS MATERIALIZED (
-                SELECT m.* FROM (SELECT DISTINCT kind FROM experiments) asked, LATERAL (
-                    SELECT id, finished_at FROM measurements WHERE state = 'done' AND kind = asked.kind
+                SELECT m.* FROM (SELECT DISTINCT kind FROM experiments) used, LATERAL (
+                    SELECT id, finished_at FROM measurements
+                    WHERE state = 'done' AND kind = used.kind
                         AND finished_at > now() - make_interval(secs => :window)
                     ORDER BY finished_at DESC) m)
-            SELECT e.id AS experiment_id, count(*) / least(:window,
-                greatest(1, extract(epoch FROM clock_timestamp() - coalesce(e.started_at, e.created_at)))) AS rate
-            FROM latest m JOIN experiment_points p ON p.measurement_id = m.id JOIN experiments e ON e.id = p.experiment_id
+            SELECT e.id AS experiment_id, count(*) / least(:window, greatest(1, extract(
+                epoch FROM clock_timestamp() - coalesce(e.started_at, e.created_at)))) AS rate
+            FROM latest m JOIN experiment_points p ON p.measurement_id = m.id
+            JOIN experiments e ON e.id = p.experiment_id
             WHERE e.id = ANY(:ids) AND NOT p.reused AND m.finished_at > e.created_at
             GROUP BY e.id"""),
         {"ids": experiments, "window": RATE_SECONDS},
@@ -212,14 +239,19 @@ def _rates(session: Session, experiments: list[int]) -> dict[int, float]:
 
 
 def seen_workers(session: Session) -> list[tuple[Worker, bool, list[int]]]:
-    """Workers seen in the last day, whether alive, and the experiments that point at what each measures now."""
+    """Return workers seen in the last 24 hours, whether alive, and their current experiments."""
     rows = session.execute(
         text("""
-            SELECT w.name, w.seen_at > clock_timestamp() - make_interval(secs => :alive) AS alive,
-                array(SELECT DISTINCT p.experiment_id FROM measurements m JOIN experiment_points p ON p.measurement_id = m.id
+            SELECT w.name,
+                w.seen_at > clock_timestamp() - make_interval(secs => :alive) AS alive,
+                array(
+                    SELECT DISTINCT p.experiment_id
+                    FROM measurements m JOIN experiment_points p ON p.measurement_id = m.id
                     JOIN experiments e ON e.id = p.experiment_id AND e.state = 'active'
-                    WHERE m.lease_owner = w.name AND m.lease_token IS NOT NULL AND m.lease_expires > clock_timestamp()) AS measuring
-            FROM workers w WHERE seen_at > clock_timestamp() - interval '1 day' ORDER BY alive DESC, w.name"""),
+                    WHERE m.lease_owner = w.name AND m.lease_token IS NOT NULL
+                        AND m.lease_expires > clock_timestamp()) AS measuring
+            FROM workers w WHERE seen_at > clock_timestamp() - interval '1 day'
+            ORDER BY alive DESC, w.name"""),
         {"alive": ALIVE_SECONDS},
     ).all()
     workers = {worker.name: worker for worker in session.query(Worker)}

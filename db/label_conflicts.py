@@ -1,4 +1,4 @@
-"""Numbers that exist under the same labels with another identity: other weights, another text or protocol of the same name."""
+"""Results under the same labels with another identity: other weights, dataset or protocol."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from sqlalchemy.orm import Session
 
 from db.models import Json
 
-MOST_COMPARED = 5000  # points of a plan that are looked for
-OF_THE_MODEL = ("weights", "config", "tokenizer", "initial")
+MAX_COMPARED = 5000  # points of a plan that are compared
+MODEL_INPUTS = ("weights", "config", "tokenizer", "initial")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def label_conflicts(session: Session, kind: str, points: Sequence[Json]) -> dict[str, int]:
-    """{what is other about them: how many of these points have such a finished namesake}: "weights", "data", "protocol".
+    """Return {"weights", "data" or "protocol": number of points with such a finished result}.
 
-    points: identity, inputs, labels, source each. Those that differ in anything else, too, are other questions.
+    points: identity, inputs, labels, source each. Results that differ in anything else do not count:
+    they answer other questions.
     """
-    asked = points[:MOST_COMPARED]
-    suites = sorted({str(suite) for point in asked if (suite := point["labels"].get("suite"))})
+    compared = points[:MAX_COMPARED]
+    suites = sorted({str(suite) for point in compared if (suite := point["labels"].get("suite"))})
     rows = session.execute(
         text(f"""
             SELECT l.number, m.inputs, m.evaluation
@@ -33,38 +34,37 @@ def label_conflicts(session: Session, kind: str, points: Sequence[Json]) -> dict
             WHERE m.state = 'done' AND m.repeat = 0 AND m.kind = :kind
                 AND {"m.suite = ANY(:suites)" if suites else "m.suite IS NULL"}"""),
         {
-            "labels": json.dumps([point["labels"] for point in asked]),
+            "labels": json.dumps([point["labels"] for point in compared]),
             "kind": kind,
             "suites": suites,
         },
     )
-    found: dict[str, set[int]] = defaultdict(set)
+    conflicts: dict[str, set[int]] = defaultdict(set)
     for number, inputs, evaluation in rows:
-        point = asked[number - 1]
-        named = (point["source"].get("dataset") or {}).get("name")
-        others = {_other(*leaf) for leaf in _different(point["inputs"], inputs)}
-        if others and None not in others and (evaluation == named or "data" not in others):
-            found[
-                "protocol" if "protocol" in others else "weights" if "weights" in others else "data"
-            ].add(number)
-    return {other: len(numbers) for other, numbers in found.items()}
+        point = compared[number - 1]
+        dataset = (point["source"].get("dataset") or {}).get("name")
+        reasons = {_reason(*leaf) for leaf in _differences(point["inputs"], inputs)}
+        if reasons and None not in reasons and (evaluation == dataset or "data" not in reasons):
+            first = next(r for r in ("protocol", "weights", "data") if r in reasons)
+            conflicts[first].add(number)
+    return {reason: len(numbers) for reason, numbers in conflicts.items()}
 
 
-def _different(one: Any, other: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(name, value, other value) of every leaf that is not the same."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in one.keys() | other.keys():
-            yield from _different(one.get(key), other.get(key), key)
-    elif one != other:
-        yield name, one, other
+def _differences(left: Any, right: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield (name, left, right) of every leaf that differs."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        for key in left.keys() | right.keys():
+            yield from _differences(left.get(key), right.get(key), key)
+    elif left != right:
+        yield name, left, right
 
 
-def _other(name: str, one: Any, other: Any) -> str | None:
-    """What kind of difference this is; None: one that the asker chose."""
+def _reason(name: str, left: Any, right: Any) -> str | None:
+    """Return the kind of a difference; None for one that the user chose."""
     if name == "protocol":
-        same = str(one).rpartition("/")[0] == str(other).rpartition("/")[0]
+        same = str(left).rpartition("/")[0] == str(right).rpartition("/")[0]
         return "protocol" if same else None
-    if name in OF_THE_MODEL:
+    if name in MODEL_INPUTS:
         return "weights"
-    hashes = all(isinstance(value, str) and SHA256.fullmatch(value) for value in (one, other))
+    hashes = all(isinstance(value, str) and SHA256.fullmatch(value) for value in (left, right))
     return "data" if hashes else None

@@ -13,13 +13,17 @@ from ucurve.settings import settings
 
 @cache
 def engine() -> Engine:
-    """The engine of UCURVE_DATABASE_URL. The pool is larger than the API's thread pool (40), so no request waits for it."""
+    """Return the engine of UCURVE_DATABASE_URL.
+
+    Its pool is larger than the API's thread pool (40), so no request waits for a connection.
+    """
     url = settings().database_url
     if not url:
         raise RuntimeError(
-            "UCURVE_DATABASE_URL is not set: start with `ucurve up`, or name a postgresql+psycopg:// URL"
+            "UCURVE_DATABASE_URL is not set: start the lab with `ucurve up`, or set it to a "
+            "postgresql+psycopg:// URL"
         )
-    # Half of the time of a page of rows went into reading its JSON with the standard library.
+    # pydantic_core parses JSON: the standard library took half of the time of a page of rows.
     return create_engine(
         url,
         pool_pre_ping=True,
@@ -31,5 +35,5 @@ def engine() -> Engine:
 
 
 def open_session() -> Session:
-    """A session to be used in a `with` block and committed by whoever opened it."""
+    """Return a session to use in a `with` block; the caller commits."""
     return Session(engine(), expire_on_commit=False)

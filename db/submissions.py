@@ -1,6 +1,6 @@
-"""A person's transitions: submit, pause, resume, cancel, retry.
+"""Transitions of users: submit, pause, resume, cancel, retry.
 
-Each function is one transaction's work; the route that calls it commits.
+Each function is the work of one transaction, which the calling route commits.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from db.explorer import record_labels
-from db.leases import settle
+from db.leases import finish_experiments
 from db.models import Experiment, ExperimentPoint, Json, Measurement
 from db.users import add_user
 
@@ -29,51 +29,55 @@ COLUMNS = (
     "requires_memory_gb",
 )
 CHUNK = 2000  # rows of one INSERT
-PER_VERSION = 250  # new rows that share a version: what a reader gets in one page stays small
+PER_VERSION = 250  # new rows that share a version, so that a reader's pages stay small
 
 
 class SuiteTakenError(RuntimeError):
-    """The name of a suite belongs to another model."""
+    """The name of the suite belongs to another model."""
 
 
 def submit(session: Session, owner: str, fields: Json, points: Sequence[Json]) -> Experiment:
-    """Record an experiment and point it at its measurements, creating those that are new.
+    """Record an experiment and link it to its measurements, creating those that are new.
 
-    fields: name, kind, spec, tags, notes, priority, fresh. points: in the plan's order, each with identity, inputs, source,
-    labels, group_key, stage, seconds, requires_device, requires_memory_gb. A finished measurement counts at once (where fresh
-    is asked for it is measured again, as its next repeat); a failed one is opened again.
+    fields: name, kind, spec, tags, notes, priority, fresh. points: in the plan's order, each with
+    identity, inputs, source, labels, group_key, stage, seconds, requires_device and
+    requires_memory_gb. A finished measurement counts at once (with `fresh` it is re-measured as its
+    next repeat); a failed one is reopened.
     """
     return submit_all(session, owner, [(fields, points)])[0]
 
 
 def submit_all(
-    session: Session, owner: str, asked: Sequence[tuple[Json, Sequence[Json]]]
+    session: Session, owner: str, submissions: Sequence[tuple[Json, Sequence[Json]]]
 ) -> list[Experiment]:
-    """Several experiments (see `submit`) at once: all measurements are locked in one order, or two of these could deadlock."""
+    """Record several experiments (see `submit`) at once.
+
+    All measurements are locked in one order, or two concurrent calls could deadlock.
+    """
     add_user(session, owner, "submitter")
     unique: dict[str, Json] = {}
-    for fields, points in asked:
+    for fields, points in submissions:
         unique |= {
             p["identity"]: {"kind": fields["kind"], **p}
             for p in points
             if p["identity"] not in unique
         }
-    found = _measurements_for(session, unique)
-    reopen(session, [row.id for row in found.values() if row.state == "failed"])
-    fresh = {p["identity"] for fields, points in asked if fields.get("fresh") for p in points}
-    again = _next_repeats(
-        session, {name: unique[name] for name in fresh if found[name].state == "done"}
+    shared = _measurements_for(session, unique)
+    reopen(session, [row.id for row in shared.values() if row.state == "failed"])
+    fresh = {p["identity"] for fields, points in submissions if fields.get("fresh") for p in points}
+    repeats = _next_repeats(
+        session, {name: unique[name] for name in fresh if shared[name].state == "done"}
     )
-    experiments = [Experiment(owner=owner, **fields) for fields, _ in asked]
+    experiments = [Experiment(owner=owner, **fields) for fields, _ in submissions]
     session.add_all(experiments)
     session.flush()
-    for experiment, (fields, points) in zip(experiments, asked, strict=True):
-        mine = {**found, **again} if fields.get("fresh") else found
-        link(session, experiment, {point["identity"]: point for point in points}, mine)
+    for experiment, (fields, points) in zip(experiments, submissions, strict=True):
+        rows = {**shared, **repeats} if fields.get("fresh") else shared
+        link(session, experiment, {point["identity"]: point for point in points}, rows)
     session.flush()
-    settle(session, [experiment.id for experiment in experiments])
+    finish_experiments(session, [experiment.id for experiment in experiments])
     record_labels(
-        session, [row.id for row in (*found.values(), *again.values()) if row.state == "open"]
+        session, [row.id for row in (*shared.values(), *repeats.values()) if row.state == "open"]
     )
     # Last: claims lock the user's row after the measurements'.
     join_queue(session, owner, [experiment.id for experiment in experiments])
@@ -81,18 +85,18 @@ def submit_all(
 
 
 def link(
-    session: Session, experiment: Experiment, points: dict[str, Json], found: dict[str, Row[Any]]
+    session: Session, experiment: Experiment, points: dict[str, Json], rows: dict[str, Row[Any]]
 ) -> None:
-    """Point the experiment at its measurements."""
+    """Link the experiment to the measurements `rows` of its points, and set its counts."""
     links = [
         {
             "experiment_id": experiment.id,
-            "measurement_id": found[identity].id,
+            "measurement_id": rows[identity].id,
             "position": position,
             "stage": point["stage"],
             "labels": point["labels"],
-            "reused": found[identity].state == "done",
-            "ended": found[identity].state == "done",
+            "reused": rows[identity].state == "done",
+            "ended": rows[identity].state == "done",
             "version": 1 + position // PER_VERSION,
         }
         for position, (identity, point) in enumerate(points.items())
@@ -105,33 +109,44 @@ def link(
 
 
 def _measurements_for(session: Session, unique: dict[str, Json]) -> dict[str, Row[Any]]:
-    """The rows of these identities, made where missing, locked against finishing until this transaction has linked them."""
+    """Return the rows of these identities, created where missing.
+
+    They are locked against finishing until this transaction has linked them.
+    """
     chunks = _chunks(unique)
     for chunk in chunks:
         rows = [{column: unique[identity][column] for column in COLUMNS} for identity in chunk]
         session.execute(
             insert(Measurement).on_conflict_do_nothing(index_elements=["identity", "repeat"]), rows
         )
-    found: dict[str, Row[Any]] = {}
+    measurements: dict[str, Row[Any]] = {}
     for chunk in chunks:
-        # Not a plain read: a worker finishing one of these now would not see our links, nor we its number.
+        # Not a plain read: a worker that finishes one of these now would not see our links, nor we
+        # its result.
         locked = session.execute(
             select(Measurement.id, Measurement.identity, Measurement.state)
             .where(Measurement.identity.in_(chunk), Measurement.repeat == 0)
             .order_by(Measurement.identity)
             .with_for_update(key_share=True)
         )
-        found |= {row.identity: row for row in locked}
+        measurements |= {row.identity: row for row in locked}
     _refresh(
         session,
-        [{"id": row.id, **unique[row.identity]} for row in found.values() if row.state == "failed"],
+        [
+            {"id": row.id, **unique[row.identity]}
+            for row in measurements.values()
+            if row.state == "failed"
+        ],
     )
-    return found
+    return measurements
 
 
 def _next_repeats(session: Session, unique: dict[str, Json]) -> dict[str, Row[Any]]:
-    """New rows that measure these identities once more. Their first rows are locked: nobody else numbers repeats meanwhile."""
-    made: dict[str, Row[Any]] = {}
+    """Create rows that re-measure these identities.
+
+    Their first rows are locked, so that no other transaction numbers repeats meanwhile.
+    """
+    repeats: dict[str, Row[Any]] = {}
     for chunk in _chunks(unique):
         highest = session.execute(
             select(Measurement.identity, func.max(Measurement.repeat))
@@ -144,11 +159,11 @@ def _next_repeats(session: Session, unique: dict[str, Json]) -> dict[str, Row[An
             for name in chunk
         ]
         returned = (Measurement.id, Measurement.identity, Measurement.state)
-        made |= {
+        repeats |= {
             row.identity: row
             for row in session.execute(insert(Measurement).returning(*returned), rows)
         }
-    return made
+    return repeats
 
 
 def _chunks(unique: dict[str, Json]) -> list[list[str]]:
@@ -157,24 +172,26 @@ def _chunks(unique: dict[str, Json]) -> list[list[str]]:
 
 
 def _refresh(session: Session, failed: list[Json]) -> None:
-    """A point that failed and is asked for again is measured as it is planned now: its files may have moved."""
+    """Update failed points to how they are planned now: their files may have moved."""
     if failed:
         names = ("source", "kind", "group_key", "seconds", "requires_device", "requires_memory_gb")
         session.execute(
             text(
-                f"UPDATE measurements SET {', '.join(f'{name} = :{name}' for name in names)} WHERE id = :id"
+                "UPDATE measurements SET "
+                f"{', '.join(f'{name} = :{name}' for name in names)} WHERE id = :id"
             ).bindparams(bindparam("source", type_=JSONB)),
             [{name: point[name] for name in ("id", *names)} for point in failed],
         )
 
 
 def reopen(session: Session, measurements: list[int]) -> None:
-    """Open failed measurements again; every experiment that points at them has open work again (if not paused or cancelled)."""
+    """Reopen failed measurements, and the finished experiments that they belong to."""
     if not measurements:
         return
     session.execute(
         text("""
-            UPDATE measurements SET state = 'open', error = NULL, num_lost = 0, finished_at = NULL
+            UPDATE measurements SET state = 'open', error = NULL, num_lost = 0,
+                finished_at = NULL
             WHERE id = ANY(:ids) AND state = 'failed'"""),
         {"ids": measurements},
     )
@@ -190,40 +207,51 @@ def reopen(session: Session, measurements: list[int]) -> None:
         text("""
             WITH numbered AS (
                 SELECT experiment_id, measurement_id,
-                    (row_number() OVER (PARTITION BY experiment_id ORDER BY position) - 1) / :per_version AS step
-                FROM experiment_points WHERE experiment_id = ANY(:experiments) AND measurement_id = ANY(:ids)),
-            steps AS (SELECT experiment_id, max(step) AS last FROM numbered GROUP BY experiment_id),
+                    (row_number() OVER (PARTITION BY experiment_id ORDER BY position) - 1)
+                        / :per_version AS step
+                FROM experiment_points
+                WHERE experiment_id = ANY(:experiments) AND measurement_id = ANY(:ids)),
+            steps AS (
+                SELECT experiment_id, max(step) AS last FROM numbered GROUP BY experiment_id),
             counted AS (
                 UPDATE experiments e SET finished_at = NULL,
-                    version = version + 1 + (SELECT last FROM steps WHERE steps.experiment_id = e.id),
+                    version = version + 1
+                        + (SELECT last FROM steps WHERE steps.experiment_id = e.id),
                     state = CASE WHEN state IN ('done', 'failed') THEN 'active' ELSE state END,
-                    num_failed = (SELECT count(*) FROM experiment_points p JOIN measurements m ON m.id = p.measurement_id
-                                  WHERE p.experiment_id = e.id AND m.state = 'failed')
+                    num_failed = (
+                        SELECT count(*) FROM experiment_points p
+                        JOIN measurements m ON m.id = p.measurement_id
+                        WHERE p.experiment_id = e.id AND m.state = 'failed')
                 WHERE id = ANY(:experiments) RETURNING id, version)
-            UPDATE experiment_points p SET version = counted.version - steps.last + numbered.step, ended = false
-            FROM counted JOIN steps ON steps.experiment_id = counted.id JOIN numbered ON numbered.experiment_id = counted.id
-            WHERE p.experiment_id = counted.id AND p.measurement_id = numbered.measurement_id"""),
+            UPDATE experiment_points p
+            SET version = counted.version - steps.last + numbered.step, ended = false
+            FROM counted JOIN steps ON steps.experiment_id = counted.id
+            JOIN numbered ON numbered.experiment_id = counted.id
+            WHERE p.experiment_id = counted.id
+                AND p.measurement_id = numbered.measurement_id"""),
         {"experiments": affected, "ids": measurements, "per_version": PER_VERSION},
     )
 
 
 def join_queue(session: Session, owner: str, joined: list[int]) -> None:
-    """A user who was idle before these experiments takes a place beside the least served: idleness brings no credit."""
+    """Let a user who was idle start with the least served user: idle time earns no credit."""
     session.execute(
         text("""
             UPDATE users SET turn = greatest(turn, (
                 SELECT min(u.turn) FROM users u JOIN experiments e ON e.owner = u.name
                 WHERE e.state = 'active' AND u.name <> :owner))
             WHERE name = :owner AND NOT EXISTS (
-                SELECT FROM experiments WHERE owner = :owner AND state = 'active' AND id <> ALL(:joined))"""),
+                SELECT FROM experiments
+                WHERE owner = :owner AND state = 'active' AND id <> ALL(:joined))"""),
         {"owner": owner, "joined": joined},
     )
 
 
 def change_state(session: Session, experiment: Experiment, action: str) -> bool:
-    """pause, resume, cancel or retry; False when the experiment is not in a state that allows it.
+    """Pause, resume, cancel or retry; False when the experiment's state does not allow it.
 
-    Nothing is written to measurements but by retry: a running point stops when its worker sees that nobody wants it.
+    Only retry writes to measurements: a running point stops when its worker sees that no experiment
+    wants it.
     """
     before = {"pause": ["active"], "resume": ["paused"], "cancel": ["active", "paused"]}
     after = {"pause": "paused", "resume": "active", "cancel": "cancelled"}
@@ -242,12 +270,14 @@ def change_state(session: Session, experiment: Experiment, action: str) -> bool:
 
 
 def _retry(session: Session, experiment: Experiment) -> bool:
-    """Open the failed points again, and go on with what was cancelled."""
+    """Reopen failed points, and resume a cancelled experiment."""
     failed = list(
         session.scalars(
             text("""
-                SELECT m.id FROM measurements m JOIN experiment_points p ON p.measurement_id = m.id
-                WHERE p.experiment_id = :id AND m.state = 'failed' ORDER BY m.identity, m.repeat FOR NO KEY UPDATE OF m"""),
+                SELECT m.id FROM measurements m
+                JOIN experiment_points p ON p.measurement_id = m.id
+                WHERE p.experiment_id = :id AND m.state = 'failed'
+                ORDER BY m.identity, m.repeat FOR NO KEY UPDATE OF m"""),
             {"id": experiment.id},
         )
     )
@@ -260,13 +290,13 @@ def _retry(session: Session, experiment: Experiment) -> bool:
             WHERE id = :id AND state = 'cancelled'"""),
         {"id": experiment.id},
     )
-    settle(session, [experiment.id])
+    finish_experiments(session, [experiment.id])
     join_queue(session, experiment.owner, [experiment.id])
     return True
 
 
 def existing_states(session: Session, identities: Sequence[str]) -> dict[str, str]:
-    """{identity: state} of those measurements that exist."""
+    """Return {identity: state} of the measurements that exist."""
     rows = session.execute(
         select(Measurement.identity, Measurement.state).where(
             Measurement.identity.in_(list(identities)), Measurement.repeat == 0
@@ -276,29 +306,32 @@ def existing_states(session: Session, identities: Sequence[str]) -> dict[str, st
 
 
 def register_suite(session: Session, suite: Json, checkpoints: Sequence[Json]) -> None:
-    """Add checkpoints to a suite, making it where missing; a revision that exists keeps its row but gets these values.
+    """Add checkpoints to a suite, created where missing; existing revisions get the new values.
 
-    Raises SuiteTakenError where a suite of that name was made by another recipe: two models must not share a curve.
+    Raises SuiteTakenError where a suite of that name has another recipe: two models must not share
+    a curve.
     """
     same = session.scalar(
         text("""
             INSERT INTO suites (name, description, evaluation, recipe, owner)
             VALUES (:name, :description, :evaluation, :recipe, :owner)
-            ON CONFLICT (name) DO UPDATE SET name = excluded.name WHERE suites.recipe IS NOT DISTINCT FROM excluded.recipe
+            ON CONFLICT (name) DO UPDATE SET name = excluded.name
+                WHERE suites.recipe IS NOT DISTINCT FROM excluded.recipe
             RETURNING name"""),
         {"owner": "", **suite},
     )
     if same is None:
         raise SuiteTakenError(
-            f"there is a suite {suite['name']!r} by now, from elsewhere: choose another name"
+            f"there is already another suite {suite['name']!r}: choose another name"
         )
     for checkpoint in sorted(checkpoints, key=lambda c: str(c["revision"])):
         names = list(checkpoint)
+        updates = [f"{n} = excluded.{n}" for n in names if n not in ("suite", "revision")]
         session.execute(
             text(f"""
-                INSERT INTO checkpoints ({", ".join(names)}) VALUES ({", ".join(":" + name for name in names)})
-                ON CONFLICT (suite, revision) DO UPDATE SET
-                    {", ".join(f"{name} = excluded.{name}" for name in names if name not in ("suite", "revision"))}
+                INSERT INTO checkpoints ({", ".join(names)})
+                VALUES ({", ".join(":" + name for name in names)})
+                ON CONFLICT (suite, revision) DO UPDATE SET {", ".join(updates)}
             """).bindparams(bindparam("location", type_=JSONB)),
             checkpoint,
         )

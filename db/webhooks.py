@@ -1,4 +1,4 @@
-"""Webhook calls that are due: taken by one sender at a time, tried again until delivered or a day old."""
+"""Webhook deliveries that are due: claimed by one sender at a time, retried for a day."""
 
 from __future__ import annotations
 
@@ -10,36 +10,39 @@ from sqlalchemy.orm import Session
 
 from db.models import WebhookDelivery
 
-TAKEN_SECONDS = 60.0  # a sender that dies leaves the notice to the next after this
-FIRST_WAIT, LONGEST_WAIT = 2.0, 3600.0  # seconds between tries; doubled from one to the other
+CLAIM_SECONDS = 60.0  # a delivery whose sender dies is due again after this
+MIN_WAIT, MAX_WAIT = 2.0, 3600.0  # seconds between attempts, doubled each time
 DAY = 24 * 3600.0
 
 
 def claim_delivery(session: Session) -> Row[Any] | None:
-    """One notice that is due, with what it says; its next try is put off, so that nobody else takes it meanwhile."""
+    """Return a due delivery with its experiment, and postpone it so that nothing else claims it."""
     return session.execute(
         text("""
-            UPDATE notices n SET num_tries = num_tries + 1, due_at = clock_timestamp() + make_interval(secs => :taken)
+            UPDATE notices n SET num_tries = num_tries + 1,
+                due_at = clock_timestamp() + make_interval(secs => :claim)
             FROM experiments e
             WHERE e.id = n.experiment_id AND n.id = (
-                SELECT id FROM notices WHERE due_at <= clock_timestamp() ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
-            RETURNING n.id, n.url, n.event, n.num_tries, e.id AS experiment, e.name, e.state, e.num_points, e.num_done,
-                e.num_failed, e.num_reused"""),
-        {"taken": TAKEN_SECONDS},
+                SELECT id FROM notices WHERE due_at <= clock_timestamp()
+                ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+            RETURNING n.id, n.url, n.event, n.num_tries, e.id AS experiment, e.name, e.state,
+                e.num_points, e.num_done, e.num_failed, e.num_reused"""),
+        {"claim": CLAIM_SECONDS},
     ).first()
 
 
-def record_success(session: Session, notice: int) -> None:
+def record_success(session: Session, delivery: int) -> None:
+    """Record that it was delivered."""
     session.execute(
-        text(
-            "UPDATE notices SET delivered_at = clock_timestamp(), due_at = NULL, error = NULL WHERE id = :id"
-        ),
-        {"id": notice},
+        text("""
+            UPDATE notices SET delivered_at = clock_timestamp(), due_at = NULL, error = NULL
+            WHERE id = :id"""),
+        {"id": delivery},
     )
 
 
-def record_failure(session: Session, notice: int, num_tries: int, error: str) -> None:
-    """Try again later, or give up after a day."""
+def record_failure(session: Session, delivery: int, num_tries: int, error: str) -> None:
+    """Schedule the next attempt, or give up after a day."""
     session.execute(
         text("""
             UPDATE notices SET error = :error,
@@ -47,16 +50,16 @@ def record_failure(session: Session, notice: int, num_tries: int, error: str) ->
                     THEN clock_timestamp() + make_interval(secs => :wait) END
             WHERE id = :id"""),
         {
-            "id": notice,
+            "id": delivery,
             "error": error,
             "day": DAY,
-            "wait": min(FIRST_WAIT * 2.0 ** (num_tries - 1), LONGEST_WAIT),
+            "wait": min(MIN_WAIT * 2.0 ** (num_tries - 1), MAX_WAIT),
         },
     )
 
 
 def list_deliveries(session: Session, experiment: int) -> Sequence[WebhookDelivery]:
-    """The newest first."""
+    """Return the last 20 deliveries of an experiment, newest first."""
     return session.scalars(
         select(WebhookDelivery)
         .where(WebhookDelivery.experiment_id == experiment)

@@ -46,7 +46,7 @@ def act(id: int, action: str) -> bool:
         return changed
 
 
-def claim(worker: str = "w", **changed: Any) -> tuple[str, list[leases.Claimed]]:
+def claim(worker: str = "w", **changed: Any) -> tuple[str, list[leases.ClaimedPoint]]:
     with open_session() as session:
         taken = leases.claim(session, worker, **CPU | changed)  # type: ignore[arg-type]
         session.commit()

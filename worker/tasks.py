@@ -163,7 +163,7 @@ class Drain:
             committed(lambda session: leases.release(session, token))  # whatever was not finished
         return True
 
-    def _measure(self, token: str, claimed: leases.Claimed) -> None:
+    def _measure(self, token: str, claimed: leases.ClaimedPoint) -> None:
         me = self.worker
         attempt = committed(
             lambda session: leases.begin(
@@ -193,7 +193,7 @@ class Drain:
                 self.context.state_dir, ignore_errors=True
             )  # what it would have resumed from
 
-    def _outcome(self, claimed: leases.Claimed) -> tuple[dict[str, Any] | None, SuiteRows | None]:
+    def _outcome(self, claimed: leases.ClaimedPoint) -> tuple[dict[str, Any] | None, SuiteRows | None]:
         """Run the point: its numbers, or the traceback of its failure, or None when it was stopped."""
         point = Point(claimed.inputs, {}, claimed.source, claimed.group_key, repetition=claimed.repeat)
         own = f"{claimed.identity}-{claimed.repeat}" if claimed.repeat else claimed.identity
