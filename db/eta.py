@@ -106,8 +106,8 @@ def estimates(session: Session, experiments: Sequence[Experiment]) -> dict[int, 
 def _backlog(session: Session, experiments: list[int]) -> Backlog:
     """Return the backlog, cached for a second, or longer where reading it took long.
 
-    Reading thus uses at most a tenth of the time. An experiment that became active since is a reason
-    to read it again.
+    Reading thus uses at most a tenth of the time. It is read again for an experiment that became
+    active since.
     """
     url = str(session.get_bind().engine.url)
     with _reading:

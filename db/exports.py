@@ -1,7 +1,7 @@
 """Export tables in pages of JSON lines: all rows, or those of some experiments.
 
-Tables are read in the order of TABLES while the lab keeps running: what a row refers to is in a later
-table, so it is exported whenever the row is.
+Tables are read in the order of TABLES while the lab keeps running: what a row refers to is in a
+later table, so it is exported whenever the row is.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ TABLES = {
     "experiments": Table(
         "experiments e",
         """e.id, e.name, e.kind, e.owner, e.tags, e.notes, e.priority, e.spec::text AS spec,
-        e.state, e.archived, e.num_points, e.num_done, e.num_failed, e.created_at, e.started_at, e.finished_at""",
+        e.state, e.archived, e.num_points, e.num_done, e.num_failed, e.created_at, e.started_at,
+        e.finished_at""",
         ("e.id",),
         CHOSEN,
     ),
@@ -69,7 +70,8 @@ TABLES = {
     "attempts": Table(
         "attempts a",
         """a.id, a.measurement_id AS measurement, a.worker, a.device, a.versions, a.outcome,
-        a.started_at, a.finished_at, a.metrics, a.nonfinite, a.series, a.traceback, a.log, a.origin""",
+        a.started_at, a.finished_at, a.metrics, a.nonfinite, a.series, a.traceback, a.log,
+        a.origin""",
         ("a.measurement_id", "a.id"),
         f"a.measurement_id IN ({POINTS_OF})",
         page=500,  # with losses per window in each
@@ -84,14 +86,16 @@ TABLES = {
     "checkpoints": Table(
         "checkpoints c",
         """c.suite, c.revision, c.location::text AS location, c.step, c.tokens, c.replicate,
-        c.phase, c.num_parameters, c.context, c.weights_sha256, c.config_sha256, c.tokenizer_sha256, c.size_bytes, c.unresolved""",
+        c.phase, c.num_parameters, c.context, c.weights_sha256, c.config_sha256, c.tokenizer_sha256,
+        c.size_bytes, c.unresolved""",
         ("c.suite", "c.revision"),
         f"c.suite IN (SELECT value ->> 'suite' FROM ({SOURCES_OF}) AS sources)",
     ),
     "datasets": Table(
         "datasets d",
         """d.name, d.description, d.kind, d.parameters::text AS parameters,
-        d.location::text AS location, d.sha256, d.size_bytes, d.unresolved, d.owner, d.created_at""",
+        d.location::text AS location, d.sha256, d.size_bytes, d.unresolved, d.owner,
+        d.created_at""",
         ("d.name",),
         f"d.name IN (SELECT value ->> 'name' FROM ({SOURCES_OF}) AS sources)",
     ),

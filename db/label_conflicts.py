@@ -21,8 +21,8 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 def label_conflicts(session: Session, kind: str, points: Sequence[Json]) -> dict[str, int]:
     """Return {"weights", "data" or "protocol": number of points with such a finished result}.
 
-    points: identity, inputs, labels, source each. Results that differ in anything else do not count:
-    they answer other questions.
+    points: identity, inputs, labels, source each. Results that differ in anything else do not
+    count: they answer other questions.
     """
     compared = points[:MAX_COMPARED]
     suites = sorted({str(suite) for point in compared if (suite := point["labels"].get("suite"))})

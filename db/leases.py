@@ -180,9 +180,10 @@ def finish(session: Session, measurement: int, token: str, attempt: int, outcome
     values = {"metrics": outcome.get("metrics", {}), "nonfinite": outcome.get("nonfinite", {})}
     leased = session.execute(
         text("""
-            UPDATE measurements SET state = :state, metrics = :metrics, nonfinite = :nonfinite, error = :error,
-                attempt_id = :attempt, finished_at = clock_timestamp(), live = NULL, num_lost = 0,
-                lease_owner = NULL, lease_token = NULL, lease_expires = NULL
+            UPDATE measurements SET state = :state, metrics = :metrics, nonfinite = :nonfinite,
+                error = :error, attempt_id = :attempt, finished_at = clock_timestamp(),
+                live = NULL, num_lost = 0, lease_owner = NULL, lease_token = NULL,
+                lease_expires = NULL
             WHERE id = :id AND lease_token = CAST(:token AS uuid) RETURNING id""").bindparams(
             bindparam("metrics", type_=JSONB), bindparam("nonfinite", type_=JSONB)
         ),

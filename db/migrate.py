@@ -1,4 +1,7 @@
-"""Bring the database to the newest schema: `python -m db.migrate`. Safe to run twice, and by two processes at once."""
+"""Migrate the database to the newest schema: `python -m db.migrate`.
+
+Safe to run repeatedly, and in several processes at once.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ MIGRATION_LOCK = 0x75637572  # "ucur"
 
 
 def migrate() -> None:
-    """Apply what is missing, one process at a time."""
+    """Apply missing migrations, one process at a time."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with engine().connect() as connection:

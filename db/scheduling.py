@@ -21,7 +21,8 @@ LOOKAHEAD = 500  # next points of an experiment among which the loaded group is 
 # Workers that died on a point, including one whose lease has just expired during an attempt.
 NUM_LOST = """
     m.num_lost + CASE WHEN m.state = 'running' AND EXISTS (
-        SELECT FROM attempts a WHERE a.measurement_id = m.id AND a.outcome = 'running') THEN 1 ELSE 0 END"""
+        SELECT FROM attempts a WHERE a.measurement_id = m.id AND a.outcome = 'running')
+        THEN 1 ELSE 0 END"""
 
 # Open or abandoned (lease expired), and within the capabilities of this worker.
 CLAIMABLE = f"""

@@ -1,8 +1,8 @@
 """Users and their access tokens, and how many points each user has queued.
 
 A token is `ucurve_` and 32 random bytes. Only its SHA-256 is stored, which needs no salt because
-tokens cannot be guessed, and an index finds it without comparing secrets byte by byte. Each function
-is part of a transaction, which the caller commits.
+tokens cannot be guessed, and an index finds it without comparing secrets byte by byte. Each
+function is part of a transaction, which the caller commits.
 """
 
 from __future__ import annotations
@@ -96,7 +96,10 @@ def revoke_token(session: Session, id: int) -> None:
 
 
 def first_admin(session: Session, name: str) -> str | None:
-    """Create a token for the admin `name`; None where an admin has a valid one. Serialised by a lock."""
+    """Create a token for the admin `name`; None where an admin has a valid one.
+
+    Concurrent calls are serialised by a lock.
+    """
     session.execute(text("SELECT pg_advisory_xact_lock(hashtext('ucurve first admin'))"))
     has_admin = session.scalar(
         text("""
@@ -151,7 +154,8 @@ def users(session: Session, name: str | None = None) -> Sequence[Row[Any]]:
         text("""
             SELECT u.name, u.role, u.most_queued, u.most_planned, u.blocked_at, u.created_at, (
                 SELECT coalesce(sum(e.num_points - e.num_done - e.num_failed), 0)
-                FROM experiments e WHERE e.owner = u.name AND e.state IN ('active', 'paused')) AS num_queued
+                FROM experiments e WHERE e.owner = u.name AND e.state IN ('active', 'paused'))
+                AS num_queued
             FROM users u WHERE CAST(:name AS text) IS NULL OR u.name = :name ORDER BY u.name"""),
         {"name": name},
     ).all()

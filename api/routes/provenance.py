@@ -1,4 +1,4 @@
-"""schemas.Provenance: of all numbers of an experiment, and of one number, with a file to reproduce it."""
+"""Provenance: of all numbers of an experiment, and of one number, with a file to reproduce it."""
 
 from __future__ import annotations
 

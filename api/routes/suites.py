@@ -79,7 +79,8 @@ def add_suite(
 ) -> Suite:
     """Return at once; checkpoints are "hashing" until their files are hashed in the background.
 
-    Register the same name and source again to add new revisions and to retry checkpoints that could not be used.
+    Register the same name and source again to add new revisions and to retry checkpoints that could
+    not be used.
     """
     discovered = _discover(submission)
     with open_session() as session:
@@ -109,7 +110,7 @@ def add_suite(
 
 
 def _discover(submission: SuiteSubmission) -> Discovered:
-    """Return what is at the submission's folder or repository; 422 names the field when there is nothing."""
+    """Return what is at the submission's folder or repository; 422 where there is nothing."""
     if (submission.path is None) == (submission.hub is None):
         raise invalid("/path", "Give either path (a folder) or hub (a repository).")
     field = "/hub" if submission.path is None else "/path"
