@@ -13,7 +13,7 @@ from db.models import Dataset as DatasetRow
 from db.models import Suite as SuiteRow
 from ucurve.registry import presets
 from ucurve.registry.suites import Checkpoint, Dataset, Suite, sort_checkpoints, suite_warnings
-from ucurve.schemas.validation_messages import near
+from ucurve.schemas.validation_messages import suggest
 from ucurve.spec import SpecError
 
 
@@ -49,7 +49,7 @@ class DatabaseCatalogue:
                 f"Suite {name!r} is not registered yet: "
                 f"`ucurve suites add {name} --hub {preset.hub}`."
             )
-        similar = near(name, self.session.scalars(select(SuiteRow.name)))
+        similar = suggest(name, self.session.scalars(select(SuiteRow.name)))
         return (
             f"There is no suite {name!r}. {similar} Register one: "
             "`ucurve suites add NAME --path DIR` or `--hub OWNER/NAME`."
@@ -62,7 +62,7 @@ class DatabaseCatalogue:
                 f"Dataset {name!r} is not registered yet: "
                 f"`ucurve datasets add {name} --preset {name}`."
             )
-        similar = near(name, self.session.scalars(select(DatasetRow.name)))
+        similar = suggest(name, self.session.scalars(select(DatasetRow.name)))
         return (
             f"There is no dataset {name!r}. {similar} Register one: "
             "`ucurve datasets add NAME --text FILE`."

@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from ucurve.schemas.problems import INVALID_INPUT, MEDIA_TYPE, FieldError, Problem, problem_of
-from ucurve.schemas.validation_messages import Wrong, not_json, pointer_of, wrong_in
+from ucurve.schemas.validation_messages import FieldMessage, field_messages, not_json, pointer_of
 from ucurve.spec import SpecError
 
 DATABASE_DOWN = "The database does not respond; nothing was changed. Try again soon."
@@ -107,27 +107,27 @@ def install(app: FastAPI) -> None:
         )
 
 
-def _field_messages(request: Request, error: RequestValidationError) -> list[Wrong]:
+def _field_messages(request: Request, error: RequestValidationError) -> list[FieldMessage]:
     """Return what is wrong with the body, the query and the path."""
     errors = error.errors()
     first = errors[0]
     if first["type"] == "json_invalid":
         stop = json.JSONDecodeError(first["ctx"]["error"], str(error.body), int(first["loc"][-1]))
-        return [Wrong((), f"The body is {not_json(stop)}.")]
+        return [FieldMessage((), f"The body is {not_json(stop)}.")]
     if isinstance(error.body, bytes):
         content_type = request.headers.get("content-type", "nothing")
         return [
-            Wrong(
+            FieldMessage(
                 (),
                 f"The body came with the content type {content_type[:80]}: send JSON, with "
                 '"Content-Type: application/json".',
             )
         ]
     if any(item["loc"] == ("body",) and item["type"] == "missing" for item in errors):
-        return [Wrong((), "The body is missing: send JSON, as in the examples of /docs.")]
+        return [FieldMessage((), "The body is missing: send JSON, as in the examples of /docs.")]
     in_body = [{**e, "loc": e["loc"][1:]} for e in errors if e["loc"][0] == "body"]
     elsewhere = [{**e, "loc": e["loc"][1:]} for e in errors if e["loc"][0] != "body"]
-    return [*wrong_in(elsewhere, {}), *wrong_in(in_body, _body_schema(request))]
+    return [*field_messages(elsewhere, {}), *field_messages(in_body, _body_schema(request))]
 
 
 def _body_schema(request: Request) -> dict[str, Any]:

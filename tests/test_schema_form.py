@@ -11,7 +11,7 @@ from dashboard.forms.fields import fields
 from dashboard.forms.parsing import parse_bounded, parse_id, parse_tokens, parse_value
 from dashboard.forms.schema_form import entries, list_summaries, problems_by_field, spec_of
 from ucurve.experiments import kinds
-from ucurve.schemas.validation_messages import wrong_in
+from ucurve.schemas.validation_messages import field_messages
 from ucurve.spec import Spec
 
 
@@ -149,7 +149,7 @@ def test_bounds_are_reported_at_the_field_of_the_selected_form_only() -> None:
     with pytest.raises(ValidationError) as caught:
         Everything.model_validate({**values, "seeds": [1, "x"]})
     found = problems_by_field(
-        form, typed, wrong_in(caught.value.errors(), Everything.model_json_schema())
+        form, typed, field_messages(caught.value.errors(), Everything.model_json_schema())
     )
     assert found == {
         "checkpoints?3/log_spaced": "Must be a whole number from 2 up, not 1.",

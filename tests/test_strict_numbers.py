@@ -16,7 +16,7 @@ from ucurve.registry.artifacts import BUILTIN
 from ucurve.schemas.catalogue import SuiteSubmission
 from ucurve.schemas.experiments import Edit, Extension, Submission
 from ucurve.schemas.users import TokenSubmission, UserChange
-from ucurve.schemas.validation_messages import lines, wrong_in
+from ucurve.schemas.validation_messages import field_messages, lines
 
 NOT_WHOLE_NUMBERS: list[Any] = ["2_0", ["1_0"], True, "5", 5.0, 5.5, "1e3"]
 NOT_NUMBERS: list[Any] = ["2_0", ["1_0"], True, "0.1", float("inf"), float("nan")]
@@ -96,7 +96,7 @@ def test_the_message_names_the_field_and_the_remedy() -> None:
     kind = kinds()["gaussian_perturbation"]
     with pytest.raises(ValidationError) as error:
         kind.model_validate({"draws": "5", "seed": True, "gammas": ["0.1"]})
-    assert lines(wrong_in(error.value.errors(), kind.model_json_schema())).split("\n") == [
+    assert lines(field_messages(error.value.errors(), kind.model_json_schema())).split("\n") == [
         "gammas[0]: Must be a number greater than 0 and at most 100, not “0.1”. "
         "Write numbers without quotes.",
         "draws: Must be a whole number from 1 to 1000, not “5”. Write numbers without quotes.",

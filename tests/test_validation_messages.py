@@ -18,7 +18,7 @@ from dashboard.forms.fields import fields
 from dashboard.forms.schema_form import entries, problems_by_field
 from ucurve.cli import main
 from ucurve.experiments import kinds
-from ucurve.schemas.validation_messages import near, wrong_in
+from ucurve.schemas.validation_messages import field_messages, suggest
 
 SHARED_LAB = True
 PERTURB = "gaussian_perturbation"
@@ -118,7 +118,7 @@ def test_a_bad_field_is_named_with_its_remedy_in_the_same_words_everywhere(
     assert message in typed(lab, monkeypatch, capsys, json.dumps(spec))
     with pytest.raises(ValidationError) as caught:
         kinds()[PERTURB].model_validate(given)
-    wrong = wrong_in(caught.value.errors(), kinds()[PERTURB].model_json_schema())
+    wrong = field_messages(caught.value.errors(), kinds()[PERTURB].model_json_schema())
     form = fields(kinds()[PERTURB])
     chosen = {
         key: value
@@ -176,12 +176,12 @@ def test_all_that_is_wrong_is_said_at_once_and_where_it_belongs(
         (
             b'{"spec":\n {"kind": "linear_model",}}',
             "application/json",
-            "line 2, column 26: names stand in double quotes",
+            "line 2, column 26: names are in double quotes",
         ),
         (
             b'{"spec": {"kind": linear_model}}',
             "application/json",
-            "line 1, column 19: a value is missing there, or a word stands",
+            "line 1, column 19: a value is missing there, or a text is not quoted",
         ),
         (
             b'{"spec": {"kind": "linear_model"}',
@@ -248,7 +248,7 @@ def test_the_command_line_says_all_in_a_line_per_field_and_shows_nothing_of_a_fi
 
 def test_names_are_guessed_from_a_slip_and_listed_where_nothing_is_like_them() -> None:
     known = ["tiny", "tiny-constant", "pythia-70m"]
-    assert near("tinny", known).startswith("Did you mean tiny")
-    assert near("pythia", known) == "Did you mean pythia-70m?"
-    assert near("olmo", known) == "There are: pythia-70m, tiny, tiny-constant."
-    assert near("x", []) == ""
+    assert suggest("tinny", known).startswith("Did you mean tiny")
+    assert suggest("pythia", known) == "Did you mean pythia-70m?"
+    assert suggest("olmo", known) == "There are: pythia-70m, tiny, tiny-constant."
+    assert suggest("x", []) == ""

@@ -59,11 +59,9 @@ ExportFilter = Annotated[dict[str, Any], Depends(export_filter)]
 def sizes(chosen: ExportFilter) -> import_export.TableCounts:
     """The format version and the number of rows of each table that the filters select."""
     with open_session() as session:
-        now = session.scalar(select(func.now()))
+        at = session.scalar(select(func.now())) or datetime.now(UTC)
         counts = {name: exports.count(session, name, chosen) for name in exports.TABLES}
-    return import_export.TableCounts(
-        version=__version__, at=now or datetime.now(UTC), tables=counts
-    )
+    return import_export.TableCounts(version=__version__, at=at, tables=counts)
 
 
 @router.get(

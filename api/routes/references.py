@@ -27,7 +27,7 @@ from ucurve.schemas.references import (
     ReferenceSubmission,
     SourceFile,
 )
-from ucurve.schemas.validation_messages import near
+from ucurve.schemas.validation_messages import suggest
 
 router = APIRouter(prefix="/v1", tags=["references"])
 
@@ -111,8 +111,8 @@ def add(
         lookup = SuiteLookup(session, submission.suite)
         existing = [*lookup.suites, *(preset.name for preset in presets.suites())]
         if submission.suite and submission.suite not in existing:
-            message = f"There is no suite {submission.suite!r}. {near(submission.suite, existing)}"
-            raise invalid("/suite", message)
+            hint = suggest(submission.suite, existing)
+            raise invalid("/suite", f"There is no suite {submission.suite!r}. {hint}")
         try:
             parsed = reference_files.read(submission.importer, submission.files, lookup.tokens)
         except reference_files.FileProblemError as error:

@@ -25,7 +25,7 @@ from ucurve.experiments import parse
 from ucurve.schemas import experiments as schemas
 from ucurve.schemas.experiments import Edit, Extension
 from ucurve.schemas.problems import INVALID_INPUT, FieldError
-from ucurve.schemas.validation_messages import pointer_of, wrong_in
+from ucurve.schemas.validation_messages import field_messages, pointer_of
 from ucurve.spec import Spec, SpecError, canonical
 
 router = APIRouter(prefix="/v1", tags=["experiments"])
@@ -107,7 +107,7 @@ def _changed_spec(original: Experiment, extension: Extension) -> Spec:
     except ValidationError as error:
         errors = [
             FieldError(pointer=pointer_of(("changes", *path)), detail=message)
-            for path, message in wrong_in(error.errors(), type(spec).model_json_schema())
+            for path, message in field_messages(error.errors(), type(spec).model_json_schema())
         ]
         raise ApiError(422, INVALID_INPUT, errors) from error
 

@@ -22,7 +22,7 @@ from ucurve.client import ApiUnavailableError, RequestRejectedError
 from ucurve.experiments import kinds
 from ucurve.formatting import plan_summary
 from ucurve.schemas.experiments import PlanPreview
-from ucurve.schemas.validation_messages import wrong_in
+from ucurve.schemas.validation_messages import field_messages
 from ucurve.schemas.webhooks import problem_of
 from ucurve.spec import Spec
 
@@ -61,7 +61,7 @@ def validated(
     try:
         kind.model_validate(spec)
     except ValidationError as error:  # fields that could not be parsed are missing here, too
-        located = wrong_in(error.errors(), kind.model_json_schema())
+        located = field_messages(error.errors(), kind.model_json_schema())
         problems = problems_by_field(form, typed, located) | problems
     if problems:
         return spec, problems, None

@@ -34,7 +34,7 @@ from ucurve.cli import (
 )
 from ucurve.cli.arguments import BAD_INPUT, FAILED, INTERRUPTED, InputError, fail
 from ucurve.client import ClientError, RequestRejectedError
-from ucurve.schemas.validation_messages import lines, wrong_in
+from ucurve.schemas.validation_messages import field_messages, lines
 from ucurve.settings import SettingsError
 
 GROUPS = (
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, SettingsError) as error:
         return fail(error, BAD_INPUT)
     except ValidationError as error:
-        return fail(lines(wrong_in(error.errors(), {})), BAD_INPUT)
+        return fail(lines(field_messages(error.errors(), {})), BAD_INPUT)
     except RequestRejectedError as error:
         return fail(error, BAD_INPUT if error.status in (400, 404, 413, 422) else FAILED)
     except (ClientError, TimeoutError) as error:

@@ -117,7 +117,7 @@ def checked(model: type[Model], fields: Any) -> Model:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        wrong = validation_messages.wrong_in(error.errors(), model.model_json_schema())
+        wrong = validation_messages.field_messages(error.errors(), model.model_json_schema())
         errors = [
             FieldError(pointer=validation_messages.pointer_of(path), detail=message)
             for path, message in wrong

@@ -75,10 +75,9 @@ def problem_of(
     status: int, detail: str, errors: list[FieldError] | None = None, instance: str | None = None
 ) -> Problem:
     """Return the problem of an HTTP status with its fixed type and title."""
-    known = status in TITLES
     phrase = HTTPStatus(status).phrase if status in list(HTTPStatus) else "Error"
     return Problem(
-        type=f"urn:ucurve:problem:{status}" if known else "about:blank",
+        type=f"urn:ucurve:problem:{status}" if status in TITLES else "about:blank",
         title=TITLES.get(status, phrase),
         status=status,
         detail=detail,

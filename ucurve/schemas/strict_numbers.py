@@ -1,4 +1,4 @@
-"""Numbers in JSON bodies are JSON numbers: no text, no boolean, no 5.5 or 5.0 for a whole number."""
+"""Numbers in JSON bodies are JSON numbers: no text, no boolean, no 5.5 or 5.0 for an integer."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def _make_strict(node: Any, handler: GetCoreSchemaHandler, visited: set[int]) ->
 class StrictNumbers(BaseModel):
     """Base of models whose int, float and bool fields, at any depth, take only values of that type.
 
-    Pydantic's lax mode reads "2_0" as 20, true as 1, and 1e400 as infinity; its strict mode would also
-    refuse tuples for lists. A float field takes whole numbers, as in JSON.
+    Pydantic's lax mode reads "2_0" as 20, true as 1, and 1e400 as infinity; its strict mode would
+    also refuse tuples for lists. A float field takes whole numbers, as in JSON.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)

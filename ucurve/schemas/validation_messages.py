@@ -1,12 +1,14 @@
-"""What is wrong with an input, as plain sentences with the remedy: the one wording of REST, command line and form.
+"""Validation errors as plain sentences that say what to do, for REST, command line and forms.
 
     try:
         spec = GaussianPerturbation.model_validate({"gammas": [], "suit": "tiny"})
     except ValidationError as error:
-        wrong_in(error.errors(), GaussianPerturbation.model_json_schema())
-    # [Wrong(("gammas",), "Is empty: give at least 1 value."), Wrong(("suit",), "There is no field “suit”. Did you mean suite?")]
+        field_messages(error.errors(), GaussianPerturbation.model_json_schema())
+    # [FieldMessage(("gammas",), "Is empty: give at least 1 value."),
+    #  FieldMessage(("suit",), "There is no field “suit”. Did you mean suite?")]
 
-Pydantic says what failed; the JSON schema says what was wanted. Of the forms of a union only the one that was meant is told of.
+Pydantic says what failed; the JSON schema says what is valid. Of the forms of a union only the
+intended one is reported.
 """
 
 from __future__ import annotations
@@ -17,14 +19,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-Schema = Mapping[str, Any]
-Step = str | int
-OF_SHAPE = (
-    "_type",
-    "_parsing",
-    "literal_error",
-    "int_from_float",
-)  # ends of the types that say: another form was meant
+from ucurve.schemas.error_location import LocatedError, Schema, Step, forms, locate, resolve
+
+# Ends of error types which mean that another form of the union was intended.
+WRONG_FORM = ("_type", "_parsing", "literal_error", "int_from_float")
 NOUNS = {
     "integer": "a whole number",
     "number": "a number",
@@ -32,248 +30,183 @@ NOUNS = {
     "boolean": "true or false",
     "null": "null",
 }
-MANY = {"integer": "whole numbers", "number": "numbers", "string": "texts"}
+PLURALS = {"integer": "whole numbers", "number": "numbers", "string": "texts"}
 PATTERNS = {
-    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$": "a name of letters, digits, dots, underscores and hyphens, at most 80, "
-    "with a letter or digit first"
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$": "a name of letters, digits, dots, underscores and "
+    "hyphens, at most 80, with a letter or digit first"
 }
-NOT_JSON = {
-    "Expecting value": "a value is missing there, or a word stands without quotes",
-    "Expecting property name enclosed in double quotes": "names stand in double quotes, and no comma follows the last one",
+JSON_ERRORS = {
+    "Expecting value": "a value is missing there, or a text is not quoted",
+    "Expecting property name enclosed in double quotes": "names are in double quotes, and no "
+    "comma follows the last one",
     "Illegal trailing comma before end of object": "no comma follows the last field",
     "Illegal trailing comma before end of array": "no comma follows the last value",
     "Expecting ',' delimiter": "a comma is missing there",
     "Expecting ':' delimiter": "a colon is missing there",
     "Extra data": "something follows after its end",
     "Unterminated string starting at": "a closing quote is missing",
-    "Invalid control character at": "a line end or a tab stands in a text: write \\n or \\t",
+    "Invalid control character at": "a text contains a line break or tab: write \\n or \\t",
 }
+MAX_LISTED = 12
+SIMILAR = 0.7
 
 
-class Wrong(NamedTuple):
-    """One thing to mend: the way to its field, and what to do."""
+class FieldMessage(NamedTuple):
+    """An invalid field and what to do."""
 
     path: tuple[Step, ...]
     message: str
 
 
-class _At(NamedTuple):
-    """An error, the field it is about with its schema and that of what holds it, and the union on the way with the form tried."""
+def field_messages(errors: Iterable[Mapping[str, Any]], schema: Schema) -> list[FieldMessage]:
+    """Return a message per invalid field.
 
-    error: Mapping[str, Any]
-    path: tuple[Step, ...]
-    node: Schema
-    holder: Schema
-    union: tuple[Step, ...] | None
-    form: Step | None
-    union_node: Schema
-
-
-def wrong_in(errors: Iterable[Mapping[str, Any]], schema: Schema) -> list[Wrong]:
-    """Every field that is wrong, once; errors are pydantic's `error.errors()`, the schema that of the model."""
+    errors: pydantic's `error.errors()`. schema: JSON schema of the model.
+    """
     defs = {**schema.get("$defs", {}), "": schema}
-    found = [_walk(error, schema, defs) for error in errors]
-    unions: dict[tuple[Step, ...], list[_At]] = {}
-    for one in found:
-        if one.union is not None:
-            unions.setdefault(one.union, []).append(one)
-    wrong: list[Wrong] = []
-    for one in found:
-        if one.union is None:
-            wrong.append(_told(one, defs))
-        elif one is unions[one.union][0]:
-            wrong += _of_union(one.union, unions[one.union], defs)
-    meant = {
-        (*w.path[:-1], w.message.rsplit("Did you mean ", 1)[1].rstrip("?"))
-        for w in wrong
-        if "Did you mean " in w.message
+    located = [locate(error, schema, defs) for error in errors]
+    unions: dict[tuple[Step, ...], list[LocatedError]] = {}
+    for error in located:
+        if error.union is not None:
+            unions.setdefault(error.union, []).append(error)
+    messages: list[FieldMessage] = []
+    for error in located:
+        if error.union is None:
+            messages.append(_message(error, defs))
+        elif error is unions[error.union][0]:
+            messages += _union_messages(error.union, unions[error.union], defs)
+    suggested = {
+        (*m.path[:-1], m.message.rsplit("Did you mean ", 1)[1].rstrip("?"))
+        for m in messages
+        if "Did you mean " in m.message
     }
-    kept = [w for w in wrong if not (w.message.startswith("Is missing") and w.path in meant)]
-    return list(dict.fromkeys(kept))
+    # A misspelt field is not reported a second time as missing.
+    misspelt = [m for m in messages if m.message.startswith("Is missing") and m.path in suggested]
+    return [m for m in dict.fromkeys(messages) if m not in misspelt]
 
 
 def pointer_of(path: Iterable[Step]) -> str:
-    """The JSON pointer of a field."""
+    """Return the JSON Pointer of a field."""
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
 
 
 def field_name(path: Iterable[Step]) -> str:
-    """A field as people write it: gammas[0], optimiser.learning_rate."""
-    named = "".join(f"[{part}]" if str(part).isdigit() else f".{part}" for part in path)
-    return named.removeprefix(".")
+    """Format a path as a field name: gammas[0], optimiser.learning_rate."""
+    parts = [str(part) for part in path]
+    name = "".join(f"[{p}]" if p.isascii() and p.isdigit() else f".{p}" for p in parts)
+    return name.removeprefix(".")
 
 
-def lines(wrong: Iterable[Wrong]) -> str:
-    """One line per field."""
-    return "\n".join(f"{field_name(path)}: {message}".removeprefix(": ") for path, message in wrong)
+def lines(messages: Iterable[FieldMessage]) -> str:
+    """Format messages as one line per field."""
+    return "\n".join(f"{field_name(path)}: {text}".removeprefix(": ") for path, text in messages)
 
 
 def not_json(error: json.JSONDecodeError) -> str:
-    """Where a text stops being JSON, and why; nothing of the text itself."""
-    return (
-        f"not JSON: line {error.lineno}, column {error.colno}: {NOT_JSON.get(error.msg, error.msg)}"
-    )
+    """Return where a text stops being JSON, and why, without quoting the text."""
+    reason = JSON_ERRORS.get(error.msg, error.msg)
+    return f"not JSON: line {error.lineno}, column {error.colno}: {reason}"
 
 
-def near(name: str, known: Iterable[str]) -> str:
-    """The names most like the one that was asked for, as a sentence; else those there are."""
-    names = sorted(known)
-    close = sorted(((_likeness(name.lower(), one.lower()), one) for one in names), reverse=True)
-    if meant := [one for likeness, one in close if likeness >= 0.7][:3]:
-        return f"Did you mean {_either(meant)}?"
-    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return (
-        f"There {'is' if len(names) == 1 else 'are'}: {', '.join(names[:12])}{more}."
-        if names
-        else ""
-    )
+def suggest(name: str, existing: Iterable[str]) -> str:
+    """Return a sentence with the names most similar to a misspelt one, else with those there are.
+
+    >>> suggest("tinny", ["tiny", "pythia-70m"])
+    'Did you mean tiny?'
+    """
+    names = sorted(existing)
+    ranked = sorted(((_similarity(name.lower(), n.lower()), n) for n in names), reverse=True)
+    if similar := [n for similarity, n in ranked if similarity >= SIMILAR][:3]:
+        return f"Did you mean {_alternatives(similar)}?"
+    if not names:
+        return ""
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    verb = "is" if len(names) == 1 else "are"
+    return f"There {verb}: {', '.join(names[:MAX_LISTED])}{more}."
 
 
-def _likeness(name: str, known: str) -> float:
-    """0 to 1; a name cut short or with something before or after it is like the whole."""
-    if min(len(name), len(known)) > 3 and (name in known or known in name):
+def _similarity(name: str, other: str) -> float:
+    """Return 0 to 1; a name that is a part of the other counts as similar."""
+    if min(len(name), len(other)) > 3 and (name in other or other in name):
         return 0.9
-    parts = [known, known[: len(name) + 1]] if len(name) > 3 else [known]
+    parts = [other, other[: len(name) + 1]] if len(name) > 3 else [other]
     return max(difflib.SequenceMatcher(None, name, part).ratio() for part in parts)
 
 
-# ------------------------------------------------------------------------------------------- the way to the field
+def _union_messages(
+    union: tuple[Step, ...], errors: Sequence[LocatedError], defs: Schema
+) -> list[FieldMessage]:
+    """Return messages about the intended form of a union, or what its forms are."""
+    intended = [error for error in errors if len(error.path) > len(union)]
+    intended = intended or [e for e in errors if not str(e.error["type"]).endswith(WRONG_FORM)]
+    if intended:
+        return [_message(error, defs) for error in intended if error.form == intended[0].form]
+    expected, value = _expected(errors[0].union_node, defs), _quote(errors[0].error.get("input"))
+    return [FieldMessage(union, f"Must be {expected}, not {value}.")]
 
 
-def _walk(error: Mapping[str, Any], schema: Schema, defs: Schema) -> _At:
-    """Follow pydantic's location through the schema: tags of unions are steps of the location but not of the path."""
-    node, holder, path = _resolved(schema, defs), schema, list[Step]()
-    union: tuple[Step, ...] | None = None
-    form: Step | None = None
-    union_node: Schema = {}
-    for step in error["loc"]:
-        node = _resolved(node, defs)
-        forms = _forms(node, defs)
-        if "discriminator" in node:
-            node = _resolved({"$ref": node["discriminator"]["mapping"].get(step, "")}, defs)
-            continue
-        if len(forms) > 1:
-            if union is None:
-                union, form, union_node = tuple(path), step, node
-            node = next((one for one in forms if _tagged(one, str(step))), {})
-            continue
-        node = forms[0] if forms else node
-        path.append(step)
-        holder = node
-        node = node.get("items", {}) if isinstance(step, int) else _property(node, str(step))
-    node = _resolved(node, defs)
-    return _At(error, tuple(path), node, _resolved(holder, defs), union, form, union_node)
+def _message(located: LocatedError, defs: Schema) -> FieldMessage:
+    error, kind = located.error, str(located.error["type"])
+    if kind.startswith("union_tag"):
+        return _unknown_kind(located)
+    if kind == "extra_forbidden":
+        return FieldMessage(
+            located.path, _unknown_field(str(located.path[-1]), located.holder, defs)
+        )
+    if kind == "missing":
+        expected = _expected(located.node, defs) or "a value"
+        return FieldMessage(located.path, f"Is missing: give {expected}.")
+    if kind == "value_error":
+        text = str(error["msg"]).removeprefix("Value error, ")
+        end = "" if text.endswith((".", "?")) else "."
+        return FieldMessage(located.path, f"{text[:1].upper()}{text[1:]}{end}")
+    return FieldMessage(located.path, _length_message(error, kind) or _type_message(located, defs))
 
 
-def _property(node: Schema, name: str) -> Schema:
-    more = node.get("additionalProperties")
-    return node.get("properties", {}).get(name) or (more if isinstance(more, Mapping) else {})
-
-
-def _forms(node: Schema, defs: Schema) -> list[Schema]:
-    """The forms of a value other than null."""
-    forms = [_resolved(form, defs) for form in node.get("anyOf", node.get("oneOf", ()))]
-    return [form for form in forms if form.get("type") != "null"]
-
-
-def _resolved(node: Schema, defs: Schema) -> Schema:
-    if "$ref" in node:
-        return {
-            **defs.get(node["$ref"].rsplit("/", 1)[-1], {}),
-            **{key: value for key, value in node.items() if key != "$ref"},
-        }
-    return node
-
-
-def _tagged(form: Schema, tag: str) -> bool:
-    """Whether pydantic's tag of a union's form means this one."""
-    if "const" in form or "enum" in form:
-        return tag.startswith("literal[")
-    words = {
-        "array": "list",
-        "integer": "int",
-        "number": "float",
-        "string": "str",
-        "boolean": "bool",
-    }
-    kind = str(form.get("type"))
-    return (
-        tag == form.get("title")
-        or (kind in words and words[kind] in tag.split("[")[0])
-        or (kind == "object" and "dict" in tag)
+def _unknown_kind(located: LocatedError) -> FieldMessage:
+    discriminator = located.node["discriminator"]
+    kinds, name = list(discriminator["mapping"]), (located.error.get("ctx") or {}).get("tag")
+    similar = suggest(str(name), kinds) if name else ""
+    similar = similar if similar.startswith("Did") else ""
+    problem = f"There is no kind {_quote(name)}. {similar}" if name else "Is missing."
+    return FieldMessage(
+        (*located.path, discriminator["propertyName"]),
+        f"{problem.strip()} The kinds are: {', '.join(kinds)}.",
     )
 
 
-def _of_union(union: tuple[Step, ...], tried: Sequence[_At], defs: Schema) -> list[Wrong]:
-    """What is wrong with the form that was meant, or what there is to choose from."""
-    meant = [one for one in tried if len(one.path) > len(union)]
-    meant = meant or [one for one in tried if not str(one.error["type"]).endswith(OF_SHAPE)]
-    if meant:
-        return [_told(one, defs) for one in meant if one.form == meant[0].form]
-    return [
-        Wrong(
-            union,
-            f"Must be {_wanted(tried[0].union_node, defs)}, not {_said(tried[0].error.get('input'))}.",
-        )
-    ]
-
-
-# ------------------------------------------------------------------------------------------- in words
-
-
-def _told(one: _At, defs: Schema) -> Wrong:
-    error, kind = one.error, str(one.error["type"])
+def _length_message(error: Mapping[str, Any], kind: str) -> str | None:
+    """Return the message about a text or list that is too short, too long or malformed."""
     context = error.get("ctx") or {}
-    if kind == "extra_forbidden":
-        return Wrong(one.path, _unknown(str(one.path[-1]), one.holder, defs))
-    if kind == "missing":
-        return Wrong(one.path, f"Is missing: give {_wanted(one.node, defs) or 'a value'}.")
-    if kind.startswith("union_tag"):
-        known, name = list(one.node["discriminator"]["mapping"]), context.get("tag")
-        there = f"The kinds are: {', '.join(known)}."
-        close = near(str(name), known) if name else ""
-        said = (
-            f"There is no kind {_said(name)}. {close if close.startswith('Did') else ''}"
-            if name
-            else "Is missing."
-        )
-        return Wrong(
-            (*one.path, one.node["discriminator"]["propertyName"]), f"{said.strip()} {there}"
-        )
-    if kind in ("too_short", "too_long"):
-        least, num = context.get("min_length"), context.get("actual_length")
-        if kind == "too_short":
-            return Wrong(
-                one.path,
-                f"{'Is empty: give' if not num else 'Give'} at least {_counted(least, 'value')}.",
-            )
-        return Wrong(
-            one.path,
-            f"Give at most {_counted(context.get('max_length'), 'value')}{f', not {num}' if num else ''}.",
-        )
+    if kind == "too_short":
+        prefix = "Give" if context.get("actual_length") else "Is empty: give"
+        return f"{prefix} at least {_counted(context.get('min_length'), 'value')}."
+    if kind == "too_long":
+        num = context.get("actual_length")
+        limit = _counted(context.get("max_length"), "value")
+        return f"Give at most {limit}{f', not {num}' if num else ''}."
     if kind in ("string_too_short", "string_too_long"):
         bound = context.get("max_length") or context.get("min_length")
         most = "most" if kind.endswith("long") else "least"
-        return Wrong(
-            one.path,
-            f"Give at {most} {_counted(bound, 'character')}, not {len(error.get('input', ''))}.",
-        )
+        num = len(error.get("input", ""))
+        return f"Give at {most} {_counted(bound, 'character')}, not {num}."
     if kind == "string_pattern_mismatch":
         pattern = str(context.get("pattern"))
-        return Wrong(one.path, f"Must be {PATTERNS.get(pattern, f'like {pattern}')}.")
-    if kind == "value_error":
-        said = str(error["msg"]).removeprefix("Value error, ")
-        return Wrong(
-            one.path, f"{said[:1].upper()}{said[1:]}{'' if said.endswith(('.', '?')) else '.'}"
-        )
-    wanted = _wanted(one.node, defs) or _wanted_by(kind, context)
-    if not wanted:
-        return Wrong(one.path, str(error["msg"]).replace("Input should be", "Must be"))
-    close = near(str(error.get("input")), map(str, one.node["enum"])) if "enum" in one.node else ""
-    close = f" {close}" if close.startswith("Did") else ""
-    if kind in ("int_type", "float_type") and _is_quoted_number(error.get("input")):
-        close = " Write numbers without quotes."
-    return Wrong(one.path, f"Must be {wanted}, not {_said(error.get('input'))}.{close}")
+        return f"Must be {PATTERNS.get(pattern, f'like {pattern}')}."
+    return None
+
+
+def _type_message(located: LocatedError, defs: Schema) -> str:
+    error, node = located.error, located.node
+    kind, value = str(error["type"]), error.get("input")
+    expected = _expected(node, defs) or _expected_by_error(kind, error.get("ctx") or {})
+    if not expected:
+        return str(error["msg"]).replace("Input should be", "Must be")
+    hint = suggest(str(value), map(str, node["enum"])) if "enum" in node else ""
+    hint = f" {hint}" if hint.startswith("Did") else ""
+    if kind in ("int_type", "float_type") and _is_quoted_number(value):
+        hint = " Write numbers without quotes."
+    return f"Must be {expected}, not {_quote(value)}.{hint}"
 
 
 def _is_quoted_number(value: Any) -> bool:
@@ -283,89 +216,80 @@ def _is_quoted_number(value: Any) -> bool:
         return False
 
 
-def _unknown(name: str, holder: Schema, defs: Schema) -> str:
-    """A field that is not there: it stands on the wrong level, or is misspelt."""
+def _unknown_field(name: str, holder: Schema, defs: Schema) -> str:
+    """Return the message about a field that is on the wrong level, or misspelt."""
     from ucurve.experiments import kinds  # they import the schemas
 
-    known = holder.get("properties", {})
-    if "spec" in known and any(name in kind.model_fields for kind in kinds().values()):
+    fields = holder.get("properties", {})
+    if "spec" in fields and any(name in kind.model_fields for kind in kinds().values()):
         return f'Belongs inside "spec": {{"spec": {{..., "{name}": ...}}}}.'
-    outer = [
-        inner["properties"] for inner in defs.values() if "spec" in inner.get("properties", {})
-    ]
-    if "kind" in known and any(name in fields for fields in outer):
+    outer = [d["properties"] for d in defs.values() if "spec" in d.get("properties", {})]
+    if "kind" in fields and any(name in properties for properties in outer):
         return 'Belongs beside "spec", not inside it.'
-    return f"There is no field {_said(name)}. {near(name, [field for field in known if field != 'kind'] or known)}"
+    others = [field for field in fields if field != "kind"] or fields
+    return f"There is no field {_quote(name)}. {suggest(name, others)}"
 
 
-def _wanted(node: Schema, defs: Schema) -> str:
-    """What a field takes: "a whole number from 2 to 1000", '"all", {"log_spaced": ...} or a list of texts'."""
+def _expected(node: Schema, defs: Schema) -> str:
+    """Return what a field takes: "a whole number from 2 to 1000", '"all" or a list of texts'."""
     if "discriminator" in node:
         return f'an object such as {{"kind": "{next(iter(node["discriminator"]["mapping"]))}"}}'
-    if forms := _forms(node, defs):
-        return _either([_wanted(form, defs) for form in forms])
+    if alternatives := forms(node, defs):
+        return _alternatives([_expected(form, defs) for form in alternatives])
     if "const" in node:
         return json.dumps(node["const"])
     if "enum" in node:
-        return _either([json.dumps(value) for value in node["enum"]])
+        return _alternatives([json.dumps(value) for value in node["enum"]])
     kind = node.get("type")
     if kind == "array":
-        items = _resolved(node.get("items", {}), defs)
-        return f"a list of {MANY.get(str(items.get('type')), 'objects')}"
+        items = resolve(node.get("items", {}), defs)
+        return f"a list of {PLURALS.get(str(items.get('type')), 'objects')}"
     if kind == "object":
         required = node.get("required") or list(node.get("properties", {}))[:1]
-        return (
-            f"an object like {json.dumps(dict.fromkeys(required, 0)).replace(': 0', ': ...')}"
-            if required
-            else "an object"
-        )
+        example = json.dumps(dict.fromkeys(required, 0)).replace(": 0", ": ...")
+        return f"an object like {example}" if required else "an object"
     bounds = _bounds(node)
     return " ".join(filter(None, [NOUNS.get(str(kind), "a number" if bounds else ""), bounds]))
 
 
-def _wanted_by(kind: str, context: Schema) -> str:
-    """What an error itself says was wanted, where there is no schema."""
+def _expected_by_error(kind: str, context: Schema) -> str:
+    """Return what the error itself expects, where there is no schema."""
     names = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}
+    types = {"int": "integer", "float": "number", "bool": "boolean", "string": "string"}
     node = {names[key]: value for key, value in context.items() if key in names}
-    for word, noun in {
-        "int": "integer",
-        "float": "number",
-        "bool": "boolean",
-        "string": "string",
-    }.items():
-        if kind.startswith(f"{word}_"):
-            node["type"] = noun
-    return str(context.get("expected", "")) or _wanted(node, {})
+    for prefix, name in types.items():
+        if kind.startswith(f"{prefix}_"):
+            node["type"] = name
+    return str(context.get("expected", "")) or _expected(node, {})
 
 
 def _bounds(node: Schema) -> str:
     low, high = node.get("minimum"), node.get("maximum")
     if low is not None and high is not None:
-        return f"from {low:,} to {high:,}".replace(",", "")
-    if low is not None and high is None:
+        return f"from {low} to {high}"
+    if low is not None:
         return f"from {low} up"
-    said = {
+    phrases = {
         "exclusiveMinimum": "greater than",
         "exclusiveMaximum": "less than",
         "maximum": "at most",
     }
-    return " and ".join(f"{words} {node[key]}" for key, words in said.items() if key in node)
+    return " and ".join(f"{phrases[key]} {node[key]}" for key in phrases if key in node)
 
 
-def _said(value: Any) -> str:
-    """Somebody's input, as far as it helps to find it."""
+def _quote(value: Any) -> str:
+    """Return the invalid value, as far as it helps to find it."""
     if isinstance(value, str):
         return f"“{value if len(value) <= 40 else value[:39] + '…'}”"
-    if isinstance(value, Mapping | list | tuple | set):
-        return "an object" if isinstance(value, Mapping) else "a list"
-    return (
-        json.dumps(value).removesuffix(".0")
-        if value is None or isinstance(value, bool | int | float)
-        else "this"
-    )
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, list | tuple | set):
+        return "a list"
+    plain = value is None or isinstance(value, bool | int | float)
+    return json.dumps(value).removesuffix(".0") if plain else "this"
 
 
-def _either(words: Sequence[str]) -> str:
+def _alternatives(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
