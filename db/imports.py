@@ -91,7 +91,7 @@ class Change:
 
     row: Row[Any]  # here
     imported: Json
-    shown: Json | None  # the imported attempt whose result is the measurement's
+    source: Json | None  # the imported attempt that gave the result
     attempt: AddedAttempt | None
 
 
@@ -120,11 +120,13 @@ def merge_measurements(session: Session, rows: Sequence[Json], origin: str) -> M
     changes: list[Change] = []
     for key, row in imported.items():
         here = existing[key]
-        shown = next((attempt for attempt in row["attempts"] if attempt["shown"]), None)
-        attempt = attempts.get((here.id, shown["worker"], shown["started_at"])) if shown else None
+        source = next((attempt for attempt in row["attempts"] if attempt["shown"]), None)
+        attempt = (
+            attempts.get((here.id, source["worker"], source["started_at"])) if source else None
+        )
         is_new, done_there = here.id in created, row["state"] == "done"
         if is_new or (here.state in ("open", "failed") and done_there):
-            changes.append(Change(here, row, shown, attempt))
+            changes.append(Change(here, row, source, attempt))
             merged.new += is_new
             merged.completed += not is_new
         elif attempt is not None and attempt.new:
@@ -132,8 +134,8 @@ def merge_measurements(session: Session, rows: Sequence[Json], origin: str) -> M
         else:
             merged.known += 1
         done_twice = here.state == "done" and done_there
-        if done_twice and shown and attempt and attempt.id != here.attempt_id:
-            merged.compared.append((key, row["kind"], here.metrics, shown["metrics"]))
+        if done_twice and source and attempt and attempt.id != here.attempt_id:
+            merged.compared.append((key, row["kind"], here.metrics, source["metrics"]))
     _apply(session, [c for c in changes if c.imported["state"] != "open"], created)
     record_labels(session, sorted(created))  # after the experiments' locks, as submissions do
     return merged
@@ -239,7 +241,7 @@ def _apply(session: Session, changes: Sequence[Change], created: set[int]) -> No
 
 
 def _values(change: Change) -> Json:
-    result = change.shown or {"metrics": {}, "nonfinite": {}}
+    result = change.source or {"metrics": {}, "nonfinite": {}}
     return {
         "row": change.row.id,
         "attempt": change.attempt and change.attempt.id,

@@ -1,4 +1,4 @@
-"""The REST service by itself: no worker runs, and nothing here needs torch; the tests play the worker where one is needed."""
+"""The REST API without a worker or torch; the tests play the worker where one is needed."""
 
 import json
 import math
@@ -57,7 +57,7 @@ def problems(answer: httpx.Response, status: int = 422) -> dict[str, str]:
     return {error["pointer"]: error["detail"] for error in answer.json()["errors"]}
 
 
-def test_every_field_that_is_wrong_is_named_by_its_pointer(http: httpx.Client) -> None:
+def test_every_invalid_field_is_named_by_its_pointer(http: httpx.Client) -> None:
     found = problems(
         http.post(
             "/experiments",
@@ -68,14 +68,14 @@ def test_every_field_that_is_wrong_is_named_by_its_pointer(http: httpx.Client) -
     assert found["/priority"] == "Must be a whole number from -10 to 10, not 99."
 
 
-def test_an_unknown_kind_is_answered_with_the_kinds_there_are(http: httpx.Client) -> None:
+def test_an_unknown_kind_is_rejected_with_the_list_of_kinds(http: httpx.Client) -> None:
     found = problems(http.post("/plan", json={"spec": {"kind": "seance"}}))
     assert all(kind in found["/spec/kind"] for kind in KINDS)
     assert "/spec/kind" in problems(http.post("/plan", json={"spec": {}}))
     assert "/spec" in problems(http.post("/plan", json={}))
 
 
-def test_an_unknown_suite_is_named_with_the_remedy_and_nothing_is_written(
+def test_an_unknown_suite_is_rejected_with_a_hint_and_nothing_is_stored(
     http: httpx.Client,
 ) -> None:
     before = http.get("/experiments").json()["total"]
@@ -88,7 +88,7 @@ def test_an_unknown_suite_is_named_with_the_remedy_and_nothing_is_written(
     assert http.get("/experiments").json()["total"] == before
 
 
-def test_a_plan_says_what_exists_and_stores_nothing(http: httpx.Client) -> None:
+def test_a_plan_counts_cached_points_and_stores_nothing(http: httpx.Client) -> None:
     submit(http, 101, 102)
     measure()
     submit(http, 103)
@@ -136,7 +136,7 @@ def test_the_schema_describes_every_kind_and_every_route_has_a_summary(http: htt
         assert all(method.get("summary") for method in methods.values()), path
 
 
-def test_a_submission_is_read_back_as_it_was_and_found_by_its_words(http: httpx.Client) -> None:
+def test_a_submission_is_returned_unchanged_and_found_by_search(http: httpx.Client) -> None:
     sent = submit(
         http, 201, name="a 100% odd_name", tags=["red", "blue"], notes="why *not*", priority=3
     )
@@ -162,7 +162,7 @@ def test_a_submission_is_read_back_as_it_was_and_found_by_its_words(http: httpx.
     measure()
 
 
-def test_a_reader_of_the_cursor_gets_every_row_once_and_then_only_changes(
+def test_the_cursor_returns_every_row_once_and_then_only_changes(
     http: httpx.Client,
 ) -> None:
     id = submit(http, *range(1000, 2000))["id"]
@@ -184,7 +184,7 @@ def test_a_reader_of_the_cursor_gets_every_row_once_and_then_only_changes(
     assert all(row["state"] == "done" for row in changed["rows"])
 
 
-def test_numbers_that_are_not_numbers_travel_as_states(http: httpx.Client, lab: Lab) -> None:
+def test_nonfinite_numbers_are_sent_as_states(http: httpx.Client, lab: Lab) -> None:
     id = submit(http, 301)["id"]
     measure(
         {
@@ -205,7 +205,7 @@ def test_numbers_that_are_not_numbers_travel_as_states(http: httpx.Client, lab: 
     assert line.endswith("done,301,inf,nan,1.5,")
 
 
-def test_steering_is_refused_with_the_reason_where_the_state_does_not_allow_it(
+def test_an_action_that_the_state_does_not_allow_is_rejected_with_the_reason(
     http: httpx.Client,
 ) -> None:
     id = submit(http, 401)["id"]
@@ -223,7 +223,7 @@ def test_steering_is_refused_with_the_reason_where_the_state_does_not_allow_it(
     assert http.get("/experiments/999999/events").status_code == 404
 
 
-def test_events_tell_of_every_row_and_end_with_the_experiment(http: httpx.Client) -> None:
+def test_events_include_every_row_and_end_with_the_experiment(http: httpx.Client) -> None:
     id = submit(http, 501, 502)["id"]
     events: list[tuple[str, dict[str, Any]]] = []
     with http.stream("GET", f"/experiments/{id}/events") as stream:
@@ -247,14 +247,14 @@ def test_events_tell_of_every_row_and_end_with_the_experiment(http: httpx.Client
     assert len(done) == 2
 
 
-def test_verdicts_come_from_the_rows(http: httpx.Client) -> None:
+def test_verdicts_are_computed_from_the_rows(http: httpx.Client) -> None:
     id = submit(http, 601)["id"]
     assert http.get(f"/experiments/{id}/verdicts").json()[0]["answer"] == "undetermined"
     measure()
     assert http.get(f"/experiments/{id}/verdicts").json()[0]["sentence"] == "1 points counted."
 
 
-def test_too_many_points_are_refused_before_anything_is_written(http: httpx.Client) -> None:
+def test_too_many_points_are_rejected_before_anything_is_stored(http: httpx.Client) -> None:
     answer = http.post("/plan", json={"spec": {"kind": "slow_count", "to": list(range(2000))}})
     assert "/spec/to" in problems(answer)
 
@@ -272,7 +272,7 @@ def test_the_process_is_live_and_ready(lab: Lab) -> None:
     assert httpx.get(f"{lab.url}/health/ready").json() == {"status": "ok"}
 
 
-def test_a_page_of_another_site_can_neither_name_the_service_nor_change_anything(
+def test_pages_of_other_sites_and_unknown_hosts_are_rejected(
     http: httpx.Client,
 ) -> None:
     id = submit(http, 701)["id"]
@@ -283,7 +283,7 @@ def test_a_page_of_another_site_can_neither_name_the_service_nor_change_anything
     measure()
 
 
-def test_what_cannot_be_stored_is_refused(http: httpx.Client) -> None:
+def test_values_that_cannot_be_stored_are_rejected(http: httpx.Client) -> None:
     assert (
         http.post(
             "/experiments", json={"name": "\0", "spec": {"kind": "slow_count", "to": [1]}}

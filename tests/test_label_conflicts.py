@@ -1,4 +1,4 @@
-"""Other weights, texts and protocols of the same name: never taken for the same, and told of."""
+"""Results under the same labels with other weights, data or protocol are told apart."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NUM_WORKERS = 0
         ({"precision": {"evaluation": "bf16"}}, ""),  # a choice, not a change behind one's back
     ],
 )
-def test_other_weights_texts_and_protocols_of_the_same_name_are_never_reused_and_are_told_of(
+def test_results_with_other_weights_data_or_protocol_are_not_reused_and_warned_about(
     clients: dict[str, Client], change: dict[str, Any], said: str
 ) -> None:
     ada = clients["ada"]

@@ -1,4 +1,4 @@
-"""The transitions on the real database: leases, fencing, shared measurements, turns, and the cursor."""
+"""Transitions on the real database: leases, fencing, shared measurements and the cursor."""
 
 import threading
 import time
@@ -34,7 +34,7 @@ def _empty() -> Iterator[None]:
         session.commit()
 
 
-def test_a_slice_is_of_one_group_and_about_two_seconds_long() -> None:
+def test_a_slice_has_one_group_and_about_two_seconds_of_work() -> None:
     submit("ada", *(point(f"a{i}", seconds=0.8) for i in range(5)), point("b", group_key="b"))
     _, first = claim()
     assert [p.identity for p in first] == ["a0", "a1"]
@@ -67,7 +67,7 @@ def test_a_point_is_claimed_only_by_a_worker_that_can_run_it() -> None:
     assert [p.identity for p in claim(device="cuda")[1]] == ["gpu"]
 
 
-def test_two_workers_never_hold_the_same_point() -> None:
+def test_two_workers_never_lease_the_same_point() -> None:
     submit("ada", *(point(f"p{i:03d}", seconds=0.1) for i in range(200)))
     taken: list[str] = []
 
@@ -105,7 +105,7 @@ def test_a_worker_that_lost_its_lease_cannot_write_and_its_attempt_is_lost() -> 
     assert [tuple(o) for o in outcomes] == [("slow", "lost"), ("fast", "done")]
 
 
-def test_renewing_keeps_a_lease_and_says_when_nobody_wants_the_point() -> None:
+def test_renewing_extends_a_lease_and_reports_unwanted_points() -> None:
     id = submit("ada", point("p"))
     token, (held,) = claim()
     expire_leases()
@@ -124,7 +124,7 @@ def test_renewing_keeps_a_lease_and_says_when_nobody_wants_the_point() -> None:
     assert [p.identity for p in claim()[1]] == ["p"]
 
 
-def test_a_and_b_point_at_one_running_point_a_cancels_and_b_gets_its_number() -> None:
+def test_a_shared_running_point_survives_the_cancellation_of_one_experiment() -> None:
     a = submit("ada", point("shared"))
     token, (held,) = claim()
     b = submit("bob", point("shared", labels={"name": "bob's name"}))
@@ -142,7 +142,7 @@ def test_a_and_b_point_at_one_running_point_a_cancels_and_b_gets_its_number() ->
     assert experiment(c).num_reused == 1
 
 
-def test_submitting_while_a_point_finishes_misses_no_number() -> None:
+def test_submitting_while_a_point_finishes_misses_no_result() -> None:
     submit("ada", point("p"))
     token, (held,) = claim()
     with open_session() as finishing:
@@ -159,9 +159,7 @@ def test_submitting_while_a_point_finishes_misses_no_number() -> None:
     assert experiment(waiting[0]).state == "done"
 
 
-def test_transactions_that_commit_in_reverse_order_lose_nothing_for_a_reader_of_the_cursor() -> (
-    None
-):
+def test_the_cursor_misses_nothing_when_transactions_commit_in_reverse_order() -> None:
     id = submit("ada", point("p"), point("q", group_key="b"))
     (one, (p,)), (two, (q,)) = claim("w1"), claim("w2")
     cursor = experiment(id).version
@@ -180,7 +178,7 @@ def test_transactions_that_commit_in_reverse_order_lose_nothing_for_a_reader_of_
     assert sorted({row.identity for row in [*early, *late] if row.state == "done"}) == ["p", "q"]
 
 
-def test_users_take_turns_and_idleness_brings_no_credit() -> None:
+def test_users_share_workers_and_idle_time_earns_no_credit() -> None:
     submit("ada", *(point(f"a{i}") for i in range(100)))
     for _ in range(10):
         claim()
@@ -190,7 +188,7 @@ def test_users_take_turns_and_idleness_brings_no_credit() -> None:
     assert owners[:2].count("b") == 1, "bob starts within one slice"
 
 
-def test_a_point_over_which_workers_die_fails_with_the_reason_and_can_be_retried() -> None:
+def test_a_point_that_kills_workers_fails_with_the_reason_and_can_be_retried() -> None:
     id = submit("ada", point("p"))
     for _ in range(leases.MAX_LOST):
         token, (held,) = claim()
@@ -213,7 +211,7 @@ def test_a_point_over_which_workers_die_fails_with_the_reason_and_can_be_retried
     assert experiment(id).state == "done"
 
 
-def test_a_failed_point_that_somebody_points_at_again_is_measured_again_for_everybody() -> None:
+def test_resubmitting_a_failed_point_reopens_it_in_every_experiment() -> None:
     a = submit("ada", point("p"), point("q"))
     token, (p, q) = claim()
     assert finish(token, p.id, {"traceback": "Traceback\nValueError: no"})
@@ -226,7 +224,7 @@ def test_a_failed_point_that_somebody_points_at_again_is_measured_again_for_ever
     assert (experiment(a).state, experiment(a).num_done) == ("done", 2)
 
 
-def test_many_people_submitting_the_same_grid_at_once_share_its_rows() -> None:
+def test_many_concurrent_submissions_of_the_same_grid_share_its_rows() -> None:
     grid = [point(f"p{i:03d}") for i in range(300)]
     threads = [
         threading.Thread(target=submit, args=(f"user{i}", *(grid if i % 2 else grid[::-1])))
@@ -262,7 +260,7 @@ def test_submitting_overlapping_points_while_they_are_claimed_never_deadlocks() 
     assert broken == []
 
 
-def test_a_failed_point_is_measured_again_as_it_is_planned_now() -> None:
+def test_a_reopened_point_is_measured_as_it_is_planned_now() -> None:
     submit("ada", point("p", source={"path": "/old"}))
     token, (p,) = claim()
     assert finish(token, p.id, {"traceback": "Traceback\nFileNotFoundError: /old"})

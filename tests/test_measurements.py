@@ -36,7 +36,7 @@ def experiment(lab: Lab) -> int:
     return made.id
 
 
-def test_a_point_file_is_measured_without_the_lab_and_agrees(
+def test_a_point_file_is_reproduced_without_the_lab(
     ucurve: Shell, lab: Lab, experiment: int, tmp_path: Path
 ) -> None:
     row = next(row for row in lab.client.rows(experiment) if row.labels["gamma"])

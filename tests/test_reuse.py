@@ -1,4 +1,4 @@
-"""Measured once, found by everybody: accounts share, fresh numbers are compared, the past stays. The tests play the worker."""
+"""Shared results: reuse between users, re-measurement, past tables. The tests play the worker."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def refused(call: Callable[..., Any], *given: Any, **more: Any) -> tuple[int, st
     )
 
 
-def test_the_second_account_finishes_with_no_new_measurement_and_two_more_draws_measure_only_those(
+def test_a_second_user_reuses_all_results_and_more_draws_measure_only_new_points(
     clients: dict[str, Client],
 ) -> None:
     ada, ben = clients["ada"], clients["ben"]
@@ -120,7 +120,7 @@ def test_the_second_account_finishes_with_no_new_measurement_and_two_more_draws_
     ben.cancel(more.id)
 
 
-def test_two_accounts_that_submit_the_same_grid_at_once_share_the_work(
+def test_concurrent_submissions_of_the_same_grid_share_the_work(
     clients: dict[str, Client],
 ) -> None:
     before, made = num_of(Attempt), []
@@ -137,7 +137,7 @@ def test_two_accounts_that_submit_the_same_grid_at_once_share_the_work(
     assert [clients["ada"].experiment(one.id).progress.done for one in made] == [30, 30]
 
 
-def test_fresh_measures_every_point_again_and_says_how_far_and_on_which_machines_it_agrees(
+def test_fresh_remeasures_every_point_and_reports_agreement_and_machines(
     clients: dict[str, Client],
 ) -> None:
     ada, ben = clients["ada"], clients["ben"]
@@ -187,7 +187,7 @@ def test_fresh_measures_every_point_again_and_says_how_far_and_on_which_machines
     assert count(ada, 201, 202, 203).progress.reused == 3, "who asks plainly gets the first numbers"
 
 
-def test_fresh_submissions_at_once_number_their_repeats_apart_and_never_deadlock(
+def test_concurrent_fresh_submissions_get_distinct_repeats_without_deadlock(
     clients: dict[str, Client],
 ) -> None:
     grid = list(range(300, 340))
@@ -214,9 +214,7 @@ def test_fresh_submissions_at_once_number_their_repeats_apart_and_never_deadlock
     assert [sorted(found) for _, found in repeats] == [[0, 1, 2, 3, 4]] * len(grid)
 
 
-def test_the_table_is_shown_as_it_stood_at_a_moment_whatever_was_measured_since(
-    clients: dict[str, Client], lab: Lab
-) -> None:
+def test_the_table_as_of_a_past_time_does_not_change(clients: dict[str, Client], lab: Lab) -> None:
     ada = clients["ada"]
     one = count(ada, 401, 402)
     nothing_yet = datetime.now(UTC)
@@ -267,7 +265,7 @@ def test_the_table_is_shown_as_it_stood_at_a_moment_whatever_was_measured_since(
     )
 
 
-def test_a_deleted_experiment_leaves_its_numbers_to_whoever_plans_them_again(
+def test_results_of_a_deleted_experiment_are_reused(
     clients: dict[str, Client],
 ) -> None:
     ada, ben = clients["ada"], clients["ben"]
@@ -283,7 +281,7 @@ def test_a_deleted_experiment_leaves_its_numbers_to_whoever_plans_them_again(
     assert count(ben, 501, 502).state == "done"
 
 
-def test_an_owner_edits_the_words_and_everybody_has_stars_of_their_own(
+def test_owners_edit_experiments_and_stars_are_personal(
     clients: dict[str, Client],
 ) -> None:
     ada, ben = clients["ada"], clients["ben"]
@@ -324,7 +322,7 @@ def test_an_owner_edits_the_words_and_everybody_has_stars_of_their_own(
         ({"name": None}, "/name"),
     ],
 )
-def test_a_bad_edit_names_its_field_and_changes_nothing(
+def test_an_invalid_edit_names_its_field_and_changes_nothing(
     lab: Lab, clients: dict[str, Client], body: Any, pointer: str
 ) -> None:
     one = count(clients["ada"], 501, name="kept")
@@ -336,7 +334,7 @@ def test_a_bad_edit_names_its_field_and_changes_nothing(
     assert clients["ada"].experiment(one.id).name == "kept"
 
 
-def test_an_extension_is_validated_as_a_spec_and_has_something_in_common(
+def test_an_extension_is_validated_as_a_spec_and_shares_points(
     clients: dict[str, Client],
 ) -> None:
     ada = clients["ada"]
@@ -370,7 +368,7 @@ def test_an_extension_is_validated_as_a_spec_and_has_something_in_common(
     measure()
 
 
-def test_what_would_overwrite_what_it_made_is_not_measured_afresh(
+def test_experiments_that_would_overwrite_their_output_cannot_be_remeasured(
     clients: dict[str, Client],
 ) -> None:
     spec = {"kind": "pretraining", "suite": "again", "data": "tiny-train"}

@@ -1,4 +1,4 @@
-"""Search in a team's database: right answers, and query plans that use indexes."""
+"""Search in a team's database: correct answers, and query plans that use indexes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def rows(sql: str, **given: Any) -> list[Any]:
         return list(session.execute(text(sql), given))
 
 
-def test_a_pivot_counts_every_point_and_no_mean_leaves_out_what_is_not_finite(
+def test_a_pivot_counts_every_point_and_means_include_nonfinite_values(
     filled: Client,
 ) -> None:
     [(suite,)] = rows(
@@ -91,7 +91,7 @@ def test_a_pivot_counts_every_point_and_no_mean_leaves_out_what_is_not_finite(
     assert "draw" in found.repeated_over
 
 
-def test_all_points_are_paged_once_and_the_files_hold_the_same(filled: Client) -> None:
+def test_pages_and_files_contain_every_point_once(filled: Client) -> None:
     import pandas as pd
 
     sought: dict[str, Any] = {
@@ -119,7 +119,7 @@ def test_all_points_are_paged_once_and_the_files_hold_the_same(filled: Client) -
     assert lost
 
 
-def test_facets_name_every_label_there_is(filled: Client) -> None:
+def test_facets_list_every_label(filled: Client) -> None:
     found = filled.facets(kind=["gaussian_perturbation"])
     gammas = next(label for label in found.labels if label.name == "gamma")
     expected = rows(
@@ -131,7 +131,7 @@ def test_facets_name_every_label_there_is(filled: Client) -> None:
         filled.pivot(where=["gamma"])
 
 
-def test_the_list_finds_orders_and_pages_without_repeating(filled: Client) -> None:
+def test_the_list_of_experiments_filters_sorts_and_pages_without_repeats(filled: Client) -> None:
     everything = filled.experiments(archived="also", limit=500)
     assert everything.total == EXPERIMENTS
     for order in ("oldest", "name", "owner", "state", "progress", "finished"):
@@ -192,9 +192,7 @@ def sequential(statement: str, parameters: Any) -> list[str]:
     ]
 
 
-def test_what_people_ask_for_is_read_through_indexes(
-    filled: Client, statements: list[tuple[str, Any]]
-) -> None:
+def test_common_queries_use_indexes(filled: Client, statements: list[tuple[str, Any]]) -> None:
     from sqlalchemy import select
 
     from db import changes, explorer

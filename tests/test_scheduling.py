@@ -1,4 +1,4 @@
-"""Ten thousand points of one user delay no other: users in turn, priorities within each."""
+"""Fair scheduling: ten thousand points of one user do not delay the others."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def until_measured(lab: Lab, id: int, num: int, seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
-def test_ten_points_start_within_one_slice_beside_ten_thousand_of_somebody_else(lab: Lab) -> None:
+def test_ten_points_start_within_one_slice_despite_ten_thousand_of_another_user(lab: Lab) -> None:
     many = ask("ana", 10_000)
     until_measured(lab, many, 30)
     few = ask("ben", 10)
@@ -86,7 +86,7 @@ def test_ten_points_start_within_one_slice_beside_ten_thousand_of_somebody_else(
     lab.client.cancel(many)
 
 
-def test_two_workers_take_turns_between_users_and_a_higher_priority_goes_first_and_counts_less(
+def test_two_workers_alternate_between_users_and_higher_priority_runs_first_and_costs_less(
     lab: Lab,
 ) -> None:
     lab.start_worker("worker-2")
@@ -110,7 +110,7 @@ def test_two_workers_take_turns_between_users_and_a_higher_priority_goes_first_a
     )  # four steps of priority weigh four times
 
 
-def test_which_points_have_ended_is_known_of_every_experiment_whatever_happened(lab: Lab) -> None:
+def test_finished_flags_of_all_experiments_match_their_measurements(lab: Lab) -> None:
     fails = lab.client.submit({"kind": "slow_count", "to": [-1, 1]}).id
     assert lab.client.wait(fails, timeout=60).progress.failed == 1
     lab.client.submit({"kind": "slow_count", "to": [-1, 2]})  # opens the failed one again

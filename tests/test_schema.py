@@ -1,4 +1,4 @@
-"""The migrations make the schema of the models."""
+"""The migrations create the schema of the models."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from db.session import engine
 pytestmark = pytest.mark.usefixtures("database_url")
 
 
-def test_the_migrations_make_the_schema_of_the_models(engines: Any) -> None:
+def test_the_migrations_create_the_schema_of_the_models(engines: Any) -> None:
     from conftest import execute
 
     execute(engines, "CREATE DATABASE of_models")

@@ -1,4 +1,4 @@
-"""What is sent is what is needed, and what many ask for is worked out once."""
+"""Only needed series are sent, and concurrent requests share one computation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def measured(lab: Lab) -> int:
     return id
 
 
-def test_losses_per_window_travel_with_bases_only_and_change_no_figure_and_no_verdict(
+def test_losses_per_window_are_sent_for_unperturbed_rows_only_without_changing_figures_or_verdicts(
     lab: Lab, measured: int
 ) -> None:
     needed, everything = lab.client.rows(measured), lab.client.rows(measured, series="all")
@@ -51,9 +51,7 @@ def test_losses_per_window_travel_with_bases_only_and_change_no_figure_and_no_ve
     )
 
 
-def test_whoever_listens_to_the_same_events_and_verdicts_gets_the_same(
-    lab: Lab, measured: int
-) -> None:
+def test_concurrent_clients_get_the_same_events_and_verdicts(lab: Lab, measured: int) -> None:
     with ThreadPoolExecutor(8) as many:
         asked = [
             many.submit(httpx.get, f"{lab.url}/v1/experiments/{measured}/{what}")
@@ -67,7 +65,7 @@ def test_whoever_listens_to_the_same_events_and_verdicts_gets_the_same(
     assert httpx.get(f"{lab.url}/v1/experiments/999999/verdicts").status_code == 404
 
 
-def test_one_answer_is_made_for_all_who_ask_and_a_failure_is_not_kept() -> None:
+def test_an_answer_is_computed_once_for_concurrent_callers_and_failures_are_not_cached() -> None:
     made: list[str] = []
     open_now = threading.Event()
 
@@ -96,7 +94,7 @@ def test_one_answer_is_made_for_all_who_ask_and_a_failure_is_not_kept() -> None:
     assert answers == [*["the first one fails"] * 5, *["number 2"] * 5, "number 3"]
 
 
-def test_points_that_are_opened_again_come_to_a_reader_in_small_pages(database_url: str) -> None:
+def test_reopened_points_are_read_in_small_pages(database_url: str) -> None:
     points = [
         {
             "identity": f"again {number}", "inputs": {}, "source": {}, "labels": {"number": number}, "group_key": "", "stage": 0,

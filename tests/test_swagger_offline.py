@@ -1,4 +1,4 @@
-"""The REST service describes itself in a browser that reaches nothing else."""
+"""The page /docs works in a browser without internet."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from playwright.sync_api import Browser, Route, expect
 SHARED_LAB = True
 
 
-def test_the_page_of_the_rest_service_needs_no_internet_and_can_be_tried_out(
-    browser: Browser, lab: Lab
-) -> None:
+def test_the_docs_page_needs_no_internet_and_sends_requests(browser: Browser, lab: Lab) -> None:
     outside: list[str] = []
     faults: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Access tokens: what a 401 says, shown once and stored hashed, whose they are, and the command line that makes them."""
+"""Access tokens: errors, secrets shown once and stored hashed, ownership, the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ucurve.client import Client
 from ucurve.schemas.users import Role
 
 
-def test_a_401_says_what_is_wrong_and_what_to_do(team: Lab, sam: Client) -> None:
+def test_a_401_explains_the_problem_and_the_remedy(team: Lab, sam: Client) -> None:
     def ask(authorization: str) -> httpx.Response:
         return httpx.get(
             f"{team.url}/v1/me", headers={"Authorization": authorization} if authorization else {}
@@ -92,7 +92,7 @@ def test_the_time_of_last_use_is_written_once_a_minute(team: Lab, sam: Client) -
     assert latest > first
 
 
-def test_tokens_are_ones_own_matter_and_the_admins(
+def test_tokens_are_managed_by_their_owner_and_admins(
     people: dict[Role, Client], sam: Client, sue: Client
 ) -> None:
     made = sam.create_token("mine")
@@ -106,7 +106,7 @@ def test_tokens_are_ones_own_matter_and_the_admins(
     )
 
 
-def test_the_first_admins_token_lies_in_a_file_of_ours_alone_and_is_made_once(team: Lab) -> None:
+def test_the_first_admin_token_is_created_once_in_a_private_file(team: Lab) -> None:
     file = team.data / "admin-token"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     me = team.client.me()
@@ -118,7 +118,7 @@ def test_the_first_admins_token_lies_in_a_file_of_ours_alone_and_is_made_once(te
     assert team.client.me() == me
 
 
-def test_the_command_line_makes_lists_and_revokes_tokens_and_sets_roles(
+def test_the_command_line_creates_lists_and_revokes_tokens_and_sets_roles(
     team: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(*words: str, status: int = 0, token: str = "") -> str:

@@ -1,4 +1,4 @@
-"""People in a lab that asks for tokens: who may do what on every route, and how much one may ask for."""
+"""Users and roles in a lab that requires tokens: access to every route, and quotas."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def needs(name: str) -> Role | None:
     return "viewer" if name.startswith("GET ") else WRITING[name]
 
 
-def test_every_route_says_who_may_use_it() -> None:
+def test_every_route_declares_its_role() -> None:
     from api.auth.authorization import declared_role, required_role
 
     for name, route in routes().items():
@@ -92,7 +92,7 @@ def test_every_route_says_who_may_use_it() -> None:
     assert not {*WRITING, *OPEN} - routes().keys(), "the table names routes that are gone"
 
 
-def test_role_by_role_each_route_answers_as_the_table_says(
+def test_each_route_admits_exactly_the_roles_of_the_table(
     team: Lab, people: dict[Role, Client]
 ) -> None:
     shown = {None: {}, **{role: client._http.headers for role, client in people.items()}}
@@ -120,7 +120,7 @@ def test_role_by_role_each_route_answers_as_the_table_says(
     assert not wrong, "\n".join(wrong)
 
 
-def test_nobody_is_asked_who_they_are_by_health_and_the_static_description(team: Lab) -> None:
+def test_health_and_static_documentation_need_no_token(team: Lab) -> None:
     for path in ("/health/live", "/health/ready", "/docs", "/v1/openapi.json"):
         assert httpx.get(team.url + path).status_code == 200
     assert httpx.get(f"{team.url}/v1/no-such-thing").status_code == 401  # not even what is there
@@ -134,7 +134,7 @@ def test_a_lab_always_keeps_an_admin(
     assert people["admin"].set_user("root", role="admin").role == "admin"
 
 
-def test_only_the_owner_and_admins_steer_an_experiment_and_everybody_reads_and_extends(
+def test_only_owner_and_admins_change_an_experiment_while_others_read_and_extend_it(
     team: Lab, people: dict[Role, Client], sam: Client, sue: Client
 ) -> None:
     mine = sam.submit({"kind": "slow_count", "to": [1]})
@@ -166,7 +166,7 @@ def test_only_the_owner_and_admins_steer_an_experiment_and_everybody_reads_and_e
         ]
 
 
-def test_limits_are_said_before_submitting_and_kept_when_two_submit_at_once(
+def test_limits_are_shown_in_the_plan_and_enforced_for_concurrent_submissions(
     people: dict[Role, Client], team: Lab
 ) -> None:
     admin = people["admin"]
@@ -217,7 +217,7 @@ def test_limits_are_said_before_submitting_and_kept_when_two_submit_at_once(
     assert admin.set_user("lim", most_planned=None).own_limits == ["most_queued"]
 
 
-def test_a_lab_of_ones_own_asks_nobody_but_honours_a_token_and_serves_no_other_machine(
+def test_open_mode_accepts_tokens_and_rejects_other_machines(
     team: Lab, sam: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from api.auth import authentication
@@ -239,7 +239,7 @@ def test_a_lab_of_ones_own_asks_nobody_but_honours_a_token_and_serves_no_other_m
         settings()
 
 
-def test_what_one_has_measured_costs_the_other_nothing_and_more_draws_run_alone(
+def test_results_are_shared_between_users_and_more_draws_measure_only_new_points(
     team: Lab, sam: Client, sue: Client
 ) -> None:
     team.start_worker()

@@ -1,4 +1,4 @@
-"""Bad input is answered in plain words that name the field and the remedy, alike over REST, on the command line and in the form."""
+"""Invalid input gets the same plain message over REST, command line and form."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def typed(
 @pytest.mark.parametrize(
     ("given", "pointer", "message"), SPECS, ids=lambda value: json.dumps(value)[:30]
 )
-def test_a_bad_field_is_named_with_its_remedy_in_the_same_words_everywhere(
+def test_an_invalid_field_gets_the_same_message_over_rest_client_and_command_line(
     given: dict[str, Any],
     pointer: str,
     message: str,
@@ -162,7 +162,7 @@ def test_a_bad_field_is_named_with_its_remedy_in_the_same_words_everywhere(
     ],
     ids=lambda value: json.dumps(value)[:40],
 )
-def test_all_that_is_wrong_is_said_at_once_and_where_it_belongs(
+def test_all_invalid_fields_are_reported_at_once(
     body: Any, found: dict[str, str], http: httpx.Client
 ) -> None:
     said = told(http.post("/plan", json=body))
@@ -197,14 +197,14 @@ def test_all_that_is_wrong_is_said_at_once_and_where_it_belongs(
         (b"\xff", "application/json", "send JSON in UTF-8"),
     ],
 )
-def test_a_body_that_is_no_json_is_told_where_it_stops_being_it(
+def test_a_body_that_is_not_json_is_rejected_with_the_position(
     content: bytes, kind: str, said: str, http: httpx.Client
 ) -> None:
     answer = http.post("/plan", content=content, headers={"Content-Type": kind})
     assert said in told(answer).get("", answer.json()["detail"])
 
 
-def test_queries_and_paths_are_answered_in_the_same_words(http: httpx.Client) -> None:
+def test_query_and_path_parameters_get_the_same_messages(http: httpx.Client) -> None:
     assert told(http.get("/experiments", params={"limit": 0})) == {
         "/limit": "Must be a number from 1 up, not “0”."
     }
@@ -212,7 +212,7 @@ def test_queries_and_paths_are_answered_in_the_same_words(http: httpx.Client) ->
     assert "or" in told(http.get("/experiments", params={"state": "over"}))["/state/0"]
 
 
-def test_the_command_line_says_all_in_a_line_per_field_and_shows_nothing_of_a_file(
+def test_the_command_line_prints_a_line_per_field_without_quoting_the_file(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     lines = typed(
@@ -246,7 +246,7 @@ def test_the_command_line_says_all_in_a_line_per_field_and_shows_nothing_of_a_fi
     assert "invalid URL 'foo': use one such as http://" in capsys.readouterr().err
 
 
-def test_names_are_guessed_from_a_slip_and_listed_where_nothing_is_like_them() -> None:
+def test_similar_names_are_suggested_and_others_listed() -> None:
     known = ["tiny", "tiny-constant", "pythia-70m"]
     assert suggest("tinny", known).startswith("Did you mean tiny")
     assert suggest("pythia", known) == "Did you mean pythia-70m?"

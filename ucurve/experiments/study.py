@@ -34,11 +34,17 @@ class Study(BaseModel):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$",
         description="Becomes a tag of every experiment.",
     )
-    title: str = Field("", max_length=200)
-    description: str = Field("", max_length=20_000)
-    suites: list[SuiteSubmission] = Field(default=[], max_length=20)
-    datasets: list[DatasetSubmission] = Field(default=[], max_length=20)
-    experiments: list[Submission] = Field(min_length=1, max_length=20)
+    title: str = Field("", max_length=200, description="Shown as the heading.")
+    description: str = Field("", max_length=20_000, description="The question, as Markdown.")
+    suites: list[SuiteSubmission] = Field(
+        default=[], max_length=20, description="Suites to register before submitting."
+    )
+    datasets: list[DatasetSubmission] = Field(
+        default=[], max_length=20, description="Datasets to register before submitting."
+    )
+    experiments: list[Submission] = Field(
+        min_length=1, max_length=20, description="The experiments, submitted together."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -78,8 +78,8 @@ class ImportedMeasurement(ImportedModel):
             raise ValueError(
                 "its identity is not the SHA-256 of its inputs: one of the two was changed"
             )
-        shown = [attempt for attempt in self.attempts if attempt.shown]
-        if self.state == "done" and [attempt.outcome for attempt in shown] != ["done"]:
+        outcomes = [attempt.outcome for attempt in self.attempts if attempt.shown]
+        if self.state == "done" and outcomes != ["done"]:
             raise ValueError("it is done, but the attempt that gave its result is missing")
         return self
 

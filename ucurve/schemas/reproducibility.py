@@ -70,12 +70,12 @@ class PointDifference(BaseModel):
 
     @property
     def severity(self) -> tuple[bool, float]:
-        """Other states first, then the largest relative difference."""
-        found = self.metrics.values()
-        differences = (
-            math.inf if one.relative is None else one.relative for one in found if not one.states
-        )
-        return any(one.states for one in found), max(differences, default=0.0)
+        """Return the sort key: other states first, then the largest relative difference."""
+        differences = self.metrics.values()
+        relative = [
+            math.inf if d.relative is None else d.relative for d in differences if not d.states
+        ]
+        return any(d.states for d in differences), max(relative, default=0.0)
 
 
 class MetricAgreement(BaseModel):
@@ -102,23 +102,20 @@ class DevicePair(BaseModel):
 
     @property
     def differing(self) -> dict[str, tuple[str, str]]:
-        """What is not the same on both sides: {"hardware": ("x86_64", "NVIDIA H100")}."""
-        one, other = ({"device": device, **versions} for device, versions in self._sides)
+        """Return what differs: {"hardware": ("x86_64", "NVIDIA H100")}."""
+        first = {"device": self.first_device, **self.first_versions}
+        again = {"device": self.again_device, **self.again_versions}
         return {
-            n: (one.get(n, "-"), other.get(n, "-"))
-            for n in sorted({*one, *other})
-            if one.get(n) != other.get(n)
+            name: (first.get(name, "-"), again.get(name, "-"))
+            for name in sorted({*first, *again})
+            if first.get(name) != again.get(name)
         }
-
-    @property
-    def _sides(self) -> tuple[tuple[str, dict[str, str]], tuple[str, dict[str, str]]]:
-        return (self.first_device, self.first_versions), (self.again_device, self.again_versions)
 
 
 class Agreement(BaseModel):
     """Re-measured results compared with the first. Times and rates are not compared."""
 
-    experiment: int = Field(description="MeasuredValue of the experiment.")
+    experiment: int = Field(description="Number of the experiment.")
     fresh: bool = Field(description="Whether it was submitted with `fresh`.")
     num_points: int = Field(description="All points.")
     num_compared: int = Field(description="Points with both results.")

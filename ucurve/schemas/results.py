@@ -23,8 +23,8 @@ class VerdictRef(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     scope: str = Field(description="Scope of the summarized verdict.")
-    answer: Answer
-    p_value: float | None = None
+    answer: Answer = Field(description="Its answer.")
+    p_value: float | None = Field(None, description="Its one-sided p-value.")
 
 
 class Minimum(BaseModel):
@@ -73,7 +73,7 @@ class Verdict(BaseModel):
         description='What the answer is about, such as "gamma 0.2 under init_std, pre-training '
         'seed 0"; empty when it is about the whole experiment.',
     )
-    answer: Answer
+    answer: Answer = Field(description="yes, no, or undetermined: the data does not decide yet.")
     sentence: str = Field(description="The reason for the answer, a sentence on its own.")
     effect: float | None = Field(None, description="Size of the effect, see effect_name.")
     effect_name: str = Field("", description="What the effect is, with its unit.")
