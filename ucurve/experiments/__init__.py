@@ -21,7 +21,7 @@ __path__ = [*__path__, *settings().kind_folders]
 @cache
 def kinds() -> dict[str, type[Spec]]:
     """Every kind by name: in the order of their `order`, then of the alphabet."""
-    found: dict[str, type[Spec]] = {}
+    types: dict[str, type[Spec]] = {}
     for module in sorted(info.name for info in pkgutil.iter_modules(__path__)):
         for value in vars(importlib.import_module(f"{__name__}.{module}")).values():
             if (
@@ -32,8 +32,8 @@ def kinds() -> dict[str, type[Spec]]:
             ):
                 name = value.model_fields["kind"].default
                 assert isinstance(name, str), f"{value.__name__}.kind needs a default: its own name"
-                found[name] = value
-    return dict(sorted(found.items(), key=lambda kind: (kind[1].order, kind[0])))
+                types[name] = value
+    return dict(sorted(types.items(), key=lambda kind: (kind[1].order, kind[0])))
 
 
 def parse(spec: dict[str, Any]) -> Spec:

@@ -61,8 +61,8 @@ def choose(suite: Suite, choice: Choice) -> list[Checkpoint]:
         _refuse(reasons, pending, "Wait until all are hashed: the choice would change.")
         return [
             c
-            for mine in by_replicate(filter(usable, placed))
-            for c in log_spaced(mine, choice.log_spaced)
+            for replicate in by_replicate(filter(usable, placed))
+            for c in log_spaced(replicate, choice.log_spaced)
         ]
     remedy = (
         'Wait, or give checkpoints as a list or as {"log_spaced": n}, which takes usable ones only.'
@@ -87,8 +87,8 @@ def by_replicate(checkpoints: Iterable[Checkpoint]) -> list[list[Checkpoint]]:
     for checkpoint in _distinct(checkpoints):
         replicates.setdefault(checkpoint.replicate, []).append(checkpoint)
     return [
-        sorted(mine, key=lambda c: (c.tokens is None, c.tokens or 0))
-        for _, mine in sorted(replicates.items())
+        sorted(replicate, key=lambda c: (c.tokens is None, c.tokens or 0))
+        for _, replicate in sorted(replicates.items())
     ]
 
 
@@ -135,9 +135,10 @@ def _distinct(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
 
 def _refuse(reasons: Mapping[str, str], wanted: Iterable[str], remedy: str) -> None:
     """SpecError if a wanted revision has a reason not to be used."""
-    found = [revision for revision in wanted if revision in reasons]
-    if found:
-        more = f" (and {len(found) - 1} more)" if found[1:] else ""
+    unusable = [revision for revision in wanted if revision in reasons]
+    if unusable:
+        more = f" (and {len(unusable) - 1} more)" if unusable[1:] else ""
         raise SpecError(
-            "checkpoints", f"{found[0]}{more} cannot be planned yet: {reasons[found[0]]}. {remedy}"
+            "checkpoints",
+            f"{unusable[0]}{more} cannot be planned yet: {reasons[unusable[0]]}. {remedy}",
         )

@@ -139,8 +139,8 @@ class FineTuning(TuningFields):
             )
         chosen = choose(suite, self.checkpoints)
         sets = self._datasets(catalogue, list(dict.fromkeys(names)), chosen)
-        for mine in by_replicate(chosen):
-            for checkpoint, level in zip(mine, bisection_levels(len(mine)), strict=True):
+        for replicate in by_replicate(chosen):
+            for checkpoint, level in zip(replicate, bisection_levels(len(replicate)), strict=True):
                 for dataset in sets.evaluations:
                     yield self._base(checkpoint, dataset, level)
                 yield from self._tuned(checkpoint, sets, level)
@@ -159,9 +159,10 @@ class FineTuning(TuningFields):
             else int(data.parameters.get("classes", 0))
         )
         if language != (data.kind == "language"):
-            what = "text" if language else "made of the built-in language's own tokens"
+            content = "text" if language else "made of the built-in language's own tokens"
             raise SpecError(
-                "data", f"{data.name!r} is {what}, which the models of {self.suite!r} cannot read."
+                "data",
+                f"{data.name!r} is {content}, which the models of {self.suite!r} cannot read.",
             )
         if (self.task != "language_modelling") and not classes:
             raise SpecError(
@@ -306,8 +307,8 @@ class FineTuning(TuningFields):
             point, context
         )  # first: where few things are kept, the one used longest ago makes room
         task = _task(point, context, loaded)
-        found = _tuned(point, context, loaded, task)
-        facts = found.facts
+        tuned = _tuned(point, context, loaded, task)
+        facts = tuned.facts
         curve = loss_curve(facts.losses, 1)
         metrics = {
             "steps_done": facts.steps,
@@ -324,7 +325,7 @@ class FineTuning(TuningFields):
             loaded.model, finetune.head_of(loaded.model, task.num_classes, change["seed"])
         )
         with finetuned_weights.interpolated(
-            finetune.parameters_of(trainee), found.weights, alpha
+            finetune.parameters_of(trainee), tuned.weights, alpha
         ) as displacement:
             learned = task.validate(
                 trainee, point.inputs["precision"]["evaluation"], _after(facts.steps, context, 0.0)
@@ -420,15 +421,15 @@ def _task(point: Point, context: Context, loaded: Loaded) -> Task:
     """The task with its data read, kept between points."""
     from ucurve.modeling.finetuning_data import task_of
 
-    asked, data = (
+    inputs, data = (
         point.inputs["perturbation"]["task"],
         Dataset.model_validate(point.artifacts["data"]),
     )
-    limit = getattr(loaded.model.config, "max_position_embeddings", None) or asked["context"]
+    limit = getattr(loaded.model.config, "max_position_embeddings", None) or inputs["context"]
     alive = lambda done, total: context.progress(0, 1)  # noqa: E731
     return context.cached(
-        f"task/{canonical(asked)}/{limit}",
-        lambda: task_of(asked, data, loaded.tokenizer, limit, context.artefacts, alive),
+        f"task/{canonical(inputs)}/{limit}",
+        lambda: task_of(inputs, data, loaded.tokenizer, limit, context.artefacts, alive),
     )
 
 
@@ -449,16 +450,16 @@ def _tuned(point: Point, context: Context, loaded: Loaded, task: Task) -> Tuned:
     with finetuned_weights.alone(
         folder, lambda: context.progress(0, 1)
     ):  # who comes meanwhile waits, and finds the weights
-        if (found := finetuned_weights.read(folder)) is not None:
-            return found
+        if (tuned := finetuned_weights.read(folder)) is not None:
+            return tuned
         recipe = dict(change["recipe"])
         steps = finetune.num_steps_of(recipe.pop("length"), task, recipe["batch_rows"])
         weights = _fisher(point, context, loaded) if "fisher" in change["method"] else None
         how = finetune.Recipe(num_steps=steps, **recipe)
         tuning = finetune.Tuning(loaded.model, task, how, change["method"], change["seed"], weights)
-        found = tuning.run(folder, context.progress, steps * (1 + REST))
-        finetuned_weights.write(folder, found)
-    return found
+        tuned = tuning.run(folder, context.progress, steps * (1 + REST))
+        finetuned_weights.write(folder, tuned)
+    return tuned
 
 
 def _fisher(point: Point, context: Context, loaded: Loaded) -> dict[str, torch.Tensor]:
@@ -466,13 +467,13 @@ def _fisher(point: Point, context: Context, loaded: Loaded) -> dict[str, torch.T
     from ucurve.modeling.finetuning_data import pretraining_rows
     from ucurve.modeling.regularizers import fisher
 
-    asked, data = (
+    inputs, data = (
         point.inputs["perturbation"]["method"]["fisher"],
         Dataset.model_validate(point.artifacts["ewc"]),
     )
     rows = pretraining_rows(
-        data, loaded.tokenizer, asked["rows"], asked["context"], context.artefacts
+        data, loaded.tokenizer, inputs["rows"], inputs["context"], context.artefacts
     )
     alive = lambda done, total: context.progress(0, 1)  # noqa: E731
-    key = f"fisher/{canonical([point.inputs['checkpoint'], asked])}"
+    key = f"fisher/{canonical([point.inputs['checkpoint'], inputs])}"
     return context.cached(key, lambda: fisher(loaded.model, rows, alive))

@@ -221,9 +221,9 @@ class GaussianPerturbation(Spec):
             )
         dataset = evaluation_points.usable_set(catalogue, name, "evaluation")
         initial = {c.replicate: c for c in suite.checkpoints if is_initial(c) and usable(c)}
-        for mine in by_replicate(choose(suite, self.checkpoints)):
-            levels = bisection_levels(len(mine))
-            for checkpoint, level in zip(mine, levels, strict=True):
+        for replicate in by_replicate(choose(suite, self.checkpoints)):
+            levels = bisection_levels(len(replicate))
+            for checkpoint, level in zip(replicate, levels, strict=True):
                 yield from self._points(
                     checkpoint, initial.get(checkpoint.replicate), dataset, level, max(levels) + 1
                 )

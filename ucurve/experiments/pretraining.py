@@ -219,7 +219,9 @@ class Pretraining(Spec):
                 f"A suite named {self.suite!r} exists and was made by another recipe; choose another name.",
             )
         named = {"dataset": data, "evaluation": evaluation, "tokenizer": tokenizer}
-        source = {name: found and found.model_dump(mode="json") for name, found in named.items()}
+        source = {
+            name: dataset and dataset.model_dump(mode="json") for name, dataset in named.items()
+        }
         rows, runs = self.batch_rows * self.context, [run[0] for run in self._runs]
         size = self.num_parameters(LANGUAGE_WORDS if data.kind == "language" else self.vocabulary)
         memory = (
@@ -313,47 +315,50 @@ class Pretraining(Spec):
         """Train, keep the checkpoints, measure each on the held-out set."""
         from ucurve.modeling import pretrain
 
-        inputs, what = (
+        inputs, data_key = (
             point.inputs,
             [point.inputs["data"], point.inputs["evaluation"], point.inputs["recipe"]["context"]],
         )
-        read: TrainingData = context.cached(canonical(what), lambda: _read(point, context))
+        read: TrainingData = context.cached(canonical(data_key), lambda: _read(point, context))
         recipe = pretrain.Recipe(vocab_size=read.vocab_size, **inputs["recipe"])
         training = pretrain.Training(recipe, inputs["seed"], context.device)
         state = context.state_dir / "state.pt"
         keep = partial(_keep, training, read, point, context)
         training.run(read.batches, state, inputs["keep"], keep, context.progress)
-        kept, last = [training.kept[step] for step in sorted(training.kept)], training.losses[-100:]
+        saved, last = (
+            [training.kept[step] for step in sorted(training.kept)],
+            training.losses[-100:],
+        )
         rows = recipe.batch_rows * recipe.context
         tokens, losses = pretrain.loss_curve(training.losses, rows)
-        made = Suite(
+        suite = Suite(
             name=inputs["suite"],
             recipe=point.artifacts["recipe"],
             evaluation=(point.artifacts["evaluation"] or {}).get("name"),
-            checkpoints=[Checkpoint.model_validate(one["checkpoint"]) for one in kept],
+            checkpoints=[Checkpoint.model_validate(entry["checkpoint"]) for entry in saved],
         )
         return Result(
             metrics={
                 "training_loss": math.fsum(last) / len(last) if not training.diverged else math.nan,
-                "nll_mean": sum(kept[-1]["nll"]) / sum(kept[-1]["num_tokens"])
-                if kept
+                "nll_mean": sum(saved[-1]["nll"]) / sum(saved[-1]["num_tokens"])
+                if saved
                 else math.nan,
-                "num_tokens": sum(kept[-1]["num_tokens"]) if kept else 0,
+                "num_tokens": sum(saved[-1]["num_tokens"]) if saved else 0,
                 "steps_done": training.step,
                 "tokens_per_second": training.step * rows / max(training.seconds, 1e-9),
             },
             series={
                 "training_tokens": tokens,
                 "training_loss": losses,
-                "checkpoint_tokens": [one["checkpoint"]["tokens"] for one in kept],
-                "checkpoint_nll": [nll for one in kept for nll in one["nll"]],
-                "checkpoint_scored": [number for one in kept for number in one["num_tokens"]],
+                "checkpoint_tokens": [entry["checkpoint"]["tokens"] for entry in saved],
+                "checkpoint_nll": [nll for entry in saved for nll in entry["nll"]],
+                "checkpoint_scored": [number for entry in saved for number in entry["num_tokens"]],
                 **{
-                    f"rms_{group}": [one["rms"][group] for one in kept]
+                    f"rms_{group}": [entry["rms"][group] for entry in saved]
                     for group in pretrain.rms(training.model)
                 },
             },
-            suite=made if kept else None,
+            suite=suite if saved else None,
         )
 
     def figures(self, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:

@@ -1,6 +1,6 @@
 """Measures one point on this machine, without any service.
 
-result = measure(PointFile.model_validate_json(Path("point.json").read_text()), artefacts, told=print)
+result = measure(PointFile.model_validate_json(Path("point.json").read_text()), artefacts, report=print)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ucurve.schemas.point_file import PointFile
 from ucurve.spec import Point, Result
 
 T = TypeVar("T")
-Told = Callable[[float, float], None]
+ProgressCallback = Callable[[float, float], None]
 
 
 @dataclass
@@ -27,20 +27,23 @@ class Local:
     device: str
     artefacts: Path
     state_dir: Path
-    told: Told
-    kept: dict[str, Any] = field(default_factory=dict)
+    report: ProgressCallback
+    cache: dict[str, Any] = field(default_factory=dict)
 
     def progress(self, done: float, total: float, **metrics: float) -> None:
-        self.told(done, total)
+        self.report(done, total)
 
     def cached(self, key: str, make: Callable[[], T]) -> T:
-        if key not in self.kept:
-            self.kept[key] = make()
-        return cast(T, self.kept[key])
+        if key not in self.cache:
+            self.cache[key] = make()
+        return cast(T, self.cache[key])
 
 
 def measure(
-    point: PointFile, device: str, artefacts: Path, told: Told = lambda done, total: None
+    point: PointFile,
+    device: str,
+    artefacts: Path,
+    report: ProgressCallback = lambda done, total: None,
 ) -> Result:
     """The point's number, made anew: nothing that an earlier measurement left in `artefacts` is used.
 
@@ -58,11 +61,11 @@ def measure(
         )
     artefacts.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="ucurve-") as state:
-        afresh = Point(
+        repeated = Point(
             point.inputs, point.labels, point.source, point.group, repetition=time.time_ns()
         )
-        if afresh.identity != point.identity:
+        if repeated.identity != point.identity:
             raise ValueError(
                 "the inputs in this file are not those of its identity: somebody changed them"
             )
-        return kind.run(afresh, Local(device, artefacts, Path(state), told))
+        return kind.run(repeated, Local(device, artefacts, Path(state), report))

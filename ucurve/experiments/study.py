@@ -55,18 +55,22 @@ class Study(BaseModel):
 
     def newest(self, experiments: Iterable[Experiment]) -> list[Experiment]:
         """The study's own among these, one per submission where there is one, in the study's order."""
-        mine: dict[str, Experiment] = {}
-        for one in sorted(experiments, key=lambda one: one.id):
-            if self.name in one.tags:
-                mine[one.name] = one
-        return [mine[submission.name] for submission in self.experiments if submission.name in mine]
+        newest: dict[str, Experiment] = {}
+        for experiment in sorted(experiments, key=lambda experiment: experiment.id):
+            if self.name in experiment.tags:
+                newest[experiment.name] = experiment
+        return [
+            newest[submission.name] for submission in self.experiments if submission.name in newest
+        ]
 
 
 @cache
 def builtin() -> dict[str, Study]:
     """The studies that come with the package, by name."""
-    found = [Study.model_validate_json(path.read_bytes()) for path in sorted(FOLDER.glob("*.json"))]
-    return {study.name: study for study in found}
+    studies = [
+        Study.model_validate_json(path.read_bytes()) for path in sorted(FOLDER.glob("*.json"))
+    ]
+    return {study.name: study for study in studies}
 
 
 def verdicts(parts: Sequence[StudyExperiment]) -> list[Verdict]:

@@ -97,10 +97,10 @@ class Trainee:
                 self._apart.append(unembedding(self.model, ids[0, :8]))
         apart = self._apart[0]
         if apart is None:
-            whole: torch.Tensor = self.model(input_ids=ids, use_cache=False).logits
-            return whole[wanted].float()
-        found: torch.Tensor = apart(self.hidden(ids)[wanted])
-        return found.float()
+            all_logits: torch.Tensor = self.model(input_ids=ids, use_cache=False).logits
+            return all_logits[wanted].float()
+        logits: torch.Tensor = apart(self.hidden(ids)[wanted])
+        return logits.float()
 
 
 def num_scored(trainee: Trainee, batch: Batch) -> int:

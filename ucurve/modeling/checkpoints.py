@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,11 @@ FOREIGN_CODE = (
     "auto_map",
     "quantization_config",
 )  # config entries that would run code we did not install
+
+
+# Two overlapping from_pretrained calls leave PreTrainedModel.tie_weights patched out (transformers 5):
+# each restores what it found. Later models of the process would not tie their embeddings.
+LOADING = threading.Lock()
 
 
 class CheckpointError(RuntimeError):
@@ -89,8 +95,8 @@ def load(
         raise CheckpointError(
             f"{checkpoint.suite}/{checkpoint.revision}: no safetensors and no pytorch_model in {folder}"
         )
-    found = combined_sha256({name: file_sha256(folder / name) for name in weights})
-    _verify("weights", found, checkpoint.weights_sha256, folder)
+    sha256 = combined_sha256({name: file_sha256(folder / name) for name in weights})
+    _verify("weights", sha256, checkpoint.weights_sha256, folder)
     _verify("config", file_sha256(folder / "config.json"), checkpoint.config_sha256, folder)
     tokenizer = folder / "tokenizer.json"
     if checkpoint.tokenizer_sha256:
@@ -115,10 +121,10 @@ def file_sha256(path: Path) -> str:
     return cached_sha256(path)
 
 
-def _verify(what: str, found: str, expected: str | None, folder: Path) -> None:
-    if expected and found != expected:
+def _verify(name: str, sha256: str, expected: str | None, folder: Path) -> None:
+    if expected and sha256 != expected:
         raise CheckpointError(
-            f"{what} in {folder} changed: sha256 {found[:12]}... instead of {expected[:12]}..."
+            f"{name} in {folder} changed: sha256 {sha256[:12]}... instead of {expected[:12]}..."
         )
 
 
@@ -132,19 +138,20 @@ def _model(folder: Path, safetensors: bool) -> PreTrainedModel:
     model: PreTrainedModel
     info: dict[str, Any]
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]  # output_loading_info makes it a pair
-            folder,
-            config=AutoConfig.from_pretrained(
-                folder, trust_remote_code=False, local_files_only=True
-            ),
-            dtype=torch.float32,  # None would mean the stored type: fp16 for Pythia
-            trust_remote_code=False,
-            attn_implementation="sdpa",  # a name in the config could be a repository
-            use_safetensors=safetensors,
-            weights_only=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+        with LOADING:
+            model, info = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]  # output_loading_info makes it a pair
+                folder,
+                config=AutoConfig.from_pretrained(
+                    folder, trust_remote_code=False, local_files_only=True
+                ),
+                dtype=torch.float32,  # None would mean the stored type: fp16 for Pythia
+                trust_remote_code=False,
+                attn_implementation="sdpa",  # a name in the config could be a repository
+                use_safetensors=safetensors,
+                weights_only=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
         raise CheckpointError(
             f"{folder} cannot be loaded: {str(error).strip().splitlines()[0]}"
@@ -192,17 +199,17 @@ def save(model: PreTrainedModel, folder: Path, tokenizer: Tokenizer | None = Non
 def claim(suite: Path, recipe: str) -> None:
     """Make the folder of a suite its recipe's own: two experiments may be planned under one name before either saves."""
     suite.mkdir(parents=True, exist_ok=True)
-    mine, owner = suite / f".recipe.{uuid.uuid4().hex}", suite / "recipe.sha256"
-    mine.write_text(recipe)
+    temporary, owner = suite / f".recipe.{uuid.uuid4().hex}", suite / "recipe.sha256"
+    temporary.write_text(recipe)
     try:
-        os.link(mine, owner)
+        os.link(temporary, owner)
     except FileExistsError:
         if owner.read_text() != recipe:
             raise CheckpointError(
                 f"{suite} holds checkpoints of another recipe; choose another suite name, or remove that folder"
             ) from None
     finally:
-        mine.unlink()
+        temporary.unlink()
 
 
 def _config_json(model: PreTrainedModel) -> str:

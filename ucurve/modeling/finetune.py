@@ -194,8 +194,8 @@ def _trained(
         }
     elif method["name"] == "head":
         unembedding = trainee.model.get_output_embeddings()  # type: ignore[no-untyped-call]
-        mine = {id(p) for p in (trainee.head or unembedding).parameters()}
-        chosen = {name: p for name, p in parameters_of(trainee).items() if id(p) in mine}
+        head_ids = {id(p) for p in (trainee.head or unembedding).parameters()}
+        chosen = {name: p for name, p in parameters_of(trainee).items() if id(p) in head_ids}
     else:
         chosen = parameters_of(trainee)
         if (
@@ -232,13 +232,13 @@ def _add_lora_(model: PreTrainedModel, rank: int, seed: int) -> None:
 
 def merged(trainee: Trainee, trained: Mapping[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
     """The trained tensors under the names they have in the base: low-rank updates are added to their matrices."""
-    found = {name: p.detach() for name, p in trained.items() if "lora_" not in name}
+    merged = {name: p.detach() for name, p in trained.items() if "lora_" not in name}
     for name, module in trainee.model.named_modules():
         if hasattr(module, "get_delta_weight") and hasattr(module, "base_layer"):
-            found[f"{name}.weight"] = (
+            merged[f"{name}.weight"] = (
                 module.base_layer.weight + module.get_delta_weight(ADAPTER)
             ).detach()
-    return found
+    return merged
 
 
 def _optimiser(trained: Mapping[str, torch.nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:

@@ -122,31 +122,31 @@ def interpolated(parameters: Tensors, weights: Tensors, alpha: float) -> Iterato
     parameters: all of the model, fp32; weights: some of them, fine-tuned. Yields |theta - base| / |base| over all parameters
     ("displacement") and over each group ("displacement_mlp"): a new head, which has no base, is left out.
     """
-    kept = {name: parameters[name].detach().clone() for name in weights}
+    originals = {name: parameters[name].detach().clone() for name in weights}
     before = checksum(parameters)
     try:
         with torch.no_grad():
             for name, tensor in weights.items():
                 parameters[name].lerp_(tensor.to(parameters[name].device), alpha)
-        yield _displacement(parameters, kept)
+        yield _displacement(parameters, originals)
     finally:
         with torch.no_grad():
-            for name, tensor in kept.items():
+            for name, tensor in originals.items():
                 parameters[name].copy_(tensor)
         assert checksum(parameters) == before, "the weights were not restored"
 
 
-def _displacement(parameters: Tensors, kept: Tensors) -> dict[str, float]:
+def _displacement(parameters: Tensors, originals: Tensors) -> dict[str, float]:
     changes, sizes = dict.fromkeys(GROUPS, 0.0), dict.fromkeys(GROUPS, 0.0)
     for name, tensor in parameters.items():
         if name.startswith("head."):
             continue
-        base = kept.get(name, tensor).detach().double()
+        base = originals.get(name, tensor).detach().double()
         sizes[group_of(name)] += float(base.square().sum())
         changes[group_of(name)] += float((tensor.detach().double() - base).square().sum())
-    found = {
+    by_group = {
         f"displacement_{group}": math.sqrt(changes[group] / sizes[group])
         for group in GROUPS
         if sizes[group]
     }
-    return {"displacement": math.sqrt(sum(changes.values()) / sum(sizes.values())), **found}
+    return {"displacement": math.sqrt(sum(changes.values()) / sum(sizes.values())), **by_group}

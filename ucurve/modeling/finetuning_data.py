@@ -90,13 +90,13 @@ class Judged:
     num_examples: None = None
 
     def batch(self, seed: int, step: int, num_rows: int, split: str = "fine-tuning") -> Batch:
-        found = self.language.judged(num_rows, self.context, split=split, seed=seed, step=step)
-        rows = found.rows.astype(np.int64).tolist()
+        documents = self.language.judged(num_rows, self.context, split=split, seed=seed, step=step)
+        rows = documents.rows.astype(np.int64).tolist()
         end = self.context - (self.num_classes > 0)  # a head reads the document, not the answer
         return batch_of(
             [
                 Row(row[:end], self.context - 1, int(label))
-                for row, label in zip(rows, found.polarity, strict=True)
+                for row, label in zip(rows, documents.polarity, strict=True)
             ]
         )
 
@@ -146,7 +146,7 @@ def _order(num: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def task_of(
-    asked: dict[str, Any],
+    inputs: dict[str, Any],
     dataset: Dataset,
     tokenizer: Tokenizer | None,
     limit: int,
@@ -154,8 +154,8 @@ def task_of(
     progress: Progress = no_progress,
 ) -> Task:
     """The task that a point's inputs ask for. limit: the model's context. Raises DataError."""
-    head = asked["protocol"].startswith("linear_head")
-    context = min(asked["context"] or limit, limit)
+    head = inputs["protocol"].startswith("linear_head")
+    context = min(inputs["context"] or limit, limit)
     if dataset.kind == "language":
         version = int(dataset.parameters.get("version", VERSION))
         if version != VERSION:
@@ -174,24 +174,24 @@ def task_of(
         stream, rest = training_stream(dataset, tokenizer, artefacts, lambda: progress(0, 1))
         held_out = torch.from_numpy(rest[:HELD_OUT_TOKENS].astype(np.int64))
         return Stream(text_batches(stream, context), held_out, context, len(stream) // context)
-    found = {
+    splits = {
         split: example_files.read(path)
         for split, path in _files(dataset, artefacts, progress).items()
     }
-    train, validation = found["train"], found["validation"]
-    if asked["protocol"].startswith("language_modelling"):
-        kept = [_prompted(tokenizer, one, context) for one in (train, validation)]
-        return Rows(_some(kept[0], asked["max_examples"]), kept[1], [])
+    train, validation = splits["train"], splits["validation"]
+    if inputs["protocol"].startswith("language_modelling"):
+        rows = [_prompted(tokenizer, examples, context) for examples in (train, validation)]
+        return Rows(_some(rows[0], inputs["max_examples"]), rows[1], [])
     names = example_files.classes(train)
     answers = [
-        tokenizer.encode(f" {word}", add_special_tokens=False).ids for word in asked["label_words"]
+        tokenizer.encode(f" {word}", add_special_tokens=False).ids for word in inputs["label_words"]
     ]
     if len(names) != len(answers) or len({answer[0] for answer in answers}) < len(answers):
-        words = f"{dataset.name} has the labels {', '.join(names[:5])}; the label words {asked['label_words']}"
+        words = f"{dataset.name} has the labels {', '.join(names[:5])}; the label words {inputs['label_words']}"
         raise DataError(f"{words} must be as many, and differ in their first token")
-    label = partial(_labelled, tokenizer, asked["prompt"], names, answers, head, context)
+    label = partial(_labelled, tokenizer, inputs["prompt"], names, answers, head, context)
     return Rows(
-        _some(label(train), asked["max_examples"]),
+        _some(label(train), inputs["max_examples"]),
         label(validation),
         [answer[0] for answer in answers],
         len(names) * head,
@@ -203,12 +203,12 @@ def pretraining_rows(
 ) -> torch.Tensor:
     """Rows like those of pre-training, int64 [num_rows, context], from a stream that no training reads. Raises DataError."""
     if dataset.kind == "language":
-        found = (
+        rows = (
             Lang(int(dataset.parameters["language"]))
             .documents(num_rows, context, split="Fisher information")
             .rows
         )
-        return torch.from_numpy(found.astype(np.int64))
+        return torch.from_numpy(rows.astype(np.int64))
     if tokenizer is None or dataset.kind != "text":
         raise DataError(f"{dataset.name} is not a text that the checkpoint can read")
     return text_batches(training_stream(dataset, tokenizer, artefacts)[0], context)(0, 0, num_rows)
@@ -234,10 +234,10 @@ def _files(dataset: Dataset, artefacts: Path, progress: Progress) -> dict[str, P
             raise DataError(str(error)) from error
     folder = local_copy(dataset.location, artefacts)
     files = {split: folder / str(dataset.parameters[split]) for split in example_files.SPLITS}
-    found = combined_sha256({split: file_sha256(path) for split, path in files.items()})
-    if dataset.sha256 and found != dataset.sha256:
+    sha256 = combined_sha256({split: file_sha256(path) for split, path in files.items()})
+    if dataset.sha256 and sha256 != dataset.sha256:
         raise DataError(
-            f"the files of {dataset.name} changed: sha256 {found[:12]}... instead of {dataset.sha256[:12]}..."
+            f"the files of {dataset.name} changed: sha256 {sha256[:12]}... instead of {dataset.sha256[:12]}..."
         )
     return files
 
@@ -249,13 +249,13 @@ def _labelled(
     answers: Sequence[list[int]],
     head: bool,
     context: int,
-    found: example_files.Examples,
+    examples: example_files.Examples,
 ) -> list[Row]:
     """Prompt and label word; prompts that are too long lose their beginning. A head reads the prompt alone."""
-    texts = [prompt.replace("{sentence}", sentence.strip()) for sentence, _ in found.rows]
+    texts = [prompt.replace("{sentence}", sentence.strip()) for sentence, _ in examples.rows]
     rows = []
     for encoded, (_, label) in zip(
-        tokenizer.encode_batch_fast(texts, add_special_tokens=False), found.rows, strict=True
+        tokenizer.encode_batch_fast(texts, add_special_tokens=False), examples.rows, strict=True
     ):
         kind = names.index(label)
         answer = [] if head else answers[kind]
@@ -264,12 +264,12 @@ def _labelled(
     return rows
 
 
-def _prompted(tokenizer: Tokenizer, found: example_files.Examples, context: int) -> list[Row]:
+def _prompted(tokenizer: Tokenizer, examples: example_files.Examples, context: int) -> list[Row]:
     """Prompt and completion, the completion scored; sentences alone are scored from their second token on."""
     rows = []
-    for first, second in found.rows:
+    for first, second in examples.rows:
         prompt, completion = (
-            (first, second) if found.columns == example_files.PROMPTED else ("", first)
+            (first, second) if examples.columns == example_files.PROMPTED else ("", first)
         )
         start, end = (
             tokenizer.encode(text, add_special_tokens=False).ids for text in (prompt, completion)

@@ -209,9 +209,9 @@ def second_order_forgetting(s: Array, num_learned: int, learning_rate: float, wi
     p = n = d this is lr^2 [ |s|^2 / d^2 (d sum_{i<=k} s_i^2 + N_k^2) + 2 sum_{i<=k} s_i^4 ]. The product of both layers'
     steps is orthogonal to A - W in the mean.
     """
-    kept = s[:num_learned]
-    moved = np.square(s).sum() / width**2 * (width * np.square(kept).sum() + kept.sum() ** 2)
-    return float(learning_rate**2 * (moved + 2 * (kept**4).sum()))
+    strengths = s[:num_learned]
+    moved = np.square(s).sum() / width**2 * (width * np.square(strengths).sum() + strengths.sum() ** 2)
+    return float(learning_rate**2 * (moved + 2 * (strengths**4).sum()))
 
 
 def _rotated(s: Array, width: int, generator: np.random.Generator) -> Teacher:

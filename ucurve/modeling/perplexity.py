@@ -89,15 +89,15 @@ def window_losses(
     head = unembedding(model, tokens[:8])
     sums, done = [], 0
     for batch in _batches(plan, rows):
-        ids = torch.stack([tokens[one.start : one.end] for one in batch]).to(model.device)
+        ids = torch.stack([tokens[span.start : span.end] for span in batch]).to(model.device)
         with autocast(model, precision):
             losses = _token_losses(model, head, ids)
-        sums += [losses[i, one.score - one.start - 1 :].sum() for i, one in enumerate(batch)]
+        sums += [losses[i, span.score - span.start - 1 :].sum() for i, span in enumerate(batch)]
         done += ids.numel()
-        progress(done, sum(one.end - one.start for one in plan))
+        progress(done, sum(span.end - span.start for span in plan))
     return WindowLosses(
         torch.stack(sums).cpu().numpy(),
-        np.array([one.end - one.score for one in plan], dtype=np.int64),
+        np.array([span.end - span.score for span in plan], dtype=np.int64),
     )
 
 
@@ -127,7 +127,7 @@ def _vocabulary(model: PreTrainedModel) -> int:
 
 def _batches(plan: list[Window], rows: int) -> Iterator[list[Window]]:
     """Windows of equal length, at most `rows` together."""
-    for _, equal in groupby(plan, key=lambda one: one.end - one.start):
+    for _, equal in groupby(plan, key=lambda span: span.end - span.start):
         together = list(equal)
         for i in range(0, len(together), rows):
             yield together[i : i + rows]
@@ -143,9 +143,9 @@ def unembedding(model: PreTrainedModel, probe: torch.Tensor) -> torch.nn.Module 
     """The unembedding, if logits are nothing but it applied to the last hidden state; None if there is more to them."""
     head: torch.nn.Module | None = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     ids = probe.to(model.device)[None]
-    whole = model(ids, use_cache=False).logits
+    full_logits = model(ids, use_cache=False).logits
     apart = None if head is None else head(model.base_model(ids, use_cache=False).last_hidden_state)
-    same = apart is not None and torch.allclose(apart, whole, rtol=1e-4, atol=1e-5, equal_nan=True)
+    same = apart is not None and torch.allclose(apart, full_logits, rtol=1e-4, atol=1e-5, equal_nan=True)
     return head if same else None
 
 

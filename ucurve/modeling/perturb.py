@@ -139,13 +139,13 @@ class Noise:
 
     def like(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """The numbers of the parameter `name`: fp32, shape and device of `tensor`."""
-        made = self._made.get(name)
-        if made is None or made.shape != tensor.shape or made.device != tensor.device:
-            made = standard_normal(self.seed, name, tensor.numel(), tensor.device).view(
+        cached = self._made.get(name)
+        if cached is None or cached.shape != tensor.shape or cached.device != tensor.device:
+            cached = standard_normal(self.seed, name, tensor.numel(), tensor.device).view(
                 tensor.shape
             )
-            self._made[name] = made
-        return made
+            self._made[name] = cached
+        return cached
 
 
 def standard_normal(
@@ -234,21 +234,21 @@ def perturbed(
         "perturb fp32 weights: bf16 loses the noise"
     )
     moving = {name: tensor for name, tensor in tensors.items() if stds[name] > 0}
-    kept = {name: tensor.clone() for name, tensor in moving.items()}
+    originals = {name: tensor.clone() for name, tensor in moving.items()}
     before = checksum(tensors)
     try:
         change = 0.0
         for name, tensor in moving.items():
             tensor.add_(noise.like(name, tensor) * (gamma * stds[name]))
-            change += _mean_square(tensor - kept[name]) * tensor.numel()
+            change += _mean_square(tensor - originals[name]) * tensor.numel()
         size = sum(
-            _mean_square(kept.get(name, tensor)) * tensor.numel()
+            _mean_square(originals.get(name, tensor)) * tensor.numel()
             for name, tensor in tensors.items()
         )
         yield math.sqrt(change / size) if size else math.inf
     finally:
         for name, tensor in moving.items():
-            tensor.copy_(kept[name])
+            tensor.copy_(originals[name])
         assert checksum(tensors) == before, "the weights were not restored"
 
 

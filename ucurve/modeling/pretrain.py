@@ -210,8 +210,8 @@ class Training(Resumable):
         self.seconds += time.monotonic() - began
 
     def weights(self) -> Mapping[str, torch.Tensor]:
-        mine: Mapping[str, torch.Tensor] = self.model.state_dict()
-        return mine
+        weights: Mapping[str, torch.Tensor] = self.model.state_dict()
+        return weights
 
 
 def loss_curve(

@@ -54,12 +54,12 @@ def fisher(
     parameters = {
         name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
     }
-    found = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    fisher = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     for done, row in enumerate(rows.to(model.device)):
         loss = cross_entropy(model(input_ids=row[None]).logits[0, :-1].float(), row[1:])
         for name, gradient in zip(
-            found, torch.autograd.grad(loss, list(parameters.values())), strict=True
+            fisher, torch.autograd.grad(loss, list(parameters.values())), strict=True
         ):
-            found[name] += gradient.square() / len(rows)
+            fisher[name] += gradient.square() / len(rows)
         progress(done + 1, len(rows))
-    return found
+    return fisher

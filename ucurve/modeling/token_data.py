@@ -91,11 +91,11 @@ def tokens_of(
     dataset: a language split, or a text (then `tokenizer` must be that of the checkpoint). Raises DataError.
     """
     if dataset.kind == "language":
-        asked = dataset.parameters
-        if "rows" not in asked:
+        parameters = dataset.parameters
+        if "rows" not in parameters:
             raise DataError(f"{dataset.name} is endless, to train on; measure on a held-out set")
-        documents = partial(_lang(dataset).documents, int(asked["rows"]), int(asked["context"]))
-        rows = documents(split=str(asked["split"])).rows
+        documents = partial(_lang(dataset).documents, int(parameters["rows"]), int(parameters["context"]))
+        rows = documents(split=str(parameters["split"])).rows
         return torch.from_numpy(rows.astype(np.int64).ravel())
     if tokenizer is None:
         raise DataError(
@@ -118,10 +118,10 @@ def text_file(dataset: Dataset, artefacts: Path, progress: Progress = no_progres
         )
     except HubError as error:
         raise DataError(str(error)) from error
-    found = file_sha256(path)
-    if dataset.sha256 and found != dataset.sha256:
+    sha256 = file_sha256(path)
+    if dataset.sha256 and sha256 != dataset.sha256:
         raise DataError(
-            f"{path} changed: sha256 {found[:12]}... instead of {dataset.sha256[:12]}..."
+            f"{path} changed: sha256 {sha256[:12]}... instead of {dataset.sha256[:12]}..."
         )
     return path
 
@@ -161,11 +161,11 @@ def training_stream(
     """
     text = text_file(dataset, artefacts)
     tokenizer_sha256 = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
-    kept = artefacts / "texts" / f"{file_sha256(text)[:16]}-{tokenizer_sha256[:16]}.npy"
-    if not kept.exists():
+    cached = artefacts / "texts" / f"{file_sha256(text)[:16]}-{tokenizer_sha256[:16]}.npy"
+    if not cached.exists():
         stream = _encode_documents(_read(text), tokenizer, alive)
-        _write(kept, lambda path: np.save(path.open("wb"), stream))
-    stream = np.load(kept, mmap_mode="r")
+        _write(cached, lambda path: np.save(path.open("wb"), stream))
+    stream = np.load(cached, mmap_mode="r")
     cut = len(stream) - int(HELD_OUT * len(stream))
     return stream[:cut], stream[cut:]
 
@@ -175,8 +175,8 @@ def train_tokenizer(
 ) -> Tokenizer:
     """A byte-level BPE of `vocab_size` trained on the text; any text can be read with it. Kept in the artefacts."""
     text = text_file(dataset, artefacts)
-    kept = artefacts / "texts" / f"{file_sha256(text)[:16]}-bpe{vocab_size}.json"
-    if not kept.exists():
+    cached = artefacts / "texts" / f"{file_sha256(text)[:16]}-bpe{vocab_size}.json"
+    if not cached.exists():
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
@@ -187,8 +187,8 @@ def train_tokenizer(
             show_progress=False,
         )
         tokenizer.train_from_iterator(_lines(_read(text), alive), trainer)
-        _write(kept, lambda path: tokenizer.save(str(path)))
-    return read_tokenizer(kept)
+        _write(cached, lambda path: tokenizer.save(str(path)))
+    return read_tokenizer(cached)
 
 
 def _lang(dataset: Dataset) -> Lang:

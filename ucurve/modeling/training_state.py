@@ -39,9 +39,9 @@ class Resumable:
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         state = {name: getattr(self, name) for name in self.progress_names}
         weights = {name: tensor.detach() for name, tensor in self.weights().items()}
-        which = {"recipe": asdict(self.recipe), "seed": self.seed}
+        identity = {"recipe": asdict(self.recipe), "seed": self.seed}
         torch.save(
-            {**which, "weights": weights, "optimiser": self.optimiser.state_dict(), **state},
+            {**identity, "weights": weights, "optimiser": self.optimiser.state_dict(), **state},
             temporary,
         )
         sync(temporary)
@@ -51,12 +51,12 @@ class Resumable:
         """Continue from a saved state of the same training, if there is one."""
         if not path.exists():
             return
-        mine = self.weights()
-        state = torch.load(path, map_location=next(iter(mine.values())).device, weights_only=True)
+        weights = self.weights()
+        state = torch.load(path, map_location=next(iter(weights.values())).device, weights_only=True)
         if (state["recipe"], state["seed"]) != (asdict(self.recipe), self.seed):
             raise ValueError(f"{path} is the state of another run; delete it to start afresh")
         with torch.no_grad():
-            for name, tensor in mine.items():
+            for name, tensor in weights.items():
                 tensor.copy_(state["weights"][name])
         self.optimiser.load_state_dict(state["optimiser"])
         for name in self.progress_names:
