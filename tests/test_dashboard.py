@@ -35,7 +35,7 @@ def test_form_input_survives_navigation_and_submits_an_experiment_with_figures(
     for name, value in {
         "Width": "8",
         "Features": "8",
-        "Draws": "1",
+        "Noise seeds": "1",
         "Relative noise": "",
         "Fixed noise": "0.1, zwei",
     }.items():
@@ -52,7 +52,7 @@ def test_form_input_survives_navigation_and_submits_an_experiment_with_figures(
     expect(page.get_by_text("Must be a whole number from 2 to")).to_be_visible(
         timeout=PATIENCE
     )  # a bound of the kind: draws
-    box(page, "Draws").fill("5")
+    box(page, "Noise seeds").fill("5")
     expect(page.get_by_text("36 new")).to_be_visible(timeout=PATIENCE)
     box(page, "Name").fill("from the form")
     box(page, "Tags").fill("one, two")

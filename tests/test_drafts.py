@@ -43,7 +43,7 @@ def test_form_input_survives_a_reload_a_second_tab_and_a_dashboard_restart(
     page.goto("/new")
     page.get_by_role("radio", name="Two-layer linear model").click()
     expect(box(page, "Width")).to_be_visible(timeout=PATIENCE)  # the form before it has draws, too
-    type_into(page, "Draws", "zwei", "linear_model:draws")
+    type_into(page, "Noise seeds", "zwei", "linear_model:draws")
     type_into(page, "Name", "half <b>typed", "new:name")
     page.get_by_role("radio", name="Gaussian perturbation").click()
     type_into(page, "Gammas", "0,05", "gaussian_perturbation:gammas")
@@ -51,12 +51,12 @@ def test_form_input_survives_a_reload_a_second_tab_and_a_dashboard_restart(
     page.reload()
     holds(page, Gammas="0,05", Name="half <b>typed")
     page.get_by_role("radio", name="Two-layer linear model").click()
-    holds(page, Draws="zwei")
+    holds(page, **{"Noise seeds": "zwei"})
 
     other = tabs.new_page()  # begins where the first one is, and goes its own way
     other.goto("/new")
-    holds(other, Draws="zwei")
-    type_into(other, "Draws", "3", "linear_model:draws")
+    holds(other, **{"Noise seeds": "zwei"})
+    type_into(other, "Noise seeds", "3", "linear_model:draws")
     other.close()
 
     dashboard = lab.children["dashboard"]
@@ -68,7 +68,7 @@ def test_form_input_survives_a_reload_a_second_tab_and_a_dashboard_restart(
         dashboard, lambda: processes.answers(f"http://127.0.0.1:{port[1]}/_stcore/health")
     )
     page.reload()
-    holds(page, Draws="zwei", Name="half <b>typed")
+    holds(page, **{"Noise seeds": "zwei", "Name": "half <b>typed"})
 
 
 def test_a_double_click_submits_once(tabs: BrowserContext, lab: Lab) -> None:
@@ -76,7 +76,7 @@ def test_a_double_click_submits_once(tabs: BrowserContext, lab: Lab) -> None:
     page.goto("/new")
     page.get_by_role("radio", name="Two-layer linear model").click()
     expect(box(page, "Width")).to_be_visible(timeout=PATIENCE)
-    type_into(page, "Draws", "2", "linear_model:draws")
+    type_into(page, "Noise seeds", "2", "linear_model:draws")
     type_into(page, "Name", "clicked <b>twice", "new:name")
     expect(page.get_by_role("button", name="Submit")).to_be_enabled(timeout=PATIENCE)
     page.get_by_role("button", name="Submit").dblclick()

@@ -152,7 +152,7 @@ def test_two_users_share_evaluations_and_sign_out_separately(
 
     before = num_attempts()
     pages["sue"].goto(f"/new?clone={second.id}")  # two draws more: only those run
-    draws = pages["sue"].get_by_role("textbox", name="Draws", exact=True)
+    draws = pages["sue"].get_by_role("textbox", name="Noise seeds", exact=True)
     expect(draws).to_have_value("2")
     draws.fill("4")
     draws.press("Enter")

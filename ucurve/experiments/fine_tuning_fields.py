@@ -1,4 +1,4 @@
-"""The fields of fine-tuning, and the part of a measurement's identity that each determines; no torch."""
+"""The fields of fine-tuning, and the part of a measurement's identity that each determines. No torch."""
 
 from __future__ import annotations
 
@@ -18,99 +18,117 @@ RARE: dict[str, Any] = {"advanced": True}
 
 
 class TuningFields(Spec):
-    """What is fine-tuned, on what, how, and on what forgetting is measured."""
+    """Fields of fine-tuning: checkpoints, task and data, recipe, and evaluation sets."""
 
     suite: str = Field(
         "tiny", description="Name of a registered suite.", json_schema_extra={"widget": "suite"}
     )
     checkpoints: Choice = Field(
         "all",
-        description='"all", {"log_spaced": n} of each replicate, or a list of revisions. Step 0 only if listed.',
+        description='"all", {"log_spaced": n} per pre-training seed, or a list of revisions. Step 0 '
+        "only if listed.",
     )
     task: Literal["language_modelling", "label_words", "linear_head"] = Field(
         "language_modelling",
-        description="language_modelling: every token of the new text, or the completions where examples have prompts. label_words: "
-        "a prompt and one word per class, the word's token being learned. linear_head: a new layer on the last token.",
+        description="language_modelling: every token of the new text, or the completions where "
+        "examples have prompts. label_words: a prompt and one word per class, whose token is learned. "
+        "linear_head: a new layer on the last token.",
     )
     data: str | None = Field(
         None,
-        description="What is fine-tuned on. Empty: tiny-redrawn or tiny-sentiment for suites of the built-in language, else sst2.",
+        title="Training dataset",
+        description="Default: tiny-redrawn or tiny-sentiment for suites of the built-in language, "
+        "else sst2.",
         json_schema_extra={"widget": "dataset"},
     )
     learning_rates: list[Rate] = Field(
         [],
         max_length=32,
-        description="One is experiment II, several are III. Empty: 0.00002, or 0.001 for language modelling.",
+        description="One: experiment II. Several: experiment III. Default: 0.00002, or 0.001 for "
+        "language modelling.",
     )
     methods: list[Method] = Field(
         ["full"],
         min_length=1,
-        description="full: all weights are trained. head: the last layer only. lora: low-rank updates. l2_sp and ewc: all weights, "
-        "held near the base by a penalty. Figures show the first, and one figure compares all.",
+        description="full: all weights are trained. head: the last layer only. lora: low-rank updates. "
+        "l2_sp, ewc: all weights, with a penalty towards the pre-trained ones. Figures show the first; "
+        "one figure compares all.",
     )
     alphas: list[Alpha] = Field(
         [],
         max_length=20,
         title="WiSE-FT alphas",
-        description="Also measure (1 - alpha) base + alpha fine-tuned weights, of full.",
+        description="Also evaluate (1 - alpha) pre-trained + alpha fine-tuned weights, for full.",
     )
     seeds: list[Seed] = Field(
         [0, 1, 2],
         min_length=1,
         max_length=64,
-        description="Of the order of the data, the same for all. Three can settle a rise at one learning rate; several rates, "
-        "whose p values are corrected for looking at all of them, need five.",
+        description="Seeds of the order of the data, the same for all checkpoints. Three can confirm a "
+        "rise at one learning rate; several rates, whose p values are corrected for multiple tests, "
+        "need five.",
     )
     evaluations: list[str] = Field(
         [],
         max_length=8,
         title="Evaluation sets",
-        description="On which forgetting is measured; empty: the suite's own.",
+        description="Forgetting is measured on these. Default: that of the suite.",
     )
     epochs: float | None = Field(
-        None, gt=0, le=1000, description="Empty: 3, or the number of steps decides."
+        None, gt=0, le=1000, description="Default: 3, unless steps is given."
     )
     steps: int | None = Field(
-        None, ge=1, le=1_000_000, description="Instead of epochs; empty: 200 where data is endless."
+        None, ge=1, le=1_000_000, description="Instead of epochs. Default for endless data: 200."
     )
     batch_rows: int | None = Field(
         None,
         ge=1,
         le=4096,
-        title="Rows per step",
-        description="Empty: 32, or 16 for language modelling.",
+        title="Batch size",
+        description="Rows per step. Default: 32, or 16 for language modelling.",
     )
     max_examples: int | None = Field(
         None,
         ge=1,
-        title="Most training examples",
-        description="Chosen at random, once. Empty: all.",
+        title="Max train samples",
+        description="A random subset, the same for all seeds. Default: all.",
     )
-    optimiser: Literal["adamw", "sgd"] = Field("adamw", description="sgd has no momentum.")
+    optimiser: Literal["adamw", "sgd"] = Field("adamw", description="sgd: without momentum.")
     schedule: Literal["linear", "cosine", "constant"] = Field(
-        "linear", description="After the warm-up; to zero but for constant."
+        "linear", description="After the warm-up; linear and cosine end at zero."
     )
     warmup: float = Field(
-        0.06, ge=0, lt=1, title="Warm-up", description="Fraction of the steps, linear."
+        0.06, ge=0, lt=1, title="Warm-up ratio", description="Fraction of the steps; linear."
     )
     weight_decay: float = Field(
-        0.0, ge=0, le=10, description="Pulls towards zero, and so is a perturbation by itself."
+        0.0,
+        ge=0,
+        le=10,
+        description="Weight decay shrinks weights, which is itself a perturbation.",
     )
-    grad_clip: float = Field(1.0, gt=0, le=1e6, description="Largest norm of the gradient.")
+    grad_clip: float = Field(1.0, gt=0, le=1e6, description="Maximum norm of the gradient.")
     beta1: float = Field(
-        0.9, ge=0, lt=1, description="AdamW: of the mean of gradients.", json_schema_extra=RARE
+        0.9,
+        ge=0,
+        lt=1,
+        description="AdamW: decay of the mean of gradients.",
+        json_schema_extra=RARE,
     )
     beta2: float = Field(
-        0.999, ge=0, lt=1, description="AdamW: of their squares.", json_schema_extra=RARE
+        0.999,
+        ge=0,
+        lt=1,
+        description="AdamW: decay of the mean of squared gradients.",
+        json_schema_extra=RARE,
     )
     prompt: str = Field(
         "Review: {sentence}\\nSentiment:",
-        description="{sentence} stands for the text, \\n for a new line.",
+        description="{sentence} is the text, \\n a new line.",
         json_schema_extra=RARE,
     )
     label_words: list[str] = Field(
         ["negative", "positive"],
-        description="One per class in the order of labels; a space comes before.",
+        description="One per class, in the order of labels; a space is put before each.",
         json_schema_extra=RARE,
     )
     context: int | None = Field(
@@ -118,14 +136,15 @@ class TuningFields(Spec):
         ge=8,
         le=1 << 16,
         json_schema_extra=RARE,
-        description="Tokens per row; empty: 64 of the language, else 512.",
+        description="Tokens per row. Default: 64 for the built-in language, else 512.",
     )
     l2_sp_strength: float = Field(0.03, ge=0, title="L2-SP strength", json_schema_extra=RARE)
     ewc_strength: float = Field(300.0, ge=0, title="EWC strength", json_schema_extra=RARE)
     ewc_data: str | None = Field(
         None,
         title="EWC data",
-        description="Pre-training text that tells which weights matter. Empty: tiny-language; other suites must name one.",
+        description="Pre-training text for the Fisher information. Default: tiny-language; required for "
+        "other suites.",
         json_schema_extra={"widget": "dataset", **RARE},
     )
     ewc_rows: int = Field(128, ge=1, le=100_000, title="EWC rows", json_schema_extra=RARE)
@@ -134,14 +153,14 @@ class TuningFields(Spec):
         None,
         ge=2,
         le=1 << 20,
-        description="Tokens per window; empty: 1024, or a row of the language.",
+        description="Tokens per window. Default: 1024, or a row of the built-in language.",
         json_schema_extra=RARE,
     )
     stride: int | None = Field(
         None,
         ge=1,
         le=1 << 20,
-        description="Between windows' starts; empty: the window.",
+        description="Tokens between the starts of windows. Default: the window.",
         json_schema_extra=RARE,
     )
     precision: Literal["fp32", "bf16"] = Field(

@@ -1,9 +1,10 @@
-"""Experiment I: Gaussian noise on the weights of every checkpoint, and the loss before and after (figures 1a, 1b).
+"""Experiment I: Gaussian noise on the weights of every checkpoint, loss before and after (figures 1a, 1b).
 
     {"kind": "gaussian_perturbation", "suite": "tiny", "gammas": [0.05, 0.1, 0.2, 0.3], "draws": 5}
 
-theta' = theta + gamma * sigma * eps, per tensor; eps is the same for every checkpoint, gamma and convention of one draw.
-Under `init_std` and gamma 0.2 the 14.3M-token models of `tiny` are worse than the 3.5M-token ones: a U-curve.
+theta' = theta + gamma * sigma * eps, per tensor; eps is the same for every checkpoint, gamma and noise
+scale of one noise seed. Under `init_std` and gamma 0.2 the 14.3M-token models of `tiny` are worse than the
+3.5M-token ones: a U-curve.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ GROUPS = ("embedding", "attention", "mlp", "norm", "unembedding")
 
 
 class GaussianPerturbation(Spec):
-    """Does the same noise hurt a model more, the longer it was pre-trained? Gaussian noise is added to the weights of every
-    checkpoint, in proportion gamma to the spread of each tensor, and the perplexity is measured before and after."""
+    """Does the same noise hurt a model more, the longer it was pre-trained? Gaussian noise is added to the
+    weights of every checkpoint, with standard deviation gamma times that of each tensor, and perplexity is
+    measured before and after."""
 
     kind: Literal["gaussian_perturbation"] = "gaussian_perturbation"
     title: ClassVar[str] = "Gaussian perturbation"
@@ -99,83 +101,88 @@ class GaussianPerturbation(Spec):
     )
     checkpoints: Choice = Field(
         "all",
-        description='"all", {"log_spaced": n} of each replicate, or a list of revisions. Step 0 only if listed.',
+        description='"all", {"log_spaced": n} per pre-training seed, or a list of revisions. Step 0 '
+        "only if listed.",
     )
     gammas: list[Gamma] = Field(
         [0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1],
         min_length=1,
         max_length=32,
-        description="Sizes of the noise, as fractions of each tensor's sigma. The tiny suites take 0.05 to 0.3.",
+        description="Noise levels, as fractions of each tensor's sigma. For the tiny suites: 0.05 "
+        "to 0.3.",
     )
     draws: int = Field(
         8,
         ge=1,
         le=1000,
-        description="Noise draws per checkpoint and gamma, the same for all of them.",
+        title="Noise seeds",
+        description="Per checkpoint and gamma, the same for all of them.",
     )
     seed: int = Field(
         0,
         ge=0,
         le=2**31,
-        description="Of the first draw; the others count on from it.",
+        title="First noise seed",
+        description="Later noise seeds increment it.",
         json_schema_extra=ADVANCED,
     )
     scale: Literal["both", "current_std", "init_std"] = Field(
         "both",
         title="Noise scale",
-        description="What sigma is. current_std: the tensor's own standard deviation now, so that noise grows with the "
-        "weights. init_std: that at initialisation, the same for all checkpoints. Only where both agree is a finding "
-        "not just growth of the weights.",
+        description="Definition of sigma. current_std: standard deviation of the tensor's current "
+        "weights, so that noise grows with them. init_std: that at initialisation, the same for all "
+        "checkpoints. A result under both is not explained by growth of the weights alone.",
     )
     tensors: Literal["all", "matrices"] = Field(
-        "all", description="matrices leaves out biases and gains of norms."
+        "all", description="matrices: without biases and gains of norms."
     )
     include: list[str] = Field(
         [],
         max_length=50,
-        description='Only parameters like these, e.g. "*.attention.*".',
+        description='Only parameters that match, such as "*.attention.*".',
         json_schema_extra=ADVANCED,
     )
     exclude: list[str] = Field(
         [],
         max_length=50,
-        description='No parameters like these, e.g. "*embed*".',
+        description='No parameters that match, such as "*embed*".',
         json_schema_extra=ADVANCED,
     )
     by_group: bool = Field(
         False,
         title="By tensor group",
-        description="Also perturb embedding, attention, MLP, norms and unembedding one by one.",
+        description="Also perturb embedding, attention, MLP, norms and unembedding separately.",
         json_schema_extra=ADVANCED,
     )
     group_gamma: Gamma | None = Field(
         None,
-        description="Gamma for that; empty: the middle one of the gammas.",
+        description="Gamma by tensor group. Default: the middle one of the gammas.",
         json_schema_extra=ADVANCED,
     )
     evaluation: str | None = Field(
         None,
         title="Evaluation set",
-        description="Empty: the suite's own.",
+        description="Default: that of the suite.",
         json_schema_extra={"widget": "dataset"},
     )
     window: int | None = Field(
         None,
         ge=2,
         le=1 << 20,
-        description="Tokens per window; empty: 1024, or a row of the built-in language.",
+        description="Tokens per window. Default: 1024, or a row of the built-in language.",
         json_schema_extra=ADVANCED,
     )
     stride: int | None = Field(
         None,
         ge=1,
         le=1 << 20,
-        description="Tokens between windows' starts; empty: the window.",
+        description="Tokens between the starts of windows. Default: the window.",
         json_schema_extra=ADVANCED,
     )
     precision: Literal["fp32", "bf16"] = Field(
         "fp32",
-        description="Of the evaluation; weights and noise are fp32. bf16 blurs gammas below about 0.01.",
+        description="Of the evaluation; weights and noise are fp32. bf16 hides gammas below "
+        "about 0.01.",
         json_schema_extra=ADVANCED,
     )
     looks: Looks = 1
@@ -216,9 +223,7 @@ class GaussianPerturbation(Spec):
         suite = catalogue.suite(self.suite)
         name = self.evaluation or suite.evaluation
         if name is None:
-            raise SpecError(
-                "evaluation", f"{suite.name!r} has no evaluation set of its own: name one."
-            )
+            raise SpecError("evaluation", f"{suite.name!r} has no evaluation set: name one.")
         dataset = evaluation_points.usable_set(catalogue, name, "evaluation")
         initial = {c.replicate: c for c in suite.checkpoints if is_initial(c) and usable(c)}
         for replicate in by_replicate(choose(suite, self.checkpoints)):

@@ -76,44 +76,51 @@ class LinearModel(Spec):
         1.0,
         gt=0,
         le=10,
-        description="Largest singular value of the target.",
+        title="Largest singular value",
+        description="Of the target.",
         json_schema_extra=ADVANCED,
     )
     weakest: float = Field(
         0.05,
         gt=0,
         le=10,
-        description="Smallest; the values between are geometric.",
+        title="Smallest singular value",
+        description="Of the target; the values between are geometric.",
         json_schema_extra=ADVANCED,
     )
     snapshots: Literal["flow", "ideal"] = Field(
         "flow",
         title="Networks",
-        description="flow: snapshots of gradient flow from small random weights, each partly through its next feature. "
-        "ideal: the exact states with k features learned, to which the closed form applies.",
+        description="flow: snapshots of gradient flow from small random weights, each partly through "
+        "its next feature. ideal: exact states with k features learned, to which the closed form "
+        "applies.",
         json_schema_extra=ADVANCED,
     )
     fixed_gammas: list[Gamma] = Field(
         [0.04, 0.05, 0.06, 0.08, 0.1],
         max_length=12,
         title="Fixed noise",
-        description="Standard deviations of noise that is the same for all snapshots; empty: none.",
+        description="Standard deviations of noise that is the same for all snapshots. Empty: none.",
     )
     relative_gammas: list[Gamma] = Field(
         [0.3, 0.5, 0.8],
         max_length=12,
         title="Relative noise",
-        description="Standard deviations in units of the layer's own root mean square; empty: none.",
+        description="Standard deviations relative to the root mean square of the layer. Empty: none.",
     )
     draws: int = Field(
-        40, ge=2, le=1000, description="Noise draws, the same for every snapshot and gamma."
+        40,
+        ge=2,
+        le=1000,
+        title="Noise seeds",
+        description="The same for every snapshot and gamma.",
     )
     l2_sp: list[Annotated[float, Field(ge=0, le=100)]] = Field(
         [0.0, 1.0],
         max_length=6,
         title="L2-SP",
-        description="Fine-tuning is done once per value: strength of the pull back to the pre-trained weights, 0 for "
-        "plain fine-tuning; empty: no fine-tuning.",
+        description="Strengths of the penalty towards the pre-trained weights, one fine-tuning each; 0 "
+        "for plain fine-tuning. Empty: no fine-tuning.",
     )
     targets: int = Field(
         8,
@@ -126,7 +133,7 @@ class LinearModel(Spec):
         0.05,
         gt=0,
         le=1,
-        description="Of fine-tuning, plain gradient descent.",
+        description="Of fine-tuning by plain gradient descent.",
         json_schema_extra=ADVANCED,
     )
     steps: int = Field(

@@ -87,80 +87,100 @@ class Pretraining(Spec):
     suite: str = Field(
         "my-suite",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$",
-        description="Name of the suite to make. Another name trains again, even with the same recipe.",
+        description="Name of the new suite. Another name trains again, even with the same recipe.",
     )
     data: str = Field(
         "tiny-language",
+        title="Training dataset",
         description="The built-in language, or a registered text.",
         json_schema_extra=DATASET,
     )
     evaluation: str | None = Field(
         None,
-        description="Held-out set for the loss of every checkpoint, and the suite's own evaluation set. Empty: tiny-held-out "
-        "for the language; for a text its last hundredth, which is never trained on.",
+        title="Evaluation set",
+        description="Held-out set for the loss of every checkpoint, and the evaluation set of the suite. "
+        "Default: tiny-held-out for the language; for a text its last 1 %, which is never trained on.",
         json_schema_extra=DATASET,
     )
     vocabulary: int = Field(
         512,
         ge=257,
         le=65_536,
-        description="Size of the byte-level BPE tokenizer trained on the text; unused for the language.",
+        title="Vocabulary size",
+        description="Of the byte-level BPE tokenizer trained on the text; unused for the language.",
     )
     tokenizer: str | None = Field(
         None,
-        description="Use the tokenizer.json registered (as a text) under this name; empty: train one.",
+        description="Name of a tokenizer.json registered as a text. Default: train one.",
     )
     hidden_size: int = Field(32, ge=8, le=4096, title="Hidden size")
     num_layers: int = Field(2, ge=1, le=48, title="Layers")
     num_heads: int = Field(
-        2, ge=1, le=64, title="Heads", description="Each head needs a multiple of 8 hidden units."
+        2, ge=1, le=64, title="Heads", description="hidden_size must be a multiple of 8 x heads."
     )
     intermediate_size: int = Field(
         128, ge=8, le=16_384, title="Intermediate size", description="Width of the MLP."
     )
     context: int = Field(64, ge=8, le=2048, description="Tokens per row.")
     init_std: float | None = Field(
-        None, gt=0, le=1, description="Of matrices; empty: sqrt(2/5d).", json_schema_extra=ADVANCED
+        None,
+        gt=0,
+        le=1,
+        description="Of matrices. Default: sqrt(2/5d).",
+        json_schema_extra=ADVANCED,
     )
     protocol: Literal["run_per_budget", "one_run"] = Field(
         "run_per_budget",
-        description="A run of its own for every number of steps (the paper), or one run with checkpoints.",
+        description="One annealed run per number of steps (the paper), or one run with checkpoints.",
     )
     steps: list[Step] = Field(
         [437, 875, 1750, 3500, 7000],
         min_length=1,
         max_length=64,
-        description="Ascending: the budgets, or a run's checkpoints.",
+        description="Ascending: the budgets of the runs, or the checkpoints of the one run.",
     )
     seeds: list[Seed] = Field(
         [0],
         min_length=1,
         max_length=16,
-        description="One replicate of the suite each: initial weights and order of the data.",
+        description="Pre-training seeds of initial weights and order of the data; one replicate each.",
     )
     keep_initial: bool = Field(
         True,
         title="Keep step 0",
-        description="Also keep the weights before training; noise at the scale of init_std needs them.",
+        description="Also save the weights before training; noise relative to initialisation "
+        "(init_std) needs them.",
     )
-    batch_rows: int = Field(32, ge=1, le=4096, title="Rows per step")
-    learning_rate: float = Field(5e-3, gt=0, le=1, description="Peak rate of AdamW.")
+    batch_rows: int = Field(32, ge=1, le=4096, title="Batch size", description="Rows per step.")
+    learning_rate: float = Field(5e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
     warmup_steps: int = Field(100, ge=0, le=100_000, title="Warm-up steps", description="Linear.")
     schedule: Literal["cosine", "linear", "constant"] = Field(
-        "cosine", description="After the warm-up; the first two end at zero."
+        "cosine", description="After the warm-up; cosine and linear end at zero."
     )
     beta1: float = Field(
-        0.9, ge=0, lt=1, description="AdamW: of the mean of gradients.", json_schema_extra=ADVANCED
+        0.9,
+        ge=0,
+        lt=1,
+        description="AdamW: decay of the mean of gradients.",
+        json_schema_extra=ADVANCED,
     )
     beta2: float = Field(
-        0.95, ge=0, lt=1, description="AdamW: of their squares.", json_schema_extra=ADVANCED
+        0.95,
+        ge=0,
+        lt=1,
+        description="AdamW: decay of the mean of squared gradients.",
+        json_schema_extra=ADVANCED,
     )
-    weight_decay: float = Field(0.15, ge=0, le=10, description="AdamW's, times the rate.")
+    weight_decay: float = Field(
+        0.15, ge=0, le=10, description="Of AdamW, multiplied by the learning rate."
+    )
     decayed: Literal["matrices", "all"] = Field(
-        "matrices", description="Tensors that decay: all includes gains and biases."
+        "matrices",
+        title="Weight-decay parameters",
+        description="all: gains and biases too.",
     )
     grad_clip: float = Field(
-        1.0, gt=0, le=1e6, description="Largest norm of the gradient.", json_schema_extra=ADVANCED
+        1.0, gt=0, le=1e6, description="Maximum norm of the gradient.", json_schema_extra=ADVANCED
     )
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="Of the forward pass.", json_schema_extra=ADVANCED
