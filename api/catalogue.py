@@ -18,7 +18,7 @@ from ucurve.spec import SpecError
 
 
 class DatabaseCatalogue:
-    """The catalogue of Spec.plan() (ucurve.spec.Catalogue); collects warnings about the suites it returns."""
+    """The catalogue of Spec.plan(), which collects warnings about the suites it returns."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -76,7 +76,7 @@ def find_suite(session: Session, name: str) -> Suite | None:
 
 
 def suites_of(session: Session, names: Sequence[str] | None = None) -> list[Suite]:
-    """Return suites by name (all when None), each with its checkpoints in order and its warnings."""
+    """Return suites by name (all when None) with their checkpoints in order and warnings."""
     query = select(SuiteRow).order_by(SuiteRow.name)
     rows = list(session.scalars(query if names is None else query.where(SuiteRow.name.in_(names))))
     checkpoints: dict[str, list[Checkpoint]] = {row.name: [] for row in rows}

@@ -70,8 +70,7 @@ def prepare(submission: Submission, catalogue: Catalogue) -> ExperimentRows:
     if submission.fresh and not spec.repeatable:
         raise invalid(
             "/fresh",
-            f"{spec.kind_title()} again would replace what it made: give the new one another "
-            "name.",
+            f"{spec.kind_title()} again would replace what it made: give the new one another name.",
         )
     check_webhook(submission.webhook)
     fields = submission.model_dump(include={"tags", "notes", "priority", "fresh", "webhook"})

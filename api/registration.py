@@ -1,4 +1,4 @@
-"""Write suites and datasets to the database: those that come with the package, and those that a request names."""
+"""Register suites and datasets: those of the package, and those that a request names."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def require_dataset(session: Session, name: str, owner: str) -> None:
 
 
 def register_builtin(session: Session) -> None:
-    """Register the suites and datasets that come with the package; idempotent, the caller commits."""
+    """Register the suites and datasets of the package; idempotent, the caller commits."""
     listed = BUILTIN / "datasets.json"
     for entry in json.loads(listed.read_text()) if listed.is_file() else []:
         register_dataset(session, Dataset.model_validate(entry), "")

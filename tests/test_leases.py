@@ -42,9 +42,7 @@ def test_a_slice_has_one_group_and_about_two_seconds_of_work() -> None:
     assert [p.identity for p in second] == ["a2", "a3", "a4"]
 
 
-def test_the_plans_stages_come_before_the_loaded_group_and_the_loaded_group_before_the_position() -> (
-    None
-):
+def test_points_are_ordered_by_stage_then_loaded_group_then_position() -> None:
     submit(
         "ada",
         point("a0"),

@@ -97,7 +97,12 @@ def test_an_answer_is_computed_once_for_concurrent_callers_and_failures_are_not_
 def test_reopened_points_are_read_in_small_pages(database_url: str) -> None:
     points = [
         {
-            "identity": f"again {number}", "inputs": {}, "source": {}, "labels": {"number": number}, "group_key": "", "stage": 0,
+            "identity": f"again {number}",
+            "inputs": {},
+            "source": {},
+            "labels": {"number": number},
+            "group_key": "",
+            "stage": 0,
             "seconds": 1.0, "requires_device": "cuda", "requires_memory_gb": 0.0,
         }
         for number in range(600)
@@ -109,7 +114,8 @@ def test_reopened_points_are_read_in_small_pages(database_url: str) -> None:
         ids = list(
             session.scalars(
                 text(
-                    "UPDATE measurements SET state = 'failed' WHERE identity LIKE 'again %' RETURNING id"
+                    "UPDATE measurements SET state = 'failed' "
+                    "WHERE identity LIKE 'again %' RETURNING id"
                 )
             )
         )

@@ -26,7 +26,7 @@ NOISE = {
 }  # six points
 
 
-# Who may use the routes that do not only read; those that do (GET) are for viewers. A new route is to be thought about here.
+# Roles of the routes that write; those that only read (GET) are for viewers. Add new routes here.
 WRITING: dict[str, Role] = {
     "POST /v1/plan": "viewer",
     "POST /v1/tokens": "viewer",

@@ -23,7 +23,8 @@ from ucurve.schemas.validation_messages import field_messages, suggest
 SHARED_LAB = True
 PERTURB = "gaussian_perturbation"
 RAW = re.compile(
-    r"Input should|Extra inputs|List should|String should|Value error|validation|pydantic|\btype=|Traceback"
+    r"Input should|Extra inputs|List should|String should|Value error|validation|pydantic"
+    r"|\btype=|Traceback"
 )
 
 # What is sent as a spec of the kind, its field, and what is said of it

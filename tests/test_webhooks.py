@@ -200,7 +200,8 @@ def test_a_delivery_is_given_up_after_a_day_with_its_reason(lab: Lab, receiver: 
     with open_session() as session:
         session.execute(
             text(
-                "UPDATE notices SET created_at = created_at - interval '25 h', due_at = now() WHERE due_at IS NOT NULL"
+                "UPDATE notices SET created_at = created_at - interval '25 h', due_at = now() "
+                "WHERE due_at IS NOT NULL"
             )
         )
         session.commit()

@@ -1,7 +1,8 @@
-"""Hash newly registered checkpoints and datasets in the background: gigabytes must not hold up a request.
+"""Hash newly registered checkpoints and datasets in the background.
 
-`start_hashing` is part of the sweep. It starts one thread per process, and an advisory lock lets one process at a
-time work. The thread holds no transaction while it reads files: an open one would hold up every reader of the database.
+Gigabytes must not delay a request. `start_hashing` is part of the sweep. It starts one thread per
+process, and an advisory lock lets one process at a time work. The thread holds no transaction while
+it reads files: an open one would delay every reader of the database.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _thread: threading.Thread | None = None
 
 
 def start_hashing(session: Session) -> bool:
-    """Start hashing in the background if any row is pending; return whether one is. Does not wait."""
+    """Start hashing in the background if any row is pending; return whether one is."""
     global _thread
     checkpoints = select(CheckpointRow.id).where(CheckpointRow.unresolved.startswith(PENDING))
     datasets = select(DatasetRow.name).where(DatasetRow.unresolved.startswith(PENDING))

@@ -1,4 +1,4 @@
-"""Old names in the contract of experiment types, honoured for one release with a DeprecationWarning."""
+"""Old names in the contract of experiment types, kept for one release with a warning."""
 
 from __future__ import annotations
 

@@ -61,7 +61,8 @@ def upgrade() -> None:
             "tokens",
             sa.BigInteger(),
             sa.Computed(
-                "CASE WHEN jsonb_typeof(labels -> 'tokens') = 'number' THEN CAST(labels -> 'tokens' AS bigint) END",
+                "CASE WHEN jsonb_typeof(labels -> 'tokens') = 'number' "
+                "THEN CAST(labels -> 'tokens' AS bigint) END",
                 persisted=True,
             ),
             nullable=True,

@@ -19,5 +19,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("suite", "kind", "evaluation", "name", "value"),
     )
     op.execute("""
-        ALTER TABLE measurements SET (toast_tuple_target = 768), ALTER COLUMN labels SET STORAGE main,
+        ALTER TABLE measurements SET (toast_tuple_target = 768),
+            ALTER COLUMN labels SET STORAGE main,
             ALTER COLUMN metrics SET STORAGE main""")
