@@ -50,8 +50,9 @@ def paper(
 ) -> Suite:
     checkpoints = [
         Checkpoint(
-            suite=name, revision=f"seed{replicate}-tokens{tokens}", location=Location(scheme="path", path="/nowhere"),
-            step=tokens // 1000, tokens=tokens, replicate=replicate, num_parameters=46_592, tokenizer_sha256=tokenizer,
+            suite=name, revision=f"seed{replicate}-tokens{tokens}",
+            location=Location(scheme="path", path="/nowhere"), step=tokens // 1000, tokens=tokens,
+            replicate=replicate, num_parameters=46_592, tokenizer_sha256=tokenizer,
             weights_sha256=f"{replicate}-{tokens}", config_sha256="c",
         )
         for replicate, tokens in itertools.product(replicates, TOKENS)
@@ -93,8 +94,10 @@ def table_of(
         nll = metrics.get("nll_mean")
         rows.append(
             MeasurementRow(
-                id=100 + i, identity=point.identity, position=i, state="open" if found is None else "done",
-                labels=dict(point.labels), metrics=metrics, nonfinite={name: "nan" for name, v in metrics.items() if v is None},
+                id=100 + i, identity=point.identity, position=i,
+                state="open" if found is None else "done", labels=dict(point.labels),
+                metrics=metrics,
+                nonfinite={name: "nan" for name, v in metrics.items() if v is None},
                 series={"window_nll": [63 * nll] * 40, "window_tokens": [63.0] * 40} if nll else {},
             )
         )  # fmt: skip
@@ -102,8 +105,10 @@ def table_of(
 
 
 def sensitive(labels: dict[str, Any]) -> dict[str, float]:
-    """A base that improves; forgetting ~ lr^1 tokens^0.8, a U at high rates; an ID loss with its best rate at 2e-3, which falls
-    as tokens^-0.3."""
+    """A base that improves; forgetting ~ lr^1 tokens^0.8, a U at high rates.
+
+    The in-domain loss has its best rate at 2e-3, which falls as tokens^-0.3.
+    """
     tokens, rate = labels["tokens"] / 1e6, labels["learning_rate"]
     base = 3.0 - 0.2 * math.log(tokens)
     if not rate:

@@ -1,4 +1,4 @@
-"""The chart layer: honest numbers, a chart that depends on the spec only, colours that everybody can tell apart."""
+"""The chart layer: right numbers, charts that depend on the spec only, distinguishable colours."""
 
 import json
 import math

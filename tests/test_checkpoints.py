@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, believed only by hash, and never a reason to run somebody else's code."""
+"""Checkpoints: written atomically, verified by hash, and loaded without running foreign code."""
 
 import json
 from dataclasses import asdict

@@ -400,7 +400,9 @@ def test_two_experiments_are_compared_in_the_browser_and_completed_with_one_clic
     )
 
 
-def test_the_address_holds_the_options_of_the_comparison(page: Page, lab: Lab, browser: Browser) -> None:
+def test_the_address_holds_the_options_of_the_comparison(
+    page: Page, lab: Lab, browser: Browser
+) -> None:
     spec = {
         "kind": "linear_model",
         "width": 8,

@@ -1,4 +1,4 @@
-"""Documentation: it builds, describes everything the code offers, and names nothing that is gone."""
+"""The documentation builds, covers everything the code offers, and names nothing removed."""
 
 import doctest
 import importlib

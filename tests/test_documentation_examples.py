@@ -1,7 +1,7 @@
-"""The examples of the documentation run: every Python and sh block of its pages, and the notebooks, on a real lab.
+"""The examples of the documentation run on a real lab: Python and sh blocks, and notebooks.
 
-Blocks marked `python` or `sh` are executed, page by page and in order; `console` blocks are only parsed
-(tests/test_documentation.py), because they show placeholders or start services.
+Blocks marked `python` or `sh` are executed, page by page and in order; `console` blocks are only
+parsed (tests/test_documentation.py), because they show placeholders or start services.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fine-tuning from spec to number: what is shared and what is new, and one point by an independent road."""
+"""Fine-tuning from spec to number: shared and new points, and one point computed independently."""
 
 import itertools
 import json
@@ -100,8 +100,9 @@ def test_defaults_are_those_of_the_task() -> None:
     }
     change = planned(paper(tokenizer="t"), **pythia)[-1].inputs["perturbation"]
     recipe = {
-        "optimiser": "adamw", "learning_rate": 2e-5, "beta1": 0.9, "beta2": 0.999, "weight_decay": 0.0, "batch_rows": 32,
-        "length": {"epochs": 3.0}, "schedule": "linear", "warmup": 0.06, "grad_clip": 1.0, "precision": "fp32",
+        "optimiser": "adamw", "learning_rate": 2e-5, "beta1": 0.9, "beta2": 0.999,
+        "weight_decay": 0.0, "batch_rows": 32, "length": {"epochs": 3.0}, "schedule": "linear",
+        "warmup": 0.06, "grad_clip": 1.0, "precision": "fp32",
     }  # fmt: skip
     assert change["recipe"] == recipe
     assert change["task"]["prompt"] == "Review: {sentence}\nSentiment:"
@@ -135,8 +136,9 @@ def test_what_cannot_be_planned_is_refused_with_field_and_remedy() -> None:
         == SETS["tiny-sentiment"].sha256
     )
     for wrong in (
-        {"learning_rates": [-1]}, {"methods": []}, {"epochs": 1, "steps": 1}, {"prompt": "no place"}, {"alphas": [1.0]},
-        {"methods": ["lora"], "alphas": [0.5]}, {"window": 8, "stride": 9}, {"seeds": []}, {"warmup": 1.0},
+        {"learning_rates": [-1]}, {"methods": []}, {"epochs": 1, "steps": 1},
+        {"prompt": "no place"}, {"alphas": [1.0]}, {"methods": ["lora"], "alphas": [0.5]},
+        {"window": 8, "stride": 9}, {"seeds": []}, {"warmup": 1.0},
     ):  # fmt: skip
         with pytest.raises(ValidationError):
             FineTuning(**wrong)
@@ -180,7 +182,7 @@ def plain_loss(model: torch.nn.Module, rows: torch.Tensor) -> float:
 def test_a_point_is_what_a_plain_loop_of_torch_gives(
     real: tuple[Suite, Path], tmp_path: Path
 ) -> None:
-    """Trained with torch's own AdamW and scheduler, evaluated row by row: nothing of the measured path is used."""
+    """Train with torch's AdamW and scheduler and evaluate row by row, without the tested code."""
     suite, artefacts = real
     context = Context(artefacts)
     points = points_of(suite, alphas=[0.5])

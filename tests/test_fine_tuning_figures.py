@@ -1,4 +1,4 @@
-"""Figures and verdicts of fine-tuning find what their tables were made with, published numbers beside them."""
+"""Figures and verdicts of fine-tuning recover the truth of simulated tables."""
 
 import json
 import math
@@ -178,7 +178,10 @@ def test_charts_depend_on_the_spec_only_and_render_from_nothing_to_everything() 
     nothing, everything = table_of(points, lambda labels: None), table_of(points, sensitive)
     tables = [nothing[:0], nothing, everything[: len(everything) // 10], everything]
     made = [spec.figures(table) for table in tables]
-    names = "table_1 perplexity forgetting forgetting_nats learned best_rate forgetting_by_rate learned_by_rate trade_off matched"
+    names = (
+        "table_1 perplexity forgetting forgetting_nats learned best_rate forgetting_by_rate "
+        "learned_by_rate trade_off matched"
+    )
     assert list(made[0]) == [*names.split(), "displacement", "methods", "training"]
     for name in made[0]:
         assert len({json.dumps(figures[name].chart) for figures in made}) == 1, name
@@ -246,8 +249,10 @@ def report_points() -> tuple[FineTuning, list[Point]]:
     spec = FineTuning(**FineTuning.presets["Experiment II: Pythia-70M on SST-2"])
     checkpoints = [
         Checkpoint(
-            suite="pythia-70m", revision=f"step{tokens // 2097152}", location=Location(scheme="path", path="/nowhere"),
-            tokens=tokens, weights_sha256=str(tokens), config_sha256="c", tokenizer_sha256="t", num_parameters=70_426_624,
+            suite="pythia-70m", revision=f"step{tokens // 2097152}",
+            location=Location(scheme="path", path="/nowhere"), tokens=tokens,
+            weights_sha256=str(tokens), config_sha256="c", tokenizer_sha256="t",
+            num_parameters=70_426_624,
         )
         for tokens in map(int, reported("accuracy"))
     ]  # fmt: skip

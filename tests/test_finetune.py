@@ -1,4 +1,4 @@
-"""Fine-tuning on tensors: resumable to the bit, penalties by their definition, interpolation from the base to the tuned weights."""
+"""Fine-tuning on tensors: bit-exact resuming, regularisers, interpolation to the tuned weights."""
 
 import math
 import os
@@ -57,9 +57,11 @@ def test_a_fine_tuning_killed_in_the_middle_continues_to_the_same_weights(tmp_pa
     recipe = Recipe(**{**RECIPE.__dict__, "num_steps": 400})
     whole = tuning_of({"name": "full"}, recipe=recipe).run(tmp_path / "whole", quiet)
     program = (
-        "import sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path; from tiny_model import *\n"
+        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "from pathlib import Path; from tiny_model import *\n"
         "from ucurve.modeling import finetune; finetune.SAVE_EVERY_SECONDS = 0.1\n"
-        "tuning_of({'name': 'full'}, recipe=Recipe(**{**RECIPE.__dict__, 'num_steps': 400})).run(Path(sys.argv[1]), quiet)"
+        "recipe = Recipe(**{**RECIPE.__dict__, 'num_steps': 400})\n"
+        "tuning_of({'name': 'full'}, recipe=recipe).run(Path(sys.argv[1]), quiet)"
     )
     state = tmp_path / "killed" / finetuned_weights.STATE
     process = subprocess.Popen(
@@ -102,7 +104,10 @@ def test_methods_train_what_they_say_and_leave_the_rest(tmp_path: Path) -> None:
     base = dict(model_of().named_parameters())
     changed = {
         method["name"]: {
-            name for name, tensor in tuning_of(method).run(tmp_path / method["name"], quiet).weights.items()
+            name
+            for name, tensor in tuning_of(method)
+            .run(tmp_path / method["name"], quiet)
+            .weights.items()
             if not torch.equal(tensor, base[name])
         }
         for method in METHODS
@@ -135,7 +140,7 @@ def test_merged_low_rank_updates_have_their_rank_and_give_the_loss_of_the_adapte
 
 
 def test_a_step_of_adamw_is_the_one_in_the_paper(tmp_path: Path) -> None:
-    """Loshchilov & Hutter 2019 by hand, with warm-up, clipping, and the gradient of L2-SP inside the clipped one."""
+    """AdamW (Loshchilov & Hutter 2019) by hand, with warm-up, clipping and L2-SP's gradient."""
     recipe = Recipe(**{**RECIPE.__dict__, "num_steps": 2, "warmup": 0.5, "grad_clip": 0.1})
     tuning = tuning_of({"name": "l2_sp", "strength": 0.5}, recipe=recipe)
     base = {name: p.detach().clone() for name, p in tuning.trained.items()}

@@ -1,4 +1,4 @@
-"""One process at a time trains in a folder of fine-tuned weights; who comes meanwhile waits, and a killed one holds up nobody."""
+"""One process at a time trains in a folder of fine-tuned weights; a killed one frees its lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What fine-tuning trains on: which tokens are scored, batches and epochs, label words and heads, files of examples."""
+"""Fine-tuning data: scored tokens, batches and epochs, label words and heads, example files."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Gaussian perturbation from spec to number: what is planned, and one loss by an independent road."""
+"""Gaussian perturbation from spec to number: plans, and one loss computed independently."""
 
 import hashlib
 import itertools
@@ -36,8 +36,9 @@ def paper(**changes: Any) -> Suite:
     """Two replicates of five checkpoints each, hashes made up."""
     checkpoints = [
         Checkpoint(
-            suite="paper", revision=f"seed{replicate}-tokens{tokens}", location=Location(scheme="path", path="/nowhere"),
-            step=tokens // 1000, tokens=tokens, replicate=replicate, phase="annealed", num_parameters=46_592,
+            suite="paper", revision=f"seed{replicate}-tokens{tokens}",
+            location=Location(scheme="path", path="/nowhere"), step=tokens // 1000, tokens=tokens,
+            replicate=replicate, phase="annealed", num_parameters=46_592,
             weights_sha256=f"{replicate}-{tokens}", config_sha256="c",
         )
         for replicate, tokens in itertools.product((0, 1), TOKENS)
@@ -162,8 +163,8 @@ def test_what_cannot_be_planned_is_refused_with_field_reason_and_remedy() -> Non
     where, message = refusal(broken(2))
     assert where == "checkpoints"
     assert (
-        "seed0-tokens2000000 cannot be planned yet: not plannable: no weights. Wait, or give checkpoints as a list"
-        in message
+        "seed0-tokens2000000 cannot be planned yet: not plannable: no weights. "
+        "Wait, or give checkpoints as a list" in message
     )
     assert planned(broken(2), checkpoints={"log_spaced": 4}), "the remedy works"
     assert refusal(checkpoints=["nothing"]) == ("checkpoints", "'paper' has no revision nothing.")
@@ -186,7 +187,8 @@ def test_what_cannot_be_planned_is_refused_with_field_reason_and_remedy() -> Non
 def model_of(seed: int, factor: float = 0.11) -> GPTNeoXForCausalLM:
     """Weights from the noise generator, so that they are the same for every version of torch."""
     config = GPTNeoXConfig(
-        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=32,
         max_position_embeddings=64, initializer_range=0.11,
     )  # fmt: skip
     model = GPTNeoXForCausalLM(config)
@@ -225,7 +227,7 @@ def measured(real: tuple[Suite, Context], **labels: Any) -> Result:
 def test_a_perturbed_loss_is_what_numpy_and_a_plain_loop_give(
     real: tuple[Suite, Context], scale: str
 ) -> None:
-    """sigma from the files, noise added in float64, the loss token by token: nothing of the measured path is used."""
+    """Read sigma from the files, add noise in float64 and sum the loss token by token."""
     context = real[1]
     folder = context.artefacts / "suites/real"
     initial = load_file(folder / "step0/model.safetensors")

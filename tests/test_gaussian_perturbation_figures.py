@@ -47,7 +47,7 @@ def table_of(points: list[Point], loss: Callable[[dict[str, Any]], float | None]
 
 
 def growth_of_weights(labels: dict[str, Any]) -> float:
-    """A base that improves; damage that grows with tokens under current_std only, and large enough for a U."""
+    """A base that improves; a loss increase that grows under current_std, enough for a U."""
     tokens, gamma = labels["tokens"] / 1e6, labels["gamma"]
     base = 3.0 - 0.2 * math.log(tokens)
     if not gamma:

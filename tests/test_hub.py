@@ -1,4 +1,4 @@
-"""The hub: revisions are listed and never invented, downloads go on where they stopped, and nothing passes the cap."""
+"""The hub: revisions are listed, downloads resume where they stopped, the cache keeps its limit."""
 
 from __future__ import annotations
 

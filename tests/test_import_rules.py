@@ -1,7 +1,8 @@
-"""Who may import whom: the light parts stay light, the experiments know nothing of the runtime, nobody goes backwards.
+"""Import rules: light parts stay light, experiments know nothing of the runtime, no cycles.
 
-Read from the source where a rule is about names, and from a fresh process where it is about what gets loaded: a static
-rule "the API must not reach torch" would pass vacuously, because the kinds are found by looking.
+Rules about names are read from the source, rules about loaded modules from a fresh process: a
+static rule "the API must not reach torch" would pass vacuously, because experiment types are
+discovered at run time.
 """
 
 from __future__ import annotations
@@ -222,7 +223,7 @@ def test_analysis_imports_no_charts_and_figures_import_no_experiments() -> None:
 
 
 def test_the_rooms_of_the_package_import_each_other_without_a_circle() -> None:
-    """Rooms are the folders and single modules of ucurve/; imports inside functions do not count."""
+    """Rooms are folders and single modules of ucurve/; imports in functions do not count."""
     imports: dict[str, dict[str, str]] = {}
     for path in files("ucurve"):
         room = path.relative_to(ROOT / "ucurve").with_suffix("").parts[0]

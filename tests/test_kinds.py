@@ -1,4 +1,4 @@
-"""What every kind promises, run through by all of them; and a further kind, dropped in as one file with no other edit."""
+"""The contract of every experiment type, and a new type added as a single file."""
 
 import json
 import os

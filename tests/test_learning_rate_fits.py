@@ -1,4 +1,4 @@
-"""A sweep of learning rates: the best rate's set, its trend over tokens, and the law of growth, calibrated on known truths."""
+"""Learning-rate sweeps: best rates, their trend over tokens, and the law of growth."""
 
 import numpy as np
 import pytest
@@ -88,7 +88,7 @@ def test_the_law_of_growth_is_found_and_never_the_other_one(law: str, sign: int)
 
 
 def test_a_curve_between_both_laws_is_told_either_way_at_the_nominal_rate() -> None:
-    """Log forgetting that both laws fit equally badly: 5% of 200 sweeps may decide (at most 20: P > 0.999)."""
+    """Both laws fit log forgetting equally badly: 5% of 200 sweeps may decide (20: P > 0.999)."""
     generator = np.random.default_rng(5)
     decided = 0
     for _ in range(200):

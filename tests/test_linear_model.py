@@ -1,4 +1,4 @@
-"""The kind `linear_model`: what it plans, that a point alone determines its number, what it draws and concludes."""
+"""The experiment type `linear_model`: plans, reproducible points, figures and verdicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two-layer linear model against its closed forms: noise, gradient flow, misaligned fine-tuning."""
+"""The two-layer linear model against closed forms: noise, gradient flow, misaligned tuning."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def flow() -> list[linear.Network]:
 
 
 def deviations(networks: list[linear.Network], ideal: bool, draws: int = 200) -> np.ndarray:
-    """(simulated mean - closed form) / standard error for every network and noise, each with draws of its own."""
+    """Return (simulated mean - closed form) / standard error per network and noise."""
     z = []
     for scale, (noise, gammas) in NOISE.items():
         for gamma in gammas:

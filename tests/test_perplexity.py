@@ -14,7 +14,8 @@ from ucurve.modeling.perplexity import Window, window_losses, windows
 def model() -> GPTNeoXForCausalLM:
     torch.manual_seed(0)
     config = GPTNeoXConfig(
-        vocab_size=61, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        vocab_size=61, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=64,
         max_position_embeddings=64, initializer_range=0.3,
     )  # fmt: skip
     return GPTNeoXForCausalLM(config).eval()
@@ -28,7 +29,7 @@ def tokens() -> torch.Tensor:
 def straightforward(
     model: GPTNeoXForCausalLM, tokens: torch.Tensor, window: int, stride: int
 ) -> tuple[float, int]:
-    """One token at a time: its loss given what its window shows before it, in float64 from the full logits."""
+    """Compute the loss of one token at a time in its window, in float64 from the full logits."""
     total, count, read = 0.0, 0, 0
     with torch.no_grad():
         for start in range(0, len(tokens), stride):

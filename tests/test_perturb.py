@@ -137,11 +137,15 @@ def test_selection_leaves_buffers_out_takes_tied_tensors_once_and_follows_patter
 
 def test_groups_split_the_parameters_of_the_usual_architectures() -> None:
     expected = {
-        "gpt_neox.layers.0.post_attention_layernorm.weight": "norm", "gpt_neox.final_layer_norm.bias": "norm",
-        "gpt_neox.layers.0.attention.query_key_value.weight": "attention", "gpt_neox.layers.0.mlp.dense_h_to_4h.bias": "mlp",
-        "gpt_neox.embed_in.weight": "embedding", "embed_out.weight": "unembedding", "lm_head.weight": "unembedding",
-        "model.layers.0.self_attn.q_norm.weight": "norm", "model.layers.0.self_attn.q_proj.weight": "attention",
-        "model.embed_tokens.weight": "embedding", "transformer.h.0.ln_1.weight": "norm", "transformer.wte.weight": "embedding",
+        "gpt_neox.layers.0.post_attention_layernorm.weight": "norm",
+        "gpt_neox.final_layer_norm.bias": "norm",
+        "gpt_neox.layers.0.attention.query_key_value.weight": "attention",
+        "gpt_neox.layers.0.mlp.dense_h_to_4h.bias": "mlp",
+        "gpt_neox.embed_in.weight": "embedding", "embed_out.weight": "unembedding",
+        "lm_head.weight": "unembedding", "model.layers.0.self_attn.q_norm.weight": "norm",
+        "model.layers.0.self_attn.q_proj.weight": "attention",
+        "model.embed_tokens.weight": "embedding", "transformer.h.0.ln_1.weight": "norm",
+        "transformer.wte.weight": "embedding",
     }  # fmt: skip
     assert {name: group_of(name) for name in expected} == expected
     tensors = select(small())
@@ -208,7 +212,7 @@ def test_init_std_gives_constant_tensors_no_noise() -> None:
 
 
 def test_noise_on_a_linear_layer_raises_its_loss_as_theory_says() -> None:
-    """E|(W + s E) x - y|^2 = |W x - y|^2 + s^2 p |x|^2 for W with p rows and E of independent standard normals."""
+    """E|(W + s E) x - y|^2 = |W x - y|^2 + s^2 p |x|^2 for W with p rows and standard normal E."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(12, 20, generator=generator)
     x, y = torch.randn(20, generator=generator), torch.randn(12, generator=generator)

@@ -1,4 +1,4 @@
-"""Pre-training: the same weights however often it is interrupted, suites that come out of their recipes, plain refusals."""
+"""Pre-training: bit-exact resuming, built-in suites that match their recipes, plain refusals."""
 
 import json
 import math
@@ -32,7 +32,8 @@ from ucurve.schemas.measurements import MeasurementRow
 from ucurve.spec import Point, PointInterrupted, Result, SpecError
 
 SMALL: dict[str, Any] = {
-    "hidden_size": 16, "num_layers": 1, "num_heads": 1, "intermediate_size": 32, "batch_rows": 4, "warmup_steps": 5,
+    "hidden_size": 16, "num_layers": 1, "num_heads": 1, "intermediate_size": 32,
+    "batch_rows": 4, "warmup_steps": 5,
 }  # fmt: skip
 BUILTIN_SETS = {
     d.name: d
@@ -112,7 +113,8 @@ def test_a_run_killed_in_the_middle_continues_to_the_same_weights(tmp_path: Path
     [point] = planned(steps=[200], seeds=[3], keep_initial=False)
     whole = Pretraining.run(point, Context(tmp_path / "whole"))
     program = (
-        "import sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path; from test_pretraining import *\n"
+        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "from pathlib import Path; from test_pretraining import *\n"
         "from ucurve.modeling import pretrain; pretrain.SAVE_EVERY_SECONDS = 0.1\n"
         "[point] = planned(steps=[200], seeds=[3], keep_initial=False)\n"
         "Pretraining.run(point, Context(Path(sys.argv[1])))"
@@ -153,9 +155,12 @@ def test_the_built_in_suites_take_at_most_6_mb() -> None:
 
 
 def test_training_again_by_the_recipe_gives_the_shipped_weights(tmp_path: Path) -> None:
-    """Bit for bit on a processor like the one that made them. Another one rounds sums differently; a change of 1e-7 in the
-    initial weights moves these 437 steps by 1.3e-4 of the weights' norm, and the bound is far above that and far below 1.4,
-    the distance to another seed."""
+    """The weights agree to the bit on a processor like the one that made them.
+
+    Another one rounds sums differently: a change of 1e-7 in the initial weights moves these 437
+    steps by 1.3e-4 of the weights' norm. The bound is far above that and far below 1.4, the
+    distance to another seed.
+    """
     recipe = Pretraining.model_validate_json((BUILTIN / "suites/tiny/recipe.json").read_text())
     shipped = Suite.model_validate_json((BUILTIN / "suites/tiny/suite.json").read_text())
     made = Pretraining.run(next(recipe.plan(Catalogue())), Context(tmp_path)).suite

@@ -86,7 +86,9 @@ def test_re_measuring_snapshots_editing_and_deleting_on_the_page(page: Page, lab
         lab.client.experiment(again.id)
 
 
-def test_an_evaluation_shows_its_reproduction_command_and_offers_its_file(page: Page, lab: Lab) -> None:
+def test_an_evaluation_shows_its_reproduction_command_and_offers_its_file(
+    page: Page, lab: Lab
+) -> None:
     one = lab.client.submit({**GRID, "to": [8]})
     lab.client.wait(one.id, timeout=120)
     (row,) = lab.client.rows(one.id)

@@ -229,9 +229,7 @@ def test_an_identity_provider_signs_users_in_and_its_refusal_is_shown(
     expect(page.get_by_role("alert")).to_contain_text("Please try again")
 
 
-def test_only_valid_id_tokens_are_accepted(
-    team: Lab, provider: IdentityProvider
-) -> None:
+def test_only_valid_id_tokens_are_accepted(team: Lab, provider: IdentityProvider) -> None:
     anybody = Client(team.url, "")
     other = RSAKey.generate_key(2048, {"kid": "first"})
     shared = OctKey.generate_key(256, {"kid": "first"})

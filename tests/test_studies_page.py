@@ -48,7 +48,9 @@ def test_one_click_submits_the_study_and_shows_its_progress(page: Page, lab: Lab
     expect(card.get_by_role("button", name="Submit again")).to_be_enabled()
 
 
-def test_a_study_that_cannot_be_planned_shows_the_reason_and_submits_nothing(page: Page, lab: Lab) -> None:
+def test_a_study_that_cannot_be_planned_shows_the_reason_and_submits_nothing(
+    page: Page, lab: Lab
+) -> None:
     before = lab.client.experiments(limit=1).total
     page.goto("/studies")
     card = page.locator(".st-key-study-springer2025-pythia70m")

@@ -1,4 +1,4 @@
-"""Studies: submitted whole or not at all, judged side by side, and extended by as many draws as settle an open verdict."""
+"""Studies: submitted completely or not at all, judged together, extended by more draws."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ def test_inflection_points_agree_differ_or_stay_open(
 
 
 def simulated(truths: Sequence[Sequence[float]], generator: np.random.Generator) -> str:
-    """The answer about two changes with these mean losses over 5 checkpoints, three sizes each, 6 draws."""
+    """Judge two changes with these mean losses over 5 checkpoints, three sizes each, 6 draws."""
     parts = []
     for kind, truth in zip(("gaussian_perturbation", "fine_tuning"), truths, strict=True):
         x, base = (
@@ -325,7 +325,7 @@ def test_growth_is_a_yes_only_where_every_condition_grows() -> None:
 def noisy(
     base_factor: float, change_factor: float, suite: str = "pythia-70m"
 ) -> tuple[Any, pd.DataFrame]:
-    """A spec, and Pythia-70M's published bases and changes of perplexity under noise, each off by a factor."""
+    """A spec and Pythia-70M's published perplexities under noise, each off by a factor."""
     given = replication.builtin("pythia-70m", "wikitext-2")
     bases = {one.tokens: one.value * base_factor for one in given if not one.labels}
     changes = {one.tokens: one.value * change_factor for one in given if "gamma" in one.labels}

@@ -1,4 +1,4 @@
-"""The synthetic language: the same rows for ever, held-out rows that no training run sees, and what there is to learn."""
+"""The synthetic language: fixed rows, held-out rows that no training run sees, learnable facts."""
 
 import hashlib
 import time

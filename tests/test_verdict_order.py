@@ -1,4 +1,4 @@
-"""Verdicts as people read them: few are all told, of many the overall answers come first and the rest is counted."""
+"""The order of verdicts: few are all listed; of many, combined ones come first."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def told(found: list[Verdict], claim: str) -> Verdict:
     return verdict
 
 
-# ---- calibration: a few hundred simulations, a bound that a nominal test breaks once in a thousand runs of other seeds
+# ---- calibration: a few hundred simulations; a nominal test breaks the bound with P < 0.001
 
 
 @pytest.mark.parametrize("size", [(5, 5), (15, 8)])
@@ -189,9 +189,7 @@ def test_a_base_too_noisy_to_judge_leaves_overtraining_undetermined() -> None:
     assert "use more evaluation text" in verdict.sentence
 
 
-def test_a_loss_that_keeps_falling_is_a_no_and_a_noisy_one_is_undetermined_with_the_draws_it_needs() -> (
-    None
-):
+def test_a_falling_loss_is_a_no_and_a_noisy_one_undetermined_with_the_draws_it_needs() -> None:
     clear = told(
         condition_verdicts.all_verdicts([condition([3.0, 2.8, 2.6, 2.5, 2.4])]),
         "catastrophic overtraining",

@@ -1,4 +1,4 @@
-"""The wheel contains everything that runs: sources, pages, style sheets, migrations, built-in data."""
+"""The wheel contains all sources, pages, style sheets, migrations and built-in data."""
 
 from __future__ import annotations
 
