@@ -1,4 +1,4 @@
-"""A process that cannot measure any more leaves, gives its points back, and a whole one goes on."""
+"""Device health: a broken process releases its points and exits, and a new one continues."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import time
 
 from conftest import Lab
 
-from worker.device_health import SAME_IN_A_ROW, Soundness, trouble
-from worker.tasks import EXIT_BROKEN
+from worker.device_health import MAX_CONSECUTIVE_FAILURES, DeviceHealth, probe
+from worker.loop import EXIT_BROKEN
 
 TEST_KINDS = True
 NUM_WORKERS = 0
@@ -34,7 +34,7 @@ def attempts(lab: Lab, id: int) -> list[list[str]]:
     ]
 
 
-def test_a_device_that_breaks_loses_no_point_and_its_process_leaves(lab: Lab) -> None:
+def test_a_broken_device_loses_no_point_and_its_process_exits(lab: Lab) -> None:
     id, broken = run(lab, "fine", "breaks once", "fine")
     assert (broken, attempts(lab, id)) == (1, [["done"], ["lost", "done"], ["done"]])
     lost = lab.client.provenance(lab.client.rows(id)[1].id).attempts[0]
@@ -42,7 +42,7 @@ def test_a_device_that_breaks_loses_no_point_and_its_process_leaves(lab: Lab) ->
     assert not lab.client.workers() or not any(worker.alive for worker in lab.client.workers())
 
 
-def test_a_point_that_breaks_every_device_is_given_up_after_three_and_the_rest_is_measured(
+def test_a_point_that_breaks_every_device_fails_after_three_attempts_and_others_are_measured(
     lab: Lab,
 ) -> None:
     id, broken = run(lab, "breaks always", "fine")
@@ -51,25 +51,28 @@ def test_a_point_that_breaks_every_device_is_given_up_after_three_and_the_rest_i
     assert "died 3 times" in (first.error or "")
 
 
-def test_a_process_in_which_everything_fails_suddenly_leaves_and_a_fresh_one_goes_on(
+def test_a_process_whose_points_suddenly_all_fail_exits_and_a_new_one_continues(
     lab: Lab,
 ) -> None:
     id, broken = run(lab, *["fine"] * 2, "spoils once", *["fine"] * 8)
     assert broken == 1
     assert (
         attempts(lab, id)
-        == [["done"]] * 3 + [["failed"]] * (SAME_IN_A_ROW - 1) + [["lost", "done"]] + [["done"]] * 3
+        == [["done"]] * 3
+        + [["failed"]] * (MAX_CONSECUTIVE_FAILURES - 1)
+        + [["lost", "done"]]
+        + [["done"]] * 3
     )
 
 
-def test_points_that_are_wrong_by_themselves_break_nothing() -> None:
-    sound = Soundness("cpu")
-    for _ in range(3 * SAME_IN_A_ROW):
-        sound.failed(RuntimeError("from the start: it is the points"))
-    sound.measured()
-    for number in range(3 * SAME_IN_A_ROW):
-        sound.failed(ValueError("a wrong spec"))
-        sound.failed([RuntimeError("one"), TypeError("another")][number % 2])
-    assert sound.broken is None
-    assert trouble("cpu") is None
-    assert "not compiled" in (trouble("cuda") or "not compiled")
+def test_faulty_points_do_not_mark_the_device_as_broken() -> None:
+    health = DeviceHealth("cpu")
+    for _ in range(3 * MAX_CONSECUTIVE_FAILURES):
+        health.record_failure(RuntimeError("from the start: it is the points"))
+    health.record_success()
+    for number in range(3 * MAX_CONSECUTIVE_FAILURES):
+        health.record_failure(ValueError("a wrong spec"))
+        health.record_failure([RuntimeError("one"), TypeError("another")][number % 2])
+    assert health.broken is None
+    assert probe("cpu") is None
+    assert "not compiled" in (probe("cuda") or "not compiled")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from worker.log_tail import LINES, LONGEST, LogTail
+from worker.log_tail import MAX_LINE_LENGTH, MAX_LINES, LogTail
 
 
 @pytest.fixture
@@ -23,25 +23,25 @@ def test_the_last_lines_are_kept_short_and_storable_and_another_attempt_begins_w
 ) -> None:
     log = logging.getLogger("of.a.kind")
     assert tail.text() is None
-    for number in range(LINES + 9):
+    for number in range(MAX_LINES + 9):
         log.warning("line %d", number)
     lines = (tail.text() or "").splitlines()
-    assert (len(lines), lines[0].endswith("WARNING of.a.kind: line 9")) == (LINES, True)
-    assert tail.news() == tail.text()
-    assert tail.news() is None  # nothing was logged since
+    assert (len(lines), lines[0].endswith("WARNING of.a.kind: line 9")) == (MAX_LINES, True)
+    assert tail.new_lines() == tail.text()
+    assert tail.new_lines() is None  # nothing was logged since
     log.warning("x" * 10_000)
     log.warning("two\nlines with \0")
     try:
         raise ValueError("too warm")
     except ValueError:
         log.exception("measurement 7 failed")
-    lines = (tail.news() or "").splitlines()
+    lines = (tail.new_lines() or "").splitlines()
     assert [line.split("of.a.kind: ")[1] for line in lines[-3:]] == [
         "two",
         "lines with \\0",
         "measurement 7 failed: ValueError: too warm",  # the traceback is kept by itself
     ]
-    assert len(lines[-4]) == LONGEST
+    assert len(lines[-4]) == MAX_LINE_LENGTH
     tail.begin()
     assert tail.text() is None
 

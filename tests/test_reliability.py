@@ -21,8 +21,8 @@ from ucurve.lab.launch import answers
 from ucurve.schemas import experiments as schemas
 from ucurve.schemas.measurements import decode_metrics
 from ucurve.spec import Point
+from worker.context import PointContext
 from worker.lease import EXIT_HUNG, Progress
-from worker.tasks import Context
 
 TEST_KINDS = True
 NUM_WORKERS = 0  # each test starts its own
@@ -119,8 +119,8 @@ def test_a_worker_killed_in_the_middle_of_any_kind_changes_no_number(
     rows = lab.client.rows(id)
     for row in rows[:: max(1, len(rows) // 5)]:
         origin = lab.client.provenance(row.id)
-        context = Context(
-            "cpu", tmp_path, state_dir=tmp_path / str(row.id), reporting=Progress(row.id)
+        context = PointContext(
+            "cpu", tmp_path, state_dir=tmp_path / str(row.id), reporter=Progress(row.id)
         )
         undisturbed = kinds()[origin.kind].run(
             Point(origin.inputs, row.labels, origin.source), context

@@ -1,1 +1,1 @@
-"""The measuring processes: claim a point, run it, finish it."""
+"""The worker processes: claim points, run them, record their outcomes."""

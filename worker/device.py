@@ -1,4 +1,4 @@
-"""How this worker describes itself."""
+"""Description of this worker for the list of workers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ucurve.settings import settings
 
 
 def describe_worker() -> dict[str, Any]:
-    """The row of this worker: name, host, pid, device ("cpu" or "cuda"), its memory in GiB, versions."""
+    """Return this worker's row: name, host, pid, device (cpu or cuda), memory in GiB, versions."""
     kind, memory_gb, hardware = device()
     return {
         "name": settings().worker_name or f"{socket.gethostname()}-{os.getpid()}",

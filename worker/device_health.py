@@ -1,21 +1,18 @@
-"""Whether this process can still measure: after a CUDA error its context is lost for good, and every later point would fail."""
+"""Device health: a CUDA error ruins the process's context, so every later point would fail."""
 
 from __future__ import annotations
 
 import logging
 
-SAME_IN_A_ROW = 5
-OF_THE_POINT = (
-    ValueError,
-    LookupError,
-    OSError,
-)  # a wrong spec, a missing file: said of what was asked, not of the process
+MAX_CONSECUTIVE_FAILURES = 5
+# A wrong spec or a missing file: the point is at fault, not the process.
+POINT_ERRORS = (ValueError, LookupError, OSError)
 
 log = logging.getLogger(__name__)
 
 
-def trouble(device: str) -> str | None:
-    """Why nothing can be computed on the device, None when it can: a sticky error comes back with any call."""
+def probe(device: str) -> str | None:
+    """Return why the device cannot compute, None when it can; any call surfaces a sticky error."""
     import torch
 
     try:
@@ -25,34 +22,42 @@ def trouble(device: str) -> str | None:
         total = float((ones @ ones).sum())
         if device == "cuda":
             torch.cuda.synchronize()
-    except Exception as error:  # whatever it is, the device does not work
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
+    except Exception as error:  # any exception means that the device does not work
+        lines = str(error).strip().splitlines()
+        return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
     return None if total == 512.0 else f"the device computes 8 x 8 x 8 as {total:g}"
 
 
-class Soundness:
-    """Notes how points ended; `broken` says why the process has to go.
+class DeviceHealth:
+    """Track how points end; `broken` is the reason why the process must exit, None while healthy.
 
-    Two signs: the device fails a sum of its own, or a process that measured well before now fails SAME_IN_A_ROW points with the
-    same exception. A fresh process that does so from its start is sound: then it is the points that are wrong.
+    The process is broken when the device fails its own probe, or when a process that has already
+    measured successfully fails MAX_CONSECUTIVE_FAILURES points in a row with the same exception.
+    A process that fails from its start is healthy: there the points are at fault.
     """
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self.broken: str | None = trouble(device)
+        self.broken: str | None = probe(device)
         self._proven = False
-        self._same = 0
-        self._last: type[Exception] | None = None
+        self._num_failures = 0
+        self._last_error: type[Exception] | None = None
 
-    def measured(self) -> None:
-        self._proven, self._same, self._last = True, 0, None
+    def record_success(self) -> None:
+        """Reset the count of failures."""
+        self._proven, self._num_failures, self._last_error = True, 0, None
 
-    def failed(self, error: Exception) -> None:
-        """Look at the device after a failure of any kind: a sticky error is first seen as some point's exception."""
-        self._same = self._same + 1 if type(error) is self._last else 1
-        self._last = type(error)
-        self.broken = trouble(self.device)
-        if self._proven and self._same >= SAME_IN_A_ROW and not isinstance(error, OF_THE_POINT):
+    def record_failure(self, error: Exception) -> None:
+        """Count the failure and probe the device: a point's exception may be a sticky error."""
+        self._num_failures = self._num_failures + 1 if type(error) is self._last_error else 1
+        self._last_error = type(error)
+        self.broken = probe(self.device)
+        if (
+            self._proven
+            and self._num_failures >= MAX_CONSECUTIVE_FAILURES
+            and not isinstance(error, POINT_ERRORS)
+        ):
             self.broken = (
-                self.broken or f"{self._same} points in a row failed with {type(error).__name__}"
+                self.broken
+                or f"{self._num_failures} points in a row failed with {type(error).__name__}"
             )

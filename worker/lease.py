@@ -1,9 +1,9 @@
-"""The lease of the points in a worker's hands: renewed by a thread, which also says when to stop.
+"""The thread that renews the lease of a worker's claimed points and stops cancelled ones.
 
-The thread lives as long as the process. While points are held it renews their lease every few seconds, writes what the
-current point reports, and learns whether anybody still wants it; it also says that the worker is alive. A point that
-reports nothing for UCURVE_HANG_SECONDS is taken for hung: the process exits, its supervisor starts another one, and the lease
-runs out by itself.
+It lives as long as the process. Every few seconds it sends the worker's heartbeat, renews the
+lease, publishes the current point's progress and learns whether its experiment is still active.
+When a point reports nothing for UCURVE_HANG_SECONDS the process exits: its supervisor starts
+another one, and the lease expires.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from ucurve.spec import PointInterrupted
 from worker.log_tail import LogTail
 
 EXIT_HUNG = 75  # EX_TEMPFAIL
-TOLD_SECONDS = 2.0  # between two changes of what everybody sees a point report: each is drawn anew in every browser
-SAID_SECONDS = 10.0  # between two lines of log about how far a point is
+PUBLISH_INTERVAL = 2.0  # seconds between published updates: every browser redraws for each
+LOG_INTERVAL = 10.0  # seconds between log lines about progress
 CURVE_LENGTH = 200  # values of a live curve; older ones are thinned out
 
 log = logging.getLogger(__name__)
@@ -38,57 +38,58 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Progress:
-    """What the current point reports, and what the thread answers it."""
+    """Progress of the current point: it reports, the lease thread publishes and sets `stop`."""
 
     measurement: int
     stop: threading.Event = field(default_factory=threading.Event)
-    heard: float = field(default_factory=time.monotonic)
-    started: float = field(default_factory=time.monotonic)
-    first_done: float | None = None
+    reported_at: float = field(default_factory=time.monotonic)
     live: dict[str, Any] = field(default_factory=dict)
     changed: bool = False
-    told: float = 0.0
-    said: float = field(default_factory=time.monotonic)
+    published_at: float = 0.0
+    logged_at: float = field(default_factory=time.monotonic)
     times: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=20))
 
     def report(self, done: float, total: float, metrics: dict[str, float]) -> None:
-        """Note work done; raises PointInterrupted when nobody wants the number any more or the worker is leaving."""
-        now = self.heard = time.monotonic()
-        if self.times and done < self.times[-1][1]:
-            self.times.clear()  # another stage of the work began
-        if not self.times or now - self.times[-1][0] > 0.25:
-            self.times.append((now, done))
-        (then, before), (last, latest) = self.times[0], self.times[-1]
-        rate = (latest - before) / (last - then) if last > then else None
+        """Record work done, in the units of `total`, and append `metrics` to the live curves.
+
+        Raises PointInterrupted when the point is cancelled or the worker is shutting down.
+        """
+        self.reported_at = time.monotonic()
+        rate = self._rate(done)
         series = self.live.get("series", {})
         if metrics:
             for name, value in {"done": done, **metrics}.items():
                 series[name] = _thinned(
                     [*series.get(name, []), value if abs(value) < float("inf") else None]
                 )
-        left = (total - done) / rate if rate else None
         self.live = {
             "done": done,
             "total": total,
             "rate": rate,
-            "seconds_left": left,
+            "seconds_left": (total - done) / rate if rate else None,
             "series": series,
         }
         self.changed = True
-        if now - self.said > SAID_SECONDS:
-            self.said = now
-            log.info(
-                "%g of %g%s",
-                done,
-                total,
-                "".join(f", {name} {value:.5g}" for name, value in metrics.items()),
-            )
+        if self.reported_at - self.logged_at > LOG_INTERVAL:
+            self.logged_at = self.reported_at
+            values = "".join(f", {name} {value:.5g}" for name, value in metrics.items())
+            log.info("%g of %g%s", done, total, values)
         if self.stop.is_set():
             raise PointInterrupted
 
+    def _rate(self, done: float) -> float | None:
+        """Return the work done per second over the latest reports; None after the first one."""
+        if self.times and done < self.times[-1][1]:
+            self.times.clear()  # a new stage of the work began
+        if not self.times or self.reported_at - self.times[-1][0] > 0.25:
+            self.times.append((self.reported_at, done))
+        (first_time, first_done), (last_time, last_done) = self.times[0], self.times[-1]
+        elapsed = last_time - first_time
+        return (last_done - first_done) / elapsed if elapsed > 0 else None
+
 
 def _thinned(curve: list[float | None]) -> list[float | None]:
-    """Every second value of the older half once the curve is too long: recent values stay dense."""
+    """Drop every second value of the older half of a long curve; recent values stay dense."""
     if len(curve) <= CURVE_LENGTH:
         return curve
     half = len(curve) // 2
@@ -96,7 +97,7 @@ def _thinned(curve: list[float | None]) -> list[float | None]:
 
 
 class Lease(threading.Thread):
-    """Renews what is held; `hold`, `work_on` and `drop` say what that is."""
+    """The worker's heartbeat and its lease on claimed points, see the module's docstring."""
 
     def __init__(self, worker: dict[str, Any], tail: LogTail) -> None:
         super().__init__(name="lease", daemon=True)
@@ -105,34 +106,42 @@ class Lease(threading.Thread):
         self.leaving = threading.Event()
         self._token: str | None = None
         self._progress: Progress | None = None
-        self._unwanted: set[int] = set()
-        self._gone = threading.Event()
+        self._cancelled: set[int] = set()
+        self._deregistered = threading.Event()
 
-    def hold(self, token: str) -> None:
-        self._unwanted = set()
+    def acquire(self, token: str) -> None:
+        """Start renewing the lease with this token."""
+        self._cancelled = set()
         self._token = token
 
-    def drop(self) -> None:
+    def release(self) -> None:
+        """Stop renewing the lease."""
         self._token = None
 
-    def work_on(self, measurement: int | None) -> Progress | None:
-        self._progress = None if measurement is None else Progress(measurement)
-        if self._progress and self.leaving.is_set():
+    def start_point(self, measurement: int) -> Progress:
+        """Publish the progress of this measurement from now on."""
+        self._progress = Progress(measurement)
+        if self.leaving.is_set():
             self._progress.stop.set()
         return self._progress
 
+    def end_point(self) -> None:
+        """Stop publishing progress."""
+        self._progress = None
+
     def still_wanted(self, measurement: int) -> bool:
-        return measurement not in self._unwanted
+        """Return whether the last renewal found the measurement in an active experiment."""
+        return measurement not in self._cancelled
 
     def leave(self) -> None:
-        """Stop the current point as soon as it reports, and take no other."""
+        """Stop the current point at its next report, and claim no other."""
         self.leaving.set()
         if progress := self._progress:
             progress.stop.set()
 
-    def say_goodbye(self) -> None:
-        """Leave the list of workers; whoever looks knows at once that this one is not there to wait for."""
-        self._gone.set()
+    def deregister(self) -> None:
+        """Stop the thread and delete this worker's row, so that it does not count as lost."""
+        self._deregistered.set()
         self.join(timeout=5)
         with open_session() as session:
             session.execute(
@@ -143,19 +152,18 @@ class Lease(threading.Thread):
             session.commit()
 
     def run(self) -> None:
-        while not self._gone.is_set():
+        """Heartbeat and renewal until `deregister`."""
+        while not self._deregistered.is_set():
             try:
-                self._say_alive()
+                self._heartbeat()
                 self._renew()
             except (DBAPIError, PoolTimeoutError) as error:
-                log.warning(
-                    "the database does not answer, trying again: %s", str(error).splitlines()[0]
-                )
+                log.warning("database unavailable, retrying: %s", str(error).splitlines()[0])
             self._exit_when_hung()
-            renew = settings().lease_seconds / 5
-            self._gone.wait(min(1.0, renew) if self._progress else renew)
+            interval = settings().lease_seconds / 5
+            self._deregistered.wait(min(1.0, interval) if self._progress else interval)
 
-    def _say_alive(self) -> None:
+    def _heartbeat(self) -> None:
         with open_session() as session:
             row = {**self.worker, "seen_at": text("clock_timestamp()")}
             session.execute(
@@ -170,23 +178,24 @@ class Lease(threading.Thread):
         if token is None:
             return
         live = {}
-        if progress and progress.changed and time.monotonic() - progress.told >= TOLD_SECONDS - 0.1:
+        seconds = time.monotonic() - (progress.published_at if progress else 0.0)
+        if progress and progress.changed and seconds >= PUBLISH_INTERVAL - 0.1:
             live = {progress.measurement: progress.live}
-            progress.changed, progress.told = False, time.monotonic()
+            progress.changed, progress.published_at = False, time.monotonic()
         with open_session() as session:
             wanted = leases.renew(session, token, live)
-            if progress and progress.measurement in wanted and (logged := self.tail.news()):
-                leases.keep_log(session, progress.measurement, logged)
+            if progress and progress.measurement in wanted and (lines := self.tail.new_lines()):
+                leases.keep_log(session, progress.measurement, lines)
             session.commit()
-        self._unwanted = {measurement for measurement, still in wanted.items() if not still}
+        self._cancelled = {measurement for measurement, active in wanted.items() if not active}
         if progress and not wanted.get(progress.measurement, False) and self._token == token:
             progress.stop.set()
 
     def _exit_when_hung(self) -> None:
         progress = self._progress
-        if progress and time.monotonic() - progress.heard > settings().hang_seconds:
+        if progress and time.monotonic() - progress.reported_at > settings().hang_seconds:
             log.critical(
-                "measurement %d has not reported for %.0f s: leaving the process",
+                "measurement %d has not reported progress for %.0f s: exiting",
                 progress.measurement,
                 settings().hang_seconds,
             )

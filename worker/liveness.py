@@ -1,4 +1,4 @@
-"""Whether this container's worker said lately that it lives: `python -m worker.liveness`, by UCURVE_WORKER_NAME."""
+"""Container health check `python -m worker.liveness`: exit 0 while UCURVE_WORKER_NAME is alive."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ucurve.settings import settings
 
 
 def alive(name: str) -> bool:
-    """Whether the worker of this name renewed its row within the time after which it would be taken for dead."""
+    """Return whether the worker's last heartbeat is recent enough for it to count as alive."""
     with open_session() as session:
         return name in [worker.name for worker in alive_workers(session)]
 

@@ -1,4 +1,4 @@
-"""The last lines that this process logged while it worked on a point: they are kept with the attempt."""
+"""The last log lines of this process during an attempt; they are stored with the attempt."""
 
 from __future__ import annotations
 
@@ -6,53 +6,54 @@ import logging
 import time
 from collections import deque
 
-LINES = 50
-LONGEST = 400  # characters of a line
-OURS = ("ucurve", "worker")  # whose remarks count, besides everybody's warnings
+MAX_LINES = 50
+MAX_LINE_LENGTH = 400  # characters
+INFO_LOGGERS = ("ucurve", "worker")  # stored from INFO on; all other loggers from WARNING on
 
 
 class LogTail(logging.Handler):
-    """Listens to all loggers of the process from `listen` on; a process works on one point at a time."""
+    """Collect records of all loggers after `listen`; a process works on one point at a time."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._lines: deque[str] = deque(maxlen=LINES)
-        self._written: str | None = None
+        self._lines: deque[str] = deque(maxlen=MAX_LINES)
+        self._last_text: str | None = None
 
     def listen(self) -> None:
-        """Call it after Celery has set up logging: it leaves a root logger alone that has a handler already."""
-        for name in OURS:
+        """Attach to the root logger, after Celery's setup, which skips a root that has handlers."""
+        for name in INFO_LOGGERS:
             logging.getLogger(name).setLevel(logging.INFO)
         logging.captureWarnings(True)
         logging.getLogger().addHandler(self)
 
     def begin(self) -> None:
-        """Another attempt."""
+        """Clear the lines for a new attempt."""
         self._lines.clear()
-        self._written = None
+        self._last_text = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """A traceback is kept with the attempt by itself, so of an exception only its name and words are noted."""
+        """Append a record; of an exception only type and message."""
         try:
             error = record.exc_info[1] if record.exc_info else None
             message = record.getMessage() + (f": {type(error).__name__}: {error}" if error else "")
-        except Exception:  # whoever logged gave what cannot be written out: its own fault, and no reason to lose a number
+        except Exception:  # a record that cannot be formatted must not cost a measurement
             self.handleError(record)
             return
-        when = time.strftime("%H:%M:%S", time.gmtime(record.created))
+        time_utc = time.strftime("%H:%M:%S", time.gmtime(record.created))
         for line in message.rstrip().replace("\0", "\\0").splitlines():
-            self._lines.append(f"{when} {record.levelname} {record.name}: {line}"[:LONGEST])
+            self._lines.append(
+                f"{time_utc} {record.levelname} {record.name}: {line}"[:MAX_LINE_LENGTH]
+            )
 
     def text(self) -> str | None:
-        """What is kept, one line each with the time in UTC; None when nothing was logged."""
-        return (
-            "\n".join(self._lines.copy()) or None
-        )  # a copy of a deque is made in one go: others log meanwhile
+        """Return the collected lines, each with its time in UTC; None when there are none."""
+        # Copying a deque is atomic, so other threads may log meanwhile.
+        return "\n".join(self._lines.copy()) or None
 
-    def news(self) -> str | None:
-        """The same, if it has changed since it was asked for last."""
-        now = self.text()
-        if now == self._written:
+    def new_lines(self) -> str | None:
+        """Return `text()` if it has changed since the last call, else None."""
+        text = self.text()
+        if text == self._last_text:
             return None
-        self._written = now
-        return now
+        self._last_text = text
+        return text

@@ -1,7 +1,7 @@
-"""The Celery app, and the wake-up: "there may be work". Light: the API imports it, torch does not come along.
+"""The Celery app and the wake-up message; light, because the API imports it (no torch).
 
-Rows in Postgres are the truth, so a message carries nothing, expires soon, and may be lost or doubled without harm:
-workers also look by themselves every few seconds. Start one process per GPU:
+Postgres holds the queue, so a message carries nothing, expires soon, and may be lost or delivered
+twice without harm: workers also poll every few seconds. Start one process per GPU:
 
     CUDA_VISIBLE_DEVICES=0 celery -A worker.queue worker -P threads -c 1 -n gpu0@%h
 """
@@ -16,7 +16,7 @@ from kombu.exceptions import OperationalError
 from ucurve.settings import settings
 
 QUEUE = "measurements"
-WAKE_UP_EXPIRES = 30.0  # seconds; older than this a worker has looked by itself
+WAKE_UP_EXPIRES = 30.0  # seconds; by then every worker has polled
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +28,11 @@ app = Celery(
 app.conf.update(
     task_default_queue=QUEUE,
     task_ignore_result=True,
-    task_acks_late=False,  # late ack runs longer tasks twice, early ack loses them: our leases do neither
+    # Late acks run long tasks twice, early acks lose them; the leases in Postgres prevent both.
+    task_acks_late=False,
     worker_prefetch_multiplier=1,
-    worker_cancel_long_running_tasks_on_connection_loss=False,  # a broker restart must not stop a measurement
+    # A broker restart must not stop a measurement.
+    worker_cancel_long_running_tasks_on_connection_loss=False,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     worker_hijack_root_logger=False,
@@ -43,11 +45,14 @@ app.conf.update(
 
 
 def wake_workers(count: int = 1) -> bool:
-    """Send wake-ups; call it after the commit. False when the broker does not answer: workers look by themselves soon."""
+    """Send wake-ups, after the commit; return False when the broker is unavailable.
+
+    Without a wake-up the workers find the work at their next poll.
+    """
     try:
         for _ in range(count):
             app.send_task("worker.tasks.drain", expires=WAKE_UP_EXPIRES, retry=False)
     except OperationalError as error:
-        log.warning("no wake-up sent, workers will find the work by themselves: %s", error)
+        log.warning("no wake-up sent, workers will find the work at their next poll: %s", error)
         return False
     return True
