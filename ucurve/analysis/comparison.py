@@ -178,8 +178,8 @@ def _fixed_columns(
     """Return the columns of a row that are not metrics."""
     labels, along = row.labels, side.columns.x
     unchanged, change = side.is_base(labels), side.changed(labels)
-    kept = [label for label in change if label[0] in side.columns.fixed]
-    text = modification_text(kept if unchanged else change, shared)
+    fixed = [label for label in change if label[0] in side.columns.fixed]
+    text = modification_text(fixed if unchanged else change, shared)
     if unchanged:
         text = f"{UNCHANGED}, {text}" if text else UNCHANGED
     return {
@@ -188,7 +188,7 @@ def _fixed_columns(
         "size": sizes.get(labels.get("revision", "")),
         "replicate": 0 if labels.get("replicate") is None else labels["replicate"],
         "checkpoint": labels.get("revision") or str(labels.get(along)),
-        "kept": modification_text(kept),
+        "kept": modification_text(fixed),
         "unchanged": unchanged,
         "change": text,
         "draw": side.draw(labels),

@@ -1,7 +1,8 @@
-"""A figure as a file that leads back: title, caption and citation around it for print, and the citation inside for machines.
+"""A figure as a file with title, caption and citation, for print and for machines.
 
-Path("loss.pdf").write_bytes(cited_file(figure, "pdf", FigureSource("loss", (7,), ("noise on tiny",), lab=client.url)))
-again(client, citation_in(content))            # the same figure as the lab draws it now
+source = FigureSource("loss", (7,), ("noise on tiny",), lab=client.url)
+Path("loss.pdf").write_bytes(cited_file(figure, "pdf", source))
+redraw(client, citation_in(content))           # the same figure as the lab draws it now
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ INK, QUIET, FAINT = "#1d2733", "#44505b", "#6b7680"
 
 
 def cited_file(
-    figure: Figure, form: Form, origin: FigureSource, now: datetime | None = None
+    figure: Figure, form: Form, origin: FigureSource, made_at: datetime | None = None
 ) -> bytes:
-    """The bytes of the file, on white."""
-    cited = citation(figure, origin, now)
+    """Return the bytes of the file, on white."""
+    cited = citation(figure, origin, made_at)
     if form == "csv":
         return marked(figure_file(figure, "csv"), "csv", cited)
     page = _page(figure_file(figure, "svg").decode(), cited)
@@ -59,7 +60,7 @@ def _svg_length(head: str, side: str) -> float:
 
 
 def _page(chart: str, cited: Citation) -> str:
-    """The chart with its title above, and caption and small print below."""
+    """Return the chart with its title above, and caption and small print below."""
     head = chart[chart.index("<svg") : chart.index(">", chart.index("<svg")) + 1]
     width, height = (_svg_length(head, side) for side in ("width", "height"))
     inner = chart[chart.index(head) + len(head) : chart.rindex("</svg>")]
@@ -88,76 +89,87 @@ def _page(chart: str, cited: Citation) -> str:
 def _lines(
     words: str, size: float, ink: str, room: float, top: float, more: str = ""
 ) -> tuple[str, float]:
-    """Words set in lines no wider than the room, from `top` on; and where the last one ends."""
+    """Return words as lines no wider than `room` from `top` on, and the end of the last one."""
     lines = wrap(
         words, max(20, int(room / (0.5 * size))), break_long_words=False, break_on_hyphens=False
     )
-    found = []
+    elements = []
     for line in lines:
         top += 1.35 * size
         style = f'font-family="sans-serif" font-size="{size}" fill="{ink}"{more}'
-        found.append(f'<text x="{MARGIN}" y="{top - 0.3 * size:.1f}" {style}>{escape(line)}</text>')
-    return "".join(found), top
+        elements.append(
+            f'<text x="{MARGIN}" y="{top - 0.3 * size:.1f}" {style}>{escape(line)}</text>'
+        )
+    return "".join(elements), top
 
 
 # ---- back from the file
 
 
 def experiment_origin(client: Client, id: int, figure: str, at: str | None = None) -> FigureSource:
-    """Of a figure of one experiment, or of how it stood at a moment."""
+    """Return the source of a figure of one experiment, now or at a time in the past."""
     experiment = client.experiment(id)
-    asked = {"at": at} if at else {}
+    options = {"at": at} if at else {}
     return FigureSource(
-        figure, (id,), (experiment.name,), (experiment.spec,), client.url, experiment.url, asked
+        figure, (id,), (experiment.name,), (experiment.spec,), client.url, experiment.url, options
     )
 
 
-def again(client: Client, cited: Citation) -> Figure:
-    """The cited figure as this lab draws it now. Raises RequestRejectedError, or ValueError where it is another lab's or unknown."""
+def redraw(client: Client, cited: Citation) -> Figure:
+    """Return the cited figure as this lab draws it now.
+
+    Raises RequestRejectedError, or ValueError when the file is from another lab or unknown.
+    """
     specs = [client.experiment(id).spec for id in cited.experiments]
     if cited.specs and specs_hash(specs) != cited.specs:
         raise ValueError(
             f"the experiments numbered {', '.join(map(str, cited.experiments))} at {client.url} measure something else: "
             f"the file was made with {cited.lab}; ask there with --url"
         )
-    asked: dict[str, Any] = cited.asked
-    one = {
+    options: dict[str, Any] = cited.asked
+    single = {
         name: value[0] if isinstance(value, list) else value
-        for name, value in asked.items()
+        for name, value in options.items()
         if name in ("x", "y", "by", "at")
     }
-    if "x" in asked:
-        several = {name: asked.get(name, []) for name in ("changes", "minus", "beside")}
-        drawn = client.compare(cited.experiments, **one, **several).figures()
+    if "x" in options:
+        lists = {name: options.get(name, []) for name in ("changes", "minus", "beside")}
+        drawn = client.compare(cited.experiments, **single, **lists).figures()
     else:
-        drawn = client.figures(cited.experiments[0], one.get("at"))
+        drawn = client.figures(cited.experiments[0], single.get("at"))
     if cited.figure not in drawn:
         raise ValueError(
-            f"there is no figure {cited.figure} any more: it is one of {', '.join(drawn)}"
+            f"the figure {cited.figure} no longer exists; choose one of {', '.join(drawn)}"
         )
     return drawn[cited.figure]
 
 
 def describe_file(content: bytes, client: Client) -> str:
-    """ "this figure is experiment 7, figure loss: unchanged since ..." Raises UnmarkedError, RequestRejectedError or ValueError."""
+    """Return what a file shows: "this figure is experiment 7, figure loss: unchanged since ...".
+
+    Raises UnmarkedError, RequestRejectedError or ValueError.
+    """
     cited = citation_in(content)
-    figure = again(client, cited)
+    figure = redraw(client, cited)
     fate = compared(cited, figure)
     if (
         fingerprint(figure) != cited.hash
         and not content.startswith((b"\x89PNG", b"%PDF"))
         and b"<svg" not in content[:1000]
     ):
-        now, then = _csv_rows(figure_file(figure, "csv")), _csv_rows(content)
-        gone, come = sum((then - now).values()), sum((now - then).values())
+        new, old = _csv_rows(figure_file(figure, "csv")), _csv_rows(content)
+        gone, come = sum((old - new).values()), sum((new - old).values())
         when = date_time(cited.made_at)
-        fate = f"{max(gone, come):,} rows have changed since {when} ({then.total():,} then, {now.total():,} now)"
+        fate = (
+            f"{max(gone, come):,} rows have changed since {when} ({old.total():,} then, "
+            f"{new.total():,} now)"
+        )
     names = cited.names or [client.experiment(id).name for id in cited.experiments]
     return f"this figure is {cited.of} ({' and '.join(names)}): {fate}"
 
 
 def _csv_rows(content: bytes) -> Counter[tuple[tuple[str, str], ...]]:
-    """Rows by their cells, whatever the order of rows and columns."""
+    """Return the rows by their cells, regardless of the order of rows and columns."""
     rows = csv.DictReader(io.StringIO(content.decode()))
     measured = (row for row in rows if row.get("what") != "reference")
     return Counter(

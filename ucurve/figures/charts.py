@@ -1,4 +1,4 @@
-"""Altair charts that depend on the spec only: every `data` is a name, so that new results swap rows and keep the zoom.
+"""Altair charts that depend on the spec only: every `data` is a name, so new rows keep the zoom.
 
 chart = curves(tokens_axis(), Axis("y", "loss / nats"), LineEncoding("gamma", "γ", [0.05, 0.1]), row="replicate")
 rows = curve_rows(table, x="tokens", value="nll_mean", by=["gamma"], facets=["replicate"])
@@ -16,12 +16,12 @@ from typing import Any, Literal, ParamSpec
 import altair as alt
 import numpy as np
 
-# Blue to orange, lighter upwards, dim enough for white and light enough for black; ordered for the colour-blind too.
+# Blue to orange, lighter upwards, for white and black pages; ordered for colour-blind people too.
 ORDERED = ["#3050c8", "#5c58ac", "#80598e", "#a2546e", "#bb5e57", "#cd7442", "#e08a10"]
 DISTINCT = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6d31", "#7f7f7f"]  # after Okabe and Ito
 NEUTRAL = "#808080"
 
-# No colour of text, axis or background: the page gives them through vega's config, or the default is black on nothing.
+# No colour of text, axis or background: the page sets them through Vega's config.
 CONFIG: dict[str, Any] = {
     "background": "transparent",
     "view": {"stroke": None, "continuousWidth": 380, "continuousHeight": 260},
@@ -35,6 +35,8 @@ CONFIG: dict[str, Any] = {
     "legend": {"titleFontWeight": "normal", "symbolOpacity": 1, "symbolStrokeWidth": 2.5},
     "header": {"titleFontWeight": "normal", "labelPadding": 18},
 }
+
+FACET_TITLES = {"replicate": "pre-training seed", "scale": "noise scale"}
 
 P = ParamSpec("P")
 Scale = Literal["linear", "log", "symlog"]
@@ -55,7 +57,7 @@ COMPACT = (
 
 @dataclass(frozen=True)
 class Axis:
-    """A quantitative axis: the rows' field, the title with its unit, and the scale ("symlog" is linear near 0)."""
+    """A quantitative axis: field, title with unit, and scale ("symlog" is linear near 0)."""
 
     field: str
     title: str
@@ -66,13 +68,13 @@ class Axis:
 
 
 def tokens_axis() -> Axis:
-    """Pre-training tokens, logarithmic, as 0.9M or 2.1B."""
+    """Return the axis of pre-training tokens, logarithmic, as 0.9M or 2.1B."""
     return Axis("tokens", "pre-training tokens", "log", compact=True)
 
 
 @dataclass(frozen=True)
 class LineEncoding:
-    """What tells the lines apart: a field and its values, all known from the spec. `neutral` values are drawn grey."""
+    """The field that distinguishes lines, and its values in the spec; `neutral` ones are grey."""
 
     field: str
     title: str
@@ -81,7 +83,7 @@ class LineEncoding:
     neutral: Sequence[float | int | str] = ()
 
     def colours(self) -> list[str]:
-        """One per value: along the sequential palette when ordered, else distinct ones in turn."""
+        """Return a colour per value: sequential when ordered, else distinct."""
         coloured = [value for value in self.values if value not in self.neutral]
         palette = (
             ordered_palette(len(coloured))
@@ -93,7 +95,7 @@ class LineEncoding:
 
 
 def ordered_palette(num: int) -> list[str]:
-    """`num` colours from blue (low) to orange (high)."""
+    """Return `num` colours from blue (low) to orange (high)."""
     anchors = np.array(
         [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in ORDERED], dtype=float
     )
@@ -105,7 +107,7 @@ def ordered_palette(num: int) -> list[str]:
 
 
 def memoize_chart(draw: Callable[P, dict[str, Any]]) -> Callable[P, dict[str, Any]]:
-    """Equal arguments give an equal chart at once: Altair takes a third of a second for one, and pages ask all the time."""
+    """Cache charts by their arguments: Altair takes a third of a second per chart."""
     drawn: dict[str, str] = {}
 
     @wraps(draw)
@@ -135,13 +137,14 @@ def curves(
     height: int = 260,
     metric: str = "",
 ) -> dict[str, Any]:
-    """Vega-Lite of lines with bands, draws, bottoms of U and edge marks, from rows made by `curve_rows`.
+    """Return Vega-Lite of lines with bands, draws, minima and edge marks, from `curve_rows`.
 
-    row, column: fields to facet by; dash: a field told apart by dashes; also: further fields of the tooltips. Parameters
-    that the page can read: "zoom" (drag and wheel), "shown" (a click on the legend) and "picked" (a click on a mark: its
-    `measurement`). metric: what y is, by the name under which `published` knows numbers to lay over it.
+    row, column: fields to facet by; dash: a field encoded by dashes; also: further tooltip fields.
+    Parameters that the page can read: "zoom" (drag and wheel), "shown" (a click on the legend) and
+    "picked" (a click on a mark: its `measurement`). metric: the metric on the y axis, for reference
+    curves (see `published`).
     """
-    shown = alt.selection_point(name="shown", fields=[lines.field], bind="legend", toggle="true")
+    selected = alt.selection_point(name="shown", fields=[lines.field], bind="legend", toggle="true")
     colour = alt.Color(
         f"{lines.field}:O" if lines.ordered else f"{lines.field}:N",
         title=lines.title,
@@ -149,9 +152,9 @@ def curves(
         legend=alt.Legend(labelExpr=_base(lines)),
     )
     layers = [
-        layer.encode(color=colour) for layer in _layers(x, y, lines, shown, dash, also, height)
+        layer.encode(color=colour) for layer in _layers(x, y, lines, selected, dash, also, height)
     ]
-    layers.append(only("note").mark_text(**NOTE).encode(text="label:N"))
+    layers.append(filter_rows("note").mark_text(**NOTE).encode(text="label:N"))
     if zero_line:
         layers.append(
             alt.Chart().mark_rule(color=NEUTRAL, strokeDash=[2, 2]).encode(y=alt.datum(0))
@@ -159,7 +162,7 @@ def curves(
     layers[0] = (
         layers[0]
         .properties(name="lines")
-        .add_params(shown, alt.selection_interval(name="zoom", bind="scales"))
+        .add_params(selected, alt.selection_interval(name="zoom", bind="scales"))
     )
     chart: Any = alt.layer(*layers, data=alt.NamedData(dataset))
     if row or column:
@@ -183,81 +186,85 @@ def _layers(
     x: Axis,
     y: Axis,
     lines: LineEncoding,
-    shown: Any,
+    selected: Any,
     dash: str | None,
     also: Sequence[str],
     height: int,
 ) -> list[Any]:
-    """Bands, lines, draws, references, bottoms, edge marks and waiting ticks: one layer per `what`."""
+    """Return bands, lines, draws, references, minima, edge marks and ticks: a layer per type."""
     at_x, at_y = encoded_x(x), encoded_y(y)
     place = [
-        tip(lines.field, lines.title),
-        tip(x.field, x.title, ","),
-        *(tip(field) for field in filter(None, [dash])),
+        tooltip(lines.field, lines.title),
+        tooltip(x.field, x.title, ","),
+        *(tooltip(field) for field in filter(None, [dash])),
     ]
-    names = [*place, *(tip(field) for field in also)]
-    value, found = tip(y.field, y.title, ".4~g"), tip("measurement")
+    names = [*place, *(tooltip(field) for field in also)]
+    value, measurement = tooltip(y.field, y.title, ".4~g"), tooltip("measurement")
     dashed = {"strokeDash": alt.StrokeDash(f"{dash}:N", title=dash)} if dash else {}
     detail = {"detail": alt.Detail(f"{dash}:N")} if dash else {}
     picked = alt.selection_point(name="picked", fields=["measurement"], on="click", toggle=False)
-    mean, bottom, edge = only("mean"), only("bottom"), only("edge")
+    mean, bottom, edge = filter_rows("mean"), filter_rows("bottom"), filter_rows("edge")
     slot = alt.expr("8 + 12 * datum.slot")
 
     def faded(opacity: float) -> Any:
-        return alt.when(shown).then(alt.value(opacity)).otherwise(alt.value(opacity / 12))
+        return alt.when(selected).then(alt.value(opacity)).otherwise(alt.value(opacity / 12))
 
-    def dots(what: str, opacity: float, *tips: Any, **mark: Any) -> Any:
-        known = names if what in ("mean", "draw") else place  # others are no measured points
-        encoding = {"opacity": faded(opacity), "tooltip": [*known, value, *tips]}
+    def dots(row_type: str, opacity: float, *tips: Any, **mark: Any) -> Any:
+        labels = names if row_type in ("mean", "draw") else place  # others are not measured
+        encoding = {"opacity": faded(opacity), "tooltip": [*labels, value, *tips]}
         return (
-            only(what)
+            filter_rows(row_type)
             .mark_point(clip=True, **{"filled": True, **mark})
             .encode(at_x, at_y, **encoding)
         )
 
-    between = [tip("low", "95% from", ".4~g"), tip("high", "to", ".4~g"), tip("num_draws", "draws")]
-    waiting = [*names, tip("num_waiting", "still to come")]
+    between = [
+        tooltip("low", "95% from", ".4~g"),
+        tooltip("high", "to", ".4~g"),
+        tooltip("num_draws", "draws"),
+    ]
+    waiting = [*names, tooltip("num_waiting", "not measured yet")]
     return [
         band_layer(mean)
         .mark_area(clip=True)
         .encode(at_x, alt.Y("from:Q"), alt.Y2("to"), opacity=faded(0.18), **detail),
         mean.mark_line(clip=True, strokeWidth=2).encode(at_x, at_y, opacity=faded(1), **dashed),
         dots("mean", 1, *between, size=36),
-        dots("draw", 0.4, found, size=22).properties(name="draws").add_params(picked),
-        dots("reference", 1, tip("label", "source"), shape="cross", filled=False, size=60),
+        dots("draw", 0.4, measurement, size=22).properties(name="draws").add_params(picked),
+        dots("reference", 1, tooltip("label", "source"), shape="cross", filled=False, size=60),
         bottom.mark_rule(clip=True, strokeWidth=3).encode(
             alt.X("x_low:Q"), alt.X2("x_high"), at_y, opacity=faded(0.7)
         ),
         dots(
             "open bottom",
             1,
-            tip("label", "lowest"),
+            tooltip("label", "minimum"),
             shape="triangle-down",
             size=140,
             filled=False,
             strokeWidth=1.5,
         ),
-        dots("bottom", 1, tip("label", "bottom"), shape="triangle-down", size=110),
+        dots("bottom", 1, tooltip("label", "minimum"), shape="triangle-down", size=110),
         edge.mark_point(shape="triangle-up", filled=True, size=60, clip=False, y=slot).encode(
-            at_x, opacity=faded(1), tooltip=[*names, tip("label", "not drawn"), found]
+            at_x, opacity=faded(1), tooltip=[*names, tooltip("label", "not drawn"), measurement]
         ),
         edge.mark_text(align="left", dx=6, fontSize=9, clip=False, y=slot).encode(
             at_x, opacity=faded(1), text="label:N"
         ),
-        only("waiting")
+        filter_rows("waiting")
         .mark_tick(orient="vertical", size=6)
         .encode(at_x, y=alt.value(height - 3), opacity=faded(0.3), tooltip=waiting),
     ]
 
 
-def tip(field: str, title: str | None = None, number: str | None = None) -> Any:
-    """A tooltip line; `number` is the format of a quantity."""
+def tooltip(field: str, title: str | None = None, number: str | None = None) -> Any:
+    """Return a tooltip line; `number` is the format of a quantity."""
     options: dict[str, Any] = {"format": number} if number else {}
     return alt.Tooltip(f"{field}:{'Q' if number else 'N'}", title=title or field, **options)
 
 
 def band_layer(chart: Any) -> Any:
-    """The ends of bands as they are drawn, from and to: see `chart_rows.cut`."""
+    """Return the chart with the clipped ends of bands, from and to: see `clip_bands`."""
     ends = {"from": "low", "to": "high"}
     drawn = {
         end: f"isValid(datum.band_{name}) ? datum.band_{name} : datum.{name}"
@@ -266,8 +273,9 @@ def band_layer(chart: Any) -> Any:
     return chart.transform_calculate(**drawn)
 
 
-def only(what: str) -> Any:
-    return alt.Chart().transform_filter(alt.datum.what == what)
+def filter_rows(row_type: str) -> Any:
+    """Return a chart of the rows of one type only."""
+    return alt.Chart().transform_filter(alt.datum.what == row_type)
 
 
 def encoded_x(axis: Axis) -> Any:
@@ -323,23 +331,26 @@ def heat_map(
     column: str | None = None,
     width: int = 46,
 ) -> dict[str, Any]:
-    """Vega-Lite of `value` over x (in ascending order) and the ordered values of y; None is drawn as its label, and ± marks
-    cells whose interval (low, high) holds zero. A cell is `width` wide."""
+    """Return Vega-Lite of `value` over x (ascending) and the ordered values of y.
+
+    None is drawn as its label; ± marks cells whose interval (low, high) includes zero. A cell is
+    `width` pixels wide.
+    """
     label = alt.Axis(labelExpr=COMPACT, labelAngle=0) if x.compact else alt.Axis(labelAngle=0)
     at = (
         alt.X(f"{x.field}:O", title=x.title, axis=label),
         alt.Y(f"{y.field}:O", title=y.title, scale=alt.Scale(domain=list(reversed(y.values)))),
     )
     tips = [
-        tip(x.field, x.title, ","),
-        tip(y.field, y.title),
-        tip(value.field, value.title, ".4~g"),
-        tip("label"),
+        tooltip(x.field, x.title, ","),
+        tooltip(y.field, y.title),
+        tooltip(value.field, value.title, ".4~g"),
+        tooltip("label"),
     ]
     tips[3:3] = [
-        tip("low", "95% from", ".4~g"),
-        tip("high", "to", ".4~g"),
-        tip("num_draws", "draws"),
+        tooltip("low", "95% from", ".4~g"),
+        tooltip("high", "to", ".4~g"),
+        tooltip("num_draws", "draws"),
     ]
     colour = alt.Color(f"{value.field}:Q", title=value.title, scale=_scale(value, scheme="viridis"))
     filled = alt.Chart().transform_filter(f"isValid(datum.{value.field})").mark_rect()
@@ -358,9 +369,9 @@ def heat_map(
 
 
 def _base(lines: LineEncoding) -> str:
-    """Vega expression of a label: neutral values are called base."""
+    """Return the Vega expression of a legend label: neutral values are the unperturbed model."""
     neutral = " || ".join(f"datum.value == {json.dumps(value)}" for value in lines.neutral)
-    return f"({neutral}) ? 'base' : datum.label" if neutral else "datum.label"
+    return f"({neutral})? 'unperturbed' : datum.label" if neutral else "datum.label"
 
 
 @memoize_chart
@@ -373,7 +384,10 @@ def text_table(
     column: str | None = None,
     width: int = 46,
 ) -> dict[str, Any]:
-    """Vega-Lite of the rows' `label` in a grid, a column `width` wide per value of x: a table that is also a figure."""
+    """Return Vega-Lite of the rows' `label` in a grid: a table that is also a figure.
+
+    A column per value of x, `width` pixels wide.
+    """
     columns = alt.X(
         f"{x.field}:O",
         title=x.title,
@@ -388,7 +402,7 @@ def text_table(
 
 
 def _gridded(chart: Any, row: str | None, column: str | None, width: int = 46) -> dict[str, Any]:
-    """Cells of a fixed size, faceted."""
+    """Return the chart with cells of a fixed size, faceted."""
     chart = chart.properties(width={"step": width}, height={"step": 26})
     facets = {"row": row, "column": column}
     if row or column:
@@ -397,11 +411,16 @@ def _gridded(chart: Any, row: str | None, column: str | None, width: int = 46) -
 
 
 def facet(field: str) -> Any:
-    label = f"({COMPACT}) + ' tokens'" if field == "tokens" else f"'{field} ' + datum.value"
+    """Return panels by a field, with their titles."""
+    label = (
+        f"({COMPACT}) + ' tokens'"
+        if field == "tokens"
+        else f"'{FACET_TITLES.get(field, field)} ' + datum.value"
+    )
     return alt.Facet(f"{field}:N", header=alt.Header(title=None, labelExpr=label))
 
 
 def finished(chart: Any) -> dict[str, Any]:
-    """The chart as plain Vega-Lite with this module's config, whatever theme the process has enabled."""
+    """Return plain Vega-Lite with this module's config, regardless of enabled themes."""
     spec: dict[str, Any] = chart.to_dict()
     return {**spec, "config": CONFIG}

@@ -1,6 +1,6 @@
-"""What leads from a figure's file back to its numbers: experiments, figure, hash, and what the hash was made of.
+"""The citation of a figure: what leads from its file back to its numbers.
 
-    cited = citation(figure, FigureSource("loss", (7,), ("noise on tiny",), lab="http://lab:8000"))
+    cited = citation(figure, FigureSource("loss", (7,), ("noise on tiny",), lab=client.url))
     cited.short                                    # "#3f2a9c1b04de": sha256 of the chart and its rows
     cited.uri                                      # "ucurve:loss?experiment=7&lab=...#3f2a9c1b04de"
     compared(cited, figure_now)                    # "unchanged", or how many rows have changed
@@ -26,19 +26,17 @@ from ucurve.formatting import date, date_time
 from ucurve.schemas.canonical_json import canonical
 from ucurve.schemas.results import Figure
 
-MOST_ROWS = 5000  # beyond it a file carries the hash of all rows, but none of each
-DIGITS, SMALLEST = (
-    9,
-    12,
-)  # significant digits; decimal places, since what should be zero comes out as 1e-17
+MOST_ROWS = 5000  # a file with more rows has the hash of all rows, but none per row
+DIGITS = 9  # significant digits that are hashed
+SMALLEST = 12  # decimal places: what should be zero may come out as 1e-17
 
 
 @dataclass(frozen=True)
 class FigureSource:
-    """Which figure of which experiments this is, and where they were asked for.
+    """The figure, its experiments and their lab.
 
-    asked: how a comparison was asked for. specs: what the experiments measure: a number may mean another one in another lab.
-    link: the page that shows it, or the API's address of it.
+    asked: plot options of a comparison. specs: of the experiments, as another lab may use the same
+    numbers for other experiments. link: the page that shows it, or its API address.
     """
 
     figure: str
@@ -51,7 +49,7 @@ class FigureSource:
 
 
 class Citation(BaseModel):
-    """What a figure's file says of itself."""
+    """The citation embedded in a figure's file."""
 
     figure: str
     experiments: list[int]
@@ -77,10 +75,10 @@ class Citation(BaseModel):
 
     @property
     def of(self) -> str:
-        """In words: "experiment 7, figure loss"."""
+        """Experiments and figure for people: "experiment 7, figure loss"."""
         numbers = " and ".join(str(id) for id in self.experiments)
-        what = "comparison of experiments" if len(self.experiments) > 1 else "experiment"
-        return f"{what} {numbers}, figure {self.figure}"
+        noun = "comparison of experiments" if len(self.experiments) > 1 else "experiment"
+        return f"{noun} {numbers}, figure {self.figure}"
 
     @property
     def line(self) -> str:
@@ -96,42 +94,42 @@ class Citation(BaseModel):
 
     @property
     def uri(self) -> str:
-        """All that is needed to find it again, as one word for a cell of a table."""
-        asked = {f"asked.{name}": value for name, value in self.asked.items()}
+        """The citation as one word, for a cell of a table."""
+        options = {f"asked.{name}": value for name, value in self.asked.items()}
         moment = self.made_at.astimezone(UTC).isoformat(timespec="seconds")
         query = {
             "experiment": self.experiments,
             "specs": self.specs,
             "lab": self.lab,
             "made_at": moment,
-            **asked,
+            **options,
         }
         return f"ucurve:{self.figure}?{urlencode(query, doseq=True)}#{self.hash}"
 
     @classmethod
     def from_uri(cls, uri: str) -> Citation:
-        """Raises ValueError where it is none."""
+        """Parse a citation. Raises ValueError when the text is none."""
         parts = urlsplit(uri)
-        found = parse_qs(parts.query)
-        if parts.scheme != "ucurve" or not parts.fragment or "experiment" not in found:
-            raise ValueError(f"{uri!r} is no citation of a figure")
-        asked = {
+        query = parse_qs(parts.query)
+        if parts.scheme != "ucurve" or not parts.fragment or "experiment" not in query:
+            raise ValueError(f"{uri!r} is not a citation of a figure")
+        options = {
             name.removeprefix("asked."): value
-            for name, value in found.items()
+            for name, value in query.items()
             if name.startswith("asked.")
         }
-        single = {name: found[name][0] for name in ("specs", "lab", "made_at") if name in found}
+        single = {name: query[name][0] for name in ("specs", "lab", "made_at") if name in query}
         fields = {
             "figure": parts.path,
-            "experiments": found["experiment"],
-            "asked": asked,
+            "experiments": query["experiment"],
+            "asked": options,
             "hash": parts.fragment,
         }
         return cls.model_validate({**fields, **single})
 
 
-def citation(figure: Figure, origin: FigureSource, now: datetime | None = None) -> Citation:
-    """What the file of this figure says."""
+def citation(figure: Figure, origin: FigureSource, made_at: datetime | None = None) -> Citation:
+    """Return the citation of a figure."""
     rows = row_hashes(figure)
     chart = short_hash(figure.chart)
     return Citation(
@@ -150,7 +148,7 @@ def citation(figure: Figure, origin: FigureSource, now: datetime | None = None) 
         chart=chart,
         num_rows=len(rows),
         rows=rows if len(rows) <= MOST_ROWS else [],
-        made_at=now or datetime.now(UTC),
+        made_at=made_at or datetime.now(UTC),
     )
 
 
@@ -159,17 +157,17 @@ def specs_hash(specs: Iterable[Mapping[str, Any]]) -> str:
 
 
 def figure_hash(chart: str, rows: Iterable[str]) -> str:
-    """Of the drawing and its rows, in whatever order they come."""
+    """Return the hash of the chart and its rows, in any order."""
     return short_hash({"chart": chart, "rows": sorted(rows)}, 12)
 
 
 def fingerprint(figure: Figure) -> str:
-    """The short hash that stands below a figure."""
+    """Return the short hash printed below a figure."""
     return figure_hash(short_hash(figure.chart), row_hashes(figure))
 
 
 def row_hashes(figure: Figure) -> list[str]:
-    """Of the rows that were measured here: reference curves are laid over a figure as somebody chooses."""
+    """Return the hashes of the measured rows; reference curves are optional and left out."""
     return [
         short_hash([name, row], 10)
         for name, rows in figure.datasets.items()
@@ -184,16 +182,16 @@ def short_hash(value: Any, length: int = 12) -> str:
 
 def _rounded(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {name: _rounded(one) for name, one in value.items()}
+        return {name: _rounded(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(one) for one in value]
+        return [_rounded(item) for item in value]
     return (
         float(f"{round(value, SMALLEST):.{DIGITS}g}") + 0.0 if isinstance(value, float) else value
     )  # + 0.0: no minus zero
 
 
 def compared(then: Citation, figure: Figure) -> str:
-    """What has become of a cited figure: "unchanged since", or how many of its rows changed, came and went."""
+    """Return whether a cited figure is unchanged, or how many of its rows are not."""
     rows = row_hashes(figure)
     when = date_time(then.made_at)
     if fingerprint(figure) == then.hash:
@@ -209,8 +207,11 @@ def compared(then: Citation, figure: Figure) -> str:
         return f"its {len(rows):,} rows are unchanged since {when}; {drawing}"
     changed = min(gone, come)
     counts = {"changed": changed, "new": come - changed, "gone": gone - changed}
-    said = ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
-    return f"{changed + abs(come - gone):,} rows have changed since {when} ({said}; {then.num_rows:,} then, {len(rows):,} now)"
+    listed = ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
+    return (
+        f"{changed + abs(come - gone):,} rows have changed since {when} ({listed}; "
+        f"{then.num_rows:,} then, {len(rows):,} now)"
+    )
 
 
 def _draws(figure: Figure) -> str:
@@ -226,8 +227,8 @@ def _draws(figure: Figure) -> str:
 
 
 def _intervals(figure: Figure) -> str:
-    """How the bands were made, as far as rows of curves say."""
-    rows = [row for found in figure.datasets.values() for row in found]
+    """Return how the intervals were computed, as far as the rows of curves tell."""
+    rows = [row for dataset in figure.datasets.values() for row in dataset]
     hows = list(dict.fromkeys(row["how"] for row in rows if row.get("how")))
     if hows:
         return f"95% intervals: {'; '.join(hows)}"
@@ -236,9 +237,9 @@ def _intervals(figure: Figure) -> str:
         if any(row.get("low") is not None for row in rows)
         else []
     )
-    bottoms = (
-        ["lowest points: 95% bootstrap intervals"]
+    minima = (
+        ["minima: 95% bootstrap intervals"]
         if any(row.get("x_low") is not None for row in rows)
         else []
     )
-    return "; ".join(bands + bottoms)
+    return "; ".join(bands + minima)

@@ -1,4 +1,4 @@
-"""A citation inside a figure's file, where it can be read again: SVG metadata, PNG text, PDF document information, a CSV column.
+"""A citation inside a figure's file: SVG metadata, PNG text, PDF information, a CSV column.
 
 content = marked(content, "png", citation)
 citation_in(content)                           # the same citation again
@@ -25,41 +25,39 @@ class UnmarkedError(ValueError):
 
 
 def marked(content: bytes, form: Form, citation: Citation) -> bytes:
-    """The same file with the citation in it."""
+    """Return the file with the citation in it."""
     return {"svg": _in_svg, "png": _in_png, "pdf": _in_pdf, "csv": _in_csv}[form](content, citation)
 
 
 def citation_in(content: bytes) -> Citation:
-    """What a file says of itself. Raises UnmarkedError."""
+    """Return the citation in a file. Raises UnmarkedError when there is none."""
     if content.startswith(PNG):
-        found = next((text for key, text in _png_texts(content) if key == "ucurve"), None)
+        text = next((text for key, text in _png_texts(content) if key == "ucurve"), None)
     elif content.startswith(b"%PDF"):
         hexed = re.findall(rb"/Ucurve <FEFF([0-9A-F]*)>", content)
-        found = bytes.fromhex(hexed[-1].decode()).decode("utf-16-be") if hexed else None
+        text = bytes.fromhex(hexed[-1].decode()).decode("utf-16-be") if hexed else None
     elif b"<svg" in content[:1000]:
         inside = re.search(rb'<metadata id="ucurve">(.*?)</metadata>', content, re.DOTALL)
-        found = unescape(inside[1].decode()) if inside else None
+        text = unescape(inside[1].decode()) if inside else None
     else:
         return _csv_citation(content)
-    if found is None:
-        raise UnmarkedError(
-            "this file says nothing of where it comes from: it was made without a lab, or changed since"
-        )
-    return Citation.model_validate_json(found)
+    if text is None:
+        raise UnmarkedError("this file has no citation: it was made without a lab, or edited since")
+    return Citation.model_validate_json(text)
 
 
 def _in_svg(content: bytes, citation: Citation) -> bytes:
     text = content.decode()
     start = text.index(">", text.index("<svg")) + 1
-    said = (
+    metadata = (
         f"<title>{escape(citation.title)}</title><desc>{escape(f'{citation.caption} {citation.line}')}</desc>"
         f'<metadata id="ucurve">{escape(citation.model_dump_json())}</metadata>'
     )
-    return (text[:start] + said + text[start:]).encode()
+    return (text[:start] + metadata + text[start:]).encode()
 
 
 def _in_png(content: bytes, citation: Citation) -> bytes:
-    """International text chunks after the header chunk, which is 25 bytes long."""
+    """Return the file with iTXt chunks after the header chunk, which is 25 bytes long."""
     texts = {
         "Title": citation.title,
         "Description": citation.caption,
@@ -78,18 +76,21 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _png_texts(content: bytes) -> list[tuple[str, str]]:
-    found, at = [], len(PNG)
+    texts, at = [], len(PNG)
     while at + 12 <= len(content):
         (length,) = struct.unpack(">I", content[at : at + 4])
         if content[at + 4 : at + 8] == b"iTXt":
             key, _, rest = content[at + 8 : at + 8 + length].partition(b"\0")
-            found.append((key.decode("latin-1"), rest[2:].split(b"\0", 2)[2].decode()))
+            texts.append((key.decode("latin-1"), rest[2:].split(b"\0", 2)[2].decode()))
         at += 12 + length
-    return found
+    return texts
 
 
 def _in_pdf(content: bytes, citation: Citation) -> bytes:
-    """An incremental update (ISO 32000, 7.5.6): the document information as a further object, with its own cross-reference."""
+    """Return the PDF with an incremental update (ISO 32000, 7.5.6).
+
+    It adds the document information as a further object, with its own cross-reference table.
+    """
     trailer = content[content.rindex(b"trailer") :]
     (start,) = re.findall(rb"startxref\s+(\d+)", trailer)
     (size,) = re.findall(rb"/Size\s+(\d+)", trailer)
@@ -113,7 +114,7 @@ def _in_pdf(content: bytes, citation: Citation) -> bytes:
 
 
 def _in_csv(content: bytes, citation: Citation) -> bytes:
-    """A column more: any program still reads the table, and each row says where it comes from."""
+    """Return the table with one more column, which names the source of each row."""
     rows = list(csv.reader(io.StringIO(content.decode())))
     text = io.StringIO()
     csv.writer(text).writerows(
@@ -128,5 +129,5 @@ def _csv_citation(content: bytes) -> Citation:
         return Citation.from_uri(first.get(COLUMN) or "")
     except (UnicodeDecodeError, csv.Error, ValueError) as error:
         raise UnmarkedError(
-            "this file carries no citation: it is no SVG, PNG, PDF or CSV of a figure that ucurve wrote"
+            "this file has no citation: it is not an SVG, PNG, PDF or CSV that ucurve wrote"
         ) from error

@@ -62,9 +62,9 @@ def _chart(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     y = alt.Y("condition:N", title=None, sort=conditions, axis=alt.Axis(labelLimit=320))
     x = charts.encoded_x(charts.tokens_axis())
     tooltips = [
-        charts.tip("change"),
-        charts.tip("condition"),
-        *(charts.tip(name, title, ",") for name, title in TOOLTIPS),
+        charts.tooltip("change"),
+        charts.tooltip("condition"),
+        *(charts.tooltip(name, title, ",") for name, title in TOOLTIPS),
     ]
     base = alt.Chart().encode(y=y, color=colour, tooltip=tooltips)
     established = alt.datum.established == True  # noqa: E712 - an expression of Vega

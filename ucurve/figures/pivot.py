@@ -1,6 +1,6 @@
-"""A pivot as people see it: its figure, its table in words, and what its numbers are taken over.
+"""A pivot as figure and as table of text, and what its numbers aggregate.
 
-figure(pivot, asked)     # a live chart: a line per column over the rows, one standard error around means
+figure(pivot, query)     # a live chart: a line per column over the rows, one standard error around means
 table(pivot)             # a pandas frame of texts: "3.412 ± 0.012 (24)"
 """
 
@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ucurve.formatting import MISSING, STATE_LABELS, number
+from ucurve.formatting import MISSING, STATE_LABELS, counted, number
 from ucurve.schemas.explorer import PERPLEXITY, Cell, Pivot, PivotQuery
 from ucurve.spec import Figure
 
@@ -27,7 +27,7 @@ UNITS = {
 
 
 def name_of(value: Any) -> str:
-    """A label's value as text."""
+    """Return a label's value as text."""
     if value is None:
         return "none"
     if isinstance(value, float):
@@ -41,9 +41,9 @@ def name_of(value: Any) -> str:
     )
 
 
-def values(found: Sequence[Any]) -> list[Any]:
-    """Distinct values in order: nothing, then numbers, then texts."""
-    unique = {json.dumps(value): value for value in found}.values()
+def values(items: Sequence[Any]) -> list[Any]:
+    """Return the distinct values in order: None, then numbers, then texts."""
+    unique = {json.dumps(value): value for value in items}.values()
     return sorted(
         unique,
         key=lambda v: (
@@ -55,38 +55,38 @@ def values(found: Sequence[Any]) -> list[Any]:
     )
 
 
-def numeric(found: Sequence[Any]) -> bool:
-    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in found)
+def numeric(items: Sequence[Any]) -> bool:
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in items)
 
 
 def remarks(cell: Cell) -> str:
-    """What is not among the finite numbers, counted."""
+    """Return the counts of values that are not finite numbers."""
     return ", ".join(
         f"{num:,} {word}" for name, word in STATE_LABELS.items() if (num := getattr(cell, name))
     )
 
 
 def lost(cell: Cell) -> int:
-    """How many numbers are not finite."""
+    """Return the number of non-finite values."""
     return cell.pos_inf + cell.neg_inf + cell.nan
 
 
 def text(cell: Cell, aggregate: str = "mean") -> str:
-    """The value with its standard error, the number of points, and what is not finite."""
+    """Return the value with its standard error, number of points, and non-finite counts."""
     if aggregate == "count":
         return f"{cell.num:,}" + (f" + {remarks(cell)}" if remarks(cell) else "")
     if cell.value is None:
-        shown = "not finite" if lost(cell) else "beyond 1e308" if cell.num else MISSING
+        number = "not finite" if lost(cell) else "beyond 1e308" if cell.num else MISSING
     elif cell.low is None or cell.high is None:
-        shown = f"{cell.value:.5g}"
+        number = f"{cell.value:.5g}"
     else:
         error = (cell.high - cell.low) / 2
-        shown = f"{cell.value:.5g} ± {error:.2g}"
-    return f"{shown} ({', '.join(filter(None, [f'{cell.num:,}', remarks(cell)]))})"
+        number = f"{cell.value:.5g} ± {error:.2g}"
+    return f"{number} ({', '.join(filter(None, [f'{cell.num:,}', remarks(cell)]))})"
 
 
-def table(pivot: Pivot, asked: PivotQuery) -> pd.DataFrame:
-    """A row per value of the rows' label, a column per value of the columns', each cell as text."""
+def table(pivot: Pivot, query: PivotQuery) -> pd.DataFrame:
+    """Return a frame of text: a row per value of the rows' label, a column per value of columns."""
     import pandas as pd
 
     rows, columns = (
@@ -94,11 +94,11 @@ def table(pivot: Pivot, asked: PivotQuery) -> pd.DataFrame:
         values([cell.column for cell in pivot.cells]),
     )
     by_place = {
-        (json.dumps(cell.row), json.dumps(cell.column)): text(cell, asked.aggregate)
+        (json.dumps(cell.row), json.dumps(cell.column)): text(cell, query.aggregate)
         for cell in pivot.cells
     }
     heads = [
-        f"{asked.columns} {name_of(column)}" if asked.columns else asked.metric
+        f"{query.columns} {name_of(column)}" if query.columns else query.metric
         for column in columns
     ]
     body = [
@@ -106,46 +106,43 @@ def table(pivot: Pivot, asked: PivotQuery) -> pd.DataFrame:
         for row in rows
     ]
     return pd.DataFrame(
-        body, index=pd.Index([name_of(row) for row in rows], name=asked.rows), columns=heads
+        body, index=pd.Index([name_of(row) for row in rows], name=query.rows), columns=heads
     )
 
 
-def sentence(pivot: Pivot, asked: PivotQuery) -> str:
-    """What the cells are, in a sentence."""
+def sentence(pivot: Pivot, query: PivotQuery) -> str:
+    """Return what the cells are, for people."""
     taken = {
         "mean": "the mean ± one standard error",
         "median": "the median",
-        "min": "the least",
-        "max": "the greatest",
+        "min": "the minimum",
+        "max": "the maximum",
     }
-    what = (
-        taken.get(asked.aggregate, "the number")
-        + " of "
-        + ("finite numbers" if asked.aggregate == "count" else "its points")
-    )
-    if asked.metric == PERPLEXITY and asked.aggregate == "mean":
-        what += ", averaged as loss and then made a perplexity"
+    cells = f"{taken.get(query.aggregate, 'the number')} of "
+    cells += "finite values" if query.aggregate == "count" else "its evaluations"
+    if query.metric == PERPLEXITY and query.aggregate == "mean":
+        cells += " (exp of the mean loss)"
     num_lost = sum(lost(cell) for cell in pivot.cells)
     missing = sum(cell.missing for cell in pivot.cells)
-    said = {
-        "mean": "a mean over one of them is not finite either, a median may be",
-        "count": "the count is of the others",
+    effects = {
+        "mean": "a mean that includes one is not finite",
+        "count": "they are not part of the count",
     }
-    then = said.get(asked.aggregate, "they are ranked with the others")
-    rest = f" {num_lost:,} numbers are not finite, counted in brackets: {then}." if num_lost else ""
-    rest += f" {missing:,} points have no {asked.metric}." if missing else ""
-    return (
-        f"{pivot.num_points:,} points. Each cell is {what}; in brackets how many these are.{rest}"
+    effect = effects.get(query.aggregate, "they are ranked with the others")
+    rest = (
+        f" {num_lost:,} values are not finite (counts in brackets): {effect}." if num_lost else ""
     )
+    rest += f" {missing:,} evaluations have no {query.metric}." if missing else ""
+    return f"{counted(pivot.num_points, 'evaluation')}. Each cell is {cells}; their number in brackets.{rest}"
 
 
 def mixed(pivot: Pivot) -> str:
-    """Which labels a cell is taken over besides draws and seeds; empty when it is like with like."""
+    """Return the labels that a cell averages over besides draws and seeds; empty if none."""
     return ", ".join(f"{name} (up to {num:,} values)" for name, num in pivot.averaged_over.items())
 
 
-def figure(pivot: Pivot, asked: PivotQuery) -> Figure:
-    """A line per column over the rows where these are numbers, else marks; triangles at the top mark what is not finite."""
+def figure(pivot: Pivot, query: PivotQuery) -> Figure:
+    """Return a line per column over numeric rows, else marks; triangles at the top: not finite."""
     rows = values([cell.row for cell in pivot.cells if cell.row is not None])
     all_columns = values([cell.column for cell in pivot.cells])
     columns = all_columns[:MOST_LINES]
@@ -153,24 +150,24 @@ def figure(pivot: Pivot, asked: PivotQuery) -> Figure:
     ordered = bool(rows) and numeric(rows)
     finite = [value for cell in cells for value in (cell.value, cell.low) if value is not None]
     steep = bool(finite) and min(finite) > 0 and max(finite) > 30 * min(finite)
-    unit = UNITS.get(asked.metric, asked.metric)
+    unit = UNITS.get(query.metric, query.metric)
     y = (
-        f"number of points with {asked.metric}"
-        if asked.aggregate == "count"
-        else f"{asked.aggregate} {unit}"
+        f"evaluations with {query.metric}"
+        if query.aggregate == "count"
+        else f"{query.aggregate} {unit}"
     )
     chart = _chart(
-        _x(asked.rows, rows, ordered), _colour(asked.columns, columns), y, steep, ordered
+        _x(query.rows, rows, ordered), _colour(query.columns, columns), y, steep, ordered
     )
     left_out = (
         f" Only the first {MOST_LINES} of {len(all_columns)} columns are drawn."
         if len(all_columns) > MOST_LINES
         else ""
     )
-    heading = f"{unit} by {asked.rows}" + (f" and {asked.columns}" if asked.columns else "")
-    datasets = {"cells": [_row(cell, ordered, asked.aggregate) for cell in cells]}
+    heading = f"{unit} by {query.rows}" + (f" and {query.columns}" if query.columns else "")
+    datasets = {"cells": [_row(cell, ordered, query.aggregate) for cell in cells]}
     return Figure(
-        heading[0].upper() + heading[1:], sentence(pivot, asked) + left_out, chart, datasets
+        heading[0].upper() + heading[1:], sentence(pivot, query) + left_out, chart, datasets
     )
 
 

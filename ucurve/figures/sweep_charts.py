@@ -1,10 +1,10 @@
-"""Charts of a sweep: a line per checkpoint, coloured by its tokens, or a line per method, a panel per checkpoint.
+"""Charts of a sweep: a line per checkpoint, coloured by its tokens, or a line per method.
 
 chart = by_checkpoint(Axis("learning_rate", "learning rate", "log"), Axis("y", "forgetting / nats"), row="replicate")
-rows = [{"what": "mean", "tokens": 894976, "learning_rate": 1e-3, "y": 0.21, "low": 0.19, "high": 0.23, "replicate": 0}, ...]
+rows = [{"what": "mean", "tokens": 894976, "learning_rate": 1e-3, "y": 0.21, "replicate": 0}, ...]
 
-LineEncoding go from small learning rates to large ones, whatever the axes show. `what`: mean, draw, edge, note as in `charts`; dominated:
-a mean off the line.
+Lines go from small learning rates to large ones, regardless of the axes. `what`: mean, draw, edge,
+note as in `charts`; dominated: a mean off the Pareto front.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from ucurve.figures.charts import (
     encoded_x,
     encoded_y,
     facet,
+    filter_rows,
     finished,
     memoize_chart,
-    only,
-    tip,
+    tooltip,
 )
 
 
@@ -34,7 +34,7 @@ from ucurve.figures.charts import (
 def by_checkpoint(
     x: Axis, y: Axis, *, row: str | None = None, column: str | None = None, zero_line: bool = False
 ) -> dict[str, Any]:
-    """Vega-Lite of lines over x and y, one per checkpoint: blue for few tokens, orange for many."""
+    """Return Vega-Lite of lines over x and y per checkpoint, from blue (few tokens) to orange."""
     scale = alt.Scale(type="log", range=ORDERED)
     colour = alt.Color(
         "tokens:Q",
@@ -55,7 +55,7 @@ def by_method(
     column: str | None = None,
     dots: bool = True,
 ) -> dict[str, Any]:
-    """Vega-Lite of lines over x and y, one per method (or whatever `lines` tells apart)."""
+    """Return Vega-Lite of lines over x and y, one per method (or per value of `lines`)."""
     scale = alt.Scale(domain=list(lines.values), range=lines.colours())
     colour = alt.Color(f"{lines.field}:N", title=lines.title, scale=scale)
     return _swept(x, y, colour, lines.field, row, column, zero_line=False, dots=dots)
@@ -73,16 +73,17 @@ def _swept(
 ) -> dict[str, Any]:
     at = (encoded_x(x), encoded_y(y))
     names = {"method": None, "learning_rate": "learning rate", "alpha": None, "num_draws": "seeds"}
-    tips = [tip("tokens", "tokens", ","), *(tip(name, title) for name, title in names.items())]
-    tips += [tip(axis.field, axis.title, ".4~g") for axis in (x, y)]
+    tips = [
+        tooltip("tokens", "tokens", ","),
+        *(tooltip(name, title) for name, title in names.items()),
+    ]
+    tips += [tooltip(axis.field, axis.title, ".4~g") for axis in (x, y)]
     silent = colour.copy()
-    if (
-        by == "tokens"
-    ):  # then the legend is of dots alone: one of dots and lines could not be a gradient
+    if by == "tokens":  # a legend of dots and lines cannot be a gradient
         silent.legend = None
     detail, order = alt.Detail([f"{by}:N", "line:N"]), alt.Order("order:Q")
     mean, picked = (
-        only("mean"),
+        filter_rows("mean"),
         alt.selection_point(name="picked", fields=["measurement"], on="click", toggle=False),
     )
     zoom = alt.selection_interval(name="zoom", bind="scales")
@@ -97,18 +98,22 @@ def _swept(
         mean.mark_point(clip=True, filled=True, size=36 if dots else 6, opacity=1).encode(
             *at, colour, tooltip=tips
         ),
-        only("dominated")
+        filter_rows("dominated")
         .mark_point(clip=True, filled=False, size=36, opacity=0.7)
         .encode(*at, silent, tooltip=tips),
-        only("draw")
+        filter_rows("draw")
         .mark_point(clip=True, filled=True, size=16, opacity=0.3)
-        .encode(*at, silent, tooltip=[*tips, tip("measurement")])
+        .encode(*at, silent, tooltip=[*tips, tooltip("measurement")])
         .properties(name="draws")
         .add_params(picked),
-        only("edge")
+        filter_rows("edge")
         .mark_point(shape="triangle-up", filled=True, size=60, clip=False, y=8)
-        .encode(at[0], silent, tooltip=[*tips[:4], tip("label", "not drawn"), tip("measurement")]),
-        only("note").mark_text(**NOTE).encode(text="label:N"),
+        .encode(
+            at[0],
+            silent,
+            tooltip=[*tips[:4], tooltip("label", "not drawn"), tooltip("measurement")],
+        ),
+        filter_rows("note").mark_text(**NOTE).encode(text="label:N"),
     ]
     if zero_line:
         layers.append(alt.Chart().mark_rule(strokeDash=[2, 2], opacity=0.6).encode(y=alt.datum(0)))
