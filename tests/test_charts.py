@@ -120,7 +120,7 @@ def test_charts_render_without_a_browser(filled: bool) -> None:
     )
     svg = vl_convert.vegalite_to_svg({**chart(), "datasets": {"curves": made}})
     assert svg.startswith("<svg")
-    assert ("1M" in svg and "replicate 0" in svg) == filled
+    assert ("1M" in svg and "pre-training seed 0" in svg) == filled
     cells = [{**row, "label": ""} for row in made if row["what"] == "mean"]
     heat = heat_map(tokens_axis(), LINES, Axis("y", "damage / nats", "symlog"))
     assert vl_convert.vegalite_to_svg({**heat, "datasets": {"cells": cells}}).startswith("<svg")
