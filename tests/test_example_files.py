@@ -164,7 +164,7 @@ def test_a_worker_killed_during_fine_tuning_resumes_without_loss(lab: Lab, tmp_p
     [killed] = [row for row in lab.client.rows(experiment.id) if row.labels["method"] == "full"]
     whole = lab.client.provenance(killed.id)
     assert [attempt.outcome for attempt in whole.attempts] == ["lost", "done"]
-    undisturbed = FineTuning.run(Point(whole.inputs, {}, whole.artifacts), Alone(tmp_path))
+    undisturbed = FineTuning.run(Point(whole.inputs, {}, whole.source), Alone(tmp_path))
     assert killed.metrics["nll_mean"] == undisturbed.metrics["nll_mean"]
     assert killed.series["training_loss"] == undisturbed.series["training_loss"]
 

@@ -189,7 +189,7 @@ def test_a_measurement_of_both_labs_keeps_our_value_and_gains_an_attempt(
     total = sum(one.progress.total for one in other.client.experiments().experiments)
     assert f"0 new, 0 completed, {total} with an additional attempt" in said
     assert f"measured in both labs: {total}, 0 bitwise identical" in said
-    assert "mse: at most 0.25 apart" in said
+    assert "mse: largest difference 0.25" in said
     found = other.client.provenance(ours.id)
     assert [attempt.worker for attempt in found.attempts][-1] == "another machine"
     assert len(found.attempts) == 2

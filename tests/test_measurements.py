@@ -89,7 +89,7 @@ def test_re_measuring_on_the_same_machine_is_bit_identical(
     status, told, _ = ucurve("agreement", str(again.id))
     assert f"{total} of {total} points are bitwise identical" in told
     assert "original on worker-1" in told
-    assert "measured nothing a second time" in ucurve("agreement", str(experiment))[1]
+    assert "did not re-measure any points" in ucurve("agreement", str(experiment))[1]
     row = lab.client.rows(again.id)[0]
     assert "re-measured (repeat 1)" in ucurve("explain", str(row.id))[1]
 

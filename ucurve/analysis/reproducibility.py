@@ -77,7 +77,7 @@ def summary(report: Agreement) -> str:
     """Return the report in one sentence."""
     if not report.num_compared and not report.num_waiting:
         return (
-            f"experiment {report.experiment} did not re-measure any points (submit with --fresh to "
+            f"experiment {report.experiment} did not re-measure any points (submit with --remeasure to "
             "do so)"
         )
     parts = [
