@@ -77,8 +77,8 @@ def summary(report: Agreement) -> str:
     """Return the report in one sentence."""
     if not report.num_compared and not report.num_waiting:
         return (
-            f"experiment {report.experiment} did not re-measure any points (submit with --remeasure to "
-            "do so)"
+            f"experiment {report.experiment} did not re-measure any points (submit with "
+            "--remeasure to do so)"
         )
     parts = [
         f"{report.num_identical:,} of {report.num_compared:,} points are bitwise identical",

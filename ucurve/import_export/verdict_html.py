@@ -18,7 +18,8 @@ def claims_html(verdicts: Iterable[Verdict]) -> str:
 def _claim_html(claim: ClaimGroup) -> str:
     folded = ""
     if claim.details:
-        folded = f"<details><summary>{claim.details_title}</summary>{_verdicts_html(claim.details)}</details>"
+        details = _verdicts_html(claim.details)
+        folded = f"<details><summary>{claim.details_title}</summary>{details}</details>"
     tests = escape("; ".join(claim.tests))
     test = f"<p class='test'>Test: {tests}</p>" if tests else ""
     return (
