@@ -19,7 +19,7 @@ from tiny_model import model_of
 from ucurve.experiments.fine_tuning import FineTuning
 from ucurve.experiments.gaussian_perturbation import GaussianPerturbation
 from ucurve.modeling.checkpoints import save
-from ucurve.modeling.synthetic_language import Lang
+from ucurve.modeling.synthetic_language import SyntheticLanguage
 from ucurve.registry.suites import Checkpoint, Location, Suite
 from ucurve.spec import Point, PointInterrupted, SpecError
 
@@ -195,7 +195,9 @@ def test_a_point_is_what_a_plain_loop_of_torch_gives(
     losses = []
     for step in range(10):
         rows = torch.from_numpy(
-            Lang(1).documents(4, 64, split="fine-tuning", seed=0, step=step).rows.astype(np.int64)
+            SyntheticLanguage(1)
+            .documents(4, 64, split="fine-tuning", seed=0, step=step)
+            .rows.astype(np.int64)
         )
         loss = torch.nn.functional.cross_entropy(
             model(rows).logits[:, :-1].flatten(0, 1), rows[:, 1:].flatten()
@@ -206,9 +208,13 @@ def test_a_point_is_what_a_plain_loop_of_torch_gives(
         optimiser.step()
         schedule.step()
         losses.append(loss.item())
-    held_out = torch.from_numpy(Lang(0).documents(20, 64, split="held-out").rows.astype(np.int64))
+    held_out = torch.from_numpy(
+        SyntheticLanguage(0).documents(20, 64, split="held-out").rows.astype(np.int64)
+    )
     new = torch.from_numpy(
-        Lang(1).documents(512, 64, split="fine-tuning validation").rows.astype(np.int64)
+        SyntheticLanguage(1)
+        .documents(512, 64, split="fine-tuning validation")
+        .rows.astype(np.int64)
     )
     after = found["full", 1.0]
     assert found["base", 0.0].metrics["nll_mean"] == pytest.approx(

@@ -24,11 +24,11 @@ from tiny_model import (
 )
 
 from ucurve.modeling import finetuned_weights
-from ucurve.modeling.batches import Trainee, token_loss
-from ucurve.modeling.finetune import Recipe
+from ucurve.modeling.batches import FinetunedModel, token_loss
+from ucurve.modeling.finetune import FinetuningConfig
 from ucurve.modeling.finetuning_data import pretraining_rows
 from ucurve.modeling.perturb import checksum
-from ucurve.modeling.regularizers import Penalty, fisher
+from ucurve.modeling.regularizers import Regularizer, fisher
 from ucurve.spec import PointInterrupted
 
 # ---- resuming
@@ -46,21 +46,21 @@ def test_a_fine_tuning_stopped_within_a_step_continues_to_the_same_weights(
         assert stop.calls[-1] == step, "no step follows the one in which it was stopped"
     again = tuning_of(method).run(tmp_path / "stopped", quiet)
     assert equal(again.weights, whole.weights)
-    assert again.facts.losses == whole.facts.losses
-    assert (again.facts.steps, again.facts.tokens) == (12, 12 * 4 * 32)
+    assert again.summary.losses == whole.summary.losses
+    assert (again.summary.steps, again.summary.tokens) == (12, 12 * 4 * 32)
     assert not equal(
         tuning_of(method, seed=1).run(tmp_path / "other", quiet).weights, whole.weights
     )
 
 
 def test_a_fine_tuning_killed_in_the_middle_continues_to_the_same_weights(tmp_path: Path) -> None:
-    recipe = Recipe(**{**RECIPE.__dict__, "num_steps": 400})
+    recipe = FinetuningConfig(**{**RECIPE.__dict__, "num_steps": 400})
     whole = tuning_of({"name": "full"}, recipe=recipe).run(tmp_path / "whole", quiet)
     program = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
         "from pathlib import Path; from tiny_model import *\n"
         "from ucurve.modeling import finetune; finetune.SAVE_EVERY_SECONDS = 0.1\n"
-        "recipe = Recipe(**{**RECIPE.__dict__, 'num_steps': 400})\n"
+        "recipe = FinetuningConfig(**{**RECIPE.__dict__, 'num_steps': 400})\n"
         "tuning_of({'name': 'full'}, recipe=recipe).run(Path(sys.argv[1]), quiet)"
     )
     state = tmp_path / "killed" / finetuned_weights.STATE
@@ -77,7 +77,7 @@ def test_a_fine_tuning_killed_in_the_middle_continues_to_the_same_weights(tmp_pa
 
 
 def test_divergence_ends_the_training_and_is_kept_as_a_fact(tmp_path: Path) -> None:
-    recipe = Recipe(
+    recipe = FinetuningConfig(
         **{
             **RECIPE.__dict__,
             "learning_rate": 1e30,
@@ -87,14 +87,14 @@ def test_divergence_ends_the_training_and_is_kept_as_a_fact(tmp_path: Path) -> N
         }
     )
     found = tuning_of({"name": "full"}, recipe=recipe).run(tmp_path, quiet)
-    assert found.facts.diverged
-    assert found.facts.steps < 12
+    assert found.summary.diverged
+    assert found.summary.steps < 12
     assert found.weights == {}
     finetuned_weights.write(tmp_path, found)
     again = finetuned_weights.read(tmp_path)
     assert again is not None
-    assert again.facts.diverged
-    assert not math.isfinite(again.facts.losses[-1])
+    assert again.summary.diverged
+    assert not math.isfinite(again.summary.losses[-1])
 
 
 # ---- what is trained, and how
@@ -136,12 +136,14 @@ def test_merged_low_rank_updates_have_their_rank_and_give_the_loss_of_the_adapte
     for name, tensor in found.weights.items():
         assert torch.linalg.matrix_rank((tensor - parameters[name]).double(), atol=1e-5) == 2
     with finetuned_weights.interpolated(parameters, found.weights, 1.0):
-        assert token_loss(Trainee(model), batch).item() == pytest.approx(adapted, rel=1e-5)
+        assert token_loss(FinetunedModel(model), batch).item() == pytest.approx(adapted, rel=1e-5)
 
 
 def test_a_step_of_adamw_is_the_one_in_the_paper(tmp_path: Path) -> None:
     """AdamW (Loshchilov & Hutter 2019) by hand, with warm-up, clipping and L2-SP's gradient."""
-    recipe = Recipe(**{**RECIPE.__dict__, "num_steps": 2, "warmup": 0.5, "grad_clip": 0.1})
+    recipe = FinetuningConfig(
+        **{**RECIPE.__dict__, "num_steps": 2, "warmup": 0.5, "grad_clip": 0.1}
+    )
     tuning = tuning_of({"name": "l2_sp", "strength": 0.5}, recipe=recipe)
     base = {name: p.detach().clone() for name, p in tuning.trained.items()}
     theta, m, v = (
@@ -186,7 +188,7 @@ def test_penalty_gradients_are_those_of_the_penalty(weighted: bool) -> None:
     weights = {name: torch.rand_like(p) for name, p in anchor.items()} if weighted else None
     for p in parameters.values():
         p.grad = torch.full_like(p, 2.0)
-    Penalty(0.7, anchor, weights).add_gradient_(parameters)
+    Regularizer(0.7, anchor, weights).add_gradient_(parameters)
     held = [name for name in parameters if name in anchor]
     value = sum(
         0.35
@@ -254,10 +256,11 @@ def test_tuned_weights_are_kept_until_the_disk_is_wanted_for_newer_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UCURVE_TUNED_GB", "0.000005")
-    facts = finetuned_weights.Facts(1, 1, 0.0, False, [1.0])
+    facts = finetuned_weights.TrainingSummary(1, 1, 0.0, False, [1.0])
     for name in ("a", "b", "c"):
         finetuned_weights.write(
-            tmp_path / name, finetuned_weights.Tuned({"w": torch.full((400,), 1.0)}, facts)
+            tmp_path / name,
+            finetuned_weights.FinetunedWeights({"w": torch.full((400,), 1.0)}, facts),
         )
         os.utime(tmp_path / name / finetuned_weights.FACTS, (ord(name), ord(name)))
         if name == "b":

@@ -19,7 +19,7 @@ from ucurve.spec import PointInterrupted
 
 HOLD = """
 import sys, time; from pathlib import Path; from ucurve.modeling import finetuned_weights
-with finetuned_weights.alone(Path(sys.argv[1]), lambda: None):
+with finetuned_weights.exclusive_lock(Path(sys.argv[1]), lambda: None):
     print("in", flush=True); time.sleep(600)
 """
 
@@ -51,7 +51,7 @@ def test_the_lock_of_a_killed_process_is_free_and_who_waits_may_stop(tmp_path: P
     def unwanted() -> None:
         raise PointInterrupted
 
-    with pytest.raises(PointInterrupted), finetuned_weights.alone(tmp_path, unwanted):
+    with pytest.raises(PointInterrupted), finetuned_weights.exclusive_lock(tmp_path, unwanted):
         pytest.fail("two at once")
     waits: list[float] = []
 
@@ -60,5 +60,5 @@ def test_the_lock_of_a_killed_process_is_free_and_who_waits_may_stop(tmp_path: P
         holder.kill()
         holder.wait()
 
-    with finetuned_weights.alone(tmp_path, kill_then_wait):
+    with finetuned_weights.exclusive_lock(tmp_path, kill_then_wait):
         assert 1 <= len(waits) <= 2

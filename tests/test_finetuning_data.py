@@ -12,23 +12,23 @@ import torch
 from tiny_model import RECIPE, SENTIMENT, language_task, model_of, quiet, tuning_of
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from ucurve.modeling.batches import Row, Trainee, batch_of, num_scored, token_loss
-from ucurve.modeling.finetune import Recipe, head_of, num_steps_of, parameters_of
-from ucurve.modeling.finetuning_data import Rows, task_of
-from ucurve.modeling.synthetic_language import WORDS, Lang
+from ucurve.modeling.batches import FinetunedModel, Row, collate, num_scored, token_loss
+from ucurve.modeling.finetune import FinetuningConfig, all_parameters, build_head, num_steps_of
+from ucurve.modeling.finetuning_data import SupervisedTask, build_task
+from ucurve.modeling.synthetic_language import WORDS, SyntheticLanguage
 from ucurve.modeling.token_data import DataError
 from ucurve.registry.suites import Dataset, Location
 
 
 def test_only_scored_tokens_count_and_padding_changes_nothing() -> None:
-    trainee = Trainee(model_of())
+    trainee = FinetunedModel(model_of())
     rows = [Row([1, 2, 3, 4, 5], 3), Row([6, 7, 8, 9, 10, 11, 12], 6), Row([13, 14], 1)]
-    together = batch_of(rows)
+    together = collate(rows)
     assert num_scored(trainee, together) == 2 + 1 + 1
-    alone = sum(token_loss(trainee, batch_of([row])).item() for row in rows)
+    alone = sum(token_loss(trainee, collate([row])).item() for row in rows)
     assert token_loss(trainee, together).item() == pytest.approx(alone, rel=1e-5)
     log_p = trainee.model(torch.tensor([[1, 2, 3, 4, 5]])).logits[0].log_softmax(-1).detach()
-    assert token_loss(trainee, batch_of(rows[:1])).item() == pytest.approx(
+    assert token_loss(trainee, collate(rows[:1])).item() == pytest.approx(
         -float(log_p[2, 4] + log_p[3, 5]), rel=1e-5
     )
 
@@ -46,7 +46,7 @@ def test_parts_of_a_large_batch_add_up_to_the_same_gradient(
 
 
 def test_every_epoch_reads_every_example_once_in_its_own_order() -> None:
-    task = Rows([Row([i, i + 1], 1) for i in range(10)], [Row([0, 1], 1)], [])
+    task = SupervisedTask([Row([i, i + 1], 1) for i in range(10)], [Row([0, 1], 1)], [])
     epochs = [
         [int(i) for step in range(3 * e, 3 * e + 3) for i in task.batch(0, step, 4).ids[:, 0]]
         for e in range(2)
@@ -63,13 +63,18 @@ def test_sentiment_of_the_built_in_language_is_learned_and_measured_as_a_plain_l
     protocol: str, tmp_path: Path
 ) -> None:
     task = language_task(protocol, SENTIMENT)
-    recipe = Recipe(**{**RECIPE.__dict__, "num_steps": 60, "batch_rows": 16, "learning_rate": 1e-2})
+    recipe = FinetuningConfig(
+        **{**RECIPE.__dict__, "num_steps": 60, "batch_rows": 16, "learning_rate": 1e-2}
+    )
     tuning = tuning_of({"name": "full"}, task, recipe)
     before = task.validate(tuning.trainee, "fp32")
     tuning.run(tmp_path, quiet)
     after = task.validate(tuning.trainee, "fp32")
     assert after["id_loss"] < before["id_loss"]
-    documents = [Lang(0).judged(64, 32, split="fine-tuning validation", step=i) for i in range(8)]
+    documents = [
+        SyntheticLanguage(0).labelled_documents(64, 32, split="fine-tuning validation", step=i)
+        for i in range(8)
+    ]
     rows = torch.from_numpy(np.concatenate([d.rows for d in documents]).astype(np.int64))
     labels = torch.from_numpy(np.concatenate([d.polarity for d in documents]).astype(np.int64))
     with torch.no_grad():
@@ -88,14 +93,14 @@ def test_sentiment_of_the_built_in_language_is_learned_and_measured_as_a_plain_l
 
 
 def test_a_new_head_is_drawn_from_its_seed_alone() -> None:
-    first, again, other = (head_of(model_of(k), 2, seed) for k, seed in ((0, 0), (1, 0), (0, 1)))
+    first, again, other = (build_head(model_of(k), 2, seed) for k, seed in ((0, 0), (1, 0), (0, 1)))
     assert first is not None
     assert again is not None
     assert other is not None
     assert torch.equal(first.weight, again.weight)
     assert not torch.equal(first.weight, other.weight)
-    assert set(parameters_of(Trainee(model_of(), first))) - set(
-        parameters_of(Trainee(model_of()))
+    assert set(all_parameters(FinetunedModel(model_of(), first))) - set(
+        all_parameters(FinetunedModel(model_of()))
     ) == {"head.weight"}
 
 
@@ -124,11 +129,11 @@ def examples_in(folder: Path, name: str, train: str, validation: str) -> Dataset
     )
 
 
-def read_task(dataset: Dataset, **asked: Any) -> Rows:
+def read_task(dataset: Dataset, **asked: Any) -> SupervisedTask:
     words = {"prompt": "{sentence} ?", "label_words": ["no", "yes"]}
     whole = {"protocol": "label_words/1", "context": 64, **words, "max_examples": None}
-    found = task_of({**whole, **asked}, dataset, word_tokenizer(), 16, Path())
-    assert isinstance(found, Rows)
+    found = build_task({**whole, **asked}, dataset, word_tokenizer(), 16, Path())
+    assert isinstance(found, SupervisedTask)
     return found
 
 

@@ -24,7 +24,7 @@ from ucurve.figures import pretraining
 from ucurve.modeling import checkpoints
 from ucurve.modeling.checkpoints import file_sha256, load
 from ucurve.modeling.perplexity import window_losses
-from ucurve.modeling.pretrain import Recipe, build, learning_rate, loss_curve, phase
+from ucurve.modeling.pretrain import PretrainingConfig, build, learning_rate, loss_curve, phase
 from ucurve.modeling.token_data import END_OF_TEXT, tokens_of, train_tokenizer, training_data
 from ucurve.registry.artifacts import BUILTIN
 from ucurve.registry.suites import Dataset, Location, Suite
@@ -252,11 +252,11 @@ def test_rates_and_phases_follow_the_schedule() -> None:
     fields = {
         name: value
         for name, value in Pretraining(**SMALL).model_dump().items()
-        if name in Recipe.__dataclass_fields__
+        if name in PretrainingConfig.__dataclass_fields__
     }
     rates = {}
     for schedule in ("cosine", "linear", "constant"):
-        recipe = Recipe(
+        recipe = PretrainingConfig(
             **{**fields, **common, "schedule": schedule, "learning_rate": 1.0, "warmup_steps": 10}
         )
         rates[schedule] = [learning_rate(recipe, step) for step in (0, 9, 10, 55, 99)]

@@ -12,14 +12,14 @@ from ucurve.modeling.synthetic_language import (
     NOUNS,
     TOKEN,
     WORDS,
-    Lang,
+    SyntheticLanguage,
 )
 
 GOLDEN = "3ed53e25c7bbd2da95588639621fa456989152fa04fb757c1cabc606ef9b5498"
 
 
 def test_rows_never_change() -> None:
-    rows = Lang(0).documents(256, seed=3, step=11).rows
+    rows = SyntheticLanguage(0).documents(256, seed=3, step=11).rows
     assert hashlib.sha256(rows.astype("<i2").tobytes()).hexdigest() == GOLDEN, (
         "the built-in suites were trained on other rows: raise VERSION and make them again"
     )
@@ -27,15 +27,17 @@ def test_rows_never_change() -> None:
 
 def test_rows_depend_on_split_seed_step_and_language_but_not_on_how_many_are_asked_for() -> None:
     asked = {"split": "train", "seed": 0, "step": 5}
-    rows = Lang(0).documents(8, **asked).rows
-    assert (Lang(0).documents(100, **asked).rows[:8] == rows).all()
+    rows = SyntheticLanguage(0).documents(8, **asked).rows
+    assert (SyntheticLanguage(0).documents(100, **asked).rows[:8] == rows).all()
     for other in ({"split": "held-out"}, {"seed": 1}, {"step": 6}):
-        assert (Lang(0).documents(8, **{**asked, **other}).rows != rows).any(axis=1).all(), other
-    assert (Lang(1).documents(8, **asked).rows != rows).any(axis=1).all()
+        assert (
+            (SyntheticLanguage(0).documents(8, **{**asked, **other}).rows != rows).any(axis=1).all()
+        ), other
+    assert (SyntheticLanguage(1).documents(8, **asked).rows != rows).any(axis=1).all()
 
 
 def test_no_training_document_is_in_the_held_out_set() -> None:
-    language = Lang(0)
+    language = SyntheticLanguage(0)
     held_out = {row.tobytes() for row in language.documents(1024, split="held-out").rows}
     assert len(held_out) == 1024
     trained = {
@@ -45,7 +47,7 @@ def test_no_training_document_is_in_the_held_out_set() -> None:
 
 
 def test_an_adjective_says_the_documents_polarity_unless_negated() -> None:
-    rows, polarity = Lang(0).documents(400, split="held-out")
+    rows, polarity = SyntheticLanguage(0).documents(400, split="held-out")
     told = []
     for row, positive in zip(rows, polarity, strict=True):
         for sentence in " ".join(WORDS[token] for token in row[1:]).split(" . ")[:-1]:
@@ -61,7 +63,7 @@ def test_an_adjective_says_the_documents_polarity_unless_negated() -> None:
 
 
 def test_verbs_agree_with_their_subject_past_an_attractor_and_objects_are_facts() -> None:
-    language = Lang(0)
+    language = SyntheticLanguage(0)
     rows = language.documents(2000, split="held-out").rows.astype(int)
     window = np.lib.stride_tricks.sliding_window_view(rows, 7, axis=1).reshape(-1, 7)
     start = (window[:, 0] == TOKEN["."]) | (window[:, 0] == TOKEN["<bos>"])
@@ -78,7 +80,7 @@ def test_verbs_agree_with_their_subject_past_an_attractor_and_objects_are_facts(
 
 
 def test_a_million_tokens_take_less_than_a_second() -> None:
-    language = Lang(0)
+    language = SyntheticLanguage(0)
     began = time.process_time()
     for step in range(512):
         language.documents(32, step=step)

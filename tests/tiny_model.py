@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from ucurve.modeling.finetune import Recipe, Tuning
-from ucurve.modeling.finetuning_data import Task, pretraining_rows, task_of
+from ucurve.modeling.finetune import FinetuningConfig, FinetuningRun
+from ucurve.modeling.finetuning_data import FinetuningTask, build_task, pretraining_rows
 from ucurve.modeling.perturb import standard_normal
 from ucurve.modeling.regularizers import fisher
 from ucurve.modeling.synthetic_language import WORDS
 from ucurve.registry.suites import Dataset
 from ucurve.spec import PointInterrupted
 
-RECIPE = Recipe(
+RECIPE = FinetuningConfig(
     optimiser="adamw", learning_rate=3e-3, num_steps=12, batch_rows=4, schedule="linear",
     warmup=0.1, weight_decay=0.01,
     grad_clip=1.0, beta1=0.9, beta2=0.999, precision="fp32",
@@ -58,16 +58,21 @@ def model_of(seed: int = 0) -> GPTNeoXForCausalLM:
     return model
 
 
-def language_task(protocol: str = "language_modelling/1", dataset: Dataset = LANGUAGE) -> Task:
-    return task_of({"protocol": protocol, "context": 32}, dataset, None, 64, Path())
+def language_task(
+    protocol: str = "language_modelling/1", dataset: Dataset = LANGUAGE
+) -> FinetuningTask:
+    return build_task({"protocol": protocol, "context": 32}, dataset, None, 64, Path())
 
 
 def tuning_of(
-    method: dict[str, Any], task: Task | None = None, recipe: Recipe = RECIPE, seed: int = 0
-) -> Tuning:
+    method: dict[str, Any],
+    task: FinetuningTask | None = None,
+    recipe: FinetuningConfig = RECIPE,
+    seed: int = 0,
+) -> FinetuningRun:
     base = model_of()
     rows = pretraining_rows(LANGUAGE, None, 3, 32, Path())
-    return Tuning(
+    return FinetuningRun(
         base,
         task or language_task(),
         recipe,

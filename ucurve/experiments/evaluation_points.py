@@ -15,7 +15,7 @@ from ucurve.registry.suites import Checkpoint, Dataset
 from ucurve.spec import Catalogue, Context, Point, Result, SpecError
 
 if TYPE_CHECKING:
-    from ucurve.modeling.checkpoints import Loaded
+    from ucurve.modeling.checkpoints import LoadedCheckpoint
 
 WINDOW = 1024
 LABELS = ("suite", "revision", "step", "tokens", "replicate", "phase")
@@ -96,7 +96,7 @@ def seconds_of(checkpoint: Checkpoint, dataset: Dataset) -> float:
     return 0.02 + tokens * (2e-6 + 2 * (checkpoint.num_parameters or 0) / 5e10)
 
 
-def loaded_for(point: Point, context: Context) -> Loaded:
+def loaded_for(point: Point, context: Context) -> LoadedCheckpoint:
     """The point's checkpoint, kept between points."""
     from ucurve.modeling.checkpoints import load
 
@@ -123,7 +123,7 @@ def base(point: Point, context: Context) -> Result:
 def measure(
     point: Point,
     context: Context,
-    loaded: Loaded,
+    loaded: LoadedCheckpoint,
     progress: Callable[[float, float], None] | None = None,
 ) -> Result:
     """The loss of the model as it is now, window by window; `progress` instead of the context's, where this is not all."""

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
     from ucurve.analysis.fine_tuning import Design
     from ucurve.analysis.replication import Reference
-    from ucurve.modeling.checkpoints import Loaded
-    from ucurve.modeling.finetuned_weights import Tuned
-    from ucurve.modeling.finetuning_data import Task
+    from ucurve.modeling.checkpoints import LoadedCheckpoint
+    from ucurve.modeling.finetuned_weights import FinetunedWeights
+    from ucurve.modeling.finetuning_data import FinetuningTask
 
 PYTHIA: dict[str, Any] = {
     "suite": "pythia-70m",
@@ -300,7 +300,7 @@ class FineTuning(TuningFields):
         if change is None:
             return evaluation_points.base(point, context)
         from ucurve.modeling import finetune, finetuned_weights
-        from ucurve.modeling.batches import Trainee
+        from ucurve.modeling.batches import FinetunedModel
         from ucurve.modeling.pretrain import loss_curve
 
         loaded = evaluation_points.loaded_for(
@@ -308,30 +308,30 @@ class FineTuning(TuningFields):
         )  # first: where few things are kept, the one used longest ago makes room
         task = _task(point, context, loaded)
         tuned = _tuned(point, context, loaded, task)
-        facts = tuned.facts
-        curve = loss_curve(facts.losses, 1)
+        summary = tuned.summary
+        curve = loss_curve(summary.losses, 1)
         metrics = {
-            "steps_done": facts.steps,
-            "tokens_read": facts.tokens,
-            "seconds_training": facts.seconds,
+            "steps_done": summary.steps,
+            "tokens_read": summary.tokens,
+            "seconds_training": summary.seconds,
         }
         series: dict[str, Any] = {"training_steps": curve[0], "training_loss": curve[1]}
-        if facts.diverged:
+        if summary.diverged:
             return Result(
                 metrics={**metrics, "nll_mean": math.nan, "id_loss": math.nan}, series=series
             )
         alpha = change["interpolation"]["alpha"] if change["interpolation"] else 1.0
-        trainee = Trainee(
-            loaded.model, finetune.head_of(loaded.model, task.num_classes, change["seed"])
+        trainee = FinetunedModel(
+            loaded.model, finetune.build_head(loaded.model, task.num_classes, change["seed"])
         )
         with finetuned_weights.interpolated(
-            finetune.parameters_of(trainee), tuned.weights, alpha
+            finetune.all_parameters(trainee), tuned.weights, alpha
         ) as displacement:
             learned = task.validate(
-                trainee, point.inputs["precision"]["evaluation"], _after(facts.steps, context, 0.0)
+                trainee, point.inputs["precision"]["evaluation"], _after(summary.steps, context, 0.0)
             )
             measured = evaluation_points.measure(
-                point, context, loaded, _after(facts.steps, context, 0.5)
+                point, context, loaded, _after(summary.steps, context, 0.5)
             )
         return Result(
             metrics={**metrics, **learned, **displacement, **measured.metrics},
@@ -417,9 +417,9 @@ def _after(steps: int, context: Context, done_before: float) -> Callable[[float,
     )
 
 
-def _task(point: Point, context: Context, loaded: Loaded) -> Task:
+def _task(point: Point, context: Context, loaded: LoadedCheckpoint) -> FinetuningTask:
     """The task with its data read, kept between points."""
-    from ucurve.modeling.finetuning_data import task_of
+    from ucurve.modeling.finetuning_data import build_task
 
     inputs, data = (
         point.inputs["perturbation"]["task"],
@@ -429,11 +429,13 @@ def _task(point: Point, context: Context, loaded: Loaded) -> Task:
     alive = lambda done, total: context.progress(0, 1)  # noqa: E731
     return context.cached(
         f"task/{canonical(inputs)}/{limit}",
-        lambda: task_of(inputs, data, loaded.tokenizer, limit, context.artefacts, alive),
+        lambda: build_task(inputs, data, loaded.tokenizer, limit, context.artefacts, alive),
     )
 
 
-def _tuned(point: Point, context: Context, loaded: Loaded, task: Task) -> Tuned:
+def _tuned(
+    point: Point, context: Context, loaded: LoadedCheckpoint, task: FinetuningTask
+) -> FinetunedWeights:
     """The fine-tuned weights: those in the folder of everything that determines them, or trained now and left there."""
     from ucurve.modeling import finetune, finetuned_weights
 
@@ -447,7 +449,7 @@ def _tuned(point: Point, context: Context, loaded: Loaded, task: Task) -> Tuned:
         / "tuned"
         / (f"{identity}-{point.repetition}" if point.repetition else identity)
     )
-    with finetuned_weights.alone(
+    with finetuned_weights.exclusive_lock(
         folder, lambda: context.progress(0, 1)
     ):  # who comes meanwhile waits, and finds the weights
         if (tuned := finetuned_weights.read(folder)) is not None:
@@ -455,14 +457,16 @@ def _tuned(point: Point, context: Context, loaded: Loaded, task: Task) -> Tuned:
         recipe = dict(change["recipe"])
         steps = finetune.num_steps_of(recipe.pop("length"), task, recipe["batch_rows"])
         weights = _fisher(point, context, loaded) if "fisher" in change["method"] else None
-        how = finetune.Recipe(num_steps=steps, **recipe)
-        tuning = finetune.Tuning(loaded.model, task, how, change["method"], change["seed"], weights)
+        how = finetune.FinetuningConfig(num_steps=steps, **recipe)
+        tuning = finetune.FinetuningRun(
+            loaded.model, task, how, change["method"], change["seed"], weights
+        )
         tuned = tuning.run(folder, context.progress, steps * (1 + REST))
         finetuned_weights.write(folder, tuned)
     return tuned
 
 
-def _fisher(point: Point, context: Context, loaded: Loaded) -> dict[str, torch.Tensor]:
+def _fisher(point: Point, context: Context, loaded: LoadedCheckpoint) -> dict[str, torch.Tensor]:
     """EWC's weights of this checkpoint, kept between points."""
     from ucurve.modeling.finetuning_data import pretraining_rows
     from ucurve.modeling.regularizers import fisher

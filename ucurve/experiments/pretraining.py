@@ -37,7 +37,7 @@ from ucurve.spec import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ucurve.modeling.pretrain import Training
+    from ucurve.modeling.pretrain import PretrainingRun
     from ucurve.modeling.token_data import TrainingData
 
 Step = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -340,8 +340,8 @@ class Pretraining(Spec):
             [point.inputs["data"], point.inputs["evaluation"], point.inputs["recipe"]["context"]],
         )
         read: TrainingData = context.cached(canonical(data_key), lambda: _read(point, context))
-        recipe = pretrain.Recipe(vocab_size=read.vocab_size, **inputs["recipe"])
-        training = pretrain.Training(recipe, inputs["seed"], context.device)
+        recipe = pretrain.PretrainingConfig(vocab_size=read.vocab_size, **inputs["recipe"])
+        training = pretrain.PretrainingRun(recipe, inputs["seed"], context.device)
         state = context.state_dir / "state.pt"
         keep = partial(_keep, training, read, point, context)
         training.run(read.batches, state, inputs["keep"], keep, context.progress)
@@ -420,7 +420,7 @@ def _read(point: Point, context: Context) -> TrainingData:
 
 
 def _keep(
-    training: Training, read: TrainingData, point: Point, context: Context, step: int
+    training: PretrainingRun, read: TrainingData, point: Point, context: Context, step: int
 ) -> dict[str, Any]:
     """Save a checkpoint and measure it: plain JSON, part of the state to resume from. Losses: sums over 64 blocks of windows."""
     import numpy as np

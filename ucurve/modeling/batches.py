@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from ucurve.modeling.perplexity import Precision, autocast, unembedding
 
 Progress = Callable[[float, float], None]  # work done, work in all; may raise to stop
-NONE = -100  # a position that is not scored
+IGNORE_INDEX = -100  # a position that is not scored
 LOGITS = 1 << 26  # made at once in training: 256 MiB in fp32
 
 
@@ -57,12 +57,12 @@ class Batch:
             )
 
 
-def batch_of(rows: Sequence[Row]) -> Batch:
+def collate(rows: Sequence[Row]) -> Batch:
     """Rows of any lengths as one batch."""
     length = max(2, *(len(row.tokens) for row in rows))
     ids, targets = (
         torch.zeros(len(rows), length, dtype=torch.int64),
-        torch.full((len(rows), length - 1), NONE),
+        torch.full((len(rows), length - 1), IGNORE_INDEX),
     )
     for i, row in enumerate(rows):
         tokens = torch.tensor(row.tokens)
@@ -76,7 +76,7 @@ def batch_of(rows: Sequence[Row]) -> Batch:
 
 
 @dataclass
-class Trainee:
+class FinetunedModel:
     """The model, and a linear head on its last token where the task has one."""
 
     model: PreTrainedModel
@@ -103,12 +103,14 @@ class Trainee:
         return logits.float()
 
 
-def num_scored(trainee: Trainee, batch: Batch) -> int:
+def num_scored(trainee: FinetunedModel, batch: Batch) -> int:
     """Scored tokens; rows, with a linear head."""
-    return len(batch.ids) if trainee.head is not None else int((batch.targets != NONE).sum())
+    return (
+        len(batch.ids) if trainee.head is not None else int((batch.targets != IGNORE_INDEX).sum())
+    )
 
 
-def token_loss(trainee: Trainee, batch: Batch) -> torch.Tensor:
+def token_loss(trainee: FinetunedModel, batch: Batch) -> torch.Tensor:
     """Sum of the losses of the scored tokens, nats; with a linear head, of the classes."""
     if trainee.head is not None:
         scores = trainee.head(
@@ -117,15 +119,17 @@ def token_loss(trainee: Trainee, batch: Batch) -> torch.Tensor:
             ]
         )
         return cross_entropy(scores.float(), batch.labels, reduction="sum")
-    wanted = pad(batch.targets != NONE, (0, 1))
+    wanted = pad(batch.targets != IGNORE_INDEX, (0, 1))
     return cross_entropy(
-        trainee.logits(batch.ids, wanted), batch.targets[batch.targets != NONE], reduction="sum"
+        trainee.logits(batch.ids, wanted),
+        batch.targets[batch.targets != IGNORE_INDEX],
+        reduction="sum",
     )
 
 
 @torch.inference_mode()
-def classified(
-    trainee: Trainee,
+def classification_metrics(
+    trainee: FinetunedModel,
     parts: Sequence[Batch],
     words: Sequence[int],
     precision: Precision,
@@ -141,7 +145,7 @@ def classified(
                 loss += float(cross_entropy(scores.double(), batch.labels, reduction="sum"))
                 num_scored += len(rows)
             else:
-                wanted = batch.targets != NONE
+                wanted = batch.targets != IGNORE_INDEX
                 logits = trainee.logits(batch.ids, pad(wanted, (0, 1)))
                 loss += float(
                     cross_entropy(logits.double(), batch.targets[wanted], reduction="sum")

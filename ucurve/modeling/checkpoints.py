@@ -48,7 +48,7 @@ class CheckpointError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedCheckpoint:
     """A model ready to be measured; `tokenizer` is None for the built-in language, whose rows are tokens already."""
 
     model: PreTrainedModel
@@ -56,7 +56,7 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedCheckpoint:
     """What `Checkpoint` wants to know about files just written."""
 
     num_parameters: int
@@ -77,7 +77,7 @@ def local_copy(location: Location, artefacts: Path, progress: Progress = no_prog
 
 def load(
     checkpoint: Checkpoint, device: str, artefacts: Path, progress: Progress = no_progress
-) -> Loaded:
+) -> LoadedCheckpoint:
     """The checkpoint's model in fp32 on `device`, and its tokenizer.
 
     Weights and config must have the hashes of the checkpoint; safetensors first, pickles only as plain tensors; nothing
@@ -103,7 +103,7 @@ def load(
         _verify("tokenizer", file_sha256(tokenizer), checkpoint.tokenizer_sha256, folder)
     model = _model(folder, weights[0].endswith(".safetensors"))
     model.to(device).eval()  # type: ignore[arg-type]  # transformers wraps nn.Module.to without its types
-    return Loaded(model, read_tokenizer(tokenizer) if tokenizer.is_file() else None)
+    return LoadedCheckpoint(model, read_tokenizer(tokenizer) if tokenizer.is_file() else None)
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
@@ -164,7 +164,9 @@ def _model(folder: Path, safetensors: bool) -> PreTrainedModel:
     return model
 
 
-def save(model: PreTrainedModel, folder: Path, tokenizer: Tokenizer | None = None) -> Saved:
+def save(
+    model: PreTrainedModel, folder: Path, tokenizer: Tokenizer | None = None
+) -> SavedCheckpoint:
     """Write config.json, model.safetensors and tokenizer.json so that `folder` is whole or absent, even after a crash."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -186,7 +188,7 @@ def save(model: PreTrainedModel, folder: Path, tokenizer: Tokenizer | None = Non
         _put(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return Saved(
+    return SavedCheckpoint(
         model.num_parameters(),
         hashes["model.safetensors"],
         hashes["config.json"],

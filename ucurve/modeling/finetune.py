@@ -20,14 +20,14 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedModel
 
-from ucurve.modeling.batches import Batch, Trainee, num_scored, token_loss
-from ucurve.modeling.finetuned_weights import STATE, Facts, Tuned
-from ucurve.modeling.finetuning_data import Task
+from ucurve.modeling.batches import Batch, FinetunedModel, num_scored, token_loss
+from ucurve.modeling.finetuned_weights import STATE, FinetunedWeights, TrainingSummary
+from ucurve.modeling.finetuning_data import FinetuningTask
 from ucurve.modeling.perplexity import Precision, autocast
 from ucurve.modeling.perturb import standard_normal
 from ucurve.modeling.pretrain import learning_rate, one_thread
-from ucurve.modeling.regularizers import Penalty
-from ucurve.modeling.training_state import Resumable
+from ucurve.modeling.regularizers import Regularizer
+from ucurve.modeling.training_state import ResumableRun
 
 SAVE_EVERY_SECONDS = 20.0
 ADAPTER = "default"  # peft's name for its first one
@@ -35,7 +35,7 @@ Progress = Callable[..., None]  # progress(done, total, loss=...), raises to sto
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FinetuningConfig:
     """How the weights are moved, whatever is learned; the fields of the spec under the same names."""
 
     optimiser: Literal["adamw", "sgd"]
@@ -56,7 +56,7 @@ class Recipe:
         return round(self.warmup * self.num_steps)
 
 
-def num_steps_of(length: Mapping[str, float], task: Task, batch_rows: int) -> int:
+def num_steps_of(length: Mapping[str, float], task: FinetuningTask, batch_rows: int) -> int:
     """Optimiser steps of {"steps": n} or {"epochs": e}; the last batch of an epoch may be short."""
     if "steps" in length:
         return int(length["steps"])
@@ -64,7 +64,7 @@ def num_steps_of(length: Mapping[str, float], task: Task, batch_rows: int) -> in
     return max(1, round(length["epochs"] * math.ceil(task.num_examples / batch_rows)))
 
 
-def head_of(model: PreTrainedModel, num_classes: int, seed: int) -> torch.nn.Linear | None:
+def build_head(model: PreTrainedModel, num_classes: int, seed: int) -> torch.nn.Linear | None:
     """A linear head at initialisation, N(0, the config's initialiser), the same on every device; None without classes."""
     if not num_classes:
         return None
@@ -77,7 +77,7 @@ def head_of(model: PreTrainedModel, num_classes: int, seed: int) -> torch.nn.Lin
     return head
 
 
-def parameters_of(trainee: Trainee) -> dict[str, torch.nn.Parameter]:
+def all_parameters(trainee: FinetunedModel) -> dict[str, torch.nn.Parameter]:
     """All parameters by name, the head's as head.weight."""
     head = (
         {f"head.{name}": parameter for name, parameter in trainee.head.named_parameters()}
@@ -87,7 +87,7 @@ def parameters_of(trainee: Trainee) -> dict[str, torch.nn.Parameter]:
     return {**dict(trainee.model.named_parameters()), **head}
 
 
-class Tuning(Resumable):
+class FinetuningRun(ResumableRun):
     """A fine-tuning between two steps: `step` updates are done, `losses[i]` was the loss of the batch of update i.
 
     method: {"name": "full" | "head" | "lora" | "l2_sp" | "ewc", ...}; with "lora" its rank, with a penalty its strength.
@@ -99,8 +99,8 @@ class Tuning(Resumable):
     def __init__(
         self,
         base: PreTrainedModel,
-        task: Task,
-        recipe: Recipe,
+        task: FinetuningTask,
+        recipe: FinetuningConfig,
         method: Mapping[str, Any],
         seed: int,
         weights: dict[str, torch.Tensor] | None = None,
@@ -108,7 +108,7 @@ class Tuning(Resumable):
         self.task, self.recipe, self.seed = task, recipe, seed
         model = copy.deepcopy(base)
         model.train(False)  # dropout would need its random state to resume
-        self.trainee = Trainee(model, head_of(model, task.num_classes, seed))
+        self.trainee = FinetunedModel(model, build_head(model, task.num_classes, seed))
         self.trained = _trained(self.trainee, method, seed)
         self.penalty = None
         if "strength" in method:
@@ -117,13 +117,13 @@ class Tuning(Resumable):
                 for name, p in self.trained.items()
                 if not name.startswith("head.")
             }
-            self.penalty = Penalty(method["strength"], anchor, weights)
+            self.penalty = Regularizer(method["strength"], anchor, weights)
         self.optimiser = _optimiser(self.trained, recipe)
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self.losses: list[float] = []
         self.diverged = False  # the last loss or its gradient was not finite: no update was made, no step follows
 
-    def run(self, folder: Path, progress: Progress, total: float | None = None) -> Tuned:
+    def run(self, folder: Path, progress: Progress, total: float | None = None) -> FinetunedWeights:
         """Train to the end, or until the loss is not finite, or until `progress` raises.
 
         folder: where a saved state is continued from if it is there, and saved to, every few seconds and when `progress`
@@ -149,8 +149,10 @@ class Tuning(Resumable):
                     self.save(state)
                     saved = time.monotonic()
                 self._update(self.task.batch(self.seed, self.step, self.recipe.batch_rows))
-        facts = Facts(self.step, self.tokens, self.seconds, self.diverged, self.losses)
-        return Tuned({} if self.diverged else merged(self.trainee, self.trained), facts)
+        facts = TrainingSummary(self.step, self.tokens, self.seconds, self.diverged, self.losses)
+        return FinetunedWeights(
+            {} if self.diverged else merge_lora(self.trainee, self.trained), facts
+        )
 
     def _update(self, batch: Batch) -> None:
         """One optimiser step on the mean loss of the batch's scored tokens."""
@@ -182,22 +184,22 @@ class Tuning(Resumable):
 
 
 def _trained(
-    trainee: Trainee, method: Mapping[str, Any], seed: int
+    trainee: FinetunedModel, method: Mapping[str, Any], seed: int
 ) -> dict[str, torch.nn.Parameter]:
     """The parameters that the method trains, by name; all others are frozen."""
     if method["name"] == "lora":
         _add_lora_(trainee.model, method["rank"], seed)
         chosen = {
             name: p
-            for name, p in parameters_of(trainee).items()
+            for name, p in all_parameters(trainee).items()
             if "lora_" in name or name.startswith("head.")
         }
     elif method["name"] == "head":
         unembedding = trainee.model.get_output_embeddings()  # type: ignore[no-untyped-call]
         head_ids = {id(p) for p in (trainee.head or unembedding).parameters()}
-        chosen = {name: p for name, p in parameters_of(trainee).items() if id(p) in head_ids}
+        chosen = {name: p for name, p in all_parameters(trainee).items() if id(p) in head_ids}
     else:
-        chosen = parameters_of(trainee)
+        chosen = all_parameters(trainee)
         if (
             trainee.head is not None
         ):  # the unembedding takes no part: without a gradient, decay alone would move it
@@ -206,7 +208,7 @@ def _trained(
                 id(p) for p in trainee.model.base_model.parameters()
             }
             chosen = {name: p for name, p in chosen.items() if id(p) not in idle}
-    for parameter in parameters_of(trainee).values():
+    for parameter in all_parameters(trainee).values():
         parameter.requires_grad_(False)
     for parameter in chosen.values():
         parameter.requires_grad_(True)
@@ -230,18 +232,22 @@ def _add_lora_(model: PreTrainedModel, rank: int, seed: int) -> None:
         )
 
 
-def merged(trainee: Trainee, trained: Mapping[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
+def merge_lora(
+    trainee: FinetunedModel, trained: Mapping[str, torch.nn.Parameter]
+) -> dict[str, torch.Tensor]:
     """The trained tensors under the names they have in the base: low-rank updates are added to their matrices."""
-    merged = {name: p.detach() for name, p in trained.items() if "lora_" not in name}
+    merge_lora = {name: p.detach() for name, p in trained.items() if "lora_" not in name}
     for name, module in trainee.model.named_modules():
         if hasattr(module, "get_delta_weight") and hasattr(module, "base_layer"):
-            merged[f"{name}.weight"] = (
+            merge_lora[f"{name}.weight"] = (
                 module.base_layer.weight + module.get_delta_weight(ADAPTER)
             ).detach()
-    return merged
+    return merge_lora
 
 
-def _optimiser(trained: Mapping[str, torch.nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+def _optimiser(
+    trained: Mapping[str, torch.nn.Parameter], recipe: FinetuningConfig
+) -> torch.optim.Optimizer:
     parameters = list(trained.values())
     if recipe.optimiser == "sgd":
         return torch.optim.SGD(

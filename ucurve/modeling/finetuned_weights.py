@@ -37,7 +37,7 @@ Tensors = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Facts:
+class TrainingSummary:
     """What a fine-tuning was like. losses[i]: of the batch of update i, nats per scored token, without penalties."""
 
     steps: int
@@ -48,36 +48,36 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Tuned:
+class FinetunedWeights:
     """weights: the tensors that were trained, by name; none where it diverged."""
 
     weights: dict[str, torch.Tensor]
-    facts: Facts
+    summary: TrainingSummary
 
 
-def write(folder: Path, tuned: Tuned) -> None:
+def write(folder: Path, tuned: FinetunedWeights) -> None:
     """Weights, then facts: whoever sees the facts finds the weights. Removes the state that training resumed from."""
     folder.mkdir(parents=True, exist_ok=True)
-    make_room(folder.parent, sum(4 * tensor.numel() for tensor in tuned.weights.values()))
+    evict(folder.parent, sum(4 * tensor.numel() for tensor in tuned.weights.values()))
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tuned.weights.items()}
     write_atomically(folder / WEIGHTS, safetensors.torch.save(weights))
-    write_atomically(folder / FACTS, json.dumps(asdict(tuned.facts)).encode())
+    write_atomically(folder / FACTS, json.dumps(asdict(tuned.summary)).encode())
     (folder / STATE).unlink(missing_ok=True)
 
 
-def read(folder: Path) -> Tuned | None:
+def read(folder: Path) -> FinetunedWeights | None:
     """What `write` left, if it is all there."""
     try:
-        facts = Facts(**json.loads((folder / FACTS).read_text()))
+        facts = TrainingSummary(**json.loads((folder / FACTS).read_text()))
         weights = safetensors.torch.load_file(folder / WEIGHTS)
         os.utime(folder / FACTS)  # the order of removal
     except (FileNotFoundError, json.JSONDecodeError, SafetensorError):
         return None
-    return Tuned(weights, facts)
+    return FinetunedWeights(weights, facts)
 
 
 @contextmanager
-def alone(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
+def exclusive_lock(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Within: no other process is in here with this folder. `waiting` is called while one is, and may raise.
 
     The kernel releases the lock of a process that dies; over NFS that of a dead machine when its lease there runs out. Where a file
@@ -99,7 +99,7 @@ def alone(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-def make_room(root: Path, num_bytes: int) -> None:
+def evict(root: Path, num_bytes: int) -> None:
     """Remove the folders used longest ago until all, and so many bytes more, fit under the cap; never one still in training."""
     cap = settings().tuned_gb * 1e9
     finished = sorted(root.glob(f"*/{FACTS}"), key=lambda path: path.stat().st_mtime)

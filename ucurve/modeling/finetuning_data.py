@@ -19,10 +19,17 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from ucurve.modeling.batches import Batch, Progress, Row, Trainee, batch_of, classified
+from ucurve.modeling.batches import (
+    Batch,
+    FinetunedModel,
+    Progress,
+    Row,
+    classification_metrics,
+    collate,
+)
 from ucurve.modeling.checkpoints import file_sha256, local_copy
 from ucurve.modeling.perplexity import Precision, window_losses
-from ucurve.modeling.synthetic_language import JUDGEMENTS, TOKEN, VERSION, Lang
+from ucurve.modeling.synthetic_language import LABEL_WORDS, TOKEN, VERSION, SyntheticLanguage
 from ucurve.modeling.token_data import (
     HELD_OUT_TOKENS,
     Batches,
@@ -38,7 +45,7 @@ from ucurve.registry.suites import Dataset, combined_sha256
 VALIDATION_ROWS = 512  # of the built-in language, from a stream of its own
 
 
-class Task(Protocol):
+class FinetuningTask(Protocol):
     """num_examples: of one epoch, None where the data is endless; num_classes: of a linear head, 0 without one."""
 
     @property
@@ -47,12 +54,12 @@ class Task(Protocol):
     def num_classes(self) -> int: ...
     def batch(self, seed: int, step: int, num_rows: int) -> Batch: ...
     def validate(
-        self, trainee: Trainee, precision: Precision, progress: Progress = no_progress
+        self, trainee: FinetunedModel, precision: Precision, progress: Progress = no_progress
     ) -> dict[str, float]: ...
 
 
 @dataclass(frozen=True)
-class Stream:
+class LanguageModelingTask:
     """Language modelling: every token of a row but the first is predicted."""
 
     batches: Batches
@@ -71,7 +78,7 @@ class Stream:
         )
 
     def validate(
-        self, trainee: Trainee, precision: Precision, progress: Progress = no_progress
+        self, trainee: FinetunedModel, precision: Precision, progress: Progress = no_progress
     ) -> dict[str, float]:
         measure = partial(
             window_losses, trainee.model, self.held_out, window=self.context, stride=self.context
@@ -81,19 +88,21 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Judged:
+class SyntheticSentimentTask:
     """The sentiment task of the built-in language: one label word at the end of every document."""
 
-    language: Lang
+    language: SyntheticLanguage
     context: int
     num_classes: int = 0
     num_examples: None = None
 
     def batch(self, seed: int, step: int, num_rows: int, split: str = "fine-tuning") -> Batch:
-        documents = self.language.judged(num_rows, self.context, split=split, seed=seed, step=step)
+        documents = self.language.labelled_documents(
+            num_rows, self.context, split=split, seed=seed, step=step
+        )
         rows = documents.rows.astype(np.int64).tolist()
         end = self.context - (self.num_classes > 0)  # a head reads the document, not the answer
-        return batch_of(
+        return collate(
             [
                 Row(row[:end], self.context - 1, int(label))
                 for row, label in zip(rows, documents.polarity, strict=True)
@@ -101,17 +110,17 @@ class Judged:
         )
 
     def validate(
-        self, trainee: Trainee, precision: Precision, progress: Progress = no_progress
+        self, trainee: FinetunedModel, precision: Precision, progress: Progress = no_progress
     ) -> dict[str, float]:
-        words = [TOKEN[word] for word in JUDGEMENTS]
+        words = [TOKEN[word] for word in LABEL_WORDS]
         parts = [
             self.batch(0, i, 64, "fine-tuning validation") for i in range(VALIDATION_ROWS // 64)
         ]
-        return classified(trainee, parts, words, precision, progress)
+        return classification_metrics(trainee, parts, words, precision, progress)
 
 
 @dataclass(frozen=True)
-class Rows:
+class SupervisedTask:
     """Examples from a file. words: first token of each class's label word, empty where there are no classes."""
 
     train: list[Row]
@@ -128,13 +137,13 @@ class Rows:
         num_batches = math.ceil(len(self.train) / num_rows)
         order = _order(len(self.train), seed, step // num_batches)
         start = (step % num_batches) * num_rows
-        return batch_of([self.train[i] for i in order[start : start + num_rows]])
+        return collate([self.train[i] for i in order[start : start + num_rows]])
 
     def validate(
-        self, trainee: Trainee, precision: Precision, progress: Progress = no_progress
+        self, trainee: FinetunedModel, precision: Precision, progress: Progress = no_progress
     ) -> dict[str, float]:
-        parts = [batch_of(self.validation[i : i + 32]) for i in range(0, len(self.validation), 32)]
-        return classified(trainee, parts, self.words, precision, progress)
+        parts = [collate(self.validation[i : i + 32]) for i in range(0, len(self.validation), 32)]
+        return classification_metrics(trainee, parts, self.words, precision, progress)
 
 
 def _order(num: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -145,14 +154,14 @@ def _order(num: int, seed: int, epoch: int) -> NDArray[np.int64]:
 # ---- from datasets
 
 
-def task_of(
+def build_task(
     inputs: dict[str, Any],
     dataset: Dataset,
     tokenizer: Tokenizer | None,
     limit: int,
     artefacts: Path,
     progress: Progress = no_progress,
-) -> Task:
+) -> FinetuningTask:
     """The task that a point's inputs ask for. limit: the model's context. Raises DataError."""
     head = inputs["protocol"].startswith("linear_head")
     context = min(inputs["context"] or limit, limit)
@@ -162,9 +171,9 @@ def task_of(
             raise DataError(
                 f"{dataset.name} is of version {version} of the language; this installation has {VERSION}"
             )
-        language = Lang(int(dataset.parameters["language"]))
+        language = SyntheticLanguage(int(dataset.parameters["language"]))
         if dataset.parameters.get("task") == "sentiment":
-            return Judged(language, context, num_classes=2 * head)
+            return SyntheticSentimentTask(language, context, num_classes=2 * head)
         return _language_stream(language, context)
     if tokenizer is None:
         raise DataError(
@@ -173,7 +182,9 @@ def task_of(
     if dataset.kind == "text":
         stream, rest = training_stream(dataset, tokenizer, artefacts, lambda: progress(0, 1))
         held_out = torch.from_numpy(rest[:HELD_OUT_TOKENS].astype(np.int64))
-        return Stream(text_batches(stream, context), held_out, context, len(stream) // context)
+        return LanguageModelingTask(
+            text_batches(stream, context), held_out, context, len(stream) // context
+        )
     splits = {
         split: example_files.read(path)
         for split, path in _files(dataset, artefacts, progress).items()
@@ -181,7 +192,7 @@ def task_of(
     train, validation = splits["train"], splits["validation"]
     if inputs["protocol"].startswith("language_modelling"):
         rows = [_prompted(tokenizer, examples, context) for examples in (train, validation)]
-        return Rows(_some(rows[0], inputs["max_examples"]), rows[1], [])
+        return SupervisedTask(_some(rows[0], inputs["max_examples"]), rows[1], [])
     names = example_files.classes(train)
     answers = [
         tokenizer.encode(f" {word}", add_special_tokens=False).ids for word in inputs["label_words"]
@@ -190,7 +201,7 @@ def task_of(
         words = f"{dataset.name} has the labels {', '.join(names[:5])}; the label words {inputs['label_words']}"
         raise DataError(f"{words} must be as many, and differ in their first token")
     label = partial(_labelled, tokenizer, inputs["prompt"], names, answers, head, context)
-    return Rows(
+    return SupervisedTask(
         _some(label(train), inputs["max_examples"]),
         label(validation),
         [answer[0] for answer in answers],
@@ -204,7 +215,7 @@ def pretraining_rows(
     """Rows like those of pre-training, int64 [num_rows, context], from a stream that no training reads. Raises DataError."""
     if dataset.kind == "language":
         rows = (
-            Lang(int(dataset.parameters["language"]))
+            SyntheticLanguage(int(dataset.parameters["language"]))
             .documents(num_rows, context, split="Fisher information")
             .rows
         )
@@ -214,13 +225,15 @@ def pretraining_rows(
     return text_batches(training_stream(dataset, tokenizer, artefacts)[0], context)(0, 0, num_rows)
 
 
-def _language_stream(language: Lang, context: int) -> Stream:
+def _language_stream(language: SyntheticLanguage, context: int) -> LanguageModelingTask:
     def batch(seed: int, step: int, num_rows: int) -> torch.Tensor:
         rows = language.documents(num_rows, context, split="fine-tuning", seed=seed, step=step).rows
         return torch.from_numpy(rows.astype(np.int64))
 
     held_out = language.documents(VALIDATION_ROWS, context, split="fine-tuning validation").rows
-    return Stream(batch, torch.from_numpy(held_out.astype(np.int64).ravel()), context, None)
+    return LanguageModelingTask(
+        batch, torch.from_numpy(held_out.astype(np.int64).ravel()), context, None
+    )
 
 
 def _files(dataset: Dataset, artefacts: Path, progress: Progress) -> dict[str, Path]:

@@ -210,7 +210,9 @@ def second_order_forgetting(s: Array, num_learned: int, learning_rate: float, wi
     steps is orthogonal to A - W in the mean.
     """
     strengths = s[:num_learned]
-    moved = np.square(s).sum() / width**2 * (width * np.square(strengths).sum() + strengths.sum() ** 2)
+    moved = (
+        np.square(s).sum() / width**2 * (width * np.square(strengths).sum() + strengths.sum() ** 2)
+    )
     return float(learning_rate**2 * (moved + 2 * (strengths**4).sum()))
 
 

@@ -145,7 +145,9 @@ def unembedding(model: PreTrainedModel, probe: torch.Tensor) -> torch.nn.Module 
     ids = probe.to(model.device)[None]
     full_logits = model(ids, use_cache=False).logits
     apart = None if head is None else head(model.base_model(ids, use_cache=False).last_hidden_state)
-    same = apart is not None and torch.allclose(apart, full_logits, rtol=1e-4, atol=1e-5, equal_nan=True)
+    same = apart is not None and torch.allclose(
+        apart, full_logits, rtol=1e-4, atol=1e-5, equal_nan=True
+    )
     return head if same else None
 
 

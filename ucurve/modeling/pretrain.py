@@ -24,14 +24,14 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel
 
 from ucurve.modeling.perturb import group_of
 from ucurve.modeling.token_data import Batches
-from ucurve.modeling.training_state import Resumable
+from ucurve.modeling.training_state import ResumableRun
 
 SAVE_EVERY_SECONDS = 20.0
 Progress = Callable[..., None]  # progress(done, total, loss=...), raises to stop
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PretrainingConfig:
     """What determines a run besides its data and its seed; the fields of the spec under the same names."""
 
     vocab_size: int
@@ -54,7 +54,7 @@ class Recipe:
     precision: Literal["fp32", "bf16"]
 
 
-def build(recipe: Recipe, seed: int) -> GPTNeoXForCausalLM:
+def build(recipe: PretrainingConfig, seed: int) -> GPTNeoXForCausalLM:
     """The model at initialisation: matrices from N(0, init_std), gains 1, biases 0; the same on every device."""
     config = GPTNeoXConfig(
         vocab_size=recipe.vocab_size,
@@ -98,7 +98,7 @@ def learning_rate(recipe: Scheduled, step: int) -> float:
     return recipe.learning_rate * factor
 
 
-def phase(recipe: Recipe, step: int) -> str:
+def phase(recipe: PretrainingConfig, step: int) -> str:
     """Learning-rate phase after `step` updates, as `Checkpoint.phase` names it."""
     if step <= recipe.warmup_steps and step < recipe.num_steps:
         return "warm-up"
@@ -125,12 +125,12 @@ def rms(model: PreTrainedModel) -> dict[str, float]:
     return {group: math.sqrt(total / number) for group, (total, number) in sums.items()}
 
 
-class Training(Resumable):
+class PretrainingRun(ResumableRun):
     """A run between two steps: `step` updates are done, `losses[i]` was the loss of the batch of update i."""
 
     progress_names = ("step", "losses", "seconds", "kept", "diverged")
 
-    def __init__(self, recipe: Recipe, seed: int, device: str) -> None:
+    def __init__(self, recipe: PretrainingConfig, seed: int, device: str) -> None:
         self.recipe, self.seed, self.device = recipe, seed, device
         self.model = build(recipe, seed).to(device)  # type: ignore[arg-type]  # transformers wraps nn.Module.to untyped
         self.model.train()

@@ -18,7 +18,7 @@ Tensors = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Penalty:
+class Regularizer:
     """strength / 2 * sum_i w_i (theta_i - anchor_i)^2, with w_i = 1 where there are no `weights`.
 
     anchor, weights: by parameter name; a parameter without an anchor (a new head) is not held.

@@ -98,7 +98,7 @@ WORDS: tuple[str, ...] = tuple(
     )
 )
 TOKEN = {word: index for index, word in enumerate(WORDS)}
-JUDGEMENTS = (NEGATIVE[0], POSITIVE[0])  # label words of the sentiment task, by polarity
+LABEL_WORDS = (NEGATIVE[0], POSITIVE[0])  # label words of the sentiment task, by polarity
 
 
 class Documents(NamedTuple):
@@ -164,7 +164,7 @@ _DETERMINER = np.array(
 _CONNECTIVE = _lookup(_zipf(len(CONNECTIVES))[None])
 
 
-class Lang:
+class SyntheticLanguage:
     """The language with all tables drawn from `seed`. Tables are look-ups: table[condition, 11 random bits] = index."""
 
     def __init__(self, seed: int = 0) -> None:
@@ -217,7 +217,7 @@ class Lang:
         rows[:, 1:] = words[present].reshape(num_rows, context - 1)
         return Documents(rows, polarity)
 
-    def judged(
+    def labelled_documents(
         self,
         num_rows: int,
         context: int = CONTEXT,
@@ -229,7 +229,7 @@ class Lang:
         """Documents that end in ". this is good" or ". this is bad" as their polarity says: sentiment as one last token."""
         rows, polarity = self.documents(num_rows, context - 4, split=split, seed=seed, step=step)
         ends = np.array(
-            [[TOKEN[word] for word in (".", "this", "is", last)] for last in JUDGEMENTS], np.int16
+            [[TOKEN[word] for word in (".", "this", "is", last)] for last in LABEL_WORDS], np.int16
         )
         return Documents(np.concatenate([rows, ends[polarity]], axis=1), polarity)
 

@@ -26,7 +26,7 @@ from ucurve.modeling.checkpoints import (
     read_tokenizer,
     sync,
 )
-from ucurve.modeling.synthetic_language import VERSION, WORDS, Lang
+from ucurve.modeling.synthetic_language import VERSION, WORDS, SyntheticLanguage
 from ucurve.registry import hub_datasets
 from ucurve.registry.artifacts import Progress, no_progress
 from ucurve.registry.hub_cache import HubError
@@ -94,7 +94,9 @@ def tokens_of(
         parameters = dataset.parameters
         if "rows" not in parameters:
             raise DataError(f"{dataset.name} is endless, to train on; measure on a held-out set")
-        documents = partial(_lang(dataset).documents, int(parameters["rows"]), int(parameters["context"]))
+        documents = partial(
+            _lang(dataset).documents, int(parameters["rows"]), int(parameters["context"])
+        )
         rows = documents(split=str(parameters["split"])).rows
         return torch.from_numpy(rows.astype(np.int64).ravel())
     if tokenizer is None:
@@ -191,13 +193,13 @@ def train_tokenizer(
     return read_tokenizer(cached)
 
 
-def _lang(dataset: Dataset) -> Lang:
+def _lang(dataset: Dataset) -> SyntheticLanguage:
     version = int(dataset.parameters.get("version", VERSION))
     if version != VERSION:
         raise DataError(
             f"{dataset.name} is of version {version} of the language; this installation has {VERSION}"
         )
-    return Lang(int(dataset.parameters.get("language", 0)))
+    return SyntheticLanguage(int(dataset.parameters.get("language", 0)))
 
 
 def _read(path: Path) -> str:

@@ -21,7 +21,7 @@ import torch
 from ucurve.modeling.checkpoints import sync
 
 
-class Resumable:
+class ResumableRun:
     """What a training loop saves and continues from; recipe: a dataclass that, with the seed, says which training it is."""
 
     progress_names: ClassVar[tuple[str, ...]]
@@ -52,7 +52,9 @@ class Resumable:
         if not path.exists():
             return
         weights = self.weights()
-        state = torch.load(path, map_location=next(iter(weights.values())).device, weights_only=True)
+        state = torch.load(
+            path, map_location=next(iter(weights.values())).device, weights_only=True
+        )
         if (state["recipe"], state["seed"]) != (asdict(self.recipe), self.seed):
             raise ValueError(f"{path} is the state of another run; delete it to start afresh")
         with torch.no_grad():
