@@ -13,6 +13,15 @@ from dashboard.live.poller import ExperimentSnapshot
 from ucurve.analysis.verdict_order import ClaimGroup, by_claim
 from ucurve.spec import Verdict
 
+DEFINITIONS = {  # of the paper's terms, shown on hover
+    "progressive sensitivity": "The same perturbation increases the loss more, "
+    "the longer the model was pre-trained.",
+    "catastrophic overtraining": "After the perturbation, a model that was pre-trained longer "
+    "has the higher loss.",
+    "inflection point": "The amount of pre-training with the minimum loss after the "
+    "perturbation: beyond it, more pre-training hurts.",
+}
+
 
 def section(snapshot: ExperimentSnapshot) -> None:
     """Draw an experiment's verdicts."""
@@ -40,7 +49,8 @@ def claim_card(claim: ClaimGroup) -> None:
     """Draw the overall answers; those of many single settings are in an expander."""
     several_tests = len(claim.tests) > 1
     with st.container(border=True, gap="xsmall"):
-        st.markdown(f"**{plain(claim.name[:1].upper() + claim.name[1:])}**")
+        title = claim.name[:1].upper() + claim.name[1:]
+        st.markdown(f"**{plain(title)}**", help=DEFINITIONS.get(claim.name.lower()))
         _answers(claim.summaries, several_tests)
         if claim.details:
             with st.expander(claim.details_title):
