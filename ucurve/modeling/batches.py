@@ -1,10 +1,13 @@
-"""A model being fine-tuned, the batches it reads, and its losses: label words, a linear head, or plain language modelling.
+"""Fine-tuned models, their batches and losses.
 
-    trainee = Trainee(model)
-    loss = token_loss(trainee, batch) / num_scored(trainee, batch)     # nats per scored token
-    classified(trainee, batches, words, "fp32", progress)              # {"id_loss": 0.41, "accuracy": 0.83, ...}
+A task has label words, a linear head, or is plain language modelling.
 
-Rows are padded on the right: attention is causal, so padding changes nothing before it and needs no mask.
+    model = FinetunedModel(model)
+    loss = token_loss(model, batch) / num_scored(model, batch)        # nats per scored token
+    classification_metrics(model, batches, words, "fp32", progress)   # {"id_loss": 0.41, ...}
+
+Rows are padded on the right: attention is causal, so padding changes nothing before it and needs no
+mask.
 """
 
 from __future__ import annotations
@@ -19,14 +22,14 @@ from transformers import PreTrainedModel
 
 from ucurve.modeling.perplexity import Precision, autocast, unembedding
 
-Progress = Callable[[float, float], None]  # work done, work in all; may raise to stop
-IGNORE_INDEX = -100  # a position that is not scored
-LOGITS = 1 << 26  # made at once in training: 256 MiB in fp32
+Progress = Callable[[float, float], None]  # (done, total); may raise to stop
+IGNORE_INDEX = -100  # target of a position that is not scored
+LOGITS = 1 << 26  # logits computed at once in training: 256 MiB in fp32
 
 
 @dataclass(frozen=True)
 class Row:
-    """One example: its tokens, those from `scored` on being the targets, and its class."""
+    """One example: its tokens, of which those from `scored` on are targets, and its class."""
 
     tokens: list[int]
     scored: int
@@ -35,8 +38,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Batch:
-    """ids [num_rows, length], padded on the right; targets [num_rows, length - 1]: the token to predict after each position,
-    or NONE; last [num_rows]: position of the last token; labels [num_rows]."""
+    """A batch of rows.
+
+    Attributes:
+        ids: tokens [num_rows, length], padded on the right.
+        targets: token to predict after each position, or IGNORE_INDEX: [num_rows, length - 1].
+        last: position of the last token [num_rows].
+        labels: classes [num_rows].
+    """
 
     ids: torch.Tensor
     targets: torch.Tensor
@@ -44,12 +53,13 @@ class Batch:
     labels: torch.Tensor
 
     def to(self, device: torch.device | str) -> Batch:
+        """Return the batch on `device`."""
         return Batch(
             *(part.to(device) for part in (self.ids, self.targets, self.last, self.labels))
         )
 
     def parts(self, vocabulary: int) -> Iterator[Batch]:
-        """The same rows in parts that need at most LOGITS logits each."""
+        """Yield the rows in parts that need at most LOGITS logits each."""
         size = max(1, LOGITS // (vocabulary * self.ids.shape[1]))
         for i in range(0, len(self.ids), size):
             yield Batch(
@@ -58,7 +68,7 @@ class Batch:
 
 
 def collate(rows: Sequence[Row]) -> Batch:
-    """Rows of any lengths as one batch."""
+    """Return rows of any lengths as one batch."""
     length = max(2, *(len(row.tokens) for row in rows))
     ids, targets = (
         torch.zeros(len(rows), length, dtype=torch.int64),
@@ -77,51 +87,51 @@ def collate(rows: Sequence[Row]) -> Batch:
 
 @dataclass
 class FinetunedModel:
-    """The model, and a linear head on its last token where the task has one."""
+    """A model, and the linear head on its last token where the task has one."""
 
     model: PreTrainedModel
     head: torch.nn.Linear | None = None
-    _apart: list[torch.nn.Module | None] = field(default_factory=list)
+    _unembedding: list[torch.nn.Module | None] = field(default_factory=list)
 
     def hidden(self, ids: torch.Tensor) -> torch.Tensor:
-        """Last hidden states, [num_rows, length, size]."""
+        """Return the last hidden states [num_rows, length, hidden_size]."""
         states: torch.Tensor = self.model.base_model(
             input_ids=ids, use_cache=False
         ).last_hidden_state
         return states
 
-    def logits(self, ids: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """Logits [num_wanted, vocabulary] at the positions marked in `wanted` [num_rows, length], in fp32."""
-        if not self._apart:
+    def logits(self, ids: torch.Tensor, selected: torch.Tensor) -> torch.Tensor:
+        """Return fp32 logits [num_selected, vocabulary] at `selected` [num_rows, length]."""
+        if not self._unembedding:
             with torch.no_grad():
-                self._apart.append(unembedding(self.model, ids[0, :8]))
-        apart = self._apart[0]
-        if apart is None:
+                self._unembedding.append(unembedding(self.model, ids[0, :8]))
+        head = self._unembedding[0]
+        if head is None:
             all_logits: torch.Tensor = self.model(input_ids=ids, use_cache=False).logits
-            return all_logits[wanted].float()
-        logits: torch.Tensor = apart(self.hidden(ids)[wanted])
+            return all_logits[selected].float()
+        logits: torch.Tensor = head(self.hidden(ids)[selected])
         return logits.float()
 
 
-def num_scored(trainee: FinetunedModel, batch: Batch) -> int:
-    """Scored tokens; rows, with a linear head."""
+def num_scored(finetuned: FinetunedModel, batch: Batch) -> int:
+    """Return the number of scored tokens; with a linear head, of rows."""
     return (
-        len(batch.ids) if trainee.head is not None else int((batch.targets != IGNORE_INDEX).sum())
+        len(batch.ids) if finetuned.head is not None else int((batch.targets != IGNORE_INDEX).sum())
     )
 
 
-def token_loss(trainee: FinetunedModel, batch: Batch) -> torch.Tensor:
-    """Sum of the losses of the scored tokens, nats; with a linear head, of the classes."""
-    if trainee.head is not None:
-        scores = trainee.head(
-            trainee.hidden(batch.ids)[
+def token_loss(finetuned: FinetunedModel, batch: Batch) -> torch.Tensor:
+    """Return the summed cross-entropy in nats of scored tokens; with a linear head, of classes."""
+    if finetuned.head is not None:
+        scores = finetuned.head(
+            finetuned.hidden(batch.ids)[
                 torch.arange(len(batch.ids), device=batch.ids.device), batch.last
             ]
         )
         return cross_entropy(scores.float(), batch.labels, reduction="sum")
-    wanted = pad(batch.targets != IGNORE_INDEX, (0, 1))
+    selected = pad(batch.targets != IGNORE_INDEX, (0, 1))
     return cross_entropy(
-        trainee.logits(batch.ids, wanted),
+        finetuned.logits(batch.ids, selected),
         batch.targets[batch.targets != IGNORE_INDEX],
         reduction="sum",
     )
@@ -129,37 +139,40 @@ def token_loss(trainee: FinetunedModel, batch: Batch) -> torch.Tensor:
 
 @torch.inference_mode()
 def classification_metrics(
-    trainee: FinetunedModel,
+    finetuned: FinetunedModel,
     parts: Sequence[Batch],
     words: Sequence[int],
     precision: Precision,
     progress: Progress,
 ) -> dict[str, float]:
-    """Mean loss of scored tokens (of classes with a head); accuracy by the largest of the classes' logits."""
+    """Return the mean loss in nats ("id_loss"), and accuracy with its standard error.
+
+    The loss is that of the scored tokens; with a linear head, of the classes. The predicted class
+    has the largest logit: of the head, or of `words`, the first tokens of the label words.
+    """
     loss, num_scored, correct, num_rows = 0.0, 0, 0, 0
-    for done, batch in enumerate((part.to(trainee.model.device) for part in parts), start=1):
+    for done, batch in enumerate((part.to(finetuned.model.device) for part in parts), start=1):
         rows = torch.arange(len(batch.ids), device=batch.ids.device)
-        with autocast(trainee.model, precision):
-            if trainee.head is not None:
-                scores = trainee.head(trainee.hidden(batch.ids)[rows, batch.last]).float()
+        with autocast(finetuned.model, precision):
+            if finetuned.head is not None:
+                scores = finetuned.head(finetuned.hidden(batch.ids)[rows, batch.last]).float()
                 loss += float(cross_entropy(scores.double(), batch.labels, reduction="sum"))
                 num_scored += len(rows)
             else:
-                wanted = batch.targets != IGNORE_INDEX
-                logits = trainee.logits(batch.ids, pad(wanted, (0, 1)))
+                selected = batch.targets != IGNORE_INDEX
+                logits = finetuned.logits(batch.ids, pad(selected, (0, 1)))
                 loss += float(
-                    cross_entropy(logits.double(), batch.targets[wanted], reduction="sum")
+                    cross_entropy(logits.double(), batch.targets[selected], reduction="sum")
                 )
                 num_scored += len(logits)
-                first = torch.cumsum(wanted.sum(1), 0) - wanted.sum(
-                    1
-                )  # of each row among the scored positions
+                # Index of each row's first scored position among all scored positions.
+                first = torch.cumsum(selected.sum(1), 0) - selected.sum(1)
                 scores = logits[first][:, list(words)]
         correct += int((scores.argmax(1) == batch.labels).sum()) if scores.shape[1] else 0
         num_rows += len(rows)
         progress(done, len(parts))
     metrics = {"id_loss": loss / num_scored, "id_tokens": float(num_scored)}
-    if words or trainee.head is not None:
+    if words or finetuned.head is not None:
         accuracy = correct / num_rows
         error = math.sqrt(accuracy * (1 - accuracy) / num_rows)
         metrics |= {"accuracy": accuracy, "accuracy_se": error, "num_validation": float(num_rows)}

@@ -1,4 +1,4 @@
-"""What this process measures on, and the versions that its numbers depend on."""
+"""The device of this process, and the versions that its numbers depend on."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from ucurve.settings import settings
 
 
 def device() -> tuple[str, float, str]:
-    """("cpu" or "cuda", its memory in GiB, its name): UCURVE_DEVICE, or the GPU that CUDA_VISIBLE_DEVICES leaves, or the CPU."""
+    """Return the device ("cpu" or "cuda"), its memory in GiB and its hardware name.
+
+    UCURVE_DEVICE decides; by default the first visible GPU, else the CPU. Raises RuntimeError when
+    it is "cuda" and there is no GPU.
+    """
     import torch
 
-    wanted = settings().device
-    if wanted == "cuda" and not torch.cuda.is_available():
+    requested = settings().device
+    if requested == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(
-            "UCURVE_DEVICE is cuda, but torch sees no GPU: check the driver, or set UCURVE_DEVICE=cpu"
+            "UCURVE_DEVICE is cuda, but torch finds no GPU: "
+            "check the driver, or set UCURVE_DEVICE=cpu"
         )
-    if wanted != "cpu" and torch.cuda.is_available():
+    if requested != "cpu" and torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         return "cuda", round(properties.total_memory / 2**30, 1), properties.name
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -27,7 +32,7 @@ def device() -> tuple[str, float, str]:
 
 
 def versions(hardware: str) -> dict[str, str]:
-    """Of the libraries, and `code`: a hash of our own sources, which says more than a version number."""
+    """Return library versions, the hardware, and `code`, a hash of the package sources."""
     names = ("ucurve", "torch", "transformers", "numpy")
     return {
         "python": platform.python_version(),

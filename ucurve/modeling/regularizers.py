@@ -1,8 +1,8 @@
-"""Penalties that keep fine-tuned weights near the base's: L2-SP and EWC, as gradients added before clipping.
+"""Regularizers towards the pre-trained weights: L2-SP and EWC, as gradients added before clipping.
 
-penalty = Penalty(0.1, anchor)                                     # L2-SP (Li et al. 2018)
-penalty = Penalty(1000.0, anchor, fisher(model, parameters, rows)) # EWC (Kirkpatrick et al. 2017)
-loss.backward(); penalty.add_gradient_(parameters)
+regularizer = Regularizer(0.1, anchor)  # L2-SP (Li et al. 2018)
+regularizer = Regularizer(1000.0, anchor, fisher(model, rows))  # EWC (Kirkpatrick et al. 2017)
+loss.backward(); regularizer.add_gradient_(parameters)
 """
 
 from __future__ import annotations
@@ -19,9 +19,13 @@ Tensors = Mapping[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Regularizer:
-    """strength / 2 * sum_i w_i (theta_i - anchor_i)^2, with w_i = 1 where there are no `weights`.
+    """The penalty strength / 2 * sum_i w_i (theta_i - anchor_i)^2.
 
-    anchor, weights: by parameter name; a parameter without an anchor (a new head) is not held.
+    Attributes:
+        strength: 0 disables it.
+        anchor: pre-trained tensors by parameter name; a parameter that is not in it (a new head) is
+            not regularized.
+        weights: w_i by parameter name, for EWC the Fisher information; None means w_i = 1 (L2-SP).
     """
 
     strength: float
@@ -29,7 +33,7 @@ class Regularizer:
     weights: Tensors | None = None
 
     def add_gradient_(self, parameters: Mapping[str, torch.nn.Parameter]) -> None:
-        """strength * w_i * (theta_i - anchor_i) onto every gradient."""
+        """Add strength * w_i * (theta_i - anchor_i) to every gradient, in place."""
         with torch.no_grad():
             for name, parameter in parameters.items():
                 if name in self.anchor:
@@ -48,8 +52,10 @@ def fisher(
     rows: torch.Tensor,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> dict[str, torch.Tensor]:
-    """Diagonal of the empirical Fisher information, by parameter name: mean over rows of the squared gradient of the row's
-    mean loss per token. rows: pre-training data, int64 [num_rows, context]. Leaves no gradient behind.
+    """Return the diagonal of the empirical Fisher information, by parameter name.
+
+    It is the mean over `rows` (pre-training data, int64 [num_rows, context]) of the squared
+    gradient of the row's mean loss per token (Kirkpatrick et al. 2017). `.grad` of the model is not touched.
     """
     parameters = {
         name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad

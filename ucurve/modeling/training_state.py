@@ -1,8 +1,8 @@
-"""A training between two of its steps, on disk: written whole or not at all, and read by the same training only.
+"""Training state on disk: written atomically, and restored by the same run only.
 
-    class Training(Resumable):
+    class PretrainingRun(ResumableRun):
         progress_names = ("step", "losses")     # plain values that the next step depends on
-        def weights(self): ...                  # tensors that the next step depends on, by name
+        def weights(self): ...                  # tensors that the next step depends on
 
 Any worker that restores a saved state takes the same next step, bit for bit.
 """
@@ -22,7 +22,13 @@ from ucurve.modeling.checkpoints import sync
 
 
 class ResumableRun:
-    """What a training loop saves and continues from; recipe: a dataclass that, with the seed, says which training it is."""
+    """A training loop that can save its state and resume from it.
+
+    Attributes:
+        progress_names: attributes with plain values that the next step depends on.
+        recipe: dataclass that identifies the run, together with `seed`.
+        optimiser: its state is saved, too.
+    """
 
     progress_names: ClassVar[tuple[str, ...]]
     recipe: Any
@@ -30,11 +36,11 @@ class ResumableRun:
     optimiser: torch.optim.Optimizer
 
     def weights(self) -> Mapping[str, torch.Tensor]:
-        """The tensors that training changes, themselves and not copies."""
+        """Return the tensors that training changes, by name; not copies."""
         raise NotImplementedError
 
     def save(self, path: Path) -> None:
-        """Everything the next step depends on, whole or not at all."""
+        """Write everything that the next step depends on, atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         state = {name: getattr(self, name) for name in self.progress_names}
@@ -48,7 +54,7 @@ class ResumableRun:
         os.rename(temporary, path)
 
     def restore(self, path: Path) -> None:
-        """Continue from a saved state of the same training, if there is one."""
+        """Resume from a saved state, if any. Raises ValueError for the state of another run."""
         if not path.exists():
             return
         weights = self.weights()
@@ -56,7 +62,7 @@ class ResumableRun:
             path, map_location=next(iter(weights.values())).device, weights_only=True
         )
         if (state["recipe"], state["seed"]) != (asdict(self.recipe), self.seed):
-            raise ValueError(f"{path} is the state of another run; delete it to start afresh")
+            raise ValueError(f"{path} is the state of another run; delete it to start from step 0")
         with torch.no_grad():
             for name, tensor in weights.items():
                 tensor.copy_(state["weights"][name])
