@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page
 NUM_VIEWERS = 3
 TEST_KINDS = True
 ENVIRONMENT = {"UCURVE_ACCESS_LOG": "1"}
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 @pytest.fixture

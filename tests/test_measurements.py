@@ -51,7 +51,9 @@ def test_a_point_file_is_reproduced_without_the_lab(
     ):
         assert part in told
     explained = [ucurve("explain", str(row.id))[1] for row in lab.client.rows(experiment)]
-    assert any("end of its log (UTC):" in one and "worker.context: made " in one for one in explained)
+    assert any(
+        "end of its log (UTC):" in one and "worker.context: made " in one for one in explained
+    )
     file = tmp_path / "point.json"
     assert ucurve("explain", str(row.id), "-o", str(file))[0] == 0
     elsewhere = Shell(ucurve.capsys, "http://127.0.0.1:9")  # nobody answers there

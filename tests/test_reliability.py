@@ -27,6 +27,7 @@ from worker.lease import EXIT_HUNG, Progress
 TEST_KINDS = True
 NUM_WORKERS = 0  # each test starts its own
 ENVIRONMENT = {"UCURVE_LEASE_SECONDS": "4"}
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
