@@ -43,7 +43,10 @@ def test_losses_per_window_are_sent_for_unperturbed_rows_only_without_changing_f
     assert {name: figure.datasets for name, figure in first.items()} == {
         name: figure.datasets for name, figure in second.items()
     }
-    assert spec.verdicts(tables[0]) == spec.verdicts(tables[1]) == lab.client.verdicts(measured)
+    verdicts = [spec.verdicts(table) for table in tables]
+    assert verdicts[0] == verdicts[1]
+    from_server = [verdict.model_dump() for verdict in lab.client.verdicts(measured)]
+    assert [verdict.model_dump() for verdict in verdicts[0]] == from_server
     size = len(httpx.get(f"{lab.url}/v1/experiments/{measured}/measurements").content)
     assert (
         size

@@ -1,1 +1,1 @@
-"""From tables to numbers and answers: conditions, tests and intervals on curves, verdicts, comparisons. No chart is drawn here."""
+"""Numbers and verdicts from tables: conditions, tests, intervals, comparisons. No charts."""

@@ -125,9 +125,9 @@ def align_experiments(sides: Sequence[ComparedExperiment]) -> pd.DataFrame:
     """Return all rows of all sides, one per value.
 
     Columns: `side`, `suite`, `size` (parameters), `replicate`, `change`, `draw`, `state`,
-    `measurement`, `unchanged`; the axes `tokens`, `tokens_per_parameter`, `base_loss` and the sides'
-    own; every metric; `damage` (loss minus that of the same unperturbed checkpoint, nats). A point
-    whose draws are inside it gives a row per draw.
+    `measurement`, `unchanged`; the axes `tokens`, `tokens_per_parameter`, `base_loss` and the
+    sides' own; every metric; `damage` (loss minus that of the same unperturbed checkpoint, nats). A
+    point whose draws are inside it gives a row per draw.
     """
     import pandas as pd
 

@@ -325,7 +325,7 @@ def _inflection(builder: VerdictBuilder, overtraining: Verdict, seed: int) -> Ve
 
 
 def growth_of_sensitivity(conditions: Sequence[Condition], seed: int = 0) -> list[Verdict]:
-    """Estimate the loss increase at the last checkpoint relative to the first, and its power law."""
+    """Estimate the loss increase at the last checkpoint over the first, and its power law."""
     verdicts = []
     for planned in conditions:
         builder = VerdictBuilder(planned, planned.complete(), "growth of sensitivity")
@@ -365,7 +365,8 @@ def _growth(builder: VerdictBuilder, seed: int) -> Verdict:
         effect=ratio if bounded else None,
         effect_name="loss increase at the last checkpoint over that at the first",
         interval=(low, high) if bounded else None,
-        test=f"bootstrap over {condition.draw_name}, paired over checkpoints; excludes the sampling "
+        test=f"bootstrap over {condition.draw_name}, paired over checkpoints; excludes the "
+        "sampling "
         "error of the unperturbed loss; not corrected for multiple conditions",
         evidence={"exponent": law.exponent, "exponent_interval": list(law.interval)} if law else {},
     )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def alpha(look: int) -> float:
-    """Return the significance level of interim analysis number `look`: 0.03, then 0.012, 0.0048, ...
+    """Return the significance level of interim analysis `look`: 0.03, then 0.012, 0.0048, ...
 
     Every look spends 60% of what is left of 0.05, so all looks together hold 5% (Bonferroni),
     however many draws were added between them and for whatever reason.
@@ -76,7 +76,7 @@ class Condition:
         return f"interim analysis {self.look}, alpha = {self.alpha:.2g}"
 
     def complete(self) -> Condition:
-        """Return the measured rectangle: drop checkpoints without base or losses, then draws with gaps."""
+        """Return the measured rectangle: drop incomplete checkpoints, then draws with gaps."""
         measured = np.ones(self.losses.shape, bool) if self.measured is None else self.measured
         usable = np.isfinite(self.base).all(axis=1) & (
             measured.sum(axis=1) * 2 >= measured.sum(axis=1).max(initial=0)
@@ -124,7 +124,7 @@ class Condition:
 def paired(
     table: pd.DataFrame, x: str = "tokens", draw: str = "draw", value: str = "nll_mean"
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """Return x [num_checkpoints], values and measured [num_checkpoints, num_draws] of one condition.
+    """Return x [num_checkpoints], values and measured [num_checkpoints, num_draws].
 
     Rows in state "done" are measured, inf and NaN included; all others are gaps. Rows without x are
     dropped; of rows with the same x and draw (revisions with the same tokens) the first counts.

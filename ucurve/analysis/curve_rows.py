@@ -32,7 +32,7 @@ def curve_rows(
     transform: YTransform | None = None,
     y: str = "y",
 ) -> list[dict[str, Any]]:
-    """Return the rows that `charts.curves` draws: means with bands, draws, edge marks, ticks, a note.
+    """Return the rows that `charts.curves` draws: means with bands, draws, edge marks, ticks.
 
     table: one row per measurement with `state`, `measurement`, `x`, `by` (whatever tells the curves
         apart, and whatever `transform` needs), `facets` and, once measured, `value`.

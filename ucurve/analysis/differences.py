@@ -2,9 +2,9 @@
 
     differences(table, "side", "1", "2", x="tokens", value="nll_mean", facet="replicate")
 Where both have the same draws at the same x, the difference is taken draw by draw ("paired"):
-common noise cancels. Else the means are subtracted and the interval is Welch's. An unperturbed model
-has no draws: it is paired by blocks of evaluation windows. Curves that share no x are compared at the
-x of the coarser one; the other is interpolated linearly, draw by draw.
+common noise cancels. Else the means are subtracted and the interval is Welch's. An unperturbed
+model has no draws: it is paired by blocks of evaluation windows. Curves that share no x are
+compared at the x of the coarser one; the other is interpolated linearly, draw by draw.
 """
 
 from __future__ import annotations

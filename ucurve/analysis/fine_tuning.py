@@ -121,7 +121,7 @@ def families(table: pd.DataFrame, method: str) -> list[tuple[Panel, pd.DataFrame
 def best_rates(
     table: pd.DataFrame, design: Design, method: str
 ) -> list[tuple[Panel, float, int, learning_rate_fits.Best]]:
-    """Return the best learning rate of every checkpoint: (family, tokens, number of seeds, Best)."""
+    """Return the best rate of every checkpoint: (family, tokens, number of seeds, Best)."""
     rows = []
     for panel, group in families(table, method):
         error = 0.0

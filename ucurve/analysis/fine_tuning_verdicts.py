@@ -75,7 +75,7 @@ def _base(panel: Panel, family: Sequence[Condition], design: Design) -> Verdict:
 def _summaries(
     judged: Sequence[tuple[Panel, list[Verdict]]], method: str, design: Design
 ) -> list[Verdict]:
-    """Summarize each claim over learning rates, then over pre-training seeds, per evaluation set."""
+    """Summarize each claim over learning rates, then pre-training seeds, per evaluation set."""
     summaries = []
     for claim in ("progressive sensitivity", "catastrophic overtraining"):
         for evaluation in dict.fromkeys(panel["evaluation"] for panel, _ in judged):
@@ -216,7 +216,8 @@ def _growth(rates: Array, forgetting: Array, scope: str) -> Verdict:
         effect=law.advantage,
         effect_name="residual sum of squares of log forgetting, power law minus exponential",
         interval=law.interval,
-        test=f"least squares with two parameters per checkpoint over up to {law.num_rates} learning "
+        test=f"least squares with two parameters per checkpoint over up to {law.num_rates} "
+        "learning "
         "rates; bootstrap over seeds; compares the two fits only; excludes the sampling error of "
         "the unperturbed loss",
         num_draws=forgetting.shape[2],

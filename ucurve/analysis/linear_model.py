@@ -3,9 +3,8 @@
     curve = curve_of(table, {"part": "noise", "scale": "fixed", "gamma": 0.08})
     curve.condition                       # what `ucurve.analysis.condition_verdicts` takes
     verdicts(table, [{"part": "noise", "scale": "fixed", "gamma": 0.08}])
-
-The table has a row per modification, snapshot and block of draws, with mse_mean (mean loss after it),
-base_mse (before), the closed forms, and the series draws (one loss per draw).
+ The table has a row per modification, snapshot and block of draws, with mse_mean (mean loss after
+it), base_mse (before), the closed forms, and the series draws (one loss per draw).
 """
 
 from __future__ import annotations
@@ -140,8 +139,8 @@ def curve_of(table: pd.DataFrame, labels: Labels, name: str = "") -> Curve:
 def verdicts(table: pd.DataFrame, modifications: Sequence[Labels], look: int = 1) -> list[Verdict]:
     """Return the claims of a real suite, and whether the simulation matches the closed form.
 
-    modifications: labels of every modification ({"part": "noise", "scale": "fixed", "gamma": 0.08} or
-    {"part": "fine-tuning", "l2_sp": 0.1}); look: number of this interim analysis.
+    modifications: labels of every modification ({"part": "noise", "scale": "fixed", "gamma": 0.08}
+    or {"part": "fine-tuning", "l2_sp": 0.1}); look: number of this interim analysis.
     """
     table = joined(table)
     families: dict[str, list[Curve]] = {}
@@ -194,7 +193,8 @@ def closed_form_verdicts(curves: Sequence[Curve], scope: str, seed: int = 0) -> 
         claim="simulation matches the closed form",
         scope=scope,
         answer="yes" if worst < limit else "no",
-        sentence=f"The largest of {len(z)} deviations from the closed form on the simulated weights "
+        sentence=f"The largest of {len(z)} deviations from the closed form on the simulated "
+        "weights "
         f"is {worst:.2f} standard errors (limit {limit:.2f}).",
         effect=worst,
         effect_name="largest deviation in standard errors",

@@ -1,7 +1,7 @@
 """Numbers and verdicts of pre-training: stability of the runs, and the held-out loss over tokens.
-
-Rows of the table come from the kind `pretraining`: its series hold the training loss (binned), and per
-checkpoint the held-out loss as sums over blocks of windows and the weights' rms by tensor group.
+ Rows of the table come from the kind `pretraining`: its series hold the training loss (binned), and
+per checkpoint the held-out loss as sums over blocks of windows and the weights' rms by tensor
+group.
 """
 
 from __future__ import annotations
@@ -83,7 +83,10 @@ def _keeps_falling(replicate: int, by_tokens: dict[int, Array]) -> Verdict:
     )
     if rise.p_value < ALPHA:
         answer = "no"
-        reason = f"The held-out loss of the last checkpoint is {rise.rise:.4f} nats above that at {place}"
+        reason = (
+            f"The held-out loss of the last checkpoint is {rise.rise:.4f} nats above that at "
+            f"{place}"
+        )
     elif rise.interval[1] < 0:
         answer = "yes"
         reason = (

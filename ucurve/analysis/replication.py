@@ -2,10 +2,9 @@
 
     references = builtin("pythia-70m", "wikitext-2")   # published for this suite and evaluation set
     verdict(compare(references, table))                # reproduced or not, number by number
-
-A kind selects the references that apply to it (suite, evaluation set, recipe); nothing here knows a
-kind. `ucurve.figures.published` draws both. A difference is judged only when the base agrees: a base
-perplexity more than 5% off means another evaluation protocol.
+ A kind selects the references that apply to it (suite, evaluation set, recipe); nothing here knows
+a kind. `ucurve.figures.published` draws both. A difference is judged only when the base agrees: a
+base perplexity more than 5% off means another evaluation protocol.
 """
 
 from __future__ import annotations
@@ -100,8 +99,9 @@ def builtin(suite: str, evaluation: str | None) -> list[Reference]:
 def compare(references: Sequence[Reference], table: pd.DataFrame) -> list[Comparison]:
     """Compare every reference with the measured number, bases first.
 
-    table: rows with tokens, state, the columns that `labels` name, nll_mean, base (the loss before),
-    and for accuracy also accuracy and accuracy_se, its standard error from the validation set.
+    table: rows with tokens, state, the columns that `labels` name, nll_mean, base (the loss
+    before), and for accuracy also accuracy and accuracy_se, its standard error from the validation
+    set.
     """
     table = table[table["state"] == "done"] if len(table) else table
     bases = {
@@ -235,8 +235,10 @@ def verdict(comparisons: Sequence[Comparison]) -> Verdict | None:
         scope="; ".join(dict.fromkeys(comparison.reference.source for comparison in measured)),
         answer=answer,
         sentence=f"{sentence}.",
-        test="comparable: base perplexity within 5%; reproduced: the 95% interval lies within 20% of "
-        "the published change of perplexity, or within 0.05 of the accuracy; not reproduced: it lies "
+        test="comparable: base perplexity within 5%; reproduced: the 95% interval lies within 20% "
+        "of "
+        "the published change of perplexity, or within 0.05 of the accuracy; not reproduced: it "
+        "lies "
         "outside of that, corrected for multiple numbers; published changes of perplexity have no "
         "standard error and count as exact",
         evidence={

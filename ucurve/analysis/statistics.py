@@ -95,7 +95,7 @@ def mean_interval(values: Array, level: float = 0.95) -> tuple[float, float, flo
 
 
 def paired_intervals(values: Array, level: float = 0.95) -> tuple[Array, Array]:
-    """Return intervals [num_checkpoints] for comparing the means of values [num_checkpoints, num_blocks].
+    """Return intervals for comparing the means of values [num_checkpoints, num_blocks].
 
     What a block has in common over checkpoints is removed first (Cousineau 2005, with Morey's
     factor 2008), as a test on paired differences does. NaN with fewer than two checkpoints or
@@ -197,7 +197,7 @@ def minimum_interval(
 def ratio_interval(
     first: Array, last: Array, generator: np.random.Generator
 ) -> tuple[float, float, float]:
-    """Return mean(last) / mean(first) over paired draws [num_draws], with its 95% bootstrap interval.
+    """Return mean(last) / mean(first) over paired draws with its 95% bootstrap interval.
 
     NaN and (-inf, inf) when mean(first) is not significantly positive: the ratio is then unbounded
     (Fieller 1954).
@@ -228,7 +228,7 @@ def power_law(x: Array, values: Array, generator: np.random.Generator) -> PowerL
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return Holm's adjusted p-values (Holm 1979), in the same order; they hold the family-wise error."""
+    """Return p-values adjusted for the family-wise error (Holm 1979), in the same order."""
     adjusted, worst = [1.0] * len(p_values), 0.0
     for rank, index in enumerate(np.argsort(p_values, kind="stable")):
         worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[index]))
@@ -253,7 +253,7 @@ def draws_needed(effect: float, std: float, alpha: float) -> int:
 
 @cache
 def least_draws(num_checkpoints: int, alpha: float) -> int:
-    """Return the draws with which `trend` can be significant: when each of them rises at every step."""
+    """Return the draws with which `trend` can be significant: each rises at every step."""
     perfect = np.arange(num_checkpoints, dtype=np.float64)[:, None]
     return next(
         (num for num in range(2, 100) if trend(np.tile(perfect, (1, num))).p_rising < alpha), 100
@@ -261,7 +261,7 @@ def least_draws(num_checkpoints: int, alpha: float) -> int:
 
 
 def blocks(window_nll: Array, window_tokens: Array, num_blocks: int = 32) -> Array:
-    """Return base losses [num_checkpoints, num_blocks] whose mean over blocks is the loss per token.
+    """Return losses [num_checkpoints, num_blocks] whose mean over blocks is the loss per token.
 
     window_nll [num_checkpoints, num_windows]: loss sums in nats; window_tokens [num_windows]:
     scored tokens. Neighbouring windows share documents, so intervals come from blocks of

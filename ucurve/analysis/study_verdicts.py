@@ -133,7 +133,8 @@ def _growth(name: str, conditions: Sequence[Verdict]) -> Verdict:
         interval=(min(low for _, low, _, _ in ratios), max(high for _, _, high, _ in ratios))
         if ratios
         else None,
-        test="bootstrap over draws in each condition; all conditions must agree, so none is selected",
+        test="bootstrap over draws in each condition; all conditions must agree, so none is "
+        "selected",
         num_draws=min((verdict.num_draws or 0 for verdict in conditions), default=None),
     )
 

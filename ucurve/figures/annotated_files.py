@@ -80,7 +80,8 @@ def _page(chart: str, cited: Citation) -> str:
         texts, at = texts + lines, at + (5 if words else 0)
     extent = f'width="{page_width:.0f}" height="{at + MARGIN - 5:.0f}"'
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {extent} '
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f"{extent} "
         f'viewBox="0 0 {page_width:.0f} {at + MARGIN - 5:.0f}">'
         f'<rect width="100%" height="100%" fill="white"/>{drawn}{texts}</svg>'
     )
@@ -123,7 +124,8 @@ def redraw(client: Client, cited: Citation) -> Figure:
     specs = [client.experiment(id).spec for id in cited.experiments]
     if cited.specs and specs_hash(specs) != cited.specs:
         raise ValueError(
-            f"the experiments numbered {', '.join(map(str, cited.experiments))} at {client.url} measure something else: "
+            f"the experiments {', '.join(map(str, cited.experiments))} at {client.url} have other "
+            "specs: "
             f"the file was made with {cited.lab}; ask there with --url"
         )
     options: dict[str, Any] = cited.asked

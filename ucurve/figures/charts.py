@@ -1,8 +1,7 @@
 """Altair charts that depend on the spec only: every `data` is a name, so new rows keep the zoom.
-
-chart = curves(tokens_axis(), Axis("y", "loss / nats"), LineEncoding("gamma", "γ", [0.05, 0.1]), row="replicate")
-rows = curve_rows(table, x="tokens", value="nll_mean", by=["gamma"], facets=["replicate"])
-Figure(title, caption, chart, {"curves": rows})
+ chart = curves(tokens_axis(), Axis("y", "loss / nats"), LineEncoding("gamma", "γ", [0.05, 0.1]),
+row="replicate") rows = curve_rows(table, x="tokens", value="nll_mean", by=["gamma"],
+facets=["replicate"]) Figure(title, caption, chart, {"curves": rows})
 """
 
 from __future__ import annotations
@@ -51,7 +50,8 @@ NOTE: dict[str, Any] = {
 COMPACT = (
     "datum.value == 0 ? '0' : datum.value >= 1e12 ? format(datum.value / 1e12, '.3~r') + 'T'"
     " : datum.value >= 1e9 ? format(datum.value / 1e9, '.3~r') + 'B'"
-    " : datum.value >= 1e5 ? format(datum.value / 1e6, datum.value < 1e6 ? '.1~r' : '.3~r') + 'M' : format(datum.value, '.3~s')"
+    " : datum.value >= 1e5 ? format(datum.value / 1e6, datum.value < 1e6 ? '.1~r' : '.3~r') + 'M'"
+    " : format(datum.value, '.3~s')"
 )
 
 

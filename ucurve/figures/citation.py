@@ -1,9 +1,10 @@
 """The citation of a figure: what leads from its file back to its numbers.
 
     cited = citation(figure, FigureSource("loss", (7,), ("noise on tiny",), lab=client.url))
-    cited.short                                    # "#3f2a9c1b04de": sha256 of the chart and its rows
-    cited.uri                                      # "ucurve:loss?experiment=7&lab=...#3f2a9c1b04de"
-    compared(cited, figure_now)                    # "unchanged", or how many rows have changed
+    cited.short                                    # "#3f2a9c1b04de": sha256 of the chart and its
+    rows cited.uri                                      #
+    "ucurve:loss?experiment=7&lab=...#3f2a9c1b04de" compared(cited, figure_now)                    #
+    "unchanged", or how many rows have changed
 
 Numbers are hashed to nine significant digits, so that another machine's rounding is not a change.
 """

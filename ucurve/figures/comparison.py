@@ -33,7 +33,8 @@ GROUPS = {
 }
 COLUMN = {"loss": LOSS, "perplexity": LOSS}  # of the table, if not named like the quantity
 BANDS = (
-    "Bands: pointwise 95% t interval of the mean over draws; dots: single draws. Draws describe one "
+    "Bands: pointwise 95% t interval of the mean over draws; dots: single draws. Draws describe "
+    "one "
     "pre-training run; pre-training seeds are further runs."
 )
 MAX_DEFAULT_CHANGES = 2  # modifications drawn by default
@@ -153,7 +154,7 @@ def available_references(
 def references(
     sides: Sequence[ComparedExperiment], options: PlotOptions, curves: Sequence[ReferenceCurve]
 ) -> dict[str, Rows]:
-    """Return the rows of the selected reference curves by label; perplexities as losses if needed."""
+    """Return the rows of the selected reference curves by label, as losses if needed."""
     by_id = {curve.id: curve for curve in curves}
     as_loss = options.y == "loss"
     result: dict[str, Rows] = {}
@@ -287,7 +288,8 @@ def _difference(
     )
     ratio = " (the logarithm of the ratio of perplexities)" if options.y == "perplexity" else ""
     caption = (
-        f"A = {pair[0]}, B = {pair[1]}; {unit}{ratio}. Bands: pointwise 95% intervals; the method is "
+        f"A = {pair[0]}, B = {pair[1]}; {unit}{ratio}. Bands: pointwise 95% intervals; the method "
+        "is "
         "given above and at each point."
     )
     datasets = {"curves": [_plain(row) for row in rows] + _notes(rows, column)}

@@ -50,7 +50,8 @@ def _in_svg(content: bytes, citation: Citation) -> bytes:
     text = content.decode()
     start = text.index(">", text.index("<svg")) + 1
     metadata = (
-        f"<title>{escape(citation.title)}</title><desc>{escape(f'{citation.caption} {citation.line}')}</desc>"
+        f"<title>{escape(citation.title)}</title>"
+        f"<desc>{escape(f'{citation.caption} {citation.line}')}</desc>"
         f'<metadata id="ucurve">{escape(citation.model_dump_json())}</metadata>'
     )
     return (text[:start] + metadata + text[start:]).encode()

@@ -1,6 +1,7 @@
 """The figures of fine-tuning: loss before and after over tokens, and over learning rates.
 
-    figures(table, verdicts, design, references)        # {"table_1": Figure, "perplexity": Figure, ...}
+    figures(table, verdicts, design, references)        # {"table_1": Figure, "perplexity": Figure,
+    ...}
 
 The table is that of `ucurve.analysis.fine_tuning`; its verdicts hold the minima.
 """
@@ -35,9 +36,12 @@ TASK = {"id_loss": "loss on the new task / nats", "accuracy": "accuracy on the n
 curves = partial(charts.curves, row="replicate", column="evaluation")
 by_checkpoint = partial(sweep_charts.by_checkpoint, row="replicate", column="evaluation")
 BANDS = (
-    "Bands and bars: 95% t interval over seeds, clipped near the outermost point; of the unperturbed "
-    "model: over paired blocks of evaluation windows. Dots: single seeds; triangles at the top: seeds "
-    "that diverged or failed. Seeds describe one pre-training run; pre-training seeds are further runs."
+    "Bands and bars: 95% t interval over seeds, clipped near the outermost point; of the "
+    "unperturbed "
+    "model: over paired blocks of evaluation windows. Dots: single seeds; triangles at the top: "
+    "seeds "
+    "that diverged or failed. Seeds describe one pre-training run; pre-training seeds are further "
+    "runs."
 )
 SPREAD = f"One line per checkpoint, from small learning rates to large ones. {BANDS}"
 METHODS = ("full", "wise_ft", "l2_sp", "ewc", "lora", "head")
@@ -77,7 +81,8 @@ def _table_1(table: pd.DataFrame, design: Design) -> Figure:
         if row["evaluation"] == table["evaluation"].iloc[0]
     ]
     caption = (
-        "Task metric (± standard error over seeds), and perplexity on the first evaluation set before, "
+        "Task metric (± standard error over seeds), and perplexity on the first evaluation set "
+        "before, "
         "after and their difference: means over seeds with 95% t intervals."
     )
     return Figure("Table 1", caption, cells, {"cells": first})
@@ -115,8 +120,10 @@ def _over_tokens(
     return {
         "perplexity": over_tokens(
             "Perplexity before and after fine-tuning",
-            "Perplexity on the evaluation set against pre-training tokens, unperturbed model in grey. "
-            "Triangles pointing down: the minimum with its 95% bootstrap interval, filled where the "
+            "Perplexity on the evaluation set against pre-training tokens, unperturbed model in "
+            "grey. "
+            "Triangles pointing down: the minimum with its 95% bootstrap interval, filled where "
+            "the "
             "rise after it is established.",
             PERPLEXITY,
             [*perplexity, *minimum_rows(verdicts, labels, "tokens", np.exp)],
@@ -161,8 +168,10 @@ def _over_rates(table: pd.DataFrame, design: Design) -> dict[str, Figure]:
     return {
         "best_rate": Figure(
             "Best learning rate",
-            f"The learning rate with the best {task}; the band includes all within one standard error. "
-            "A triangle around a point: the best is at the edge of the grid, so the optimum may lie "
+            f"The learning rate with the best {task}; the band includes all within one standard "
+            "error. "
+            "A triangle around a point: the best is at the edge of the grid, so the optimum may "
+            "lie "
             "beyond.",
             curves(TOKENS, Axis("y", "best learning rate", "log"), best),
             {"curves": fine_tuning_rows.best_rate_rows(table, design)},
@@ -181,15 +190,18 @@ def _over_rates(table: pd.DataFrame, design: Design) -> dict[str, Figure]:
         ),
         "trade_off": Figure(
             "Trade-off between learning and forgetting",
-            f"The Pareto front of every checkpoint: {task} and forgetting at each learning rate; hollow: "
+            f"The Pareto front of every checkpoint: {task} and forgetting at each learning rate; "
+            "hollow: "
             f"dominated by another learning rate. {SPREAD}",
             by_checkpoint(Axis("x", TASK[metric]), FORGETTING, zero_line=True),
             {"curves": front},
         ),
         "matched": Figure(
             "Forgetting at matched loss on the new task",
-            "Forgetting where each checkpoint's loss on the new task first reaches the lowest level that "
-            "all of them reach, interpolated linearly between learning rates. Triangles: upper bounds, "
+            "Forgetting where each checkpoint's loss on the new task first reaches the lowest "
+            "level that "
+            "all of them reach, interpolated linearly between learning rates. Triangles: upper "
+            "bounds, "
             "for checkpoints whose smallest learning rate already reaches a lower loss. "
             f"{BANDS}",
             curves(TOKENS, FORGETTING, matched, zero_line=True),
@@ -207,7 +219,8 @@ def _displacement(table: pd.DataFrame, design: Design) -> Figure:
     )
     return Figure(
         "Displacement and forgetting",
-        "Relative displacement |theta - base| / |base| against forgetting: a larger step, or a more "
+        "Relative displacement |theta - base| / |base| against forgetting: a larger step, or a "
+        "more "
         f"sensitive model? {SPREAD}",
         by_checkpoint(Axis("x", "relative displacement", "log"), FORGETTING, zero_line=True),
         {"curves": rows},
@@ -227,8 +240,9 @@ def _methods(table: pd.DataFrame, design: Design) -> Figure:
     )
     return Figure(
         "Methods compared",
-        f"Forgetting and {TASK[design.metric].split(' / ')[0]} of every method, a point per learning "
-        f"rate; for wise_ft, one per alpha at full's best learning rate. First evaluation set. {BANDS}",
+        f"Forgetting and {TASK[design.metric].split(' / ')[0]} of every method, a point per "
+        "learning rate; for wise_ft, one per alpha at full's best learning rate. First evaluation set. "
+        f"{BANDS}",
         chart,
         {"curves": _method_rows(table, design)},
     )

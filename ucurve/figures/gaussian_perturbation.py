@@ -26,13 +26,16 @@ FACETS = ("scale", "replicate")
 TOKENS = charts.tokens_axis()
 NATS = charts.Axis("y", "loss increase / nats", "symlog", constant=0.01)
 BANDS = (
-    "Bands: 95% t interval of the mean loss over noise seeds, clipped near the outermost point; of the "
-    "unperturbed model: over paired blocks of evaluation windows. Dots: single noise seeds; triangles "
+    "Bands: 95% t interval of the mean loss over noise seeds, clipped near the outermost point; of "
+    "the "
+    "unperturbed model: over paired blocks of evaluation windows. Dots: single noise seeds; "
+    "triangles "
     "at the top: not finite or failed, mean not drawn. Noise seeds describe one pre-training run; "
     "pre-training seeds are further runs."
 )
 MINIMA = (
-    "Triangles pointing down: the minimum with its 95% bootstrap interval, filled where the rise after "
+    "Triangles pointing down: the minimum with its 95% bootstrap interval, filled where the rise "
+    "after "
     "it is established."
 )
 
@@ -68,7 +71,8 @@ def figures(
         "heat_map": _heat_map(table, increase, lines, len(scales)),
         "table": Figure(
             "Perplexity before and after",
-            "Perplexity (exp of the mean loss over noise seeds) of every checkpoint, unperturbed model "
+            "Perplexity (exp of the mean loss over noise seeds) of every checkpoint, unperturbed "
+            "model "
             "first; ± half the 95% interval over noise seeds, or over evaluation windows for the "
             "unperturbed model.",
             charts.text_table(TOKENS, lines_and_base, row="replicate", column="scale", width=92),
@@ -155,8 +159,8 @@ def _absolute(
     return {
         "perplexity": _curves(
             "Perplexity after noise",
-            "Perplexity (exp of the mean loss) against pre-training tokens, unperturbed model in grey. "
-            + MINIMA,
+            "Perplexity (exp of the mean loss) against pre-training tokens, unperturbed model in "
+            "grey. " + MINIMA,
             charts.Axis("y", "perplexity", "log"),
             lines,
             [*perplexity, *minimum_rows(verdicts, labels, "tokens", np.exp)],
@@ -221,7 +225,8 @@ def _weights(base: pd.DataFrame) -> Figure:
     )
     return Figure(
         "Size of the weights",
-        "Root mean square of the unperturbed weights by tensor group. Where it grows, noise relative to "
+        "Root mean square of the unperturbed weights by tensor group. Where it grows, noise "
+        "relative to "
         "current weights (current_std) grows with it.",
         charts.curves(
             TOKENS, charts.Axis("y", "rms of the weights", "log"), lines, row="replicate"

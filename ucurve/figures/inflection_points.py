@@ -30,8 +30,10 @@ def figures(verdicts: Sequence[Verdict]) -> dict[str, Figure]:
         key=lambda row: (row["change"] != first_change, row["change"], *_size(row["condition"]))
     )
     caption = (
-        "Minimum of the loss after the modification, with its 95% bootstrap interval, per condition. "
-        "Filled: the rise after it is established; hollow: it is not. A line that reaches the left edge "
+        "Minimum of the loss after the modification, with its 95% bootstrap interval, per "
+        "condition. "
+        "Filled: the rise after it is established; hollow: it is not. A line that reaches the left "
+        "edge "
         "may begin before the first checkpoint."
     )
     left = min(row["tokens"] for row in rows) * 0.7

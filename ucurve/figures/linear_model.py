@@ -29,7 +29,7 @@ MINIMA = "Triangles: minima with 95% bootstrap intervals."
 
 @dataclass(frozen=True)
 class Design:
-    """What the figures need of a spec: sizes of noise by scale, L2-SP strengths, and repetitions."""
+    """What the figures need of a spec: noise sizes by scale, L2-SP strengths, repetitions."""
 
     gammas: Mapping[str, Sequence[float]]  # {"fixed": [0.08], "relative": [0.2]}
     l2_sp: Sequence[float]
@@ -70,7 +70,8 @@ def _noise(
             labels,
             minus_base=True,
             title=f"Loss increase under {scale} noise (figure 7)",
-            caption=f"Dots: mean of {num_draws} noise seeds, with 95% bands. LineEncoding: closed form on the "
+            caption=f"Dots: mean of {num_draws} noise seeds, with 95% bands. Lines: closed form on "
+            "the "
             "snapshots' weights.",
         ),
         f"8_loss_{scale}_noise": _figure(
@@ -80,7 +81,7 @@ def _noise(
             labels,
             verdicts=verdicts,
             title=f"Loss under {scale} noise (figure 8)",
-            caption=f"Dots: simulation. LineEncoding: closed form. {MINIMA}",
+            caption=f"Dots: simulation. Lines: closed form. {MINIMA}",
         ),
     }
 
@@ -101,7 +102,8 @@ def _fine_tuning(
         theory=None,
         verdicts=verdicts,
         title="Pre-training loss before and after misaligned fine-tuning (figure 6)",
-        caption=f"Bands: 95% over {design.num_targets} targets. {MINIMA} Dashes: closed form of the "
+        caption=f"Bands: 95% over {design.num_targets} targets. {MINIMA} Dashes: closed form of "
+        "the "
         "loss before, 1/2 of the sum of s² not yet learned.",
     )
     main.datasets["curves"].extend(
@@ -136,8 +138,8 @@ def _figure(
 ) -> Figure:
     """Return dots with a band per value of `lines.field`, and the closed form as a line.
 
-    theory: the column that holds the closed form; None: simulated lines instead. verdicts: mark their
-    minima.
+    theory: the column that holds the closed form; None: simulated lines instead. verdicts: mark
+    their minima.
     """
     part = select(table, labels)
     rows = _points(part, lines, value, minus_base)
@@ -168,7 +170,7 @@ def _base_rows(table: pd.DataFrame, labels: Mapping[str, Any], field: str, line:
 def _points(
     part: pd.DataFrame, lines: charts.LineEncoding, value: str, minus_base: bool
 ) -> list[Row]:
-    """Return rows for `charts.curves`: means with 95% t bands, and what is missing or not finite."""
+    """Return rows for `charts.curves`: means with 95% t bands, and what is missing."""
     rows: list[Row] = []
     counts = {"not measured yet": 0, "failed": 0, "not finite": 0}
     for record in part.to_dict(orient="records"):
@@ -234,8 +236,8 @@ def _chart(
 ) -> dict[str, Any]:
     """Return the chart of one figure; cached, as building it takes half a second.
 
-    With theory, dots are simulated and lines are rows of `what` "closed form"; without, such rows are
-    grey dashes.
+    With theory, dots are simulated and lines are rows of `what` "closed form"; without, such rows
+    are grey dashes.
     """
     chart = charts.curves(FEATURES, y, lines, zero_line=zero_line)
     closed_form = {"transform": [{"filter": "datum.what === 'closed form'"}]}

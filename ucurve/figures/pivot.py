@@ -1,7 +1,6 @@
 """A pivot as figure and as table of text, and what its numbers aggregate.
-
-figure(pivot, query)     # a live chart: a line per column over the rows, one standard error around means
-table(pivot)             # a pandas frame of texts: "3.412 ± 0.012 (24)"
+ figure(pivot, query)     # a live chart: a line per column over the rows, one standard error around
+means table(pivot)             # a pandas frame of texts: "3.412 ± 0.012 (24)"
 """
 
 from __future__ import annotations
@@ -133,7 +132,8 @@ def sentence(pivot: Pivot, query: PivotQuery) -> str:
         f" {num_lost:,} values are not finite (counts in brackets): {effect}." if num_lost else ""
     )
     rest += f" {missing:,} evaluations have no {query.metric}." if missing else ""
-    return f"{counted(pivot.num_points, 'evaluation')}. Each cell is {cells}; their number in brackets.{rest}"
+    points = counted(pivot.num_points, "evaluation")
+    return f"{points}. Each cell is {cells}; their number in brackets.{rest}"
 
 
 def mixed(pivot: Pivot) -> str:
@@ -248,7 +248,12 @@ def _chart(
 
 def _row(cell: Cell, ordered: bool, aggregate: str) -> dict[str, Any]:
     return {
-        "row": cell.row if ordered else name_of(cell.row), "column": name_of(cell.column), "value": cell.value,
-        "low": cell.low, "high": cell.high, "num": cell.num, "lost": lost(cell) or int(cell.value is None and cell.num > 0),
+        "row": cell.row if ordered else name_of(cell.row),
+        "column": name_of(cell.column),
+        "value": cell.value,
+        "low": cell.low,
+        "high": cell.high,
+        "num": cell.num,
+        "lost": lost(cell) or int(cell.value is None and cell.num > 0),
         "cell": text(cell, aggregate),
-    }  # fmt: skip
+    }

@@ -127,7 +127,8 @@ def figures(
         "weights": Figure(
             "Growth of the weights",
             "Root mean square by tensor group, relative to its first value: all matrices together "
-            "and by part, and the gains of norms (biases start at zero). Where matrices grow, noise "
+            "and by part, and the gains of norms (biases start at zero). Where matrices grow, "
+            "noise "
             "relative to current weights (current_std) grows with them.",
             curves(tokens_axis(), growth, groups, row=row),
             {"curves": growth_rows(table, first)},

@@ -94,7 +94,8 @@ def _differences(references: Sequence[Reference], comparisons: Sequence[Comparis
     sources = "; ".join(dict.fromkeys(reference.source for reference in references))
     return Figure(
         "Measured and published numbers",
-        f"Measured, its 95% interval (published). {sources}. Where the unperturbed perplexity is more "
+        f"Measured, its 95% interval (published). {sources}. Where the unperturbed perplexity is "
+        "more "
         "than 5% off, the evaluation protocol differs and the numbers are not comparable.",
         charts.text_table(
             charts.tokens_axis(),

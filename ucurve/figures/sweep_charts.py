@@ -1,7 +1,7 @@
 """Charts of a sweep: a line per checkpoint, coloured by its tokens, or a line per method.
-
-chart = by_checkpoint(Axis("learning_rate", "learning rate", "log"), Axis("y", "forgetting / nats"), row="replicate")
-rows = [{"what": "mean", "tokens": 894976, "learning_rate": 1e-3, "y": 0.21, "replicate": 0}, ...]
+ chart = by_checkpoint(Axis("learning_rate", "learning rate", "log"), Axis("y", "forgetting /
+nats"), row="replicate") rows = [{"what": "mean", "tokens": 894976, "learning_rate": 1e-3, "y":
+0.21, "replicate": 0}, ...]
 
 Lines go from small learning rates to large ones, regardless of the axes. `what`: mean, draw, edge,
 note as in `charts`; dominated: a mean off the Pareto front.
