@@ -72,7 +72,7 @@ class MergeResult:
     new: int = 0
     completed: int = 0  # were open or failed here, and are done now
     gained: int = 0  # were done here, and have another attempt now
-    known: int = 0  # unchanged
+    unchanged: int = 0
     # Of those done in both labs: key, kind, metrics here, metrics there.
     compared: list[tuple[Key, str, Json, Json]] = field(default_factory=list)
 
@@ -132,7 +132,7 @@ def merge_measurements(session: Session, rows: Sequence[Json], origin: str) -> M
         elif attempt is not None and attempt.new:
             merged.gained += 1
         else:
-            merged.known += 1
+            merged.unchanged += 1
         done_twice = here.state == "done" and done_there
         if done_twice and source and attempt and attempt.id != here.attempt_id:
             merged.compared.append((key, row["kind"], here.metrics, source["metrics"]))

@@ -148,9 +148,11 @@ def import_result(merged: imports.MergeResult) -> import_export.ImportMeasuremen
                 metric = conflict.metric
                 largest[metric] = max(conflict.difference, largest.get(metric, 0.0))
     conflicts.sort(key=lambda c: -math.inf if c.difference is None else -c.difference)
-    counts = {name: getattr(merged, name) for name in ("new", "completed", "gained", "known")}
     return import_export.ImportMeasurementsResult(
-        **counts,
+        new=merged.new,
+        completed=merged.completed,
+        gained=merged.gained,
+        known=merged.unchanged,
         num_compared=len(merged.compared),
         num_equal=num_equal,
         largest=largest,
