@@ -1,4 +1,4 @@
-"""Experiments laid over one another: differences with known answers, what is missing, and the page as a user meets it."""
+"""Comparisons: differences with known answers, missing evaluations, and the page."""
 
 from __future__ import annotations
 
@@ -139,9 +139,7 @@ def test_the_same_draws_are_subtracted_pair_by_pair_and_other_draws_by_welch() -
     )
 
 
-def test_damage_is_against_the_base_of_the_same_checkpoint_and_pairs_need_the_same_random_numbers() -> (
-    None
-):
+def test_loss_increase_uses_the_same_checkpoint_and_pairs_share_random_numbers() -> None:
     a = noise(1, lambda gamma, at, draw: gamma * at / 1000 + draw / 100)
     b = noise(2, lambda gamma, at, draw: gamma * at / 2000 + draw / 100, tensors="matrices")
     other = noise(3, lambda gamma, at, draw: gamma * at / 2000 + draw / 100, seed=7)
@@ -221,8 +219,8 @@ def test_what_is_missing_is_planned_by_the_other_ones_spec_at_exactly_those_poin
     lacking = missing(a, b)
     assert len(lacking.points) == 3 * (4 + 1)  # gamma 0.1 with all draws, gamma 0.2 with the fourth
     assert lacking.sentence == (
-        "15 evaluations of experiment 1 are missing in experiment 2: 3 checkpoints, 2 modifications, "
-        "4 draws."
+        "15 evaluations of experiment 1 are missing in experiment 2: 3 checkpoints, "
+        "2 modifications, 4 draws."
     )
     spec = completing_spec(lacking)
     assert spec is not None
@@ -249,9 +247,7 @@ def test_what_is_missing_is_planned_by_the_other_ones_spec_at_exactly_those_poin
     assert "t has no checkpoint at 1 of the places" in lacking.sentence
 
 
-def test_numbers_of_others_are_crosses_beside_the_curves_and_perplexities_are_drawn_among_losses_as_logarithms() -> (
-    None
-):
+def test_reference_curves_are_crosses_and_perplexities_become_losses() -> None:
     rows = [
         {"revision": f"s-{at}", "tokens": at, "metric": "perplexity", "value": np.exp(at / 1000)}
         for at in TOKENS

@@ -1,4 +1,4 @@
-"""Reference curves: what other tools and papers measured, read from their files, named where it cannot be read, drawn over ours."""
+"""Reference curves: reading files of other tools, errors in them, and drawing them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_results_of_lm_eval_become_a_curve_with_tokens_and_errors(
         ucurve(lab, "add", "EleutherAI's", "--citation", "a paper", "--lm-eval", *map(str, paths))
         == 0
     )
-    assert "5 numbers on pythia-70m, 1 that are not finite left out" in capsys.readouterr().out
+    assert "5 numbers on pythia-70m, 1 not finite and skipped" in capsys.readouterr().out
     [curve] = lab.client.references("pythia-70m")
     assert curve.metrics == [
         "gsm8k/exact_match,strict-match",
@@ -152,7 +152,8 @@ def test_a_file_that_cannot_be_read_is_named_with_the_place_and_never_quoted(
 
 
 def test_a_curve_is_drawn_on_the_figures_of_its_suite_and_metric(lab: Lab, tmp_path: Path) -> None:
-    rows = "seed0-step437-tokens894976,,perplexity,15.5,0.25\nseed0-step437-tokens894976,,lambada/perplexity,200,\n"
+    revision = "seed0-step437-tokens894976"
+    rows = f"{revision},,perplexity,15.5,0.25\n{revision},,lambada/perplexity,200,\n"
     (tmp_path / "paper.csv").write_text(HEADER + rows)
     assert ucurve(lab, "add", "paper", "--suite", "tiny", "--csv", str(tmp_path / "paper.csv")) == 0
     curves = lab.client.references()
