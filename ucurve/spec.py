@@ -49,7 +49,10 @@ T = TypeVar("T")
 
 
 class SpecError(ValueError):
-    """A valid spec that cannot be planned with these suites and datasets; names field and remedy."""
+    """A valid spec that cannot be planned with these suites and datasets.
+
+    Names field and remedy.
+    """
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
@@ -89,9 +92,9 @@ class Point:
     """One planned measurement, plain JSON.
 
     Attributes:
-        inputs: everything that determines the number, each step of the protocol with its version. Their
-            hash is the identity under which every experiment finds the number again. Never the
-            experiment type, never a name.
+        inputs: everything that determines the number, each step of the protocol with its version.
+            Their hash is the identity under which every experiment finds the number again. Never
+            the experiment type, never a name.
         labels: columns of the experiment's table: suite, revision, tokens, gamma, seed.
         artifacts: where to find what `inputs` names by hash; not part of the identity.
         affinity: points with the same value are cheap one after another (same checkpoint loaded).
@@ -131,8 +134,8 @@ class Result:
     Attributes:
         metrics: scalars; inf and NaN are allowed and are stored as a state, not as a number.
         series: curves, such as loss sums per window or a training loss.
-        suite: the suite that this point created or extended: name, evaluation set, recipe, and the new
-            checkpoints; recorded in the finishing transaction.
+        suite: the suite that this point created or extended: name, evaluation set, recipe, and the
+            new checkpoints; recorded in the finishing transaction.
     """
 
     metrics: Mapping[str, float]
@@ -148,7 +151,10 @@ class Context(Protocol):
     artefacts: Path  # root of what outlives a measurement: suites, hub cache, texts
 
     def progress(self, done: float, total: float, **metrics: float) -> None:
-        """Report progress; metrics become live curves. Raises PointInterrupted when it must stop."""
+        """Report progress; metrics become live curves.
+
+        Raises PointInterrupted when it must stop.
+        """
 
     def cached(self, key: str, make: Callable[[], T]) -> T:
         """Return the value cached under `key` in this process, or make it; the cache is small."""
@@ -240,8 +246,9 @@ SPEC_NAMES = {
 class Spec(StrictNumbers):
     """Base of every experiment type. The class docstring is the help of its form.
 
-    Fields carry title, description and bounds. The form also reads `json_schema_extra`: {"unit": "s"},
-    {"widget": "suite"} or {"widget": "dataset"} for names of what is registered, and ADVANCED.
+    Fields carry title, description and bounds. The form also reads `json_schema_extra`: {"unit":
+    "s"}, {"widget": "suite"} or {"widget": "dataset"} for names of what is registered, and
+    ADVANCED.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -310,7 +317,10 @@ class Spec(StrictNumbers):
         return type(self).model_validate(fields)
 
     def plan(self, catalogue: Catalogue) -> Iterator[Point]:
-        """Yield every measurement, cheap ones first; pure and bounded. Raises SpecError naming the field."""
+        """Yield every measurement, cheap ones first.
+
+        Pure and bounded. Raises SpecError naming the field.
+        """
         raise NotImplementedError
 
     @staticmethod

@@ -1,6 +1,7 @@
 """The kinds: every module of this package that defines a Spec, found by looking.
 
-Folders named in UCURVE_KINDS (separated like PATH) are looked at too: a lab's own kinds live outside this package.
+Folders named in UCURVE_KINDS (separated like PATH) are searched too, for experiment
+types outside this package.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ __path__ = [*__path__, *settings().kind_folders]
 
 @cache
 def kinds() -> dict[str, type[Spec]]:
-    """Every kind by name: in the order of their `order`, then of the alphabet."""
+    """Return every experiment type by name, sorted by `order`, then name."""
     types: dict[str, type[Spec]] = {}
     for module in sorted(info.name for info in pkgutil.iter_modules(__path__)):
         for value in vars(importlib.import_module(f"{__name__}.{module}")).values():
@@ -37,7 +38,7 @@ def kinds() -> dict[str, type[Spec]]:
 
 
 def parse(spec: dict[str, Any]) -> Spec:
-    """A validated spec. Raises pydantic.ValidationError, or ValueError when the kind is unknown."""
+    """Return a validated spec. Raises pydantic.ValidationError, or ValueError when the kind is unknown."""
     kind = spec.get("kind")
     if kind not in kinds():
         raise ValueError(f"kind must be one of {', '.join(kinds())}; got {kind!r}")
@@ -46,6 +47,6 @@ def parse(spec: dict[str, Any]) -> Spec:
 
 @cache
 def union() -> Any:
-    """All kinds as one type, discriminated by `kind`: what the API validates with and makes its schema from."""
+    """Return the union of all experiment types, discriminated by `kind`, for the API."""
     specs = tuple(kinds().values())
     return Annotated[Union[specs], Field(discriminator="kind")] if len(specs) > 1 else specs[0]  # noqa: UP007

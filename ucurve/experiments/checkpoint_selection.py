@@ -18,7 +18,7 @@ from ucurve.spec import SpecError
 
 
 class LogSpaced(StrictNumbers):
-    """So many checkpoints of every replicate, evenly spaced in the logarithm of tokens, first and last included."""
+    """Checkpoints of every replicate, evenly spaced in log tokens, first and last included."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -31,8 +31,9 @@ Choice = Literal["all"] | LogSpaced | list[str]
 def choose(suite: Suite, choice: Choice) -> list[Checkpoint]:
     """The checkpoints meant, in the suite's order; of several with the same weights only the first.
 
-    "all": those after step 0, of which all must be usable, so that nothing is left out in silence. LogSpaced: of the
-    usable ones after step 0. A list of revisions: these. Raises SpecError that names the field, the reason and the remedy.
+    "all": those after step 0, of which all must be usable, so that none is left out silently.
+    LogSpaced: of the usable ones after step 0. A list of revisions: these. Raises SpecError that
+    names the field, the reason and the remedy.
     """
     reasons = {
         c.revision: c.unresolved or "its hash is unknown"
@@ -54,7 +55,8 @@ def choose(suite: Suite, choice: Choice) -> list[Checkpoint]:
     if not placed:
         raise SpecError(
             "checkpoints",
-            f"Nobody knows after how many tokens the checkpoints of {suite.name!r} were saved.",
+            f"The tokens of the checkpoints of {suite.name!r} are unknown: register the suite again "
+            "with the tokens per step.",
         )
     if isinstance(choice, LogSpaced):
         pending = [revision for revision, reason in reasons.items() if reason.startswith(PENDING)]
@@ -93,7 +95,10 @@ def by_replicate(checkpoints: Iterable[Checkpoint]) -> list[list[Checkpoint]]:
 
 
 def log_spaced(checkpoints: Sequence[Checkpoint], num: int) -> list[Checkpoint]:
-    """At most `num`, evenly spaced in log tokens, first and last included; all must have tokens > 0, ascending."""
+    """At most `num`, evenly spaced in log tokens, first and last included.
+
+    All must have tokens > 0, ascending.
+    """
     if len(checkpoints) <= num:
         return list(checkpoints)
     logs = [math.log(checkpoint.tokens or 1) for checkpoint in checkpoints]
@@ -112,7 +117,8 @@ def log_spaced(checkpoints: Sequence[Checkpoint], num: int) -> list[Checkpoint]:
 
 
 def bisection_levels(num: int) -> list[int]:
-    """When to measure each of `num` checkpoints: 0 for the ends, 1 for the middle, 2 for the quarters, ...
+    """When to measure each of `num` checkpoints: 0 for the ends, 1 for the middle, 2 for the
+    quarters, ...
 
     >>> bisection_levels(5)
     [0, 2, 1, 2, 0]
@@ -129,7 +135,9 @@ def bisection_levels(num: int) -> list[int]:
 
 
 def _distinct(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
-    """The first of those that share their weights: they are one measurement, and the suite carries the warning."""
+    """The first of those that share their weights: they are one measurement, and the suite carries
+    the warning.
+    """
     return list({c.weights_sha256: c for c in reversed(list(checkpoints))}.values())[::-1]
 
 

@@ -1,8 +1,10 @@
-"""The loss of a checkpoint on an evaluation set, as kinds that change weights share it: planned parts, and the measuring itself.
+"""The loss of a checkpoint on an evaluation set, as kinds that change weights share it: planned
+parts, and the measuring itself.
 
     inputs = {"checkpoint": weights_of(c), "perturbation": None, **evaluation_of(c, dataset, None, None, "fp32")}   # the base
 
-The base of one checkpoint on one set is one measurement, whoever asks for it first. torch is imported only to measure.
+The base of one checkpoint on one set is one measurement, shared by all
+experiments. torch is imported only to measure.
 """
 
 from __future__ import annotations
@@ -53,7 +55,10 @@ def evaluation_of(
     precision: str,
     field: str = "evaluation",
 ) -> dict[str, Any]:
-    """The `evaluation` and `precision` of a point's inputs. Raises SpecError naming `field` where the model cannot read the set."""
+    """The `evaluation` and `precision` of a point's inputs.
+
+    Raises SpecError naming `field` where the model cannot read the set.
+    """
     if dataset.kind == "examples" or (
         dataset.kind == "language" and "rows" not in dataset.parameters
     ):
@@ -126,7 +131,10 @@ def measure(
     loaded: LoadedCheckpoint,
     progress: Callable[[float, float], None] | None = None,
 ) -> Result:
-    """The loss of the model as it is now, window by window; `progress` instead of the context's, where this is not all."""
+    """The loss of the model as it is now, window by window.
+
+    `progress` instead of the context's, where this is not all.
+    """
     from ucurve.modeling.perplexity import window_losses
     from ucurve.modeling.token_data import tokens_of
 

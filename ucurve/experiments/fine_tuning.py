@@ -1,10 +1,11 @@
-"""Experiments II and III: every checkpoint is fine-tuned, and what it forgets of pre-training is measured (figures 2 to 5).
+"""Experiments II and III: every checkpoint is fine-tuned, and what it forgets of pre-training is
+measured (figures 2 to 5).
 
-    {"kind": "fine_tuning", "suite": "tiny", "learning_rates": [1e-3, 3e-3], "seeds": [0, 1, 2, 3, 4]}
+    {"kind": "fine_tuning", "suite": "tiny", "learning_rates": [1e-3, 3e-3], "seeds": [0, 1, 2]}
 
-One learning rate is experiment II, several are experiment III. A point is (checkpoint, rate, seed, method) and an
-evaluation set: further rates, sets or interpolations measure only what is new, and all measurements on the same fine-tuned
-weights share them.
+One learning rate is experiment II, several are experiment III. A point is (checkpoint, rate, seed,
+method) and an evaluation set: further rates, sets or interpolations measure only what is new, and
+all measurements on the same fine-tuned weights share them.
 """
 
 from __future__ import annotations
@@ -63,8 +64,9 @@ class Datasets(NamedTuple):
 
 
 class FineTuning(TuningFields):
-    """How much does a model forget when it is fine-tuned, and how does that change with pre-training? Every checkpoint is
-    fine-tuned in the same way; its perplexity on pre-training text is measured before and after."""
+    """How much does a model forget when it is fine-tuned, and how does that change with
+    pre-training? Every checkpoint is fine-tuned in the same way; its perplexity on pre-training
+    text is measured before and after."""
 
     kind: Literal["fine_tuning"] = "fine_tuning"
     title: ClassVar[str] = "Fine-tuning"
@@ -130,7 +132,10 @@ class FineTuning(TuningFields):
     # ---- plan
 
     def plan(self, catalogue: Catalogue) -> Iterator[Point]:
-        """Every base first and one seed at the ends of both axes; then what lies between, more seeds, and interpolations."""
+        """Yield unperturbed models first and one seed at the ends of both axes.
+
+        Then the values between, more seeds, and interpolations.
+        """
         suite = catalogue.suite(self.suite)
         names = self.evaluations or ([suite.evaluation] if suite.evaluation else [])
         if not names:
@@ -223,7 +228,9 @@ class FineTuning(TuningFields):
         )
 
     def _tuned(self, checkpoint: Checkpoint, sets: Datasets, level: int) -> Iterator[Point]:
-        """All points of one checkpoint: seed by seed every method and rate, then what else is measured on the same weights."""
+        """All points of one checkpoint: seed by seed every method and rate, then what else is
+        measured on the same weights.
+        """
         levels = dict(zip(self.rates, bisection_levels(len(self.rates)), strict=True))
         rank = 0
         for seed in self.seeds:
@@ -259,7 +266,11 @@ class FineTuning(TuningFields):
         *,
         trains: bool,
     ) -> Point:
-        """trains: the first of its fine-tuning; the others find the weights, so that only the estimate of their time differs."""
+        """Return one point.
+
+        trains: it is the first of its fine-tuning; the others find the weights, so that only their
+        estimated time differs.
+        """
         method, rate, seed, alpha = cell
         base, size = self._base(checkpoint, dataset, 0), checkpoint.num_parameters or 0
         tokens, steps = self.size_of(sets.data)
@@ -295,7 +306,10 @@ class FineTuning(TuningFields):
 
     @staticmethod
     def run(point: Point, context: Context) -> Result:
-        """Fine-tune, unless somebody has already; then measure what was learned and what was forgotten, and put the base back."""
+        """Fine-tune unless the weights are cached.
+
+        Then measure the new task and forgetting, and restore the pre-trained weights.
+        """
         change = point.inputs["perturbation"]
         if change is None:
             return evaluation_points.base(point, context)
@@ -328,7 +342,9 @@ class FineTuning(TuningFields):
             finetune.all_parameters(trainee), tuned.weights, alpha
         ) as displacement:
             learned = task.validate(
-                trainee, point.inputs["precision"]["evaluation"], _after(summary.steps, context, 0.0)
+                trainee,
+                point.inputs["precision"]["evaluation"],
+                _after(summary.steps, context, 0.0),
             )
             measured = evaluation_points.measure(
                 point, context, loaded, _after(summary.steps, context, 0.5)
@@ -436,7 +452,9 @@ def _task(point: Point, context: Context, loaded: LoadedCheckpoint) -> Finetunin
 def _tuned(
     point: Point, context: Context, loaded: LoadedCheckpoint, task: FinetuningTask
 ) -> FinetunedWeights:
-    """The fine-tuned weights: those in the folder of everything that determines them, or trained now and left there."""
+    """The fine-tuned weights: those in the folder of everything that determines them, or trained
+    now and left there.
+    """
     from ucurve.modeling import finetune, finetuned_weights
 
     change = dict(point.inputs["perturbation"])

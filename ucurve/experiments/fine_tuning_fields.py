@@ -1,4 +1,7 @@
-"""The fields of fine-tuning, and the part of a measurement's identity that each determines. No torch."""
+"""The fields of fine-tuning, and the part of a measurement's identity that each determines.
+
+No torch.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""Experiment I: Gaussian noise on the weights of every checkpoint, loss before and after (figures 1a, 1b).
+"""Experiment I: Gaussian noise on the weights of every checkpoint, loss before and after (figures
+1a, 1b).
 
     {"kind": "gaussian_perturbation", "suite": "tiny", "gammas": [0.05, 0.1, 0.2, 0.3], "draws": 5}
 
-theta' = theta + gamma * sigma * eps, per tensor; eps is the same for every checkpoint, gamma and noise
-scale of one noise seed. Under `init_std` and gamma 0.2 the 14.3M-token models of `tiny` are worse than the
-3.5M-token ones: a U-curve.
+theta' = theta + gamma * sigma * eps, per tensor; eps is the same for every checkpoint, gamma and
+noise scale of one noise seed. Under `init_std` and gamma 0.2 the 14.3M-token models of `tiny` are
+worse than the 3.5M-token ones: a U-curve.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ GROUPS = ("embedding", "attention", "mlp", "norm", "unembedding")
 
 
 class GaussianPerturbation(Spec):
-    """Does the same noise hurt a model more, the longer it was pre-trained? Gaussian noise is added to the
-    weights of every checkpoint, with standard deviation gamma times that of each tensor, and perplexity is
-    measured before and after."""
+    """Does the same noise hurt a model more, the longer it was pre-trained? Gaussian noise is added
+    to the weights of every checkpoint, with standard deviation gamma times that of each tensor, and
+    perplexity is measured before and after."""
 
     kind: Literal["gaussian_perturbation"] = "gaussian_perturbation"
     title: ClassVar[str] = "Gaussian perturbation"
@@ -219,7 +220,9 @@ class GaussianPerturbation(Spec):
     # ---- plan
 
     def plan(self, catalogue: Catalogue) -> Iterator[Point]:
-        """First and last checkpoints with the base and the first draw, bisection between them, then more draws."""
+        """First and last checkpoints with the base and the first draw, bisection between them, then
+        more draws.
+        """
         suite = catalogue.suite(self.suite)
         name = self.evaluation or suite.evaluation
         if name is None:
@@ -241,7 +244,9 @@ class GaussianPerturbation(Spec):
         level: int,
         num_levels: int,
     ) -> Iterator[Point]:
-        """All points of one checkpoint: base, then draw by draw every convention, gamma and tensor group."""
+        """All points of one checkpoint: base, then draw by draw every convention, gamma and tensor
+        group.
+        """
         yield self._point(
             checkpoint,
             None,

@@ -1,10 +1,12 @@
-"""Experiment IV: the two-layer linear model, simulation and closed form side by side (figures 6, 7, 8).
+"""Experiment IV: the two-layer linear model, simulation and closed form side by side (figures 6, 7,
+8).
 
     {"kind": "linear_model"}
 
-learns 32 features one after another, then perturbs every snapshot with fixed and with relative noise and fine-tunes
-it on a misaligned target: 330 points, 2 s on one core. With gamma 0.08 the loss after fixed noise is lowest at 10
-features learned, the closed form's k* = #{i : s_i > (p + n) gamma^2}.
+learns 32 features one after another, then perturbs every snapshot with fixed and with relative
+noise and fine-tunes it on a misaligned target: 330 points, 2 s on one core. With gamma 0.08 the
+loss after fixed noise is lowest at 10 features learned, the closed form's k* = #{i : s_i > (p + n)
+gamma^2}.
 """
 
 from __future__ import annotations
@@ -39,9 +41,10 @@ DRAWS, TARGETS = 40, 8  # in one point, at most
 
 
 class LinearModel(Spec):
-    """Does a model that has learned more features suffer more from the same change? Two linear layers, where the answer
-    is known: gradient flow learns the features of a target one after another; each snapshot gets Gaussian noise, or is
-    fine-tuned on a misaligned target. Loss is 1/2 E|W1 W2 x - A x|^2 with x ~ N(0, I)."""
+    """Does a model that has learned more features suffer more from the same change? Two linear
+    layers, where the answer is known: gradient flow learns the features of a target one after
+    another; each snapshot gets Gaussian noise, or is fine-tuned on a misaligned target. Loss is 1/2
+    E|W1 W2 x - A x|^2 with x ~ N(0, I)."""
 
     kind: Literal["linear_model"] = "linear_model"
     title: ClassVar[str] = "Two-layer linear model"
@@ -189,7 +192,9 @@ class LinearModel(Spec):
                     )
 
     def _blocks(self, change: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The first draw (or target) of each point and its inputs: further ones are points of their own, those measured stay."""
+        """The first draw (or target) of each point and its inputs: further ones are points of their
+        own, those measured stay.
+        """
         name, most = ("draws", DRAWS) if "draws" in change else ("targets", TARGETS)
         for first in range(0, change[name], most):
             yield (
@@ -293,7 +298,10 @@ def _networks(network: dict[str, Any]) -> tuple[Teacher, list[Network]]:
 
 
 def bisection(last: int) -> Iterator[tuple[int, int]]:
-    """(stage, k) for k in 0..last: end points, then halves, quarters, ... so that a curve is readable early."""
+    """(stage, k) for k in 0..last: end points, then halves, quarters, ...
+
+    So that a curve is readable early.
+    """
     yield from ((0, 0), (0, last))
     gaps, stage = [(0, last)], 0
     while gaps := [gap for gap in gaps if gap[1] - gap[0] > 1]:

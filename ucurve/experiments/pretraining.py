@@ -1,9 +1,10 @@
-"""Pre-training: make a suite, by the paper's protocol (a separate annealed run per budget) or as one run with checkpoints.
+"""Pre-training: make a suite, by the paper's protocol (a separate annealed run per budget) or as
+one run with checkpoints.
 
     {"kind": "pretraining", "suite": "mine", "steps": [437, 875, 1750], "seeds": [0]}
 
-trains three models of 46,592 parameters on the built-in language and registers the suite "mine" with a step-0 checkpoint
-and one checkpoint per budget, to be perturbed by any other kind.
+trains three models of 46,592 parameters on the built-in language and registers the suite "mine"
+with a step-0 checkpoint and one checkpoint per budget, to be perturbed by any other kind.
 """
 
 from __future__ import annotations
@@ -63,8 +64,9 @@ NUM_BLOCKS = (
 
 
 class Pretraining(Spec):
-    """Make a suite: GPT-NeoX models trained from scratch, saved after different numbers of tokens. The largest choice of all
-    is how: separate runs, each annealed to zero, or one run whose checkpoints differ in learning rate too."""
+    """Make a suite: GPT-NeoX models trained from scratch, saved after different numbers of tokens.
+    The largest choice of all is how: separate runs, each annealed to zero, or one run whose
+    checkpoints differ in learning rate too."""
 
     kind: Literal["pretraining"] = "pretraining"
     title: ClassVar[str] = "Pre-training"
@@ -265,7 +267,9 @@ class Pretraining(Spec):
             )
 
     def _datasets(self, catalogue: Catalogue) -> tuple[Dataset, Dataset | None, Dataset | None]:
-        """(training data, evaluation set, registered tokenizer), each resolved and fit for the others."""
+        """(training data, evaluation set, registered tokenizer), each resolved and fit for the
+        others.
+        """
         data = catalogue.dataset(self.data, field="data")
         name = self.evaluation or ("tiny-held-out" if data.kind == "language" else None)
         evaluation = catalogue.dataset(name, field="evaluation") if name else None
@@ -422,7 +426,10 @@ def _read(point: Point, context: Context) -> TrainingData:
 def _keep(
     training: PretrainingRun, read: TrainingData, point: Point, context: Context, step: int
 ) -> dict[str, Any]:
-    """Save a checkpoint and measure it: plain JSON, part of the state to resume from. Losses: sums over 64 blocks of windows."""
+    """Save a checkpoint and measure it: plain JSON, part of the state to resume from.
+
+    Losses: sums over 64 blocks of windows.
+    """
     import numpy as np
 
     from ucurve.modeling import checkpoints, perplexity, pretrain

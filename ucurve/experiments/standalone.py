@@ -1,6 +1,7 @@
 """Measures one point on this machine, without any service.
 
-result = measure(PointFile.model_validate_json(Path("point.json").read_text()), artefacts, report=print)
+result = measure(PointFile.model_validate_json(Path("point.json").read_text()), artefacts,
+report=print)
 """
 
 from __future__ import annotations
@@ -45,10 +46,12 @@ def measure(
     artefacts: Path,
     report: ProgressCallback = lambda done, total: None,
 ) -> Result:
-    """The point's number, made anew: nothing that an earlier measurement left in `artefacts` is used.
+    """The point's number, made anew: nothing that an earlier measurement left in `artefacts` is
+    used.
 
-    artefacts: where what `source` names is looked for (suites, texts), and where hub files are kept. Raises ValueError where the
-    kind is unknown, or would write over what others made; and whatever the experiment raises.
+    artefacts: where what `source` names is looked for (suites, texts), and where hub files are
+        kept. Raises ValueError where the kind is unknown, or would write over what others made; and
+        whatever the experiment raises.
     """
     kind = kinds().get(point.kind)
     if kind is None:

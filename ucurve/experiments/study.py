@@ -1,11 +1,14 @@
-"""A study: experiments that answer one question together, as data; submitted at once and judged side by side.
+"""A study: experiments that answer one question together, as data; submitted at once and judged
+side by side.
 
     {"name": "both", "title": "Noise and fine-tuning", "experiments": [
-        {"name": "noise", "spec": {"kind": "gaussian_perturbation"}}, {"name": "tuning", "spec": {"kind": "fine_tuning"}}]}
+        {"name": "noise", "spec": {"kind": "gaussian_perturbation"}}, {"name": "tuning", "spec":
+        {"kind": "fine_tuning"}}]}
 
-It is a list of submissions and nothing else: no steps, no conditions, no state of its own. Every experiment carries the
-study's name as a tag, and of several with the same name the newest is the study's; points are shared as between any two
-experiments, so submitting a study again measures nothing again.
+It is a list of submissions and nothing else: no steps, no conditions, no state of its own. Every
+experiment carries the study's name as a tag, and of several with the same name the newest is the
+study's; points are shared as between any two experiments, so submitting a study again measures
+nothing again.
 """
 
 from __future__ import annotations
@@ -26,7 +29,10 @@ FOLDER = BUILTIN / "studies"
 
 
 class Study(BaseModel):
-    """Several submissions with a name; `suites` and `datasets` are what has to be registered before they can be planned."""
+    """Several submissions with a name.
+
+    `suites` and `datasets` are what has to be registered before they can be planned.
+    """
 
     model_config = ConfigDict(extra="forbid")
 

@@ -37,7 +37,8 @@ def folder_of(location: Location, artefacts: Path | None = None) -> Path:
         artefacts: the artefact root; that of this process when None.
 
     Raises:
-        LocationError: after resolving links, the path lies outside the package or the artefact root.
+        LocationError: after resolving links, the path lies outside the package or the artefact
+            root.
     """
     if location.scheme == "path":
         return Path(location.path)
@@ -50,7 +51,9 @@ def folder_of(location: Location, artefacts: Path | None = None) -> Path:
 
 
 def location_of(path: Path) -> Location:
-    """Return the location of a local path: relative below the artefact root, which workers may mount elsewhere."""
+    """Return the location of a local path: relative below the artefact root, which workers may
+    mount elsewhere.
+    """
     artefacts, resolved = settings().artefacts.resolve(), path.resolve()
     if resolved.is_relative_to(artefacts):
         return Location(scheme="artefacts", path=str(resolved.relative_to(artefacts)))
@@ -69,7 +72,9 @@ def file_sha256(path: Path, progress: Progress = no_progress) -> str:
 
 
 def cached_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hex, read once per process while its size and time stay the same."""
+    """Return the SHA-256 of a file in hex, read once per process while its size and time stay the
+    same.
+    """
     state = path.stat()
     return _cached_sha256(path.resolve(), state.st_mtime_ns, state.st_size)
 

@@ -26,7 +26,10 @@ WAITING = f"{PENDING}: waiting"
 
 @dataclass(frozen=True)
 class Discovered:
-    """Checkpoints of a suite, still to be hashed, in the order of pre-training; what the source says about it."""
+    """Checkpoints of a suite, still to be hashed, in the order of pre-training.
+
+    What the source says about it.
+    """
 
     checkpoints: list[Checkpoint]
     description: str = ""
@@ -37,8 +40,8 @@ def discover(source: Path | str, suite: str, tokens_per_step: int | None = None)
     """List the checkpoints of a suite.
 
     Args:
-        source: a folder with one sub-folder per revision, or the name of a hub repository with one branch
-            or tag per revision.
+        source: a folder with one sub-folder per revision, or the name of a hub repository with one
+            branch or tag per revision.
         suite: the name that the checkpoints get.
         tokens_per_step: where revision names give steps only; that of the preset when None.
 

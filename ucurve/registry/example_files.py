@@ -29,7 +29,9 @@ class Examples:
 
 
 def read(path: Path) -> Examples:
-    """The examples in a .tsv (no quoting: a tab or a line end is never part of a value) or a .jsonl file."""
+    """The examples in a .tsv (no quoting: a tab or a line end is never part of a value) or a .jsonl
+    file.
+    """
     try:
         lines = path.read_bytes().decode().split("\n")
     except UnicodeDecodeError as error:
@@ -73,8 +75,9 @@ def _columns(path: Path, header: list[str]) -> tuple[str, str]:
         if set(columns) <= set(header):
             return columns
     raise ExamplesError(
-        f"the first line of {path} names {len(header)} column{'' if len(header) == 1 else 's'}, but neither sentence and label nor "
-        f"prompt and completion{', separated by tabs' if path.suffix == '.tsv' else ''}"
+        f"the first line of {path} names {len(header)} column{'' if len(header) == 1 else 's'}, "
+        "but neither sentence and label nor prompt and completion"
+        f"{', separated by tabs' if path.suffix == '.tsv' else ''}"
     )
 
 
@@ -85,8 +88,7 @@ def _some(path: Path, examples: Examples) -> Examples:
 
 
 def classes(examples: Examples) -> list[str]:
-    """The labels that occur, in numerical order where all are whole numbers, else alphabetical: the order of label words."""
-    found = {label for _, label in examples.rows}
-    return sorted(
-        found, key=(lambda label: int(label)) if all(label.isdigit() for label in found) else None
-    )
+    """Return the labels in the order of label words: numerical where all are numbers."""
+    labels = {label for _, label in examples.rows}
+    numeric = all(label.isdigit() for label in labels)
+    return sorted(labels, key=(lambda label: int(label)) if numeric else None)

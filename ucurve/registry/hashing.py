@@ -84,7 +84,9 @@ def context_length(config: Path) -> int | None:
 
 
 def expect_all_shards(weights: list[str]) -> None:
-    """Raise RegistrationError unless all shards of names like model-00001-of-00003.safetensors are present."""
+    """Raise RegistrationError unless all shards of names like model-00001-of-00003.safetensors are
+    present.
+    """
     count = re.search(r"-of-(\d+)\.", weights[0])
     if count and len(weights) != int(count[1]):
         raise RegistrationError(f"{len(weights)} of {int(count[1])} weight shards are present")
@@ -144,7 +146,9 @@ def resolve_text(dataset: Dataset, path: Path, progress: Progress = no_progress)
 
 
 def resolve_examples(dataset: Dataset, folder: Path, progress: Progress = no_progress) -> Dataset:
-    """Return registered examples with one hash of both files, columns and counts, or why they cannot be used."""
+    """Return registered examples with one hash of both files, columns and counts, or why they
+    cannot be used.
+    """
     try:
         fields = _inspect_examples(dataset, folder, progress)
     except (OSError, RegistrationError, example_files.ExamplesError) as error:

@@ -1,11 +1,12 @@
-"""Models on the Hugging Face hub: list revisions, hash files from metadata, download. Never runs a repository's code.
+"""Models on the Hugging Face hub: list revisions, hash files from metadata, download. Never runs a
+repository's code.
 
     revisions("EleutherAI/pythia-70m", cache)            # {"step0": "9f...", ...}: refs that exist
     resolve(checkpoint, cache)                           # hashes from metadata, without the weights
     download(checkpoint.location, artefacts, progress)   # folder of config, tokenizer and weights
 
-HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE have their usual meaning. UCURVE_HUB_CACHE_GB caps the cache
-on disk. Calls the hub's REST API directly, so that the service needs no hub library.
+HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE have their usual meaning. UCURVE_HUB_CACHE_GB caps the
+cache on disk. Calls the hub's REST API directly, so that the service needs no hub library.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ def revisions(repository: str, cache: Path) -> dict[str, str]:
 def resolve(checkpoint: Checkpoint, cache: Path, progress: Progress = no_progress) -> Checkpoint:
     """Return the checkpoint with the hashes of its files, or with the reason why there are none.
 
-    Weights: their SHA-256 from the hub's metadata. Config and tokenizer: downloaded, they are small.
-    A cached snapshot is hashed instead. Raises HubUnreachableError: try again later.
+    Weights: their SHA-256 from the hub's metadata. Config and tokenizer: downloaded, they are
+        small. A cached snapshot is hashed instead. Raises HubUnreachableError: try again later.
     """
     repository, commit = checkpoint.location.path, checkpoint.location.commit
     assert commit, "a hub location is registered with its commit"
@@ -179,10 +180,11 @@ def local_copy(
 
 
 def download(location: Location, artefacts: Path, progress: Progress = no_progress) -> Path:
-    """Return the folder with a model's config, tokenizer and weights (safetensors, else pickles), never code.
+    """Return the folder with a model's config, tokenizer and weights (safetensors, else pickles),
+    never code.
 
-    `progress(bytes done, total bytes)` may raise to stop; the next call resumes. A cached snapshot needs
-    no network. Raises HubError.
+    `progress(bytes done, total bytes)` may raise to stop; the next call resumes. A cached snapshot
+    needs no network. Raises HubError.
     """
     assert location.commit, "a hub location is registered with its commit"
     cache = artefacts / "hub"
@@ -206,7 +208,9 @@ def download(location: Location, artefacts: Path, progress: Progress = no_progre
 def fetch_all(
     files: Sequence[RemoteFile], repository: Path, commit: str, progress: Progress
 ) -> list[Path]:
-    """Download files into their snapshot, under the cap of the cache, with progress over all of them."""
+    """Download files into their snapshot, under the cap of the cache, with progress over all of
+    them.
+    """
     missing = [file for file in files if not (repository / "blobs" / file.blob).exists()]
     evict(repository.parent, sum(file.size for file in missing), cap_bytes())
     total, before = sum(file.size for file in files), 0

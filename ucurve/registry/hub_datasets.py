@@ -14,9 +14,11 @@ from ucurve.registry.suites import Dataset, combined_sha256
 
 
 def text_file(dataset: Dataset, artefacts: Path, progress: Progress = no_progress) -> Path:
-    """Return the text of a hub dataset as one file, equal to the raw file byte for byte. Raises HubError.
+    """Return the text of a hub dataset as one file, equal to the raw file byte for byte. Raises
+    HubError.
 
-    WikiText's rows are the lines of the raw file, except that the hub stores a line " \\n" as an empty row.
+    WikiText's rows are the lines of the raw file, except that the hub stores a line " \\n" as an
+    empty row.
     """
     target = artefacts / "texts" / f"{_folder_name(dataset)}.txt"
     if target.is_file():

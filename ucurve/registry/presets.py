@@ -22,7 +22,9 @@ FILE = BUILTIN / "presets.json"
 
 
 class SuitePreset(BaseModel):
-    """A hub repository and what its authors published about its pre-training (`builtin/presets.json`)."""
+    """A hub repository and what its authors published about its pre-training
+    (`builtin/presets.json`).
+    """
 
     hub: str = Field(description="Hub repository owner/name.")
     description: str = Field("", description="What the model is.")

@@ -13,7 +13,10 @@ from typing import NamedTuple
 
 
 class Revision(NamedTuple):
-    """Numbers in a revision's name; None where the name has none. Counts may restart with a stage."""
+    """Numbers in a revision's name.
+
+    None where the name has none. Counts may restart with a stage.
+    """
 
     step: int | None = None  # optimiser step, iteration or checkpoint number
     tokens: int | None = None
@@ -92,10 +95,11 @@ def infer_positions(
 ) -> dict[str, Position]:
     """Return the position in pre-training of each revision of one repository, by name.
 
-    Tokens are those in the name, else step x `tokens_per_step`, else None. A later stage whose counts restart
-    below the end of the stage before (OLMo 2) continues after that stage's last revision; one whose counts
-    continue (SmolLM3) is left alone; without an earlier stage in `revisions`, tokens are None. Stages count
-    from 1. Branches of a stage that name an ingredient or a seed are replicates.
+    Tokens are those in the name, else step x `tokens_per_step`, else None. A later stage whose
+    counts restart below the end of the stage before (OLMo 2) continues after that stage's last
+    revision; one whose counts continue (SmolLM3) is left alone; without an earlier stage in
+    `revisions`, tokens are None. Stages count from 1. Branches of a stage that name an ingredient
+    or a seed are replicates.
     """
     positions: dict[str, Position] = {}
     end: int | None = 0  # tokens at the end of the stages before; None: unknown
@@ -125,7 +129,9 @@ def _tokens(revision: Revision, tokens_per_step: int | None) -> int | None:
 
 
 def _phase(revision: Revision, phases: Sequence[Phase]) -> str | None:
-    """Return the phase of the same stage with the latest first step that is not after this revision."""
+    """Return the phase of the same stage with the latest first step that is not after this
+    revision.
+    """
     if revision.step is None:
         return None
     begun = [p for p in phases if p.stage == revision.stage and p.first_step <= revision.step]

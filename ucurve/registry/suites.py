@@ -1,7 +1,8 @@
 """Suites, checkpoints and datasets as records.
 
-A suite is one model at many checkpoints of its pre-training. `unresolved` says why a checkpoint or dataset cannot
-be used; while it is being hashed in the background, the reason is temporary (`is_pending`).
+A suite is one model at many checkpoints of its pre-training. `unresolved` says why a checkpoint or
+dataset cannot be used; while it is being hashed in the background, the reason is temporary
+(`is_pending`).
 """
 
 from __future__ import annotations
@@ -112,7 +113,9 @@ def sort_checkpoints(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
 
 
 def suite_warnings(checkpoints: Iterable[Checkpoint]) -> list[str]:
-    """Return warnings about a suite: revisions that share their weights, and those that cannot be used."""
+    """Return warnings about a suite: revisions that share their weights, and those that cannot be
+    used.
+    """
     checkpoints = sort_checkpoints(checkpoints)
     by_weights: dict[str, list[str]] = defaultdict(list)
     by_reason: dict[str, list[str]] = defaultdict(list)
