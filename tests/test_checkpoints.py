@@ -74,8 +74,8 @@ def test_changed_weights_are_refused_with_the_reason(saved: Checkpoint, tmp_path
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"auto_map": {"AutoModelForCausalLM": "evil.Model"}}, "foreign code"),
-        ({"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config"}}, "foreign code"),
+        ({"auto_map": {"AutoModelForCausalLM": "evil.Model"}}, "remote code"),
+        ({"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config"}}, "remote code"),
         ({"model_type": "evil"}, "cannot be loaded"),
         ({"hidden_size": 24}, "lacks weights|cannot be loaded"),
         ({"num_hidden_layers": 2}, "lacks weights"),

@@ -130,7 +130,7 @@ def test_merged_low_rank_updates_have_their_rank_and_give_the_loss_of_the_adapte
     found = tuning.run(tmp_path, quiet)
     batch = tuning.task.batch(7, 0, 4)
     with torch.no_grad():
-        adapted = float(token_loss(tuning.trainee, batch))
+        adapted = float(token_loss(tuning.finetuned, batch))
     model = model_of()
     parameters = dict(model.named_parameters())
     for name, tensor in found.weights.items():

@@ -67,9 +67,9 @@ def test_sentiment_of_the_built_in_language_is_learned_and_measured_as_a_plain_l
         **{**RECIPE.__dict__, "num_steps": 60, "batch_rows": 16, "learning_rate": 1e-2}
     )
     tuning = tuning_of({"name": "full"}, task, recipe)
-    before = task.validate(tuning.trainee, "fp32")
+    before = task.validate(tuning.finetuned, "fp32")
     tuning.run(tmp_path, quiet)
-    after = task.validate(tuning.trainee, "fp32")
+    after = task.validate(tuning.finetuned, "fp32")
     assert after["id_loss"] < before["id_loss"]
     documents = [
         SyntheticLanguage(0).labelled_documents(64, 32, split="fine-tuning validation", step=i)
@@ -78,7 +78,7 @@ def test_sentiment_of_the_built_in_language_is_learned_and_measured_as_a_plain_l
     rows = torch.from_numpy(np.concatenate([d.rows for d in documents]).astype(np.int64))
     labels = torch.from_numpy(np.concatenate([d.polarity for d in documents]).astype(np.int64))
     with torch.no_grad():
-        model, head = tuning.trainee.model, tuning.trainee.head
+        model, head = tuning.finetuned.model, tuning.finetuned.head
         if head is not None:
             scores = head(model.base_model(rows[:, :-1]).last_hidden_state[:, -1])
             loss = torch.nn.functional.cross_entropy(scores, labels)

@@ -1,8 +1,9 @@
-"""Checkpoints on disk: saved atomically, found where a `Location` says, verified by hash before they are believed.
+"""Checkpoints on disk: saved atomically, loaded from a `Location`, verified by hash.
 
 saved = save(model, artefacts / "suites/mine/seed0-step437")
-checkpoint = Checkpoint(..., location=Location(scheme="artefacts", path="suites/mine/seed0-step437"), **asdict(saved))
-loaded = load(checkpoint, "cpu", artefacts)       # loaded.model: fp32, eval mode; raises CheckpointError(reason)
+location = Location(scheme="artefacts", path="suites/mine/seed0-step437")
+checkpoint = Checkpoint(..., location=location, **asdict(saved))
+loaded = load(checkpoint, "cpu", artefacts)   # loaded.model: fp32, eval mode
 """
 
 from __future__ import annotations
@@ -32,24 +33,21 @@ from ucurve.registry.suites import Checkpoint, Location, combined_sha256, weight
 
 disable_progress_bar()  # type: ignore[no-untyped-call]
 
-FOREIGN_CODE = (
-    "auto_map",
-    "quantization_config",
-)  # config entries that would run code we did not install
+FOREIGN_CODE = ("auto_map", "quantization_config")  # config entries that would run remote code
 
 
-# Two overlapping from_pretrained calls leave PreTrainedModel.tie_weights patched out (transformers 5):
-# each restores what it found. Later models of the process would not tie their embeddings.
+# Two overlapping from_pretrained calls of transformers 5 leave PreTrainedModel.tie_weights patched
+# out, because each restores the value it saw; later models would not tie their embeddings.
 LOADING = threading.Lock()
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be used; the message is the reason, fit for a user."""
+    """A checkpoint that cannot be used; the message is shown to users."""
 
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
-    """A model ready to be measured; `tokenizer` is None for the built-in language, whose rows are tokens already."""
+    """A model in eval mode; `tokenizer` is None for the built-in language."""
 
     model: PreTrainedModel
     tokenizer: Tokenizer | None
@@ -57,7 +55,7 @@ class LoadedCheckpoint:
 
 @dataclass(frozen=True)
 class SavedCheckpoint:
-    """What `Checkpoint` wants to know about files just written."""
+    """The fields of `Checkpoint` that describe the files written by `save`."""
 
     num_parameters: int
     weights_sha256: str
@@ -68,7 +66,10 @@ class SavedCheckpoint:
 
 
 def local_copy(location: Location, artefacts: Path, progress: Progress = no_progress) -> Path:
-    """Return the local folder (or file) of a location; a model on the hub is downloaded. Raises CheckpointError."""
+    """Return the local folder or file of a location; download it when it is on the hub.
+
+    Raises CheckpointError.
+    """
     try:
         return hub.local_copy(location, artefacts, progress)
     except (HubError, LocationError) as error:
@@ -78,10 +79,11 @@ def local_copy(location: Location, artefacts: Path, progress: Progress = no_prog
 def load(
     checkpoint: Checkpoint, device: str, artefacts: Path, progress: Progress = no_progress
 ) -> LoadedCheckpoint:
-    """The checkpoint's model in fp32 on `device`, and its tokenizer.
+    """Load the checkpoint's model in fp32 on `device`, and its tokenizer.
 
-    Weights and config must have the hashes of the checkpoint; safetensors first, pickles only as plain tensors; nothing
-    that a repository ships is ever executed. `progress` hears of a download in bytes. Raises CheckpointError.
+    Weights, config and tokenizer must have the hashes of the checkpoint. Safetensors are preferred,
+    pickles are read as plain tensors only, and code of a repository is never executed. `progress`
+    receives the bytes of a download. Raises CheckpointError.
     """
     if checkpoint.unresolved:
         raise CheckpointError(f"{checkpoint.suite}/{checkpoint.revision}: {checkpoint.unresolved}")
@@ -93,7 +95,8 @@ def load(
     weights = weights_files(entry.name for entry in folder.iterdir())
     if not weights:
         raise CheckpointError(
-            f"{checkpoint.suite}/{checkpoint.revision}: no safetensors and no pytorch_model in {folder}"
+            f"{checkpoint.suite}/{checkpoint.revision}: "
+            f"no model.safetensors and no pytorch_model.bin in {folder}"
         )
     sha256 = combined_sha256({name: file_sha256(folder / name) for name in weights})
     _verify("weights", sha256, checkpoint.weights_sha256, folder)
@@ -107,7 +110,7 @@ def load(
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
-    """A tokenizer.json as it is, without the truncation or padding it may ask for."""
+    """Load a tokenizer.json with truncation and padding turned off."""
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -133,13 +136,13 @@ def _model(folder: Path, safetensors: bool) -> PreTrainedModel:
     foreign = [key for key in FOREIGN_CODE if key in config]
     if foreign or (folder / "adapter_config.json").exists():
         raise CheckpointError(
-            f"{folder} needs {', '.join(foreign) or 'an adapter'}: foreign code, which is never run"
+            f"{folder} needs {', '.join(foreign) or 'an adapter'}: remote code is never executed"
         )
     model: PreTrainedModel
     info: dict[str, Any]
     try:
         with LOADING:
-            model, info = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]  # output_loading_info makes it a pair
+            model, info = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
                 folder,
                 config=AutoConfig.from_pretrained(
                     folder, trust_remote_code=False, local_files_only=True
@@ -159,7 +162,7 @@ def _model(folder: Path, safetensors: bool) -> PreTrainedModel:
     wrong = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
     if wrong:
         raise CheckpointError(
-            f"{folder} lacks weights that its config asks for: {', '.join(wrong[:3])}"
+            f"{folder} lacks weights that its config requires: {', '.join(wrong[:3])}"
         )
     return model
 
@@ -167,7 +170,7 @@ def _model(folder: Path, safetensors: bool) -> PreTrainedModel:
 def save(
     model: PreTrainedModel, folder: Path, tokenizer: Tokenizer | None = None
 ) -> SavedCheckpoint:
-    """Write config.json, model.safetensors and tokenizer.json so that `folder` is whole or absent, even after a crash."""
+    """Write config.json, model.safetensors and tokenizer.json to `folder` atomically."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
@@ -199,7 +202,10 @@ def save(
 
 
 def claim(suite: Path, recipe: str) -> None:
-    """Make the folder of a suite its recipe's own: two experiments may be planned under one name before either saves."""
+    """Reserve the folder of a suite for one recipe. Raises CheckpointError when another one has it.
+
+    Two experiments may be planned under one suite name before either of them saves a checkpoint.
+    """
     suite.mkdir(parents=True, exist_ok=True)
     temporary, owner = suite / f".recipe.{uuid.uuid4().hex}", suite / "recipe.sha256"
     temporary.write_text(recipe)
@@ -208,14 +214,15 @@ def claim(suite: Path, recipe: str) -> None:
     except FileExistsError:
         if owner.read_text() != recipe:
             raise CheckpointError(
-                f"{suite} holds checkpoints of another recipe; choose another suite name, or remove that folder"
+                f"{suite} holds checkpoints of another recipe; "
+                "choose another suite name, or remove that folder"
             ) from None
     finally:
         temporary.unlink()
 
 
 def _config_json(model: PreTrainedModel) -> str:
-    """The config without the library's version: equal models give equal files."""
+    """Return the config without the library's version, so that equal models give equal files."""
     config: dict[str, Any] = model.config.to_diff_dict()
     config.pop("transformers_version", None)
     config["architectures"] = [type(model).__name__]
@@ -223,7 +230,7 @@ def _config_json(model: PreTrainedModel) -> str:
 
 
 def _put(temporary: Path, folder: Path) -> None:
-    """Rename over whatever is there; another worker may be doing the same with the same content."""
+    """Rename over an existing folder; another worker may do so at the same time."""
     for _ in range(10):
         try:
             os.rename(temporary, folder)
@@ -239,11 +246,11 @@ def _put(temporary: Path, folder: Path) -> None:
                 pass
             finally:
                 shutil.rmtree(old, ignore_errors=True)
-    raise OSError(f"{folder} is being replaced by somebody else again and again")
+    raise OSError(f"cannot replace {folder}: other processes keep writing it")
 
 
 def sync(path: Path) -> None:
-    """Flush a file or a folder's entries to the disk."""
+    """Flush a file, or a folder's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,10 +1,11 @@
-"""Fine-tuning a checkpoint: seeded, resumable to the bit on a CPU, stoppable within a step.
+"""Fine-tuning a checkpoint: seeded, interruptible at every step, resumable bit for bit on a CPU.
 
-    tuning = Tuning(base, task, recipe, method={"name": "full"}, seed=0)
-    tuned = tuning.run(folder, progress=context.progress)      # the weights that were trained, and what it was like
+    run = FinetuningRun(model, task, config, method={"name": "full"}, seed=0)
+    finetuned = run.run(folder, progress=context.progress)   # trained weights and a summary
 
-Whatever the next step depends on is in `Tuning` (trained tensors, optimiser, step); the data of a step comes from a counter,
-and dropout is off. So a run continued from its last saved state ends in the same weights as an undisturbed one.
+All that the next step depends on is in `FinetuningRun` (trained tensors, optimiser, step); the
+batch of a step comes from a counter-based generator, and dropout is off. So a run resumed from its
+last saved state ends in the same weights as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from ucurve.modeling.regularizers import Regularizer
 from ucurve.modeling.training_state import ResumableRun
 
 SAVE_EVERY_SECONDS = 20.0
-ADAPTER = "default"  # peft's name for its first one
+ADAPTER = "default"  # peft's name for its first adapter
 Progress = Callable[..., None]  # progress(done, total, loss=...), raises to stop
 
 
 @dataclass(frozen=True)
 class FinetuningConfig:
-    """How the weights are moved, whatever is learned; the fields of the spec under the same names."""
+    """Hyperparameters of a fine-tuning run, named as in the spec."""
 
     optimiser: Literal["adamw", "sgd"]
     learning_rate: float
@@ -52,20 +53,23 @@ class FinetuningConfig:
 
     @property
     def warmup_steps(self) -> int:
-        """Warm-up is a fraction of all steps; the first step is never at rate 0."""
+        """Return the number of warm-up steps; `warmup` is a fraction of all steps."""
         return round(self.warmup * self.num_steps)
 
 
 def num_steps_of(length: Mapping[str, float], task: FinetuningTask, batch_rows: int) -> int:
-    """Optimiser steps of {"steps": n} or {"epochs": e}; the last batch of an epoch may be short."""
+    """Return the optimiser steps of {"steps": n} or {"epochs": e}."""
     if "steps" in length:
         return int(length["steps"])
-    assert task.num_examples is not None, "what is endless has no epochs"
+    assert task.num_examples is not None, "an endless task has no epochs: give steps"
     return max(1, round(length["epochs"] * math.ceil(task.num_examples / batch_rows)))
 
 
 def build_head(model: PreTrainedModel, num_classes: int, seed: int) -> torch.nn.Linear | None:
-    """A linear head at initialisation, N(0, the config's initialiser), the same on every device; None without classes."""
+    """Return a linear head drawn from N(0, initializer_range^2), None without classes.
+
+    The noise stream (seed, "head.weight") makes it the same on every device.
+    """
     if not num_classes:
         return None
     size: int = model.config.hidden_size
@@ -77,21 +81,27 @@ def build_head(model: PreTrainedModel, num_classes: int, seed: int) -> torch.nn.
     return head
 
 
-def all_parameters(trainee: FinetunedModel) -> dict[str, torch.nn.Parameter]:
-    """All parameters by name, the head's as head.weight."""
+def all_parameters(finetuned: FinetunedModel) -> dict[str, torch.nn.Parameter]:
+    """Return all parameters by name, the linear head's as head.weight."""
     head = (
-        {f"head.{name}": parameter for name, parameter in trainee.head.named_parameters()}
-        if trainee.head
+        {f"head.{name}": parameter for name, parameter in finetuned.head.named_parameters()}
+        if finetuned.head
         else {}
     )
-    return {**dict(trainee.model.named_parameters()), **head}
+    return {**dict(finetuned.model.named_parameters()), **head}
 
 
 class FinetuningRun(ResumableRun):
-    """A fine-tuning between two steps: `step` updates are done, `losses[i]` was the loss of the batch of update i.
+    """A fine-tuning run between two steps; `step` updates are done.
 
-    method: {"name": "full" | "head" | "lora" | "l2_sp" | "ewc", ...}; with "lora" its rank, with a penalty its strength.
-    weights: of EWC, the Fisher information by parameter name.
+    Args:
+        base: pre-trained model; it is copied.
+        task: source of the batches.
+        recipe: hyperparameters.
+        method: {"name": "full" | "head" | "lora" | "l2_sp" | "ewc", ...}; "lora" has a "rank",
+            "l2_sp" and "ewc" have a "strength".
+        seed: of the batches and of new tensors.
+        weights: for "ewc", the Fisher information by parameter name.
     """
 
     progress_names = ("step", "tokens", "seconds", "losses", "diverged")
@@ -108,8 +118,8 @@ class FinetuningRun(ResumableRun):
         self.task, self.recipe, self.seed = task, recipe, seed
         model = copy.deepcopy(base)
         model.train(False)  # dropout would need its random state to resume
-        self.trainee = FinetunedModel(model, build_head(model, task.num_classes, seed))
-        self.trained = _trained(self.trainee, method, seed)
+        self.finetuned = FinetunedModel(model, build_head(model, task.num_classes, seed))
+        self.trained = _trained(self.finetuned, method, seed)
         self.penalty = None
         if "strength" in method:
             anchor = {
@@ -121,18 +131,21 @@ class FinetuningRun(ResumableRun):
         self.optimiser = _optimiser(self.trained, recipe)
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self.losses: list[float] = []
-        self.diverged = False  # the last loss or its gradient was not finite: no update was made, no step follows
+        self.diverged = False  # the last loss or gradient was not finite; no update follows
 
     def run(self, folder: Path, progress: Progress, total: float | None = None) -> FinetunedWeights:
-        """Train to the end, or until the loss is not finite, or until `progress` raises.
+        """Train until the last step, until divergence, or until `progress` raises.
 
-        folder: where a saved state is continued from if it is there, and saved to, every few seconds and when `progress`
-        raises. total: what progress counts to, if more follows.
+        Args:
+            folder: the state is resumed from here and saved here, every SAVE_EVERY_SECONDS and when
+                `progress` raises.
+            progress: called before each step with the steps done, `total` and the last loss.
+            total: default the number of steps; larger when other work follows.
         """
         state = folder / STATE
         self.restore(state)
         saved = time.monotonic()
-        with one_thread(self.trainee.model.device.type):
+        with one_thread(self.finetuned.model.device.type):
             while True:
                 try:
                     progress(
@@ -151,20 +164,20 @@ class FinetuningRun(ResumableRun):
                 self._update(self.task.batch(self.seed, self.step, self.recipe.batch_rows))
         facts = TrainingSummary(self.step, self.tokens, self.seconds, self.diverged, self.losses)
         return FinetunedWeights(
-            {} if self.diverged else merge_lora(self.trainee, self.trained), facts
+            {} if self.diverged else merge_lora(self.finetuned, self.trained), facts
         )
 
     def _update(self, batch: Batch) -> None:
-        """One optimiser step on the mean loss of the batch's scored tokens."""
+        """Make one optimiser step on the mean loss of the batch's scored tokens."""
         began = time.monotonic()
-        model = self.trainee.model
+        model = self.finetuned.model
         self.tokens += int((batch.last + 1).sum())
-        batch, total = batch.to(model.device), num_scored(self.trainee, batch)
+        batch, total = batch.to(model.device), num_scored(self.finetuned, batch)
         self.optimiser.zero_grad()
         loss = 0.0
         for part in batch.parts(_vocabulary(model)):
             with autocast(model, self.recipe.precision):
-                share = token_loss(self.trainee, part) / total
+                share = token_loss(self.finetuned, part) / total
             share.backward()  # type: ignore[no-untyped-call]
             loss += share.item()
         if self.penalty is not None:
@@ -180,35 +193,35 @@ class FinetuningRun(ResumableRun):
         self.seconds += time.monotonic() - began
 
     def weights(self) -> Mapping[str, torch.Tensor]:
+        """Return the trained tensors by name."""
         return self.trained
 
 
 def _trained(
-    trainee: FinetunedModel, method: Mapping[str, Any], seed: int
+    finetuned: FinetunedModel, method: Mapping[str, Any], seed: int
 ) -> dict[str, torch.nn.Parameter]:
-    """The parameters that the method trains, by name; all others are frozen."""
+    """Freeze all parameters but those that the method trains; return these by name."""
     if method["name"] == "lora":
-        _add_lora_(trainee.model, method["rank"], seed)
+        _add_lora_(finetuned.model, method["rank"], seed)
         chosen = {
             name: p
-            for name, p in all_parameters(trainee).items()
+            for name, p in all_parameters(finetuned).items()
             if "lora_" in name or name.startswith("head.")
         }
     elif method["name"] == "head":
-        unembedding = trainee.model.get_output_embeddings()  # type: ignore[no-untyped-call]
-        head_ids = {id(p) for p in (trainee.head or unembedding).parameters()}
-        chosen = {name: p for name, p in all_parameters(trainee).items() if id(p) in head_ids}
+        unembedding = finetuned.model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        head_ids = {id(p) for p in (finetuned.head or unembedding).parameters()}
+        chosen = {name: p for name, p in all_parameters(finetuned).items() if id(p) in head_ids}
     else:
-        chosen = all_parameters(trainee)
-        if (
-            trainee.head is not None
-        ):  # the unembedding takes no part: without a gradient, decay alone would move it
-            unembedding = trainee.model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        chosen = all_parameters(finetuned)
+        if finetuned.head is not None:
+            # The unembedding has no gradient here, but weight decay would still change it.
+            unembedding = finetuned.model.get_output_embeddings()  # type: ignore[no-untyped-call]
             idle = {id(p) for p in unembedding.parameters()} - {
-                id(p) for p in trainee.model.base_model.parameters()
+                id(p) for p in finetuned.model.base_model.parameters()
             }
             chosen = {name: p for name, p in chosen.items() if id(p) not in idle}
-    for parameter in all_parameters(trainee).values():
+    for parameter in all_parameters(finetuned).values():
         parameter.requires_grad_(False)
     for parameter in chosen.values():
         parameter.requires_grad_(True)
@@ -216,7 +229,10 @@ def _trained(
 
 
 def _add_lora_(model: PreTrainedModel, rank: int, seed: int) -> None:
-    """Low-rank updates, scaled by 2, on every linear layer but the unembedding (Hu et al. 2021); the model is changed in place."""
+    """Add LoRA with alpha = 2 rank to every linear layer but the unembedding, in place.
+
+    Hu et al. 2021.
+    """
     import peft
 
     last = model.get_output_embeddings()  # type: ignore[no-untyped-call]
@@ -233,11 +249,11 @@ def _add_lora_(model: PreTrainedModel, rank: int, seed: int) -> None:
 
 
 def merge_lora(
-    trainee: FinetunedModel, trained: Mapping[str, torch.nn.Parameter]
+    finetuned: FinetunedModel, trained: Mapping[str, torch.nn.Parameter]
 ) -> dict[str, torch.Tensor]:
-    """The trained tensors under the names they have in the base: low-rank updates are added to their matrices."""
+    """Return trained tensors by pre-trained name, with LoRA updates merged into matrices."""
     merge_lora = {name: p.detach() for name, p in trained.items() if "lora_" not in name}
-    for name, module in trainee.model.named_modules():
+    for name, module in finetuned.model.named_modules():
         if hasattr(module, "get_delta_weight") and hasattr(module, "base_layer"):
             merge_lora[f"{name}.weight"] = (
                 module.base_layer.weight + module.get_delta_weight(ADAPTER)

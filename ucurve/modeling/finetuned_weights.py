@@ -1,12 +1,12 @@
-"""Fine-tuned weights: kept in a folder that every measurement on them shares, and put into a model for as long as it is measured.
+"""Fine-tuned weights on disk, shared by all measurements of them, and put into a model on loan.
 
-    tuned = read(folder)                                   # None until the fine-tuning has ended
-    with interpolated(parameters, tuned.weights, 0.5) as displacement:
-        ...                                                # measure: half-way between base and fine-tuned (WiSE-FT)
-    # here every weight has its old bits again
+    finetuned = read(folder)   # None until the fine-tuning run has finished
+    with interpolated(parameters, finetuned.weights, 0.5) as displacement:
+        ...                    # measure half-way between pre-trained and fine-tuned (WiSE-FT)
+    # here every weight has its original bits again
 
-Losing a folder costs time only: the same point fine-tunes to the same weights again. So the oldest are removed when all
-together exceed UCURVE_TUNED_GB (20).
+A lost folder costs only time, because the same point trains the same weights again. So the least
+recently used folders are evicted when all together exceed UCURVE_TUNED_GB (20).
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ Tensors = Mapping[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """What a fine-tuning was like. losses[i]: of the batch of update i, nats per scored token, without penalties."""
+    """Summary of a fine-tuning run.
+
+    losses[i] is the loss of the batch of update i in nats per scored token, without regularizer.
+    """
 
     steps: int
     tokens: int
@@ -49,14 +52,17 @@ class TrainingSummary:
 
 @dataclass(frozen=True)
 class FinetunedWeights:
-    """weights: the tensors that were trained, by name; none where it diverged."""
+    """Trained tensors by name (empty after divergence) and the summary of the run."""
 
     weights: dict[str, torch.Tensor]
     summary: TrainingSummary
 
 
 def write(folder: Path, tuned: FinetunedWeights) -> None:
-    """Weights, then facts: whoever sees the facts finds the weights. Removes the state that training resumed from."""
+    """Write the weights, then the summary, which marks them as complete; delete the training state.
+
+    Evicts other folders when the disk budget requires it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     evict(folder.parent, sum(4 * tensor.numel() for tensor in tuned.weights.values()))
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tuned.weights.items()}
@@ -66,11 +72,11 @@ def write(folder: Path, tuned: FinetunedWeights) -> None:
 
 
 def read(folder: Path) -> FinetunedWeights | None:
-    """What `write` left, if it is all there."""
+    """Return what `write` wrote, None when it is absent or incomplete."""
     try:
         facts = TrainingSummary(**json.loads((folder / FACTS).read_text()))
         weights = safetensors.torch.load_file(folder / WEIGHTS)
-        os.utime(folder / FACTS)  # the order of removal
+        os.utime(folder / FACTS)  # marks the folder as recently used
     except (FileNotFoundError, json.JSONDecodeError, SafetensorError):
         return None
     return FinetunedWeights(weights, facts)
@@ -78,10 +84,11 @@ def read(folder: Path) -> FinetunedWeights | None:
 
 @contextmanager
 def exclusive_lock(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Within: no other process is in here with this folder. `waiting` is called while one is, and may raise.
+    """Hold the folder's lock inside the block; call `waiting`, which may raise, until it is free.
 
-    The kernel releases the lock of a process that dies; over NFS that of a dead machine when its lease there runs out. Where a file
-    system has no locks nobody waits: the same weights are then trained twice, and written whole twice.
+    The kernel releases the lock of a process that dies; over NFS, the lock of a dead machine is
+    released when its NFS lease expires. On a file system without locks the same weights may be
+    trained twice, and written atomically twice.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("wb") as lock:
@@ -100,7 +107,10 @@ def exclusive_lock(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 
 def evict(root: Path, num_bytes: int) -> None:
-    """Remove the folders used longest ago until all, and so many bytes more, fit under the cap; never one still in training."""
+    """Delete least recently used folders until `num_bytes` more fit under UCURVE_TUNED_GB.
+
+    Folders without a summary, which are still in training, are never deleted.
+    """
     cap = settings().tuned_gb * 1e9
     finished = sorted(root.glob(f"*/{FACTS}"), key=lambda path: path.stat().st_mtime)
     sizes = {
@@ -116,11 +126,18 @@ def evict(root: Path, num_bytes: int) -> None:
 
 @contextmanager
 def interpolated(parameters: Tensors, weights: Tensors, alpha: float) -> Iterator[dict[str, float]]:
-    """Within: theta = (1 - alpha) base + alpha tuned for every tensor in `weights`, in place (Wortsman et al. 2022). After:
-    the old bits again.
+    """Interpolate in place inside the block: theta = (1 - alpha) pre-trained + alpha fine-tuned.
 
-    parameters: all of the model, fp32; weights: some of them, fine-tuned. Yields |theta - base| / |base| over all parameters
-    ("displacement") and over each group ("displacement_mlp"): a new head, which has no base, is left out.
+    This is WiSE-FT (Wortsman et al. 2022). On exit every weight has its original bits again.
+
+    Args:
+        parameters: all parameters of the model, fp32, by name.
+        weights: fine-tuned tensors of some of them.
+        alpha: 0 for the pre-trained weights, 1 for the fine-tuned ones.
+
+    Yields:
+        |theta - pre-trained| / |pre-trained| over all parameters ("displacement") and over each
+        group ("displacement_mlp"), without a new head, which has no pre-trained weights.
     """
     originals = {name: parameters[name].detach().clone() for name in weights}
     before = checksum(parameters)

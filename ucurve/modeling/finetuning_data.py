@@ -1,14 +1,14 @@
-"""What is fine-tuned on: batches, their loss, and how well it was learned on validation data.
+"""Fine-tuning tasks: their batches, and the metrics on validation data.
 
-task = task_of(inputs["task"], dataset, tokenizer, context, artefacts)
-batch = task.batch(seed, step, num_rows)               # the same for the same (seed, step), whatever came before
-task.validate(trainee, "fp32", progress)               # {"id_loss": 0.41, "accuracy": 0.83, "accuracy_se": 0.013, ...}
+task = build_task(inputs["task"], dataset, tokenizer, context, artefacts)
+batch = task.batch(seed, step, num_rows)      # determined by (seed, step)
+task.validate(finetuned, "fp32", progress)    # {"id_loss": 0.41, "accuracy": 0.83, ...}
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,11 +42,16 @@ from ucurve.registry.artifacts import no_progress
 from ucurve.registry.hub_cache import HubError
 from ucurve.registry.suites import Dataset, combined_sha256
 
-VALIDATION_ROWS = 512  # of the built-in language, from a stream of its own
+VALIDATION_ROWS = 512  # of the built-in language, from a separate stream
 
 
 class FinetuningTask(Protocol):
-    """num_examples: of one epoch, None where the data is endless; num_classes: of a linear head, 0 without one."""
+    """Source of batches and validation metrics.
+
+    Attributes:
+        num_examples: per epoch; None where the data is endless.
+        num_classes: of the linear head; 0 without one.
+    """
 
     @property
     def num_examples(self) -> int | None: ...
@@ -54,13 +59,13 @@ class FinetuningTask(Protocol):
     def num_classes(self) -> int: ...
     def batch(self, seed: int, step: int, num_rows: int) -> Batch: ...
     def validate(
-        self, trainee: FinetunedModel, precision: Precision, progress: Progress = no_progress
+        self, finetuned: FinetunedModel, precision: Precision, progress: Progress = no_progress
     ) -> dict[str, float]: ...
 
 
 @dataclass(frozen=True)
 class LanguageModelingTask:
-    """Language modelling: every token of a row but the first is predicted."""
+    """Language modelling: predict every token of a row but the first."""
 
     batches: Batches
     held_out: torch.Tensor
@@ -78,10 +83,10 @@ class LanguageModelingTask:
         )
 
     def validate(
-        self, trainee: FinetunedModel, precision: Precision, progress: Progress = no_progress
+        self, finetuned: FinetunedModel, precision: Precision, progress: Progress = no_progress
     ) -> dict[str, float]:
         measure = partial(
-            window_losses, trainee.model, self.held_out, window=self.context, stride=self.context
+            window_losses, finetuned.model, self.held_out, window=self.context, stride=self.context
         )
         losses = measure(precision=precision, progress=progress)
         return {"id_loss": losses.nll_mean, "id_tokens": float(losses.num_tokens.sum())}
@@ -89,7 +94,7 @@ class LanguageModelingTask:
 
 @dataclass(frozen=True)
 class SyntheticSentimentTask:
-    """The sentiment task of the built-in language: one label word at the end of every document."""
+    """Sentiment of the built-in language: one label word at the end of every document."""
 
     language: SyntheticLanguage
     context: int
@@ -101,7 +106,9 @@ class SyntheticSentimentTask:
             num_rows, self.context, split=split, seed=seed, step=step
         )
         rows = documents.rows.astype(np.int64).tolist()
-        end = self.context - (self.num_classes > 0)  # a head reads the document, not the answer
+        end = self.context - (
+            self.num_classes > 0
+        )  # a linear head reads the document without its label word
         return collate(
             [
                 Row(row[:end], self.context - 1, int(label))
@@ -110,18 +117,18 @@ class SyntheticSentimentTask:
         )
 
     def validate(
-        self, trainee: FinetunedModel, precision: Precision, progress: Progress = no_progress
+        self, finetuned: FinetunedModel, precision: Precision, progress: Progress = no_progress
     ) -> dict[str, float]:
         words = [TOKEN[word] for word in LABEL_WORDS]
         parts = [
             self.batch(0, i, 64, "fine-tuning validation") for i in range(VALIDATION_ROWS // 64)
         ]
-        return classification_metrics(trainee, parts, words, precision, progress)
+        return classification_metrics(finetuned, parts, words, precision, progress)
 
 
 @dataclass(frozen=True)
 class SupervisedTask:
-    """Examples from a file. words: first token of each class's label word, empty where there are no classes."""
+    """Examples from files; `words`: first token of each class's label word, if any."""
 
     train: list[Row]
     validation: list[Row]
@@ -133,17 +140,17 @@ class SupervisedTask:
         return len(self.train)
 
     def batch(self, seed: int, step: int, num_rows: int) -> Batch:
-        """Every epoch in an order of its own; its last batch may be short."""
+        """Return a batch; each epoch has its own order, and its last batch may be short."""
         num_batches = math.ceil(len(self.train) / num_rows)
         order = _order(len(self.train), seed, step // num_batches)
         start = (step % num_batches) * num_rows
         return collate([self.train[i] for i in order[start : start + num_rows]])
 
     def validate(
-        self, trainee: FinetunedModel, precision: Precision, progress: Progress = no_progress
+        self, finetuned: FinetunedModel, precision: Precision, progress: Progress = no_progress
     ) -> dict[str, float]:
         parts = [collate(self.validation[i : i + 32]) for i in range(0, len(self.validation), 32)]
-        return classification_metrics(trainee, parts, self.words, precision, progress)
+        return classification_metrics(finetuned, parts, self.words, precision, progress)
 
 
 def _order(num: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -162,33 +169,41 @@ def build_task(
     artefacts: Path,
     progress: Progress = no_progress,
 ) -> FinetuningTask:
-    """The task that a point's inputs ask for. limit: the model's context. Raises DataError."""
+    """Return the task of a point's inputs; `limit`: the model's context. Raises DataError."""
     head = inputs["protocol"].startswith("linear_head")
     context = min(inputs["context"] or limit, limit)
     if dataset.kind == "language":
         version = int(dataset.parameters.get("version", VERSION))
         if version != VERSION:
             raise DataError(
-                f"{dataset.name} is of version {version} of the language; this installation has {VERSION}"
+                f"{dataset.name} has language version {version}; this installation has {VERSION}"
             )
         language = SyntheticLanguage(int(dataset.parameters["language"]))
         if dataset.parameters.get("task") == "sentiment":
             return SyntheticSentimentTask(language, context, num_classes=2 * head)
         return _language_stream(language, context)
     if tokenizer is None:
-        raise DataError(
-            f"{dataset.name} is text, but the checkpoint has no tokenizer.json to read it with"
-        )
+        raise DataError(f"{dataset.name} is text, but the checkpoint has no tokenizer.json")
     if dataset.kind == "text":
         stream, rest = training_stream(dataset, tokenizer, artefacts, lambda: progress(0, 1))
         held_out = torch.from_numpy(rest[:HELD_OUT_TOKENS].astype(np.int64))
         return LanguageModelingTask(
             text_batches(stream, context), held_out, context, len(stream) // context
         )
-    splits = {
-        split: example_files.read(path)
-        for split, path in _files(dataset, artefacts, progress).items()
-    }
+    return _supervised_task(
+        inputs, dataset, tokenizer, context, _files(dataset, artefacts, progress)
+    )
+
+
+def _supervised_task(
+    inputs: dict[str, Any],
+    dataset: Dataset,
+    tokenizer: Tokenizer,
+    context: int,
+    paths: Mapping[str, Path],
+) -> SupervisedTask:
+    """Read the examples and tokenize them. Raises DataError when labels and label words differ."""
+    splits = {split: example_files.read(path) for split, path in paths.items()}
     train, validation = splits["train"], splits["validation"]
     if inputs["protocol"].startswith("language_modelling"):
         rows = [_prompted(tokenizer, examples, context) for examples in (train, validation)]
@@ -198,8 +213,11 @@ def build_task(
         tokenizer.encode(f" {word}", add_special_tokens=False).ids for word in inputs["label_words"]
     ]
     if len(names) != len(answers) or len({answer[0] for answer in answers}) < len(answers):
-        words = f"{dataset.name} has the labels {', '.join(names[:5])}; the label words {inputs['label_words']}"
-        raise DataError(f"{words} must be as many, and differ in their first token")
+        raise DataError(
+            f"{dataset.name} has the labels {', '.join(names[:5])}; the label words "
+            f"{inputs['label_words']} must be as many, and differ in their first token"
+        )
+    head = inputs["protocol"].startswith("linear_head")
     label = partial(_labelled, tokenizer, inputs["prompt"], names, answers, head, context)
     return SupervisedTask(
         _some(label(train), inputs["max_examples"]),
@@ -212,7 +230,10 @@ def build_task(
 def pretraining_rows(
     dataset: Dataset, tokenizer: Tokenizer | None, num_rows: int, context: int, artefacts: Path
 ) -> torch.Tensor:
-    """Rows like those of pre-training, int64 [num_rows, context], from a stream that no training reads. Raises DataError."""
+    """Return pre-training rows, int64 [num_rows, context], for the Fisher information.
+
+    Rows of the built-in language come from a stream that no training reads. Raises DataError.
+    """
     if dataset.kind == "language":
         rows = (
             SyntheticLanguage(int(dataset.parameters["language"]))
@@ -221,7 +242,9 @@ def pretraining_rows(
         )
         return torch.from_numpy(rows.astype(np.int64))
     if tokenizer is None or dataset.kind != "text":
-        raise DataError(f"{dataset.name} is not a text that the checkpoint can read")
+        raise DataError(
+            f"{dataset.name} must be a text, and the checkpoint must have a tokenizer.json"
+        )
     return text_batches(training_stream(dataset, tokenizer, artefacts)[0], context)(0, 0, num_rows)
 
 
@@ -237,7 +260,7 @@ def _language_stream(language: SyntheticLanguage, context: int) -> LanguageModel
 
 
 def _files(dataset: Dataset, artefacts: Path, progress: Progress) -> dict[str, Path]:
-    """The two files of a set of examples, with the hash they were registered with."""
+    """Return the two files of a dataset of examples. Raises DataError when their hash changed."""
     if dataset.unresolved or dataset.location is None:
         raise DataError(f"{dataset.name}: {dataset.unresolved or 'has no location'}")
     if dataset.location.scheme == "hub":
@@ -250,7 +273,8 @@ def _files(dataset: Dataset, artefacts: Path, progress: Progress) -> dict[str, P
     sha256 = combined_sha256({split: file_sha256(path) for split, path in files.items()})
     if dataset.sha256 and sha256 != dataset.sha256:
         raise DataError(
-            f"the files of {dataset.name} changed: sha256 {sha256[:12]}... instead of {dataset.sha256[:12]}..."
+            f"the files of {dataset.name} changed: "
+            f"sha256 {sha256[:12]}... instead of {dataset.sha256[:12]}..."
         )
     return files
 
@@ -264,7 +288,10 @@ def _labelled(
     context: int,
     examples: example_files.Examples,
 ) -> list[Row]:
-    """Prompt and label word; prompts that are too long lose their beginning. A head reads the prompt alone."""
+    """Return prompt and label word as rows; for a linear head, the prompt only.
+
+    Prompts that are too long lose their beginning.
+    """
     texts = [prompt.replace("{sentence}", sentence.strip()) for sentence, _ in examples.rows]
     rows = []
     for encoded, (_, label) in zip(
@@ -278,7 +305,11 @@ def _labelled(
 
 
 def _prompted(tokenizer: Tokenizer, examples: example_files.Examples, context: int) -> list[Row]:
-    """Prompt and completion, the completion scored; sentences alone are scored from their second token on."""
+    """Return prompt and completion as rows, of which the completion is scored.
+
+    Sentences without a prompt are scored from their second token on. Raises DataError when no
+    example has a scored token within the context.
+    """
     rows = []
     for first, second in examples.rows:
         prompt, completion = (
@@ -296,5 +327,5 @@ def _prompted(tokenizer: Tokenizer, examples: example_files.Examples, context: i
 
 
 def _some(rows: list[Row], most: int | None) -> list[Row]:
-    """At most so many, chosen at random once and for all seeds."""
+    """Return at most `most` rows, chosen at random but the same for all seeds."""
     return rows if most is None else [rows[i] for i in sorted(_order(len(rows), 0, 2**32)[:most])]

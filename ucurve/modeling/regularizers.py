@@ -55,7 +55,7 @@ def fisher(
     """Return the diagonal of the empirical Fisher information, by parameter name.
 
     It is the mean over `rows` (pre-training data, int64 [num_rows, context]) of the squared
-    gradient of the row's mean loss per token (Kirkpatrick et al. 2017). `.grad` of the model is not touched.
+    gradient of the row's mean loss per token (Kirkpatrick et al. 2017). `.grad` is not touched.
     """
     parameters = {
         name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
