@@ -182,3 +182,9 @@ class Alone:
 
     def cached(self, key: str, make: Any) -> Any:
         return make()
+
+
+def test_labels_that_only_look_like_numbers_are_sorted_as_text() -> None:
+    rows = [("a", "²"), ("b", "10"), ("c", "9")]
+    assert example_files.classes(Examples(("sentence", "label"), rows)) == ["10", "9", "²"]
+    assert example_files.classes(Examples(("sentence", "label"), rows[1:])) == ["9", "10"]

@@ -90,5 +90,5 @@ def _some(path: Path, examples: Examples) -> Examples:
 def classes(examples: Examples) -> list[str]:
     """Return the labels in the order of label words: numerical where all are numbers."""
     labels = {label for _, label in examples.rows}
-    numeric = all(label.isdigit() for label in labels)
+    numeric = all(label.isdecimal() for label in labels)
     return sorted(labels, key=(lambda label: int(label)) if numeric else None)
