@@ -25,10 +25,12 @@ from ucurve.registry.suites import Checkpoint, Dataset, Location, Suite, sort_ch
 from ucurve.spec import Result, SpecError, canonical
 
 DESCRIPTIONS = {
-    "tiny": "Built in, 46,592 parameters. The paper's protocol: a separate run per budget, each "
-    "annealed to zero by a cosine; weight decay on matrices. Two pre-training seeds.",
-    "tiny-constant": "Built in, 46,592 parameters. The counter-example: one run at a constant "
-    "learning rate, without weight decay, so that the weights grow.",
+    "tiny": "Built-in, 46,592 parameters. The paper's protocol: one run per token budget, each "
+    "annealed to zero with a cosine schedule; weight decay on matrices only. Two pre-training "
+    "seeds.",
+    "tiny-constant": "Built-in, 46,592 parameters: the counter-example. One run at a constant "
+    "learning rate without weight decay; its weights grow, and so does its sensitivity to noise "
+    "relative to current weights.",
 }
 
 
@@ -109,21 +111,23 @@ def write_datasets() -> None:
     }
     sets = {
         "tiny-held-out": (
-            "1,024 documents of the built-in language from a stream that no training run reads.",
+            "1,024 held-out documents of the built-in language, from a stream that is never "
+            "trained on.",
             held_out,
         ),
         "tiny-language": (
-            "The built-in language, endless: what the built-in suites are pre-trained on.",
+            "The built-in language: an endless stream, on which the built-in suites are "
+            "pre-trained.",
             {"language": 0, "split": "train", "version": VERSION},
         ),
         "tiny-redrawn": (
-            "The same words and syntax with all facts and preferences drawn anew, endless: "
-            "to fine-tune on.",
+            "The built-in language with the same words and syntax but resampled facts and "
+            "preferences: an endless stream to fine-tune on.",
             {"language": 1, "split": "train", "version": VERSION},
         ),
         "tiny-sentiment": (
-            "Documents of the built-in language and whether they are meant well or ill: "
-            "to fine-tune on.",
+            "Documents of the built-in language with positive or negative labels, to fine-tune "
+            "on.",
             {"language": 0, "split": "train", "task": "sentiment", "version": VERSION},
         ),
     }
