@@ -1,7 +1,9 @@
 """Fits to a sweep of learning rates: the best rate, its trend, and the growth of forgetting.
 
-    >>> losses = np.array([[1.3, 1.32], [1.0, 1.02], [1.6, 1.7]])  # [num_rates, num_seeds], lower
-    is better >>> best_rate(losses) Best(index=1, within=(1,), at_edge=False)
+    >>> losses = np.array([[1.3, 1.32], [1.0, 1.02], [1.6, 1.7]])  # [num_rates, num_seeds]
+    >>> best_rate(losses)  # lower is better
+    Best(index=1, within=(1,), at_edge=False)
+
 Seeds are paired: column j is the same seed everywhere. Intervals are over seeds
 (`statistics.resampled_means`); false positives and coverage: `tests/test_learning_rate_fits.py`.
 """

@@ -1,8 +1,10 @@
 """Tests and intervals on curves over checkpoints; `ucurve.analysis.condition_verdicts` uses them.
 
-    >>> losses = np.array([[3.0, 3.2, 3.1], [2.0, 2.1, 2.2], [2.9, 3.0, 3.0]])  # [num_checkpoints,
-    num_draws] >>> rise_after_minimum(losses).minimum 1
- Throughout, losses is [num_checkpoints, num_draws], checkpoints in order of pre-training length and
+    >>> losses = np.array([[3.0, 3.2, 3.1], [2.0, 2.1, 2.2], [2.9, 3.0, 3.0]])
+    >>> rise_after_minimum(losses).minimum
+    1
+
+Throughout, losses is [num_checkpoints, num_draws], checkpoints in order of pre-training length and
 draws paired: column j is the same noise (fine-tuning seed, window of text) at every checkpoint.
 Differences between checkpoints are taken within draws, so what draws share cancels; draws are the
 independent units and nothing is assumed about how checkpoints correlate within one. False

@@ -1,6 +1,6 @@
 """A synthetic English of 330 words, endless and fast: what the built-in suites are pre-trained on.
 
-    >>> language = Lang(0)
+    >>> language = SyntheticLanguage(0)
     >>> language.text(language.documents(1, seed=1).rows[0, :12])
     '<bos> ...'
 
