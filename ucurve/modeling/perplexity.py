@@ -1,4 +1,4 @@
-"""Loss over windows of a token stream, kept as sums and counts so that any later average is exact.
+"""Loss over windows of a token stream, as sums and counts, so that later averages are exact.
 
 losses = window_losses(model, tokens, window=1024, stride=1024)
 losses.nll_sum.sum() / losses.num_tokens.sum()        # mean loss in nats; its exp is the perplexity
@@ -19,25 +19,25 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 Precision = Literal["fp32", "bf16"]
-LOGITS = 1 << 24  # logits held at once: 64 MiB in fp32
+LOGITS = 1 << 24  # logits computed at once: 64 MiB in fp32
 
 
 @dataclass(frozen=True)
 class WindowLosses:
-    """Per window: sum of the losses of its scored tokens in nats (inf and NaN are kept), and how many were scored."""
+    """Per window: summed loss of its scored tokens in nats (inf and NaN stay), and their number."""
 
     nll_sum: NDArray[np.float64]
     num_tokens: NDArray[np.int64]
 
     @property
     def nll_mean(self) -> float:
-        """Nats per scored token."""
+        """Return the mean loss in nats per scored token."""
         return float(self.nll_sum.sum() / self.num_tokens.sum())
 
 
 @dataclass(frozen=True)
 class Window:
-    """Tokens start..end are read, those from `score` on are scored."""
+    """Tokens `start` to `end`, of which those from `score` on are scored."""
 
     start: int
     score: int
@@ -45,14 +45,16 @@ class Window:
 
 
 def windows(num_tokens: int, window: int, stride: int) -> Iterator[Window]:
-    """Windows that together score every token once, the last short one included.
+    """Yield windows that together score every token once, including a short last window.
 
-    With stride == window every token but each window's first is scored (it has nothing to be predicted from). With stride <
-    window the windows overlap, and only tokens that no earlier window has read are scored.
+    With stride == window every token but each window's first is scored, which has no context. With
+    stride < window the windows overlap, and only tokens that no earlier window has read are scored.
+    Raises ValueError when stride or window is out of range.
     """
     if not 1 <= stride <= window or window < 2:
         raise ValueError(
-            f"stride must be between 1 and the window, and the window at least 2; got {stride} and {window}"
+            "stride must be between 1 and the window, and the window at least 2; "
+            f"got {stride} and {window}"
         )
     read = 0
     for start in range(0, num_tokens, stride):
@@ -76,12 +78,22 @@ def window_losses(
     precision: Precision = "fp32",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> WindowLosses:
-    """Cross-entropy of `tokens` [num_tokens] under `model`, window by window (protocol "perplexity/1").
+    """Return the cross-entropy of `tokens` under `model` by window (protocol "perplexity/1").
 
-    batch_tokens: tokens read at once; by default what suits the device. The logits are made in slices of 64 MiB, so a
-    large vocabulary costs no memory. `precision` "bf16" is autocast on fp32 weights, which rounds away perturbations
-    much smaller than 0.4% of a weight. `progress` is called with tokens done and in all, and may raise to stop.
-    Raises ValueError when tokens or window do not fit the model.
+    The logits are computed in slices of 64 MiB, so a large vocabulary costs no memory.
+
+    Args:
+        model: in eval mode.
+        tokens: int64 [num_tokens].
+        window: tokens per window.
+        stride: tokens between the starts of two windows.
+        batch_tokens: tokens per forward pass; by default suited to the device.
+        precision: "bf16" is autocast on fp32 weights, which rounds away perturbations much smaller
+            than 0.4% of a weight.
+        progress: called with (tokens done, all tokens); may raise to stop.
+
+    Raises:
+        ValueError: tokens or window do not fit the model.
     """
     plan = list(windows(len(tokens), window, stride))
     _check(model, tokens, window, plan)
@@ -126,7 +138,7 @@ def _vocabulary(model: PreTrainedModel) -> int:
 
 
 def _batches(plan: list[Window], rows: int) -> Iterator[list[Window]]:
-    """Windows of equal length, at most `rows` together."""
+    """Yield windows of equal length, at most `rows` at once."""
     for _, equal in groupby(plan, key=lambda span: span.end - span.start):
         together = list(equal)
         for i in range(0, len(together), rows):
@@ -134,13 +146,14 @@ def _batches(plan: list[Window], rows: int) -> Iterator[list[Window]]:
 
 
 def autocast(model: PreTrainedModel, precision: Precision) -> AbstractContextManager[object]:
+    """Return the autocast context of the precision."""
     return (
         torch.autocast(model.device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
     )
 
 
 def unembedding(model: PreTrainedModel, probe: torch.Tensor) -> torch.nn.Module | None:
-    """The unembedding, if logits are nothing but it applied to the last hidden state; None if there is more to them."""
+    """Return the unembedding if logits are just that of the last hidden state, else None."""
     head: torch.nn.Module | None = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     ids = probe.to(model.device)[None]
     full_logits = model(ids, use_cache=False).logits
@@ -154,7 +167,7 @@ def unembedding(model: PreTrainedModel, probe: torch.Tensor) -> torch.nn.Module 
 def _token_losses(
     model: PreTrainedModel, head: torch.nn.Module | None, ids: torch.Tensor
 ) -> torch.Tensor:
-    """Loss of every token but the first of each row, float64 [num_rows, length - 1]."""
+    """Return the loss of all tokens but each row's first, float64 [num_rows, length - 1]."""
     if head is None:
         logits = model(ids, use_cache=False).logits[:, :-1].float()
         return cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none").double()

@@ -1,10 +1,10 @@
-"""Gaussian perturbation of a model's weights: theta' = theta + gamma * sigma * eps, eps ~ N(0, 1), tensor by tensor.
+"""Gaussian perturbation per tensor: theta' = theta + gamma * sigma * eps, eps ~ N(0, 1).
 
 tensors = select(model, which="matrices")
-noise = Noise(seed=0)                                   # the same numbers on every device and for every checkpoint
+noise = Noise(seed=0)    # the same numbers on every device and for every checkpoint
 with perturbed(tensors, current_std(tensors), 0.1, noise):
-    ...                                                 # measure
-# here every weight has its old bits again
+    ...                  # measure
+# here every weight has its original bits again
 """
 
 from __future__ import annotations
@@ -21,26 +21,31 @@ from transformers import PreTrainedModel
 
 PROTOCOL = "gaussian/1"
 GROUPS = ("embedding", "attention", "mlp", "norm", "unembedding", "other")
-CHUNK = 1 << 16  # numbers made at once: fits a core's cache
+CHUNK = 1 << 16  # numbers drawn at once: fits a core's cache
 MASK = 0xFFFFFFFF
 Tensors = Mapping[str, torch.Tensor]
 
-# AS 241 (Wichura 1988), PPND16: numerators and denominators for |p - 1/2| <= 0.425 and for the tails down to e^-25.
+# AS 241 (Wichura 1988), PPND16: numerators and denominators for |p - 1/2| <= 0.425 (CENTRE) and for
+# the tails down to e^-25 (TAIL).
 CENTRE = (
-    (3.3871328727963666080e0, 1.3314166789178437745e2, 1.9715909503065514427e3, 1.3731693765509461125e4,
-     4.5921953931549871457e4, 6.7265770927008700853e4, 3.3430575583588128105e4, 2.5090809287301226727e3),
-    (1.0, 4.2313330701600911252e1, 6.8718700749205790830e2, 5.3941960214247511077e3,
-     2.1213794301586595867e4, 3.9307895800092710610e4, 2.8729085735721942674e4, 5.2264952788528545610e3),
+    (3.3871328727963666080e0, 1.3314166789178437745e2, 1.9715909503065514427e3,
+     1.3731693765509461125e4, 4.5921953931549871457e4, 6.7265770927008700853e4,
+     3.3430575583588128105e4, 2.5090809287301226727e3),
+    (1.0, 4.2313330701600911252e1, 6.8718700749205790830e2,
+     5.3941960214247511077e3, 2.1213794301586595867e4, 3.9307895800092710610e4,
+     2.8729085735721942674e4, 5.2264952788528545610e3),
 )  # fmt: skip
 TAIL = (
-    (1.42343711074968357734e0, 4.63033784615654529590e0, 5.76949722146069140550e0, 3.64784832476320460504e0,
-     1.27045825245236838258e0, 2.41780725177450611770e-1, 2.27238449892691845833e-2, 7.74545014278341407640e-4),
-    (1.0, 2.05319162663775882187e0, 1.67638483018380384940e0, 6.89767334985100004550e-1,
-     1.48103976427480074590e-1, 1.51986665636164571966e-2, 5.47593808499534494600e-4, 1.05075007164441684324e-9),
+    (1.42343711074968357734e0, 4.63033784615654529590e0, 5.76949722146069140550e0,
+     3.64784832476320460504e0, 1.27045825245236838258e0, 2.41780725177450611770e-1,
+     2.27238449892691845833e-2, 7.74545014278341407640e-4),
+    (1.0, 2.05319162663775882187e0, 1.67638483018380384940e0,
+     6.89767334985100004550e-1, 1.48103976427480074590e-1, 1.51986665636164571966e-2,
+     5.47593808499534494600e-4, 1.05075007164441684324e-9),
 )  # fmt: skip
 
 
-# ---- which tensors
+# ---- selection
 
 
 def select(
@@ -50,11 +55,17 @@ def select(
     exclude: Sequence[str] = (),
     group: str | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Parameters to perturb, by name; never buffers, tied tensors once (under their first name).
+    """Return the parameters to perturb, by name: no buffers, tied tensors once.
 
-    which: "matrices" leaves out tensors with fewer than two dimensions (biases, gains of norms).
-    include, exclude: shell patterns for names ("*.attention.*"); an empty include means every name.
-    group: only tensors of this one of GROUPS. Raises ValueError when nothing is left.
+    Args:
+        model: its parameters are returned themselves, not copies.
+        which: "matrices" excludes tensors with fewer than two dimensions (biases, gains).
+        include: shell patterns for names ("*.attention.*"); empty means every name.
+        exclude: shell patterns for names to leave out.
+        group: one of GROUPS, to select its tensors only.
+
+    Raises:
+        ValueError: no parameter is selected.
     """
     chosen = {
         name: parameter.data
@@ -70,7 +81,7 @@ def select(
 
 
 def group_of(name: str) -> str:
-    """The part of a transformer that a parameter belongs to, one of GROUPS, read from its name."""
+    """Return the part of a transformer, one of GROUPS, that a parameter's name belongs to."""
     words = {  # first match wins: input_layernorm and self_attn.q_norm are norms
         "norm": ("norm", "ln_"),
         "unembedding": ("embed_out", "lm_head"),
@@ -84,7 +95,7 @@ def group_of(name: str) -> str:
 
 
 def rms_by_group(tensors: Tensors) -> dict[str, float]:
-    """Root mean square of the weights of each group that has any."""
+    """Return the root mean square of the weights of each non-empty group."""
     squares, sizes = dict.fromkeys(GROUPS, 0.0), dict.fromkeys(GROUPS, 0)
     for name, tensor in tensors.items():
         group = group_of(name)
@@ -93,11 +104,11 @@ def rms_by_group(tensors: Tensors) -> dict[str, float]:
     return {group: math.sqrt(squares[group] / sizes[group]) for group in GROUPS if sizes[group]}
 
 
-# ---- how large
+# ---- scale
 
 
 def current_std(tensors: Tensors) -> dict[str, float]:
-    """Standard deviation of each tensor's own entries (over the population); exactly 0 for a constant tensor."""
+    """Return each tensor's population standard deviation; exactly 0 for a constant tensor."""
     return {
         name: math.sqrt(_mean_square(tensor - _mean(tensor))) for name, tensor in tensors.items()
     }
@@ -112,33 +123,33 @@ def _mean_square(tensor: torch.Tensor) -> float:
 
 
 def _parts(tensor: torch.Tensor) -> Sequence[torch.Tensor]:
-    """Pieces that are small in float64: a whole embedding would not always fit beside the model."""
+    """Return pieces that are small in float64: a full embedding may not fit next to the model."""
     return torch.split(tensor.flatten(), 1 << 22)
 
 
 def init_std(tensors: Tensors, initializer_range: float) -> dict[str, float]:
-    """Standard deviation at initialisation as the config states it: matrices N(0, initializer_range), the rest constant.
+    """Return standard deviations at initialisation from the config's `initializer_range`.
 
-    For suites without a checkpoint of step 0; where there is one, take `current_std` of its tensors instead: a tensor
-    that was constant there has 0 and gets no noise.
+    It is that of matrices; other tensors start constant, with 0. Use it for suites without a
+    checkpoint of step 0; otherwise use `current_std` of that checkpoint's tensors.
     """
     return {
         name: initializer_range if tensor.dim() >= 2 else 0.0 for name, tensor in tensors.items()
     }
 
 
-# ---- the noise
+# ---- noise
 
 
 class Noise:
-    """One draw of standard normals for a whole model, made once and kept: every gamma and checkpoint scales the same."""
+    """One cached draw of standard normals per parameter, shared by all gammas and checkpoints."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self._made: dict[str, torch.Tensor] = {}
 
     def like(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        """The numbers of the parameter `name`: fp32, shape and device of `tensor`."""
+        """Return the noise of parameter `name`: fp32, with shape and device of `tensor`."""
         cached = self._made.get(name)
         if cached is None or cached.shape != tensor.shape or cached.device != tensor.device:
             cached = standard_normal(self.seed, name, tensor.numel(), tensor.device).view(
@@ -151,11 +162,11 @@ class Noise:
 def standard_normal(
     seed: int, name: str, num: int, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
-    """The first `num` numbers of the stream (seed, name), fp32.
+    """Return the first `num` numbers of the noise stream (seed, name), fp32 [num].
 
-    Philox 4x32-10 keyed by sha256, one 32-bit word a number, through the normal quantile; |eps| < 6.4. Every operation is
-    exact or rounded once as IEEE 754 says, so every device gives the same bits, and a tensor's numbers depend on
-    nothing but its name and the seed.
+    Philox 4x32-10 keyed by SHA-256, one 32-bit word per number, mapped through the normal quantile;
+    |eps| < 6.4. Every operation is exact or correctly rounded (IEEE 754), so every device gives the
+    same bits, and the numbers depend only on name and seed.
     """
     digest = hashlib.sha256(f"{PROTOCOL}/{seed}/{name}".encode()).digest()
     key = (int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little"))
@@ -170,14 +181,11 @@ def standard_normal(
 
 
 def philox(counter: Sequence[torch.Tensor], key: tuple[int, int]) -> tuple[torch.Tensor, ...]:
-    """Philox 4x32 with 10 rounds (Salmon et al. 2011): four words for a counter of four words, in int64 tensors."""
+    """Return four words per four-word counter: Philox 4x32-10 (Salmon et al. 2011), in int64."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
-        left, right = (
-            c0 * 0xD2511F53,
-            c2 * 0xCD9E8D57,
-        )  # may wrap: the 64 bits are right all the same
+        left, right = c0 * 0xD2511F53, c2 * 0xCD9E8D57  # the 64 bits are right even if it wraps
         c0, c1, c2, c3 = (
             (right >> 32 & MASK) ^ c1 ^ k0,
             right & MASK,
@@ -189,7 +197,10 @@ def philox(counter: Sequence[torch.Tensor], key: tuple[int, int]) -> tuple[torch
 
 
 def normal_quantile(p: torch.Tensor) -> torch.Tensor:
-    """The standard normal's quantile of p in (e^-25, 1 - e^-25), float64, to a relative 1e-15 (AS 241)."""
+    """Return the standard normal quantile of p in (e^-25, 1 - e^-25), float64 (AS 241).
+
+    Its relative error is at most 1e-15.
+    """
     q = p - 0.5
     z = q * _ratio(CENTRE, 0.180625 - q * q)
     tail = q.abs() > 0.425
@@ -199,7 +210,10 @@ def normal_quantile(p: torch.Tensor) -> torch.Tensor:
 
 
 def _log(x: torch.Tensor) -> torch.Tensor:
-    """Natural logarithm from exact steps only: devices' own differ in the last bit. x = m 2^e, ln m = 2 artanh s."""
+    """Return the natural logarithm from exact steps: x = m 2^e, ln m = 2 artanh s.
+
+    The devices' own logarithms differ in the last bit.
+    """
     m, e = torch.frexp(x)
     s = (m - 1.0) / (m + 1.0)  # in [-1/3, 0]
     square = s * s
@@ -212,23 +226,24 @@ def _ratio(coefficients: tuple[Sequence[float], Sequence[float]], x: torch.Tenso
 
 
 def _polynomial(coefficients: Sequence[float], x: torch.Tensor) -> torch.Tensor:
-    """Horner's rule, product and sum as two roundings: a fused one would differ between devices."""
+    """Evaluate by Horner's rule, rounding separately; fused rounding differs by device."""
     result = torch.full_like(x, coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):
         result = result.mul_(x).add_(coefficient)
     return result
 
 
-# ---- the perturbation
+# ---- perturbation
 
 
 @contextmanager
 def perturbed(
     tensors: Tensors, stds: Mapping[str, float], gamma: float, noise: Noise
 ) -> Iterator[float]:
-    """Within: theta' = theta + gamma * stds[name] * eps, in place and in the tensors' fp32. After: the old bits again.
+    """Perturb inside the block, in place and in fp32: theta' = theta + gamma * stds[name] * eps.
 
-    Yields |theta' - theta| / |theta| over the selected tensors. Tensors whose std is 0 are left alone.
+    Yields |theta' - theta| / |theta| over the selected tensors; a tensor with std 0 does not change.
+    On exit every weight has its original bits again.
     """
     assert all(tensor.dtype == torch.float32 for tensor in tensors.values()), (
         "perturb fp32 weights: bf16 loses the noise"
@@ -253,5 +268,5 @@ def perturbed(
 
 
 def checksum(tensors: Tensors) -> int:
-    """Sum of the bit patterns of all entries: exact on every device, changes with any single weight."""
+    """Return the sum of all bit patterns: exact on every device, sensitive to any weight."""
     return sum(int(tensor.view(torch.int32).sum(dtype=torch.int64)) for tensor in tensors.values())

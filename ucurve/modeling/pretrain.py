@@ -1,10 +1,12 @@
-"""GPT-NeoX from scratch: seeded, resumable to the bit on a CPU, stoppable within a step.
+"""Pre-training GPT-NeoX: seeded, interruptible at every step, resumable bit for bit on a CPU.
 
-    training = Training(Recipe(hidden_size=32, ..., num_steps=437), seed=0, device="cpu")
-    training.run(batches, folder / "state.pt", [0, 437], keep=lambda step: save(training.model, ...), progress=context.progress)
+    config = PretrainingConfig(hidden_size=32, ..., num_steps=437)
+    run = PretrainingRun(config, seed=0, device="cpu")
+    run.run(batches, folder / "state.pt", [0, 437], keep=save_checkpoint, progress=context.progress)
 
-Whatever the next step depends on is in `Training` (weights, optimiser, step); the data of a step comes from a counter. So
-a run continued from its last saved state ends in the same weights as one that was never interrupted.
+All that the next step depends on is in `PretrainingRun` (weights, optimiser, step); the batch of a
+step comes from a counter-based generator. So a run resumed from its last saved state ends in the
+same weights as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ Progress = Callable[..., None]  # progress(done, total, loss=...), raises to sto
 
 @dataclass(frozen=True)
 class PretrainingConfig:
-    """What determines a run besides its data and its seed; the fields of the spec under the same names."""
+    """Architecture and hyperparameters of a run, named as in the spec."""
 
     vocab_size: int
     hidden_size: int
@@ -55,7 +57,10 @@ class PretrainingConfig:
 
 
 def build(recipe: PretrainingConfig, seed: int) -> GPTNeoXForCausalLM:
-    """The model at initialisation: matrices from N(0, init_std), gains 1, biases 0; the same on every device."""
+    """Return the model at initialisation, the same on every device.
+
+    Matrices are drawn from N(0, init_std^2); gains are 1 and biases 0.
+    """
     config = GPTNeoXConfig(
         vocab_size=recipe.vocab_size,
         hidden_size=recipe.hidden_size,
@@ -75,7 +80,7 @@ def build(recipe: PretrainingConfig, seed: int) -> GPTNeoXForCausalLM:
 
 
 class Scheduled(Protocol):
-    """The part of a recipe that the learning rate depends on."""
+    """The part of a configuration that the learning rate depends on."""
 
     @property
     def num_steps(self) -> int: ...
@@ -88,7 +93,10 @@ class Scheduled(Protocol):
 
 
 def learning_rate(recipe: Scheduled, step: int) -> float:
-    """Rate of the update that follows `step` updates: linear warm-up, then constant or a decay that ends at zero."""
+    """Return the rate of the update after `step` updates: linear warm-up, then the schedule.
+
+    The schedule is constant, or a linear or cosine decay that ends at zero.
+    """
     if step < recipe.warmup_steps:
         return recipe.learning_rate * (step + 1) / recipe.warmup_steps
     done = (step - recipe.warmup_steps) / max(1, recipe.num_steps - recipe.warmup_steps)
@@ -99,7 +107,7 @@ def learning_rate(recipe: Scheduled, step: int) -> float:
 
 
 def phase(recipe: PretrainingConfig, step: int) -> str:
-    """Learning-rate phase after `step` updates, as `Checkpoint.phase` names it."""
+    """Return the learning-rate phase after `step` updates, as named in `Checkpoint.phase`."""
     if step <= recipe.warmup_steps and step < recipe.num_steps:
         return "warm-up"
     if recipe.schedule == "constant":
@@ -108,7 +116,10 @@ def phase(recipe: PretrainingConfig, step: int) -> str:
 
 
 def rms(model: PreTrainedModel) -> dict[str, float]:
-    """Root mean square of the weights: matrices by the part they belong to and all together, gains of norms, biases."""
+    """Return the root mean square of the weights by group.
+
+    Groups are the parts of the transformer and "matrices" for all of them, "gains", and "biases".
+    """
     sums: dict[str, tuple[float, int]] = {}
     for name, parameter in model.named_parameters():
         matrix = parameter.dim() > 1
@@ -126,13 +137,16 @@ def rms(model: PreTrainedModel) -> dict[str, float]:
 
 
 class PretrainingRun(ResumableRun):
-    """A run between two steps: `step` updates are done, `losses[i]` was the loss of the batch of update i."""
+    """A pre-training run between two steps.
+
+    `step` updates are done; losses[i] is the loss of the batch of update i in nats per token.
+    """
 
     progress_names = ("step", "losses", "seconds", "kept", "diverged")
 
     def __init__(self, recipe: PretrainingConfig, seed: int, device: str) -> None:
         self.recipe, self.seed, self.device = recipe, seed, device
-        self.model = build(recipe, seed).to(device)  # type: ignore[arg-type]  # transformers wraps nn.Module.to untyped
+        self.model = build(recipe, seed).to(device)  # type: ignore[arg-type]
         self.model.train()
         matrices = [p for p in self.model.parameters() if p.dim() == 2]
         others = [p for p in self.model.parameters() if p.dim() != 2]
@@ -151,8 +165,8 @@ class PretrainingRun(ResumableRun):
         self.step = 0
         self.losses: list[float] = []
         self.seconds = 0.0
-        self.kept: dict[int, dict[str, Any]] = {}  # by step: what `keep` returned, plain JSON
-        self.diverged = False  # the last loss or its gradient was not finite: no update was made, no step follows
+        self.kept: dict[int, dict[str, Any]] = {}  # by step: the record that `keep` returned
+        self.diverged = False  # the last loss or gradient was not finite; no update follows
 
     def run(
         self,
@@ -162,10 +176,15 @@ class PretrainingRun(ResumableRun):
         keep: Callable[[int], dict[str, Any]],
         progress: Progress,
     ) -> None:
-        """Train to the end, or until the loss is not finite, or until `progress` raises.
+        """Train until the last step, until divergence, or until `progress` raises.
 
-        state: file to continue from if it exists and to save to, every few seconds and when `progress` raises.
-        keep: called when the number of steps done is one of `steps`; what it returns is part of the state, in `kept`.
+        Args:
+            batches: source of the training batches.
+            state: file to resume from if it exists, saved every SAVE_EVERY_SECONDS and when
+                `progress` raises.
+            steps: numbers of updates after which `keep` is called.
+            keep: saves a checkpoint; the plain JSON that it returns becomes part of the state.
+            progress: called before each step with the steps done, all steps and the last loss.
         """
         self.restore(state)
         saved = time.monotonic()
@@ -191,7 +210,7 @@ class PretrainingRun(ResumableRun):
                 self._update(batches(self.seed, self.step, self.recipe.batch_rows))
 
     def _update(self, rows: torch.Tensor) -> None:
-        """One optimiser step on `rows` [batch_rows, context], every token but a row's first predicted."""
+        """Make one optimiser step on `rows`, int64 [batch_rows, context]."""
         began = time.monotonic()
         rows = rows.to(self.device)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
@@ -210,6 +229,7 @@ class PretrainingRun(ResumableRun):
         self.seconds += time.monotonic() - began
 
     def weights(self) -> Mapping[str, torch.Tensor]:
+        """Return the model's tensors by name."""
         weights: Mapping[str, torch.Tensor] = self.model.state_dict()
         return weights
 
@@ -217,7 +237,7 @@ class PretrainingRun(ResumableRun):
 def loss_curve(
     losses: list[float], tokens_per_step: int, num_points: int = 80
 ) -> tuple[list[float], list[float]]:
-    """(tokens, mean loss) over at most `num_points` bins, equally wide on a log axis of tokens; tokens: a bin's last."""
+    """Return last token and mean loss of at most `num_points` bins on a log axis of tokens."""
     edges = sorted(
         {0, *(round(len(losses) ** (k / (num_points - 1))) for k in range(num_points) if losses)}
     )
@@ -227,7 +247,7 @@ def loss_curve(
 
 @contextmanager
 def one_thread(device: str) -> Iterator[None]:
-    """On a CPU, sums depend on the number of threads: one, so that any worker continues to the same bits."""
+    """Use one thread on a CPU, where sums depend on the number of threads, for equal bits."""
     threads = torch.get_num_threads()
     if device == "cpu":
         torch.set_num_threads(1)

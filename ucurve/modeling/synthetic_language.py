@@ -1,17 +1,23 @@
-"""A synthetic English of 330 words, endless and fast: what the built-in suites are pre-trained on.
+"""A synthetic English of 330 words, endless and fast, on which built-in suites are pre-trained.
 
     >>> language = SyntheticLanguage(0)
     >>> language.text(language.documents(1, seed=1).rows[0, :12])
     '<bos> ...'
 
-One row is one document: `<bos>`, then sentences. What there is to learn, from strong features to weak ones: syntax; number
-agreement, past attractors ("the dog near the cats sees"); Zipf nouns in 16 Zipf topics, one topic a document; preferences
-noun->verb, noun->adjective, noun->preposition, verb->object, verb->adverb, each a bilinear form whose spectrum falls as a
-power law; facts: with probability 0.8 the object is a fixed function of (subject, verb), 2,880 facts met with Zipf frequencies;
-a polarity of the document that chooses positive or negative adjectives, a quarter of them negated.
+One row is one document: `<bos>`, then sentences. Its features, from strong to weak:
 
-`Lang(seed)` keeps words and syntax and re-draws every table. Rows come from a counter (Philox): the same (split, seed, step)
-gives the same rows everywhere, and "held-out" rows come from another key than "train" rows.
+- syntax;
+- number agreement across attractors ("the dog near the cats sees");
+- Zipf-distributed nouns in 16 Zipf-distributed topics, one topic per document;
+- preferences noun->verb, noun->adjective, noun->preposition, verb->object and verb->adverb, each a
+  bilinear form whose spectrum falls as a power law;
+- facts: with probability 0.8 the object is a fixed function of (subject, verb), 2,880 facts with
+  Zipf-distributed frequencies;
+- a polarity per document that selects positive or negative adjectives, a quarter of them negated.
+
+`SyntheticLanguage(seed)` keeps words and syntax and redraws every table. Rows come from a counter
+(Philox): the same (split, seed, step) gives the same rows everywhere, and "held-out" rows have
+another key than "train" rows.
 """
 
 from __future__ import annotations
@@ -33,12 +39,8 @@ NUM_FEATURES = 16  # of each preference; feature k has strength 1.5 / k
 BITS = 11  # a categorical draw looks up one of 2^11 equally likely entries
 SHORTEST_SENTENCE = 5  # "the dog is good ."
 NUM_DRAWS = 28  # of 16 random bits each, for one sentence
-PLURAL, FACT, ADJECTIVE, ATTRACTOR = (
-    0.4,
-    0.8,
-    0.3,
-    0.25,
-)  # probabilities of what a sentence may have
+# Probabilities of the features of a sentence.
+PLURAL, FACT, ADJECTIVE, ATTRACTOR = 0.4, 0.8, 0.3, 0.25
 EVALUATION, NEGATED, VERY, ADVERB, CONNECTED = 0.3, 0.25, 0.2, 0.2, 0.2
 
 
@@ -53,21 +55,25 @@ PREPOSITIONS = _words(
     "near behind beside with under above below inside against beyond around opposite"
 )
 NOUNS = _words(
-    "dog cat bird horse cow farmer teacher doctor singer king queen boy girl sailor baker painter poet soldier nurse judge "
-    "lawyer driver hunter miner student professor neighbor friend stranger guest house tower bridge garden river forest "
-    "mountain lake island road market school temple castle village window door table chair lamp book letter song picture "
-    "clock coin ring hat coat boat wagon train engine hammer needle apple egg cake onion flower tree cloud"
+    "dog cat bird horse cow farmer teacher doctor singer king queen boy girl sailor baker "
+    "painter poet soldier nurse judge lawyer driver hunter miner student professor neighbor "
+    "friend stranger guest house tower bridge garden river forest mountain lake island road "
+    "market school temple castle village window door table chair lamp book letter song picture "
+    "clock coin ring hat coat boat wagon train engine hammer needle apple egg cake onion flower "
+    "tree cloud"
 )
 VERBS = _words(
-    "see hear find help follow hold love hate want need know remember visit paint build break move lift hide steal sell "
-    "buy make take give bring show draw clean open close cook kick trust fear admire ignore answer meet call"
+    "see hear find help follow hold love hate want need know remember visit paint build break "
+    "move lift hide steal sell buy make take give bring show draw clean open close cook kick "
+    "trust fear admire ignore answer meet call"
 )
 NEUTRAL = _words(
-    "red green blue white black yellow small large tall short old young new round square wooden golden heavy light thin thick "
-    "wide narrow wet dry warm cold loud quiet distant"
+    "red green blue white black yellow small large tall short old young new round square wooden "
+    "golden heavy light thin thick wide narrow wet dry warm cold loud quiet distant"
 )
 POSITIVE = _words(
-    "good great lovely kind happy brave wise gentle bright honest charming perfect pleasant noble clever proud"
+    "good great lovely kind happy brave wise gentle bright honest charming perfect pleasant "
+    "noble clever proud"
 )
 NEGATIVE = _words(
     "bad awful ugly cruel sad weak foolish rude dull false boring broken nasty mean stupid ashamed"
@@ -102,21 +108,21 @@ LABEL_WORDS = (NEGATIVE[0], POSITIVE[0])  # label words of the sentiment task, b
 
 
 class Documents(NamedTuple):
-    """rows: tokens, int16 [num_rows, context]; polarity: of each document, 1 positive or 0 negative, int16 [num_rows]."""
+    """Tokens `rows`, int16 [num_rows, context]; `polarity` [num_rows], 1 positive, 0 negative."""
 
     rows: Ints
     polarity: Ints
 
 
 def _key(purpose: str) -> int:
-    """A Philox key (128 bits) of its own for every purpose."""
+    """Return the Philox key (128 bits) of a purpose."""
     return int.from_bytes(
         hashlib.sha256(f"language/{VERSION}/{purpose}".encode()).digest()[:16], "little"
     )
 
 
 def _uniforms(purpose: str) -> Callable[[int], NDArray[np.float64]]:
-    """Draws of [0, 1) made from raw bits, which no numpy release changes."""
+    """Return a sampler of uniforms in [0, 1) from raw bits, which no NumPy release changes."""
     bits = np.random.Philox(key=_key(purpose))
 
     def draw(size: int) -> NDArray[np.float64]:
@@ -132,7 +138,7 @@ def _zipf(size: int) -> NDArray[np.float64]:
 def _preferences(
     uniform: Callable[[int], NDArray[np.float64]], conditions: int, outcomes: int
 ) -> NDArray[np.float64]:
-    """exp(sum_k 1.5/k a_k(condition) b_k(outcome)) with signs a, b: [conditions, outcomes]."""
+    """Return exp(sum_k 1.5/k a_k(condition) b_k(outcome)), signs a, b: [conditions, outcomes]."""
     a, b = (
         np.where(uniform(size * NUM_FEATURES) < 0.5, -1.0, 1.0).reshape(size, -1)
         for size in (conditions, outcomes)
@@ -141,7 +147,10 @@ def _preferences(
 
 
 def _lookup(weights: NDArray[np.float64]) -> Ints:
-    """Outcomes in proportion to `weights` [conditions, outcomes], as a table of equally likely entries."""
+    """Return a table of equally likely outcomes, proportional to `weights` per condition.
+
+    [conditions, outcomes] -> [conditions, 2^BITS].
+    """
     upper = np.cumsum(weights, axis=1)
     middle = (np.arange(2**BITS) + 0.5) / 2**BITS
     return np.stack([np.searchsorted(row / row[-1], middle) for row in upper]).astype(np.int16)
@@ -165,7 +174,7 @@ _CONNECTIVE = _lookup(_zipf(len(CONNECTIVES))[None])
 
 
 class SyntheticLanguage:
-    """The language with all tables drawn from `seed`. Tables are look-ups: table[condition, 11 random bits] = index."""
+    """The language with all tables drawn from `seed`: table[condition, 11 random bits] = index."""
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
@@ -194,7 +203,7 @@ class SyntheticLanguage:
         seed: int = 0,
         step: int = 0,
     ) -> Documents:
-        """`num_rows` documents of `context` tokens each, determined by the arguments alone."""
+        """Return documents of `context` tokens each, determined by the arguments alone."""
         sentences = -(-(context - 1) // SHORTEST_SENTENCE)
         bits = np.random.Philox(
             key=_key(f"rows/{self.seed}/{split}/{seed}"), counter=[0, 0, 0, step]
@@ -226,7 +235,7 @@ class SyntheticLanguage:
         seed: int = 0,
         step: int = 0,
     ) -> Documents:
-        """Documents that end in ". this is good" or ". this is bad" as their polarity says: sentiment as one last token."""
+        """Return documents that end in ". this is good" or ". this is bad", by their polarity."""
         rows, polarity = self.documents(num_rows, context - 4, split=split, seed=seed, step=step)
         ends = np.array(
             [[TOKEN[word] for word in (".", "this", "is", last)] for last in LABEL_WORDS], np.int16
@@ -234,7 +243,7 @@ class SyntheticLanguage:
         return Documents(np.concatenate([rows, ends[polarity]], axis=1), polarity)
 
     def _sentences(self, raw: Draws, topic: Ints, polarity: Ints) -> Ints:
-        """Tokens of every sentence, one slot per part of speech, -1 where it is absent: [rows, sentences, slots]."""
+        """Return tokens by part of speech, -1 where absent: [rows, sentences, slots]."""
         draw = iter(np.moveaxis(raw, -1, 0))
 
         def chance(probability: float) -> NDArray[np.bool_]:
@@ -281,5 +290,5 @@ class SyntheticLanguage:
         return np.stack([slot.astype(np.int16) for slot in slots], axis=-1)
 
     def text(self, row: Ints) -> str:
-        """A row in words."""
+        """Return the row's tokens as text."""
         return " ".join(WORDS[token] for token in row)

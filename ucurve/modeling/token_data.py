@@ -1,7 +1,7 @@
 """Datasets as tokens: one stream to evaluate, counted batches to train on.
 
-A text is its file byte for byte, tokenised once as one string, no special tokens added. A language dataset is rows of
-`context` tokens laid end to end, so that windows of `context` tokens are the rows.
+A text is its file byte for byte, tokenised once as one string, without special tokens. A language
+dataset is rows of `context` tokens, concatenated, so that windows of `context` tokens are the rows.
 """
 
 from __future__ import annotations
@@ -35,25 +35,33 @@ from ucurve.registry.suites import Dataset
 END_OF_TEXT = (
     "<|endoftext|>"  # separates documents of a training text; id 0 of the tokenizers trained here
 )
-HELD_OUT = 0.01  # this last part of a training text is never trained on,
-HELD_OUT_TOKENS = 1 << 16  # and so many of its tokens are measured
-Alive = Callable[[], None]  # called now and then during long work; may raise to stop it
+HELD_OUT = 0.01  # fraction of a training text, at its end, that is never trained on
+HELD_OUT_TOKENS = 1 << 16  # of these, the number that is evaluated
+Alive = Callable[[], None]  # called periodically during long work; may raise to stop it
 Batches = Callable[
     [int, int, int], torch.Tensor
 ]  # (seed, step, num_rows) -> tokens, int64 [num_rows, context]
 
 
 class DataError(CheckpointError):
-    """A dataset that cannot be used; the message is the reason, fit for a user."""
+    """A dataset that cannot be used; the message is shown to users."""
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run reads; `tokenizer` is None for the language, `held_out` int64 [num_tokens] is never trained on."""
+    """The data of a pre-training run.
+
+    Attributes:
+        batches: source of training batches.
+        held_out: tokens that are never trained on, int64 [num_tokens].
+        window: of an evaluation on `held_out`.
+        tokenizer: None for the built-in language.
+        vocab_size: number of tokens of the vocabulary.
+    """
 
     batches: Batches
     held_out: torch.Tensor
-    window: int  # of an evaluation on `held_out`
+    window: int
     tokenizer: Tokenizer | None
     vocab_size: int
 
@@ -66,13 +74,16 @@ def training_data(
     artefacts: Path,
     alive: Alive = lambda: None,
 ) -> TrainingData:
-    """Batches of `context` tokens, and the held-out tokens: of `evaluation`, else the last part of the text itself."""
+    """Return batches of `context` tokens and held-out tokens.
+
+    The latter are those of `evaluation`, by default the end of the training text.
+    """
     if data.kind == "language":
-        assert evaluation is not None, "the language is endless: its held-out set has a name"
+        assert evaluation is not None, "the language is endless: name its held-out set"
         window = int(evaluation.parameters["context"])
         held_out = tokens_of(evaluation, None, artefacts)
         return TrainingData(language_batches(data, context), held_out, window, None, len(WORDS))
-    assert tokenizer is not None, "a text is read with a tokenizer"
+    assert tokenizer is not None, "a text needs a tokenizer"
     stream, rest = training_stream(data, tokenizer, artefacts, alive)
     if evaluation is not None:
         held_out = tokens_of(evaluation, tokenizer, artefacts)
@@ -86,29 +97,28 @@ def training_data(
 def tokens_of(
     dataset: Dataset, tokenizer: Tokenizer | None, artefacts: Path, progress: Progress = no_progress
 ) -> torch.Tensor:
-    """The dataset as one stream, int64 [num_tokens].
+    """Return the dataset as one stream of tokens, int64 [num_tokens].
 
-    dataset: a language split, or a text (then `tokenizer` must be that of the checkpoint). Raises DataError.
+    `dataset` is a language split, or a text, which is read with the checkpoint's `tokenizer`.
+    Raises DataError.
     """
     if dataset.kind == "language":
         parameters = dataset.parameters
         if "rows" not in parameters:
-            raise DataError(f"{dataset.name} is endless, to train on; measure on a held-out set")
+            raise DataError(f"{dataset.name} is endless; choose a held-out set")
         documents = partial(
             _lang(dataset).documents, int(parameters["rows"]), int(parameters["context"])
         )
         rows = documents(split=str(parameters["split"])).rows
         return torch.from_numpy(rows.astype(np.int64).ravel())
     if tokenizer is None:
-        raise DataError(
-            f"{dataset.name} is a text, but the checkpoint has no tokenizer.json to read it with"
-        )
+        raise DataError(f"{dataset.name} is a text, but the checkpoint has no tokenizer.json")
     text = _read(text_file(dataset, artefacts, progress))
     return torch.tensor(tokenizer.encode(text, add_special_tokens=False).ids, dtype=torch.int64)
 
 
 def text_file(dataset: Dataset, artefacts: Path, progress: Progress = no_progress) -> Path:
-    """The file of a text, with the hash it was registered with."""
+    """Return the file of a text. Raises DataError when its hash is not the registered one."""
     if dataset.unresolved or dataset.location is None:
         raise DataError(f"{dataset.name}: {dataset.unresolved or 'has no location'}")
     try:
@@ -129,7 +139,7 @@ def text_file(dataset: Dataset, artefacts: Path, progress: Progress = no_progres
 
 
 def language_batches(dataset: Dataset, context: int) -> Batches:
-    """Endless batches of the language's training split."""
+    """Return endless batches of the language's training split."""
     language = _lang(dataset)
 
     def batch(seed: int, step: int, num_rows: int) -> torch.Tensor:
@@ -140,7 +150,7 @@ def language_batches(dataset: Dataset, context: int) -> Batches:
 
 
 def text_batches(stream: NDArray[np.integer], context: int) -> Batches:
-    """Random windows of a token stream; where they start depends on (seed, step) alone."""
+    """Return batches of random windows; their starts depend on (seed, step) only."""
     starts = len(stream) - context + 1
     if starts < 1:
         raise DataError(f"the text has {len(stream)} tokens, fewer than one context of {context}")
@@ -157,9 +167,10 @@ def text_batches(stream: NDArray[np.integer], context: int) -> Batches:
 def training_stream(
     dataset: Dataset, tokenizer: Tokenizer, artefacts: Path, alive: Alive = lambda: None
 ) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """Tokens of a training text, documents joined by `END_OF_TEXT`: (the part to train on, the held-out rest).
+    """Return the tokens of a training text: (training part, held-out rest).
 
-    Tokenised once; kept in the artefacts under the hashes of text and tokenizer.
+    Documents are joined by `END_OF_TEXT`. The tokens are cached in the artefacts under the hashes
+    of text and tokenizer.
     """
     text = text_file(dataset, artefacts)
     tokenizer_sha256 = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
@@ -175,7 +186,7 @@ def training_stream(
 def train_tokenizer(
     dataset: Dataset, vocab_size: int, artefacts: Path, alive: Alive = lambda: None
 ) -> Tokenizer:
-    """A byte-level BPE of `vocab_size` trained on the text; any text can be read with it. Kept in the artefacts."""
+    """Train a byte-level BPE of `vocab_size` on the text; it is cached in the artefacts."""
     text = text_file(dataset, artefacts)
     cached = artefacts / "texts" / f"{file_sha256(text)[:16]}-bpe{vocab_size}.json"
     if not cached.exists():
@@ -197,7 +208,7 @@ def _lang(dataset: Dataset) -> SyntheticLanguage:
     version = int(dataset.parameters.get("version", VERSION))
     if version != VERSION:
         raise DataError(
-            f"{dataset.name} is of version {version} of the language; this installation has {VERSION}"
+            f"{dataset.name} has language version {version}; this installation has {VERSION}"
         )
     return SyntheticLanguage(int(dataset.parameters.get("language", 0)))
 
@@ -234,7 +245,7 @@ def _encode_documents(text: str, tokenizer: Tokenizer, alive: Alive) -> NDArray[
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Whole or absent: temporary file, fsync, rename."""
+    """Write the file atomically: temporary file, fsync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(descriptor)
