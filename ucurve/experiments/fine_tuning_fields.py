@@ -141,8 +141,20 @@ class TuningFields(Spec):
         json_schema_extra=RARE,
         description="Tokens per row. Default: 64 for the built-in language, else 512.",
     )
-    l2_sp_strength: float = Field(0.03, ge=0, title="L2-SP strength", json_schema_extra=RARE)
-    ewc_strength: float = Field(300.0, ge=0, title="EWC strength", json_schema_extra=RARE)
+    l2_sp_strength: float = Field(
+        0.03,
+        ge=0,
+        title="L2-SP strength",
+        description="Weight of the L2-SP penalty.",
+        json_schema_extra=RARE,
+    )
+    ewc_strength: float = Field(
+        300.0,
+        ge=0,
+        title="EWC strength",
+        description="Weight of the EWC penalty.",
+        json_schema_extra=RARE,
+    )
     ewc_data: str | None = Field(
         None,
         title="EWC data",
@@ -150,8 +162,22 @@ class TuningFields(Spec):
         "other suites.",
         json_schema_extra={"widget": "dataset", **RARE},
     )
-    ewc_rows: int = Field(128, ge=1, le=100_000, title="EWC rows", json_schema_extra=RARE)
-    lora_rank: int = Field(4, ge=1, le=1024, title="LoRA rank", json_schema_extra=RARE)
+    ewc_rows: int = Field(
+        128,
+        ge=1,
+        le=100_000,
+        title="EWC rows",
+        description="Rows of pre-training text from which the Fisher information is estimated.",
+        json_schema_extra=RARE,
+    )
+    lora_rank: int = Field(
+        4,
+        ge=1,
+        le=1024,
+        title="LoRA rank",
+        description="Rank of the LoRA updates.",
+        json_schema_extra=RARE,
+    )
     window: int | None = Field(
         None,
         ge=2,

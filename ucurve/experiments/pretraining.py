@@ -115,8 +115,12 @@ class Pretraining(Spec):
         None,
         description="Name of a tokenizer.json registered as a text. Default: train one.",
     )
-    hidden_size: int = Field(32, ge=8, le=4096, title="Hidden size")
-    num_layers: int = Field(2, ge=1, le=48, title="Layers")
+    hidden_size: int = Field(
+        32, ge=8, le=4096, title="Hidden size", description="Width of the model."
+    )
+    num_layers: int = Field(
+        2, ge=1, le=48, title="Layers", description="Number of transformer layers."
+    )
     num_heads: int = Field(
         2, ge=1, le=64, title="Heads", description="hidden_size must be a multiple of 8 x heads."
     )
