@@ -126,8 +126,7 @@ def write_datasets() -> None:
             {"language": 1, "split": "train", "version": VERSION},
         ),
         "tiny-sentiment": (
-            "Documents of the built-in language with positive or negative labels, to fine-tune "
-            "on.",
+            "Documents of the built-in language with positive or negative labels, to fine-tune on.",
             {"language": 0, "split": "train", "task": "sentiment", "version": VERSION},
         ),
     }
