@@ -1,4 +1,4 @@
-"""Fine-tuned weights on disk, shared by all measurements of them, and put into a model on loan.
+"""Fine-tuned weights on disk, shared by their measurements, and temporary interpolation to them.
 
     finetuned = read(folder)   # None until the fine-tuning run has finished
     with interpolated(parameters, finetuned.weights, 0.5) as displacement:

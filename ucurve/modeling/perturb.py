@@ -242,7 +242,7 @@ def perturbed(
 ) -> Iterator[float]:
     """Perturb inside the block, in place and in fp32: theta' = theta + gamma * stds[name] * eps.
 
-    Yields |theta' - theta| / |theta| over the selected tensors; a tensor with std 0 does not change.
+    Yields |theta' - theta| / |theta| over the selected tensors; std 0 leaves a tensor unchanged.
     On exit every weight has its original bits again.
     """
     assert all(tensor.dtype == torch.float32 for tensor in tensors.values()), (
