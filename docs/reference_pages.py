@@ -1,10 +1,10 @@
-"""Reference pages as Markdown, generated from the code: settings, commands, routes, records and spec fields.
+"""Generate the reference pages from the code: settings, commands, routes, records, spec fields.
 
     >>> "## gaussian_perturbation" in spec_fields()
     True
 
-`docs/conf.py` inserts them where a page says `<!-- generated: NAME -->`; nothing generated is committed.
-`tests/test_documentation.py` fails when one of the things listed here has no description.
+`docs/conf.py` inserts them as Markdown where a page says `<!-- generated: NAME -->`; nothing
+generated is committed. `tests/test_documentation.py` fails when an entry has no description.
 """
 
 from __future__ import annotations
@@ -272,7 +272,10 @@ def field_description(field: Json) -> str:
 
 
 def bounds_of(field: Json) -> str:
-    """ "1 to 50", "above 0", "at most 32 values": of the field or of its variant that is not null."""
+    """Return the bounds of a field, or of its variant that is not null, as text.
+
+    Examples: "1 to 50", "above 0", "at most 32 values".
+    """
     bounds: Json = {}
     for variant in [field, *field.get("anyOf", [])]:
         bounds.update(variant)

@@ -18,7 +18,7 @@ from ucurve.registry.suites import Dataset, Suite
 from ucurve.spec import Figure, Point, Spec, SpecError, Verdict, canonical
 
 BUILTIN = Path(__file__).parents[1] / "ucurve" / "builtin"
-DROPPED = Path(__file__).parent / "kinds"
+EXTERNAL_KINDS = Path(__file__).parent / "kinds"
 
 
 class Catalogue:
@@ -29,9 +29,9 @@ class Catalogue:
         return Suite.model_validate_json(manifest.read_bytes()) if manifest.is_file() else None
 
     def suite(self, name: str, field: str = "suite") -> Suite:
-        if (found := self.find_suite(name)) is None:
+        if (suite := self.find_suite(name)) is None:
             raise SpecError(field, f"no suite {name}")
-        return found
+        return suite
 
     def dataset(self, name: str, field: str = "evaluation") -> Dataset:
         for entry in json.loads((BUILTIN / "datasets.json").read_text()):
@@ -45,9 +45,8 @@ def specs() -> Iterator[Spec]:
         yield parse({"kind": name})
         for values in kind.presets.values():
             spec = parse({"kind": name, **values})
-            if (
-                Catalogue().find_suite(getattr(spec, "suite", "tiny")) or name == "pretraining"
-            ):  # not of the hub
+            # Suites of the hub cannot be planned offline.
+            if name == "pretraining" or Catalogue().find_suite(getattr(spec, "suite", "tiny")):
                 yield spec
 
 
@@ -56,7 +55,7 @@ def planned(spec: Spec) -> list[Point]:
 
 
 @pytest.mark.parametrize(
-    ("spec", "words"),
+    ("spec", "name"),
     [
         (
             {"kind": "gaussian_perturbation", "gammas": [0.3, 0.05], "draws": 5},
@@ -69,20 +68,18 @@ def planned(spec: Spec) -> list[Point]:
         ({"kind": "pretraining", "suite": "mine"}, "Pre-training of mine"),
     ],
 )
-def test_an_experiment_that_nobody_named_is_called_after_its_settings(
-    spec: dict[str, Any], words: str
-) -> None:
-    assert parse(spec).default_name() == words
+def test_the_default_name_states_the_settings(spec: dict[str, Any], name: str) -> None:
+    assert parse(spec).default_name() == name
 
 
 @pytest.mark.parametrize("kind", kinds())
-def test_every_kind_can_be_called_something(kind: str) -> None:
+def test_every_experiment_type_has_a_default_name_and_a_title(kind: str) -> None:
     assert parse({"kind": kind}).default_name()
     assert kinds()[kind].kind_title()
 
 
 @pytest.mark.parametrize("kind", kinds())
-def test_the_defaults_of_a_kind_can_be_planned_and_a_spec_is_read_back_as_it_was(kind: str) -> None:
+def test_default_specs_can_be_planned_and_survive_a_round_trip_through_json(kind: str) -> None:
     spec = parse({"kind": kind})
     assert planned(spec)
     assert parse(spec.model_dump(mode="json")) == spec
@@ -91,24 +88,26 @@ def test_the_defaults_of_a_kind_can_be_planned_and_a_spec_is_read_back_as_it_was
 
 
 @pytest.mark.parametrize("spec", list(specs()), ids=lambda spec: spec.kind)
-def test_a_plan_is_pure_and_its_points_are_plain_json(spec: Spec) -> None:
+def test_plans_are_deterministic_and_their_points_are_plain_json(spec: Spec) -> None:
     points = planned(spec)
     assert [point.identity for point in points] == [point.identity for point in planned(spec)]
     for point in points:
         for part in (point.inputs, point.labels, point.artifacts):
             assert json.loads(canonical(part)) == part
         assert point.estimated_seconds > 0
-        assert spec.kind not in canonical(point.inputs), "a kind's name is no part of an identity"
+        assert spec.kind not in canonical(point.inputs), "the kind must not be part of the identity"
 
 
 @pytest.mark.parametrize("kind", kinds())
-def test_every_field_explains_itself(kind: str) -> None:
+def test_every_field_has_a_description_or_a_title(kind: str) -> None:
     for name, field in kinds()[kind].model_fields.items():
         assert name == "kind" or field.description or field.title, name
 
 
 @pytest.mark.parametrize("kind", kinds())
-def test_nothing_measured_is_drawn_and_judged_without_an_error_or_an_answer(kind: str) -> None:
+def test_tables_without_measurements_give_valid_figures_and_undetermined_verdicts(
+    kind: str,
+) -> None:
     spec = parse({"kind": kind})
     waiting: list[dict[str, Any]] = [
         {
@@ -136,11 +135,11 @@ NUM_WORKERS = 1
 @pytest.fixture(scope="module", autouse=True)
 def _kind() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UCURVE_KINDS", str(DROPPED))
+        patch.setenv("UCURVE_KINDS", str(EXTERNAL_KINDS))
         yield
 
 
-def test_a_kind_dropped_in_as_one_file_is_planned_measured_drawn_and_judged(
+def test_an_experiment_type_outside_the_package_runs_from_plan_to_figure(
     lab: Lab, tmp_path: Path
 ) -> None:
     spec = {"kind": "slow_count", "to": [2, 3], "step_seconds": 0.01}
@@ -165,11 +164,11 @@ def test_a_kind_dropped_in_as_one_file_is_planned_measured_drawn_and_judged(
         capture_output=True,
         timeout=120,
     )
-    (drawn,) = tmp_path.glob("*.svg")
-    assert "counted" in drawn.read_text()
+    (svg,) = tmp_path.glob("*.svg")
+    assert "counted" in svg.read_text()
 
 
-def test_a_kind_whose_figures_take_the_table_only_still_works_and_warns() -> None:
+def test_figures_that_take_only_the_table_still_work_and_warn() -> None:
     figure = Figure("title", "caption", {}, {})
     with pytest.warns(DeprecationWarning, match=r"define figures\(table, verdicts=\(\)\)"):
 

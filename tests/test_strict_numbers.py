@@ -1,4 +1,4 @@
-"""Numbers in specs and request bodies are JSON numbers: "2_0", ["1_0"], true and "5" are refused."""
+"""Numbers in specs and request bodies are JSON numbers: "2_0", ["1_0"], true and "5" fail."""
 
 from __future__ import annotations
 
@@ -24,25 +24,26 @@ NOT_NUMBERS: list[Any] = ["2_0", ["1_0"], True, "0.1", float("inf"), float("nan"
 STORED: list[dict[str, Any]] = [
     {
         "kind": "gaussian_perturbation", "suite": "tiny", "checkpoints": {"log_spaced": 5},
-        "gammas": [0.05, 1], "draws": 5, "seed": 0, "scale": "both", "tensors": "all", "include": [],
-        "exclude": [], "by_group": False, "group_gamma": None, "evaluation": None, "window": None,
-        "stride": None, "precision": "fp32", "looks": 2,
+        "gammas": [0.05, 1], "draws": 5, "seed": 0, "scale": "both", "tensors": "all",
+        "include": [], "exclude": [], "by_group": False, "group_gamma": None,
+        "evaluation": None, "window": None, "stride": None, "precision": "fp32", "looks": 2,
     },
     {
         "kind": "fine_tuning", "suite": "tiny", "checkpoints": "all", "task": "language_modelling",
-        "data": None, "learning_rates": [0.001, 0.003], "methods": ["full", "l2_sp"], "alphas": [0.5],
-        "seeds": [0, 1, 2], "evaluations": [], "epochs": None, "steps": 200, "batch_rows": None,
-        "max_examples": None, "optimiser": "adamw", "schedule": "linear", "warmup": 0.06,
-        "weight_decay": 0, "grad_clip": 1.0, "beta1": 0.9, "beta2": 0.999,
+        "data": None, "learning_rates": [0.001, 0.003], "methods": ["full", "l2_sp"],
+        "alphas": [0.5], "seeds": [0, 1, 2], "evaluations": [], "epochs": None, "steps": 200,
+        "batch_rows": None, "max_examples": None, "optimiser": "adamw", "schedule": "linear",
+        "warmup": 0.06, "weight_decay": 0, "grad_clip": 1.0, "beta1": 0.9, "beta2": 0.999,
         "prompt": "Review: {sentence}\\nSentiment:", "label_words": ["negative", "positive"],
         "context": None, "l2_sp_strength": 0.03, "ewc_strength": 300, "ewc_data": None,
-        "ewc_rows": 128, "lora_rank": 4, "window": None, "stride": None, "precision": "fp32", "looks": 1,
+        "ewc_rows": 128, "lora_rank": 4, "window": None, "stride": None, "precision": "fp32",
+        "looks": 1,
     },
 ]  # fmt: skip
 
 
 def number_fields() -> Iterator[tuple[str, tuple[str, ...], bool]]:
-    """(kind, path of a field or of a list's item, whether it is a whole number) of every kind."""
+    """Yield (kind, path of a field or list item, is an integer) of all number fields."""
 
     def walk(node: Any, defs: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], bool]]:
         node = defs[node["$ref"].rsplit("/", 1)[-1]] if "$ref" in node else node
@@ -61,14 +62,14 @@ def number_fields() -> Iterator[tuple[str, tuple[str, ...], bool]]:
 
 
 def at(path: tuple[str, ...], value: Any) -> Any:
-    """{"checkpoints": {"log_spaced": value}} of ("checkpoints", "log_spaced")."""
+    """Nest a value: {"checkpoints": {"log_spaced": value}} for ("checkpoints", "log_spaced")."""
     for name in reversed(path):
         value = [value] if name == "[]" else {name: value}
     return value
 
 
 @pytest.mark.parametrize(("kind", "path", "whole"), list(number_fields()))
-def test_every_number_of_every_experiment_type_refuses_text_and_booleans(
+def test_number_fields_of_every_experiment_type_reject_text_and_booleans(
     kind: str, path: tuple[str, ...], whole: bool
 ) -> None:
     adapter = TypeAdapter(union())
@@ -87,12 +88,12 @@ def test_every_number_of_every_experiment_type_refuses_text_and_booleans(
             kinds()[kind].model_validate_json(json.dumps(spec))
 
 
-def test_a_float_takes_a_whole_number_and_a_list_takes_a_tuple() -> None:
+def test_float_fields_accept_integers_and_list_fields_accept_tuples() -> None:
     spec = parse({"kind": "gaussian_perturbation", "gammas": (1, 0.5)})
     assert spec.model_dump()["gammas"] == [1.0, 0.5]
 
 
-def test_the_message_names_the_field_and_the_remedy() -> None:
+def test_error_messages_name_the_field_and_the_fix() -> None:
     kind = kinds()["gaussian_perturbation"]
     with pytest.raises(ValidationError) as error:
         kind.model_validate({"draws": "5", "seed": True, "gammas": ["0.1"]})
@@ -135,7 +136,7 @@ def test_stored_specs_presets_demo_and_studies_parse_to_equal_objects() -> None:
         (TokenSubmission, {"name": "a"}, "days"),
     ],
 )
-def test_request_bodies_refuse_text_and_booleans(
+def test_request_bodies_reject_text_and_booleans(
     model: Any, fields: dict[str, Any], name: str
 ) -> None:
     assert model.model_validate({**fields, name: 5})
@@ -155,7 +156,9 @@ def api(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> T
 
 @pytest.mark.parametrize("value", ["2_0", ["1_0"], True, "5", 5.0])
 @pytest.mark.parametrize("url", ["/v1/plan", "/v1/experiments", "/v1/studies"])
-def test_the_api_refuses_a_number_that_is_none(api: TestClient, url: str, value: Any) -> None:
+def test_the_api_rejects_text_booleans_and_floats_as_integers(
+    api: TestClient, url: str, value: Any
+) -> None:
     body: dict[str, Any] = {"spec": {"kind": "linear_model", "draws": value}}
     if url == "/v1/studies":
         body = {"name": "s", "title": "S", "experiments": [{"name": "a", **body}]}
@@ -165,7 +168,7 @@ def test_the_api_refuses_a_number_that_is_none(api: TestClient, url: str, value:
     assert "a whole number from 2 to 1000" in response.text
 
 
-def test_the_api_refuses_a_priority_in_quotes(api: TestClient) -> None:
+def test_the_api_rejects_a_quoted_priority(api: TestClient) -> None:
     body = {"spec": {"kind": "linear_model"}, "priority": "+5"}
     response = api.post("/v1/experiments", json=body)
     assert response.status_code == 422

@@ -102,7 +102,8 @@ class Settings(BaseSettings):
     )
     oidc_claim: str = Field(
         "email",
-        description="Claim that names the user; an e-mail address must be verified by the provider.",
+        description="Claim that names the user; an e-mail address must be verified by the "
+        "provider.",
     )
     oidc_hours: float = Field(12.0, gt=0, description="Hours until a sign-in expires.")
 

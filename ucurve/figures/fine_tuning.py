@@ -241,8 +241,8 @@ def _methods(table: pd.DataFrame, design: Design) -> Figure:
     return Figure(
         "Methods compared",
         f"Forgetting and {TASK[design.metric].split(' / ')[0]} of every method, a point per "
-        "learning rate; for wise_ft, one per alpha at full's best learning rate. First evaluation set. "
-        f"{BANDS}",
+        "learning rate; for wise_ft, one per alpha at full's best learning rate. First evaluation "
+        f"set. {BANDS}",
         chart,
         {"curves": _method_rows(table, design)},
     )

@@ -22,7 +22,10 @@ class ExamplesError(ValueError):
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows of one file; columns is LABELLED or PROMPTED, further columns of the file are left out."""
+    """Rows of one file.
+
+    columns is LABELLED or PROMPTED; other columns of the file are dropped.
+    """
 
     columns: tuple[str, str]
     rows: list[tuple[str, str]]

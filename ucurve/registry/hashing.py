@@ -27,7 +27,7 @@ class RegistrationError(ValueError):
 
 
 def resolve(checkpoint: Checkpoint, folder: Path, progress: Progress = no_progress) -> Checkpoint:
-    """Return the checkpoint with hashes and sizes of the files in `folder`, or why there are none."""
+    """Return the checkpoint with hashes and sizes of its files, or the reason why it has none."""
     try:
         return checkpoint.model_copy(update={**_inspect(folder, progress), "unresolved": None})
     except (OSError, RegistrationError) as error:
@@ -123,7 +123,7 @@ def parse_header(header: bytes) -> dict[str, dict[str, Any]]:
 
 
 def count_parameters(tensors: dict[str, dict[str, Any]]) -> int:
-    """Return the number of elements of floating-point tensors, without buffers of old checkpoints."""
+    """Count the elements of floating-point tensors, without buffers of old checkpoints."""
     return sum(
         math.prod(tensor["shape"])
         for name, tensor in tensors.items()
@@ -132,7 +132,7 @@ def count_parameters(tensors: dict[str, dict[str, Any]]) -> int:
 
 
 def resolve_text(dataset: Dataset, path: Path, progress: Progress = no_progress) -> Dataset:
-    """Return a registered text with the hash of its file, or with the reason why it cannot be used."""
+    """Return a registered text with the hash of its file, or the reason why it is unusable."""
     try:
         _expect_utf8(path)
         fields = {

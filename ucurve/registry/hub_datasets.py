@@ -1,4 +1,4 @@
-"""Datasets on the Hugging Face hub, rebuilt as files from their Parquet rows and verified by hash."""
+"""Datasets on the Hugging Face hub, rebuilt from their Parquet rows and verified by hash."""
 
 from __future__ import annotations
 
