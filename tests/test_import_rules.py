@@ -73,10 +73,11 @@ SHARED = ("checkpoint_selection", "evaluation_points", "fine_tuning_fields")
 
 @dataclass(frozen=True)
 class Import:
-    """One imported module, and whether merely importing the file loads it."""
+    """One imported module, and whether importing the file loads it, or nothing ever does."""
 
     module: str
     at_top: bool
+    typing_only: bool
     where: str
 
 
@@ -91,12 +92,12 @@ def is_module(name: str) -> bool:
 
 def imports_of(path: Path) -> Iterator[Import]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    later = set()
+    later, typing_only = set(), set()
     for node in ast.walk(tree):
-        typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        if typing_only or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            branch = node.body if isinstance(node, ast.If) else [node]
-            later |= {id(inner) for part in branch for inner in ast.walk(part)}
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            typing_only |= {id(inner) for part in node.body for inner in ast.walk(part)}
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            later |= {id(inner) for inner in ast.walk(node)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
@@ -113,7 +114,8 @@ def imports_of(path: Path) -> Iterator[Import]:
         for module in modules:
             yield Import(
                 module,
-                id(node) not in later,
+                id(node) not in later | typing_only,
+                id(node) in typing_only,
                 f"{path.relative_to(ROOT)}:{node.lineno} imports {module}",
             )
 
@@ -223,14 +225,14 @@ def test_analysis_imports_no_charts_and_figures_import_no_experiments() -> None:
 
 
 def test_the_rooms_of_the_package_import_each_other_without_a_circle() -> None:
-    """Rooms are folders and single modules of ucurve/; imports in functions do not count."""
+    """Rooms are folders and single modules of ucurve/; imports in functions count, too."""
     imports: dict[str, dict[str, str]] = {}
     for path in files("ucurve"):
         room = path.relative_to(ROOT / "ucurve").with_suffix("").parts[0]
         for found in imports_of(path):
             package, _, module = found.module.partition(".")
             other = module.partition(".")[0]
-            if package == "ucurve" and found.at_top and other not in ("", room):
+            if package == "ucurve" and not found.typing_only and other not in ("", room):
                 imports.setdefault(room, {})[other] = found.where
     while leaves := {
         room for others in imports.values() for room in others if room not in imports

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from ucurve.experiments import kinds
 from ucurve.schemas import validation_messages
 from ucurve.schemas.problems import INVALID_INPUT, FieldError, Problem, problem_of
 from ucurve.settings import settings
@@ -117,7 +118,11 @@ def checked(model: type[Model], fields: Any) -> Model:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        wrong = validation_messages.field_messages(error.errors(), model.model_json_schema())
+        schema = model.model_json_schema()
+        # With the specs' schemas, a field on the wrong level is recognized.
+        specs = {name: kind.model_json_schema() for name, kind in kinds().items()}
+        schema["$defs"] = {**specs, **schema.get("$defs", {})}
+        wrong = validation_messages.field_messages(error.errors(), schema)
         errors = [
             FieldError(pointer=validation_messages.pointer_of(path), detail=message)
             for path, message in wrong

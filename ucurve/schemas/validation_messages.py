@@ -218,10 +218,9 @@ def _is_quoted_number(value: Any) -> bool:
 
 def _unknown_field(name: str, holder: Schema, defs: Schema) -> str:
     """Return the message about a field that is on the wrong level, or misspelt."""
-    from ucurve.experiments import kinds  # they import the schemas
-
     fields = holder.get("properties", {})
-    if "spec" in fields and any(name in kind.model_fields for kind in kinds().values()):
+    specs = [d["properties"] for d in defs.values() if "kind" in d.get("properties", {})]
+    if "spec" in fields and any(name in properties for properties in specs):
         return f'Belongs inside "spec": {{"spec": {{..., "{name}": ...}}}}.'
     outer = [d["properties"] for d in defs.values() if "spec" in d.get("properties", {})]
     if "kind" in fields and any(name in properties for properties in outer):
