@@ -67,8 +67,14 @@ ARROWS = {
     "db": ("db", "ucurve.settings"),
 }
 PACKAGE = ("ucurve.spec", "ucurve.experiments", "ucurve.schemas", "ucurve.client")
-# Modules of ucurve/experiments that several kinds use; none of them is a kind.
-SHARED = ("checkpoint_selection", "evaluation_points", "fine_tuning_fields")
+# Parts of experiment types in ucurve/experiments; none of them defines a kind.
+SHARED = (
+    "checkpoint_selection",
+    "evaluation_points",
+    "fine_tuning_fields",
+    "fine_tuning_run",
+    "pretraining_run",
+)
 
 
 @dataclass(frozen=True)

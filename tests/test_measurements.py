@@ -72,7 +72,7 @@ def test_a_point_file_is_reproduced_without_the_lab(
     point["inputs"]["perturbation"]["gamma"] = 0.2
     file.write_text(json.dumps(point))
     status, _, err = elsewhere("measure", str(file))
-    assert (status, "somebody changed them" in err, err.count("\n")) == (1, True, 1)
+    assert (status, "the file was modified" in err, err.count("\n")) == (1, True, 1)
     file.write_text("{}")
     assert elsewhere("measure", str(file))[0] == 2
 

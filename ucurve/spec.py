@@ -15,7 +15,8 @@ One experiment type is one file in `ucurve/experiments/`:
         def run(point, context):
             return Result(metrics={"heads": flip(point.inputs["bias"])})
 
-The form, the OpenAPI schema, the worker and the contract tests pick it up; nothing else names it.
+The form, the OpenAPI schema, the workers and the contract tests discover it; no other file names
+it.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ T = TypeVar("T")
 
 
 class SpecError(ValueError):
-    """A valid spec that cannot be planned with these suites and datasets.
+    """A valid spec that cannot be planned with the registered suites and datasets.
 
-    Names field and remedy.
+    Names the field and the fix.
     """
 
     def __init__(self, field: str, message: str) -> None:
@@ -61,7 +62,7 @@ class SpecError(ValueError):
 
 
 class PointInterrupted(Exception):  # noqa: N818 - an event, not an error
-    """The point is no longer needed or the worker is leaving; raised by `Context.progress`."""
+    """Raised by `Context.progress`: the point is no longer needed, or the worker shuts down."""
 
 
 Stopped = PointInterrupted  # the old name, for one release
@@ -69,7 +70,7 @@ Stopped = PointInterrupted  # the old name, for one release
 
 @dataclass(frozen=True)
 class Resources:
-    """What a worker must have to measure a point."""
+    """Requirements of a point on its worker."""
 
     device: Literal["any", "cuda"] = "any"
     memory_gb: float = 0.0
@@ -92,17 +93,17 @@ class Point:
     """One planned measurement, plain JSON.
 
     Attributes:
-        inputs: everything that determines the number, each step of the protocol with its version.
-            Their hash is the identity under which every experiment finds the number again. Never
-            the experiment type, never a name.
+        inputs: everything that determines the result, each step of the protocol with its version.
+            Their hash is the identity under which all experiments share the result, so that they
+            contain neither the experiment type nor names.
         labels: columns of the experiment's table: suite, revision, tokens, gamma, seed.
         artifacts: where to find what `inputs` names by hash; not part of the identity.
-        affinity: points with the same value are cheap one after another (same checkpoint loaded).
-        priority_stage: lower stages come first, so that every curve is readable early.
+        affinity: points with the same value run cheaply in sequence (same checkpoint loaded).
+        priority_stage: lower stages run first, so that every curve is readable early.
         estimated_seconds: rough cost on one CPU core, for slices and the first estimate only.
-        resources: what a worker must have.
-        repetition: 0 for the number that all experiments share; above 0 it is re-measured without
-            anything cached from an earlier one.
+        resources: requirements on the worker.
+        repetition: 0 for the result that all experiments share; above 0 the point is re-measured
+            without reusing files of earlier measurements.
     """
 
     inputs: Mapping[str, Any]
@@ -132,10 +133,10 @@ class Result:
     """The outcome of one measurement.
 
     Attributes:
-        metrics: scalars; inf and NaN are allowed and are stored as a state, not as a number.
-        series: curves, such as loss sums per window or a training loss.
-        suite: the suite that this point created or extended: name, evaluation set, recipe, and the
-            new checkpoints; recorded in the finishing transaction.
+        metrics: scalars; inf and NaN are allowed and stored as a state, not as a number.
+        series: curves, such as loss sums per window or the training loss.
+        suite: the suite that this point created or extended, with its name, evaluation set, recipe
+            and new checkpoints; recorded in the transaction that finishes the point.
     """
 
     metrics: Mapping[str, float]
@@ -144,24 +145,27 @@ class Result:
 
 
 class Context(Protocol):
-    """What an experiment sees of the runtime."""
+    """The runtime as a running point sees it."""
 
     device: str  # "cpu" or "cuda"
-    state_dir: Path  # this measurement's folder, shared by all workers, to resume from
-    artefacts: Path  # root of what outlives a measurement: suites, hub cache, texts
+    state_dir: Path  # folder of this measurement, shared by all workers, to resume from
+    artefacts: Path  # root of everything that outlives a measurement: suites, hub cache, texts
 
     def progress(self, done: float, total: float, **metrics: float) -> None:
         """Report progress; metrics become live curves.
 
-        Raises PointInterrupted when it must stop.
+        Raises PointInterrupted when the point must stop.
         """
 
     def cached(self, key: str, make: Callable[[], T]) -> T:
-        """Return the value cached under `key` in this process, or make it; the cache is small."""
+        """Return the value cached under `key` in this process, or make it. The cache is small."""
 
 
 class Catalogue(Protocol):
-    """Registered suites and datasets, for plan(). Both raise SpecError when there is none."""
+    """Registered suites and datasets, for plan().
+
+    suite() and dataset() raise SpecError naming `field` when the name is not registered.
+    """
 
     def suite(self, name: str, field: str = "suite") -> Suite: ...
     def find_suite(self, name: str) -> Suite | None: ...
@@ -169,7 +173,7 @@ class Catalogue(Protocol):
 
 
 def _summary(value: Any) -> Any:
-    """Return a list as text: "0.05 to 0.3" of numbers, else its members."""
+    """Format a list of numbers as their range, "0.05 to 0.3", and other lists by their items."""
     if not isinstance(value, list | tuple) or not value:
         return value
     if all(isinstance(member, int | float) for member in value):
@@ -179,18 +183,18 @@ def _summary(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class TableRoles:
-    """Roles of labels and metrics, so that experiments can be compared; empty ones are guessed.
+    """Roles of labels and metrics in comparisons of experiments; empty roles are guessed.
 
     Attributes:
         x: the label that advances with pre-training.
-        treatment: labels of what was changed, its size first.
+        treatment: labels of the change, its size first.
         baseline: labels and values of a row before any change.
-        fixed: labels of what it is measured on, the same before and after.
+        fixed: labels of the measurement that are the same before and after the change.
         draws: labels that distinguish repetitions.
         seed_field: field of the spec with the seed of the first draw.
-        metrics: metrics worth a curve, each with its name and unit.
-        series: metric -> series that holds its draws, where one point has many.
-        fields: fields of the spec that say which points are measured; all others say how.
+        metrics: metrics to plot, each with its name and unit.
+        series: metric -> series with its draws, for points of several draws.
+        fields: fields of the spec that select the points; all others define the measurement.
     """
 
     x: str = ""
@@ -217,7 +221,7 @@ class Columns(TableRoles):
     """The old name of TableRoles, for one release."""
 
 
-# `json_schema_extra` of fields that the form shows under "More settings"
+# `json_schema_extra` of fields that the form shows under "More settings".
 ADVANCED: dict[str, Any] = {"advanced": True}
 Looks = Annotated[
     int,
@@ -225,9 +229,9 @@ Looks = Annotated[
         ge=1,
         le=50,
         title="Interim looks so far",
-        description="How often these verdicts were read before, with fewer seeds; adding seeds counts "
-        "on. Each interim look spends part of the 5 % error rate, so that adding seeds until the "
-        "answer is yes does not work.",
+        description="How often these verdicts were read before, with fewer seeds; adding seeds "
+        "counts on. Each interim look spends part of the 5 % error rate, so that adding seeds "
+        "until the answer is yes does not work.",
         json_schema_extra=ADVANCED,
     ),
 ]
@@ -244,25 +248,30 @@ SPEC_NAMES = {
 
 
 class Spec(StrictNumbers):
-    """Base of every experiment type. The class docstring is the help of its form.
+    """Base of every experiment type. The docstring of a subclass is the help text of its form.
 
-    Fields carry title, description and bounds. The form also reads `json_schema_extra`: {"unit":
-    "s"}, {"widget": "suite"} or {"widget": "dataset"} for names of what is registered, and
+    Fields have a title, a description and bounds. The form also reads `json_schema_extra`:
+    {"unit": "s"}; {"widget": "suite"} and {"widget": "dataset"} to select a registered name;
     ADVANCED.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: str
-    title: ClassVar[str] = ""  # of the experiment type; made from `kind` when empty
-    order: ClassVar[int] = 9  # in the list of experiment types; the form opens on the lowest
-    name_template: ClassVar[str] = "{title}"  # default name, with attributes of the spec
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # named starting values for the form
-    repeatable: ClassVar[bool] = True  # False where re-measuring would overwrite what it made
-    # numbers of draws, lists of seeds
+    # Title of the experiment type; derived from `kind` when empty.
+    title: ClassVar[str] = ""
+    # Position in the list of experiment types; the form opens on the lowest.
+    order: ClassVar[int] = 9
+    # Default name of an experiment; braces hold attributes of the spec.
+    name_template: ClassVar[str] = "{title}"
+    # Named initial values of the form.
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    # False where re-measuring would overwrite files of the first measurement.
+    repeatable: ClassVar[bool] = True
+    # Fields with a number of draws or a list of seeds.
     repeat_fields: ClassVar[Sequence[str]] = ()
     columns: ClassVar[TableRoles] = TableRoles()
-    # series -> labels of the rows whose series figures and verdicts read; all rows when missing
+    # Series -> labels of the rows whose series figures and verdicts read; all rows when missing.
     series_filter: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     rank: ClassVar[Any] = RenamedAttribute("order")
@@ -276,13 +285,13 @@ class Spec(StrictNumbers):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Adapt an experiment type written for the version before, with a DeprecationWarning."""
+        """Adapt an experiment type written for the previous version, with a DeprecationWarning."""
         super().__pydantic_init_subclass__(**kwargs)
         adopt_old_names(cls, SPEC_NAMES)
         adapt_figures(cls)
 
     def default_name(self) -> str:
-        """Return the name of an experiment without one: "Fine-tuning of tiny, learning rate 0.003"."""
+        """Return the default name: "Fine-tuning of tiny, learning rate 0.003, full"."""
         fields = {
             name
             for _, name, _, _ in Formatter().parse(self.name_template)
@@ -298,9 +307,9 @@ class Spec(StrictNumbers):
         return cls.title or str(cls.model_fields["kind"].default).replace("_", " ")
 
     def with_more_draws(self, more: int) -> Self | None:
-        """Return the spec with `more` further draws or seeds; None where nothing is repeated.
+        """Return the spec with `more` additional draws or seeds, None without repeat_fields.
 
-        Raises pydantic.ValidationError where a field allows no more.
+        Raises pydantic.ValidationError when a field exceeds its bounds.
         """
         if not self.repeat_fields:
             return None
@@ -317,25 +326,25 @@ class Spec(StrictNumbers):
         return type(self).model_validate(fields)
 
     def plan(self, catalogue: Catalogue) -> Iterator[Point]:
-        """Yield every measurement, cheap ones first.
+        """Yield every point, cheap ones first. Pure and bounded.
 
-        Pure and bounded. Raises SpecError naming the field.
+        Raises SpecError naming the field.
         """
         raise NotImplementedError
 
     @staticmethod
     def run(point: Point, context: Context) -> Result:
-        """Measure one point, on a worker only. The point alone determines the number."""
+        """Measure one point on a worker. Only the point determines the result."""
         raise NotImplementedError
 
     def figures(self, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
-        """Return the figures by short name, from the rows measured so far.
+        """Return the figures of the rows measured so far, by short name.
 
-        verdicts: those of the table, or of an earlier state of it; empty while they are computed. A
-        figure draws what they hold (minima, intervals) and computes no verdict itself.
+        verdicts: verdicts of the table or of an earlier state of it; empty while they are being
+            computed. Figures draw their evidence (minima, intervals) and compute none.
         """
         return {}
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
-        """Return what the data supports; 'undetermined' is an answer."""
+        """Return the verdicts that the data supports; 'undetermined' is one of the answers."""
         return []

@@ -1,7 +1,9 @@
-"""The kinds: every module of this package that defines a Spec, found by looking.
+"""The experiment types: every Spec with a `kind` that a module of this package defines.
 
-Folders named in UCURVE_KINDS (separated like PATH) are searched too, for experiment
-types outside this package.
+    parse({"kind": "gaussian_perturbation", "suite": "tiny", "gammas": [0.1], "draws": 5})
+
+Modules are discovered at import. Folders in UCURVE_KINDS (separated like PATH) are searched too,
+for experiment types outside this package.
 """
 
 from __future__ import annotations
@@ -38,7 +40,10 @@ def kinds() -> dict[str, type[Spec]]:
 
 
 def parse(spec: dict[str, Any]) -> Spec:
-    """Return a validated spec. Raises pydantic.ValidationError, or ValueError when the kind is unknown."""
+    """Return the validated spec.
+
+    Raises pydantic.ValidationError, or ValueError when the kind is unknown.
+    """
     kind = spec.get("kind")
     if kind not in kinds():
         raise ValueError(f"kind must be one of {', '.join(kinds())}; got {kind!r}")

@@ -1,6 +1,6 @@
-"""Which checkpoints of a suite an experiment measures, and in what order.
+"""Select the checkpoints of a suite that an experiment measures, and order them.
 
->>> [c.revision for c in choose(suite, LogSpaced(log_spaced=5))]      # of Pythia        # doctest: +SKIP
+>>> [c.revision for c in choose(pythia, LogSpaced(log_spaced=5))]  # doctest: +SKIP
 ['step1', 'step16', 'step512', 'step7000', 'step143000']
 """
 
@@ -18,7 +18,7 @@ from ucurve.spec import SpecError
 
 
 class LogSpaced(StrictNumbers):
-    """Checkpoints of every replicate, evenly spaced in log tokens, first and last included."""
+    """Checkpoints of each replicate, evenly spaced in log tokens, first and last included."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,11 +29,11 @@ Choice = Literal["all"] | LogSpaced | list[str]
 
 
 def choose(suite: Suite, choice: Choice) -> list[Checkpoint]:
-    """The checkpoints meant, in the suite's order; of several with the same weights only the first.
+    """Return the selected checkpoints in the order of the suite, without duplicate weights.
 
-    "all": those after step 0, of which all must be usable, so that none is left out silently.
-    LogSpaced: of the usable ones after step 0. A list of revisions: these. Raises SpecError that
-    names the field, the reason and the remedy.
+    "all" selects every checkpoint after step 0 and requires that all are usable, so that none is
+    dropped silently. LogSpaced selects from the usable ones after step 0. A list selects these
+    revisions. Raises SpecError naming the field, the reason and the fix.
     """
     reasons = {
         c.revision: c.unresolved or "its hash is unknown"
@@ -47,44 +47,44 @@ def choose(suite: Suite, choice: Choice) -> list[Checkpoint]:
         unknown = sorted(set(choice) - {checkpoint.revision for checkpoint in suite.checkpoints})
         if unknown:
             raise SpecError("checkpoints", f"{suite.name!r} has no revision {', '.join(unknown)}.")
-        _refuse(reasons, choice, "Leave it out, or register the suite again.")
+        _require_usable(reasons, choice, "Leave it out, or register the suite again.")
         return _distinct(
             checkpoint for checkpoint in suite.checkpoints if checkpoint.revision in choice
         )
-    placed = [checkpoint for checkpoint in suite.checkpoints if checkpoint.tokens]
-    if not placed:
+    positioned = [checkpoint for checkpoint in suite.checkpoints if checkpoint.tokens]
+    if not positioned:
         raise SpecError(
             "checkpoints",
-            f"The tokens of the checkpoints of {suite.name!r} are unknown: register the suite again "
-            "with the tokens per step.",
+            f"The tokens of the checkpoints of {suite.name!r} are unknown: register the suite "
+            "again with the tokens per step.",
         )
     if isinstance(choice, LogSpaced):
         pending = [revision for revision, reason in reasons.items() if reason.startswith(PENDING)]
-        _refuse(reasons, pending, "Wait until all are hashed: the choice would change.")
+        _require_usable(reasons, pending, "Wait until all are hashed: the choice would change.")
         return [
             c
-            for replicate in by_replicate(filter(usable, placed))
+            for replicate in by_replicate(filter(usable, positioned))
             for c in log_spaced(replicate, choice.log_spaced)
         ]
     remedy = (
         'Wait, or give checkpoints as a list or as {"log_spaced": n}, which takes usable ones only.'
     )
-    _refuse(reasons, [checkpoint.revision for checkpoint in placed], remedy)
-    return _distinct(placed)
+    _require_usable(reasons, [checkpoint.revision for checkpoint in positioned], remedy)
+    return _distinct(positioned)
 
 
 def usable(checkpoint: Checkpoint) -> bool:
-    """Resolved: its weights and config are known by hash."""
+    """Return whether the checkpoint is resolved: its weights and config have a hash."""
     return checkpoint.unresolved is None and checkpoint.weights_sha256 is not None
 
 
 def is_initial(checkpoint: Checkpoint) -> bool:
-    """Saved before the first step."""
+    """Return whether the checkpoint was saved before the first step."""
     return checkpoint.tokens == 0 if checkpoint.tokens is not None else checkpoint.step == 0
 
 
 def by_replicate(checkpoints: Iterable[Checkpoint]) -> list[list[Checkpoint]]:
-    """The distinct ones of each replicate, by tokens."""
+    """Group checkpoints with distinct weights by replicate, each group sorted by tokens."""
     replicates: dict[int, list[Checkpoint]] = {}
     for checkpoint in _distinct(checkpoints):
         replicates.setdefault(checkpoint.replicate, []).append(checkpoint)
@@ -95,17 +95,16 @@ def by_replicate(checkpoints: Iterable[Checkpoint]) -> list[list[Checkpoint]]:
 
 
 def log_spaced(checkpoints: Sequence[Checkpoint], num: int) -> list[Checkpoint]:
-    """At most `num`, evenly spaced in log tokens, first and last included.
+    """Return at most `num` checkpoints, evenly spaced in log tokens, first and last included.
 
-    All must have tokens > 0, ascending.
+    The checkpoints must have tokens > 0 in ascending order.
     """
     if len(checkpoints) <= num:
         return list(checkpoints)
     logs = [math.log(checkpoint.tokens or 1) for checkpoint in checkpoints]
     chosen: set[int] = set()
-    for i in range(
-        num
-    ):  # each takes the nearest that is still free, so that sparse starts do not cost checkpoints
+    for i in range(num):
+        # The nearest checkpoint not chosen yet, so that a sparse start loses none of `num`.
         target = logs[0] + (logs[-1] - logs[0]) * i / (num - 1)
         chosen.add(
             min(
@@ -117,8 +116,7 @@ def log_spaced(checkpoints: Sequence[Checkpoint], num: int) -> list[Checkpoint]:
 
 
 def bisection_levels(num: int) -> list[int]:
-    """When to measure each of `num` checkpoints: 0 for the ends, 1 for the middle, 2 for the
-    quarters, ...
+    """Return the stage of each of `num` checkpoints: 0 for ends, 1 for the middle, 2 for quarters.
 
     >>> bisection_levels(5)
     [0, 2, 1, 2, 0]
@@ -135,15 +133,16 @@ def bisection_levels(num: int) -> list[int]:
 
 
 def _distinct(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
-    """The first of those that share their weights: they are one measurement, and the suite carries
-    the warning.
+    """Return the first of all checkpoints with the same weights, which share one measurement.
+
+    The suite itself warns of duplicates.
     """
     return list({c.weights_sha256: c for c in reversed(list(checkpoints))}.values())[::-1]
 
 
-def _refuse(reasons: Mapping[str, str], wanted: Iterable[str], remedy: str) -> None:
-    """SpecError if a wanted revision has a reason not to be used."""
-    unusable = [revision for revision in wanted if revision in reasons]
+def _require_usable(reasons: Mapping[str, str], selected: Iterable[str], remedy: str) -> None:
+    """Raise SpecError when a selected revision has a reason why it is unusable."""
+    unusable = [revision for revision in selected if revision in reasons]
     if unusable:
         more = f" (and {len(unusable) - 1} more)" if unusable[1:] else ""
         raise SpecError(

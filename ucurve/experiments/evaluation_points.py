@@ -1,10 +1,13 @@
-"""The loss of a checkpoint on an evaluation set, as kinds that change weights share it: planned
-parts, and the measuring itself.
+"""Plan and measure the loss of a checkpoint on an evaluation set, for all experiment types.
 
-    inputs = {"checkpoint": weights_of(c), "perturbation": None, **evaluation_of(c, dataset, None, None, "fp32")}   # the base
+    inputs = {
+        "checkpoint": weights_of(checkpoint),
+        "perturbation": None,  # the unperturbed model
+        **evaluation_of(checkpoint, dataset, window=None, stride=None, precision="fp32"),
+    }
 
-The base of one checkpoint on one set is one measurement, shared by all
-experiments. torch is imported only to measure.
+The unperturbed loss of one checkpoint on one set is one measurement, which all experiments share.
+Only measuring imports torch.
 """
 
 from __future__ import annotations
@@ -21,24 +24,22 @@ if TYPE_CHECKING:
 
 WINDOW = 1024
 LABELS = ("suite", "revision", "step", "tokens", "replicate", "phase")
-WINDOWS = (
-    "window_nll",
-    "window_tokens",
-)  # series of every evaluation; what is said about a base needs those of the base only
+# Series of every evaluation; figures and verdicts read those of the unperturbed models only.
+WINDOWS = ("window_nll", "window_tokens")
 
 
 def labels_of(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The columns that say which checkpoint a row is about."""
+    """Return the columns that identify the checkpoint of a row."""
     return {name: getattr(checkpoint, name) for name in LABELS}
 
 
 def weights_of(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What identifies a checkpoint in a point's inputs."""
+    """Return what identifies a checkpoint in the inputs of a point."""
     return {"weights": checkpoint.weights_sha256, "config": checkpoint.config_sha256}
 
 
 def usable_set(catalogue: Catalogue, name: str, field: str) -> Dataset:
-    """The dataset of this name with its hash. Raises SpecError."""
+    """Return the dataset of this name, with its hash. Raises SpecError."""
     dataset = catalogue.dataset(name, field=field)
     if dataset.unresolved or not dataset.sha256:
         raise SpecError(
@@ -55,15 +56,15 @@ def evaluation_of(
     precision: str,
     field: str = "evaluation",
 ) -> dict[str, Any]:
-    """The `evaluation` and `precision` of a point's inputs.
+    """Return `evaluation` and `precision` of the inputs of a point.
 
-    Raises SpecError naming `field` where the model cannot read the set.
+    Raises SpecError naming `field` when the model cannot read the set.
     """
     if dataset.kind == "examples" or (
         dataset.kind == "language" and "rows" not in dataset.parameters
     ):
         raise SpecError(
-            field, f"{dataset.name!r} is to train on; evaluate on a text or a held-out set."
+            field, f"{dataset.name!r} is a training set: evaluate on a text or a held-out set."
         )
     if dataset.kind == "text" and checkpoint.tokenizer_sha256 is None:
         raise SpecError(
@@ -91,7 +92,7 @@ def evaluation_of(
 
 
 def seconds_of(checkpoint: Checkpoint, dataset: Dataset) -> float:
-    """Rough cost of one evaluation on one CPU core."""
+    """Estimate the seconds of one evaluation on one CPU core."""
     if dataset.kind == "language":
         tokens: float = int(dataset.parameters.get("rows", 1024)) * int(
             dataset.parameters.get("context", 64)
@@ -102,7 +103,7 @@ def seconds_of(checkpoint: Checkpoint, dataset: Dataset) -> float:
 
 
 def loaded_for(point: Point, context: Context) -> LoadedCheckpoint:
-    """The point's checkpoint, kept between points."""
+    """Return the checkpoint of a point as a model, cached between points."""
     from ucurve.modeling.checkpoints import load
 
     checkpoint = Checkpoint.model_validate(point.artifacts["checkpoint"])
@@ -113,7 +114,7 @@ def loaded_for(point: Point, context: Context) -> LoadedCheckpoint:
 
 
 def base(point: Point, context: Context) -> Result:
-    """The loss before any change, and the size of the weights by tensor group."""
+    """Measure the unperturbed model: its loss, and the RMS of its weights by tensor group."""
     from ucurve.modeling import perturb
 
     loaded = loaded_for(point, context)
@@ -131,9 +132,9 @@ def measure(
     loaded: LoadedCheckpoint,
     progress: Callable[[float, float], None] | None = None,
 ) -> Result:
-    """The loss of the model as it is now, window by window.
+    """Measure the loss of the model in its current state, window by window.
 
-    `progress` instead of the context's, where this is not all.
+    progress: replaces that of the context when evaluation is only a part of the work.
     """
     from ucurve.modeling.perplexity import window_losses
     from ucurve.modeling.token_data import tokens_of

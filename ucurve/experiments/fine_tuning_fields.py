@@ -1,6 +1,7 @@
-"""The fields of fine-tuning, and the part of a measurement's identity that each determines.
+"""Fields of fine-tuning specs, and the part of a measurement's inputs that each determines.
 
-No torch.
+spec = parse({"kind": "fine_tuning", "learning_rates": [1e-3], "methods": ["full", "lora"]})
+spec.method_inputs("lora", None)  # {"name": "lora", "rank": 4}
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ RARE: dict[str, Any] = {"advanced": True}
 
 
 class TuningFields(Spec):
-    """Fields of fine-tuning: checkpoints, task and data, recipe, and evaluation sets."""
+    """Fields of fine-tuning specs: checkpoints, task and data, recipe, evaluation sets."""
 
     suite: str = Field(
         "tiny", description="Name of a registered suite.", json_schema_extra={"widget": "suite"}
     )
     checkpoints: Choice = Field(
         "all",
-        description='"all", {"log_spaced": n} per pre-training seed, or a list of revisions. Step 0 '
-        "only if listed.",
+        description='"all", {"log_spaced": n} per pre-training seed, or a list of revisions. '
+        "Step 0 only if listed.",
     )
     task: Literal["language_modelling", "label_words", "linear_head"] = Field(
         "language_modelling",
         description="language_modelling: every token of the new text, or the completions where "
-        "examples have prompts. label_words: a prompt and one word per class, whose token is learned. "
-        "linear_head: a new layer on the last token.",
+        "examples have prompts. label_words: a prompt and one word per class, whose token is "
+        "learned. linear_head: a new layer on the last token.",
     )
     data: str | None = Field(
         None,
@@ -53,9 +54,9 @@ class TuningFields(Spec):
     methods: list[Method] = Field(
         ["full"],
         min_length=1,
-        description="full: all weights are trained. head: the last layer only. lora: low-rank updates. "
-        "l2_sp, ewc: all weights, with a penalty towards the pre-trained ones. Figures show the first; "
-        "one figure compares all.",
+        description="full: all weights are trained. head: the last layer only. lora: low-rank "
+        "updates. l2_sp, ewc: all weights, with a penalty towards the pre-trained ones. Figures "
+        "show the first; one figure compares all.",
     )
     alphas: list[Alpha] = Field(
         [],
@@ -67,9 +68,9 @@ class TuningFields(Spec):
         [0, 1, 2],
         min_length=1,
         max_length=64,
-        description="Seeds of the order of the data, the same for all checkpoints. Three can confirm a "
-        "rise at one learning rate; several rates, whose p values are corrected for multiple tests, "
-        "need five.",
+        description="Seeds of the order of the data, the same for all checkpoints. Three can "
+        "confirm a rise at one learning rate; several rates, whose p values are corrected for "
+        "multiple tests, need five.",
     )
     evaluations: list[str] = Field(
         [],
@@ -158,8 +159,8 @@ class TuningFields(Spec):
     ewc_data: str | None = Field(
         None,
         title="EWC data",
-        description="Pre-training text for the Fisher information. Default: tiny-language; required for "
-        "other suites.",
+        description="Pre-training text for the Fisher information. Default: tiny-language; "
+        "required for other suites.",
         json_schema_extra={"widget": "dataset", **RARE},
     )
     ewc_rows: int = Field(
@@ -215,16 +216,20 @@ class TuningFields(Spec):
 
     @property
     def rates(self) -> list[float]:
-        """The learning rates, ascending."""
+        """The learning rates in ascending order, without duplicates."""
         return sorted(set(self.learning_rates)) or [
             1e-3 if self.task == "language_modelling" else 2e-5
         ]
 
+    @property
+    def rows(self) -> int:
+        """Rows per training step."""
+        return self.batch_rows or (16 if self.task == "language_modelling" else 32)
+
     def task_inputs(self, checkpoint: Checkpoint, data: Dataset) -> dict[str, Any]:
-        language, words = (
-            data.kind == "language",
-            self.task != "language_modelling" and data.kind != "language",
-        )
+        """Return the inputs that determine the examples of the task."""
+        language = data.kind == "language"
+        words = self.task != "language_modelling" and not language
         return {
             "protocol": f"{self.task}/1",
             "data": data.sha256,
@@ -236,6 +241,7 @@ class TuningFields(Spec):
         }
 
     def recipe_inputs(self, data: Dataset, rate: float) -> dict[str, Any]:
+        """Return the inputs that determine the training: optimiser, schedule, batch, length."""
         names = (
             "optimiser",
             "schedule",
@@ -260,6 +266,7 @@ class TuningFields(Spec):
         }
 
     def method_inputs(self, method: Method, ewc: Dataset | None) -> dict[str, Any]:
+        """Return the inputs of a method: its name, and rank, strength or Fisher data."""
         if method == "lora":
             return {"name": method, "rank": self.lora_rank}
         if method == "l2_sp":
@@ -273,12 +280,8 @@ class TuningFields(Spec):
             return {"name": method, "strength": self.ewc_strength, "fisher": fisher}
         return {"name": method}
 
-    @property
-    def rows(self) -> int:
-        return self.batch_rows or (16 if self.task == "language_modelling" else 32)
-
     def size_of(self, data: Dataset) -> tuple[float, float]:
-        """(tokens per step, steps), about: for estimates only."""
+        """Estimate (tokens per step, steps), for durations only."""
         if data.kind == "examples":
             examples = min(int(data.parameters.get("train_rows", 1000)), self.max_examples or 10**9)
             return 40.0 * self.rows, self.steps or (self.epochs or 3) * examples / self.rows

@@ -1,11 +1,10 @@
-"""Experiment I: Gaussian noise on the weights of every checkpoint, loss before and after (figures
-1a, 1b).
+"""Gaussian perturbation (experiment I, figures 1a and 1b): the loss before and after weight noise.
 
     {"kind": "gaussian_perturbation", "suite": "tiny", "gammas": [0.05, 0.1, 0.2, 0.3], "draws": 5}
 
-theta' = theta + gamma * sigma * eps, per tensor; eps is the same for every checkpoint, gamma and
-noise scale of one noise seed. Under `init_std` and gamma 0.2 the 14.3M-token models of `tiny` are
-worse than the 3.5M-token ones: a U-curve.
+Every tensor of every checkpoint becomes theta' = theta + gamma * sigma * eps. All checkpoints,
+gammas and noise scales share the eps of a noise seed. With `init_std` and gamma 0.2, the models of
+`tiny` after 14.3M tokens are worse than those after 3.5M tokens: a U-curve.
 """
 
 from __future__ import annotations
@@ -52,9 +51,11 @@ GROUPS = ("embedding", "attention", "mlp", "norm", "unembedding")
 
 
 class GaussianPerturbation(Spec):
-    """Does the same noise hurt a model more, the longer it was pre-trained? Gaussian noise is added
-    to the weights of every checkpoint, with standard deviation gamma times that of each tensor, and
-    perplexity is measured before and after."""
+    """Does the same noise hurt a model more, the longer it was pre-trained?
+
+    Gaussian noise is added to the weights of every checkpoint, with standard deviation gamma times
+    that of each tensor, and perplexity is measured before and after.
+    """
 
     kind: Literal["gaussian_perturbation"] = "gaussian_perturbation"
     title: ClassVar[str] = "Gaussian perturbation"
@@ -102,8 +103,8 @@ class GaussianPerturbation(Spec):
     )
     checkpoints: Choice = Field(
         "all",
-        description='"all", {"log_spaced": n} per pre-training seed, or a list of revisions. Step 0 '
-        "only if listed.",
+        description='"all", {"log_spaced": n} per pre-training seed, or a list of revisions. '
+        "Step 0 only if listed.",
     )
     gammas: list[Gamma] = Field(
         [0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1],
@@ -131,8 +132,8 @@ class GaussianPerturbation(Spec):
         "both",
         title="Noise scale",
         description="Definition of sigma. current_std: standard deviation of the tensor's current "
-        "weights, so that noise grows with them. init_std: that at initialisation, the same for all "
-        "checkpoints. A result under both is not explained by growth of the weights alone.",
+        "weights, so that noise grows with them. init_std: that at initialisation, the same for "
+        "all checkpoints. A result under both is not explained by growth of the weights alone.",
     )
     tensors: Literal["all", "matrices"] = Field(
         "all", description="matrices: without biases and gains of norms."
@@ -198,30 +199,31 @@ class GaussianPerturbation(Spec):
 
     @property
     def scales(self) -> tuple[Scale, ...]:
-        """The noise conventions, the report's first."""
+        """The noise scales to measure, that of the paper first."""
         return ("current_std", "init_std") if self.scale == "both" else (self.scale,)
 
     @property
     def sorted_gammas(self) -> list[float]:
+        """The gammas in ascending order, without duplicates."""
         return sorted(set(self.gammas))
 
     @property
     def one_gamma(self) -> float:
-        """The gamma of the points by tensor group."""
+        """The gamma at which tensor groups are perturbed separately."""
         return self.group_gamma or self.sorted_gammas[len(self.sorted_gammas) // 2]
 
     def groups(self, scale: Scale) -> list[str]:
-        """Tensor groups to perturb one by one: those that the convention gives any noise."""
-        no_norms = (
-            self.tensors == "matrices" or scale == "init_std"
-        )  # norms are constant at initialisation
+        """Return the tensor groups to perturb separately, without those that get no noise."""
+        # Norms are constant at initialisation, so that their init_std is 0.
+        no_norms = self.tensors == "matrices" or scale == "init_std"
         return [group for group in GROUPS if self.by_group and not (no_norms and group == "norm")]
 
     # ---- plan
 
     def plan(self, catalogue: Catalogue) -> Iterator[Point]:
-        """First and last checkpoints with the base and the first draw, bisection between them, then
-        more draws.
+        """Yield the unperturbed models and the first noise seed, then further noise seeds.
+
+        First and last checkpoints come first, those between follow by bisection.
         """
         suite = catalogue.suite(self.suite)
         name = self.evaluation or suite.evaluation
@@ -244,9 +246,7 @@ class GaussianPerturbation(Spec):
         level: int,
         num_levels: int,
     ) -> Iterator[Point]:
-        """All points of one checkpoint: base, then draw by draw every convention, gamma and tensor
-        group.
-        """
+        """Yield the points of one checkpoint: unperturbed, then all changes by noise seed."""
         yield self._point(
             checkpoint,
             None,
@@ -273,6 +273,7 @@ class GaussianPerturbation(Spec):
         stage: int,
         labels: dict[str, Any],
     ) -> Point:
+        """Return the point of one change, or of the unperturbed model where `draw` is None."""
         size = checkpoint.num_parameters or 0
         initial = initial if labels["scale"] == "init_std" else None
         perturbation = labels["draw"] is not None and {
@@ -314,7 +315,7 @@ class GaussianPerturbation(Spec):
 
     @staticmethod
     def run(point: Point, context: Context) -> Result:
-        """Load, perturb, evaluate, restore."""
+        """Load the checkpoint, perturb and evaluate it, and restore its weights."""
         from ucurve.modeling import perturb
 
         change = point.inputs["perturbation"]
@@ -333,7 +334,7 @@ class GaussianPerturbation(Spec):
     # ---- figures and verdicts
 
     def figures(self, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
-        """Return perplexity and its change over tokens, in nats, as heat map and table, by group."""
+        """Return perplexity and its change over tokens in nats, heat map, table, tensor groups."""
         from ucurve.analysis.gaussian_perturbation import comparable_rows
         from ucurve.analysis.replication import compare
         from ucurve.figures import gaussian_perturbation
@@ -348,13 +349,13 @@ class GaussianPerturbation(Spec):
         return with_references(figures, references, compare(references, comparable_rows(table)))
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
-        """Return every claim per gamma, convention and pre-training seed, after its summaries."""
+        """Return the verdicts per gamma, noise scale and pre-training seed after the summaries."""
         from ucurve.analysis import gaussian_perturbation
 
         return gaussian_perturbation.verdicts(table, self.looks, self._published())
 
     def _published(self) -> list[Reference]:
-        """Return published numbers of this suite, evaluation set, protocol and these gammas."""
+        """Return the published numbers that this spec can replicate."""
         from ucurve.analysis import replication
 
         protocol = ("tensors", "include", "exclude")
@@ -374,7 +375,7 @@ class GaussianPerturbation(Spec):
 def _stds(
     tensors: dict[str, torch.Tensor], point: Point, context: Context, config: Any
 ) -> dict[str, float]:
-    """Sigma of every tensor under the point's convention."""
+    """Return sigma of every tensor under the noise scale of the point."""
     from ucurve.modeling import perturb
     from ucurve.modeling.checkpoints import load
 

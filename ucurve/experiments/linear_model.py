@@ -1,12 +1,11 @@
-"""Experiment IV: the two-layer linear model, simulation and closed form side by side (figures 6, 7,
-8).
+"""Two-layer linear model (experiment IV, figures 6 to 8): simulation and closed form.
 
-    {"kind": "linear_model"}
+    {"kind": "linear_model", "num_features": 32, "fixed_gammas": [0.08], "draws": 40}
 
-learns 32 features one after another, then perturbs every snapshot with fixed and with relative
-noise and fine-tunes it on a misaligned target: 330 points, 2 s on one core. With gamma 0.08 the
-loss after fixed noise is lowest at 10 features learned, the closed form's k* = #{i : s_i > (p + n)
-gamma^2}.
+The model learns 32 features one after another. Every snapshot is perturbed with fixed and with
+relative noise, and fine-tuned on a misaligned target; the default spec has 330 points and takes
+2 s on one core. With gamma 0.08, the loss after fixed noise is lowest at 10 learned features, as
+the closed form predicts: k* = #{i : s_i > (p + n) gamma^2}.
 """
 
 from __future__ import annotations
@@ -37,14 +36,16 @@ if TYPE_CHECKING:
     from ucurve.modeling.linear_network import Network, Teacher
 
 Gamma = Annotated[float, Field(gt=0, le=10)]
-DRAWS, TARGETS = 40, 8  # in one point, at most
+DRAWS, TARGETS = 40, 8  # maximum per point
 
 
 class LinearModel(Spec):
-    """Does a model that has learned more features suffer more from the same change? Two linear
-    layers, where the answer is known: gradient flow learns the features of a target one after
-    another; each snapshot gets Gaussian noise, or is fine-tuned on a misaligned target. Loss is 1/2
-    E|W1 W2 x - A x|^2 with x ~ N(0, I)."""
+    """Does a model that has learned more features suffer more from the same change?
+
+    Two linear layers, where the answer is known: gradient flow learns the features of a target one
+    after another; each snapshot gets Gaussian noise, or is fine-tuned on a misaligned target. Loss
+    is 1/2 E|W1 W2 x - A x|^2 with x ~ N(0, I).
+    """
 
     kind: Literal["linear_model"] = "linear_model"
     title: ClassVar[str] = "Two-layer linear model"
@@ -94,9 +95,9 @@ class LinearModel(Spec):
     snapshots: Literal["flow", "ideal"] = Field(
         "flow",
         title="Networks",
-        description="flow: snapshots of gradient flow from small random weights, each partly through "
-        "its next feature. ideal: exact states with k features learned, to which the closed form "
-        "applies.",
+        description="flow: snapshots of gradient flow from small random weights, each partly "
+        "through its next feature. ideal: exact states with k features learned, to which the "
+        "closed form applies.",
         json_schema_extra=ADVANCED,
     )
     fixed_gammas: list[Gamma] = Field(
@@ -109,7 +110,8 @@ class LinearModel(Spec):
         [0.3, 0.5, 0.8],
         max_length=12,
         title="Relative noise",
-        description="Standard deviations relative to the root mean square of the layer. Empty: none.",
+        description="Standard deviations relative to the root mean square of the layer. "
+        "Empty: none.",
     )
     draws: int = Field(
         40,
@@ -122,8 +124,8 @@ class LinearModel(Spec):
         [0.0, 1.0],
         max_length=6,
         title="L2-SP",
-        description="Strengths of the penalty towards the pre-trained weights, one fine-tuning each; 0 "
-        "for plain fine-tuning. Empty: no fine-tuning.",
+        description="Strengths of the penalty towards the pre-trained weights, one fine-tuning "
+        "each; 0 for plain fine-tuning. Empty: no fine-tuning.",
     )
     targets: int = Field(
         8,
@@ -155,7 +157,8 @@ class LinearModel(Spec):
     def _check(self) -> Self:
         if self.num_features > self.width:
             raise ValueError(
-                "num_features cannot be larger than width: a width x width target has no higher rank"
+                "num_features cannot be larger than width: a width x width target has no "
+                "higher rank"
             )
         if not 0.01 * self.strongest <= self.weakest <= self.strongest:
             raise ValueError(
@@ -165,8 +168,10 @@ class LinearModel(Spec):
             raise ValueError("nothing to measure: give fixed_gammas, relative_gammas or l2_sp")
         return self
 
+    # ---- plan
+
     def plan(self, catalogue: Catalogue) -> Iterator[Point]:
-        """Every change at every snapshot; end points first, then bisection."""
+        """Yield every change at every snapshot; end points first, then by bisection."""
         network = {
             "protocol": f"linear_{self.snapshots}/1",
             "width": self.width,
@@ -192,8 +197,9 @@ class LinearModel(Spec):
                     )
 
     def _blocks(self, change: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The first draw (or target) of each point and its inputs: further ones are points of their
-        own, those measured stay.
+        """Yield (first draw or target, inputs) of each point of a change.
+
+        Blocks have a fixed size, so that more draws add points and keep the measured ones.
         """
         name, most = ("draws", DRAWS) if "draws" in change else ("targets", TARGETS)
         for first in range(0, change[name], most):
@@ -207,7 +213,7 @@ class LinearModel(Spec):
             )
 
     def _changes(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        """Labels and inputs of every change made to a snapshot."""
+        """Yield (labels, inputs) of every change of a snapshot."""
         for scale, gammas in (("fixed", self.fixed_gammas), ("relative", self.relative_gammas)):
             for gamma in dict.fromkeys(gammas):
                 change = {"protocol": "linear_noise/1", "scale": scale, "gamma": gamma}
@@ -226,9 +232,11 @@ class LinearModel(Spec):
                 {**change, "l2_sp": l2_sp, "targets": self.targets, "seed": self.seed},
             )
 
+    # ---- run
+
     @staticmethod
     def run(point: Point, context: Context) -> Result:
-        """Mean loss over draws after the change, beside the loss before and the closed form."""
+        """Measure the mean loss over draws, the loss before the change, and the closed form."""
         from ucurve.modeling import linear_network as linear
 
         network, change = point.inputs["network"], point.inputs["change"]
@@ -267,8 +275,10 @@ class LinearModel(Spec):
         context.progress(1, 1)
         return Result(metrics=metrics, series=series)
 
+    # ---- figures and verdicts
+
     def figures(self, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
-        """Return figures 6, 7 and 8; the closed form is that of the snapshots' own weights."""
+        """Return figures 6 to 8, with the closed form for the weights of the snapshots."""
         from ucurve.figures import linear_model
 
         design = linear_model.Design(
@@ -280,14 +290,14 @@ class LinearModel(Spec):
         return linear_model.figures(table, verdicts, design)
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
-        """Return the claims of a real suite, and whether the simulation matches the closed form."""
+        """Return the verdicts of a suite, and whether the simulation matches the closed form."""
         from ucurve.analysis import linear_model
 
         return linear_model.verdicts(table, [labels for labels, _ in self._changes()], self.looks)
 
 
 def _networks(network: dict[str, Any]) -> tuple[Teacher, list[Network]]:
-    """The target and the networks with 0, 1, ..., r features learned."""
+    """Return the target and the networks with 0, 1, ..., r learned features."""
     from ucurve.modeling import linear_network as linear
 
     names = ("width", "num_features", "strongest", "weakest", "seed")
@@ -298,9 +308,9 @@ def _networks(network: dict[str, Any]) -> tuple[Teacher, list[Network]]:
 
 
 def bisection(last: int) -> Iterator[tuple[int, int]]:
-    """(stage, k) for k in 0..last: end points, then halves, quarters, ...
+    """Yield (stage, k) for k in 0..last: end points, then halves, quarters and so on.
 
-    So that a curve is readable early.
+    The order makes a curve readable early.
     """
     yield from ((0, 0), (0, last))
     gaps, stage = [(0, last)], 0

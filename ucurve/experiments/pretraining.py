@@ -1,10 +1,9 @@
-"""Pre-training: make a suite, by the paper's protocol (a separate annealed run per budget) or as
-one run with checkpoints.
+"""Pre-training: create a suite, as one annealed run per budget (the paper) or as a single run.
 
     {"kind": "pretraining", "suite": "mine", "steps": [437, 875, 1750], "seeds": [0]}
 
-trains three models of 46,592 parameters on the built-in language and registers the suite "mine"
-with a step-0 checkpoint and one checkpoint per budget, to be perturbed by any other kind.
+This spec trains three models of 46,592 parameters on the built-in language. It registers the suite
+"mine" with a step-0 checkpoint and one checkpoint per budget, for all other experiment types.
 """
 
 from __future__ import annotations
@@ -12,14 +11,12 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from ucurve.formatting import file_size
-from ucurve.registry.suites import Checkpoint, Dataset, Location, Suite
+from ucurve.registry.suites import Dataset
 from ucurve.spec import (
     ADVANCED,
     Catalogue,
@@ -38,35 +35,36 @@ from ucurve.spec import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ucurve.modeling.pretrain import PretrainingRun
-    from ucurve.modeling.token_data import TrainingData
-
 Step = Annotated[int, Field(ge=1, le=1_000_000)]
-DATASET: dict[str, Any] = {"widget": "dataset"}  # the form offers what is registered
+DATASET: dict[str, Any] = {"widget": "dataset"}  # the form offers the registered datasets
 Seed = Annotated[int, Field(ge=0, le=2**31)]
 LANGUAGE_WORDS = 330
+# Fields that are part of a point's recipe under their own names.
 RECIPE = (
-    *(
-        "hidden_size",
-        "num_layers",
-        "num_heads",
-        "intermediate_size",
-        "context",
-        "batch_rows",
-        "learning_rate",
-        "warmup_steps",
-    ),
-    *("schedule", "beta1", "beta2", "weight_decay", "decayed", "grad_clip", "precision"),
-)
-NUM_BLOCKS = (
-    64  # the held-out loss is kept as sums over so many blocks of windows: pairs for intervals
+    "hidden_size",
+    "num_layers",
+    "num_heads",
+    "intermediate_size",
+    "context",
+    "batch_rows",
+    "learning_rate",
+    "warmup_steps",
+    "schedule",
+    "beta1",
+    "beta2",
+    "weight_decay",
+    "decayed",
+    "grad_clip",
+    "precision",
 )
 
 
 class Pretraining(Spec):
-    """Make a suite: GPT-NeoX models trained from scratch, saved after different numbers of tokens.
-    The largest choice of all is how: separate runs, each annealed to zero, or one run whose
-    checkpoints differ in learning rate too."""
+    """Create a suite: GPT-NeoX models trained from scratch, saved after different token counts.
+
+    The most important choice is the protocol: separate runs, each annealed to zero, or one run
+    whose checkpoints also differ in learning rate.
+    """
 
     kind: Literal["pretraining"] = "pretraining"
     title: ClassVar[str] = "Pre-training"
@@ -100,8 +98,9 @@ class Pretraining(Spec):
     evaluation: str | None = Field(
         None,
         title="Evaluation set",
-        description="Held-out set for the loss of every checkpoint, and the evaluation set of the suite. "
-        "Default: tiny-held-out for the language; for a text its last 1 %, which is never trained on.",
+        description="Held-out set for the loss of every checkpoint, and the evaluation set of the "
+        "suite. Default: tiny-held-out for the language; for a text its last 1 %, which is never "
+        "trained on.",
         json_schema_extra=DATASET,
     )
     vocabulary: int = Field(
@@ -137,7 +136,8 @@ class Pretraining(Spec):
     )
     protocol: Literal["run_per_budget", "one_run"] = Field(
         "run_per_budget",
-        description="One annealed run per number of steps (the paper), or one run with checkpoints.",
+        description="One annealed run per number of steps (the paper), or one run with "
+        "checkpoints.",
     )
     steps: list[Step] = Field(
         [437, 875, 1750, 3500, 7000],
@@ -149,7 +149,8 @@ class Pretraining(Spec):
         [0],
         min_length=1,
         max_length=16,
-        description="Pre-training seeds of initial weights and order of the data; one replicate each.",
+        description="Pre-training seeds of initial weights and order of the data; one replicate "
+        "each.",
     )
     keep_initial: bool = Field(
         True,
@@ -214,13 +215,13 @@ class Pretraining(Spec):
         return self
 
     def num_parameters(self, vocab_size: int) -> int:
-        """Of the model; input and output embeddings are untied."""
+        """Return the parameters of the model; input and output embeddings are untied."""
         d, m = self.hidden_size, self.intermediate_size
         return 2 * vocab_size * d + self.num_layers * (4 * d * d + 2 * d * m + 9 * d + m) + 2 * d
 
     @property
     def _runs(self) -> list[tuple[int, list[int]]]:
-        """(length, steps to keep) of every run of a seed; the first one also keeps step 0."""
+        """(length, steps to save) of every run of a seed; the first one also saves step 0."""
         first = [0] * self.keep_initial
         if self.protocol == "one_run":
             return [(self.steps[-1], first + self.steps)]
@@ -229,8 +230,10 @@ class Pretraining(Spec):
             *((step, [step]) for step in self.steps[1:]),
         ]
 
+    # ---- plan
+
     def plan(self, catalogue: Catalogue) -> Iterator[Point]:
-        """One point per seed and budget, or per seed for one run; short runs first."""
+        """Yield one point per seed and run, short runs first."""
         data, evaluation, tokenizer = self._datasets(catalogue)
         inputs = [
             self._inputs(data, evaluation, tokenizer, seed, *run)
@@ -242,7 +245,7 @@ class Pretraining(Spec):
         if existing is not None and existing.recipe != recipe:
             raise SpecError(
                 "suite",
-                f"A suite named {self.suite!r} exists and was made by another recipe; choose another name.",
+                f"A suite named {self.suite!r} exists with another recipe: choose another name.",
             )
         named = {"dataset": data, "evaluation": evaluation, "tokenizer": tokenizer}
         source = {
@@ -271,8 +274,9 @@ class Pretraining(Spec):
             )
 
     def _datasets(self, catalogue: Catalogue) -> tuple[Dataset, Dataset | None, Dataset | None]:
-        """(training data, evaluation set, registered tokenizer), each resolved and fit for the
-        others.
+        """Return training data, evaluation set and registered tokenizer, resolved and compatible.
+
+        Raises SpecError naming the field.
         """
         data = catalogue.dataset(self.data, field="data")
         name = self.evaluation or ("tiny-held-out" if data.kind == "language" else None)
@@ -286,12 +290,14 @@ class Pretraining(Spec):
             if dataset is not None and (dataset.unresolved or not dataset.sha256):
                 raise SpecError(
                     field,
-                    f"{dataset.name} is not usable yet: {dataset.unresolved or 'its hash is unknown'}",
+                    f"{dataset.name} is not usable yet: "
+                    f"{dataset.unresolved or 'its hash is unknown'}",
                 )
         if evaluation is not None and evaluation.kind != data.kind:
             raise SpecError(
                 "evaluation",
-                f"{evaluation.name} is a {evaluation.kind}, which a model of {data.name} cannot read.",
+                f"{evaluation.name} is a {evaluation.kind}, which a model of {data.name} cannot "
+                "read.",
             )
         for field, dataset, split in (
             ("data", data, "held-out"),
@@ -299,7 +305,8 @@ class Pretraining(Spec):
         ):
             if dataset is not None and dataset.parameters.get("split") == split:
                 raise SpecError(
-                    field, f"{dataset.name} is the {split} part of the language: not for this."
+                    field,
+                    f"{dataset.name} is the {split} split of the language: choose another dataset.",
                 )
         if data.kind == "language" and self.tokenizer:
             raise SpecError(
@@ -322,7 +329,7 @@ class Pretraining(Spec):
         num_steps: int,
         keep: list[int],
     ) -> dict[str, Any]:
-        """Everything that determines the weights of one run and the loss measured with them."""
+        """Return everything that determines the weights of one run and their held-out loss."""
         read = {"sha256": tokenizer.sha256} if tokenizer else {"bpe": self.vocabulary}
         return {
             "protocol": "pretrain/1",
@@ -338,59 +345,19 @@ class Pretraining(Spec):
             "keep": keep,
         }
 
+    # ---- run
+
     @staticmethod
     def run(point: Point, context: Context) -> Result:
-        """Train, keep the checkpoints, measure each on the held-out set."""
-        from ucurve.modeling import pretrain
+        """Train the model, save the checkpoints, and evaluate each on the held-out set."""
+        from ucurve.experiments import pretraining_run
 
-        inputs, data_key = (
-            point.inputs,
-            [point.inputs["data"], point.inputs["evaluation"], point.inputs["recipe"]["context"]],
-        )
-        read: TrainingData = context.cached(canonical(data_key), lambda: _read(point, context))
-        recipe = pretrain.PretrainingConfig(vocab_size=read.vocab_size, **inputs["recipe"])
-        training = pretrain.PretrainingRun(recipe, inputs["seed"], context.device)
-        state = context.state_dir / "state.pt"
-        keep = partial(_keep, training, read, point, context)
-        training.run(read.batches, state, inputs["keep"], keep, context.progress)
-        saved, last = (
-            [training.kept[step] for step in sorted(training.kept)],
-            training.losses[-100:],
-        )
-        rows = recipe.batch_rows * recipe.context
-        tokens, losses = pretrain.loss_curve(training.losses, rows)
-        suite = Suite(
-            name=inputs["suite"],
-            recipe=point.artifacts["recipe"],
-            evaluation=(point.artifacts["evaluation"] or {}).get("name"),
-            checkpoints=[Checkpoint.model_validate(entry["checkpoint"]) for entry in saved],
-        )
-        return Result(
-            metrics={
-                "training_loss": math.fsum(last) / len(last) if not training.diverged else math.nan,
-                "nll_mean": sum(saved[-1]["nll"]) / sum(saved[-1]["num_tokens"])
-                if saved
-                else math.nan,
-                "num_tokens": sum(saved[-1]["num_tokens"]) if saved else 0,
-                "steps_done": training.step,
-                "tokens_per_second": training.step * rows / max(training.seconds, 1e-9),
-            },
-            series={
-                "training_tokens": tokens,
-                "training_loss": losses,
-                "checkpoint_tokens": [entry["checkpoint"]["tokens"] for entry in saved],
-                "checkpoint_nll": [nll for entry in saved for nll in entry["nll"]],
-                "checkpoint_scored": [number for entry in saved for number in entry["num_tokens"]],
-                **{
-                    f"rms_{group}": [entry["rms"][group] for entry in saved]
-                    for group in pretrain.rms(training.model)
-                },
-            },
-            suite=suite if saved else None,
-        )
+        return pretraining_run.run(point, context)
+
+    # ---- figures and verdicts
 
     def figures(self, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
-        """Return training loss (live), held-out perplexity and growth of the weights over tokens."""
+        """Return live training loss, held-out perplexity and weight growth over tokens."""
         from ucurve.figures import pretraining
 
         lengths, rows = [run[0] for run in self._runs], self.batch_rows * self.context
@@ -401,70 +368,3 @@ class Pretraining(Spec):
         from ucurve.analysis import pretraining
 
         return pretraining.verdicts(table)
-
-
-def _read(point: Point, context: Context) -> TrainingData:
-    from ucurve.modeling import checkpoints, token_data
-
-    source, artefacts = point.artifacts, context.artefacts
-
-    def alive() -> None:
-        context.progress(0, point.inputs["recipe"]["num_steps"])
-
-    training = Dataset.model_validate(source["dataset"])
-    evaluation = Dataset.model_validate(source["evaluation"]) if source["evaluation"] else None
-    tokenizer = None
-    if source["tokenizer"]:
-        tokenizer = checkpoints.read_tokenizer(
-            token_data.text_file(Dataset.model_validate(source["tokenizer"]), artefacts)
-        )
-    elif training.kind == "text":
-        tokenizer = token_data.train_tokenizer(
-            training, point.inputs["data"]["tokenizer"]["bpe"], artefacts, alive
-        )
-    return token_data.training_data(
-        training, evaluation, tokenizer, point.inputs["recipe"]["context"], artefacts, alive
-    )
-
-
-def _keep(
-    training: PretrainingRun, read: TrainingData, point: Point, context: Context, step: int
-) -> dict[str, Any]:
-    """Save a checkpoint and measure it: plain JSON, part of the state to resume from.
-
-    Losses: sums over 64 blocks of windows.
-    """
-    import numpy as np
-
-    from ucurve.modeling import checkpoints, perplexity, pretrain
-
-    recipe, suite = training.recipe, context.artefacts / "suites" / point.inputs["suite"]
-    checkpoints.claim(suite, point.artifacts["recipe"])
-    tokens = step * recipe.batch_rows * recipe.context
-    revision = f"seed{training.seed}-step{step}-tokens{tokens}"
-    saved = checkpoints.save(training.model, suite / revision, read.tokenizer)
-    checkpoint = Checkpoint(
-        suite=suite.name,
-        revision=revision,
-        location=Location(scheme="artefacts", path=f"suites/{suite.name}/{revision}"),
-        step=step,
-        tokens=tokens,
-        replicate=training.seed,
-        phase=pretrain.phase(recipe, step),
-        **asdict(saved),
-    )
-    measure = partial(
-        perplexity.window_losses,
-        training.model,
-        read.held_out,
-        window=read.window,
-        stride=read.window,
-    )
-    losses = measure(progress=lambda done, total: context.progress(step, recipe.num_steps))
-    blocks = min(NUM_BLOCKS, len(losses.nll_sum))
-    return {
-        "checkpoint": checkpoint.model_dump(mode="json"),
-        "rms": pretrain.rms(training.model),
-        "nll": [float(block.sum()) for block in np.array_split(losses.nll_sum, blocks)],
-        "num_tokens": [int(block.sum()) for block in np.array_split(losses.num_tokens, blocks)],
-    }

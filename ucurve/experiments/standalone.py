@@ -1,7 +1,7 @@
-"""Measures one point on this machine, without any service.
+"""Measure one point on this machine, without any service.
 
-result = measure(PointFile.model_validate_json(Path("point.json").read_text()), artefacts,
-report=print)
+point = PointFile.model_validate_json(Path("point.json").read_text())
+result = measure(point, "cpu", artefacts, report=print)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ProgressCallback = Callable[[float, float], None]
 
 @dataclass
 class Local:
-    """What an experiment sees of this process (ucurve.spec.Context)."""
+    """Context of a point in this process; implements `ucurve.spec.Context`."""
 
     device: str
     artefacts: Path
@@ -46,29 +46,31 @@ def measure(
     artefacts: Path,
     report: ProgressCallback = lambda done, total: None,
 ) -> Result:
-    """The point's number, made anew: nothing that an earlier measurement left in `artefacts` is
-    used.
+    """Re-measure a point and return the result; reuse nothing that earlier measurements left.
 
-    artefacts: where what `source` names is looked for (suites, texts), and where hub files are
-        kept. Raises ValueError where the kind is unknown, or would write over what others made; and
-        whatever the experiment raises.
+    Args:
+        point: the point to measure.
+        device: "cpu" or "cuda".
+        artefacts: folder with the suites and texts that `source` names; hub files are stored here.
+        report: progress callback.
+
+    Raises:
+        ValueError: the kind is unknown, the inputs do not match the identity, or the point would
+            overwrite existing suites.
+        Exception: any error of the experiment itself.
     """
     kind = kinds().get(point.kind)
     if kind is None:
         raise ValueError(
-            f"this ucurve does not know the kind {point.kind!r}; it knows {', '.join(kinds())}"
+            f"unknown kind {point.kind!r}: this version of ucurve has {', '.join(kinds())}"
         )
     if not kind.repeatable and artefacts.exists() and any(artefacts.iterdir()):
-        raise ValueError(
-            f"{point.kind} makes a suite: give it an empty folder of its own with --artefacts"
-        )
+        raise ValueError(f"{point.kind} creates a suite: choose an empty folder with --artefacts")
     artefacts.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="ucurve-") as state:
         repeated = Point(
             point.inputs, point.labels, point.source, point.group, repetition=time.time_ns()
         )
         if repeated.identity != point.identity:
-            raise ValueError(
-                "the inputs in this file are not those of its identity: somebody changed them"
-            )
+            raise ValueError("the inputs do not match the identity: the file was modified")
         return kind.run(repeated, Local(device, artefacts, Path(state), report))

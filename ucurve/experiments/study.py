@@ -1,14 +1,17 @@
-"""A study: experiments that answer one question together, as data; submitted at once and judged
-side by side.
+"""Studies: several experiments that answer one question, submitted and evaluated together.
 
-    {"name": "both", "title": "Noise and fine-tuning", "experiments": [
-        {"name": "noise", "spec": {"kind": "gaussian_perturbation"}}, {"name": "tuning", "spec":
-        {"kind": "fine_tuning"}}]}
+    {
+        "name": "both",
+        "title": "Noise and fine-tuning",
+        "experiments": [
+            {"name": "noise", "spec": {"kind": "gaussian_perturbation"}},
+            {"name": "tuning", "spec": {"kind": "fine_tuning"}}
+        ]
+    }
 
-It is a list of submissions and nothing else: no steps, no conditions, no state of its own. Every
-experiment carries the study's name as a tag, and of several with the same name the newest is the
-study's; points are shared as between any two experiments, so submitting a study again measures
-nothing again.
+A study is a list of submissions, without steps, conditions or state. Each experiment has the name
+of the study as a tag; of several experiments with the same name, the newest belongs to the study.
+Experiments share points, so that submitting a study a second time measures nothing.
 """
 
 from __future__ import annotations
@@ -29,10 +32,7 @@ FOLDER = BUILTIN / "studies"
 
 
 class Study(BaseModel):
-    """Several submissions with a name.
-
-    `suites` and `datasets` are what has to be registered before they can be planned.
-    """
+    """Submissions under a common name, and the suites and datasets to register for them."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -60,7 +60,7 @@ class Study(BaseModel):
         return self
 
     def newest(self, experiments: Iterable[Experiment]) -> list[Experiment]:
-        """The study's own among these, one per submission where there is one, in the study's order."""
+        """Return the newest experiment of each submission, in the order of the study."""
         newest: dict[str, Experiment] = {}
         for experiment in sorted(experiments, key=lambda experiment: experiment.id):
             if self.name in experiment.tags:
@@ -72,7 +72,7 @@ class Study(BaseModel):
 
 @cache
 def builtin() -> dict[str, Study]:
-    """The studies that come with the package, by name."""
+    """Return the studies of the package by name."""
     studies = [
         Study.model_validate_json(path.read_bytes()) for path in sorted(FOLDER.glob("*.json"))
     ]
@@ -80,14 +80,14 @@ def builtin() -> dict[str, Study]:
 
 
 def verdicts(parts: Sequence[StudyExperiment]) -> list[Verdict]:
-    """What the experiments say together."""
+    """Return the combined verdicts of the experiments."""
     from ucurve.analysis import study_verdicts
 
     return study_verdicts.verdicts(parts)
 
 
 def figures(verdicts: Sequence[Verdict]) -> dict[str, Figure]:
-    """The figures of a study, drawn from its verdicts' evidence."""
+    """Return the figures of a study, drawn from the evidence of its verdicts."""
     from ucurve.figures import inflection_points
 
     return inflection_points.figures(verdicts)
