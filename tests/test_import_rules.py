@@ -71,6 +71,7 @@ PACKAGE = ("ucurve.spec", "ucurve.experiments", "ucurve.schemas", "ucurve.client
 SHARED = (
     "checkpoint_selection",
     "evaluation_points",
+    "fine_tuning_datasets",
     "fine_tuning_fields",
     "fine_tuning_run",
     "pretraining_run",

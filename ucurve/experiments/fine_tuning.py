@@ -1,22 +1,21 @@
-"""Experiments II and III: every checkpoint is fine-tuned, and what it forgets of pre-training is
-measured (figures 2 to 5).
+"""Fine-tuning (experiments II and III, figures 2 to 5): what checkpoints forget of pre-training.
 
     {"kind": "fine_tuning", "suite": "tiny", "learning_rates": [1e-3, 3e-3], "seeds": [0, 1, 2]}
 
-One learning rate is experiment II, several are experiment III. A point is (checkpoint, rate, seed,
-method) and an evaluation set: further rates, sets or interpolations measure only what is new, and
-all measurements on the same fine-tuned weights share them.
+One learning rate is experiment II, several are experiment III. A point is one evaluation of one
+fine-tuned model: (checkpoint, learning rate, seed, method) and (evaluation set, interpolation).
+All points of a fine-tuned model share its weights, so that a spec with more rates, sets or
+interpolations measures only the new ones.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ucurve.experiments import evaluation_points
 from ucurve.experiments.checkpoint_selection import bisection_levels, by_replicate, choose
+from ucurve.experiments.fine_tuning_datasets import FinetuningDatasets, select_datasets
 from ucurve.experiments.fine_tuning_fields import Method, TuningFields
 from ucurve.registry.suites import Checkpoint, Dataset
 from ucurve.spec import (
@@ -29,18 +28,13 @@ from ucurve.spec import (
     SpecError,
     TableRoles,
     Verdict,
-    canonical,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
-    import torch
 
     from ucurve.analysis.fine_tuning import Design
     from ucurve.analysis.replication import Reference
-    from ucurve.modeling.checkpoints import LoadedCheckpoint
-    from ucurve.modeling.finetuned_weights import FinetunedWeights
-    from ucurve.modeling.finetuning_data import FinetuningTask
 
 PYTHIA: dict[str, Any] = {
     "suite": "pythia-70m",
@@ -49,24 +43,15 @@ PYTHIA: dict[str, Any] = {
     "data": "sst2",
     "evaluations": ["wikitext-2"],
 }
-REST = 0.1  # of the work of a point that follows its training, for the progress bar
-
-
 Cell = tuple[Method, float, int, float]  # method, learning rate, seed, alpha
 
 
-class Datasets(NamedTuple):
-    """What a plan reads: to fine-tune on, to measure forgetting on, and EWC's."""
-
-    data: Dataset
-    evaluations: list[Dataset]
-    ewc: Dataset | None
-
-
 class FineTuning(TuningFields):
-    """How much does a model forget when it is fine-tuned, and how does that change with
-    pre-training? Every checkpoint is fine-tuned in the same way; its perplexity on pre-training
-    text is measured before and after."""
+    """How much does a model forget when it is fine-tuned, and how does pre-training change that?
+
+    Every checkpoint is fine-tuned in the same way; its perplexity on pre-training text is measured
+    before and after.
+    """
 
     kind: Literal["fine_tuning"] = "fine_tuning"
     title: ClassVar[str] = "Fine-tuning"
@@ -132,9 +117,9 @@ class FineTuning(TuningFields):
     # ---- plan
 
     def plan(self, catalogue: Catalogue) -> Iterator[Point]:
-        """Yield unperturbed models first and one seed at the ends of both axes.
+        """Yield the unperturbed models and one seed at the ends of both axes first.
 
-        Then the values between, more seeds, and interpolations.
+        The values between them follow, then more seeds, then interpolations.
         """
         suite = catalogue.suite(self.suite)
         names = self.evaluations or ([suite.evaluation] if suite.evaluation else [])
@@ -143,63 +128,15 @@ class FineTuning(TuningFields):
                 "evaluations", f"{suite.name!r} has no evaluation set of its own: name one."
             )
         chosen = choose(suite, self.checkpoints)
-        sets = self._datasets(catalogue, list(dict.fromkeys(names)), chosen)
+        sets = select_datasets(self, catalogue, list(dict.fromkeys(names)), chosen)
         for replicate in by_replicate(chosen):
             for checkpoint, level in zip(replicate, bisection_levels(len(replicate)), strict=True):
                 for dataset in sets.evaluations:
                     yield self._base(checkpoint, dataset, level)
                 yield from self._tuned(checkpoint, sets, level)
 
-    def _datasets(
-        self, catalogue: Catalogue, evaluations: list[str], chosen: list[Checkpoint]
-    ) -> Datasets:
-        language = all(checkpoint.tokenizer_sha256 is None for checkpoint in chosen)
-        built_in = {"language_modelling": "tiny-redrawn"}.get(self.task, "tiny-sentiment")
-        data = evaluation_points.usable_set(
-            catalogue, self.data or (built_in if language else "sst2"), "data"
-        )
-        classes = (
-            2
-            if data.parameters.get("task") == "sentiment"
-            else int(data.parameters.get("classes", 0))
-        )
-        if language != (data.kind == "language"):
-            content = "text" if language else "made of the built-in language's own tokens"
-            raise SpecError(
-                "data",
-                f"{data.name!r} is {content}, which the models of {self.suite!r} cannot read.",
-            )
-        if (self.task != "language_modelling") and not classes:
-            raise SpecError(
-                "data",
-                f"{data.name!r} has no classes, which {self.task} needs: use language_modelling.",
-            )
-        if self.task == "language_modelling" and classes and language:
-            raise SpecError("data", f"{data.name!r} has classes: use label_words or linear_head.")
-        if self.task != "language_modelling" and not language and classes != len(self.label_words):
-            raise SpecError(
-                "label_words", f"{data.name!r} has {classes} classes: give as many words."
-            )
-        if self.epochs and data.kind == "language":
-            raise SpecError("epochs", f"{data.name!r} is endless: give steps.")
-        ewc = None
-        if "ewc" in self.methods:
-            if not self.ewc_data and not language:
-                raise SpecError(
-                    "ewc_data",
-                    "Name a text like the pre-training data: EWC sees there which weights matter.",
-                )
-            ewc = evaluation_points.usable_set(
-                catalogue, self.ewc_data or "tiny-language", "ewc_data"
-            )
-        return Datasets(
-            data,
-            [evaluation_points.usable_set(catalogue, name, "evaluations") for name in evaluations],
-            ewc,
-        )
-
     def _base(self, checkpoint: Checkpoint, dataset: Dataset, level: int) -> Point:
-        """The loss before; the same measurement as other kinds' base."""
+        """Return the point of an unperturbed model, shared with the other experiment types."""
         return Point(
             inputs={
                 "checkpoint": evaluation_points.weights_of(checkpoint),
@@ -227,19 +164,20 @@ class FineTuning(TuningFields):
             checkpoint, dataset, self.window, self.stride, self.precision, "evaluations"
         )
 
-    def _tuned(self, checkpoint: Checkpoint, sets: Datasets, level: int) -> Iterator[Point]:
-        """All points of one checkpoint: seed by seed every method and rate, then what else is
-        measured on the same weights.
+    def _tuned(
+        self, checkpoint: Checkpoint, sets: FinetuningDatasets, level: int
+    ) -> Iterator[Point]:
+        """Yield the points of one checkpoint: all methods and rates, seed by seed.
+
+        Further evaluation sets and interpolations of the same weights have a later stage.
         """
         levels = dict(zip(self.rates, bisection_levels(len(self.rates)), strict=True))
         rank = 0
         for seed in self.seeds:
             for method in dict.fromkeys(self.methods):
                 for rate in self.rates:
-                    more = sorted(set(self.alphas)) if method == "full" else []
-                    cells = [
-                        (dataset, alpha) for dataset in sets.evaluations for alpha in (1.0, *more)
-                    ]
+                    alphas = (1.0, *sorted(set(self.alphas))) if method == "full" else (1.0,)
+                    cells = [(dataset, alpha) for dataset in sets.evaluations for alpha in alphas]
                     for i, (dataset, alpha) in enumerate(cells):
                         stage = (
                             20 * (rank + (i > 0) * len(self.seeds) * len(self.methods))
@@ -259,17 +197,17 @@ class FineTuning(TuningFields):
     def _point(
         self,
         checkpoint: Checkpoint,
-        sets: Datasets,
+        sets: FinetuningDatasets,
         dataset: Dataset,
         stage: int,
         cell: Cell,
         *,
         trains: bool,
     ) -> Point:
-        """Return one point.
+        """Return the point of one cell.
 
-        trains: it is the first of its fine-tuning; the others find the weights, so that only their
-        estimated time differs.
+        trains: the point is the first of its fine-tuned model. Later ones read the weights from
+            disk and differ in estimated time only.
         """
         method, rate, seed, alpha = cell
         base, size = self._base(checkpoint, dataset, 0), checkpoint.num_parameters or 0
@@ -306,64 +244,21 @@ class FineTuning(TuningFields):
 
     @staticmethod
     def run(point: Point, context: Context) -> Result:
-        """Fine-tune unless the weights are cached.
+        """Fine-tune unless the weights are cached, and measure the new task and forgetting."""
+        from ucurve.experiments import fine_tuning_run
 
-        Then measure the new task and forgetting, and restore the pre-trained weights.
-        """
-        change = point.inputs["perturbation"]
-        if change is None:
-            return evaluation_points.base(point, context)
-        from ucurve.modeling import finetune, finetuned_weights
-        from ucurve.modeling.batches import FinetunedModel
-        from ucurve.modeling.pretrain import loss_curve
-
-        loaded = evaluation_points.loaded_for(
-            point, context
-        )  # first: where few things are kept, the one used longest ago makes room
-        task = _task(point, context, loaded)
-        tuned = _tuned(point, context, loaded, task)
-        summary = tuned.summary
-        curve = loss_curve(summary.losses, 1)
-        metrics = {
-            "steps_done": summary.steps,
-            "tokens_read": summary.tokens,
-            "seconds_training": summary.seconds,
-        }
-        series: dict[str, Any] = {"training_steps": curve[0], "training_loss": curve[1]}
-        if summary.diverged:
-            return Result(
-                metrics={**metrics, "nll_mean": math.nan, "id_loss": math.nan}, series=series
-            )
-        alpha = change["interpolation"]["alpha"] if change["interpolation"] else 1.0
-        trainee = FinetunedModel(
-            loaded.model, finetune.build_head(loaded.model, task.num_classes, change["seed"])
-        )
-        with finetuned_weights.interpolated(
-            finetune.all_parameters(trainee), tuned.weights, alpha
-        ) as displacement:
-            learned = task.validate(
-                trainee,
-                point.inputs["precision"]["evaluation"],
-                _after(summary.steps, context, 0.0),
-            )
-            measured = evaluation_points.measure(
-                point, context, loaded, _after(summary.steps, context, 0.5)
-            )
-        return Result(
-            metrics={**metrics, **learned, **displacement, **measured.metrics},
-            series={**series, **measured.series},
-        )
+        return fine_tuning_run.run(point, context)
 
     # ---- figures and verdicts
 
     def figures(self, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
-        """Return table 1, figures 2 to 5, the Pareto front, matched loss, methods, training loss."""
+        """Return table 1, figures 2 to 5, Pareto front, matched loss, methods, training loss."""
         from ucurve.figures import fine_tuning
 
         return fine_tuning.figures(table, verdicts, self._design(), self._published())
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
-        """Return every claim per learning rate and pre-training seed, after its summaries."""
+        """Return the verdicts per learning rate and pre-training seed after the summaries."""
         from ucurve.analysis import fine_tuning_verdicts
 
         return fine_tuning_verdicts.verdicts(table, self._design(), self._published())
@@ -381,7 +276,7 @@ class FineTuning(TuningFields):
         )
 
     def _published(self) -> list[Reference]:
-        """Return published numbers of this suite, task, recipe, rates and evaluation sets."""
+        """Return the published numbers that this spec can replicate."""
         from ucurve.analysis import replication
 
         recipe = (
@@ -424,78 +319,3 @@ def _labels(
         "seed": seed,
         "alpha": alpha,
     }
-
-
-def _after(steps: int, context: Context, done_before: float) -> Callable[[float, float], None]:
-    """Progress of what follows the training: the last tenth of the work, in two halves."""
-    return lambda done, total: context.progress(
-        steps * (1 + REST * (done_before + done / total / 2)), steps * (1 + REST)
-    )
-
-
-def _task(point: Point, context: Context, loaded: LoadedCheckpoint) -> FinetuningTask:
-    """The task with its data read, kept between points."""
-    from ucurve.modeling.finetuning_data import build_task
-
-    inputs, data = (
-        point.inputs["perturbation"]["task"],
-        Dataset.model_validate(point.artifacts["data"]),
-    )
-    limit = getattr(loaded.model.config, "max_position_embeddings", None) or inputs["context"]
-    alive = lambda done, total: context.progress(0, 1)  # noqa: E731
-    return context.cached(
-        f"task/{canonical(inputs)}/{limit}",
-        lambda: build_task(inputs, data, loaded.tokenizer, limit, context.artefacts, alive),
-    )
-
-
-def _tuned(
-    point: Point, context: Context, loaded: LoadedCheckpoint, task: FinetuningTask
-) -> FinetunedWeights:
-    """The fine-tuned weights: those in the folder of everything that determines them, or trained
-    now and left there.
-    """
-    from ucurve.modeling import finetune, finetuned_weights
-
-    change = dict(point.inputs["perturbation"])
-    del change["interpolation"]
-    identity = hashlib.sha256(
-        canonical({"checkpoint": point.inputs["checkpoint"], **change}).encode()
-    ).hexdigest()
-    folder = (
-        context.artefacts
-        / "tuned"
-        / (f"{identity}-{point.repetition}" if point.repetition else identity)
-    )
-    with finetuned_weights.exclusive_lock(
-        folder, lambda: context.progress(0, 1)
-    ):  # who comes meanwhile waits, and finds the weights
-        if (tuned := finetuned_weights.read(folder)) is not None:
-            return tuned
-        recipe = dict(change["recipe"])
-        steps = finetune.num_steps_of(recipe.pop("length"), task, recipe["batch_rows"])
-        weights = _fisher(point, context, loaded) if "fisher" in change["method"] else None
-        how = finetune.FinetuningConfig(num_steps=steps, **recipe)
-        tuning = finetune.FinetuningRun(
-            loaded.model, task, how, change["method"], change["seed"], weights
-        )
-        tuned = tuning.run(folder, context.progress, steps * (1 + REST))
-        finetuned_weights.write(folder, tuned)
-    return tuned
-
-
-def _fisher(point: Point, context: Context, loaded: LoadedCheckpoint) -> dict[str, torch.Tensor]:
-    """EWC's weights of this checkpoint, kept between points."""
-    from ucurve.modeling.finetuning_data import pretraining_rows
-    from ucurve.modeling.regularizers import fisher
-
-    inputs, data = (
-        point.inputs["perturbation"]["method"]["fisher"],
-        Dataset.model_validate(point.artifacts["ewc"]),
-    )
-    rows = pretraining_rows(
-        data, loaded.tokenizer, inputs["rows"], inputs["context"], context.artefacts
-    )
-    alive = lambda done, total: context.progress(0, 1)  # noqa: E731
-    key = f"fisher/{canonical([point.inputs['checkpoint'], inputs])}"
-    return context.cached(key, lambda: fisher(loaded.model, rows, alive))
