@@ -33,12 +33,13 @@ from pydantic import ConfigDict, Field
 
 from ucurve.registry.suites import Dataset, Suite
 from ucurve.schemas.canonical_json import canonical as canonical
-from ucurve.schemas.deprecated_names import (
-    RenamedAttribute,
-    adapt_figures,
-    adopt_old_names,
-    renamed_arguments,
+from ucurve.schemas.deprecated_contract import (
+    COLUMN_NAMES,
+    RenamedPointFields,
+    RenamedSpecAttributes,
+    renamed,
 )
+from ucurve.schemas.deprecated_names import adapt_figures, adopt_old_names, renamed_arguments
 from ucurve.schemas.results import Figure as Figure
 from ucurve.schemas.results import Verdict as Verdict
 from ucurve.schemas.strict_numbers import StrictNumbers
@@ -77,19 +78,11 @@ class Resources:
 
 
 Requires = Resources  # the old name, for one release
-POINT_NAMES = {
-    "source": "artifacts",
-    "group": "affinity",
-    "stage": "priority_stage",
-    "seconds": "estimated_seconds",
-    "requires": "resources",
-    "repeat": "repetition",
-}
 
 
-@renamed_arguments(POINT_NAMES)
+@renamed_arguments(renamed(RenamedPointFields))
 @dataclass(frozen=True)
-class Point:
+class Point(RenamedPointFields):
     """One planned measurement, plain JSON.
 
     Attributes:
@@ -114,13 +107,6 @@ class Point:
     estimated_seconds: float = 1.0
     resources: Resources = Resources()
     repetition: int = 0
-
-    source = RenamedAttribute("artifacts")
-    group = RenamedAttribute("affinity")
-    stage = RenamedAttribute("priority_stage")
-    seconds = RenamedAttribute("estimated_seconds")
-    requires = RenamedAttribute("resources")
-    repeat = RenamedAttribute("repetition")
 
     @property
     def identity(self) -> str:
@@ -208,15 +194,7 @@ class TableRoles:
     fields: Sequence[str] = ()
 
 
-@renamed_arguments(
-    {
-        "along": "x",
-        "change": "treatment",
-        "base": "baseline",
-        "kept": "fixed",
-        "first": "seed_field",
-    }
-)
+@renamed_arguments(COLUMN_NAMES)
 class Columns(TableRoles):
     """The old name of TableRoles, for one release."""
 
@@ -235,19 +213,9 @@ Looks = Annotated[
         json_schema_extra=ADVANCED,
     ),
 ]
-SPEC_NAMES = {
-    "rank": "order",
-    "called": "name_template",
-    "repeats": "repeat_fields",
-    "measurable_again": "repeatable",
-    "sparse_series": "series_filter",
-    "in_words": "default_name",
-    "kind_in_words": "kind_title",
-    "extended": "with_more_draws",
-}
 
 
-class Spec(StrictNumbers):
+class Spec(RenamedSpecAttributes, StrictNumbers):
     """Base of every experiment type. The docstring of a subclass is the help text of its form.
 
     Fields have a title, a description and bounds. The form also reads `json_schema_extra`:
@@ -274,20 +242,11 @@ class Spec(StrictNumbers):
     # Series -> labels of the rows whose series figures and verdicts read; all rows when missing.
     series_filter: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
-    rank: ClassVar[Any] = RenamedAttribute("order")
-    called: ClassVar[Any] = RenamedAttribute("name_template")
-    repeats: ClassVar[Any] = RenamedAttribute("repeat_fields")
-    measurable_again: ClassVar[Any] = RenamedAttribute("repeatable")
-    sparse_series: ClassVar[Any] = RenamedAttribute("series_filter")
-    in_words: ClassVar[Any] = RenamedAttribute("default_name")
-    kind_in_words: ClassVar[Any] = RenamedAttribute("kind_title")
-    extended: ClassVar[Any] = RenamedAttribute("with_more_draws")
-
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         """Adapt an experiment type written for the previous version, with a DeprecationWarning."""
         super().__pydantic_init_subclass__(**kwargs)
-        adopt_old_names(cls, SPEC_NAMES)
+        adopt_old_names(cls, renamed(RenamedSpecAttributes))
         adapt_figures(cls)
 
     def default_name(self) -> str:
