@@ -160,6 +160,7 @@ class FineTuning(TuningFields):
         )
 
     def _measured(self, checkpoint: Checkpoint, dataset: Dataset) -> dict[str, Any]:
+        """Return the inputs of one evaluation on pre-training text."""
         return evaluation_points.evaluation_of(
             checkpoint, dataset, self.window, self.stride, self.precision, "evaluations"
         )
@@ -264,6 +265,7 @@ class FineTuning(TuningFields):
         return fine_tuning_verdicts.verdicts(table, self._design(), self._published())
 
     def _design(self) -> Design:
+        """Return what analysis and figures need of the spec."""
         from ucurve.analysis.fine_tuning import Design
 
         return Design(
@@ -312,6 +314,7 @@ class FineTuning(TuningFields):
 def _labels(
     dataset: Dataset, method: str, rate: float, seed: int | None, alpha: float
 ) -> dict[str, Any]:
+    """Return the columns that identify the change and the evaluation set of a row."""
     return {
         "evaluation": dataset.name,
         "method": method,

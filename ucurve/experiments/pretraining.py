@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Step = Annotated[int, Field(ge=1, le=1_000_000)]
 DATASET: dict[str, Any] = {"widget": "dataset"}  # the form offers the registered datasets
 Seed = Annotated[int, Field(ge=0, le=2**31)]
-LANGUAGE_WORDS = 330
+LANGUAGE_WORDS = 330  # vocabulary of the built-in language
 # Fields that are part of a point's recipe under their own names.
 RECIPE = (
     "hidden_size",
