@@ -68,9 +68,9 @@ def test_every_file_format_embeds_the_citation_and_stays_valid(form: Form, tmp_p
     assert (said.title, said.caption, said.draws) == (
         "Loss <after> noise",
         "What γ does to “it”.",
-        "5 to 7 draws",
+        "5 to 7 seeds",
     )
-    assert said.intervals == "bands: 95% t intervals of the mean over draws"
+    assert said.intervals == "bands: 95% t intervals of the mean over seeds"
     if form == "png":
         image = Image.open(io.BytesIO(content))
         image.load()

@@ -219,8 +219,8 @@ def test_what_is_missing_is_planned_by_the_other_ones_spec_at_exactly_those_poin
     lacking = missing(a, b)
     assert len(lacking.points) == 3 * (4 + 1)  # gamma 0.1 with all draws, gamma 0.2 with the fourth
     assert lacking.sentence == (
-        "15 evaluations of experiment 1 are missing in experiment 2: 3 checkpoints, "
-        "2 modifications, 4 draws."
+        "Experiment 2 lacks 15 evaluations of experiment 1: 3 checkpoints, "
+        "2 modifications, 4 seeds."
     )
     spec = completing_spec(lacking)
     assert spec is not None
@@ -244,7 +244,7 @@ def test_what_is_missing_is_planned_by_the_other_ones_spec_at_exactly_those_poin
         "suite": "t",
         "checkpoints": ["t-2000", "t-4000"],
     }
-    assert "t has no checkpoint at 1 of the places" in lacking.sentence
+    assert "t has no checkpoint at 1 of their pre-training lengths" in lacking.sentence
 
 
 def test_reference_curves_are_crosses_and_perplexities_become_losses() -> None:
@@ -326,10 +326,7 @@ def test_experiments_of_a_custom_type_are_compared_and_completed(
     )
     assert "Counted of" in said.stdout
     for a, b in (ids, ids[::-1]):
-        assert (
-            f"1 evaluation of experiment {a} is missing in experiment {b}: 1 checkpoint"
-            in said.stdout
-        )
+        assert f"Experiment {b} lacks 1 evaluation of experiment {a}: 1 checkpoint" in said.stdout
     difference = pd.read_csv(tmp_path / f"compare-{ids[0]}-{ids[1]}-difference.csv")
     means = difference[difference["what"] == "mean"]
     assert (means["to"].tolist(), means["y"].tolist()) == ([3, 4], [0, 0])
@@ -368,8 +365,8 @@ def test_two_experiments_are_compared_in_the_browser_and_completed_with_one_clic
     expect(page.get_by_text("Settings differ in exclude")).to_be_visible(timeout=PATIENCE)
     expect(
         page.get_by_text(
-            f"4 evaluations of experiment {a} are missing in experiment {b}: 4 checkpoints, "
-            "1 modification, 1 draw."
+            f"Experiment {b} lacks 4 evaluations of experiment {a}: 4 checkpoints, "
+            "1 modification, 1 seed."
         )
     ).to_be_visible()
     whole, where = labels(figure), figure.locator("svg").bounding_box()

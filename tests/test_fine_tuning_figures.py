@@ -307,4 +307,4 @@ def test_reproduced_not_reproduced_and_not_comparable_are_told_apart() -> None:
     cells = {row["column"]: row["label"] for row in rows if row["tokens"] > 2e11}
     assert cells["outcome"] == "not reproduced"
     assert cells["unperturbed perplexity"] == "86.56 (86.56)"
-    assert cells["change of perplexity"].endswith("(+305.4)")
+    assert cells["change in perplexity"].endswith("(+305.4)")

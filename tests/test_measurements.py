@@ -89,7 +89,7 @@ def test_re_measuring_on_the_same_machine_is_bit_identical(
     assert again.fresh
     total = again.progress.total
     status, told, _ = ucurve("agreement", str(again.id))
-    assert f"{total} of {total} points are bitwise identical" in told
+    assert f"{total} of {total} evaluations are bitwise identical" in told
     assert "original on worker-1" in told
     assert "did not re-measure any points" in ucurve("agreement", str(experiment))[1]
     row = lab.client.rows(again.id)[0]

@@ -57,7 +57,9 @@ def test_re_measuring_snapshots_editing_and_deleting_on_the_page(page: Page, lab
     expect(page.get_by_text("2 to re-measure and compare")).to_be_visible(timeout=PATIENCE)
     page.get_by_role("button", name="Submit").click()
     page.wait_for_url(re.compile(r"/experiment\?id=\d+"))
-    expect(page.get_by_text("2 of 2 points are bitwise identical.")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("2 of 2 evaluations are bitwise identical.")).to_be_visible(
+        timeout=PATIENCE
+    )
     again = lab.client.experiments(limit=1).experiments[0]
     assert again.fresh
 

@@ -2,12 +2,13 @@
 
 number(0.03125)          "0.03125"        number(float("inf"))      "∞"
 tokens(14_336_000)       "14.3M"          duration(7800)            "2 h 10 min"
-counted(3, "point")      "3 points"       file_size(281_000_000)    "281 MB"
+counted(3, "seed")       "3 seeds"        file_size(281_000_000)    "281 MB"
 """
 
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -17,6 +18,20 @@ STATE_LABELS = {  # the stored states of a metric, see ucurve.schemas.measuremen
     "neg_inf": MINUS_INFINITY,
     "nan": NOT_A_NUMBER,
     "missing": "missing",
+}
+LABEL_TITLES = {
+    "replicate": "pre-training seed",
+    "scale": "noise scale",
+    "learning_rate": "learning rate",
+    "evaluation": "evaluation set",
+    "phase": "learning-rate phase",
+    "measurement": "evaluation ID",
+    "num_draws": "seeds",
+    "how": "interval",
+}
+NOISE_CONVENTIONS = {
+    "current_std": "relative to current weights (current_std)",
+    "init_std": "relative to initialisation (init_std)",
 }
 _TOKEN_UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"))
 _SIZE_UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
@@ -151,6 +166,14 @@ def plan_summary(plan: PlanCounts) -> str:
     if plan.estimated_seconds is not None:
         parts.append(f"{roughly(plan.estimated_seconds)} on {counted(plan.num_workers, 'worker')}")
     return ", ".join(parts)
+
+
+def scope_title(scope: str) -> str:
+    """Return a verdict's scope with its noise convention spelled out."""
+    for name, title in NOISE_CONVENTIONS.items():
+        scope = re.sub(rf"^under {name}$", f"noise {title}", scope)
+        scope = scope.replace(f"under {name}", title)
+    return scope
 
 
 def label_conflict_warning(conflict: str, num: int) -> str:

@@ -217,7 +217,7 @@ def frame(points: list[PointRow]) -> "pd.DataFrame":
         {
             "id": point.id,
             **point.labels,
-            "evaluation set": point.evaluation,
+            **({} if "evaluation" in point.labels else {"evaluation": point.evaluation}),
             **decode_metrics(point.metrics, point.nonfinite),
             "state": LABELS.get(point.state, point.state),
             "error": point.error,

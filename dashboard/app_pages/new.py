@@ -105,7 +105,7 @@ def submit(spec: dict[str, Any], form: list[Field], prefix: str, details: dict[s
     except ApiUnavailableError as error:
         st.error(plain(str(error)))
         return
-    st.session_state["asked afresh"] = details["fresh"]
+    st.session_state["submitted fresh"] = details["fresh"]
     st.switch_page("app_pages/experiment.py", query_params={"id": str(experiment.id)})
 
 
@@ -239,7 +239,7 @@ def details_form() -> tuple[dict[str, Any], str | None]:
 
 
 def body() -> None:
-    if st.session_state.pop("asked afresh", False):  # not twice by accident
+    if st.session_state.pop("submitted fresh", False):  # not twice by accident
         widgets.set_value("new:fresh", False)
     if drafts.restored() and "clone" in st.query_params:
         clone(st.query_params["clone"])

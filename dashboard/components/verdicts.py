@@ -11,6 +11,7 @@ from dashboard.components import add_draws
 from dashboard.components.theme import ANSWERS, badge, caption, counted, plain, small
 from dashboard.live.poller import ExperimentSnapshot
 from ucurve.analysis.verdict_order import ClaimGroup, by_claim
+from ucurve.formatting import scope_title
 from ucurve.spec import Verdict
 
 DEFINITIONS = {  # of the paper's terms, shown on hover
@@ -68,7 +69,7 @@ def _answers(verdicts: Sequence[Verdict], with_test: bool) -> None:
         equal = list(group)
         answer, text = st.columns([1, 7], gap="small")
         answer.markdown(badge(equal[0].answer, ANSWERS))
-        scopes = "; ".join(verdict.scope for verdict in equal if verdict.scope)
+        scopes = "; ".join(scope_title(verdict.scope) for verdict in equal if verdict.scope)
         statistics = _statistics(equal[0], with_test)
         lines = [
             f":gray[{plain(scopes)}]" if scopes else "",

@@ -3,7 +3,7 @@
     poller = ExperimentPoller(7, run_in_background)   # one per experiment and process
     snapshot = poller.get(client)                     # called by every session; see shared_query.py
 
-Everybody with access to the dashboard may read every experiment, so sessions share the answers.
+All users of the dashboard may read every experiment, so sessions share the answers.
 """
 
 from __future__ import annotations

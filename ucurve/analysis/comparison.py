@@ -284,13 +284,12 @@ class MissingPoints:
             parts: dict[str, Collection[Any]] = {
                 "checkpoint": self.places,
                 "modification": {self.of.changed(labels) for labels in self.points},
-                "draw": draws,
+                "seed": draws,
             }
             listed = ", ".join(counted(len(part), name) for name, part in parts.items() if part)
-            verb = "are" if len(self.points) > 1 else "is"
             sentences.append(
-                f"{counted(len(self.points), 'evaluation')} of experiment {self.of.id} {verb} "
-                f"missing in experiment {self.within.id}: {listed}."
+                f"Experiment {self.within.id} lacks {counted(len(self.points), 'evaluation')} of "
+                f"experiment {self.of.id}: {listed}."
             )
         if self.without_checkpoint:
             num, more = len(self.without_checkpoint), "more " if sentences else ""
@@ -298,7 +297,7 @@ class MissingPoints:
             suite = self.within.suite.name if self.within.suite else ""
             sentences.append(
                 f"{counted(num, f'{more}evaluation')} of experiment {self.of.id} cannot be added: "
-                f"{suite} has no checkpoint at {len(places)} of the places "
+                f"{suite} has no checkpoint at {len(places)} of their pre-training lengths "
                 f"({self.of.columns.x})."
             )
         if not sentences:

@@ -3,7 +3,8 @@
     conditions = [Condition(f"gamma {gamma}", tokens, losses[gamma], base) for gamma in gammas]
     for verdict in all_verdicts(conditions):
         print(verdict.claim, verdict.scope, verdict.answer, verdict.sentence)
- A family is the list of conditions (gammas, learning rates) of one suite, pre-training seed and
+
+A family is the list of conditions (gammas, learning rates) of one suite, pre-training seed and
 noise convention: p-values are corrected over it (Holm). "yes" when the corrected one-sided p-value
 is below `Condition.alpha`: 0.03 at the first interim analysis, less at later ones; "no" when the
 95% interval excludes the smallest effect of interest, or the opposite is significant; else
@@ -29,6 +30,7 @@ from ucurve.analysis.conditions import (
     is_sufficient,
 )
 from ucurve.analysis.statistics import Array
+from ucurve.formatting import counted
 from ucurve.schemas.results import Answer, Minimum, Verdict
 
 BASE_ALPHA = (
@@ -161,7 +163,7 @@ def _sensitivity(
         interval=(low, high),
         p_value=p_falling if answer == "no" and falls else p_rising,
         test=f"larger p-value of Page's trend test ({condition.draw_name} as blocks) and a t-test "
-        f"on their rank correlations (one-sided, Holm-corrected over {num_conditions}, "
+        f"on their rank correlations (one-sided, Holm-corrected over {counted(num_conditions, 'setting')}, "
         f"{condition.threshold_text})",
         evidence={
             "damage": finite_values(condition.loss_increase.mean(axis=1)),
@@ -217,7 +219,7 @@ def _overtraining(
         p_value=p,
         test="paired t-tests, last checkpoint against each earlier one, combined by Simes' method, "
         "which accounts for selecting the minimum (one-sided, Holm-corrected over "
-        f"{num_conditions}, {condition.threshold_text})",
+        f"{counted(num_conditions, 'setting')}, {condition.threshold_text})",
         evidence={
             "lowest_at": float(condition.x[rise.minimum]),
             "loss": finite_values(condition.losses.mean(axis=1)),
@@ -246,8 +248,8 @@ def _overtrained(
         if rise.interval[1] < smallest and not broken:
             return (
                 "no",
-                f"A rise of {smallest:g} {condition.unit} or more after the minimum is ruled out "
-                f"(at most {condition.amount(rise.interval[1])}).",
+                f"A rise of {smallest:g} {condition.unit} or more after the minimum is ruled out"
+                f": it is at most {condition.amount(rise.interval[1])}.",
             )
         if rise.rise <= 0:
             return (

@@ -116,7 +116,7 @@ class Condition:
         return "95% CI: this checkpoint only"
 
     def amount(self, value: float) -> str:
-        """Return a loss difference with its unit, and the change of perplexity if that is nats."""
+        """Return a loss difference with its unit, and the change in perplexity if that is nats."""
         percent = f" ({np.expm1(min(value, 50)):+.1%} perplexity)" if self.unit == "nats" else ""
         return f"{value:+.3g} {self.unit}{percent}"
 
@@ -185,8 +185,8 @@ class VerdictBuilder:
             reason += f" {num_nonfinite} non-finite losses count as the largest finite one."
         if num_unused:
             reason += (
-                f" Preliminary: {num_unused} of {self.planned.losses.size} losses are not used "
-                "(not measured yet, or without a pair)."
+                f" Preliminary: {num_unused} of {self.planned.losses.size} losses are not used yet "
+                "(not measured, or unpaired)."
             )
         return Verdict(
             claim=self.claim,

@@ -1,5 +1,6 @@
 """Rows that a chart of curves draws, from an experiment's table: means, bands, draws, and gaps.
- The field `what` of a row says what it is: "mean" (with low, high: 95% over draws), "draw", "edge"
+
+The field `what` of a row says what it is: "mean" (with low, high: 95% over draws), "draw", "edge"
 (not finite or failed: a mark at the top with a count), "waiting" (a tick at the bottom), "bottom"
 and "open bottom" (the minimum of a U-curve: x and its interval x_low, x_high; open: the rise after
 it is not established), "reference" (a published or closed-form value), "note" (a line of text).
@@ -34,11 +35,10 @@ def curve_rows(
 ) -> list[dict[str, Any]]:
     """Return the rows that `charts.curves` draws: means with bands, draws, edge marks, ticks.
 
-    table: one row per measurement with `state`, `measurement`, `x`, `by` (whatever tells the curves
-        apart, and whatever `transform` needs), `facets` and, once measured, `value`.
+    table: one row per measurement with `state`, `measurement`, `x`, `by` (labels of the curves,
+        and columns that `transform` needs), `facets` and, once measured, `value`.
     transform: from the mean (or low, high, one draw) of `value` and its rows to the y axis. The
-    mean is
-        taken before: on the loss, not on perplexity. Default: the value itself.
+        mean is taken before: on the loss, not on perplexity. Default: the value itself.
 
     The band is the 95% t interval of the mean over draws; none with fewer than two draws (see
     `clip_bands`). A mean with any non-finite draw is not finite: it is left out of the line and
@@ -51,28 +51,16 @@ def curve_rows(
     placed = table[table[x].notna()]
     means, draws = _means(placed, keys), placed[placed["state"] == "done"].copy()
     transform = transform or (lambda values, rows: values)
-    measured = np.isfinite(means["mean"])
+    means["measured"] = np.isfinite(means["mean"])
     with np.errstate(over="ignore", invalid="ignore"):
         for column in ("mean", "low", "high"):
             means[column] = transform(means[column], means)
         draws[y] = transform(draws["value"], draws)
     finite = means[np.isfinite(means["mean"])].rename(columns={"mean": y})
-    means["off_scale"] = measured & ~np.isfinite(
-        means["mean"]
-    )  # exp of a loss of thousands of nats
-    troubled = means[
-        (means["num_nonfinite"] > 0) | (means["num_failed"] > 0) | means["off_scale"]
-    ].copy()
-    troubled["slot"] = (
-        troubled.groupby([x, *facets], dropna=False).cumcount() if len(troubled) else 0
-    )
-    counts = zip(
-        troubled["num_nonfinite"], troubled["num_failed"], troubled["off_scale"], strict=True
-    )
-    troubled["label"] = [_trouble(*count) for count in counts]
     waiting = means[means["num_waiting"] > 0]
     dots = draws.loc[np.isfinite(draws[y]), [*keys, y, "measurement"]]
-    edges = troubled[[*keys, "num_nonfinite", "num_failed", "measurement", "label", "slot"]]
+    edges = _not_drawn(means, [x, *facets])
+    edges = edges[[*keys, "num_nonfinite", "num_failed", "measurement", "label", "slot"]]
     return (
         clip_bands(
             to_rows("mean", finite[[*keys, y, "low", "high", "num_draws"]]) + to_rows("draw", dots),
@@ -82,6 +70,20 @@ def curve_rows(
         + to_rows("waiting", waiting[[*keys, "num_waiting"]])
         + _notes(table, facets)
     )
+
+
+def _not_drawn(means: pd.DataFrame, panel: list[str]) -> pd.DataFrame:
+    """Return the curve points whose mean is not finite, with a label and a slot in their panel."""
+    # Off the scale: the exp of a loss of thousands of nats.
+    off_scale = means["measured"] & ~np.isfinite(means["mean"])
+    means = means.assign(off_scale=off_scale)
+    edges: pd.DataFrame = means[
+        (means["num_nonfinite"] > 0) | (means["num_failed"] > 0) | off_scale
+    ].copy()
+    edges["slot"] = edges.groupby(panel, dropna=False).cumcount() if len(edges) else 0
+    counts = zip(edges["num_nonfinite"], edges["num_failed"], edges["off_scale"], strict=True)
+    edges["label"] = [_trouble(*count) for count in counts]
+    return edges
 
 
 def minimum_rows(

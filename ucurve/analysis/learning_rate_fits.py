@@ -117,18 +117,10 @@ def rate_trend(
     best rate is at the edge of the grid, or when forgetting is not positive. Constant: the interval
     of p excludes a change by one step of the grid over the range of x.
     """
-    x, losses, forgetting = (
-        x[x > 0],
-        losses[x > 0],
-        forgetting[x > 0],
-    )  # step 0 has no place on a logarithmic axis
-    if len(x) < 3 or len(rates) < 3 or losses.shape[2] < 2:
-        return _unknown("at least 3 checkpoints, 3 learning rates and 2 seeds are needed")
-    bests = [best_rate(checkpoint) for checkpoint in losses]
-    if any(best is None or best.at_edge for best in bests):
-        return _unknown("a best learning rate is at the edge of the grid: widen the grid")
-    if not (np.isfinite(forgetting).all() and (forgetting.mean(axis=2) > 0).all()):
-        return _unknown("forgetting is not positive everywhere")
+    positive = x > 0  # step 0 has no place on a logarithmic axis
+    x, losses, forgetting = x[positive], losses[positive], forgetting[positive]
+    if obstacle := _obstacle(losses, forgetting):
+        return _unknown(obstacle)
     generator = np.random.default_rng(seed)
     shape = losses.shape
     capped = np.where(
@@ -149,19 +141,7 @@ def rate_trend(
     excess = b * p - q
     p_interval, excess_interval = _interval(p[1:]), _interval(excess[1:])
     step = float(np.median(np.diff(np.log(rates)))) / (log_x[-1] - log_x[0])
-    speed: Speed = "undetermined"
-    if p_interval[0] > 0:
-        speed = (
-            "quickly falling"
-            if excess_interval[0] >= 0
-            else "slowly falling"
-            if excess_interval[1] < 0
-            else "falling"
-        )
-    elif p_interval[1] < 0:
-        speed = "rising"
-    elif -step < p_interval[0] and p_interval[1] < step:
-        speed = "constant"
+    speed = _speed(p_interval, excess_interval, step)
     reason = "neither a falling nor a constant rate is ruled out" if speed == "undetermined" else ""
     return RateTrend(
         speed,
@@ -173,6 +153,35 @@ def rate_trend(
         excess_interval,
         reason,
     )
+
+
+def _obstacle(losses: Array, forgetting: Array) -> str:
+    """Return why no trend can be computed; empty if it can."""
+    num_checkpoints, num_rates, num_seeds = losses.shape
+    if num_checkpoints < 3 or num_rates < 3 or num_seeds < 2:
+        return "at least 3 checkpoints, 3 learning rates and 2 seeds are needed"
+    bests = [best_rate(checkpoint) for checkpoint in losses]
+    if any(best is None or best.at_edge for best in bests):
+        return "a best learning rate is at the edge of the grid: widen the grid"
+    if not (np.isfinite(forgetting).all() and (forgetting.mean(axis=2) > 0).all()):
+        return "forgetting is not positive everywhere"
+    return ""
+
+
+def _speed(
+    p_interval: tuple[float, float], excess_interval: tuple[float, float], step: float
+) -> Speed:
+    """Return how the best rate changes: the sign of p, and of the excess b p - q.
+
+    step: p of a change by one step of the grid over the range of x.
+    """
+    if p_interval[0] > 0:
+        if excess_interval[0] >= 0:
+            return "quickly falling"
+        return "slowly falling" if excess_interval[1] < 0 else "falling"
+    if p_interval[1] < 0:
+        return "rising"
+    return "constant" if -step < p_interval[0] and p_interval[1] < step else "undetermined"
 
 
 def _unknown(reason: str) -> RateTrend:

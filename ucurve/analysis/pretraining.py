@@ -91,12 +91,13 @@ def _keeps_falling(replicate: int, by_tokens: dict[int, Array]) -> Verdict:
         answer = "yes"
         reason = (
             "The held-out loss of the last checkpoint is the lowest, "
-            f"{-rise.rise:.4f} nats below the next (at {place})"
+            f"{-rise.rise:.4f} nats below the next lowest, at {place}"
         )
     return Verdict(
         **fields,
         answer=answer,
-        sentence=f"{reason} (95% CI: {rise.interval[0]:+.4f} to {rise.interval[1]:+.4f}).",
+        sentence=f"{reason} (95% CI of the difference: {rise.interval[0]:+.4f} to "
+        f"{rise.interval[1]:+.4f}).",
         effect=rise.rise,
         effect_name="held-out loss of the last checkpoint minus the best earlier one, nats",
         interval=rise.interval,

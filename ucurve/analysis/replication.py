@@ -31,7 +31,7 @@ COMPARABLE = 0.05  # of the base perplexity
 MARGINS = {"perplexity_change": 0.20, "accuracy": 0.05}  # of the published change; of all examples
 NAMES = {
     "perplexity": "perplexity",
-    "perplexity_change": "change of perplexity",
+    "perplexity_change": "change in perplexity",
     "accuracy": "accuracy",
 }
 Outcome = Literal["not reproduced", "not comparable", "undetermined", "reproduced", "not measured"]
@@ -237,9 +237,9 @@ def verdict(comparisons: Sequence[Comparison]) -> Verdict | None:
         sentence=f"{sentence}.",
         test="comparable: base perplexity within 5%; reproduced: the 95% interval lies within 20% "
         "of "
-        "the published change of perplexity, or within 0.05 of the accuracy; not reproduced: it "
+        "the published change in perplexity, or within 0.05 of the accuracy; not reproduced: it "
         "lies "
-        "outside of that, corrected for multiple numbers; published changes of perplexity have no "
+        "outside of that, corrected for multiple numbers; published changes in perplexity have no "
         "standard error and count as exact",
         evidence={
             "outcomes": [

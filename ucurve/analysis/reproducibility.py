@@ -1,7 +1,7 @@
 """Agreement of re-measured numbers with the first ones.
 
     report = compare_pairs(7, True, [RemeasuredPair(...), ...])
-    summary(report)             # "18 of 20 points are bitwise identical; 3 are not measured yet"
+    summary(report)             # "18 of 20 evaluations are bitwise identical; 3 are not measured yet"
 
 No numpy: the API imports it.
 """
@@ -81,7 +81,7 @@ def summary(report: Agreement) -> str:
             "--remeasure to do so)"
         )
     parts = [
-        f"{report.num_identical:,} of {report.num_compared:,} points are bitwise identical",
+        f"{report.num_identical:,} of {report.num_compared:,} evaluations are bitwise identical",
         *(
             f"{num:,} {text}"
             for num, text in (

@@ -11,6 +11,7 @@ from typing import Any
 
 from ucurve.analysis.verdict_order import by_claim
 from ucurve.client import Client
+from ucurve.formatting import scope_title
 from ucurve.schemas.validation_messages import not_json
 from ucurve.spec import Verdict
 
@@ -84,7 +85,7 @@ def print_verdicts(verdicts: Sequence[Verdict], all_settings: bool = False) -> N
     for claim in by_claim(verdicts):
         print(claim.name)
         for verdict in [*claim.summaries, *(claim.details if all_settings else [])]:
-            scope = f"{verdict.scope}: " if verdict.scope else ""
+            scope = f"{scope_title(verdict.scope)}: " if verdict.scope else ""
             basis = f" [{verdict.basis}]" if verdict.basis else ""
             print(f"  {scope}{verdict.answer}. {verdict.sentence}{basis}")
         if claim.details and not all_settings:

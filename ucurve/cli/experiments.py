@@ -20,7 +20,7 @@ from ucurve.cli.arguments import (
 )
 from ucurve.client import Client
 from ucurve.client.http import checked
-from ucurve.formatting import counted, plan_summary
+from ucurve.formatting import counted, plan_summary, scope_title
 from ucurve.schemas import experiments as schemas
 from ucurve.schemas.search import ExperimentFilter, Order
 
@@ -195,7 +195,7 @@ def extend(args: argparse.Namespace) -> int:
             )
         draws = min(open_verdicts)
         verdict = open_verdicts[draws]
-        print(f"{draws} more draws could resolve: {verdict.claim} ({verdict.scope})")
+        print(f"{draws} more seeds could resolve: {verdict.claim} ({scope_title(verdict.scope)})")
     return report_submission(client, client.extend(args.id, draws, changes), args.wait)
 
 

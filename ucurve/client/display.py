@@ -14,7 +14,7 @@ from typing import Any
 
 from ucurve import spec
 from ucurve.analysis.verdict_order import by_claim
-from ucurve.formatting import count, date_time, duration
+from ucurve.formatting import count, date_time, duration, scope_title
 from ucurve.schemas import experiments as schemas
 
 VEGA_LITE_MAJOR = 6  # of charts that do not name their schema
@@ -150,7 +150,7 @@ def _cells(verdict: spec.Verdict) -> tuple[str, str, str]:
     """Return answer, scope and sentence with statistics, as HTML."""
     basis = f"<br><small>{escape(verdict.basis)}</small>" if verdict.basis else ""
     badge = _badge(verdict.answer, _ANSWER_COLOURS)
-    return badge, escape(verdict.scope), f"{escape(verdict.sentence)}{basis}"
+    return badge, escape(scope_title(verdict.scope)), f"{escape(verdict.sentence)}{basis}"
 
 
 def _badge(text: str, colours: Mapping[str, str]) -> str:

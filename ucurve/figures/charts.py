@@ -1,7 +1,9 @@
 """Altair charts that depend on the spec only: every `data` is a name, so new rows keep the zoom.
- chart = curves(tokens_axis(), Axis("y", "loss / nats"), LineEncoding("gamma", "γ", [0.05, 0.1]),
-row="replicate") rows = curve_rows(table, x="tokens", value="nll_mean", by=["gamma"],
-facets=["replicate"]) Figure(title, caption, chart, {"curves": rows})
+
+lines = LineEncoding("gamma", "γ", [0.05, 0.1])
+chart = curves(tokens_axis(), Axis("y", "loss / nats"), lines, row="replicate")
+rows = curve_rows(table, x="tokens", value="nll_mean", by=["gamma"], facets=["replicate"])
+Figure(title, caption, chart, {"curves": rows})
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from typing import Any, Literal, ParamSpec
 
 import altair as alt
 import numpy as np
+
+from ucurve.formatting import LABEL_TITLES
 
 # Blue to orange, lighter upwards, for white and black pages; ordered for colour-blind people too.
 ORDERED = ["#3050c8", "#5c58ac", "#80598e", "#a2546e", "#bb5e57", "#cd7442", "#e08a10"]
@@ -35,8 +39,6 @@ CONFIG: dict[str, Any] = {
     "header": {"titleFontWeight": "normal", "labelPadding": 18},
 }
 
-FACET_TITLES = {"replicate": "pre-training seed", "scale": "noise scale"}
-
 P = ParamSpec("P")
 Scale = Literal["linear", "log", "symlog"]
 NOTE: dict[str, Any] = {
@@ -53,6 +55,12 @@ COMPACT = (
     " : datum.value >= 1e5 ? format(datum.value / 1e6, datum.value < 1e6 ? '.1~r' : '.3~r') + 'M'"
     " : format(datum.value, '.3~s')"
 )
+PANELS = {  # Vega expressions of facet titles
+    "tokens": f"({COMPACT}) + ' tokens'",
+    "scale": "datum.value == 'current_std' ? 'noise relative to current weights (current_std)'"
+    " : datum.value == 'init_std' ? 'noise relative to initialisation (init_std)'"
+    " : 'noise scale ' + datum.value",
+}
 
 
 @dataclass(frozen=True)
@@ -145,16 +153,11 @@ def curves(
     curves (see `published`).
     """
     selected = alt.selection_point(name="shown", fields=[lines.field], bind="legend", toggle="true")
-    colour = alt.Color(
-        f"{lines.field}:O" if lines.ordered else f"{lines.field}:N",
-        title=lines.title,
-        scale=alt.Scale(domain=list(lines.values), range=lines.colours()),
-        legend=alt.Legend(labelExpr=_base(lines)),
-    )
     layers = [
-        layer.encode(color=colour) for layer in _layers(x, y, lines, selected, dash, also, height)
+        layer.encode(color=_line_colour(lines))
+        for layer in _layers(x, y, lines, selected, dash, also, height)
     ]
-    layers.append(filter_rows("note").mark_text(**NOTE).encode(text="label:N"))
+    layers.append(note_layer())
     if zero_line:
         layers.append(
             alt.Chart().mark_rule(color=NEUTRAL, strokeDash=[2, 2]).encode(y=alt.datum(0))
@@ -164,14 +167,10 @@ def curves(
         .properties(name="lines")
         .add_params(selected, alt.selection_interval(name="zoom", bind="scales"))
     )
-    chart: Any = alt.layer(*layers, data=alt.NamedData(dataset))
-    if row or column:
-        facets = {"row": row, "column": column}
-        chart = chart.properties(width=width, height=height).facet(
-            **{name: facet(field) for name, field in facets.items() if field}
-        )
-    else:
-        chart = chart.properties(width="container" if width == 0 else width, height=height)
+    chart = alt.layer(*layers, data=alt.NamedData(dataset))
+    sized = chart.properties(
+        width="container" if width == 0 and not (row or column) else width, height=height
+    )
     base = lines.neutral[0] if lines.neutral else None
     shows = {
         "metric": metric,
@@ -179,7 +178,24 @@ def curves(
         "base": base,
         "facets": [field for field in (row, column) if field],
     }
-    return {**finished(chart), **({"usermeta": shows} if metric else {})}
+    drawn = finished(faceted(sized, row, column))
+    return {**drawn, **({"usermeta": shows} if metric else {})}
+
+
+def _line_colour(lines: LineEncoding) -> Any:
+    """Return the colour of a line, with a legend that names the unperturbed model."""
+    return alt.Color(
+        f"{lines.field}:O" if lines.ordered else f"{lines.field}:N",
+        title=lines.title,
+        scale=alt.Scale(domain=list(lines.values), range=lines.colours()),
+        legend=alt.Legend(labelExpr=_base(lines)),
+    )
+
+
+def note_layer() -> Any:
+    """Return the text above a panel: how many evaluations are missing, failed or not finite."""
+    text = alt.expr(r"replace(datum.label, /^of (\d+): /, '$1 evaluations: ')")
+    return filter_rows("note").mark_text(text=text, **NOTE)
 
 
 def _layers(
@@ -193,18 +209,15 @@ def _layers(
 ) -> list[Any]:
     """Return bands, lines, draws, references, minima, edge marks and ticks: a layer per type."""
     at_x, at_y = encoded_x(x), encoded_y(y)
-    place = [
-        tooltip(lines.field, lines.title),
-        tooltip(x.field, x.title, ","),
-        *(tooltip(field) for field in filter(None, [dash])),
-    ]
+    place = [tooltip(lines.field, lines.title), tooltip(x.field, x.title, ",")]
+    place += [tooltip(dash)] if dash else []
     names = [*place, *(tooltip(field) for field in also)]
     value, measurement = tooltip(y.field, y.title, ".4~g"), tooltip("measurement")
     dashed = {"strokeDash": alt.StrokeDash(f"{dash}:N", title=dash)} if dash else {}
     detail = {"detail": alt.Detail(f"{dash}:N")} if dash else {}
     picked = alt.selection_point(name="picked", fields=["measurement"], on="click", toggle=False)
-    mean, bottom, edge = filter_rows("mean"), filter_rows("bottom"), filter_rows("edge")
-    slot = alt.expr("8 + 12 * datum.slot")
+    mean = filter_rows("mean")
+    minimum, down = tooltip("label", "minimum"), {"shape": "triangle-down"}
 
     def faded(opacity: float) -> Any:
         return alt.when(selected).then(alt.value(opacity)).otherwise(alt.value(opacity / 12))
@@ -218,35 +231,37 @@ def _layers(
             .encode(at_x, at_y, **encoding)
         )
 
-    between = [
-        tooltip("low", "95% from", ".4~g"),
-        tooltip("high", "to", ".4~g"),
-        tooltip("num_draws", "draws"),
-    ]
-    waiting = [*names, tooltip("num_waiting", "not measured yet")]
     return [
         band_layer(mean)
         .mark_area(clip=True)
         .encode(at_x, alt.Y("from:Q"), alt.Y2("to"), opacity=faded(0.18), **detail),
         mean.mark_line(clip=True, strokeWidth=2).encode(at_x, at_y, opacity=faded(1), **dashed),
-        dots("mean", 1, *between, size=36),
+        dots("mean", 1, *_interval_tips(), size=36),
         dots("draw", 0.4, measurement, size=22).properties(name="draws").add_params(picked),
         dots("reference", 1, tooltip("label", "source"), shape="cross", filled=False, size=60),
-        bottom.mark_rule(clip=True, strokeWidth=3).encode(
-            alt.X("x_low:Q"), alt.X2("x_high"), at_y, opacity=faded(0.7)
-        ),
-        dots(
-            "open bottom",
-            1,
-            tooltip("label", "minimum"),
-            shape="triangle-down",
-            size=140,
-            filled=False,
-            strokeWidth=1.5,
-        ),
-        dots("bottom", 1, tooltip("label", "minimum"), shape="triangle-down", size=110),
+        filter_rows("bottom")
+        .mark_rule(clip=True, strokeWidth=3)
+        .encode(alt.X("x_low:Q"), alt.X2("x_high"), at_y, opacity=faded(0.7)),
+        dots("open bottom", 1, minimum, size=140, filled=False, strokeWidth=1.5, **down),
+        dots("bottom", 1, minimum, size=110, **down),
+        *_gap_layers(at_x, names, faded, height),
+    ]
+
+
+def _interval_tips() -> list[Any]:
+    """Return the tooltip lines of a mean: its 95% interval and the number of seeds."""
+    low, high = tooltip("low", "95% interval from", ".4~g"), tooltip("high", "to", ".4~g")
+    return [low, high, tooltip("num_draws")]
+
+
+def _gap_layers(at_x: Any, names: list[Any], faded: Callable[[float], Any], height: int) -> Any:
+    """Return marks at the top for values that are not drawn, and ticks for missing ones."""
+    edge, slot = filter_rows("edge"), alt.expr("8 + 12 * datum.slot")
+    tips = [*names, tooltip("label", "not drawn"), tooltip("measurement")]
+    waiting = [*names, tooltip("num_waiting", "not measured yet")]
+    return [
         edge.mark_point(shape="triangle-up", filled=True, size=60, clip=False, y=slot).encode(
-            at_x, opacity=faded(1), tooltip=[*names, tooltip("label", "not drawn"), measurement]
+            at_x, opacity=faded(1), tooltip=tips
         ),
         edge.mark_text(align="left", dx=6, fontSize=9, clip=False, y=slot).encode(
             at_x, opacity=faded(1), text="label:N"
@@ -260,7 +275,11 @@ def _layers(
 def tooltip(field: str, title: str | None = None, number: str | None = None) -> Any:
     """Return a tooltip line; `number` is the format of a quantity."""
     options: dict[str, Any] = {"format": number} if number else {}
-    return alt.Tooltip(f"{field}:{'Q' if number else 'N'}", title=title or field, **options)
+    return alt.Tooltip(
+        f"{field}:{'Q' if number else 'N'}",
+        title=title or LABEL_TITLES.get(field, field),
+        **options,
+    )
 
 
 def band_layer(chart: Any) -> Any:
@@ -347,11 +366,7 @@ def heat_map(
         tooltip(value.field, value.title, ".4~g"),
         tooltip("label"),
     ]
-    tips[3:3] = [
-        tooltip("low", "95% from", ".4~g"),
-        tooltip("high", "to", ".4~g"),
-        tooltip("num_draws", "draws"),
-    ]
+    tips[3:3] = _interval_tips()
     colour = alt.Color(f"{value.field}:Q", title=value.title, scale=_scale(value, scheme="viridis"))
     filled = alt.Chart().transform_filter(f"isValid(datum.{value.field})").mark_rect()
     empty = alt.Chart().transform_filter(f"!isValid(datum.{value.field})").mark_text(color=NEUTRAL)
@@ -397,26 +412,27 @@ def text_table(
     lines = alt.Y(
         f"{y.field}:O", title=y.title, axis=alt.Axis(labelExpr=COMPACT, domain=False, ticks=False)
     )
-    texts = alt.Chart().mark_text(color=NEUTRAL, fontSize=12).encode(columns, lines, text="label:N")
+    text = alt.expr("indexof(datum.label, 'nan') < 0 ? datum.label : 'not finite'")
+    texts = alt.Chart().mark_text(text=text, color=NEUTRAL, fontSize=12).encode(columns, lines)
     return _gridded(alt.layer(texts, data=alt.NamedData(dataset)), row, column, width)
 
 
 def _gridded(chart: Any, row: str | None, column: str | None, width: int = 46) -> dict[str, Any]:
     """Return the chart with cells of a fixed size, faceted."""
     chart = chart.properties(width={"step": width}, height={"step": 26})
-    facets = {"row": row, "column": column}
-    if row or column:
-        chart = chart.facet(**{name: facet(field) for name, field in facets.items() if field})
-    return finished(chart)
+    return finished(faceted(chart, row, column))
+
+
+def faceted(chart: Any, row: str | None, column: str | None) -> Any:
+    """Return the chart in panels by the given fields, or as it is."""
+    fields = {"row": row, "column": column}
+    panels = {name: facet(field) for name, field in fields.items() if field}
+    return chart.facet(**panels) if panels else chart
 
 
 def facet(field: str) -> Any:
     """Return panels by a field, with their titles."""
-    label = (
-        f"({COMPACT}) + ' tokens'"
-        if field == "tokens"
-        else f"'{FACET_TITLES.get(field, field)} ' + datum.value"
-    )
+    label = PANELS.get(field, f"'{LABEL_TITLES.get(field, field)} ' + datum.value")
     return alt.Facet(f"{field}:N", header=alt.Header(title=None, labelExpr=label))
 
 

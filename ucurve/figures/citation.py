@@ -224,7 +224,7 @@ def _draws(figure: Figure) -> str:
     ]
     if not nums:
         return ""
-    return f"{min(nums)} draws" if min(nums) == max(nums) else f"{min(nums)} to {max(nums)} draws"
+    return f"{min(nums)} seeds" if min(nums) == max(nums) else f"{min(nums)} to {max(nums)} seeds"
 
 
 def _intervals(figure: Figure) -> str:
@@ -234,7 +234,7 @@ def _intervals(figure: Figure) -> str:
     if hows:
         return f"95% intervals: {'; '.join(hows)}"
     bands = (
-        ["bands: 95% t intervals of the mean over draws"]
+        ["bands: 95% t intervals of the mean over seeds"]
         if any(row.get("low") is not None for row in rows)
         else []
     )

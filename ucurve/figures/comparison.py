@@ -33,9 +33,8 @@ GROUPS = {
 }
 COLUMN = {"loss": LOSS, "perplexity": LOSS}  # of the table, if not named like the quantity
 BANDS = (
-    "Bands: pointwise 95% t interval of the mean over draws; dots: single draws. Draws describe "
-    "one "
-    "pre-training run; pre-training seeds are further runs."
+    "Bands: pointwise 95% t intervals of the mean over seeds of noise or fine-tuning. Dots: "
+    "individual seeds. Intervals do not reflect variation between pre-training runs."
 )
 MAX_DEFAULT_CHANGES = 2  # modifications drawn by default
 
@@ -247,10 +246,15 @@ def _curves(
         zero_line=increase,
         height=340,
     )
-    note = " Loss increase: loss minus that of the same unperturbed checkpoint." if increase else ""
-    members = _and(list(dict.fromkeys(table["group"])))
+    note = (
+        " Loss increase: loss minus the loss of the same checkpoint unperturbed."
+        if increase
+        else ""
+    )
+    mark = "#" if options.by == "side" else ""
+    members = _and([f"{mark}{group}" for group in dict.fromkeys(table["group"])])
     caption = f"{_title(quantity)} of {members}: {'; '.join(options.changes)}.{note} {BANDS}"
-    return Figure(f"{_quantity_title(options.y)} compared", caption, chart, {"curves": rows})
+    return Figure(f"{_quantity_title(quantity)} compared", caption, chart, {"curves": rows})
 
 
 def _difference(
@@ -286,14 +290,19 @@ def _difference(
         also=["how"],
         height=260,
     )
+    mark = "#" if options.by == "side" else ""
     ratio = " (the logarithm of the ratio of perplexities)" if options.y == "perplexity" else ""
     caption = (
-        f"A = {pair[0]}, B = {pair[1]}; {unit}{ratio}. Bands: pointwise 95% intervals; the method "
-        "is "
-        "given above and at each point."
+        f"A = {mark}{pair[0]}, B = {mark}{pair[1]}; {unit}{ratio}. Bands: pointwise 95% "
+        "intervals; the method is shown above the chart and in each tooltip."
     )
     datasets = {"curves": [_plain(row) for row in rows] + _notes(rows, column)}
-    return Figure(f"{_quantity_title(options.y)}: A minus B", caption, chart, datasets)
+    return Figure(
+        f"{_quantity_title(quantities(sides, table).get(options.y, options.y))}: A minus B",
+        caption,
+        chart,
+        datasets,
+    )
 
 
 def _notes(rows: Sequence[dict[str, Any]], column: str | None) -> Rows:
@@ -318,8 +327,9 @@ def _title(quantity: str) -> str:
     return f"{quantity[:1].upper()}{quantity[1:]}".replace("_", " ")
 
 
-def _quantity_title(y: str) -> str:
-    return "Loss increase" if y == "damage" else _title(y)
+def _quantity_title(quantity: str) -> str:
+    """Return the title of a quantity without its unit."""
+    return _title(quantity.split(" / ")[0])
 
 
 def _and(names: Sequence[str]) -> str:

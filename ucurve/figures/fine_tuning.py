@@ -30,20 +30,19 @@ if TYPE_CHECKING:
 
 Rows = list[dict[str, Any]]
 TOKENS, RATE = charts.tokens_axis(), Axis("x", "learning rate", "log")
-PERPLEXITY, CHANGE = Axis("y", "perplexity", "log"), Axis("y", "change of perplexity", "symlog")
+PERPLEXITY, CHANGE = Axis("y", "perplexity", "log"), Axis("y", "change in perplexity", "symlog")
 FORGETTING = Axis("y", "forgetting / nats", "symlog", constant=0.01)
 TASK = {"id_loss": "loss on the new task / nats", "accuracy": "accuracy on the new task"}
+BEST, MATCHED = (LineEncoding("line", "", [name], ordered=False) for name in ("best", "matched"))
 curves = partial(charts.curves, row="replicate", column="evaluation")
 by_checkpoint = partial(sweep_charts.by_checkpoint, row="replicate", column="evaluation")
 BANDS = (
-    "Bands and bars: 95% t interval over seeds, clipped near the outermost point; of the "
-    "unperturbed "
-    "model: over paired blocks of evaluation windows. Dots: single seeds; triangles at the top: "
-    "seeds "
-    "that diverged or failed. Seeds describe one pre-training run; pre-training seeds are further "
-    "runs."
+    "Bands and bars: 95% t intervals over seeds (unperturbed model: over paired blocks of "
+    "evaluation windows), clipped near the outermost point. Dots: individual seeds. Triangles at "
+    "the top: seeds that diverged or failed. Intervals reflect fine-tuning seeds only, not "
+    "variation between pre-training runs."
 )
-SPREAD = f"One line per checkpoint, from small learning rates to large ones. {BANDS}"
+SPREAD = f"One line per checkpoint, from the smallest to the largest learning rate. {BANDS}"
 METHODS = ("full", "wise_ft", "l2_sp", "ewc", "lora", "head")
 
 
@@ -81,9 +80,9 @@ def _table_1(table: pd.DataFrame, design: Design) -> Figure:
         if row["evaluation"] == table["evaluation"].iloc[0]
     ]
     caption = (
-        "Task metric (± standard error over seeds), and perplexity on the first evaluation set "
-        "before, "
-        "after and their difference: means over seeds with 95% t intervals."
+        "Task metric (± standard error over seeds); perplexity on the first evaluation set "
+        "before and after fine-tuning, and their difference (means over seeds with 95% t "
+        "intervals)."
     )
     return Figure("Table 1", caption, cells, {"cells": first})
 
@@ -93,6 +92,20 @@ def _rows(
 ) -> Rows:
     by = ["learning_rate", "phase", "base"]
     return curve_rows(frame, "tokens", value, by, facets=numbers.FACETS, transform=transform)
+
+
+def _tokens_figure(
+    lines: LineEncoding,
+    title: str,
+    caption: str,
+    y: Axis,
+    rows: Rows,
+    metric: str = "",
+    zero_line: bool = False,
+) -> Figure:
+    """Return a figure over pre-training tokens, a line per learning rate."""
+    chart = curves(TOKENS, y, lines, also=["phase"], zero_line=zero_line, metric=metric)
+    return Figure(title, f"{caption} {BANDS}", chart, {"curves": rows})
 
 
 def _over_tokens(
@@ -109,29 +122,21 @@ def _over_tokens(
         np.exp,
     )
     labels = (*numbers.FACETS, "learning_rate")
-    task = TASK[design.metric]
-
-    def over_tokens(
-        title: str, caption: str, y: Axis, rows: Rows, metric: str = "", zero_line: bool = False
-    ) -> Figure:
-        chart = curves(TOKENS, y, lines, also=["phase"], zero_line=zero_line, metric=metric)
-        return Figure(title, f"{caption} {BANDS}", chart, {"curves": rows})
-
+    learned = _capital(TASK[design.metric].split(" / ")[0])
+    over_tokens = partial(_tokens_figure, lines)
     return {
         "perplexity": over_tokens(
             "Perplexity before and after fine-tuning",
             "Perplexity on the evaluation set against pre-training tokens, unperturbed model in "
-            "grey. "
-            "Triangles pointing down: the minimum with its 95% bootstrap interval, filled where "
-            "the "
-            "rise after it is established.",
+            "grey. Triangles pointing down: minimum with 95% bootstrap interval; filled if the "
+            "rise after it is significant.",
             PERPLEXITY,
             [*perplexity, *minimum_rows(verdicts, labels, "tokens", np.exp)],
             "perplexity",
         ),
         "forgetting": over_tokens(
-            "Forgetting as change of perplexity",
-            "Perplexity after fine-tuning minus before, against pre-training tokens.",
+            "Forgetting as a change in perplexity",
+            "Perplexity after fine-tuning minus perplexity before, against pre-training tokens.",
             CHANGE,
             _rows(after, lambda loss, row: np.exp(loss) - np.exp(row["base"])),
             "perplexity_change",
@@ -139,17 +144,16 @@ def _over_tokens(
         ),
         "forgetting_nats": over_tokens(
             "Forgetting",
-            "Loss after minus before in nats: comparable between checkpoints, unlike a change of "
-            "perplexity.",
+            "Loss after fine-tuning minus loss before, in nats. Comparable across checkpoints, "
+            "unlike a change in perplexity.",
             FORGETTING,
             _rows(after, lambda loss, row: loss - row["base"]),
             zero_line=True,
         ),
         "learned": over_tokens(
-            _capital(task.split(" / ")[0]),
-            f"{_capital(task.split(' / ')[0])} after fine-tuning, on validation data, against "
-            "pre-training tokens.",
-            Axis("y", task),
+            learned,
+            f"{learned} after fine-tuning, on validation data, against pre-training tokens.",
+            Axis("y", TASK[design.metric]),
             _rows(after, value=design.metric),
             design.metric,
         ),
@@ -160,20 +164,15 @@ def _over_rates(table: pd.DataFrame, design: Design) -> dict[str, Figure]:
     """Return figures 4, 5a, 5b, the trade-off, and forgetting at matched loss."""
     metric, after = design.metric, numbers.fine_tuned(table, design.methods[0])
     task = TASK[metric].split(" / ")[0]
-    best, matched = (
-        LineEncoding("line", "", [name], ordered=False) for name in ("best", "matched")
-    )
     sweep = partial(fine_tuning_rows.sweep_rows, after, by=["learning_rate"])
     front = fine_tuning_rows.pareto_front(sweep(metric, "forgetting"), metric == "accuracy")
     return {
         "best_rate": Figure(
             "Best learning rate",
-            f"The learning rate with the best {task}; the band includes all within one standard "
-            "error. "
-            "A triangle around a point: the best is at the edge of the grid, so the optimum may "
-            "lie "
-            "beyond.",
-            curves(TOKENS, Axis("y", "best learning rate", "log"), best),
+            f"Learning rate with the best {task}. Band: all within one standard error of it. "
+            "Triangle around a point: the best rate is at the edge of the grid, so the optimum "
+            "may be outside.",
+            curves(TOKENS, Axis("y", "best learning rate", "log"), BEST),
             {"curves": fine_tuning_rows.best_rate_rows(table, design)},
         ),
         "forgetting_by_rate": Figure(
@@ -190,24 +189,24 @@ def _over_rates(table: pd.DataFrame, design: Design) -> dict[str, Figure]:
         ),
         "trade_off": Figure(
             "Trade-off between learning and forgetting",
-            f"The Pareto front of every checkpoint: {task} and forgetting at each learning rate; "
-            "hollow: "
-            f"dominated by another learning rate. {SPREAD}",
+            f"Pareto front of every checkpoint: {task} and forgetting at each learning rate. "
+            f"Hollow points are dominated by another learning rate. {SPREAD}",
             by_checkpoint(Axis("x", TASK[metric]), FORGETTING, zero_line=True),
             {"curves": front},
         ),
-        "matched": Figure(
-            "Forgetting at matched loss on the new task",
-            "Forgetting where each checkpoint's loss on the new task first reaches the lowest "
-            "level that "
-            "all of them reach, interpolated linearly between learning rates. Triangles: upper "
-            "bounds, "
-            "for checkpoints whose smallest learning rate already reaches a lower loss. "
-            f"{BANDS}",
-            curves(TOKENS, FORGETTING, matched, zero_line=True),
-            {"curves": fine_tuning_rows.matched_rows(table, design)},
-        ),
+        "matched": _matched(table, design),
     }
+
+
+def _matched(table: pd.DataFrame, design: Design) -> Figure:
+    return Figure(
+        "Forgetting at matched loss on the new task",
+        "Forgetting at the lowest new-task loss that all checkpoints reach, interpolated linearly "
+        "between learning rates. Triangles: upper bounds, for checkpoints whose smallest learning "
+        f"rate already reaches a lower loss. {BANDS}",
+        curves(TOKENS, FORGETTING, MATCHED, zero_line=True),
+        {"curves": fine_tuning_rows.matched_rows(table, design)},
+    )
 
 
 def _displacement(table: pd.DataFrame, design: Design) -> Figure:
@@ -219,9 +218,9 @@ def _displacement(table: pd.DataFrame, design: Design) -> Figure:
     )
     return Figure(
         "Displacement and forgetting",
-        "Relative displacement |theta - base| / |base| against forgetting: a larger step, or a "
-        "more "
-        f"sensitive model? {SPREAD}",
+        "Forgetting against the relative distance from the pre-trained weights, "
+        "|fine-tuned − pre-trained| / |pre-trained|: did the model move further, or is it more "
+        f"sensitive? {SPREAD}",
         by_checkpoint(Axis("x", "relative displacement", "log"), FORGETTING, zero_line=True),
         {"curves": rows},
     )
@@ -240,9 +239,9 @@ def _methods(table: pd.DataFrame, design: Design) -> Figure:
     )
     return Figure(
         "Methods compared",
-        f"Forgetting and {TASK[design.metric].split(' / ')[0]} of every method, a point per "
-        "learning rate; for wise_ft, one per alpha at full's best learning rate. First evaluation "
-        f"set. {BANDS}",
+        f"Forgetting and {TASK[design.metric].split(' / ')[0]} of every method on the first "
+        "evaluation set, one point per learning rate. wise_ft: one point per alpha, at the best "
+        f"learning rate of full fine-tuning. {BANDS}",
         chart,
         {"curves": _method_rows(table, design)},
     )
@@ -272,7 +271,7 @@ def _training(table: pd.DataFrame, design: Design) -> Figure:
     )
     return Figure(
         "Training loss",
-        "Mean loss of the batches in each bin of steps, per scored token; updated live.",
+        "Mean training loss per scored token in each bin of steps. Updates live.",
         chart,
         {"curves": fine_tuning_rows.training_rows(table)},
     )

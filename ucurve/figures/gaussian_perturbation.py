@@ -26,17 +26,14 @@ FACETS = ("scale", "replicate")
 TOKENS = charts.tokens_axis()
 NATS = charts.Axis("y", "loss increase / nats", "symlog", constant=0.01)
 BANDS = (
-    "Bands: 95% t interval of the mean loss over noise seeds, clipped near the outermost point; of "
-    "the "
-    "unperturbed model: over paired blocks of evaluation windows. Dots: single noise seeds; "
-    "triangles "
-    "at the top: not finite or failed, mean not drawn. Noise seeds describe one pre-training run; "
-    "pre-training seeds are further runs."
+    "Bands: 95% t intervals of the mean loss over noise seeds (unperturbed model: over paired "
+    "blocks of evaluation windows), clipped near the outermost point. Dots: individual noise "
+    "seeds. Triangles at the top: non-finite or failed evaluations, whose mean is not drawn. "
+    "Intervals reflect noise seeds only, not variation between pre-training runs."
 )
 MINIMA = (
-    "Triangles pointing down: the minimum with its 95% bootstrap interval, filled where the rise "
-    "after "
-    "it is established."
+    "Triangles pointing down: minimum with 95% bootstrap interval; filled if the rise after it "
+    "is significant."
 )
 
 
@@ -72,9 +69,8 @@ def figures(
         "table": Figure(
             "Perplexity before and after",
             "Perplexity (exp of the mean loss over noise seeds) of every checkpoint, unperturbed "
-            "model "
-            "first; ± half the 95% interval over noise seeds, or over evaluation windows for the "
-            "unperturbed model.",
+            "model first, ± half the 95% interval over noise seeds (unperturbed model: over "
+            "evaluation windows).",
             charts.text_table(TOKENS, lines_and_base, row="replicate", column="scale", width=92),
             {"cells": cells(perplexity, ".4g", spread=True)},
         ),
@@ -92,7 +88,7 @@ def _heat_map(
     width = max(16, min(46, 860 // num_columns))  # the page would cut off a long suite's
     return Figure(
         "Loss increase by checkpoint and noise",
-        "Mean loss increase in nats; ±: its 95% interval over noise seeds includes zero.",
+        "Mean loss increase in nats. ± marks cells whose 95% interval over noise seeds includes zero.",
         charts.heat_map(TOKENS, lines, NATS, row="replicate", column="scale", width=width),
         {"cells": cells(increase, ".3g")},
     )
@@ -182,9 +178,9 @@ def _changes(
     """Return the figures of after minus before."""
     return {
         "perplexity_change": _curves(
-            "Change of perplexity by noise",
-            "Perplexity after minus before, against pre-training tokens.",
-            charts.Axis("y", "change of perplexity", "symlog"),
+            "Change in perplexity after noise",
+            "Perplexity after noise minus perplexity before, against pre-training tokens.",
+            charts.Axis("y", "change in perplexity", "symlog"),
             lines,
             perplexity,
             zero_line=True,
@@ -192,8 +188,8 @@ def _changes(
         ),
         "loss_change": _curves(
             "Loss increase",
-            "Loss after minus before in nats: comparable between checkpoints, unlike a change of "
-            "perplexity.",
+            "Loss after noise minus loss before, in nats. Comparable across checkpoints, unlike a "
+            "change in perplexity.",
             NATS,
             lines,
             loss,
@@ -217,19 +213,18 @@ def _weights(base: pd.DataFrame) -> Figure:
         for group in GROUPS
         if f"rms_{group}" in base and len(base)
     ]
-    lines = charts.LineEncoding("group", "tensors", list(GROUPS), ordered=False)
+    lines = charts.LineEncoding("group", "tensor group", list(GROUPS), ordered=False)
     rows = (
         curve_rows(_stacked(sizes), "tokens", "rms", ["group"], facets=["replicate"])
         if sizes
         else []
     )
     return Figure(
-        "Size of the weights",
-        "Root mean square of the unperturbed weights by tensor group. Where it grows, noise "
-        "relative to "
-        "current weights (current_std) grows with it.",
+        "Weight magnitude",
+        "Root mean square (RMS) of the unperturbed weights by tensor group. Where it grows, noise "
+        "relative to current weights (current_std) grows with it.",
         charts.curves(
-            TOKENS, charts.Axis("y", "rms of the weights", "log"), lines, row="replicate"
+            TOKENS, charts.Axis("y", "RMS of the weights", "log"), lines, row="replicate"
         ),
         {"curves": [row for row in rows if row["what"] != "note"]},
     )
@@ -239,9 +234,9 @@ def _by_group(table: pd.DataFrame, gamma: float) -> Figure:
     """Return the figure of which part of the model carries the sensitivity."""
     return _curves(
         "Loss increase by tensor group",
-        f"Loss increase in nats when only one group of tensors gets noise of gamma {gamma:g}.",
+        f"Loss increase in nats when noise of gamma {gamma:g} is added to one tensor group only.",
         NATS,
-        charts.LineEncoding("group", "tensors", list(GROUPS), ordered=False),
+        charts.LineEncoding("group", "tensor group", list(GROUPS), ordered=False),
         _rows(
             table[(table["gamma"] > 0) & (table["group"] != "all")],
             lambda loss, row: loss - row["base"],

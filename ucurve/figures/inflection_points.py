@@ -12,7 +12,11 @@ from ucurve.analysis.inflection_points import CLAIM
 from ucurve.figures import charts
 from ucurve.schemas.results import Figure, Verdict
 
-TOOLTIPS = (("tokens", "minimum, tokens"), ("low", "95% CI from"), ("high", "to"))
+TOOLTIPS = (("tokens", "minimum, tokens"), ("low", "95% interval from"), ("high", "to"))
+CONDITION = (  # a Vega expression: "gamma 0.2 under init_std" as people call it
+    "replace(replace(datum.label, 'under current_std', 'relative to current weights'),"
+    " 'under init_std', 'relative to initialisation')"
+)
 
 
 def figures(verdicts: Sequence[Verdict]) -> dict[str, Figure]:
@@ -31,10 +35,8 @@ def figures(verdicts: Sequence[Verdict]) -> dict[str, Figure]:
     )
     caption = (
         "Minimum of the loss after the modification, with its 95% bootstrap interval, per "
-        "condition. "
-        "Filled: the rise after it is established; hollow: it is not. A line that reaches the left "
-        "edge "
-        "may begin before the first checkpoint."
+        "setting. Filled: the rise after it is significant; hollow: it is not. A line that reaches "
+        "the left edge may begin before the first checkpoint."
     )
     left = min(row["tokens"] for row in rows) * 0.7
     marks = [
@@ -61,11 +63,12 @@ def _chart(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         scale=alt.Scale(domain=changes, range=charts.DISTINCT[: len(changes)]),
     )
     conditions = list(dict.fromkeys(row["condition"] for row in rows))
-    y = alt.Y("condition:N", title=None, sort=conditions, axis=alt.Axis(labelLimit=320))
+    axis = alt.Axis(labelLimit=320, labelExpr=CONDITION)
+    y = alt.Y("condition:N", title=None, sort=conditions, axis=axis)
     x = charts.encoded_x(charts.tokens_axis())
     tooltips = [
-        charts.tooltip("change"),
-        charts.tooltip("condition"),
+        charts.tooltip("change", "experiment type"),
+        charts.tooltip("condition", "setting"),
         *(charts.tooltip(name, title, ",") for name, title in TOOLTIPS),
     ]
     base = alt.Chart().encode(y=y, color=colour, tooltip=tooltips)

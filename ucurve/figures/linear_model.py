@@ -70,9 +70,8 @@ def _noise(
             labels,
             minus_base=True,
             title=f"Loss increase under {scale} noise (figure 7)",
-            caption=f"Dots: mean of {num_draws} noise seeds, with 95% bands. Lines: closed form on "
-            "the "
-            "snapshots' weights.",
+            caption=f"Dots and bands: mean of {num_draws} noise seeds with 95% intervals. Lines: "
+            "closed form, from the snapshots' weights.",
         ),
         f"8_loss_{scale}_noise": _figure(
             table,
@@ -102,9 +101,8 @@ def _fine_tuning(
         theory=None,
         verdicts=verdicts,
         title="Pre-training loss before and after misaligned fine-tuning (figure 6)",
-        caption=f"Bands: 95% over {design.num_targets} targets. {MINIMA} Dashes: closed form of "
-        "the "
-        "loss before, 1/2 of the sum of s² not yet learned.",
+        caption=f"Bands: 95% intervals over {design.num_targets} targets. {MINIMA} Dashes: closed "
+        "form of the loss before fine-tuning, half the sum of s² over features not yet learned.",
     )
     main.datasets["curves"].extend(
         _base_rows(table, {**labels, "l2_sp": strengths[0]}, "l2_sp", BEFORE)
@@ -117,8 +115,8 @@ def _fine_tuning(
         value="tuning_loss_mean",
         theory=None,
         title="Fine-tuning loss",
-        caption="The pull towards the pre-trained weights (L2-SP) preserves the old task at the "
-        "expense of the new one.",
+        caption="L2-SP regularises towards the pre-trained weights: it preserves the old task at "
+        "the expense of the new one.",
     )
     return {"6_fine_tuning": main, "6b_fine_tuning_loss": task}
 

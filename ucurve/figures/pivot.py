@@ -1,6 +1,8 @@
 """A pivot as figure and as table of text, and what its numbers aggregate.
- figure(pivot, query)     # a live chart: a line per column over the rows, one standard error around
-means table(pivot)             # a pandas frame of texts: "3.412 ± 0.012 (24)"
+
+    figure(pivot, query)     # a live chart: a line per column over the rows, one standard error around
+means
+    table(pivot)             # a pandas frame of texts: "3.412 ± 0.012 (24)"
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ucurve.formatting import MISSING, STATE_LABELS, counted, number
+from ucurve.formatting import LABEL_TITLES, MISSING, STATE_LABELS, counted, number
 from ucurve.schemas.explorer import PERPLEXITY, Cell, Pivot, PivotQuery
 from ucurve.spec import Figure
 
@@ -38,6 +40,11 @@ def name_of(value: Any) -> str:
         if type(value) is int
         else json.dumps(value)
     )
+
+
+def title(label: str) -> str:
+    """Return a label's name for people: "pre-training seed" for replicate."""
+    return LABEL_TITLES.get(label, label.replace("_", " "))
 
 
 def values(items: Sequence[Any]) -> list[Any]:
@@ -97,7 +104,7 @@ def table(pivot: Pivot, query: PivotQuery) -> pd.DataFrame:
         for cell in pivot.cells
     }
     heads = [
-        f"{query.columns} {name_of(column)}" if query.columns else query.metric
+        f"{title(query.columns)} {name_of(column)}" if query.columns else query.metric
         for column in columns
     ]
     body = [
@@ -105,7 +112,7 @@ def table(pivot: Pivot, query: PivotQuery) -> pd.DataFrame:
         for row in rows
     ]
     return pd.DataFrame(
-        body, index=pd.Index([name_of(row) for row in rows], name=query.rows), columns=heads
+        body, index=pd.Index([name_of(row) for row in rows], name=title(query.rows)), columns=heads
     )
 
 
@@ -133,7 +140,7 @@ def sentence(pivot: Pivot, query: PivotQuery) -> str:
     )
     rest += f" {missing:,} evaluations have no {query.metric}." if missing else ""
     points = counted(pivot.num_points, "evaluation")
-    return f"{points}. Each cell is {cells}; their number in brackets.{rest}"
+    return f"{points}. Cells show {cells} and, in brackets, how many there are.{rest}"
 
 
 def mixed(pivot: Pivot) -> str:
@@ -164,7 +171,8 @@ def figure(pivot: Pivot, query: PivotQuery) -> Figure:
         if len(all_columns) > MOST_LINES
         else ""
     )
-    heading = f"{unit} by {query.rows}" + (f" and {query.columns}" if query.columns else "")
+    heading = f"{unit} by {title(query.rows)}"
+    heading += f" and {title(query.columns)}" if query.columns else ""
     datasets = {"cells": [_row(cell, ordered, query.aggregate) for cell in cells]}
     return Figure(
         heading[0].upper() + heading[1:], sentence(pivot, query) + left_out, chart, datasets
@@ -174,7 +182,7 @@ def figure(pivot: Pivot, query: PivotQuery) -> Figure:
 def _x(name: str, rows: Sequence[Any], ordered: bool) -> dict[str, Any]:
     from ucurve.figures.charts import COMPACT
 
-    x: dict[str, Any] = {"field": "row", "title": UNITS.get(name, name)}
+    x: dict[str, Any] = {"field": "row", "title": UNITS.get(name, title(name))}
     if not ordered:
         return {
             **x,
@@ -203,7 +211,7 @@ def _colour(name: str | None, columns: Sequence[Any]) -> dict[str, Any]:
         "sort": names,
         "scale": {"domain": names, "range": colours},
     }
-    return {**colour, "title": name} if name else {**colour, "legend": None}
+    return {**colour, "title": title(name)} if name else {**colour, "legend": None}
 
 
 def _chart(

@@ -108,12 +108,12 @@ def figures(
     replicates = LineEncoding("replicate", "pre-training seed", list(seeds), ordered=False)
     loss, perplexity = Axis("y", "training loss / nats"), Axis("y", "held-out perplexity", "log")
     start = "step 0" if not first else f"{first:,} tokens"
-    growth = Axis("y", f"rms of the weights / rms at {start}")
-    groups = LineEncoding("group", "tensors", list(GROUPS), ordered=False)
+    growth = Axis("y", f"RMS of the weights relative to {start}")
+    groups = LineEncoding("group", "tensor group", list(GROUPS), ordered=False)
     return {
         "training": Figure(
             "Training loss",
-            "Mean loss of the batches in each bin of tokens; running runs are updated live.",
+            "Mean training loss in each bin of tokens. Updates live.",
             curves(tokens_axis(), loss, lengths, row=row),
             {"curves": loss_rows(table, tokens_per_step)},
         ),
@@ -126,10 +126,9 @@ def figures(
         ),
         "weights": Figure(
             "Growth of the weights",
-            "Root mean square by tensor group, relative to its first value: all matrices together "
-            "and by part, and the gains of norms (biases start at zero). Where matrices grow, "
-            "noise "
-            "relative to current weights (current_std) grows with them.",
+            "Root mean square (RMS) by tensor group, relative to its first value: all matrices, "
+            "matrices by part, and the gains of norms (biases start at zero and are left out). "
+            "Where matrices grow, noise relative to current weights (current_std) grows with them.",
             curves(tokens_axis(), growth, groups, row=row),
             {"curves": growth_rows(table, first)},
         ),

@@ -1,7 +1,8 @@
 """Charts of a sweep: a line per checkpoint, coloured by its tokens, or a line per method.
- chart = by_checkpoint(Axis("learning_rate", "learning rate", "log"), Axis("y", "forgetting /
-nats"), row="replicate") rows = [{"what": "mean", "tokens": 894976, "learning_rate": 1e-3, "y":
-0.21, "replicate": 0}, ...]
+
+    rate = Axis("learning_rate", "learning rate", "log")
+    chart = by_checkpoint(rate, Axis("y", "forgetting / nats"), row="replicate")
+    rows = [{"what": "mean", "tokens": 894976, "learning_rate": 1e-3, "y": 0.21, "replicate": 0}]
 
 Lines go from small learning rates to large ones, regardless of the axes. `what`: mean, draw, edge,
 note as in `charts`; dominated: a mean off the Pareto front.
@@ -15,17 +16,17 @@ import altair as alt
 
 from ucurve.figures.charts import (
     COMPACT,
-    NOTE,
     ORDERED,
     Axis,
     LineEncoding,
     band_layer,
     encoded_x,
     encoded_y,
-    facet,
+    faceted,
     filter_rows,
     finished,
     memoize_chart,
+    note_layer,
     tooltip,
 )
 
@@ -72,21 +73,14 @@ def _swept(
     dots: bool = True,
 ) -> dict[str, Any]:
     at = (encoded_x(x), encoded_y(y))
-    names = {"method": None, "learning_rate": "learning rate", "alpha": None, "num_draws": "seeds"}
-    tips = [
-        tooltip("tokens", "tokens", ","),
-        *(tooltip(name, title) for name, title in names.items()),
-    ]
+    names = [tooltip(name) for name in ("method", "learning_rate", "alpha", "num_draws")]
+    tips = [tooltip("tokens", "tokens", ","), *names]
     tips += [tooltip(axis.field, axis.title, ".4~g") for axis in (x, y)]
     silent = colour.copy()
     if by == "tokens":  # a legend of dots and lines cannot be a gradient
         silent.legend = None
     detail, order = alt.Detail([f"{by}:N", "line:N"]), alt.Order("order:Q")
-    mean, picked = (
-        filter_rows("mean"),
-        alt.selection_point(name="picked", fields=["measurement"], on="click", toggle=False),
-    )
-    zoom = alt.selection_interval(name="zoom", bind="scales")
+    mean, zoom = filter_rows("mean"), alt.selection_interval(name="zoom", bind="scales")
     layers = [
         mean.mark_line(clip=True, strokeWidth=2 if dots else 1)
         .encode(*at, silent, detail, order)
@@ -101,26 +95,34 @@ def _swept(
         filter_rows("dominated")
         .mark_point(clip=True, filled=False, size=36, opacity=0.7)
         .encode(*at, silent, tooltip=tips),
-        filter_rows("draw")
-        .mark_point(clip=True, filled=True, size=16, opacity=0.3)
-        .encode(*at, silent, tooltip=[*tips, tooltip("measurement")])
-        .properties(name="draws")
-        .add_params(picked),
-        filter_rows("edge")
-        .mark_point(shape="triangle-up", filled=True, size=60, clip=False, y=8)
-        .encode(
-            at[0],
-            silent,
-            tooltip=[*tips[:4], tooltip("label", "not drawn"), tooltip("measurement")],
-        ),
-        filter_rows("note").mark_text(**NOTE).encode(text="label:N"),
+        _draws(*at, silent, tips),
+        _not_drawn(at[0], silent, tips[:4]),
+        note_layer(),
     ]
     if zero_line:
         layers.append(alt.Chart().mark_rule(strokeDash=[2, 2], opacity=0.6).encode(y=alt.datum(0)))
     chart: Any = alt.layer(*layers, data=alt.NamedData("curves")).properties(width=380, height=260)
     if by == "tokens":
         chart = chart.resolve_legend(color="independent")
-    facets = {"row": row, "column": column}
-    if row or column:
-        chart = chart.facet(**{name: facet(field) for name, field in facets.items() if field})
-    return finished(chart)
+    return finished(faceted(chart, row, column))
+
+
+def _draws(x: Any, y: Any, colour: Any, tips: list[Any]) -> Any:
+    """Return a dot per seed; a click selects its evaluation."""
+    picked = alt.selection_point(name="picked", fields=["measurement"], on="click", toggle=False)
+    return (
+        filter_rows("draw")
+        .mark_point(clip=True, filled=True, size=16, opacity=0.3)
+        .encode(x, y, colour, tooltip=[*tips, tooltip("measurement")])
+        .properties(name="draws")
+        .add_params(picked)
+    )
+
+
+def _not_drawn(x: Any, colour: Any, tips: list[Any]) -> Any:
+    """Return triangles at the top for seeds that diverged or failed."""
+    tips = [*tips, tooltip("label", "not drawn"), tooltip("measurement")]
+    edge = filter_rows("edge").mark_point(
+        shape="triangle-up", filled=True, size=60, clip=False, y=8
+    )
+    return edge.encode(x, colour, tooltip=tips)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ucurve.figures.files import finite
-from ucurve.formatting import count, counted, date_time
+from ucurve.formatting import count, counted, date_time, scope_title
 from ucurve.import_export import report
 from ucurve.import_export.parquet import Manifest, ProgressCallback
 from ucurve.import_export.verdict_html import badge, sentence_case
@@ -132,7 +132,9 @@ def _answers_html(verdicts: Sequence[Verdict]) -> str:
     scopes: dict[tuple[str, str], list[str]] = {}
     for verdict in verdicts:
         if verdict.is_summary:
-            scopes.setdefault((verdict.claim, verdict.answer), []).append(verdict.scope)
+            scopes.setdefault((verdict.claim, verdict.answer), []).append(
+                scope_title(verdict.scope)
+            )
     return "".join(
         f"<div>{badge(answer)} {escape(sentence_case(claim))} "
         f"<span class='meta'>{escape('' if '' in names else ', '.join(names))}</span></div>"

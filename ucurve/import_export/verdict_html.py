@@ -7,6 +7,7 @@ from html import escape
 from itertools import groupby
 
 from ucurve.analysis.verdict_order import ClaimGroup, by_claim
+from ucurve.formatting import scope_title
 from ucurve.spec import Verdict
 
 
@@ -34,7 +35,7 @@ def _verdicts_html(verdicts: Sequence[Verdict]) -> str:
     for (answer, sentence, basis), group in groupby(
         verdicts, key=lambda verdict: (verdict.answer, verdict.sentence, verdict.basis)
     ):
-        scopes = "; ".join(verdict.scope for verdict in group if verdict.scope)
+        scopes = "; ".join(scope_title(verdict.scope) for verdict in group if verdict.scope)
         rows.append(
             f"<div class='verdict'><div>{badge(answer)}</div><div>"
             + (f"<p class='scope'>{escape(scopes)}</p>" if scopes else "")

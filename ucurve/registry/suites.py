@@ -161,7 +161,7 @@ DIR/suite.json     optional: positions of revisions whose names do not give them
 
 One sub-folder per revision, as save_pretrained writes it. Names give steps (step1000,
 iter_0058000, ckpt_010), tokens (step-001000-2BT, 240b_tokens), stages (stage2-step500) and
-replicates (seed-1-step1000). suite.json, in the format of GET /v1/suites/NAME, has at least
+pre-training seeds (seed-1-step1000). suite.json, in the format of GET /v1/suites/NAME, has at least
   {"name": "mine", "checkpoints": [{"suite": "mine", "revision": "early",
     "tokens": 2000000000, "replicate": 0, "location": {"scheme": "path", "path": "early"}}]}"""
 
