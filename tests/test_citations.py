@@ -78,7 +78,7 @@ def test_every_file_format_embeds_the_citation_and_stays_valid(form: Form, tmp_p
         assert said.short in image.info["Source"]
     if form == "svg":
         texts = re.findall(r"<text[^>]*>([^<]*)</text>", content.decode())
-        assert "ucurve experiment 7, figure loss · 5 to 7 draws · 3 February 2026" in " ".join(
+        assert "ucurve experiment 7, figure loss · 5 to 7 seeds · 3 February 2026" in " ".join(
             texts
         )
         assert said.short in " ".join(texts)

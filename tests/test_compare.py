@@ -417,7 +417,7 @@ def test_the_address_holds_the_options_of_the_comparison(
     )
     chart(page, 1)
     expect(
-        page.get_by_text(re.compile(rf"A = {ids[1]} linear 1, B = {ids[0]} linear 0"))
+        page.get_by_text(re.compile(rf"A = #{ids[1]} linear 1, B = #{ids[0]} linear 0"))
     ).to_be_visible(timeout=PATIENCE)
     expect(page.get_by_text("unpaired (Welch), n = 5 and 5").first).to_be_visible(
         timeout=PATIENCE
