@@ -186,7 +186,7 @@ def test_cite_recognises_files_of_the_lab_and_reports_changes(
             FigureSource(path.stem, (ids[0],), ("other",), ({},), "http://other"),
         )
     )
-    assert "have other specs: the file was made with http://other" in ucurve(
+    assert "the file was made by the lab at http://other, and the specs of #" in ucurve(
         "cite", str(stray), status=2
     )
     assert "this file has no citation" in ucurve("cite", __file__, status=2)

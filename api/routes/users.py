@@ -1,4 +1,4 @@
-"""Users: the current one, everybody's role and limits, and access tokens."""
+"""Users: the current user, roles and limits of all users, and API keys."""
 
 from __future__ import annotations
 

@@ -123,10 +123,10 @@ def redraw(client: Client, cited: Citation) -> Figure:
     """
     specs = [client.experiment(id).spec for id in cited.experiments]
     if cited.specs and specs_hash(specs) != cited.specs:
+        ids = ", ".join(f"#{id}" for id in cited.experiments)
         raise ValueError(
-            f"the experiments {', '.join(map(str, cited.experiments))} at {client.url} have other "
-            "specs: "
-            f"the file was made with {cited.lab}; ask there with --url"
+            f"the file was made by the lab at {cited.lab}, and the specs of {ids} at {client.url} "
+            "differ: use --url with the address of that lab"
         )
     options: dict[str, Any] = cited.asked
     single = {
