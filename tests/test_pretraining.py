@@ -342,7 +342,7 @@ def test_a_name_stands_for_one_recipe(tmp_path: Path) -> None:
     points = planned(steps=[10, 20], seeds=[0, 1])
     assert len({point.identity for point in points}) == 4
     again = Catalogue(
-        suites={"my-suite": Suite(name="my-suite", recipe=points[0].source["recipe"])}
+        suites={"my-suite": Suite(name="my-suite", recipe=points[0].artifacts["recipe"])}
     )
     assert [point.identity for point in planned(again, steps=[10, 20], seeds=[0, 1])] == [
         point.identity for point in points

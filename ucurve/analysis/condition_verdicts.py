@@ -163,8 +163,8 @@ def _sensitivity(
         interval=(low, high),
         p_value=p_falling if answer == "no" and falls else p_rising,
         test=f"larger p-value of Page's trend test ({condition.draw_name} as blocks) and a t-test "
-        f"on their rank correlations (one-sided, Holm-corrected over {counted(num_conditions, 'setting')}, "
-        f"{condition.threshold_text})",
+        "on their rank correlations (one-sided, Holm-corrected over "
+        f"{counted(num_conditions, 'setting')}, {condition.threshold_text})",
         evidence={
             "damage": finite_values(condition.loss_increase.mean(axis=1)),
             "rank_correlation": trend.correlation,

@@ -1,7 +1,7 @@
 """Agreement of re-measured numbers with the first ones.
 
     report = compare_pairs(7, True, [RemeasuredPair(...), ...])
-    summary(report)             # "18 of 20 evaluations are bitwise identical; 3 are not measured yet"
+    summary(report)  # "18 of 20 evaluations are bitwise identical; 3 are not measured yet"
 
 No numpy: the API imports it.
 """

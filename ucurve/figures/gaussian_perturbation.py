@@ -88,7 +88,8 @@ def _heat_map(
     width = max(16, min(46, 860 // num_columns))  # the page would cut off a long suite's
     return Figure(
         "Loss increase by checkpoint and noise",
-        "Mean loss increase in nats. ± marks cells whose 95% interval over noise seeds includes zero.",
+        "Mean loss increase in nats. ± marks cells whose 95% interval over noise seeds includes "
+        "zero.",
         charts.heat_map(TOKENS, lines, NATS, row="replicate", column="scale", width=width),
         {"cells": cells(increase, ".3g")},
     )

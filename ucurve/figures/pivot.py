@@ -1,8 +1,7 @@
 """A pivot as figure and as table of text, and what its numbers aggregate.
 
-    figure(pivot, query)     # a live chart: a line per column over the rows, one standard error around
-means
-    table(pivot)             # a pandas frame of texts: "3.412 ± 0.012 (24)"
+figure(pivot, query)     # a live chart: a line per column, one standard error around means
+table(pivot)             # a pandas frame of texts: "3.412 ± 0.012 (24)"
 """
 
 from __future__ import annotations
