@@ -113,7 +113,8 @@ def svg(files: dict[str, list[Path]]) -> str:
         color = "#b8c4d6" if floor[a] > floor[b] else "#d33"
         parts.append(
             f'<line x1="{x1:.0f}" y1="{y1 + BOX[1] / 2:.0f}" x2="{x2:.0f}" '
-            f'y2="{y2 - BOX[1] / 2:.0f}" stroke="{color}" stroke-width="{min(1 + num / 12, 5):.1f}"/>'
+            f'y2="{y2 - BOX[1] / 2:.0f}" stroke="{color}" '
+            f'stroke-width="{min(1 + num / 12, 5):.1f}"/>'
         )
     for room, (x, y) in place.items():
         lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files[room])
