@@ -59,7 +59,7 @@ def planned(spec: Spec) -> list[Point]:
     [
         (
             {"kind": "gaussian_perturbation", "gammas": [0.3, 0.05], "draws": 5},
-            "Gaussian perturbation of tiny, γ 0.05 to 0.3, 5 draws",
+            "Gaussian perturbation of tiny, γ 0.05 to 0.3, 5 noise seeds",
         ),
         (
             {"kind": "fine_tuning", "learning_rates": [3e-3]},

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 from dashboard.forms.fields import fields
 from dashboard.forms.parsing import parse_bounded, parse_id, parse_tokens, parse_value
 from dashboard.forms.schema_form import entries, list_summaries, problems_by_field, spec_of
+from dashboard.forms.widgets import placeholder_of
 from ucurve.experiments import kinds
 from ucurve.schemas.validation_messages import field_messages
 from ucurve.spec import Spec
@@ -269,3 +270,10 @@ def test_numbers_in_addresses_and_small_fields_are_parsed_strictly() -> None:
         None,
         None,
     ]
+
+
+def test_an_empty_field_shows_what_it_means_in_the_real_forms() -> None:
+    form = fields(kinds()["gaussian_perturbation"])
+    shown = {field.key: placeholder_of(field) for field in form}
+    assert shown["evaluation"] == "that of the suite"
+    assert (shown["window"] or "").startswith("1024")

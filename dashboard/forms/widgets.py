@@ -188,8 +188,8 @@ def _option_label(option: Any) -> str:
 
 
 def placeholder_of(field: Field) -> str | None:
-    """Return what an empty field means: what its help says after "empty:", if it does."""
-    if match := re.search(r"\bempty: (.+?)(?:\.\s|\.?$)", field.help, re.IGNORECASE):
+    """Return what an empty field means: what its help says after "Default:" or "Empty:"."""
+    if match := re.search(r"\b(?:default|empty): (.+?)(?:\.\s|\.?$|;)", field.help, re.I):
         return match[1]
     if field.widget == "list":
         return "comma-separated"

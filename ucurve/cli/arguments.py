@@ -87,6 +87,6 @@ def print_verdicts(verdicts: Sequence[Verdict], all_settings: bool = False) -> N
         for verdict in [*claim.summaries, *(claim.details if all_settings else [])]:
             scope = f"{scope_title(verdict.scope)}: " if verdict.scope else ""
             basis = f" [{verdict.basis}]" if verdict.basis else ""
-            print(f"  {scope}{verdict.answer}. {verdict.sentence}{basis}")
+            print(f"  {verdict.answer:<12}  {scope}{verdict.sentence}{basis}")
         if claim.details and not all_settings:
             print(f"  {claim.details_title} (use --all to list)")

@@ -60,7 +60,7 @@ class GaussianPerturbation(Spec):
     kind: Literal["gaussian_perturbation"] = "gaussian_perturbation"
     title: ClassVar[str] = "Gaussian perturbation"
     order: ClassVar[int] = 1
-    name_template: ClassVar[str] = "{title} of {suite}, γ {gammas}, {draws} draws"
+    name_template: ClassVar[str] = "{title} of {suite}, γ {gammas}, {draws} noise seeds"
     repeat_fields: ClassVar[tuple[str, ...]] = ("draws",)
     columns: ClassVar[TableRoles] = TableRoles(
         x="tokens",
