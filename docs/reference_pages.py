@@ -178,16 +178,15 @@ def required_roles() -> dict[tuple[str, str], str]:
     from fastapi.routing import APIRoute
 
     from api import main
-    from api.auth import authorization
+    from api.auth.authorization import required_role
 
-    role_of = getattr(authorization, "required_role", None) or authorization.needed  # type: ignore[attr-defined]
-    names = {"everybody": "none, open to all", "public": "none, open to all"}
+    names = {"public": "none, open to all"}
     roles, waiting = {}, list(main.app.routes)
     while waiting:
         route = waiting.pop()
         if isinstance(route, APIRoute):
             for method in route.methods or ():
-                roles[method.lower(), route.path] = names.get(role_of(route), role_of(route))
+                roles[method.lower(), route.path] = names.get(role := required_role(route), role)
         elif hasattr(route, "original_router"):  # FastAPI keeps included routers as they are
             waiting += route.original_router.routes
     return roles
