@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ports import free_port
 
-from ucurve.client import Client
+from ucurve.client import Client, RequestRejectedError
 from ucurve.lab import launch
 from ucurve.lab.processes import ChildProcess
 
@@ -84,7 +84,15 @@ class Lab:
                 self.start_worker(name)
         for state in ("queued", "running", "paused"):
             for experiment in self.client.experiments(state=state, archived="also").experiments:
-                self.client.cancel(experiment.id)
+                self.cancel_unless_ended(experiment.id)
+
+    def cancel_unless_ended(self, id: int) -> None:
+        """A worker may measure the last point while the request is on its way."""
+        try:
+            self.client.cancel(id)
+        except RequestRejectedError as error:
+            if error.status != 409:
+                raise
 
     def _start(self, child: ChildProcess) -> None:
         self.children[child.name] = child
