@@ -6,6 +6,7 @@ spec -> plan_points() -> to_rows() -> submit_all() -> to_records()
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from db import submissions
 from db.eta import Estimate, estimates
 from db.models import Experiment, Star
 from db.session import open_session
+from db.unit_of_work import after_commit
 from ucurve.experiments import union
 from ucurve.schemas import experiments as schemas
 from ucurve.schemas.webhooks import host_of
@@ -112,7 +114,7 @@ def submit_all(
         session.refresh(row)
     records = to_records(session, rows, request)
     num_left = sum(record.progress.total - record.progress.done for record in records)
-    wake_workers(min(MAX_WAKE_UPS, num_left))
+    after_commit(partial(wake_workers, min(MAX_WAKE_UPS, num_left)))
     return records
 
 

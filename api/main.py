@@ -11,7 +11,7 @@ from fastapi.responses import RedirectResponse
 from fastapi.security import HTTPBearer
 from sqlalchemy import text
 
-from api import body_limit, docs, errors, openapi
+from api import body_limit, changing_requests, docs, errors, openapi
 from api.auth import authentication, same_origin
 from api.auth.authorization import Public, enforce_role
 from api.background.sweep import keep_sweeping
@@ -64,6 +64,7 @@ app = FastAPI(
     dependencies=[Depends(enforce_role), Depends(HTTPBearer(auto_error=False))],
 )
 errors.install(app)
+changing_requests.install(app)
 body_limit.install(app)
 authentication.install(app)
 same_origin.install(app)

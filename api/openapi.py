@@ -8,21 +8,21 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from api.auth.authorization import required_role
+from api.auth.authorization import READ_METHODS, required_role
+from api.changing_requests import CHANGES_NOTHING
+from api.idempotency import HEADER, VALID
 from ucurve.schemas.problems import MEDIA_TYPE, TITLES, Problem
 
 REF_TEMPLATE = "#/components/schemas/{model}"
 FASTAPI_SCHEMAS = ("HTTPValidationError", "ValidationError")  # of its own 422, which we replace
-CONFLICTS = frozenset(  # operations that answer 409
-    {
-        ("post", "/v1/experiments/{id}/{action}"),
-        ("delete", "/v1/experiments/{id}"),
-        ("put", "/v1/users/{name}"),
-        ("post", "/v1/references"),
-        ("post", "/v1/suites"),
-        ("post", "/v1/datasets"),
-    }
-)
+KEY_PARAMETER = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "A random value, new for each request. Repeated with it within 24 hours, the "
+    "request changes nothing and gets the first answer.",
+    "schema": {"type": "string", "pattern": f"^{VALID.pattern}$"},
+}
 QUOTAS = frozenset(  # operations that answer 429
     {
         ("post", "/v1/experiments"),
@@ -70,8 +70,15 @@ def _describe_errors(app: FastAPI, document: dict[str, Any]) -> None:
         for method in route.methods or ():
             operation = document["paths"].get(route.path, {}).get(method.lower())
             if operation is not None:
+                if changes(route, method):
+                    operation.setdefault("parameters", []).append(KEY_PARAMETER)
                 for status in _error_statuses(route, method.lower(), operation):
                     operation["responses"][str(status)] = _response(status)
+
+
+def changes(route: APIRoute, method: str) -> bool:
+    """Return whether a request of this method and route changes something."""
+    return method.upper() not in READ_METHODS and route.path not in CHANGES_NOTHING
 
 
 def _error_statuses(route: APIRoute, method: str, operation: dict[str, Any]) -> list[int]:
@@ -80,7 +87,7 @@ def _error_statuses(route: APIRoute, method: str, operation: dict[str, Any]) -> 
         401: role != "public" or key in OWNED,
         403: role in ("submitter", "admin") or key in OWNED,
         404: "{id}" in route.path or "{name}" in route.path,
-        409: key in CONFLICTS,
+        409: changes(route, method),  # at least: the first request with its key is in progress
         413: "requestBody" in operation,
         422: "requestBody" in operation or "parameters" in operation,
         429: key in QUOTAS,

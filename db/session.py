@@ -8,6 +8,7 @@ from pydantic_core import from_json
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session
 
+from db.unit_of_work import active_unit
 from ucurve.settings import settings
 
 
@@ -35,5 +36,10 @@ def engine() -> Engine:
 
 
 def open_session() -> Session:
-    """Return a session to use in a `with` block; the caller commits."""
+    """Return a session to use in a `with` block; the caller commits.
+
+    Within a request that changes something it is a part of the request's transaction.
+    """
+    if unit := active_unit():
+        return unit.session()
     return Session(engine(), expire_on_commit=False)

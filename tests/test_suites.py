@@ -85,14 +85,12 @@ def api(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def settled(api: TestClient, name: str) -> dict[str, Any]:
     """The suite when nothing waits any more, resolved as the sweep does it."""
     from api.background.hashing import start_hashing
-    from db.session import open_session
 
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        with open_session() as session:
-            if not start_hashing(session):
-                answer: dict[str, Any] = api.get(f"/v1/suites/{name}").json()
-                return answer
+        if not start_hashing():
+            answer: dict[str, Any] = api.get(f"/v1/suites/{name}").json()
+            return answer
         time.sleep(0.05)
     raise AssertionError(api.get(f"/v1/suites/{name}").text)
 
@@ -145,7 +143,7 @@ def test_a_large_folder_is_registered_at_once_and_hashed_behind(
 ) -> None:
     monkeypatch.setattr("ucurve.registry.resolve.INLINE_BYTES", 0)
     monkeypatch.setattr(
-        "api.routes.suites.start_hashing", lambda session: None
+        "api.routes.suites.start_hashing", lambda: None
     )  # the sweep has not come by yet
     hashes = [write_model(tmp_path / f"step{n}", n) for n in (1, 2)]
     suite = api.post("/v1/suites", json={"name": "large", "path": str(tmp_path)}).json()
@@ -293,7 +291,7 @@ def test_a_hub_that_does_not_answer_is_waited_for(
     with serving(server) as address:
         monkeypatch.setenv("HF_ENDPOINT", address)
         monkeypatch.setattr(hashing, "HUB_RETRY_SECONDS", 0.2)
-        monkeypatch.setattr("api.routes.suites.start_hashing", lambda session: None)
+        monkeypatch.setattr("api.routes.suites.start_hashing", lambda: None)
         api.post("/v1/suites", json={"name": "patient", "hub": "lab/model"})
         monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
         hashing._hash_all()

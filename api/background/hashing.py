@@ -15,12 +15,11 @@ from typing import Any, cast
 from sqlalchemy import ColumnElement, Connection, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.orm import Session
 
 from api.catalogue import as_checkpoint, as_dataset
 from db.models import Checkpoint as CheckpointRow
 from db.models import Dataset as DatasetRow
-from db.session import engine
+from db.session import engine, open_session
 from ucurve.formatting import file_size
 from ucurve.registry.artifacts import Progress
 from ucurve.registry.hub_cache import HubUnreachableError
@@ -46,14 +45,15 @@ _starting = threading.Lock()
 _thread: threading.Thread | None = None
 
 
-def start_hashing(session: Session) -> bool:
+def start_hashing() -> bool:
     """Start hashing in the background if any row is pending; return whether one is."""
     global _thread
     checkpoints = select(CheckpointRow.id).where(CheckpointRow.unresolved.startswith(PENDING))
     datasets = select(DatasetRow.name).where(DatasetRow.unresolved.startswith(PENDING))
-    pending = session.scalar(select(checkpoints.exists())) or session.scalar(
-        select(datasets.exists())
-    )
+    with open_session() as session:
+        pending = session.scalar(select(checkpoints.exists())) or session.scalar(
+            select(datasets.exists())
+        )
     with _starting:
         if pending and not (_thread and _thread.is_alive()):
             _thread = threading.Thread(target=_hash_all, name="hashing", daemon=True)

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.background.hashing import start_hashing
-from db import leases
+from db import idempotency, leases
 from db.session import engine, open_session
 from worker.queue import wake_workers
 
@@ -47,8 +47,10 @@ def _sweep() -> None:
             log.warning("measurement %d failed: its workers died repeatedly", measurement)
         if session.scalar(text("SELECT EXISTS (SELECT FROM measurements WHERE state = 'open')")):
             wake_workers()
-        start_hashing(session)
         session.commit()
+        idempotency.delete_expired(session)
+        session.commit()
+    start_hashing()
 
 
 def keep_sweeping(stop: threading.Event) -> None:

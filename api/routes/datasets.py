@@ -20,6 +20,7 @@ from api.errors import ApiError, invalid, not_found
 from api.registration import absolute_path, register_dataset
 from db.models import Dataset as DatasetRow
 from db.session import open_session
+from db.unit_of_work import after_commit
 from ucurve.registry import presets
 from ucurve.registry.artifacts import location_of
 from ucurve.registry.discover import WAITING
@@ -84,7 +85,7 @@ def add_dataset(
             )
         register_dataset(session, dataset, owner)
         session.commit()
-        start_hashing(session)
+        after_commit(start_hashing)
         response.status_code = 200 if existing else 201
         return dataset
 

@@ -5,6 +5,7 @@ POST /v1/experiments {"name": "first", "spec": {"kind": "gaussian_perturbation",
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Path, Request, Response
@@ -29,6 +30,7 @@ from db import submissions
 from db.eta import alive_workers, can_run, reason_to_wait, speed_of
 from db.label_conflicts import label_conflicts
 from db.session import open_session
+from db.unit_of_work import after_commit
 from ucurve.experiments import kinds
 from ucurve.formatting import label_conflict_warning
 from ucurve.schemas import experiments as schemas
@@ -139,7 +141,7 @@ def change_state(
         session.refresh(experiment)
         [record] = to_records(session, [experiment], request)
     if action in ("resume", "retry"):
-        wake_workers(MAX_WAKE_UPS)
+        after_commit(partial(wake_workers, MAX_WAKE_UPS))
     return record
 
 

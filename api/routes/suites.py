@@ -19,6 +19,7 @@ from api.errors import ApiError, invalid, not_found
 from api.registration import absolute_path, require_dataset
 from db.session import open_session
 from db.submissions import register_suite
+from db.unit_of_work import after_commit
 from ucurve.registry import presets
 from ucurve.registry.discover import Discovered, discover
 from ucurve.registry.hashing import RegistrationError
@@ -104,7 +105,7 @@ def add_suite(
         }
         register_suite(session, fields, [c.model_dump(mode="json") for c in checkpoints])
         session.commit()
-        start_hashing(session)
+        after_commit(start_hashing)
         response.status_code = 200 if existing else 201
         return suites_of(session, [submission.name])[0]
 

@@ -25,6 +25,7 @@ from db.models.base import Base, Json
 from db.models.catalogue import Checkpoint, Dataset, ReferenceCurve, Suite
 from db.models.experiments import Experiment, ExperimentPoint, Star, WebhookDelivery
 from db.models.measurements import Attempt, LabelValue, Measurement
+from db.models.requests import IdempotentRequest
 from db.models.users import Token, User
 from db.models.workers import Worker
 
@@ -35,6 +36,7 @@ __all__ = [
     "Dataset",
     "Experiment",
     "ExperimentPoint",
+    "IdempotentRequest",
     "Json",
     "LabelValue",
     "Measurement",

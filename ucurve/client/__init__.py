@@ -38,7 +38,7 @@ class Client(
     ImportExportResource,
     ExplorerResource,
 ):
-    """A connection to a lab. Reads are retried while the API restarts, submissions are not."""
+    """A connection to a lab. Requests are retried while the API restarts."""
 
 
 def __getattr__(name: str) -> Any:

@@ -94,7 +94,7 @@ class CatalogueResource(HttpClient):
 
     def remove_reference(self, id: int) -> None:
         """Delete a reference curve."""
-        self._send("DELETE", f"/v1/references/{id}", repeat=False)
+        self._send("DELETE", f"/v1/references/{id}")
 
     def with_references(self, spec: Spec, figures: Mapping[str, Figure]) -> Figures:
         """Draw the reference curves of the spec's suite over its figures.

@@ -29,9 +29,7 @@ class ExperimentResource(HttpClient):
         """
         sent = schemas.Submission(spec=as_json(spec), fresh=_remeasure(remeasure, fresh))
         body = sent.model_dump(mode="json")
-        return schemas.PlanPreview.model_validate(
-            self._request("POST", "/v1/plan", json=body, repeat=True)
-        )
+        return schemas.PlanPreview.model_validate(self._request("POST", "/v1/plan", json=body))
 
     def submit(
         self,
@@ -137,12 +135,12 @@ class ExperimentResource(HttpClient):
     def edit(self, id: int, **fields: Any) -> Experiment:
         """Set name, tags, notes, priority, archived or webhook; other fields stay as they are."""
         sent = Edit(**fields).model_dump(mode="json", exclude_unset=True)
-        return self._experiment("PATCH", f"/v1/experiments/{id}", repeat=True, json=sent)
+        return self._experiment("PATCH", f"/v1/experiments/{id}", json=sent)
 
     def star(self, id: int, starred: bool = True) -> Experiment:
         """Add or remove your star."""
         method = "PUT" if starred else "DELETE"
-        return self._experiment(method, f"/v1/experiments/{id}/star", repeat=True)
+        return self._experiment(method, f"/v1/experiments/{id}/star")
 
     def stars(self) -> list[int]:
         """Return the ids of the experiments you starred."""
@@ -150,7 +148,7 @@ class ExperimentResource(HttpClient):
 
     def delete(self, id: int) -> None:
         """Delete an experiment; its measurements stay in the cache."""
-        self._send("DELETE", f"/v1/experiments/{id}", repeat=False)
+        self._send("DELETE", f"/v1/experiments/{id}")
 
     def webhook_deliveries(self, id: int) -> list[WebhookDelivery]:
         """Return an experiment's webhook calls, sent and scheduled."""

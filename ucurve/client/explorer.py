@@ -48,9 +48,7 @@ class ExplorerResource(HttpClient):
     def export_points(self, format: Literal["csv", "parquet"] = "csv", **filters: Any) -> bytes:
         """Return all matching points as a file: a column per label and metric, inf and NaN kept."""
         params = _query(TableQuery, {"format": format, **filters})
-        return self._send(
-            "GET", "/v1/explorer/table", params=params, repeat=True, timeout=600.0
-        ).content
+        return self._send("GET", "/v1/explorer/table", params=params, timeout=600.0).content
 
     found_table = deprecated_method("found_table", "export_points")
 

@@ -1,8 +1,13 @@
-"""HTTP transport: retries while the API restarts, errors that name the invalid field."""
+"""HTTP transport: retries while the API restarts, errors that name the invalid field.
+
+Every request that changes something carries an `Idempotency-Key`. A repetition with the same key
+changes nothing twice, so that requests are repeated whose answers were lost.
+"""
 
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
@@ -20,6 +25,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 RETRIES = (0.1, 0.4, 1.0, 2.0)  # seconds to wait before each retry of a request
+READ_METHODS = frozenset({"GET", "HEAD"})
+NOT_READY = frozenset({502, 503, 504})
+IN_PROGRESS_SECONDS = 0.5  # to wait while the first request with the same key is processed
 
 
 class ClientError(RuntimeError):
@@ -44,7 +52,7 @@ class RequestRejectedError(ClientError):
 
 
 class HttpClient:
-    """A connection to the API. Reads are retried while the API restarts, submissions are not.
+    """A connection to the API. Requests are retried while the API restarts.
 
     url: defaults to UCURVE_URL, then http://127.0.0.1:8000. token: defaults to UCURVE_TOKEN; ""
     sends none. timeout: seconds per request. retries: seconds to wait before each retry.
@@ -62,45 +70,53 @@ class HttpClient:
             raise ClientError(f"invalid URL {self.url!r}: use one such as {DEFAULT_URL}")
         if token is None:  # "" means no token, whatever the environment says
             token = settings().token
-        self._retries = retries
+        self._retries, self._timeout = retries, timeout
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
             self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
         except httpx.InvalidURL as error:
             raise ClientError(f"invalid URL {self.url!r}: {error}") from error
 
-    def _request(self, method: str, path: str, repeat: bool = False, **options: Any) -> Any:
-        """Send a request and return the decoded JSON; GET requests may be repeated."""
-        return self._send(method, path, repeat=repeat or method == "GET", **options).json()
+    def _request(self, method: str, path: str, **options: Any) -> Any:
+        """Send a request and return the decoded JSON."""
+        return self._send(method, path, **options).json()
 
-    def _send(self, method: str, path: str, repeat: bool, **options: Any) -> httpx.Response:
-        """Send a request and return the response with a 2xx status.
-
-        repeat: retry even when the first request may have arrived.
-        """
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send a request, repeat it when its answer is lost, and return the 2xx response."""
+        if method not in READ_METHODS:
+            options["headers"] = {"Idempotency-Key": uuid.uuid4().hex, **options.get("headers", {})}
         waits: Iterator[float] = iter(self._retries)
+        deadline = time.monotonic() + options.get("timeout", self._timeout)
+        may_have_arrived = False
         while True:
             try:
                 response = self._http.request(method, path, **options)
-                if not (repeat and response.status_code in (502, 503, 504)):
-                    break
+                if response.status_code not in NOT_READY:
+                    if not _in_progress(response) or time.monotonic() > deadline:
+                        break
+                    time.sleep(IN_PROGRESS_SECONDS)
+                    continue
                 reason = f"{self.url} is not ready: {_problem(response).detail}"
             except httpx.TransportError as error:
                 reason = f"cannot reach {self.url} ({error or type(error).__name__})"
-                if not (repeat or isinstance(error, httpx.ConnectError)):
-                    raise ApiUnavailableError(
-                        f"{reason}; run `ucurve list` to see whether the request arrived"
-                    ) from error
+                may_have_arrived |= not isinstance(error, httpx.ConnectError)
             wait = next(waits, None)
             if wait is None:
-                raise ApiUnavailableError(
-                    f"{reason}: start the lab with `ucurve up`, "
-                    "or set the API's address with --url or UCURVE_URL"
-                )
+                raise self._unavailable(method, reason, may_have_arrived)
             time.sleep(wait)
         if response.is_success:
             return response
         raise RequestRejectedError(response.status_code, _problem(response))
+
+    def _unavailable(self, method: str, reason: str, may_have_arrived: bool) -> ApiUnavailableError:
+        if may_have_arrived and method not in READ_METHODS:
+            return ApiUnavailableError(
+                f"{reason}; run `ucurve list` to see whether the request arrived"
+            )
+        return ApiUnavailableError(
+            f"{reason}: start the lab with `ucurve up`, "
+            "or set the API's address with --url or UCURVE_URL"
+        )
 
     def close(self) -> None:
         """Close the connection."""
@@ -141,6 +157,11 @@ def field_name(pointer: str) -> str:
     return validation_messages.field_name(
         parts[1:] if len(parts) > 1 and parts[0] == "spec" else parts
     )
+
+
+def _in_progress(response: httpx.Response) -> bool:
+    """Return whether the first request with the same key is still being processed."""
+    return response.status_code == 409 and "Retry-After" in response.headers
 
 
 def _problem(response: httpx.Response) -> Problem:

@@ -30,7 +30,7 @@ class ImportExportResource(HttpClient):
         while cursor is not None:
             params = {**_without_none(filters), **cursor}
             response = self._send(
-                "GET", f"/v1/export/{table}", params=params, repeat=True, timeout=EXPORT_TIMEOUT
+                "GET", f"/v1/export/{table}", params=params, timeout=EXPORT_TIMEOUT
             )
             yield [json.loads(line) for line in response.text.split("\n") if line]
             after = response.headers.get("Ucurve-Next")
@@ -59,7 +59,7 @@ class ImportExportResource(HttpClient):
 
     def _import(self, table: str, batch: Mapping[str, Any]) -> Any:
         path = f"/v1/import/{table}"
-        return self._request("POST", path, json=batch, repeat=True, timeout=IMPORT_TIMEOUT)
+        return self._request("POST", path, json=batch, timeout=IMPORT_TIMEOUT)
 
 
 def _without_none(filters: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class ResultResource(ExperimentResource):
         """Return the table as CSV text."""
         params = {"format": "csv", **moment_params(at)}
         path = f"/v1/experiments/{id}/measurements"
-        return self._send("GET", path, params=params, repeat=True).text
+        return self._send("GET", path, params=params).text
 
     def figures(self, id: int, at: Moment = None) -> Figures:
         """Draw the figures by name from the results and verdicts so far."""

@@ -58,4 +58,4 @@ class UserResource(HttpClient):
 
     def sign_out(self) -> None:
         """Revoke the session token in use."""
-        self._send("DELETE", "/v1/sessions/current", repeat=False)
+        self._send("DELETE", "/v1/sessions/current")
