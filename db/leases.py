@@ -315,6 +315,23 @@ def finish_experiments(session: Session, experiments: list[int]) -> None:
     )
 
 
+def has_wanted(session: Session) -> bool:
+    """Return whether an active experiment has an open point.
+
+    Open points of paused and cancelled experiments are not wanted: no worker would claim them.
+    """
+    return bool(
+        session.scalar(
+            text("""
+                SELECT EXISTS (
+                    SELECT FROM experiments e
+                    JOIN experiment_points p ON p.experiment_id = e.id AND NOT p.ended
+                    JOIN measurements m ON m.id = p.measurement_id
+                    WHERE e.state = 'active' AND m.state = 'open')""")
+        )
+    )
+
+
 def fail_repeatedly_lost(session: Session) -> int | None:
     """Fail one point on which MAX_LOST workers died; return its id, None when there is none."""
     measurement: int | None = session.scalar(

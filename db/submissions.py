@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, bindparam, func, select, text
+from sqlalchemy import Row, bindparam, exists, func, select, text
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
@@ -115,21 +115,21 @@ def _measurements_for(session: Session, unique: dict[str, Json]) -> dict[str, Ro
     """
     chunks = _chunks(unique)
     for chunk in chunks:
-        rows = [{column: unique[identity][column] for column in COLUMNS} for identity in chunk]
-        session.execute(
-            insert(Measurement).on_conflict_do_nothing(index_elements=["identity", "repeat"]), rows
-        )
+        _insert_missing(session, [unique[identity] for identity in chunk])
     measurements: dict[str, Row[Any]] = {}
     for chunk in chunks:
-        # Not a plain read: a worker that finishes one of these now would not see our links, nor we
-        # its result.
-        locked = session.execute(
-            select(Measurement.id, Measurement.identity, Measurement.state)
-            .where(Measurement.identity.in_(chunk), Measurement.repeat == 0)
-            .order_by(Measurement.identity)
-            .with_for_update(key_share=True)
-        )
-        measurements |= {row.identity: row for row in locked}
+        while missing := [identity for identity in chunk if identity not in measurements]:
+            # Not a plain read: a worker that finishes one of these now would not see our links, nor
+            # we its result.
+            locked = session.execute(
+                select(Measurement.id, Measurement.identity, Measurement.state)
+                .where(Measurement.identity.in_(missing), Measurement.repeat == 0)
+                .order_by(Measurement.identity)
+                .with_for_update(key_share=True)
+            )
+            measurements |= {row.identity: row for row in locked}
+            # Deleted since they were inserted, with the only experiment that waited for them.
+            _insert_missing(session, [unique[i] for i in chunk if i not in measurements])
     _refresh(
         session,
         [
@@ -139,6 +139,14 @@ def _measurements_for(session: Session, unique: dict[str, Json]) -> dict[str, Ro
         ],
     )
     return measurements
+
+
+def _insert_missing(session: Session, points: Sequence[Json]) -> None:
+    if points:
+        session.execute(
+            insert(Measurement).on_conflict_do_nothing(index_elements=["identity", "repeat"]),
+            [{column: point[column] for column in COLUMNS} for point in points],
+        )
 
 
 def _next_repeats(session: Session, unique: dict[str, Json]) -> dict[str, Row[Any]]:
@@ -296,10 +304,17 @@ def _retry(session: Session, experiment: Experiment) -> bool:
 
 
 def existing_states(session: Session, identities: Sequence[str]) -> dict[str, str]:
-    """Return {identity: state} of the measurements that exist."""
+    """Return {identity: state} of the measurements that exist and are finished or wanted."""
+    wanted = exists().where(
+        ExperimentPoint.measurement_id == Measurement.id,
+        Experiment.id == ExperimentPoint.experiment_id,
+        Experiment.state == "active",
+    )
     rows = session.execute(
         select(Measurement.identity, Measurement.state).where(
-            Measurement.identity.in_(list(identities)), Measurement.repeat == 0
+            Measurement.identity.in_(list(identities)),
+            Measurement.repeat == 0,
+            Measurement.state.in_(("done", "failed")) | wanted,
         )
     )
     return {row.identity: row.state for row in rows}

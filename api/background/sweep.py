@@ -45,7 +45,7 @@ def _sweep() -> None:
         while (measurement := leases.fail_repeatedly_lost(session)) is not None:
             session.commit()
             log.warning("measurement %d failed: its workers died repeatedly", measurement)
-        if session.scalar(text("SELECT EXISTS (SELECT FROM measurements WHERE state = 'open')")):
+        if leases.has_wanted(session):
             wake_workers()
         session.commit()
         idempotency.delete_expired(session)

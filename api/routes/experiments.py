@@ -123,8 +123,9 @@ def get_experiment(id: ExperimentId, request: Request) -> schemas.Experiment:
 def change_state(
     id: ExperimentId, action: Action, user: Submitter, request: Request
 ) -> schemas.Experiment:
-    """Pausing and cancelling stop running points unless another experiment needs them. Retry
-    re-runs failed points and resumes a cancelled experiment. 409 when the state does not allow it.
+    """Pausing and cancelling stop running points unless another experiment needs them, and keep
+    results. Resume continues a paused experiment; retry re-runs failed points and resumes a
+    cancelled experiment. Only deleting is permanent. 409 when the state does not allow it.
     """
     with open_session() as session:
         experiment = get_or_404(session, id)

@@ -18,7 +18,7 @@ from api.errors import ApiError, invalid
 from api.experiment_store import get_or_404, submit_all, to_records, to_rows
 from api.path_parameters import ExperimentId
 from api.webhook_addresses import check_webhook
-from db import users
+from db import deletions, users
 from db.models import Experiment, ExperimentPoint, Json, Measurement, Star
 from db.session import open_session
 from ucurve.experiments import parse
@@ -135,18 +135,19 @@ def edit(id: ExperimentId, change: Edit, user: Submitter, request: Request) -> s
 
 @router.delete("/experiments/{id}", status_code=204, summary="Delete an experiment")
 def remove(id: ExperimentId, user: Submitter) -> None:
-    """Its measurements stay in the database and are reused by later experiments. 409 while it is
-    queued or running.
+    """Its results stay in the database and are reused by later experiments; evaluations without a
+    result are removed unless another experiment needs them. 409 while it is queued or running.
     """
     with open_session() as session:
         experiment = get_or_404(session, id)
         require_owner(user, experiment.owner, f"delete experiment {id}")
+        unfinished = deletions.lock_unfinished(session, id)
         session.refresh(experiment, with_for_update=True)
         if experiment.state == "active":
             raise ApiError(
                 409, f"Cannot delete: experiment {id} is queued or running; cancel it first."
             )
-        session.execute(delete(Experiment).where(Experiment.id == id))
+        deletions.delete_experiment(session, id, unfinished)
         session.commit()
 
 

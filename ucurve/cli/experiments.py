@@ -35,10 +35,10 @@ def commands(command: Command) -> None:
     for name, run, help in (
         ("show", show_experiment, "show an experiment and its state"),
         ("wait", wait, WAIT),
-        ("cancel", control, "stop an experiment for good; finished evaluations are kept"),
+        ("cancel", control, "stop an experiment; finished evaluations are kept, retry resumes it"),
         ("pause", control, "pause an experiment"),
         ("resume", control, "continue a paused experiment"),
-        ("retry", control, "run failed evaluations again"),
+        ("retry", control, "run failed evaluations again, or resume a cancelled experiment"),
     ):
         parser = command(name, run, help, examples=(f"ucurve {name} 7",))
         parser.add_argument("id", type=int, help=EXPERIMENT)

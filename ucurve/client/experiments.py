@@ -74,7 +74,7 @@ class ExperimentResource(HttpClient):
         return self._experiment("GET", f"/v1/experiments/{id}")
 
     def cancel(self, id: int) -> Experiment:
-        """Stop an experiment for good; finished evaluations are kept."""
+        """Stop an experiment; finished evaluations are kept, and `retry` resumes the rest."""
         return self._experiment("POST", f"/v1/experiments/{id}/cancel")
 
     def pause(self, id: int) -> Experiment:
@@ -86,7 +86,7 @@ class ExperimentResource(HttpClient):
         return self._experiment("POST", f"/v1/experiments/{id}/resume")
 
     def retry(self, id: int) -> Experiment:
-        """Run the failed evaluations again."""
+        """Run the failed evaluations again, and resume a cancelled experiment."""
         return self._experiment("POST", f"/v1/experiments/{id}/retry")
 
     def wait(
