@@ -27,13 +27,23 @@ log = logging.getLogger(__name__)
 
 
 class ApiError(Exception):
-    """Raised by a route to respond with `status` and a Problem."""
+    """Raised by a route to respond with `status` and a Problem.
 
-    def __init__(self, status: int, detail: str, errors: Sequence[FieldError] = ()) -> None:
+    retry_after: seconds after which the same request may succeed, for the header Retry-After.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        errors: Sequence[FieldError] = (),
+        retry_after: int | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.errors = list(errors)
+        self.headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
 
 
 class ProblemResponse(JSONResponse):
@@ -67,7 +77,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ApiError)
     def _api_error(request: Request, error: ApiError) -> ProblemResponse:
-        return respond(request, error.status, error.detail, error.errors)
+        problem = problem_of(error.status, error.detail, error.errors, request.url.path)
+        return ProblemResponse(problem, error.headers)
 
     @app.exception_handler(SpecError)
     def _spec_error(request: Request, error: SpecError) -> ProblemResponse:

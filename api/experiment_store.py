@@ -1,13 +1,12 @@
 """Plan, record and present experiments: what the routes on experiments share.
 
-spec -> plan_points() -> to_rows() -> submit_all() -> to_records()
+spec -> to_rows() -> submit_all() -> to_records()
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
@@ -19,6 +18,7 @@ from api.auth.authorization import current_user
 from api.auth.quotas import check_planned, check_queued
 from api.errors import invalid, not_found
 from api.path_parameters import ExperimentId
+from api.planning import rows_of
 from api.webhook_addresses import check_webhook
 from db import submissions
 from db.eta import Estimate, estimates
@@ -28,10 +28,9 @@ from db.unit_of_work import after_commit
 from ucurve.experiments import union
 from ucurve.schemas import experiments as schemas
 from ucurve.schemas.webhooks import host_of
-from ucurve.spec import Catalogue, Point, Spec, SpecError
+from ucurve.spec import Catalogue, Spec
 from worker.queue import wake_workers
 
-MAX_POINTS = 50_000
 MAX_WAKE_UPS = 8  # further workers find the work within seconds by polling
 
 ExperimentRows = tuple[
@@ -50,22 +49,6 @@ class Submission(schemas.Submission):
     spec: AnySpec = Field(description="What to measure; `kind` selects the experiment type.")  # type: ignore[assignment]
 
 
-def plan_points(spec: Spec, catalogue: Catalogue) -> list[Point]:
-    """Return all points of a spec, each once. Raises SpecError where it cannot be planned here."""
-    points = list(islice(spec.plan(catalogue), MAX_POINTS + 1))
-    if len(points) > MAX_POINTS:
-        raise SpecError(
-            "",
-            f"This would be more than {MAX_POINTS} points: use fewer values, or split the "
-            "experiment.",
-        )
-    if not points:
-        raise SpecError(
-            "", "This spec plans no measurement: give at least one value in every list."
-        )
-    return list({point.identity: point for point in points}.values())
-
-
 def prepare(submission: Submission, catalogue: Catalogue) -> ExperimentRows:
     """Validate a submission and return the rows to store."""
     spec = submission.spec
@@ -82,24 +65,8 @@ def prepare(submission: Submission, catalogue: Catalogue) -> ExperimentRows:
 
 def to_rows(spec: Spec, fields: dict[str, Any], catalogue: Catalogue) -> ExperimentRows:
     """Return the experiment's row, with further fields, and the rows of its points."""
-    points = plan_points(spec, catalogue)
     experiment = {**fields, "kind": spec.kind, "spec": spec.model_dump(mode="json")}
-    return experiment, [point_row(point) for point in points]
-
-
-def point_row(point: Point) -> dict[str, Any]:
-    """Return the columns of a point's measurement."""
-    return {
-        "identity": point.identity,
-        "inputs": dict(point.inputs),
-        "source": dict(point.artifacts),
-        "labels": dict(point.labels),
-        "group_key": point.affinity,
-        "stage": point.priority_stage,
-        "seconds": point.estimated_seconds,
-        "requires_device": point.resources.device,
-        "requires_memory_gb": point.resources.memory_gb,
-    }
+    return experiment, list(rows_of(spec, catalogue))
 
 
 def submit_all(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, bindparam, exists, func, select, text
+from sqlalchemy import Row, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
@@ -305,17 +305,14 @@ def _retry(session: Session, experiment: Experiment) -> bool:
 
 def existing_states(session: Session, identities: Sequence[str]) -> dict[str, str]:
     """Return {identity: state} of the measurements that exist and are finished or wanted."""
-    wanted = exists().where(
-        ExperimentPoint.measurement_id == Measurement.id,
-        Experiment.id == ExperimentPoint.experiment_id,
-        Experiment.state == "active",
-    )
-    rows = session.execute(
-        select(Measurement.identity, Measurement.state).where(
-            Measurement.identity.in_(list(identities)),
-            Measurement.repeat == 0,
-            Measurement.state.in_(("done", "failed")) | wanted,
-        )
+    rows = session.execute(  # one array: as a list of parameters it takes ten times as long
+        text("""
+            SELECT identity, state FROM measurements m
+            WHERE identity = ANY(:identities) AND repeat = 0 AND (
+                state IN ('done', 'failed') OR EXISTS (
+                    SELECT FROM experiment_points p JOIN experiments e ON e.id = p.experiment_id
+                    WHERE p.measurement_id = m.id AND e.state = 'active'))"""),
+        {"identities": list(identities)},
     )
     return {row.identity: row.state for row in rows}
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 import pytest
 from conftest import Lab
+from generated_specs import FIELDS, generated
 
 from ucurve.analysis.measurement_table import to_frame
 from ucurve.experiments import kinds, parse
@@ -96,6 +97,21 @@ def test_plans_are_deterministic_and_their_points_are_plain_json(spec: Spec) -> 
             assert json.loads(canonical(part)) == part
         assert point.estimated_seconds > 0
         assert spec.kind not in canonical(point.inputs), "the kind must not be part of the identity"
+
+
+@pytest.mark.parametrize("kind", FIELDS)
+def test_a_spec_counts_its_points_without_building_them(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = list(generated(kind, 120))
+    lengths = [len({point.identity for point in planned(spec)}) for spec in drawn]
+    assert len(set(lengths)) > 10, "the specs differ in size"
+    monkeypatch.setattr(Point, "__init__", lambda *_, **__: pytest.fail("a point was built"))
+    assert [spec.count(Catalogue()) for spec in drawn] == lengths
+
+
+def test_specs_are_generated_for_every_experiment_type_of_the_package() -> None:
+    assert FIELDS.keys() == kinds().keys()
 
 
 @pytest.mark.parametrize("kind", kinds())

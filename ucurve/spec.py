@@ -291,6 +291,13 @@ class Spec(RenamedSpecAttributes, StrictNumbers):
         """
         raise NotImplementedError
 
+    def count(self, catalogue: Catalogue) -> int | None:
+        """Return how many points plan() yields, without building them; None where unknown.
+
+        A plan that is too large is refused by this number. Raises SpecError as plan() does.
+        """
+        return None
+
     @staticmethod
     def run(point: Point, context: Context) -> Result:
         """Measure one point on a worker. Only the point determines the result."""

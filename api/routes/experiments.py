@@ -13,19 +13,18 @@ from sqlalchemy.orm import Session
 
 from api.auth.authorization import Owner, Submitter, Viewer, require_owner
 from api.auth.quotas import check_queued, quota
-from api.catalogue import DatabaseCatalogue
 from api.errors import ApiError
 from api.experiment_store import (
     MAX_WAKE_UPS,
     Submission,
     get_or_404,
-    plan_points,
-    point_row,
     prepare,
     submit_all,
     to_records,
 )
 from api.path_parameters import ExperimentId
+from api.plan_counts import PlanCounts, count_states
+from api.planning import planning
 from db import submissions
 from db.eta import alive_workers, can_run, reason_to_wait, speed_of
 from db.label_conflicts import label_conflicts
@@ -34,7 +33,6 @@ from db.unit_of_work import after_commit
 from ucurve.experiments import kinds
 from ucurve.formatting import label_conflict_warning
 from ucurve.schemas import experiments as schemas
-from ucurve.spec import Point
 from worker.queue import wake_workers
 
 router = APIRouter(prefix="/v1", tags=["experiments"])
@@ -55,48 +53,45 @@ def plan(submission: SubmissionBody, user: Viewer) -> schemas.PlanPreview:
     """How many points are cached, shared and new, the estimated time, and what the experiment would
     wait for. Nothing is stored.
     """
-    with open_session() as session:
-        catalogue = DatabaseCatalogue(session)
-        points = plan_points(submission.spec, catalogue)
-        states = submissions.existing_states(session, [point.identity for point in points])
-        done = {identity for identity, state in states.items() if state == "done"}
-        left = [point for point in points if submission.fresh or point.identity not in done]
+    with planning(user.name, submission.spec) as (session, catalogue):
+        counts = count_states(session, submission, catalogue)
         limits = quota(session, user.name)
-        new = [point for point in left if point.identity not in states]
         warnings = [
             *catalogue.warnings,
-            *_conflict_warnings(session, submission.spec.kind, new),
-            *filter(None, [limits.plan_refusal(len(points)), limits.queue_refusal(len(left))]),
+            *_conflict_warnings(session, submission.spec.kind, counts.new_rows),
+            *filter(
+                None,
+                [limits.plan_refusal(counts.num_points), limits.queue_refusal(counts.num_left)],
+            ),
         ]
         return schemas.PlanPreview(
-            num_points=len(points),
-            num_existing=len(points) - len(left),
-            num_running=sum(state in ("open", "running") for state in states.values()),
-            num_new=sum(states.get(point.identity) in (None, "failed") for point in left),
-            num_again=len(done) if submission.fresh else 0,
+            num_points=counts.num_points,
+            num_existing=counts.num_points - counts.num_left,
+            num_running=counts.num_running,
+            num_new=counts.num_new,
+            num_again=counts.num_done if submission.fresh else 0,
             warnings=list(dict.fromkeys(warnings)),
-            **_prospects(session, submission.spec.kind, left),
+            **_prospects(session, submission.spec.kind, counts),
         )
 
 
-def _conflict_warnings(session: Session, kind: str, new: list[Point]) -> list[str]:
+def _conflict_warnings(session: Session, kind: str, new: list[dict[str, Any]]) -> list[str]:
     """Return warnings about results that exist under the same labels but differ otherwise."""
-    conflicts = label_conflicts(session, kind, [point_row(point) for point in new]) if new else {}
+    conflicts = label_conflicts(session, kind, new) if new else {}
     return [label_conflict_warning(reason, num) for reason, num in conflicts.items()]
 
 
-def _prospects(session: Session, kind: str, left: list[Point]) -> dict[str, Any]:
-    """Return how long these points take on the live workers, or what they would wait for."""
+def _prospects(session: Session, kind: str, counts: PlanCounts) -> dict[str, Any]:
+    """Return how long the points take on the live workers, or what they would wait for."""
     workers = alive_workers(session)
-    if not left:
+    if not counts.num_left:
         return {"estimated_seconds": 0.0, "num_workers": len(workers), "waits_for": None}
-    requirements = {(point.resources.device, point.resources.memory_gb) for point in left}
-    eligible = [worker for worker in workers if can_run(worker, requirements)]
-    seconds = sum(point.estimated_seconds for point in left) * speed_of(session, kind)
+    eligible = [worker for worker in workers if can_run(worker, counts.requirements)]
+    seconds = counts.seconds * speed_of(session, kind)
     return {
-        "estimated_seconds": seconds / min(len(eligible), len(left)) if eligible else None,
+        "estimated_seconds": seconds / min(len(eligible), counts.num_left) if eligible else None,
         "num_workers": len(eligible),
-        "waits_for": reason_to_wait(workers, requirements),
+        "waits_for": reason_to_wait(workers, counts.requirements),
     }
 
 
@@ -105,8 +100,8 @@ def submit(
     submission: SubmissionBody, owner: Owner, request: Request, response: Response
 ) -> schemas.Experiment:
     """Plan and record the experiment, and wake workers. Cached results are available at once."""
-    with open_session() as session:
-        rows = prepare(submission, DatabaseCatalogue(session))
+    with planning(owner, submission.spec, submits=True) as (session, catalogue):
+        rows = prepare(submission, catalogue)
         [experiment] = submit_all(session, owner, [rows], request)
     response.headers["Location"] = experiment.url
     return experiment

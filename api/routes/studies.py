@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request
@@ -14,6 +15,7 @@ from api.catalogue import DatabaseCatalogue
 from api.errors import invalid
 from api.experiment_results import all_rows, needed_series, verdicts_for
 from api.experiment_store import Submission, get_or_404, prepare, submit_all
+from api.planning import MAX_POINTS_PER_REQUEST, check_size, planning
 from db.session import open_session
 from ucurve.analysis.measurement_table import to_frame
 from ucurve.experiments import parse, study
@@ -54,16 +56,41 @@ def submit_study(
     available at once. Its suites and evaluation sets must be registered; a 422 names those that are
     not.
     """
-    with open_session() as session:
-        catalogue, rows = DatabaseCatalogue(session), []
+    _check_sizes(submission)
+    specs = [experiment.spec for experiment in submission.experiments]
+    with planning(owner, *specs, submits=True) as (session, catalogue):
+        rows = []
         for position, experiment in enumerate(submission.experiments):
             tags = list(dict.fromkeys([submission.name, *experiment.tags]))
-            try:
+            with _located(position):
                 rows.append(prepare(experiment.model_copy(update={"tags": tags}), catalogue))
-            except SpecError as error:
-                pointer = f"/experiments/{position}/spec/{error.field}".rstrip("/")
-                raise invalid(pointer, error.message) from error
         return submit_all(session, owner, rows, request)
+
+
+def _check_sizes(submission: Study) -> None:
+    """Answer 422 where one experiment or all of them are too large, before a point is built."""
+    total = 0
+    with open_session() as session:
+        catalogue = DatabaseCatalogue(session)
+        for position, experiment in enumerate(submission.experiments):
+            with _located(position):
+                total += check_size(experiment.spec, catalogue) or 0
+    if total > MAX_POINTS_PER_REQUEST:
+        raise invalid(
+            "/experiments",
+            f"This would be {total:,} points; a study has at most {MAX_POINTS_PER_REQUEST:,}: "
+            "submit its experiments one by one.",
+        )
+
+
+@contextmanager
+def _located(position: int) -> Iterator[None]:
+    """Say which experiment of the study an error is about."""
+    try:
+        yield
+    except SpecError as error:
+        pointer = f"/experiments/{position}/spec/{error.field}".rstrip("/")
+        raise invalid(pointer, error.message) from error
 
 
 @router.get("/studies/verdicts", summary="Get combined verdicts of several experiments")

@@ -13,10 +13,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from api.auth.authorization import Owner, Submitter, Viewer, require_owner
-from api.catalogue import DatabaseCatalogue
 from api.errors import ApiError, invalid
 from api.experiment_store import get_or_404, submit_all, to_records, to_rows
 from api.path_parameters import ExperimentId
+from api.planning import planning
 from api.webhook_addresses import check_webhook
 from db import deletions, users
 from db.models import Experiment, ExperimentPoint, Json, Measurement, Star
@@ -47,17 +47,18 @@ def extend(
         spec = _extended_spec(original, extension)
         fields = {name: getattr(original, name) for name in ("name", "tags", "priority")}
         fields["notes"] = f"{original.notes}\n\n{_note(id, extension)}".strip()
-        try:
-            rows = to_rows(spec, fields, DatabaseCatalogue(session))
-        except SpecError as error:
-            raise invalid(f"/changes/{error.field}".rstrip("/"), error.message) from error
-        if extension.changes and not _shares_points(session, id, rows[1]):
-            raise invalid(
-                "/changes",
-                f"Experiment {id} has no point in common with this: keep its values and add to "
-                "them, or submit a new experiment.",
-            )
-        [experiment] = submit_all(session, owner, [rows], request)
+    try:
+        with planning(owner, spec, submits=True) as (session, catalogue):
+            rows = to_rows(spec, fields, catalogue)
+            if extension.changes and not _shares_points(session, id, rows[1]):
+                raise invalid(
+                    "/changes",
+                    f"Experiment {id} has no point in common with this: keep its values and add to "
+                    "them, or submit a new experiment.",
+                )
+            [experiment] = submit_all(session, owner, [rows], request)
+    except SpecError as error:
+        raise invalid(f"/changes/{error.field}".rstrip("/"), error.message) from error
     response.headers["Location"] = experiment.url
     return experiment
 

@@ -35,6 +35,28 @@ def choose(suite: Suite, choice: Choice) -> list[Checkpoint]:
     dropped silently. LogSpaced selects from the usable ones after step 0. A list selects these
     revisions. Raises SpecError naming the field, the reason and the fix.
     """
+    candidates = _candidates(suite, choice)
+    if not isinstance(choice, LogSpaced):
+        return candidates
+    return [
+        c
+        for replicate in by_replicate(candidates)
+        for c in log_spaced(replicate, choice.log_spaced)
+    ]
+
+
+def count_chosen(suite: Suite, choice: Choice) -> int:
+    """Return the number of checkpoints that are measured: those of `choose`, by distinct weights.
+
+    Raises SpecError as `choose` does.
+    """
+    sizes = [len(replicate) for replicate in by_replicate(_candidates(suite, choice))]
+    most = choice.log_spaced if isinstance(choice, LogSpaced) else max(sizes, default=0)
+    return sum(min(size, most) for size in sizes)
+
+
+def _candidates(suite: Suite, choice: Choice) -> list[Checkpoint]:
+    """Return the checkpoints from which LogSpaced selects, or those of any other choice."""
     reasons = {
         c.revision: c.unresolved or "its hash is unknown"
         for c in suite.checkpoints
@@ -44,12 +66,16 @@ def choose(suite: Suite, choice: Choice) -> list[Checkpoint]:
         reason = next(iter(reasons.values()), "it has none")
         raise SpecError("suite", f"No checkpoint of {suite.name!r} can be planned yet: {reason}.")
     if isinstance(choice, list):
-        unknown = sorted(set(choice) - {checkpoint.revision for checkpoint in suite.checkpoints})
+        names = set(choice)
+        unknown = sorted(names - {checkpoint.revision for checkpoint in suite.checkpoints})
         if unknown:
-            raise SpecError("checkpoints", f"{suite.name!r} has no revision {', '.join(unknown)}.")
+            more = f" (and {len(unknown) - 10} more)" if unknown[10:] else ""
+            raise SpecError(
+                "checkpoints", f"{suite.name!r} has no revision {', '.join(unknown[:10])}{more}."
+            )
         _require_usable(reasons, choice, "Leave it out, or register the suite again.")
         return _distinct(
-            checkpoint for checkpoint in suite.checkpoints if checkpoint.revision in choice
+            checkpoint for checkpoint in suite.checkpoints if checkpoint.revision in names
         )
     positioned = [checkpoint for checkpoint in suite.checkpoints if checkpoint.tokens]
     if not positioned:
@@ -61,11 +87,7 @@ def choose(suite: Suite, choice: Choice) -> list[Checkpoint]:
     if isinstance(choice, LogSpaced):
         pending = [revision for revision, reason in reasons.items() if reason.startswith(PENDING)]
         _require_usable(reasons, pending, "Wait until all are hashed: the choice would change.")
-        return [
-            c
-            for replicate in by_replicate(filter(usable, positioned))
-            for c in log_spaced(replicate, choice.log_spaced)
-        ]
+        return [checkpoint for checkpoint in positioned if usable(checkpoint)]
     remedy = (
         'Wait, or give checkpoints as a list or as {"log_spaced": n}, which takes usable ones only.'
     )

@@ -11,13 +11,19 @@ interpolations measures only the new ones.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ucurve.experiments import evaluation_points
-from ucurve.experiments.checkpoint_selection import bisection_levels, by_replicate, choose
+from ucurve.experiments.checkpoint_selection import (
+    bisection_levels,
+    by_replicate,
+    choose,
+    count_chosen,
+)
 from ucurve.experiments.fine_tuning_datasets import FinetuningDatasets, select_datasets
 from ucurve.experiments.fine_tuning_fields import Method, TuningFields
-from ucurve.registry.suites import Checkpoint, Dataset
+from ucurve.registry.suites import Checkpoint, Dataset, Suite
 from ucurve.spec import (
     Catalogue,
     Context,
@@ -122,18 +128,33 @@ class FineTuning(TuningFields):
         The values between them follow, then more seeds, then interpolations.
         """
         suite = catalogue.suite(self.suite)
+        names = self._evaluation_names(suite)
+        chosen = choose(suite, self.checkpoints)
+        sets = select_datasets(self, catalogue, names, chosen)
+        for replicate in by_replicate(chosen):
+            for checkpoint, level in zip(replicate, bisection_levels(len(replicate)), strict=True):
+                bases = [self._base(checkpoint, dataset, level) for dataset in sets.evaluations]
+                yield from bases
+                yield from self._tuned(checkpoint, sets, bases)
+
+    def count(self, catalogue: Catalogue) -> int:
+        """Return the number of points: per checkpoint and evaluation set, one unperturbed and all
+        seeds, methods, rates and interpolations.
+        """
+        suite, methods = catalogue.suite(self.suite), set(self.methods)
+        num_weights = len(methods) + ("full" in methods) * len(set(self.alphas))
+        num_changes = len(set(self.seeds)) * len(self.rates) * num_weights
+        num_evaluations = len(self._evaluation_names(suite))
+        return count_chosen(suite, self.checkpoints) * num_evaluations * (1 + num_changes)
+
+    def _evaluation_names(self, suite: Suite) -> list[str]:
+        """Return the names of the evaluation sets, each once. Raises SpecError without any."""
         names = self.evaluations or ([suite.evaluation] if suite.evaluation else [])
         if not names:
             raise SpecError(
                 "evaluations", f"{suite.name!r} has no evaluation set of its own: name one."
             )
-        chosen = choose(suite, self.checkpoints)
-        sets = select_datasets(self, catalogue, list(dict.fromkeys(names)), chosen)
-        for replicate in by_replicate(chosen):
-            for checkpoint, level in zip(replicate, bisection_levels(len(replicate)), strict=True):
-                for dataset in sets.evaluations:
-                    yield self._base(checkpoint, dataset, level)
-                yield from self._tuned(checkpoint, sets, level)
+        return list(dict.fromkeys(names))
 
     def _base(self, checkpoint: Checkpoint, dataset: Dataset, level: int) -> Point:
         """Return the point of an unperturbed model, shared with the other experiment types."""
@@ -166,80 +187,62 @@ class FineTuning(TuningFields):
         )
 
     def _tuned(
-        self, checkpoint: Checkpoint, sets: FinetuningDatasets, level: int
+        self, checkpoint: Checkpoint, sets: FinetuningDatasets, bases: list[Point]
     ) -> Iterator[Point]:
         """Yield the points of one checkpoint: all methods and rates, seed by seed.
 
         Further evaluation sets and interpolations of the same weights have a later stage.
         """
+        data, ewc = (part and part.model_dump(mode="json") for part in (sets.data, sets.ewc))
+        task, level = self.task_inputs(checkpoint, sets.data), bases[0].priority_stage
         levels = dict(zip(self.rates, bisection_levels(len(self.rates)), strict=True))
         rank = 0
-        for seed in self.seeds:
+        for seed in dict.fromkeys(self.seeds):
             for method in dict.fromkeys(self.methods):
+                penalized = ewc if method == "ewc" else None
+                alphas = (1.0, *sorted(set(self.alphas))) if method == "full" else (1.0,)
+                cells = [(base, alpha) for base in bases for alpha in alphas]
                 for rate in self.rates:
-                    alphas = (1.0, *sorted(set(self.alphas))) if method == "full" else (1.0,)
-                    cells = [(dataset, alpha) for dataset in sets.evaluations for alpha in alphas]
-                    for i, (dataset, alpha) in enumerate(cells):
-                        stage = (
-                            20 * (rank + (i > 0) * len(self.seeds) * len(self.methods))
-                            + level
-                            + levels[rate]
-                        )
-                        yield self._point(
-                            checkpoint,
-                            sets,
-                            dataset,
-                            stage,
-                            (method, rate, seed, alpha),
-                            trains=i == 0,
+                    change = {
+                        "protocol": "fine_tune/1",
+                        "task": task,
+                        "recipe": self.recipe_inputs(sets.data, rate),
+                        "method": self.method_inputs(method, sets.ewc),
+                        "seed": seed,
+                    }
+                    for i, (base, alpha) in enumerate(cells):
+                        later = (i > 0) * len(self.seeds) * len(self.methods)
+                        yield replace(
+                            self._point(base, change, (method, rate, seed, alpha)),
+                            artifacts={**base.artifacts, "data": data, "ewc": penalized},
+                            priority_stage=20 * (rank + later) + level + levels[rate],
+                            estimated_seconds=self._seconds(checkpoint, sets, base, trains=i == 0),
+                            resources=_resources(checkpoint, method),
                         )
                 rank += 1
 
-    def _point(
-        self,
-        checkpoint: Checkpoint,
-        sets: FinetuningDatasets,
-        dataset: Dataset,
-        stage: int,
-        cell: Cell,
-        *,
-        trains: bool,
-    ) -> Point:
-        """Return the point of one cell.
+    def _point(self, base: Point, change: dict[str, Any], cell: Cell) -> Point:
+        """Return the point of one cell: the evaluation of an unperturbed model, after a change."""
+        method, rate, seed, alpha = cell
+        weights = None if alpha == 1 else {"protocol": "wise_ft/1", "alpha": alpha}
+        labels = {"method": method, "learning_rate": rate, "seed": seed, "alpha": alpha}
+        return replace(
+            base,
+            inputs={**base.inputs, "perturbation": {**change, "interpolation": weights}},
+            labels={**base.labels, **labels},
+        )
+
+    def _seconds(
+        self, checkpoint: Checkpoint, sets: FinetuningDatasets, base: Point, *, trains: bool
+    ) -> float:
+        """Estimate the duration of a point.
 
         trains: the point is the first of its fine-tuned model. Later ones read the weights from
             disk and differ in estimated time only.
         """
-        method, rate, seed, alpha = cell
-        base, size = self._base(checkpoint, dataset, 0), checkpoint.num_parameters or 0
         tokens, steps = self.size_of(sets.data)
-        seconds = 2 * base.estimated_seconds + trains * steps * (0.005 + 6 * size * tokens / 5e10)
-        change = {
-            "protocol": "fine_tune/1",
-            "task": self.task_inputs(checkpoint, sets.data),
-            "recipe": self.recipe_inputs(sets.data, rate),
-            "method": self.method_inputs(method, sets.ewc),
-            "seed": seed,
-            "interpolation": None if alpha == 1 else {"protocol": "wise_ft/1", "alpha": alpha},
-        }
-        return Point(
-            inputs={**base.inputs, "perturbation": change},
-            labels={
-                **evaluation_points.labels_of(checkpoint),
-                **_labels(dataset, method, rate, seed, alpha),
-            },
-            artifacts={
-                **base.artifacts,
-                "data": sets.data.model_dump(mode="json"),
-                "ewc": sets.ewc.model_dump(mode="json") if sets.ewc and method == "ewc" else None,
-            },
-            affinity=base.affinity,
-            priority_stage=stage,
-            estimated_seconds=seconds,
-            resources=Resources(
-                memory_gb=round(1.5 + (36 if method in ("l2_sp", "ewc") else 24) * size / 1e9, 2)
-            ),
-        )
+        step = 0.005 + 6 * (checkpoint.num_parameters or 0) * tokens / 5e10
+        return 2 * base.estimated_seconds + trains * steps * step
 
     # ---- run
 
@@ -309,6 +312,13 @@ class FineTuning(TuningFields):
             if reference.labels.get("learning_rate", 0.0) in (0.0, *self.rates)
             and "gamma" not in reference.labels
         ]
+
+
+def _resources(checkpoint: Checkpoint, method: Method) -> Resources:
+    """Return the memory to fine-tune a checkpoint; penalties keep the pre-trained weights too."""
+    bytes_per_weight = 36 if method in ("l2_sp", "ewc") else 24
+    size = (checkpoint.num_parameters or 0) / 1e9
+    return Resources(memory_gb=round(1.5 + bytes_per_weight * size, 2))
 
 
 def _labels(

@@ -10,6 +10,7 @@ gammas and noise scales share the eps of a noise seed. With `init_std` and gamma
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -20,6 +21,7 @@ from ucurve.experiments.checkpoint_selection import (
     bisection_levels,
     by_replicate,
     choose,
+    count_chosen,
     is_initial,
     usable,
 )
@@ -238,6 +240,12 @@ class GaussianPerturbation(Spec):
                     checkpoint, initial.get(checkpoint.replicate), dataset, level, max(levels) + 1
                 )
 
+    def count(self, catalogue: Catalogue) -> int:
+        """Return the number of points: one unperturbed and all changes per checkpoint."""
+        num_checkpoints = count_chosen(catalogue.suite(self.suite), self.checkpoints)
+        num_cells = sum(len(self.sorted_gammas) + len(self.groups(s)) for s in self.scales)
+        return num_checkpoints * (1 + self.draws * num_cells)
+
     def _points(
         self,
         checkpoint: Checkpoint,
@@ -247,68 +255,79 @@ class GaussianPerturbation(Spec):
         num_levels: int,
     ) -> Iterator[Point]:
         """Yield the points of one checkpoint: unperturbed, then all changes by noise seed."""
-        yield self._point(
-            checkpoint,
-            None,
-            dataset,
-            level,
-            {"gamma": 0.0, "scale": None, "draw": None, "group": None},
-        )
+        unperturbed = self._unperturbed(checkpoint, dataset, level)
+        yield unperturbed
+        resources = Resources(memory_gb=round(0.5 + 12 * (checkpoint.num_parameters or 0) / 1e9, 2))
+        before = replace(unperturbed, resources=resources)
+        # What all points of a scale or group have in common is made once, and shared by them.
+        at_start = {
+            **before.artifacts,
+            "initial": initial and initial.model_dump(mode="json"),
+        }
+        files = {"current_std": before.artifacts, "init_std": at_start}
         cells: list[tuple[Scale, float, str | None]] = [
             (s, g, None) for s in self.scales for g in self.sorted_gammas
         ]
         cells += [
             (scale, self.one_gamma, group) for scale in self.scales for group in self.groups(scale)
         ]
+        tensors = {group: self._tensors(group) for _, _, group in cells}
         for draw in range(self.draws):
             for scale, gamma, group in cells:
+                change = {
+                    "protocol": "gaussian/1",
+                    "scale": scale,
+                    "initial": _identity_of(initial) if scale == "init_std" else None,
+                    "gamma": gamma,
+                    "seed": self.seed + draw,
+                    "tensors": tensors[group],
+                }
                 labels = {"gamma": gamma, "scale": scale, "draw": draw, "group": group or "all"}
-                yield self._point(checkpoint, initial, dataset, draw * num_levels + level, labels)
+                yield replace(
+                    before,
+                    inputs={**before.inputs, "perturbation": change},
+                    labels={**before.labels, **labels},
+                    artifacts=files[scale],
+                    priority_stage=draw * num_levels + level,
+                )
 
-    def _point(
-        self,
-        checkpoint: Checkpoint,
-        initial: Checkpoint | None,
-        dataset: Dataset,
-        stage: int,
-        labels: dict[str, Any],
-    ) -> Point:
-        """Return the point of one change, or of the unperturbed model where `draw` is None."""
-        size = checkpoint.num_parameters or 0
-        initial = initial if labels["scale"] == "init_std" else None
-        perturbation = labels["draw"] is not None and {
-            "protocol": "gaussian/1",
-            "scale": labels["scale"],
-            "initial": (initial.weights_sha256 if initial else "config")
-            if labels["scale"] == "init_std"
-            else None,
-            "gamma": labels["gamma"],
-            "seed": self.seed + labels["draw"],
-            "tensors": {
-                "which": self.tensors,
-                "include": sorted(set(self.include)),
-                "exclude": sorted(set(self.exclude)),
-                "group": None if labels["group"] == "all" else labels["group"],
-            },
+    def _tensors(self, group: str | None) -> dict[str, Any]:
+        """Return the inputs that select the perturbed tensors."""
+        return {
+            "which": self.tensors,
+            "include": sorted(set(self.include)),
+            "exclude": sorted(set(self.exclude)),
+            "group": group,
         }
+
+    def _unperturbed(self, checkpoint: Checkpoint, dataset: Dataset, level: int) -> Point:
+        """Return the point of the unperturbed model."""
+        evaluation = evaluation_points.evaluation_of(
+            checkpoint, dataset, self.window, self.stride, self.precision
+        )
+        size = checkpoint.num_parameters or 0
         return Point(
             inputs={
                 "checkpoint": evaluation_points.weights_of(checkpoint),
-                "perturbation": perturbation or None,
-                **evaluation_points.evaluation_of(
-                    checkpoint, dataset, self.window, self.stride, self.precision
-                ),
+                "perturbation": None,
+                **evaluation,
             },
-            labels={**evaluation_points.labels_of(checkpoint), **labels},
+            labels={
+                **evaluation_points.labels_of(checkpoint),
+                "gamma": 0.0,
+                "scale": None,
+                "draw": None,
+                "group": None,
+            },
             artifacts={
                 "checkpoint": checkpoint.model_dump(mode="json"),
-                "initial": initial and initial.model_dump(mode="json"),
+                "initial": None,
                 "dataset": dataset.model_dump(mode="json"),
             },
             affinity=checkpoint.weights_sha256 or "",
-            priority_stage=stage,
+            priority_stage=level,
             estimated_seconds=evaluation_points.seconds_of(checkpoint, dataset),
-            resources=Resources(memory_gb=round(0.5 + (12 if perturbation else 4) * size / 1e9, 2)),
+            resources=Resources(memory_gb=round(0.5 + 4 * size / 1e9, 2)),
         )
 
     # ---- run
@@ -370,6 +389,11 @@ class GaussianPerturbation(Spec):
             for reference in replication.builtin(self.suite, self.evaluation)
             if all(value in measured.get(name, []) for name, value in reference.labels.items())
         ]
+
+
+def _identity_of(initial: Checkpoint | None) -> str | None:
+    """Return what identifies the weights at initialisation; without them, the config's range."""
+    return initial.weights_sha256 if initial else "config"
 
 
 def _stds(

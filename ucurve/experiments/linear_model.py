@@ -196,6 +196,13 @@ class LinearModel(Spec):
                         estimated_seconds=0.02,
                     )
 
+    def count(self, catalogue: Catalogue) -> int:
+        """Return the number of points: a block of draws or targets per snapshot and change."""
+        num_noises = len(set(self.fixed_gammas)) + len(set(self.relative_gammas))
+        num_blocks = num_noises * math.ceil(self.draws / DRAWS)
+        num_blocks += len(set(self.l2_sp)) * math.ceil(self.targets / TARGETS)
+        return (self.num_features + 1) * num_blocks
+
     def _blocks(self, change: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield (first draw or target, inputs) of each point of a change.
 

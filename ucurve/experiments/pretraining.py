@@ -273,6 +273,10 @@ class Pretraining(Spec):
                 resources=Resources(memory_gb=round(memory, 2)),
             )
 
+    def count(self, catalogue: Catalogue) -> int:
+        """Return the number of points, one per seed and run."""
+        return len(self.seeds) * len(self._runs)
+
     def _datasets(self, catalogue: Catalogue) -> tuple[Dataset, Dataset | None, Dataset | None]:
         """Return training data, evaluation set and registered tokenizer, resolved and compatible.
 
