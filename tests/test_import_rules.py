@@ -65,6 +65,8 @@ ARROWS = {
         "ucurve.settings",
     ),
     "db": ("db", "ucurve.settings"),
+    # It breaks a lab from outside: over REST, with signals, and in plain SQL.
+    "ucurve/chaos": ("ucurve.chaos", "ucurve.client", "ucurve.lab"),
 }
 PACKAGE = ("ucurve.spec", "ucurve.experiments", "ucurve.schemas", "ucurve.client")
 # Parts of experiment types in ucurve/experiments; none of them defines a kind.

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from ucurve import __version__, code_version
 from ucurve.cli import (
+    chaos,
     compare,
     edits,
     experiments,
@@ -51,6 +52,7 @@ GROUPS = (
     users,
     import_export,
     references,
+    chaos,
 )
 EXAMPLES = (
     "ucurve up                                    # start a lab on this machine",
