@@ -8,6 +8,7 @@ context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=Base.metadata,
     transactional_ddl=True,
+    transaction_per_migration=True,  # so that a table is locked for one revision only
 )
 with context.begin_transaction():
     context.run_migrations()
