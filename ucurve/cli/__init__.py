@@ -26,6 +26,7 @@ from ucurve.cli import (
     import_export,
     lab,
     measurements,
+    operation,
     references,
     reproducibility,
     results,
@@ -40,6 +41,7 @@ from ucurve.settings import SettingsError
 
 GROUPS = (
     lab,
+    operation,
     experiments,
     edits,
     explorer,
