@@ -143,6 +143,11 @@ class Settings(BaseSettings):
         "when needed.",
     )
 
+    # Operation
+    low_disk_gb: float = Field(
+        5.0, ge=0, description="Free disk space below which `ucurve doctor` warns, in GB."
+    )
+
     # The Hugging Face Hub
     hf_endpoint: str = Field(
         "https://huggingface.co", validation_alias="HF_ENDPOINT", description="URL of the hub."

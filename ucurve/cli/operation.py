@@ -1,12 +1,14 @@
-"""Commands for who operates a lab: back it up, restore it."""
+"""Commands for who operates a lab: back it up, restore it, examine it."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
-from ucurve.cli.arguments import BAD_INPUT, Command, fail
+from ucurve.cli.arguments import BAD_INPUT, FAILED, Command, fail
 from ucurve.formatting import counted, file_size
+from ucurve.settings import settings
 
 
 def commands(command: Command) -> None:
@@ -36,6 +38,20 @@ def commands(command: Command) -> None:
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="file written by `ucurve backup`")
     _data_option(parser)
+    parser = command(
+        "doctor",
+        doctor,
+        "check an installation, running or not; exit status 1 when there is a problem",
+        examples=("ucurve doctor", "ucurve doctor --data ~/lab --json"),
+    )
+    _data_option(parser)
+    parser.add_argument(
+        "--dashboard-url",
+        default="http://127.0.0.1:8501",
+        metavar="URL",
+        help="address of the dashboard (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 
 def _data_option(parser: argparse.ArgumentParser) -> None:
@@ -94,3 +110,19 @@ def restore(args: argparse.Namespace) -> int:
     if args.data:
         print(f"start it: ucurve up --data {args.data}")
     return 0
+
+
+def doctor(args: argparse.Namespace) -> int:
+    from ucurve.lab.doctor import examine
+    from ucurve.lab.findings import surroundings
+
+    lab = surroundings(args.data, args.url or settings().url, args.dashboard_url)
+    findings = []
+    for finding in examine(lab):
+        findings.append(finding)
+        if not args.json:
+            remedy = f"; {finding.remedy}" if finding.remedy else ""
+            print(f"{finding.status:<8} {finding.check}: {finding.detail}{remedy}", flush=True)
+    if args.json:
+        print(json.dumps([finding.as_json() for finding in findings], indent=1))
+    return FAILED if any(finding.status == "problem" for finding in findings) else 0
