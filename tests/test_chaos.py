@@ -184,6 +184,7 @@ def point(**changes: Any) -> dict[str, Any]:
         "series": "x",
         "num_results": 1,
         "num_running": 0,
+        "num_lost": 0,
         "lease_owner": None,
         "wanted_by": ["done"],
         **changes,
@@ -214,6 +215,8 @@ def test_the_audit_finds_nothing_in_a_sound_lab() -> None:
     asked = [*GOOD, entry("pause", "acknowledged", 1)]
     open_point = point(state="open", num_results=0, wanted_by=["paused"])
     assert headings([paused], [open_point], asked) == set()
+    given_up = point(state="failed", num_results=0, num_lost=3, wanted_by=["paused"])
+    assert headings([paused], [given_up], asked) == set()
     assert headings([], [], [entry("submit", "unknown", id=None)]) == set()
     assert headings([experiment()], [point()], GOOD, {"w": "1"}) == set()
 
@@ -235,6 +238,7 @@ def test_the_audit_finds_nothing_in_a_sound_lab() -> None:
         ([experiment()], [point(identity="b")], GOOD, WRONG),
         ([experiment()], [point(series="y")], GOOD, WRONG),
         ([experiment()], [point(state="failed", num_results=0)], GOOD, WRONG),
+        ([experiment()], [point(state="failed", num_results=0, num_lost=3)], GOOD, WRONG),
         ([experiment()], [point(state="running", num_results=0)], GOOD, STUCK),
         ([experiment()], [point(lease_owner="worker-1")], GOOD, STUCK),
         ([experiment()], [point(num_running=1)], GOOD, STUCK),

@@ -8,7 +8,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
@@ -26,10 +27,11 @@ from ucurve.chaos.undisturbed import weight_hashes
 from ucurve.client import Client, RequestRejectedError
 from ucurve.client.http import ClientError
 
-TARGET_PATIENCE = 3.0  # seconds that a fault waits for its target to run
+POSTPONE_SECONDS = 4.0  # a fault whose target does not run is tried again so much later
+MOST_POSTPONED = 4  # times
 PEOPLE_PATIENCE = 120.0  # seconds for the last requests of people
 FINISH_SECONDS = 300.0  # to finish all work after the last fault
-SETTLE_SECONDS = 20.0  # longer than a lease: what is still held then is held by the dead
+SETTLE_SECONDS = 30.0  # longer than a lease: what is still held then is held by the dead
 PROGRESS_SECONDS = 10.0
 TICK_SECONDS = 0.1
 
@@ -50,6 +52,7 @@ class Attack:
     log: Callable[[str], None]
     people: list[Person] = field(default_factory=list)
     loads: list[float] = field(default_factory=list)
+    postponed: Counter[tuple[str, str]] = field(default_factory=Counter)
     sampler: database.WorkSampler = field(init=False)
     faults: Faults = field(init=False)
 
@@ -86,10 +89,10 @@ class Attack:
             self._until(lambda: not any(t.is_alive() for t in threads), PEOPLE_PATIENCE, "people")
             last = time.monotonic()
             self._resume_half(admin)
-            self._until(lambda: database.wanted(self.lab.sockets) == 0, FINISH_SECONDS, "work")
+            self._until(lambda: self._finished(admin), FINISH_SECONDS, "work")
             self.report.seconds_to_finish = time.monotonic() - last
             self._until(lambda: not self.faults.waiting_for_restart, FINISH_SECONDS, "restarts")
-            self._until(lambda: False, SETTLE_SECONDS)
+            self._until(lambda: database.at_rest(self.lab.sockets), SETTLE_SECONDS)
         finally:
             stop.set()
             self.sampler.stop()
@@ -120,18 +123,19 @@ class Attack:
             self._tick()
 
     def _try(self, left: list[Planned], now: float) -> None:
-        planned = left[0]
+        planned = left.pop(0)
         kind = f"{planned.target}: {NAMES[planned.action]}"
         if planned.action == "fill" and not (self.lab.disk and self.lab.disk.how):
             self.report.not_possible[kind] = "needs root to mount a file system of limited size"
-            left.pop(0)
         elif self.faults.inject(planned):
             self.log(f"{kind}{' (during recovery)' if planned.during_recovery else ''}")
-            left.pop(0)
-        elif now > planned.at + TARGET_PATIENCE:
+        elif self.postponed[planned.action, planned.target] < MOST_POSTPONED:
+            self.postponed[planned.action, planned.target] += 1
+            left.append(replace(planned, at=now + POSTPONE_SECONDS, during_recovery=False))
+            left.sort(key=lambda later: later.at)
+        else:
             self.report.without_target += 1
-            self.log(f"{kind}: no such process runs now")
-            left.pop(0)
+            self.log(f"{kind}: no such process has run for a while")
 
     def _progress(self, seconds: float) -> None:
         self.loads.append(os.getloadavg()[0])
@@ -152,7 +156,8 @@ class Attack:
             if what and time.monotonic() > told + PROGRESS_SECONDS:
                 told = time.monotonic()
                 self.log(f"{self.sampler.latest} points wait for the end")
-            self._tick()
+            for _ in range(5):
+                self._tick()
 
     def _resume_half(self, admin: Client) -> None:
         """Let the admin resume every other paused experiment; the others stay paused."""
@@ -175,6 +180,15 @@ class Attack:
             except ClientError:
                 self._tick()
         self.report.problems.append("paused experiments could not be resumed")
+
+    def _finished(self, admin: Client) -> bool:
+        """Return whether no work is left; retry points that were given up after three workers."""
+        for id in database.given_up(self.lab.sockets):
+            with suppress(ClientError):
+                admin.retry(id)
+                self.report.num_retried += 1
+                self.log(f"#{id} had points whose workers died three times: retried, as people do")
+        return database.wanted(self.lab.sockets) == 0
 
     def _snapshot(self) -> Snapshot:
         deadline = time.monotonic() + PEOPLE_PATIENCE

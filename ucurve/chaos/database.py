@@ -36,7 +36,8 @@ SNAPSHOT = {
                 AS points_miscounted
         FROM experiments e ORDER BY id""",
     "measurements": """
-        SELECT m.id, identity, repeat, kind, m.state, m.metrics, m.nonfinite, m.error, lease_owner,
+        SELECT m.id, identity, repeat, kind, m.state, m.metrics, m.nonfinite, m.error, m.num_lost,
+            lease_owner,
             attempt_id, labels, a.metrics AS attempt_metrics, a.outcome AS attempt_outcome,
             md5(a.series::text) AS series, (
                 SELECT count(*) FROM attempts d
@@ -83,6 +84,33 @@ def wanted(sockets: Path) -> int | None:
         return None
     assert row is not None
     return int(row[0])
+
+
+def at_rest(sockets: Path) -> bool:
+    """Return whether no point is leased and no attempt runs."""
+    query = """
+        SELECT NOT EXISTS (SELECT FROM measurements WHERE state = 'running')
+            AND NOT EXISTS (SELECT FROM attempts WHERE outcome = 'running')"""
+    try:
+        with connect(sockets) as session:
+            row = session.execute(query).fetchone()
+    except psycopg.Error:
+        return False
+    assert row is not None
+    return bool(row[0])
+
+
+def given_up(sockets: Path) -> list[int]:
+    """Return the experiments with points that failed because their workers died too often."""
+    query = """
+        SELECT DISTINCT p.experiment_id FROM experiment_points p
+        JOIN measurements m ON m.id = p.measurement_id JOIN experiments e ON e.id = p.experiment_id
+        WHERE m.state = 'failed' AND m.num_lost > 0 AND e.state IN ('active', 'done', 'failed')"""
+    try:
+        with connect(sockets) as session:
+            return [int(row[0]) for row in session.execute(query)]
+    except psycopg.Error:
+        return []
 
 
 def wait_for_sweep(sockets: Path, seconds: float) -> bool:

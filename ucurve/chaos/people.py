@@ -19,7 +19,7 @@ from ucurve.client import ApiUnavailableError, Client, RequestRejectedError
 from ucurve.client.http import ClientError
 
 NAMES = ("ada", "emmy", "sofia", "grace")
-OPEN_POINTS = 40  # a person submits while fewer of their own points are unfinished
+OPEN_POINTS = 25  # a person submits while fewer of their own points are unfinished
 THINKING_SECONDS = (0.3, 2.0)
 LATE_SECONDS = 60.0  # an unanswered request may still take effect for so long
 Fate = Literal["acknowledged", "rejected", "unknown"]

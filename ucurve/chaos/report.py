@@ -31,6 +31,7 @@ class Report:
     experiments: dict[str, int] = field(default_factory=dict)
     num_results: int = 0
     num_attempts_lost: int = 0
+    num_retried: int = 0  # experiments with points given up after three lost workers
     server_errors: list[str] = field(default_factory=list)
     supervisor_ended: list[str] = field(default_factory=list)
     never_restarted: list[str] = field(default_factory=list)
@@ -96,6 +97,7 @@ def _circumstances(report: Report) -> list[str]:
         f"{report.num_results} results, {report.num_attempts_lost} attempts lost to faults; "
         f"all done {report.seconds_to_finish:.0f} s after the last fault",
         f"compared with an undisturbed lab: {counts(report.num_compared)}",
+        f"experiments retried because a point lost three workers: {report.num_retried}",
         f"planned faults without a running target: {report.without_target}",
         *(f"not possible here: {kind} ({why})" for kind, why in report.not_possible.items()),
     ]
