@@ -179,7 +179,7 @@ class Faults:
     # Links, broker, disk
 
     def _cut(self, fault: Fault) -> bool:
-        link = self.links[fault.target]
+        link = self.remote if fault.target == "remote" else self.links[fault.target]
         link.cut()
         fault.detail = f"{fault.seconds:.1f} s"
         self._later(fault.seconds, link.restore)

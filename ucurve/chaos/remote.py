@@ -1,5 +1,6 @@
 """A worker as on another machine: it reaches database and broker over TCP links that can be cut.
 
+Where possible it runs in a network namespace, so that its whole machine can lose the network.
 Its own supervisor is this module, which restarts it as systemd on that machine would.
 """
 
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ucurve.chaos.installation import Installation
+from ucurve.chaos.machine import Machine
 from ucurve.chaos.proxy import Link
 from ucurve.lab import launch
 from ucurve.lab.embedded import DATABASE
@@ -26,14 +28,14 @@ class RemoteWorker:
     logs: Path
     child: ChildProcess = field(init=False)
     links: dict[str, Link] = field(init=False)
-    restarts: int = 0
+    machine: Machine | None = field(default_factory=Machine.create)
     _restart_at: float | None = None
 
     def __post_init__(self) -> None:
         lab = self.installation
         self.links = {
-            "database": Link("database", lab.database_socket),
-            "broker": Link("broker", lab.broker_socket),
+            "database": Link("database", lab.database_socket, self._host),
+            "broker": Link("broker", lab.broker_socket, self._host),
         }
         database, broker = self.links["database"], self.links["broker"]
         env = launch.environment(
@@ -44,6 +46,33 @@ class RemoteWorker:
             lab.access,
         )
         self.child = launch.worker(env, "worker-remote", self.logs)
+        if self.machine is not None:
+            self.child.command = self.machine.command(self.child.command)
+
+    @property
+    def _host(self) -> str:
+        return self.machine.here if self.machine else "127.0.0.1"
+
+    @property
+    def cable(self) -> str:
+        """How this worker loses its network."""
+        return "a network namespace" if self.machine else "TCP proxies that stop forwarding"
+
+    def cut(self) -> None:
+        """Cut this worker off from database and broker."""
+        if self.machine is not None:
+            self.machine.cut()
+        else:
+            for link in self.links.values():
+                link.cut()
+
+    def restore(self) -> None:
+        """Connect it again."""
+        if self.machine is not None:
+            self.machine.restore()
+        else:
+            for link in self.links.values():
+                link.restore()
 
     def start(self) -> None:
         self.child.start()
@@ -56,7 +85,6 @@ class RemoteWorker:
             self._restart_at = time.monotonic() + RESTART_SECONDS
         elif time.monotonic() >= self._restart_at:
             self._restart_at = None
-            self.restarts += 1
             self.child.start()
 
     def stop(self) -> None:
@@ -67,3 +95,5 @@ class RemoteWorker:
         self.child.kill()
         for link in self.links.values():
             link.close()
+        if self.machine is not None:
+            self.machine.remove()

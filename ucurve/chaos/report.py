@@ -25,6 +25,7 @@ class Report:
     load_before: float
     load_during: float  # mean of the one-minute average
     num_planned: int = 0
+    means: dict[str, str] = field(default_factory=dict)  # fault: how it was done
     not_possible: dict[str, str] = field(default_factory=dict)  # kind of fault: why not
     without_target: int = 0
     requests: dict[str, int] = field(default_factory=dict)
@@ -99,6 +100,7 @@ def _circumstances(report: Report) -> list[str]:
         f"compared with an undisturbed lab: {counts(report.num_compared)}",
         f"experiments retried because a point lost three workers: {report.num_retried}",
         f"planned faults without a running target: {report.without_target}",
+        *(f"{fault}: by {how}" for fault, how in report.means.items()),
         *(f"not possible here: {kind} ({why})" for kind, why in report.not_possible.items()),
     ]
 

@@ -87,8 +87,9 @@ class ChaosRun:
         remote: RemoteWorker | None = None
         try:
             lab.start()
-            self.log(f"lab started on {lab.url}; its disk gets full by: {lab.disk_how}")
+            self.log(f"lab started on {lab.url}")
             remote = RemoteWorker(lab, data.parent)
+            report.means = {"disk full": lab.disk_how, "network of a worker cut": remote.cable}
             attack = Attack(
                 lab,
                 remote,

@@ -19,7 +19,7 @@ KINDS = (
     *(("term", target) for target in PROCESSES if target != "sweep"),
     *(("stop", target) for target in (*PROCESSES, "remote")),
     *(("freeze", target) for target in ("worker", "api", "dashboard", "broker", "postgres")),
-    *(("cut", link) for link in ("api", "database", "broker")),
+    *(("cut", link) for link in ("api", "database", "broker", "remote")),
     *(("swallow", link) for link in ("api", "database", "broker")),
     ("flush", "broker"),
     ("immediate", "postgres"),
