@@ -96,8 +96,10 @@ class Faults:
         self._undo = [entry for entry in self._undo if entry not in due]
         for _, undo in due:
             undo()
-        self._frozen = [entry for entry in self._frozen if stopped(entry[1])]
-        for entry in [e for e in self._frozen if time.monotonic() - e[0] > FROZEN_SECONDS]:
+        now = time.monotonic()
+        # A signal takes a moment to stop a process.
+        self._frozen = [e for e in self._frozen if now < e[0] + 5 or stopped(e[1])]
+        for entry in [e for e in self._frozen if now > e[0] + FROZEN_SECONDS]:
             self._frozen.remove(entry)
             self.never_restarted.append(f"{entry[2].target} (process {entry[1].pid})")
             with suppress(psutil.Error):

@@ -53,7 +53,8 @@ def chaos(args: argparse.Namespace) -> int:
     except ImportError as error:
         return fail(f"{error}: pip install 'ucurve[embedded]'", FAILED)
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up, as after Ctrl-C
+    for number in (signal.SIGINT, signal.SIGTERM):  # in the background, too: both clean up
+        signal.signal(number, signal.default_int_handler)
     try:
         report = ChaosRun(
             args.minutes, args.seed, args.workers, min(args.people, 4), args.keep
