@@ -1,4 +1,4 @@
-"""Requests that change something are one transaction: the change and its stored answer.
+"""Requests that change something are one transaction: change, audit record and stored answer.
 
 A route ends its part with session.commit(). The transaction is committed here, after the answer was
 made and before it is sent: a success is stored for certain, and an error means that nothing was
@@ -18,6 +18,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api import audit
 from api.auth.authorization import READ_METHODS, Principal
 from api.errors import DATABASE_DOWN, ApiError, ProblemResponse
 from api.idempotency import (
@@ -83,14 +84,17 @@ class ChangingRequests:
             with unit.active():
                 answer = await _call(self.app, scope, body)
             if answer.status < 400:
-                await run_in_threadpool(_commit, unit, key, answer)
+                await run_in_threadpool(_commit, scope, body, unit, key, answer)
             return answer
         finally:
             with anyio.CancelScope(shield=True):
                 await run_in_threadpool(unit.close)
 
 
-def _commit(unit: UnitOfWork, key: IdempotencyKey | None, answer: Answer) -> None:
+def _commit(
+    scope: Scope, body: bytes, unit: UnitOfWork, key: IdempotencyKey | None, answer: Answer
+) -> None:
+    audit.record(unit, scope, body, answer.body)
     if key:
         key.store(unit, answer)
     unit.commit()

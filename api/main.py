@@ -18,6 +18,7 @@ from api.background.sweep import keep_sweeping
 from api.background.webhook_delivery import keep_delivering
 from api.registration import register_builtin
 from api.routes import (
+    audit,
     datasets,
     experiments,
     explorer,
@@ -79,6 +80,7 @@ for module in (
     search,
     measurements,
     webhooks,
+    audit,
     sessions,
     users,
     studies,

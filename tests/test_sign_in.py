@@ -279,6 +279,9 @@ def test_blocking_rejects_keys_browsers_and_provider_until_unblocked(
     sign_in(page, team.token)
     page.locator(".st-key-block-mia-example-org button").first.click()
     expect(page.get_by_text("blocked just now").first).to_be_visible()
+    expect(page.get_by_role("heading", name="Recent changes")).to_be_visible()
+    [record] = team.client.audit(object="user mia@example.org", limit=1).records
+    assert (record.source, record.user, record.details) == ("dashboard", "root", {"blocked": True})
     for client in (mia, signed_in):
         with pytest.raises(
             RequestRejectedError, match=r"mia@example\.org was blocked on"

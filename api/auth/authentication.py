@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.auth.authorization import Principal
 from api.errors import DATABASE_DOWN, ProblemResponse
-from db import users
+from db import audit, users
 from db.session import open_session
 from ucurve.schemas.problems import problem_of
 from ucurve.settings import settings
@@ -142,6 +142,7 @@ def ensure_admin_token() -> None:
         secret = users.first_admin(session, local_user().name)
         if secret is None:
             return
+        audit.record(session, local_user().name, "create", "first admin token", "lab")
         with tempfile.NamedTemporaryFile(
             "w", dir=file.parent, prefix=".admin-token", delete=False
         ) as new:  # created with mode 0600

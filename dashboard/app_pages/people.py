@@ -18,6 +18,7 @@ STATES = {
     "expired": ":orange-badge[:material/schedule: expired]",
     "revoked": ":gray-badge[:material/block: revoked]",
 }
+NUM_CHANGES = 100
 LIMITS = {
     "most_queued": "Maximum queued evaluations",
     "most_planned": "Maximum evaluations per experiment",
@@ -249,6 +250,41 @@ def users_section(me: CurrentUser, users: list[User]) -> None:
         user_row(me, user)
 
 
+def audit_section() -> None:
+    """Draw the latest changes by all users; the file has all of them."""
+    st.markdown(
+        "## Recent changes",
+        anchors=False,
+        help="Who submitted, cancelled, deleted or changed what. `ucurve audit -o audit.csv` "
+        "exports the whole trail.",
+    )
+    name = widgets.persistent_widget(
+        st.text_input, "audit:user", "User", placeholder="all users", max_chars=200
+    )
+    query = {"user": name.strip()} if name and name.strip() else {}
+    client = pages.client()
+    page = pages.cached(f"audit {query}", lambda: client.audit(limit=NUM_CHANGES, **query))
+    if page is None:
+        return
+    if not page.records:
+        caption("No changes.")
+        return
+    st.dataframe(
+        [
+            {
+                "Time": record.at,
+                "User": record.user,
+                "Action": record.action,
+                "Object": record.object,
+                "From": f"{record.source} {record.address or ''}".strip(),
+                "Details": ", ".join(f"{key} {value}" for key, value in record.details.items()),
+            }
+            for record in page.records
+        ],
+        hide_index=True,
+    )
+
+
 def body() -> None:
     me = session.me()
     users = pages.cached("users", pages.client().users)
@@ -260,6 +296,8 @@ def body() -> None:
         keys_section(me, users, tokens)
     with right:
         users_section(me, users)
+    if me.may("admin"):
+        audit_section()
 
 
 st.title("People", anchor=False)

@@ -168,7 +168,7 @@ def latest_verdicts(study: Study, experiments: list[Experiment]) -> list[Verdict
 
 def report_link(study: Study, experiments: list[Experiment]) -> None:
     ids = [experiment.id for experiment in experiments]
-    client = Client(pages.client().url, session.token(), timeout=120.0)
+    client = Client(pages.client().url, session.token(), timeout=120.0, source="dashboard")
     download_link(
         "Report (HTML)",
         lambda: report.html(report.collect(client, ids)),

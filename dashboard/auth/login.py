@@ -61,7 +61,9 @@ async def sign_out(request: Request) -> Response:
     name = cookie_name(request.headers.get("host", ""))
     if key := request.cookies.get(name):
         with suppress(ClientError, UnicodeError):
-            await asyncio.to_thread(lambda: Client(token=key, timeout=10.0, retries=()).sign_out())
+            await asyncio.to_thread(
+                lambda: Client(token=key, timeout=10.0, retries=(), source="dashboard").sign_out()
+            )
     response = form(request, "/", "You are signed out.", 200)
     response.delete_cookie(name, path="/", httponly=True, samesite="strict")
     return response

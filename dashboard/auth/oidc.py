@@ -97,7 +97,9 @@ async def finish_sign_in(request: Request) -> tuple[str, str]:
     id_token = await _id_token(identity_provider, request, params["code"], flow["verifier"])
     try:
         key = await asyncio.to_thread(
-            lambda: Client(token="", timeout=20.0, retries=()).sign_in(id_token, flow["nonce"])
+            lambda: Client(token="", timeout=20.0, retries=(), source="dashboard").sign_in(
+                id_token, flow["nonce"]
+            )
         )
     except ClientError as error:
         raise NotSignedInError(str(error)) from error

@@ -21,6 +21,7 @@ the same point share the row. An **attempt** is one try at it, append-only.
 The transitions are in db/leases.py (of workers) and db/submissions.py (of users).
 """
 
+from db.models.audit import AuditRecord
 from db.models.base import Base, Json
 from db.models.catalogue import Checkpoint, Dataset, ReferenceCurve, Suite
 from db.models.experiments import Experiment, ExperimentPoint, Star, WebhookDelivery
@@ -31,6 +32,7 @@ from db.models.workers import Worker
 
 __all__ = [
     "Attempt",
+    "AuditRecord",
     "Base",
     "Checkpoint",
     "Dataset",

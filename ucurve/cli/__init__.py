@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from ucurve import __version__, code_version
 from ucurve.cli import (
+    audit,
     chaos,
     compare,
     edits,
@@ -52,6 +53,7 @@ GROUPS = (
     studies,
     suites,
     users,
+    audit,
     import_export,
     references,
     chaos,

@@ -33,7 +33,7 @@ def fail(message: object, status: int) -> int:
 
 def connect(args: argparse.Namespace) -> Client:
     """Return a client for --url and --token."""
-    return Client(args.url, args.token)
+    return Client(args.url, args.token, source="cli")
 
 
 def positive(text: str) -> int:

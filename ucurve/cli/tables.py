@@ -21,6 +21,7 @@ from rich.table import Table
 from ucurve.formatting import count, duration, file_size
 from ucurve.formatting import tokens as format_tokens
 from ucurve.registry.suites import Dataset, Suite
+from ucurve.schemas.audit import AuditRecord
 from ucurve.schemas.experiments import Experiment
 from ucurve.schemas.measurements import MeasurementRow
 from ucurve.schemas.users import Token, User
@@ -184,6 +185,16 @@ def tokens_table(tokens: Sequence[Token]) -> Table:
             f"{token.expires_at:%Y-%m-%d}" if token.expires_at else "never",
             f"{token.used_at:%Y-%m-%d %H:%M}" if token.used_at else "never",
         )
+    return table
+
+
+def audit_table(records: Sequence[AuditRecord]) -> Table:
+    table = table_of("time", "user", "action", "object", "from", "details")
+    for record in records:
+        details = ", ".join(f"{name} {value}" for name, value in record.details.items())
+        place = f"{record.source} {record.address or ''}".strip()
+        time = f"{record.at:%Y-%m-%d %H:%M:%S}"
+        table.add_row(time, record.user, record.action, record.object, place, details)
     return table
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ucurve.client.audit import AuditResource
 from ucurve.client.catalogue import CatalogueResource
 from ucurve.client.comparisons import ComparisonResource
 from ucurve.client.deprecation import warn_renamed
@@ -35,6 +36,7 @@ class Client(
     ResultResource,
     CatalogueResource,
     UserResource,
+    AuditResource,
     ImportExportResource,
     ExplorerResource,
 ):

@@ -16,6 +16,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ucurve.experiments import kinds
 from ucurve.schemas import validation_messages
+from ucurve.schemas.audit import SOURCE_HEADER, Source
 from ucurve.schemas.problems import INVALID_INPUT, FieldError, Problem, problem_of
 from ucurve.settings import settings
 from ucurve.spec import Spec
@@ -55,7 +56,8 @@ class HttpClient:
     """A connection to the API. Requests are retried while the API restarts.
 
     url: defaults to UCURVE_URL, then http://127.0.0.1:8000. token: defaults to UCURVE_TOKEN; ""
-    sends none. timeout: seconds per request. retries: seconds to wait before each retry.
+    sends none. timeout: seconds per request. retries: seconds to wait before each retry. source:
+    what the audit trail calls this client.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class HttpClient:
         token: str | None = None,
         timeout: float = 30.0,
         retries: Sequence[float] = RETRIES,
+        source: Source = "python",
     ) -> None:
         self.url = (url or settings().url).rstrip("/")
         if not self.url.startswith(("http://", "https://")):
@@ -72,6 +75,7 @@ class HttpClient:
             token = settings().token
         self._retries, self._timeout = retries, timeout
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers[SOURCE_HEADER] = source
         try:
             self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
         except httpx.InvalidURL as error:
