@@ -22,7 +22,8 @@ from ucurve.lab.backup import write_backup
 from ucurve.lab.backup_file import BackupFileError, BackupWriter, Manifest, verify
 from ucurve.lab.data_folder import EmbeddedError
 from ucurve.lab.embedded import Engines
-from ucurve.lab.installation import Installation, connect, of_engines
+from ucurve.lab.findings import surroundings
+from ucurve.lab.installation import Installation, connect, of_engines, opened
 from ucurve.lab.restore import restore_backup
 
 NUM_WORKERS = 1
@@ -205,11 +206,7 @@ def test_members_may_have_long_names_and_are_listed_by_tar(tmp_path: Path) -> No
         for part in (name, "artefacts/empty"):
             with backup.member(part) as file:
                 file.write(b"x" * 1000 if part == name else b"")
-        manifest = Manifest(
-            created_at="2026-11-29T00:00:00Z", ucurve="0", postgres="18", revision="0001",
-            tables={}, sequences={}, artefacts="none", files=backup.files,
-        )  # fmt: skip
-        size = backup.finish(manifest.model_copy(update={"files": dict(backup.files)}))
+        size = backup.finish(manifest_of(backup))
     assert size == (tmp_path / "lab.tar").stat().st_size
     assert verify(tmp_path / "lab.tar", quiet).files[name].size == 1000
     with tarfile.open(tmp_path / "lab.tar") as archive:
@@ -255,16 +252,35 @@ def test_a_backup_whose_member_leaves_the_folder_is_refused(
     with BackupWriter(tmp_path / "lab.tar") as backup:
         with backup.member("artefacts/../../outside") as file:
             file.write(b"x")
-        manifest = Manifest(
-            created_at="2026-11-29T00:00:00Z", ucurve="0", postgres="18", revision="0001",
-            tables={}, sequences={}, artefacts="none", files=backup.files,
-        )  # fmt: skip
-        backup.finish(manifest)
+        backup.finish(manifest_of(backup))
     refuse(tmp_path / "lab.tar", tmp_path, capsys)
     assert not (tmp_path.parent / "outside").exists()
 
 
-def refuse(file: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("changed", "remedy"),
+    [
+        ({"revision": "9999", "ucurve": "7.1"}, "install ucurve 7.1 or newer"),
+        ({"format": 2}, "cannot read: install a newer one"),
+    ],
+)
+def test_a_backup_of_a_newer_ucurve_names_the_version_to_install(
+    changed: dict[str, object], remedy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with BackupWriter(tmp_path / "lab.tar") as backup:
+        backup.finish(manifest_of(backup).model_copy(update=changed))
+    assert remedy in refuse(tmp_path / "lab.tar", tmp_path, capsys)
+
+
+def manifest_of(backup: BackupWriter) -> Manifest:
+    """A manifest without tables."""
+    return Manifest(
+        created_at="2026-11-29T00:00:00Z", ucurve="0", postgres="18", revision="0001",
+        tables={}, sequences={}, artefacts="none", files=dict(backup.files),
+    )  # fmt: skip
+
+
+def refuse(file: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """Restoring this file is refused in one line and leaves nothing."""
     assert main(["restore", str(file), "--data", str(folder / "lab")]) == 2
     told = capsys.readouterr().err.strip().splitlines()
@@ -273,6 +289,7 @@ def refuse(file: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert not any("Traceback" in line for line in told)
     assert not list(folder.glob("lab*.restoring"))
     assert not (folder / "lab").exists()
+    return told[-1]
 
 
 def test_a_folder_with_a_lab_is_not_restored_into(
@@ -348,6 +365,15 @@ def test_a_stopped_lab_is_backed_up_and_an_absent_one_is_named(
     assert first.tables == second.tables
     assert first.sequences == second.sequences
     assert "warning: suites/mine/gone is registered" in capsys.readouterr().out
+
+
+def test_a_running_lab_is_used_as_it_is_and_not_stopped(engines: Engines) -> None:
+    with opened(engines.data) as lab:
+        assert lab.database_url == engines.database_url
+        with lab.connect() as session:
+            session.execute("SELECT 1")
+    assert all(child.alive for child in engines.children)
+    assert surroundings(engines.data, "", "").running
 
 
 def test_a_database_that_cannot_be_reached_is_named_in_one_line(

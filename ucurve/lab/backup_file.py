@@ -244,11 +244,14 @@ def size_of(path: Path) -> int:
 
 def _manifest(path: Path, content: bytes) -> Manifest:
     try:
-        return Manifest.model_validate_json(content)
-    except ValidationError as error:
+        manifest = Manifest.model_validate_json(content)
+    except ValidationError:
+        manifest = None
+    if manifest is None or manifest.format != FORMAT:
         raise BackupFileError(
-            f"{path} has a manifest that this version of ucurve cannot read: install a newer one"
-        ) from error
+            f"{path} has a format that this version of ucurve cannot read: install a newer one"
+        )
+    return manifest
 
 
 def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:

@@ -7,6 +7,7 @@ with opened(Path("~/.ucurve")) as lab:
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,3 +106,14 @@ def opened(data: Path | None) -> Iterator[Installation]:
 def of_engines(engines: Engines) -> Installation:
     """Return the lab in the data folder of running engines."""
     return Installation(engines.database_url, engines.data / "artefacts", engines.data)
+
+
+def known_revisions() -> list[str]:
+    """Return the schema revisions of this installation, oldest first; [] without the server."""
+    package = importlib.util.find_spec("db")
+    if package is None or importlib.util.find_spec("alembic") is None:
+        return []
+    from alembic.script import ScriptDirectory
+
+    folder = Path((package.submodule_search_locations or [])[0]) / "migrations"
+    return [script.revision for script in ScriptDirectory(folder).walk_revisions()][::-1]

@@ -38,6 +38,7 @@ from ucurve.lab.installation import (
     database_errors,
     external,
     is_external,
+    known_revisions,
     of_engines,
 )
 from ucurve.settings import variable
@@ -58,18 +59,30 @@ def restore_backup(source: Path, data: Path | None, progress: Progress) -> Manif
     if is_external(data):
         lab = external()
         _check_database(lab)
-        manifest = verify(source, progress)
+        manifest = _verified(source, progress)
         _write_files(source, lab, manifest, progress)
         _drop_empty_tables(lab)
         _fill(source, lab, manifest, progress)
         return manifest
     with _new_folder((data or DEFAULT_DATA).expanduser().resolve()) as folder:
-        manifest = verify(source, progress)
+        manifest = _verified(source, progress)
         _check_space(folder.parent, manifest)
         with Engines(folder) as engines:
             lab = of_engines(engines)
             _write_files(source, lab, manifest, progress)
             _fill(source, lab, manifest, progress)
+    return manifest
+
+
+def _verified(source: Path, progress: Progress) -> Manifest:
+    """Return the manifest of a complete backup whose schema this ucurve can create."""
+    manifest = verify(source, progress)
+    revisions = known_revisions()
+    if revisions and manifest.revision not in revisions:
+        raise BackupFileError(
+            f"{source} has schema revision {manifest.revision}, which this ucurve does not know: "
+            f"install ucurve {manifest.ucurve} or newer"
+        )
     return manifest
 
 

@@ -5,7 +5,6 @@ The doctor reads and changes nothing. Where the lab is stopped, one finding says
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from ucurve.formatting import counted
 from ucurve.lab import table_copy
 from ucurve.lab.data_folder import EmbeddedError
 from ucurve.lab.findings import Finding, Surroundings
-from ucurve.lab.installation import connect
+from ucurve.lab.installation import connect, known_revisions
 from ucurve.settings import settings
 
 if TYPE_CHECKING:
@@ -184,17 +183,6 @@ def _schema(session: Session) -> Iterator[Finding]:
             f"revision {stored} is of a newer ucurve",
             "install the version of ucurve that migrated the database",
         )
-
-
-def known_revisions() -> list[str]:
-    """Return the schema revisions of this installation, oldest first; [] without the server."""
-    package = importlib.util.find_spec("db")
-    if package is None or importlib.util.find_spec("alembic") is None:
-        return []
-    from alembic.script import ScriptDirectory
-
-    folder = Path((package.submodule_search_locations or [])[0]) / "migrations"
-    return [script.revision for script in ScriptDirectory(folder).walk_revisions()][::-1]
 
 
 def _workers(session: Session) -> Iterator[Finding]:
