@@ -83,10 +83,11 @@ def artefact(measuring: Lab) -> Path:
     with connect(measuring.database_url) as session:
         session.execute("INSERT INTO suites (name) VALUES ('mine')")
         session.execute(
-            """INSERT INTO checkpoints (suite, revision, location) VALUES
-            ('mine', 'seed0-step1', '{"scheme": "artefacts", "path": "suites/mine/seed0-step1"}'),
-               ('mine', 'gone', '{"scheme": "artefacts", "path": "suites/mine/gone"}'),
-               ('mine', 'far', '{"scheme": "path", "path": "/far/away"}')"""
+            """INSERT INTO checkpoints (suite, revision, location, weights_sha256) VALUES
+            ('mine', 'here', '{"scheme": "artefacts", "path": "suites/mine/seed0-step1"}', %s),
+            ('mine', 'gone', '{"scheme": "artefacts", "path": "suites/mine/gone"}', 'abc'),
+            ('mine', 'far', '{"scheme": "path", "path": "/far/away"}', 'abc')""",
+            [hashlib.sha256((suite / "model.safetensors").read_bytes()).hexdigest()],
         )
     return suite / "model.safetensors"
 
@@ -119,9 +120,22 @@ def test_a_backup_is_private_and_lists_what_it_lacks(running: Path, artefact: Pa
     assert manifest.files[names[0]].sha256 == content
     assert manifest.missing == ["suites/mine/gone"]
     assert manifest.outside == ["/far/away"]
+    assert manifest.damaged == []
     listed = subprocess.run(["tar", "tf", running], capture_output=True, text=True, check=True)
     assert "webhook-secret" in listed.stdout
     assert "admin-token" not in listed.stdout
+
+
+def test_weights_that_changed_since_they_were_registered_are_named(
+    measuring: Lab, artefact: Path, tmp_path: Path
+) -> None:
+    original = artefact.read_bytes()
+    artefact.write_bytes(original[:-1] + b"x" + original[:1])
+    try:
+        manifest, _ = write_backup(of_lab(measuring), tmp_path / "lab.tar", "suites", quiet)
+    finally:
+        artefact.write_bytes(original)
+    assert manifest.damaged == ["suites/mine/seed0-step1"]
 
 
 def test_all_artefacts_include_caches_but_never_the_admin_token(

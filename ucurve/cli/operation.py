@@ -83,6 +83,8 @@ def backup(args: argparse.Namespace) -> int:
     )
     for name in manifest.missing:
         print(f"warning: {name} is registered, but not in the artefact folder")
+    for name in manifest.damaged:
+        print(f"warning: the weights in {name} are not those that were registered")
     if manifest.outside:
         print(
             f"not in it: {counted(len(manifest.outside), 'path')} outside the artefact folder, "

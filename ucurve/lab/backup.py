@@ -21,17 +21,18 @@ from ucurve.lab.backup_file import (
     CHUNK,
     BackupFileError,
     BackupWriter,
+    FileEntry,
     Manifest,
     Progress,
     TableEntry,
 )
 from ucurve.lab.installation import Installation, database_errors
+from ucurve.registry.suites import combined_sha256, weights_files
 
 if TYPE_CHECKING:
     from ucurve.lab.table_copy import Session
 
 Artefacts = Literal["all", "suites", "none"]
-ARTEFACTS: tuple[Artefacts, ...] = ("suites", "all", "none")
 # What a lab downloads or computes again when it needs it: in a backup with --artefacts all only.
 CACHES = ("hub", "texts", "tuned", "state")
 SECRET = "webhook-secret"
@@ -39,6 +40,10 @@ LOCATIONS = """
     SELECT DISTINCT l ->> 'path' FROM (
         SELECT location AS l FROM checkpoints UNION ALL SELECT location FROM datasets) named
     WHERE l ->> 'scheme' = '{}' ORDER BY 1"""
+
+WEIGHTS = """
+    SELECT location ->> 'path', weights_sha256 FROM checkpoints
+    WHERE location ->> 'scheme' = 'artefacts' AND weights_sha256 IS NOT NULL"""
 
 
 def write_backup(
@@ -60,13 +65,12 @@ def write_backup(
         revision = table_copy.revision(session)
         if revision is None:
             raise BackupFileError("the database has no schema yet: start the lab once")
-        created_at = datetime.now(UTC)
-        named = [str(row[0]) for row in session.execute(LOCATIONS.format("artefacts").encode())]
+        named = _named(session, "artefacts")
         files = list(_files(lab.artefacts, artefacts, named))
         _check_space(session, target, sum(size for _, size in files))
         try:
             manifest = Manifest(
-                created_at=created_at,
+                created_at=datetime.now(UTC),
                 ucurve=__version__,
                 postgres=str(table_copy.scalar(session, "SHOW server_version")),
                 revision=revision,
@@ -77,20 +81,24 @@ def write_backup(
                 sequences=dict(table_copy.sequences(session)),
                 artefacts=artefacts,
                 missing=_missing(lab.artefacts, named) if artefacts != "none" else [],
-                outside=[str(r[0]) for r in session.execute(LOCATIONS.format("path").encode())],
+                outside=_named(session, "path"),
                 files={},
             )
+            registered = {str(path): sha256 for path, sha256 in session.execute(WEIGHTS)}
             session.rollback()
-            _write_artefacts(lab.artefacts, files, backup, progress)
-            if lab.webhook_secret and lab.webhook_secret.exists():
-                with backup.member(SECRET) as file:
-                    file.write(lab.webhook_secret.read_bytes())
+            _write_files(lab, files, backup, progress)
             manifest.files = dict(backup.files)
+            manifest.damaged = _damaged(registered, backup.files)
             return manifest, backup.finish(manifest)
         except OSError as error:
             raise BackupFileError(
                 f"cannot write {target}: {error.strerror}; nothing is left of it"
             ) from error
+
+
+def _named(session: Session, scheme: str) -> list[str]:
+    """Return the paths of one scheme that suites and datasets name."""
+    return [str(row[0]) for row in session.execute(LOCATIONS.format(scheme).encode())]
 
 
 def _write_table(
@@ -106,21 +114,25 @@ def _write_table(
         return table_copy.copy_out(session, name, file, lambda rows: progress(name, rows, total))
 
 
-def _write_artefacts(
-    root: Path, files: list[tuple[str, int]], backup: BackupWriter, progress: Progress
+def _write_files(
+    lab: Installation, files: list[tuple[str, int]], backup: BackupWriter, progress: Progress
 ) -> None:
+    """Write the artefacts and the key of the webhooks."""
     total, done = sum(size for _, size in files), 0
     for name, _ in files:
         # A cache may be cleaned up meanwhile; `_missing` checks for what rows name.
         with (
             suppress(FileNotFoundError),
-            (root / name).open("rb") as source,
+            (lab.artefacts / name).open("rb") as source,
             backup.member(f"artefacts/{name}") as file,
         ):
             while chunk := source.read(CHUNK):
                 file.write(chunk)
                 done += len(chunk)
                 progress("artefacts (MB)", done // 1_000_000, max(total, done) // 1_000_000)
+    if lab.webhook_secret and lab.webhook_secret.exists():
+        with backup.member(SECRET) as file:
+            file.write(lab.webhook_secret.read_bytes())
 
 
 def _files(root: Path, artefacts: Artefacts, named: list[str]) -> Iterator[tuple[str, int]]:
@@ -144,6 +156,21 @@ def _files(root: Path, artefacts: Artefacts, named: list[str]) -> Iterator[tuple
 def _missing(root: Path, named: list[str]) -> list[str]:
     """Return the artefacts that rows name and the folder lacks."""
     return [name for name in named if not (root / name).exists()]
+
+
+def _damaged(registered: dict[str, object], files: dict[str, FileEntry]) -> list[str]:
+    """Return the checkpoints whose weights have not the hash that they were registered with."""
+    folders: dict[str, dict[str, str]] = {}
+    for name, entry in files.items():
+        folder, _, file = name.removeprefix("artefacts/").rpartition("/")
+        folders.setdefault(folder, {})[file] = entry.sha256
+    return [
+        path
+        for path, sha256 in registered.items()
+        if path in folders
+        and (weights := weights_files(folders[path]))
+        and combined_sha256({name: folders[path][name] for name in weights}) != sha256
+    ]
 
 
 def _check_space(session: Session, target: Path, artefacts: int) -> None:

@@ -63,6 +63,7 @@ class Manifest(BaseModel):
     sequences: dict[str, int] = Field(description="Last value of each sequence.")
     artefacts: str = Field(description="Which artefacts it holds: all, suites or none.")
     missing: list[str] = Field([], description="Artefacts that rows name and the folder lacks.")
+    damaged: list[str] = Field([], description="Checkpoints unlike when they were registered.")
     outside: list[str] = Field([], description="Paths outside the artefact folder.")
     files: dict[str, FileEntry] = Field(description="Members of the tar by name.")
 
