@@ -148,9 +148,13 @@ def test_all_artefacts_include_caches_but_never_the_admin_token(
 
 
 def test_a_backup_while_measuring_is_one_moment_of_the_database(
-    running: Path, engines: Engines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    running: Path,
+    engines: Engines,
+    template: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    execute(engines, "CREATE DATABASE restored")
+    execute(engines, f"CREATE DATABASE restored TEMPLATE {template}")  # migrated and never used
     url = engines.database_url_of("restored")
     monkeypatch.setenv("UCURVE_DATABASE_URL", url)
     monkeypatch.setenv("UCURVE_ARTEFACTS", str(tmp_path / "artefacts"))
@@ -312,6 +316,29 @@ def test_a_folder_with_a_lab_is_not_restored_into(
     (tmp_path / "artefacts").mkdir()
     assert main(["restore", str(running), "--data", str(tmp_path)]) == 2
     assert f"{tmp_path} is not empty" in capsys.readouterr().err
+
+
+def test_a_database_of_another_program_is_not_restored_into(
+    running: Path,
+    engines: Engines,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    execute(engines, "CREATE DATABASE foreign_tables")
+    url = engines.database_url_of("foreign_tables")
+    monkeypatch.setenv("UCURVE_DATABASE_URL", url)
+    monkeypatch.setenv("UCURVE_ARTEFACTS", str(tmp_path / "artefacts"))
+    try:
+        with connect(url) as session:
+            session.execute("CREATE TABLE theirs (id int PRIMARY KEY)")
+        assert main(["restore", str(running)]) == 2
+        assert "is not empty (theirs): create an empty one" in capsys.readouterr().err
+        with connect(url) as session:
+            assert table_copy.tables(session) == ["theirs"]
+    finally:
+        execute(engines, "DROP DATABASE foreign_tables WITH (FORCE)")
+    assert not (tmp_path / "artefacts").exists()
 
 
 def test_nothing_is_overwritten_and_a_half_file_is_never_taken_for_a_whole(

@@ -64,10 +64,10 @@ def restore_backup(source: Path, data: Path | None, progress: Progress) -> Manif
         _drop_empty_tables(lab)
         _fill(source, lab, manifest, progress)
         return manifest
-    with _new_folder((data or DEFAULT_DATA).expanduser().resolve()) as folder:
+    with _new_folder((data or DEFAULT_DATA).expanduser().resolve()) as new:
         manifest = _verified(source, progress)
-        _check_space(folder.parent, manifest)
-        with Engines(folder) as engines:
+        _check_space(new.data.parent, manifest)
+        with new as engines:
             lab = of_engines(engines)
             _write_files(source, lab, manifest, progress)
             _fill(source, lab, manifest, progress)
@@ -87,21 +87,20 @@ def _verified(source: Path, progress: Progress) -> Manifest:
 
 
 @contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
-    """Yield a folder beside the target that takes its place at the end, if all goes well."""
+def _new_folder(target: Path) -> Iterator[Engines]:
+    """Yield engines, not started, whose folder takes the target's place if all goes well."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise BackupFileError(f"{target} is not empty: name an empty or new folder with --data")
     if target.is_mount():
         raise BackupFileError(f"{target} is a mount point: name a new folder below it with --data")
     folder = target.with_name(f"{target.name}.restoring")
+    engines = Engines(folder)
+    engines.lock()  # InUseError names another restore into it
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftover(folder)
-        folder.mkdir(mode=0o700)
-    except OSError as error:
-        raise BackupFileError(f"cannot write to {target.parent}: {error.strerror}") from error
-    try:
-        yield folder
+        for leftover in folder.iterdir():  # of a killed restore
+            if leftover.name != "lock":
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        yield engines
         (folder / "lock").unlink(missing_ok=True)
         os.sync()  # the database has synced its own files, not the artefacts
         folder.rename(target)
@@ -109,24 +108,19 @@ def _new_folder(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise BackupFileError(f"cannot restore into {target}: {error.strerror}") from error
     finally:
+        engines.unlock()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_leftover(folder: Path) -> None:
-    """Remove what a killed restore left. Raises InUseError when another one is at work."""
-    if folder.exists():
-        leftover = Engines(folder)
-        leftover.lock()
-        leftover.unlock()
-        shutil.rmtree(folder)
-
-
 def _check_database(lab: Installation) -> None:
+    """Raise BackupFileError unless the external database has no tables, or empty ones of a lab."""
     with lab.connect() as session:
-        filled = [name for name in table_copy.tables(session) if table_copy.count(session, name)]
-    if filled:
+        names = table_copy.tables(session)
+        filled = [name for name in names if table_copy.count(session, name)]
+        ours = not names or table_copy.revision(session) in known_revisions()
+    if filled or not ours:
         raise BackupFileError(
-            f"the database of UCURVE_DATABASE_URL is not empty ({', '.join(filled)}): "
+            f"the database of UCURVE_DATABASE_URL is not empty ({', '.join(filled or names)}): "
             "create an empty one"
         )
 
