@@ -73,6 +73,21 @@ def test_sockets_are_private_and_no_port_is_open(engines: Engines) -> None:
         assert broker.config_get("port") == {"port": "0"}
 
 
+def test_a_server_with_a_stopped_backend_gives_no_sign_of_life(engines: Engines) -> None:
+    with psycopg.connect(
+        host=str(engines.sockets), user="ucurve", dbname="ucurve", autocommit=True
+    ) as session:
+        backend = session.info.backend_pid
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            assert engines.database_sign() == ""  # it would keep its locks forever
+        finally:
+            os.kill(backend, signal.SIGCONT)
+        assert session.execute("SELECT 1").fetchone() == (1,)
+    assert engines.database_sign() == "ready"
+    assert engines.broker_sign() == "ready"
+
+
 def test_a_long_path_with_spaces_has_its_sockets_in_a_short_folder(tmp_path: Path) -> None:
     with Engines(tmp_path / ("a folder " + "x" * 150)) as engines:
         assert len(str(engines.sockets)) < 80

@@ -17,6 +17,7 @@ from ports import free_port
 
 from ucurve.client import Client
 from ucurve.lab import launch
+from ucurve.lab.processes import command_line
 
 pytestmark = pytest.mark.engines
 
@@ -88,6 +89,10 @@ def environment(home: Path) -> dict[str, str]:
         if not name.startswith(("UCURVE_", "XDG_"))
     }
     return {**inherited, "HOME": str(home)}
+
+
+def child_pids(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def eventually(
@@ -180,8 +185,38 @@ def test_a_process_that_cannot_start_shows_the_end_of_its_log_and_leaves_no_proc
     env = {**environment(run.home), "UCURVE_KINDS": str(tmp_path / "kinds")}
     failed = subprocess.run(command(run), env=env, capture_output=True, text=True, timeout=120)
     assert failed.returncode == 1
-    assert "ucurve: api exited during startup" in failed.stderr
+    assert "ucurve: api exited during startup, 3 times in a row" in failed.stderr
     assert "RuntimeError: broken on purpose" in failed.stderr
+    assert not run.children()
+
+
+def test_a_process_killed_during_the_start_is_started_again(tmp_path: Path) -> None:
+    run = Run(tmp_path / "home")
+    run.home.mkdir()
+    run.start("--workers", "1", "--no-demo")
+    assert run.process is not None
+    waiting = {
+        "bin/postgres": "postgres",
+        "valkey-server": "valkey",
+        "db.migrate": "migration",
+        "uvicorn": "api",
+        "celery": "worker-1",
+        "streamlit": "dashboard",
+    }
+    victims = dict(waiting)
+    try:
+        while waiting and not run.ended():
+            for pid in child_pids(run.process.pid):
+                words = command_line(pid)
+                for word in [word for word in waiting if word in words]:
+                    os.kill(pid, signal.SIGKILL)
+                    waiting.pop(word)
+        run.say("The lab is ready")
+        for name in victims.values():
+            run.say(f"{name} restarted")
+    finally:
+        if not run.ended():
+            run.end(signal.SIGTERM)
     assert not run.children()
 
 
@@ -197,6 +232,28 @@ def test_killed_processes_are_restarted(up: Run) -> None:
     experiment = up.client.submit({"kind": "linear_model", "seed": 3}, name="after the kill")
     assert up.client.wait(experiment.id, timeout=120).state == "done"
     assert not set(up.children()) & set(victims)
+
+
+def test_processes_that_stand_still_are_killed_and_restarted(up: Run) -> None:
+    up.say("The lab is ready")
+    assert up.process is not None
+    start = len(up.log.read_text())
+    stopped = child_pids(up.process.pid)
+    (postmaster,) = [pid for pid in stopped if "bin/postgres" in command_line(pid)]
+    stopped += [pid for pid in child_pids(postmaster) if "postgres: ucurve" in command_line(pid)]
+    for pid in stopped:  # backends too: their server could not start while they hold its memory
+        os.kill(pid, signal.SIGSTOP)
+    for name in ("postgres", "valkey", "api", "worker-1", "dashboard"):
+        eventually(
+            lambda name=name: f"{name} restarted" in up.log.read_text()[start:],
+            up.log.read_text,
+            120.0,
+        )
+    assert "gave no sign of life for 30 s; killing it" in up.log.read_text()[start:]
+    eventually(lambda: launch.answers(f"http://127.0.0.1:{up.port}/health/ready"), up.log.read_text)
+    experiment = up.client.submit({"kind": "linear_model", "seed": 4}, name="after the stop")
+    assert up.client.wait(experiment.id, timeout=120).state == "done"
+    assert not set(child_pids(up.process.pid)) & set(stopped)
 
 
 def test_a_killed_up_leaves_no_process_and_keeps_all_results(up: Run) -> None:

@@ -133,6 +133,12 @@ class Settings(BaseSettings):
         gt=0,
         description="Seconds without progress after which a worker counts as hung and restarts.",
     )
+    heartbeat_fd: int | None = Field(
+        None,
+        ge=0,
+        description="File descriptor to which a worker writes a byte per second; `ucurve up` sets "
+        "it.",
+    )
     hub_cache_gb: float | None = Field(
         None, ge=0, description="Disk space for checkpoints from the hub, in GB. Default: no limit."
     )

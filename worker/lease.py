@@ -26,6 +26,7 @@ from db.models import Worker
 from db.session import open_session
 from ucurve.settings import settings
 from ucurve.spec import PointInterrupted
+from worker.heartbeat import report_ready
 from worker.log_tail import LogTail
 
 EXIT_HUNG = 75  # EX_TEMPFAIL
@@ -156,6 +157,7 @@ class Lease(threading.Thread):
         while not self._deregistered.is_set():
             try:
                 self._heartbeat()
+                report_ready()
                 self._renew()
             except (DBAPIError, PoolTimeoutError) as error:
                 log.warning("database unavailable, retrying: %s", str(error).splitlines()[0])

@@ -7,8 +7,9 @@ import os
 import threading
 from typing import Any
 
-from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
 
+from worker.heartbeat import start_heartbeats
 from worker.loop import EXIT_BROKEN, WorkerLoop
 from worker.queue import app
 
@@ -39,6 +40,11 @@ def _exit_process(args: threading.ExceptHookArgs) -> None:
 def drain() -> None:
     """Handle a wake-up."""
     get_worker_loop().run()
+
+
+@worker_init.connect  # type: ignore[untyped-decorator]
+def _begin(**_: Any) -> None:
+    start_heartbeats()
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]

@@ -30,7 +30,14 @@ from ucurve.lab.data_folder import (
     socket_folder,
     unprivileged_user,
 )
-from ucurve.lab.processes import ChildProcess, User, before_exec, stop_leftover
+from ucurve.lab.probes import Sign, broker_sign, database_sign
+from ucurve.lab.processes import (
+    ChildProcess,
+    User,
+    before_exec,
+    kill_processes_in,
+    stop_leftover,
+)
 
 POSTGRES_VERSION = "18"
 DATABASE = "ucurve"
@@ -76,13 +83,22 @@ class Engines:
                 f"cannot write to {self.data} ({error.strerror}): use another folder with --data"
             ) from error
 
-    def start(self) -> Engines:
-        """Lock the data folder, clean up after a killed run, start both, wait until ready."""
+    def prepare(self) -> None:
+        """Lock the data folder, clean up after a killed run, define both processes."""
         self.lock()
         try:
             self.sockets = socket_folder(self.data)
             self._clear_leftovers()
             self._define_children()
+        except (PermissionError, subprocess.SubprocessError) as error:
+            raise EmbeddedError(
+                f"cannot start the database in {self.data}: {error}{_root_hint(error)}"
+            ) from error
+
+    def start(self) -> Engines:
+        """Prepare, start both, wait until they are ready."""
+        try:
+            self.prepare()
             self.valkey.start()
             self.postgres.start()
             self._wait()
@@ -152,6 +168,7 @@ class Engines:
             harder_signal=signal.SIGQUIT,
             death_signal=signal.SIGINT,
             user=user,
+            before_start=lambda: kill_processes_in(cluster),
         )
         self.valkey = ChildProcess(
             "valkey",
@@ -198,7 +215,7 @@ class Engines:
 
     def _wait(self, seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
-        while not (self._database_ready() and (self.sockets / "valkey.sock").exists()):
+        while not (self.database_sign() == "ready" and (self.sockets / "valkey.sock").exists()):
             for child in self.children:
                 if not child.alive:
                     raise EmbeddedError(
@@ -210,21 +227,16 @@ class Engines:
                 )
             time.sleep(0.05)
 
-    def _database_ready(self) -> bool:
-        """Return whether Postgres accepts connections; create our database on the first one."""
-        import psycopg
+    def database_sign(self) -> Sign:
+        """Return Postgres' sign of life; create our database when it is ready."""
+        postmaster = self.postgres.process
+        if postmaster is None:
+            return ""
+        return database_sign(self.sockets, DATABASE, postmaster.pid)
 
-        try:
-            with psycopg.connect(
-                host=str(self.sockets), user=DATABASE, dbname="postgres", autocommit=True
-            ) as session:
-                if not session.execute(
-                    "SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]
-                ).fetchone():
-                    session.execute(f"CREATE DATABASE {DATABASE}")
-        except psycopg.OperationalError:
-            return False
-        return True
+    def broker_sign(self) -> Sign:
+        """Return the broker's sign of life."""
+        return broker_sign(self.sockets / "valkey.sock")
 
 
 def create_cluster(cluster: Path, binaries: Path, user: User | None, logs: Path) -> None:

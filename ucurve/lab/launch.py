@@ -74,6 +74,13 @@ def migrate(env: Mapping[str, str]) -> None:
         raise RuntimeError(f"the database migration failed:\n{output}")
 
 
+def migration(env: Mapping[str, str], logs: Path) -> ChildProcess:
+    """Return the process that migrates the database schema to head and ends."""
+    return ChildProcess(
+        "migration", [sys.executable, "-m", "db.migrate"], logs / "migration.log", env=env
+    )
+
+
 def api(env: Mapping[str, str], host: str, port: int, logs: Path) -> ChildProcess:
     """Return the API process."""
     # Open event streams would keep a stopping server alive forever.
@@ -104,6 +111,7 @@ def worker(env: Mapping[str, str], name: str, logs: Path, gpu: str | None = None
         env=worker_env,
         harder_signal=signal.SIGQUIT,  # cold shutdown: releases its points immediately
         patience=10.0,
+        sends_heartbeats=True,
     )
 
 

@@ -9,10 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-LOG_LIMIT = 20_000_000  # bytes; a larger log is rotated once when its process starts
+from ucurve.lab.log_files import rotate
+from ucurve.lab.probes import Sign
+
+HEARTBEAT_FD = "UCURVE_HEARTBEAT_FD"
+READY = b"r"  # a heartbeat of a process that does its work; any other byte: it runs
 
 _PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 1, 8, 47, 2
 _CAP_DAC_OVERRIDE = 1
@@ -46,24 +51,59 @@ class ChildProcess:
     death_signal: signal.Signals = signal.SIGKILL  # sent when its parent dies first
     patience: float = 20.0  # seconds to wait after each signal
     user: User | None = None
+    sends_heartbeats: bool = False  # it writes bytes to the file descriptor in HEARTBEAT_FD
+    takes_orders: bool = False  # its standard input is a pipe
+    before_start: Callable[[], None] | None = None
     process: subprocess.Popen[bytes] | None = None
+    heartbeats: int | None = None  # the reading end
 
     def start(self) -> None:
         """Start the process, appending its output to the log."""
+        if self.before_start:
+            self.before_start()
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        if self.log.exists() and self.log.stat().st_size > LOG_LIMIT:
-            self.log.replace(self.log.with_suffix(".old.log"))
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command,
-                env=dict(self.env),
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=before_exec(self.user, self.death_signal),
-            )
+        env, write_end = dict(self.env), None
+        if self.sends_heartbeats:
+            self.replace_heartbeats(None)
+            self.heartbeats, write_end = os.pipe()
+            os.set_blocking(self.heartbeats, False)
+            env[HEARTBEAT_FD] = str(write_end)
+        try:
+            with self.log.open("ab") as log:
+                self.process = subprocess.Popen(
+                    self.command,
+                    env=env,
+                    cwd=self.folder,
+                    stdin=subprocess.PIPE if self.takes_orders else subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    pass_fds=() if write_end is None else (write_end,),
+                    preexec_fn=before_exec(self.user, self.death_signal),
+                )
+        finally:
+            if write_end is not None:
+                os.close(write_end)
+
+    def replace_heartbeats(self, reading_end: int | None) -> None:
+        """Read heartbeats from another pipe from now on."""
+        if self.heartbeats is not None:
+            os.close(self.heartbeats)
+        self.heartbeats = reading_end
+
+    def heartbeat_sign(self) -> Sign:
+        """Return the best sign of life among the heartbeats since the last call."""
+        if self.heartbeats is None:
+            return ""
+        try:
+            beats = os.read(self.heartbeats, 65536)
+        except BlockingIOError:
+            return ""
+        return "ready" if READY in beats else "alive" if beats else ""
+
+    def rotate_log(self) -> None:
+        """Rotate the log if it has become too large, while the process writes to it."""
+        rotate(self.log)
 
     @property
     def pid(self) -> int:
@@ -102,6 +142,12 @@ class ChildProcess:
         if self.process is not None and self.alive:
             self.process.kill()
             self.process.wait()
+
+    def request_kill(self) -> None:
+        """Send SIGKILL without waiting: a process in an uninterruptible read takes its time."""
+        if self.process is not None and self.alive:
+            with suppress(ProcessLookupError):
+                self.process.kill()
 
     def tail(self, lines: int = 15) -> str:
         """Return the last lines of the log."""
@@ -153,6 +199,31 @@ def kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         return
+
+
+def kill_processes_in(folder: Path) -> None:
+    """Kill every process that works in a folder, and wait until they are gone.
+
+    Backends of a killed Postgres that are stopped or busy outlive it, and while they use its shared
+    memory no other server starts.
+    """
+    deadline = time.monotonic() + 10.0
+    while pids := _pids_in(folder):
+        for pid in pids:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.02)
+
+
+def _pids_in(folder: Path) -> list[int]:
+    pids = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended, or belongs to another user
+            if (process / "cwd").readlink() == folder:
+                pids.append(int(process.name))
+    return pids
 
 
 def command_line(pid: int) -> str:

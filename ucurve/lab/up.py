@@ -1,9 +1,8 @@
 """`ucurve up`: a whole lab on this machine, started, supervised and stopped by one process.
 
 1. lock the data folder, check the ports; 2. start Postgres and Valkey; 3. migrate the schema;
-4. start the API, the workers and the dashboard; 5. on the first start submit the demo; 6. restart
-whatever exits, with increasing delays while it keeps failing; 7. on Ctrl-C or SIGTERM stop
-everything, engines last.
+4. start the API, the workers and the dashboard; 5. on the first start submit the demo; 6. on Ctrl-C
+or SIGTERM stop everything, engines last. From step 2 on, restart what exits or hangs.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import threading
 import time
 import webbrowser
 from collections.abc import Callable
@@ -19,18 +19,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from ucurve.client import Client, RequestRejectedError
+from ucurve.client import Client, ClientError, RequestRejectedError
 from ucurve.lab import launch
 from ucurve.lab.data_folder import EmbeddedError
 from ucurve.lab.embedded import POSTGRES_VERSION, Engines
+from ucurve.lab.probes import Sign, http_sign
 from ucurve.lab.processes import ChildProcess
+from ucurve.lab.supervision import SupervisedProcess, Supervision
 
 HOST = "127.0.0.1"  # behind a TLS proxy where a team shares the lab: requests carry API keys
 DEFAULT_DATA = Path("~/.ucurve")
 DEMO = Path(__file__).parents[1] / "builtin" / "demo"
-STABLE_SECONDS = 60.0  # after this long a restarted process no longer counts as failing
-MAX_RESTART_DELAY = 30.0  # seconds between restarts of a process that keeps failing
-READY_TIMEOUT = 120.0  # seconds
+TICK_SECONDS = 0.1
+DEMO_TIMEOUT = 120.0  # seconds
 
 
 def print_line(text: str) -> None:
@@ -42,40 +43,6 @@ def print_line(text: str) -> None:
 
 class ShutdownRequested(Exception):  # noqa: N818 - an event, not an error
     """A signal requested the shutdown."""
-
-
-@dataclass
-class SupervisedProcess:
-    """A child process with its failures and restarts."""
-
-    child: ChildProcess
-    failures: int = 0
-    started: float = field(default_factory=time.monotonic)
-    restart_at: float | None = None
-
-    def check(self) -> str | None:
-        """Restart the process when it is due; return what happened since the last check."""
-        time_now = time.monotonic()
-        if self.child.alive:
-            return None
-        if self.restart_at is None:
-            stable = time_now - self.started > STABLE_SECONDS
-            self.failures = 1 if stable else self.failures + 1
-            delay = min(0.5 * 2.0**self.failures, MAX_RESTART_DELAY)
-            self.restart_at = time_now + delay
-            message = (
-                f"{self.child.name} exited with status {self.child.exit_status}; "
-                f"restarting in {delay:.0f} s"
-            )
-            if self.failures >= 3:
-                message += f"; end of {self.child.log}:\n{self.child.tail()}"
-            return message
-        if time_now < self.restart_at:
-            return None
-        self.restart_at = None
-        self.started = time_now
-        self.child.start()
-        return f"{self.child.name} restarted"
 
 
 @dataclass
@@ -92,8 +59,11 @@ class LabSupervisor:
     stopping: bool = False
     started: float = field(default_factory=time.monotonic)
     started_at: float = field(default_factory=time.time)
-    supervised: list[SupervisedProcess] = field(default_factory=list)
-    children: list[ChildProcess] = field(default_factory=list)  # all but the engines
+    supervision: Supervision = field(init=False)
+    services: list[SupervisedProcess] = field(default_factory=list)  # all but the engines
+
+    def __post_init__(self) -> None:
+        self.supervision = Supervision(self._log)
 
     @property
     def api_url(self) -> str:
@@ -117,10 +87,7 @@ class LabSupervisor:
             self._check_ports()
             self._start(engines)
             while True:
-                self._pause()
-                for process in self.supervised:
-                    if message := process.check():
-                        self._log(message)
+                self._tick()
         except ShutdownRequested:
             return 0
         finally:
@@ -131,14 +98,11 @@ class LabSupervisor:
             self._log("still stopping: a worker may take a few seconds to release its point")
         self.stopping = True
 
-    def _pause(self) -> None:
-        for _ in range(5):
-            self._check_stop()
-            time.sleep(0.1)
-
-    def _check_stop(self) -> None:
+    def _tick(self) -> None:
         if self.stopping:
             raise ShutdownRequested
+        self.supervision.tick()
+        time.sleep(TICK_SECONDS)
 
     def _log(self, message: str) -> None:
         print_line(f"[{time.monotonic() - self.started:6.1f} s] {message}")
@@ -160,32 +124,57 @@ class LabSupervisor:
             )
 
     def _start(self, engines: Engines) -> None:
-        engines.start()
-        self.supervised += [SupervisedProcess(child) for child in engines.children]
+        engines.prepare()
+        postgres = self.supervision.add(engines.postgres, engines.database_sign)
+        valkey = self.supervision.add(engines.valkey, engines.broker_sign)
+        self._wait_for(postgres, valkey)
         self._log(
             f"database and broker started (Postgres {POSTGRES_VERSION} and Valkey, "
             f"data in {engines.data})"
         )
-        self._check_stop()
         env = launch.environment(
             engines.database_url, engines.broker_url, self.api_url, engines.data, self.access
         )
-        launch.migrate(env)
-        self._log("database schema is up to date")
         assert engines.logs is not None
-        api = launch.api(env, HOST, self.port, engines.logs)
-        dashboard = launch.dashboard(env, HOST, self.dashboard_port, engines.logs)
-        workers = self._workers(env, engines.logs)
-        for child in (api, *workers, dashboard):
-            self._check_stop()
-            child.start()
-            self.children.append(child)
-            self.supervised.append(SupervisedProcess(child))
-        self._wait_for(api, partial(launch.answers, f"{self.api_url}/health/ready"), self.api_url)
-        self._prepare(self._admin_client(engines.data), workers)
-        health = f"{self.dashboard_url}/_stcore/health"
-        self._wait_for(dashboard, partial(launch.answers, health), self.dashboard_url)
+        schema = self._supervise(launch.migration(env, engines.logs), needs=(postgres,), once=True)
+        self._wait_for(schema)
+        self._log("database schema is up to date")
+        api = self._supervise(
+            launch.api(env, HOST, self.port, engines.logs),
+            partial(http_sign, f"{self.api_url}/health/live"),
+            needs=(postgres,),
+        )
+        workers = [self._supervise(child) for child in self._workers(env, engines.logs)]
+        dashboard = self._supervise(
+            launch.dashboard(env, HOST, self.dashboard_port, engines.logs),
+            partial(http_sign, f"{self.dashboard_url}/_stcore/health"),
+        )
+        self._wait_for(api)
+        self._log(f"api started ({self.api_url})")
+        for worker in workers:
+            self._wait_for(worker)
+            device = worker.child.env["CUDA_VISIBLE_DEVICES"]
+            self._log(f"{worker.child.name} started ({f'GPU {device}' if device else 'CPU'})")
+        self._prepare(engines.data)
+        self._wait_for(dashboard)
+        self._log(f"dashboard started ({self.dashboard_url})")
         self._announce(engines)
+
+    def _supervise(
+        self,
+        child: ChildProcess,
+        ask: Callable[[], Sign] | None = None,
+        needs: tuple[SupervisedProcess, ...] = (),
+        once: bool = False,
+    ) -> SupervisedProcess:
+        process = self.supervision.add(child, ask, needs, once)
+        self.services.append(process)
+        return process
+
+    def _wait_for(self, *processes: SupervisedProcess) -> None:
+        """Supervise until these have been ready once."""
+        while not all(process.ever_ready or process.done for process in processes):
+            self._tick()
 
     def _workers(self, env: dict[str, str], logs: Path) -> list[ChildProcess]:
         gpus = launch.gpus()
@@ -196,16 +185,29 @@ class LabSupervisor:
             for number, device in enumerate(devices, start=1)
         ]
 
-    def _prepare(self, client: Client | None, workers: list[ChildProcess]) -> None:
-        """Wait until the workers are registered; submit the demo to an empty lab."""
-        if client is None:
-            return
-        for child in workers:
-            device = child.env["CUDA_VISIBLE_DEVICES"]
-            ready = partial(launch.is_registered, client, child)
-            self._wait_for(child, ready, f"GPU {device}" if device else "CPU")
-        if self.demo and client.experiments(limit=1).total == 0:
-            self._submit_demo(client)
+    def _prepare(self, data: Path) -> None:
+        """Submit the demo to an empty lab; the API may be killed or hang meanwhile."""
+
+        deadline = time.monotonic() + DEMO_TIMEOUT
+
+        def submit() -> None:
+            while not self.stopping:
+                try:
+                    client = self._admin_client(data)
+                    if self.demo and client and client.experiments(limit=1).total == 0:
+                        self._submit_demo(client)
+                    return
+                except ClientError as error:  # the API is being restarted
+                    if time.monotonic() > deadline:
+                        self._log(f"no demo was submitted: {error}")
+                        return
+                    time.sleep(1.0)
+
+        # Daemon: a request that hangs must not delay the end.
+        thread = threading.Thread(target=submit, name="demo", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            self._tick()
 
     def _announce(self, engines: Engines) -> None:
         print_line(
@@ -248,25 +250,16 @@ class LabSupervisor:
             else:
                 self._log(f"demo submitted: {experiment.name}")
 
-    def _wait_for(self, child: ChildProcess, ready: Callable[[], bool], place: str) -> None:
-        """Wait until a process is ready, and log where it runs."""
-
-        def ready_or_stop() -> bool:
-            self._check_stop()
-            return ready()
-
-        launch.wait_for(child, ready_or_stop, seconds=READY_TIMEOUT)
-        self._log(f"{child.name} started ({place})")
-
     def _stop(self, engines: Engines) -> None:
         """Stop everything; further signals do not interrupt it."""
         self.stopping = True
-        if self.children:
+        self.supervision.end()
+        if self.services:
             self._log("stopping")
-        for child in self.children:
-            child.request_stop()
-        for child in self.children:
-            child.stop()
+        for process in self.services:
+            process.child.request_stop()
+        for process in self.services:
+            process.child.stop()
         engines.stop()
-        if self.supervised:
+        if self.supervision.processes:
             self._log(f"stopped; results are kept in {engines.data}")
