@@ -259,6 +259,26 @@ def release(
     publish(session, ids)
 
 
+def expire(session: Session, worker: str) -> int:
+    """End the leases of a worker whose process is dead; return how many points it held.
+
+    The points are claimed like those of any expired lease; should the process live after all, its
+    results are discarded, because a new lease has a new token.
+    """
+    return len(
+        session.scalars(
+            text("""
+                UPDATE measurements SET lease_expires = clock_timestamp()
+                WHERE id IN (
+                    SELECT id FROM measurements WHERE lease_owner = :worker AND state = 'running'
+                        AND lease_expires > clock_timestamp()
+                    ORDER BY identity, repeat FOR NO KEY UPDATE)
+                RETURNING id"""),
+            {"worker": worker},
+        ).all()
+    )
+
+
 def publish(session: Session, measurements: list[int], done: int = 0, failed: int = 0) -> None:
     """Record in every experiment of these measurements that they changed; finish what is complete.
 

@@ -61,6 +61,7 @@ ARROWS = {
         "ucurve.experiments",
         "ucurve.spec",
         "ucurve.modeling.device",
+        "ucurve.modeling.preload",
         "ucurve.schemas.measurements",
         "ucurve.settings",
     ),

@@ -1,8 +1,11 @@
 """Transitions on the real database: leases, fencing, shared measurements and the cursor."""
 
+import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from db_helpers import (
@@ -20,8 +23,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from db import leases, submissions
-from db.models import Base, Experiment, Measurement
+from db.models import Base, Experiment, Measurement, Worker
 from db.session import open_session
+from worker.predecessor import expire_leases_of_predecessor
 
 pytestmark = pytest.mark.usefixtures("database_url")
 
@@ -273,3 +277,29 @@ def test_a_suite_never_mixes_two_recipes() -> None:
         submissions.register_suite(session, suite, [])
         with pytest.raises(submissions.SuiteTakenError):
             submissions.register_suite(session, {**suite, "recipe": None}, [])
+
+
+def test_the_leases_of_a_dead_process_end_when_its_successor_starts() -> None:
+    submit("ada", point("a"))
+    token, (taken,) = claim()
+    worker: dict[str, Any] = {"name": "w1", "host": "here", "pid": os.getpid()}
+    with open_session() as session:
+        owner = session.scalar(text("SELECT lease_owner FROM measurements"))
+        worker["name"] = owner
+        versions = {"device": "cpu", "memory_gb": 1.0, "versions": {}}
+        session.add(Worker(name=owner, host="elsewhere", pid=1, **versions))
+        session.commit()
+    expire_leases_of_predecessor(worker)  # of another machine: nobody here knows whether it lives
+    assert claim()[1] == []
+    with subprocess.Popen(["sleep", "60"]) as running:
+        with open_session() as session:
+            session.execute(text("UPDATE workers SET host = 'here', pid = :p"), {"p": running.pid})
+            session.commit()
+        expire_leases_of_predecessor(worker)
+        assert claim()[1] == []  # it lives
+        running.kill()
+    expire_leases_of_predecessor(worker)
+    successor, (again,) = claim()
+    assert again.id == taken.id
+    assert not finish(token, taken.id)  # fenced off, had it lived
+    assert finish(successor, again.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -167,3 +168,22 @@ async def test_the_health_check_answers_while_no_thread_is_free() -> None:
         limiter.release_on_behalf_of("a request that waits for the database")
         limiter.total_tokens = before
     assert answer.json() == {"status": "ok"}
+
+
+def test_loading_what_a_spare_worker_loads_asks_for_no_device() -> None:
+    """A spare becomes the worker of any device: CUDA_VISIBLE_DEVICES counts at the first use."""
+    script = """
+import torch
+def ask(*_, **__):
+    raise AssertionError("a device was asked for")
+for name in ("is_available", "device_count", "init", "_lazy_init"):
+    setattr(torch.cuda, name, ask)
+from ucurve.modeling.preload import preload
+preload()
+import sys
+assert "transformers.models.gpt_neox.modeling_gpt_neox" in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

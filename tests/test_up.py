@@ -234,6 +234,28 @@ def test_killed_processes_are_restarted(up: Run) -> None:
     assert not set(up.children()) & set(victims)
 
 
+def test_a_spare_worker_takes_over_the_name_and_the_points_of_a_killed_one(up: Run) -> None:
+    up.say("The lab is ready")
+    assert up.process is not None
+
+    def spares() -> list[int]:
+        assert up.process is not None
+        return [pid for pid in child_pids(up.process.pid) if "worker.spare" in command_line(pid)]
+
+    def worker_pid() -> int:
+        (info,) = up.client.workers()
+        return info.pid
+
+    eventually(lambda: set(spares()) - {worker_pid()}, up.log.read_text, 120.0)
+    (spare,) = set(spares()) - {worker_pid()}
+    experiment = up.client.submit({"kind": "gaussian_perturbation", "gammas": [0.4], "draws": 3})
+    eventually(lambda: up.client.experiment(experiment.id).progress.done, seconds=120)
+    os.kill(worker_pid(), signal.SIGKILL)
+    eventually(lambda: worker_pid() == spare, up.log.read_text, 60.0)
+    assert up.client.wait(experiment.id, timeout=120).progress.failed == 0
+    eventually(lambda: set(spares()) - {spare}, up.log.read_text, 120.0)  # and there is a next one
+
+
 def test_processes_that_stand_still_are_killed_and_restarted(up: Run) -> None:
     up.say("The lab is ready")
     assert up.process is not None

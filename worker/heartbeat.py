@@ -15,19 +15,26 @@ from ucurve.settings import settings
 INTERVAL = 1.0  # seconds
 RUNNING, READY = b".", b"r"
 
+_started = threading.Event()
 _ready = threading.Event()
 
 
 def start_heartbeats() -> None:
     """Send heartbeats for the rest of the process's life, if a supervisor listens."""
     fd = settings().heartbeat_fd
-    if fd is not None:
+    if fd is not None and not _started.is_set():
+        _started.set()
         threading.Thread(target=_beat, args=(fd,), name="heartbeat", daemon=True).start()
 
 
 def report_ready() -> None:
     """From now on the heartbeats say that this worker is registered and works."""
     _ready.set()
+
+
+def report_starting() -> None:
+    """Take `report_ready` back: a spare becomes a worker, which is not registered yet."""
+    _ready.clear()
 
 
 def _beat(fd: int) -> None:

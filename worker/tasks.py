@@ -11,6 +11,7 @@ from celery.signals import worker_init, worker_ready, worker_shutdown, worker_sh
 
 from worker.heartbeat import start_heartbeats
 from worker.loop import EXIT_BROKEN, WorkerLoop
+from worker.predecessor import expire_leases_of_predecessor
 from worker.queue import app
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ def get_worker_loop() -> WorkerLoop:
     global _worker_loop
     if _worker_loop is None:
         _worker_loop = WorkerLoop()
+        expire_leases_of_predecessor(_worker_loop.worker)
         _worker_loop.tail.listen()
         _worker_loop.lease.start()
         threading.excepthook = _exit_process

@@ -39,6 +39,11 @@ def commands(command: Command) -> None:
         action="store_true",
         help="do not submit the demo experiments on the first start",
     )
+    parser.add_argument(
+        "--no-spare",
+        action="store_true",
+        help="keep no spare worker, which replaces a dead one in seconds and takes 400 MB",
+    )
     parser.add_argument("--open", action="store_true", help="open the dashboard in a browser")
     parser.add_argument(
         "--access",
@@ -63,6 +68,7 @@ def up(args: argparse.Namespace) -> int:
         demo=not args.no_demo,
         open_browser=args.open,
         access=args.access,
+        spare=not args.no_spare,
     )
     try:
         return lab.run()

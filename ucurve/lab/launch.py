@@ -94,14 +94,18 @@ def api(env: Mapping[str, str], host: str, port: int, logs: Path) -> ChildProces
     )
 
 
+def worker_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """Return what the environments of all workers share."""
+    # Two threads are 1.7x faster on an idle machine and collapse on a busy one.
+    return {**env, "OMP_NUM_THREADS": env.get("OMP_NUM_THREADS", "1")}
+
+
 def worker(env: Mapping[str, str], name: str, logs: Path, gpu: str | None = None) -> ChildProcess:
     """Return a worker process; gpu: its CUDA device, None for the CPU."""
     worker_env = {
-        **env,
+        **worker_environment(env),
         "UCURVE_WORKER_NAME": name,
         "CUDA_VISIBLE_DEVICES": gpu if gpu is not None else "",
-        # Two threads are 1.7x faster on an idle machine and collapse on a busy one.
-        "OMP_NUM_THREADS": env.get("OMP_NUM_THREADS", "1"),
     }
     options = ["-P", "threads", "-c", "1", "-n", f"{name}@%h", "--loglevel", "WARNING"]
     return ChildProcess(

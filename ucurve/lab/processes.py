@@ -54,11 +54,14 @@ class ChildProcess:
     sends_heartbeats: bool = False  # it writes bytes to the file descriptor in HEARTBEAT_FD
     takes_orders: bool = False  # its standard input is a pipe
     before_start: Callable[[], None] | None = None
+    stand_in: Callable[[ChildProcess], bool] | None = None  # sets `process` to a running one
     process: subprocess.Popen[bytes] | None = None
     heartbeats: int | None = None  # the reading end
 
     def start(self) -> None:
-        """Start the process, appending its output to the log."""
+        """Start the process, appending its output to the log; or take over one from `stand_in`."""
+        if self.stand_in and self.stand_in(self):
+            return
         if self.before_start:
             self.before_start()
         self.log.parent.mkdir(parents=True, exist_ok=True)

@@ -45,6 +45,7 @@ class SupervisedProcess:
     ready: bool = False  # it works
     ever_ready: bool = False
     done: bool = False
+    optional: bool = False  # the lab starts without it
     failures: int = 0  # exits in a row
     hangs: int = 0  # in a row
     start_failures: int = 0  # exits that nothing else explains, before it was ever ready
@@ -94,6 +95,10 @@ class SupervisedProcess:
         self.child.start()
         return f"{self.child.name} restarted" if restarted else None
 
+    def expect_start(self) -> None:
+        """Start the process at the next check, as if it had never run."""
+        self.restart_at, self.started, self.ready = 0.0, 0.0, False
+
     def _record_exit(self) -> str | None:
         status = self.child.exit_status
         if self.once and status == 0:
@@ -102,7 +107,7 @@ class SupervisedProcess:
         killed = status is not None and -status in FROM_OUTSIDE
         if not (killed and self.ready):  # a kill of a healthy process says nothing about it
             self.failures += 1
-        if not self.ever_ready and not killed and self._is_to_blame():
+        if not (self.ever_ready or self.optional or killed) and self._is_to_blame():
             self.start_failures += 1
         self.ready = False
         log_end = f"end of {self.child.log}:\n{self.child.tail()}"

@@ -25,6 +25,7 @@ from ucurve.lab.data_folder import EmbeddedError
 from ucurve.lab.embedded import POSTGRES_VERSION, Engines
 from ucurve.lab.probes import Sign, http_sign
 from ucurve.lab.processes import ChildProcess
+from ucurve.lab.spare import SpareWorker
 from ucurve.lab.supervision import SupervisedProcess, Supervision
 
 HOST = "127.0.0.1"  # behind a TLS proxy where a team shares the lab: requests carry API keys
@@ -56,6 +57,7 @@ class LabSupervisor:
     demo: bool = True
     open_browser: bool = False
     access: str = "open"  # or tokens
+    spare: bool = True  # keep a spare worker
     stopping: bool = False
     started: float = field(default_factory=time.monotonic)
     started_at: float = field(default_factory=time.time)
@@ -149,6 +151,9 @@ class LabSupervisor:
             launch.dashboard(env, HOST, self.dashboard_port, engines.logs),
             partial(http_sign, f"{self.dashboard_url}/_stcore/health"),
         )
+        if self.spare:
+            spare = SpareWorker(launch.worker_environment(env), engines.logs)
+            self.services.append(spare.supervise(self.supervision, workers))
         self._wait_for(api)
         self._log(f"api started ({self.api_url})")
         for worker in workers:
