@@ -11,6 +11,7 @@ print(client.table(experiment.id))
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
+@cache
 def code_version() -> str:
-    """Return a hash of ucurve's sources: it changes with every edit, a version number does not."""
+    """Return a hash of ucurve's sources: it changes with every edit, a version number does not.
+
+    A process keeps its first answer, because an upgrade changes the files but not what it runs.
+    """
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(source.read_bytes())
