@@ -248,7 +248,7 @@ def test_a_spare_worker_takes_over_the_name_and_the_points_of_a_killed_one(up: R
 
     eventually(lambda: set(spares()) - {worker_pid()}, up.log.read_text, 120.0)
     (spare,) = set(spares()) - {worker_pid()}
-    experiment = up.client.submit({"kind": "gaussian_perturbation", "gammas": [0.4], "draws": 3})
+    experiment = up.client.submit({"kind": "gaussian_perturbation", "gammas": [0.4], "draws": 1})
     eventually(lambda: up.client.experiment(experiment.id).progress.done, seconds=120)
     os.kill(worker_pid(), signal.SIGKILL)
     eventually(lambda: worker_pid() == spare, up.log.read_text, 60.0)

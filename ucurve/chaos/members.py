@@ -10,6 +10,7 @@ import psutil
 ROLES = (
     ("uvicorn api.main", "api"),
     ("celery -A worker", "worker"),
+    ("worker.spare", "worker"),  # a spare, or the worker that it has become
     ("streamlit run", "dashboard"),
     ("valkey-server", "broker"),
     ("postgres -D", "postgres"),
