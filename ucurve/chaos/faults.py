@@ -136,7 +136,7 @@ class Faults:
     def _signal(self, fault: Fault, number: signal.Signals) -> bool:
         if fault.target == "sweep":
             return self._signal_during_sweep(fault, number)
-        process = self._choose(fault.target)
+        process = self._choose(fault.target, number)
         if process is None:
             return False
         self._send(fault, process, number)
@@ -154,18 +154,20 @@ class Faults:
         elif fault.action == "freeze":
             self._frozen.append((time.monotonic(), process, fault))
 
-    def _choose(self, target: str) -> psutil.Process | None:
-        if target == "remote":
-            child = self.remote.child
-            return psutil.Process(child.pid) if child.alive else None
+    def _choose(self, target: str, number: signal.Signals) -> psutil.Process | None:
+        """Return a process to signal; only SIGKILL has a meaning for one that is stopped."""
         found = self.installation.members().get(target, [])
+        if target == "remote" and self.remote.child.alive:
+            found = [psutil.Process(self.remote.child.pid)]
         excluded = self.own_backends() if target == "backend" else set()
+        if number != signal.SIGKILL:
+            excluded |= {process.pid for process in found if stopped(process)}
         found = [process for process in found if process.pid not in excluded]
         return self.rng.choice(sorted(found, key=lambda p: p.pid)) if found else None
 
     def _signal_during_sweep(self, fault: Fault, number: signal.Signals) -> bool:
         """Hit the API while it sweeps: in a thread, because a sweep must be waited for."""
-        process = self._choose("api")
+        process = self._choose("api", number)
         if process is None:
             return False
 

@@ -62,10 +62,10 @@ class Person:
             self.failure = error
 
     def _act(self) -> None:
-        if not self.specs or (self._draws(0.6) and self._open_points() < OPEN_POINTS):
+        if not self.specs:
             self._submit()
-        elif self._draws(0.2):
-            self._extend()
+        elif self._draws(0.6) and self._open_points() < OPEN_POINTS:
+            self._extend() if self._draws(0.25) else self._submit()
         else:
             self._control()
 
