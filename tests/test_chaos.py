@@ -215,6 +215,7 @@ def test_the_audit_finds_nothing_in_a_sound_lab() -> None:
     asked = [*GOOD, entry("pause", "acknowledged", 1)]
     open_point = point(state="open", num_results=0, wanted_by=["paused"])
     assert headings([paused], [open_point], asked) == set()
+    assert headings([experiment()], [point()], asked) == set(), "measured for another experiment"
     given_up = point(state="failed", num_results=0, num_lost=3, wanted_by=["paused"])
     assert headings([paused], [given_up], asked) == set()
     assert headings([], [], [entry("submit", "unknown", id=None)]) == set()
@@ -231,6 +232,7 @@ def test_the_audit_finds_nothing_in_a_sound_lab() -> None:
         ([experiment(state="active")], [point()], GOOD, STUCK),
         ([experiment(points_done=0, num_done=0)], [point()], GOOD, STUCK),
         ([experiment(state="paused")], [point()], GOOD, WRONG),
+        ([experiment()], [point()], [*GOOD, entry("cancel", "acknowledged", 1)], WRONG),
         ([experiment(num_done=0)], [point()], GOOD, WRONG),
         ([experiment()], [point(num_results=2)], GOOD, DOUBLED),
         ([experiment()], [point(num_results=0)], GOOD, LOST),

@@ -7,13 +7,14 @@ same in an undisturbed lab; 6. compare.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,10 @@ class ChaosRun:
                 report,
                 self.log,
             )
-            rows, weights = attack.run(60 * self.minutes)
+            try:
+                rows, weights = attack.run(60 * self.minutes)
+            finally:
+                self._keep_diaries(attack)
             return [person.diary for person in attack.people], rows, weights
         finally:
             if self.keep is not None:
@@ -109,3 +113,9 @@ class ChaosRun:
                 remote.close()
             front.close()
             lab.remove()
+
+    def _keep_diaries(self, attack: Attack) -> None:
+        if self.keep is not None:
+            self.keep.mkdir(parents=True, exist_ok=True)
+            diaries = {p.name: [asdict(entry) for entry in p.diary] for p in attack.people}
+            (self.keep / "diaries.json").write_text(json.dumps(diaries, indent=1))
