@@ -31,7 +31,10 @@ def commands(command: Command) -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the whole report here")
     parser.add_argument(
-        "--keep", type=Path, metavar="FOLDER", help="copy the logs of the lab, and what people did, to this folder"
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        help="copy the logs of the lab, and what people did, to this folder",
     )
 
 
