@@ -265,7 +265,11 @@ def test_only_valid_id_tokens_are_accepted(team: Lab, provider: IdentityProvider
 
 
 def test_blocking_rejects_keys_browsers_and_provider_until_unblocked(
-    page: Page, team: Lab, provider: IdentityProvider, capsys: pytest.CaptureFixture[str]
+    page: Page,
+    team: Lab,
+    provider: IdentityProvider,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     team.client.set_user("mia@example.org", role="admin")
     mia = Client(team.url, team.client.create_token("laptop", owner="mia@example.org").secret)
@@ -298,7 +302,8 @@ def test_blocking_rejects_keys_browsers_and_provider_until_unblocked(
     with pytest.raises(RequestRejectedError, match="user nobody"):
         team.client.set_user("nobody", blocked=True)
 
-    shell = ["--url", team.url, "--token", team.token, "users"]
+    monkeypatch.setenv("UCURVE_TOKEN", team.token)
+    shell = ["--url", team.url, "users"]
     assert main([*shell, "unblock", "mia@example.org"]) == 0
     assert "mia@example.org is unblocked" in capsys.readouterr().out
     assert (mia.me().user.role, Client(team.url, by_provider()).me().user.blocked_at) == (

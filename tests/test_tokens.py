@@ -31,7 +31,7 @@ def test_a_401_explains_the_problem_and_the_remedy(team: Lab, sam: Client) -> No
         )
         session.commit()
     for authorization, reason in {
-        "": "--token or UCURVE_TOKEN",
+        "": "--token-file or UCURVE_TOKEN",
         "Basic c2FtOnNhbQ==": "has to be `Bearer TOKEN`",
         "Bearer ucurve_wrong": "token is unknown",
         f"Bearer {mine['lost'].secret}": "'lost' was revoked on",
@@ -122,7 +122,8 @@ def test_the_command_line_creates_lists_and_revokes_tokens_and_sets_roles(
     team: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(*words: str, status: int = 0, token: str = "") -> str:
-        assert main(["--url", team.url, "--token", token or team.token, *words]) == status
+        monkeypatch.setenv("UCURVE_TOKEN", token or team.token)
+        assert main(["--url", team.url, *words]) == status
         return "".join(capsys.readouterr())
 
     secret = run(

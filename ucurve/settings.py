@@ -65,6 +65,11 @@ class Settings(BaseSettings):
         description="Name of the first admin. Default: the account that the API runs under.",
     )
     token: str | None = Field(None, description="API key of the command line and Python client.")
+    token_file: Path | None = Field(
+        None,
+        description="File with the API key of the command line and Python client, readable only by "
+        "its owner. UCURVE_TOKEN takes precedence.",
+    )
     admin_token_file: Path | None = Field(
         None,
         description="File that receives the first admin's API key. Default: `admin-token` in "
@@ -179,7 +184,7 @@ class Settings(BaseSettings):
         names = value.split(",") if isinstance(value, str) else value
         return tuple(name.strip().lower() for name in names if name.strip())
 
-    @field_validator("artefacts", "admin_token_file", "hf_home")
+    @field_validator("artefacts", "token_file", "admin_token_file", "hf_home")
     @classmethod
     def _expand(cls, path: Path | None) -> Path | None:
         return path and path.expanduser()

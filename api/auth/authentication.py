@@ -84,7 +84,7 @@ def authenticate(authorization: str | None, client: tuple[str, int] | None) -> P
         if settings().access == "open" and is_local(client):
             return local_user()
         raise UnauthenticatedError(
-            "This lab requires an access token: pass it with --token or UCURVE_TOKEN "
+            "This lab requires an access token: pass it with --token-file or UCURVE_TOKEN "
             "(Authorization: Bearer TOKEN)."
         )
     scheme, _, secret = authorization.partition(" ")

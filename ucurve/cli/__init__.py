@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -144,4 +145,17 @@ def _connection_options(parser: argparse.ArgumentParser, default: str | None) ->
         default=default,
         help="URL of the lab's API (default: UCURVE_URL, or http://127.0.0.1:8000)",
     )
-    parser.add_argument("--token", default=default, help="API key (default: UCURVE_TOKEN)")
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        default=default,
+        help="file with the API key, readable only by you (default: UCURVE_TOKEN_FILE; "
+        "UCURVE_TOKEN takes precedence over that)",
+    )
+    parser.add_argument(
+        "--token",
+        default=default,
+        metavar="-",
+        help="read the API key from standard input, or ask for it on a terminal; a key given here "
+        "is deprecated, because other users can see it",
+    )

@@ -6,17 +6,24 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from getpass import getpass
 from pathlib import Path
 from typing import Any
 
 from ucurve.analysis.verdict_order import by_claim
 from ucurve.client import Client
+from ucurve.client.api_keys import TokenFileError, token_from
 from ucurve.formatting import scope_title
 from ucurve.schemas.validation_messages import not_json
 from ucurve.spec import Verdict
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 Command = Callable[..., argparse.ArgumentParser]  # (name, run, help) -> the new command's parser
+TOKEN_WARNING = (
+    "ucurve: warning: --token KEY shows the key to all users of this machine (in the process list) "
+    "and will be removed in the next release: use --token-file, UCURVE_TOKEN_FILE, UCURVE_TOKEN or "
+    "--token -"
+)
 EXPERIMENT = "experiment id, see `ucurve list`"
 PRIORITY = "-10 to 10; higher runs first"
 
@@ -32,8 +39,29 @@ def fail(message: object, status: int) -> int:
 
 
 def connect(args: argparse.Namespace) -> Client:
-    """Return a client for --url and --token."""
-    return Client(args.url, args.token, source="cli")
+    """Return a client for --url and the API key of the options (see `_api_key`)."""
+    if "api_key" not in args:
+        args.api_key = _api_key(args)  # standard input is read once
+    return Client(args.url, args.api_key, source="cli")
+
+
+def _api_key(args: argparse.Namespace) -> str | None:
+    """Return the API key of --token-file or --token, None where neither is given.
+
+    `--token -` reads one line of standard input, without an echo where that is a terminal.
+    """
+    if args.token_file:
+        if args.token:
+            raise InputError("use either --token-file or --token")
+        try:
+            return token_from(args.token_file)
+        except TokenFileError as error:
+            raise InputError(str(error)) from error
+    if args.token == "-":
+        return getpass("API key: ") if sys.stdin.isatty() else sys.stdin.readline().strip()
+    if args.token:
+        print(TOKEN_WARNING, file=sys.stderr)
+    return str(args.token) if args.token is not None else None
 
 
 def positive(text: str) -> int:

@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from ucurve.client.api_keys import TokenFileError, default_token
 from ucurve.experiments import kinds
 from ucurve.schemas import validation_messages
 from ucurve.schemas.audit import SOURCE_HEADER, Source
@@ -55,9 +56,9 @@ class RequestRejectedError(ClientError):
 class HttpClient:
     """A connection to the API. Requests are retried while the API restarts.
 
-    url: defaults to UCURVE_URL, then http://127.0.0.1:8000. token: defaults to UCURVE_TOKEN; ""
-    sends none. timeout: seconds per request. retries: seconds to wait before each retry. source:
-    what the audit trail calls this client.
+    url: defaults to UCURVE_URL, then http://127.0.0.1:8000. token: defaults to UCURVE_TOKEN, then
+    to the key in UCURVE_TOKEN_FILE; "" sends none. timeout: seconds per request. retries: seconds to
+    wait before each retry. source: what the audit trail calls this client.
     """
 
     def __init__(
@@ -72,7 +73,10 @@ class HttpClient:
         if not self.url.startswith(("http://", "https://")):
             raise ClientError(f"invalid URL {self.url!r}: use one such as {DEFAULT_URL}")
         if token is None:  # "" means no token, whatever the environment says
-            token = settings().token
+            try:
+                token = default_token()
+            except TokenFileError as error:
+                raise ClientError(str(error)) from error
         self._retries, self._timeout = retries, timeout
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         headers[SOURCE_HEADER] = source
