@@ -57,8 +57,8 @@ class HttpClient:
     """A connection to the API. Requests are retried while the API restarts.
 
     url: defaults to UCURVE_URL, then http://127.0.0.1:8000. token: defaults to UCURVE_TOKEN, then
-    to the key in UCURVE_TOKEN_FILE; "" sends none. timeout: seconds per request. retries: seconds to
-    wait before each retry. source: what the audit trail calls this client.
+    to the key in UCURVE_TOKEN_FILE; "" sends none. timeout: seconds per request. retries: seconds
+    to wait before each retry. source: what the audit trail calls this client.
     """
 
     def __init__(
