@@ -16,7 +16,7 @@ EXAMPLE = "2026-11-24T17:30:00Z"
 def parse_moment(
     at: Annotated[
         str | None,
-        Query(description=f"Show results as of this time, such as {EXAMPLE}."),
+        Query(max_length=60, description=f"Show results as of this time, such as {EXAMPLE}."),
     ] = None,
 ) -> datetime | None:
     """Parse `at`; a time without a zone is in UTC. 422 for anything else and for the future."""

@@ -67,7 +67,8 @@ class ChangingRequests:
         except ApiError as error:
             await _refuse(scope, send, error.status, error.detail)
         except HTTPException as error:
-            await _refuse(scope, send, error.status_code, error.detail)
+            headers = dict(error.headers or {})
+            await _refuse(scope, send, error.status_code, error.detail, headers)
         except (OperationalError, PoolTimeoutError):
             await _refuse(scope, send, 503, DATABASE_DOWN)
         else:

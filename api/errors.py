@@ -107,8 +107,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def _http_error(request: Request, error: HTTPException) -> ProblemResponse:
         if error.detail == UNREADABLE_BODY:
-            return respond(request, 422, "The body cannot be read: send JSON in UTF-8.")
-        return respond(request, error.status_code, str(error.detail))
+            detail = "The body cannot be read: send JSON in UTF-8 that is not deeply nested."
+            return respond(request, 422, detail)
+        problem = problem_of(error.status_code, str(error.detail), instance=request.url.path)
+        return ProblemResponse(problem, error.headers)
 
     @app.exception_handler(Exception)
     def _internal_error(request: Request, error: Exception) -> ProblemResponse:

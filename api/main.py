@@ -16,6 +16,7 @@ from api.auth import authentication, same_origin
 from api.auth.authorization import Public, enforce_role
 from api.background.sweep import keep_sweeping
 from api.background.webhook_delivery import keep_delivering
+from api.body_text import require_storable_body
 from api.registration import register_builtin
 from api.routes import (
     audit,
@@ -61,8 +62,12 @@ app = FastAPI(
     openapi_url="/v1/openapi.json",
     docs_url=None,  # see api.docs
     redoc_url=None,
-    # The second lets /docs send a token.
-    dependencies=[Depends(enforce_role), Depends(HTTPBearer(auto_error=False))],
+    # The last lets /docs send a token.
+    dependencies=[
+        Depends(enforce_role),
+        Depends(require_storable_body),
+        Depends(HTTPBearer(auto_error=False)),
+    ],
 )
 errors.install(app)
 changing_requests.install(app)

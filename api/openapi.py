@@ -88,6 +88,7 @@ def _error_statuses(route: APIRoute, method: str, operation: dict[str, Any]) -> 
         403: role in ("submitter", "admin") or key in OWNED,
         404: "{id}" in route.path or "{name}" in route.path,
         409: changes(route, method),  # at least: the first request with its key is in progress
+        408: "requestBody" in operation,
         413: "requestBody" in operation,
         422: "requestBody" in operation or "parameters" in operation,
         429: key in QUOTAS,

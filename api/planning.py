@@ -26,7 +26,7 @@ from ucurve.spec import Catalogue, Point, Spec, SpecError
 MAX_POINTS = 50_000  # of one experiment
 MAX_POINTS_PER_REQUEST = 100_000  # of all experiments of a study
 LARGE = 2_000  # points from which a plan needs a slot
-PER_USER, RUNNING, ENTERED = 2, 2, 10  # large plans: of a user, running, and waiting or running
+PER_USER, RUNNING, ENTERED = 2, 1, 10  # large plans: of a user, running, and waiting or running
 RETRY_SECONDS = 2
 
 

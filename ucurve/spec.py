@@ -31,6 +31,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, S
 
 from pydantic import ConfigDict, Field
 
+from ucurve.bounds import MAX_REVISIONS as MAX_REVISIONS
+from ucurve.bounds import Name as Name
+from ucurve.bounds import Pattern as Pattern
 from ucurve.registry.suites import Dataset, Suite
 from ucurve.schemas.canonical_json import canonical as canonical
 from ucurve.schemas.deprecated_contract import (

@@ -106,11 +106,15 @@ async def enforce_role(request: Request) -> None:
         return
     user = current_user(request)
     if not user.has(role):
-        raise ApiError(
-            403,
-            f"This requires the role {role}; {user.name} is a {user.role}. "
-            f"An admin can change that: ucurve users set {user.name} --role {role}",
-        )
+        raise ApiError(403, refusal(user, role))
+
+
+def refusal(user: Principal, role: Role) -> str:
+    """Return why a user who lacks a role may not do what requires it."""
+    return (
+        f"This requires the role {role}; {user.name} is a {user.role}. "
+        f"An admin can change that: ucurve users set {user.name} --role {role}"
+    )
 
 
 def require_owner(user: Principal, owner: str, action: str) -> None:

@@ -21,6 +21,7 @@ from api.registration import absolute_path, register_dataset
 from db.models import Dataset as DatasetRow
 from db.session import open_session
 from db.unit_of_work import after_commit
+from ucurve.bounds import Name
 from ucurve.registry import presets
 from ucurve.registry.artifacts import location_of
 from ucurve.registry.discover import WAITING
@@ -57,7 +58,7 @@ def list_datasets() -> list[Dataset]:
 
 @router.get("/datasets/{name}", summary="Get a dataset")
 def show_dataset(
-    name: Annotated[str, ApiPath(description="Name of the dataset.")],
+    name: Annotated[Name, ApiPath(description="Name of the dataset.")],
 ) -> Dataset:
     """The dataset with its hash and size."""
     with open_session() as session:

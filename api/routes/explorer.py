@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -190,8 +191,10 @@ def table(user: Viewer, query: Annotated[TableQuery, Query()]) -> StreamingRespo
     media_types = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
     parts = table_export.csv_parts if query.format == "csv" else table_export.parquet_parts
     disposition = f'attachment; filename="ucurve-measurements.{query.format}"'
+    content = parts(to_filter(query))
+    first = next(content)  # what fails here is an error response, later only a broken transfer
     return StreamingResponse(
-        parts(to_filter(query)),
+        chain([first], content),
         media_type=media_types[query.format],
         headers={"Content-Disposition": disposition},
     )

@@ -23,6 +23,7 @@ from api.errors import invalid
 from db import exports, imports
 from db.session import open_session
 from ucurve import __version__
+from ucurve.bounds import Name, Prose
 from ucurve.schemas import import_export
 
 router = APIRouter(prefix="/v1", tags=["exchange"])
@@ -42,11 +43,12 @@ TableName = Literal[
 
 def export_filter(
     experiment: Annotated[
-        list[int] | None, Query(description="Only these experiments and what they refer to.")
+        list[int] | None,
+        Query(max_length=1000, description="Only these experiments and what they refer to."),
     ] = None,
-    tag: Annotated[str | None, Query(description="Only experiments with this tag.")] = None,
-    suite: Annotated[str | None, Query(description="Only experiments on this suite.")] = None,
-    owner: Annotated[str | None, Query(description="Only experiments of this user.")] = None,
+    tag: Annotated[Name | None, Query(description="Only experiments with this tag.")] = None,
+    suite: Annotated[Name | None, Query(description="Only experiments on this suite.")] = None,
+    owner: Annotated[Name | None, Query(description="Only experiments of this user.")] = None,
 ) -> dict[str, Any]:
     """Return the filter of an export; filters are combined with "and"."""
     return {"experiments": experiment, "tag": tag, "suite": suite, "owner": owner}
@@ -71,7 +73,7 @@ def page(
     table: Annotated[TableName, Path(description="Name of the table.")],
     chosen: ExportFilter,
     after: Annotated[
-        str | None, Query(description="The header Ucurve-Next of the previous page.")
+        Prose | None, Query(description="The header Ucurve-Next of the previous page.")
     ] = None,
 ) -> Response:
     """Read the tables in the order of GET /v1/export, so that what a row refers to is always

@@ -17,6 +17,7 @@ from api.errors import ApiError, invalid, not_found
 from db import users
 from db.models import ReferenceCurve as ReferenceCurveRow
 from db.session import open_session
+from ucurve.bounds import Name
 from ucurve.registry import presets
 from ucurve.registry.presets import SuitePreset
 from ucurve.registry.revisions import infer_positions, parse_revision
@@ -90,7 +91,7 @@ def _repository(suite: Suite) -> str | None:
 
 @router.get("/references", summary="List reference curves")
 def list_references(
-    suite: Annotated[str | None, Query(description="Only curves of this suite.")] = None,
+    suite: Annotated[Name | None, Query(description="Only curves of this suite.")] = None,
 ) -> list[ReferenceCurve]:
     """By name."""
     query = select(ReferenceCurveRow).order_by(ReferenceCurveRow.name)

@@ -20,6 +20,7 @@ from api.registration import absolute_path, require_dataset
 from db.session import open_session
 from db.submissions import register_suite
 from db.unit_of_work import after_commit
+from ucurve.bounds import Name
 from ucurve.registry import presets
 from ucurve.registry.discover import Discovered, discover
 from ucurve.registry.hashing import RegistrationError
@@ -63,7 +64,7 @@ def list_suites() -> list[Suite]:
 
 
 @router.get("/suites/{name}", summary="Get a suite")
-def show_suite(name: Annotated[str, ApiPath(description="Name of the suite.")]) -> Suite:
+def show_suite(name: Annotated[Name, ApiPath(description="Name of the suite.")]) -> Suite:
     """The suite with its checkpoints and warnings."""
     with open_session() as session:
         suite = find_suite(session, name)

@@ -33,7 +33,7 @@ def token() -> str:
 
 @st.cache_resource(show_spinner=False, max_entries=500, ttl="1h")
 def _client(token: str) -> Client:
-    return Client(token=token, timeout=10.0, retries=(0.1,), source="dashboard")
+    return Client(token=token, timeout=10.0, retries=(0.1,), source="dashboard", patience=10.0)
 
 
 def client() -> Client:

@@ -27,6 +27,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 RETRIES = (0.1, 0.4, 1.0, 2.0)  # seconds to wait before each retry of a request
+PATIENCE = 120.0
 READ_METHODS = frozenset({"GET", "HEAD"})
 NOT_READY = frozenset({502, 503, 504})
 IN_PROGRESS_SECONDS = 0.5  # to wait while the first request with the same key is processed
@@ -58,7 +59,8 @@ class HttpClient:
 
     url: defaults to UCURVE_URL, then http://127.0.0.1:8000. token: defaults to UCURVE_TOKEN, then
     to the key in UCURVE_TOKEN_FILE; "" sends none. timeout: seconds per request. retries: seconds
-    to wait before each retry. source: what the audit trail calls this client.
+    to wait before each retry. source: what the audit trail calls this client. patience: seconds to
+    repeat what the API answers with 429, "too many requests".
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class HttpClient:
         timeout: float = 30.0,
         retries: Sequence[float] = RETRIES,
         source: Source = "python",
+        patience: float = PATIENCE,
     ) -> None:
         self.url = (url or settings().url).rstrip("/")
         if not self.url.startswith(("http://", "https://")):
@@ -77,7 +80,7 @@ class HttpClient:
                 token = default_token()
             except TokenFileError as error:
                 raise ClientError(str(error)) from error
-        self._retries, self._timeout = retries, timeout
+        self._retries, self._patience = retries, patience
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         headers[SOURCE_HEADER] = source
         try:
@@ -94,19 +97,20 @@ class HttpClient:
         if method not in READ_METHODS:
             options["headers"] = {"Idempotency-Key": uuid.uuid4().hex, **options.get("headers", {})}
         waits: Iterator[float] = iter(self._retries)
-        deadline = time.monotonic() + options.get("timeout", self._timeout)
+        deadline = time.monotonic() + max(self._patience, options.get("timeout", 0.0))
         may_have_arrived = False
         while True:
             try:
                 response = self._http.request(method, path, **options)
                 if response.status_code not in NOT_READY:
-                    if not _in_progress(response) or time.monotonic() > deadline:
+                    pause = _seconds_to_wait(response)
+                    if pause is None or time.monotonic() + pause > deadline:
                         break
-                    time.sleep(IN_PROGRESS_SECONDS)
+                    time.sleep(pause)
                     continue
                 reason = f"{self.url} is not ready: {_problem(response).detail}"
             except httpx.TransportError as error:
-                reason = f"cannot reach {self.url} ({error or type(error).__name__})"
+                reason = _transport_problem(self.url, error)
                 may_have_arrived |= not isinstance(error, httpx.ConnectError)
             wait = next(waits, None)
             if wait is None:
@@ -167,9 +171,20 @@ def field_name(pointer: str) -> str:
     )
 
 
-def _in_progress(response: httpx.Response) -> bool:
-    """Return whether the first request with the same key is still being processed."""
-    return response.status_code == 409 and "Retry-After" in response.headers
+def _transport_problem(url: str, error: httpx.TransportError) -> str:
+    cut_off = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError)
+    problem = f"the answer of {url} was cut off" if cut_off else f"cannot reach {url}"
+    return f"{problem} ({error or type(error).__name__})"
+
+
+def _seconds_to_wait(response: httpx.Response) -> float | None:
+    """Return when to repeat a request that was not processed; None where that is no use."""
+    if response.status_code == 409 and "Retry-After" in response.headers:
+        return IN_PROGRESS_SECONDS  # the first request with the same key is being processed
+    if response.status_code == 429:
+        seconds = response.headers.get("Retry-After", "")
+        return float(seconds) if seconds.isdigit() else None  # a quota: waiting does not help
+    return None
 
 
 def _problem(response: httpx.Response) -> Problem:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
 from ucurve.registry.suites import PENDING, Checkpoint, Suite
 from ucurve.schemas.strict_numbers import StrictNumbers
-from ucurve.spec import SpecError
+from ucurve.spec import MAX_REVISIONS, Name, SpecError
 
 
 class LogSpaced(StrictNumbers):
@@ -25,7 +25,7 @@ class LogSpaced(StrictNumbers):
     log_spaced: int = Field(ge=2, le=1000, title="How many")
 
 
-Choice = Literal["all"] | LogSpaced | list[str]
+Choice = Literal["all"] | LogSpaced | Annotated[list[Name], Field(max_length=MAX_REVISIONS)]
 
 
 def choose(suite: Suite, choice: Choice) -> list[Checkpoint]:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from ucurve.experiments.checkpoint_selection import Choice
 from ucurve.registry.suites import Checkpoint, Dataset
-from ucurve.spec import Looks, Spec
+from ucurve.spec import Looks, Name, Spec
 
 Rate = Annotated[float, Field(gt=0, le=10)]
 Seed = Annotated[int, Field(ge=0, le=2**31)]
@@ -24,7 +24,7 @@ RARE: dict[str, Any] = {"advanced": True}
 class TuningFields(Spec):
     """Fields of fine-tuning specs: checkpoints, task and data, recipe, evaluation sets."""
 
-    suite: str = Field(
+    suite: Name = Field(
         "tiny", description="Name of a registered suite.", json_schema_extra={"widget": "suite"}
     )
     checkpoints: Choice = Field(
@@ -38,7 +38,7 @@ class TuningFields(Spec):
         "examples have prompts. label_words: a prompt and one word per class, whose token is "
         "learned. linear_head: a new layer on the last token.",
     )
-    data: str | None = Field(
+    data: Name | None = Field(
         None,
         title="Training dataset",
         description="Default: tiny-redrawn or tiny-sentiment for suites of the built-in language, "
@@ -54,6 +54,7 @@ class TuningFields(Spec):
     methods: list[Method] = Field(
         ["full"],
         min_length=1,
+        max_length=20,
         description="full: all weights are trained. head: the last layer only. lora: low-rank "
         "updates. l2_sp, ewc: all weights, with a penalty towards the pre-trained ones. Figures "
         "show the first; one figure compares all.",
@@ -72,7 +73,7 @@ class TuningFields(Spec):
         "confirm a rise at one learning rate; several rates, whose p values are corrected for "
         "multiple tests, need five.",
     )
-    evaluations: list[str] = Field(
+    evaluations: list[Name] = Field(
         [],
         max_length=8,
         title="Evaluation sets",
@@ -127,11 +128,13 @@ class TuningFields(Spec):
     )
     prompt: str = Field(
         "Review: {sentence}\\nSentiment:",
+        max_length=10_000,
         description="{sentence} is the text, \\n a new line.",
         json_schema_extra=RARE,
     )
-    label_words: list[str] = Field(
+    label_words: list[Name] = Field(
         ["negative", "positive"],
+        max_length=1000,
         description="One per class, in the order of labels; a space is put before each.",
         json_schema_extra=RARE,
     )
@@ -156,7 +159,7 @@ class TuningFields(Spec):
         description="Weight of the EWC penalty.",
         json_schema_extra=RARE,
     )
-    ewc_data: str | None = Field(
+    ewc_data: Name | None = Field(
         None,
         title="EWC data",
         description="Pre-training text for the Fisher information. Default: tiny-language; "

@@ -32,6 +32,8 @@ from ucurve.spec import (
     Context,
     Figure,
     Looks,
+    Name,
+    Pattern,
     Point,
     Resources,
     Result,
@@ -100,7 +102,7 @@ class GaussianPerturbation(Spec):
         },
     }
 
-    suite: str = Field(
+    suite: Name = Field(
         "tiny", description="Name of a registered suite.", json_schema_extra={"widget": "suite"}
     )
     checkpoints: Choice = Field(
@@ -140,13 +142,13 @@ class GaussianPerturbation(Spec):
     tensors: Literal["all", "matrices"] = Field(
         "all", description="matrices: without biases and gains of norms."
     )
-    include: list[str] = Field(
+    include: list[Pattern] = Field(
         [],
         max_length=50,
         description='Only parameters that match, such as "*.attention.*".',
         json_schema_extra=ADVANCED,
     )
-    exclude: list[str] = Field(
+    exclude: list[Pattern] = Field(
         [],
         max_length=50,
         description='No parameters that match, such as "*embed*".',
@@ -163,7 +165,7 @@ class GaussianPerturbation(Spec):
         description="Gamma by tensor group. Default: the middle one of the gammas.",
         json_schema_extra=ADVANCED,
     )
-    evaluation: str | None = Field(
+    evaluation: Name | None = Field(
         None,
         title="Evaluation set",
         description="Default: that of the suite.",

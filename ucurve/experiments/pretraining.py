@@ -22,6 +22,7 @@ from ucurve.spec import (
     Catalogue,
     Context,
     Figure,
+    Name,
     Point,
     Resources,
     Result,
@@ -87,15 +88,16 @@ class Pretraining(Spec):
     suite: str = Field(
         "my-suite",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$",
+        max_length=80,
         description="Name of the new suite. Another name trains again, even with the same recipe.",
     )
-    data: str = Field(
+    data: Name = Field(
         "tiny-language",
         title="Training dataset",
         description="The built-in language, or a registered text.",
         json_schema_extra=DATASET,
     )
-    evaluation: str | None = Field(
+    evaluation: Name | None = Field(
         None,
         title="Evaluation set",
         description="Held-out set for the loss of every checkpoint, and the evaluation set of the "
@@ -110,7 +112,7 @@ class Pretraining(Spec):
         title="Vocabulary size",
         description="Of the byte-level BPE tokenizer trained on the text; unused for the language.",
     )
-    tokenizer: str | None = Field(
+    tokenizer: Name | None = Field(
         None,
         description="Name of a tokenizer.json registered as a text. Default: train one.",
     )

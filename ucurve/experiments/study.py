@@ -38,6 +38,7 @@ class Study(BaseModel):
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$",
+        max_length=80,
         description="Becomes a tag of every experiment.",
     )
     title: str = Field("", max_length=200, description="Shown as the heading.")

@@ -85,6 +85,7 @@ def api(env: Mapping[str, str], host: str, port: int, logs: Path) -> ChildProces
     """Return the API process."""
     # Open event streams would keep a stopping server alive forever.
     options = ["--host", host, "--port", str(port), "--timeout-graceful-shutdown", "3"]
+    options += ["--http", "api.http_protocol:HttpProtocol"]
     options += [] if env.get("UCURVE_ACCESS_LOG") else ["--no-access-log"]
     return ChildProcess(
         "api",

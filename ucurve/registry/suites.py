@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ucurve.bounds import FilePath, Name, Prose
+
 PENDING = "hashing"  # prefix of `unresolved` while the files are being hashed
 
 
@@ -26,8 +28,8 @@ class Location(BaseModel):
         description="builtin: in the package; artefacts: below UCURVE_ARTEFACTS; path: absolute; "
         "hub: a repository."
     )
-    path: str = Field(description="Folder or file; for a hub the repository owner/name.")
-    commit: str | None = Field(None, description="Commit of the hub, resolved at registration.")
+    path: FilePath = Field(description="Folder or file; for a hub the repository owner/name.")
+    commit: Name | None = Field(None, description="Commit of the hub, resolved at registration.")
 
 
 class Checkpoint(BaseModel):
@@ -35,22 +37,24 @@ class Checkpoint(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    suite: str = Field(description="Name of the suite.")
-    revision: str = Field(description="Name of the revision, unique in its suite.")
+    suite: Name = Field(description="Name of the suite.")
+    revision: Name = Field(description="Name of the revision, unique in its suite.")
     location: Location = Field(description="Where its files are.")
     step: int | None = Field(None, description="Optimiser step; null when unknown.")
     tokens: int | None = Field(None, description="Pre-training tokens seen; null when unknown.")
     replicate: int = Field(0, description="Pre-training seed: one curve is drawn per seed.")
-    phase: str | None = Field(
+    phase: Name | None = Field(
         None, description="Learning-rate phase: warm-up, constant, decay or annealed."
     )
     num_parameters: int | None = Field(None, description="Number of weights.")
     context: int | None = Field(None, description="Maximum input length in tokens.")
-    weights_sha256: str | None = Field(None, description="SHA-256 of the weights.")
-    config_sha256: str | None = Field(None, description="SHA-256 of the model's config.")
-    tokenizer_sha256: str | None = Field(None, description="SHA-256 of the tokenizer.")
+    weights_sha256: Name | None = Field(None, description="SHA-256 of the weights.")
+    config_sha256: Name | None = Field(None, description="SHA-256 of the model's config.")
+    tokenizer_sha256: Name | None = Field(None, description="SHA-256 of the tokenizer.")
     size_bytes: int | None = Field(None, description="Size of the weights in bytes.")
-    unresolved: str | None = Field(None, description="Why it cannot be used yet; null when it can.")
+    unresolved: Prose | None = Field(
+        None, description="Why it cannot be used yet; null when it can."
+    )
 
     @property
     def is_pending(self) -> bool:
@@ -74,21 +78,23 @@ class Suite(BaseModel):
 class Dataset(BaseModel):
     """An evaluation set, a training text, or examples to fine-tune on."""
 
-    name: str = Field(description="Name of the dataset, unique in the lab.")
-    description: str = Field("", description="What it contains.")
+    name: Name = Field(description="Name of the dataset, unique in the lab.")
+    description: Prose = Field("", description="What it contains.")
     kind: Literal["language", "text", "examples"] = Field(
         description="language: the built-in synthetic language; text: a text file; examples: a "
         "train and a validation file."
     )
-    parameters: dict[str, str | int | float] = Field(
-        {}, description="Of the generator; of examples: their files and columns."
+    parameters: dict[str, Prose | int | float] = Field(
+        {}, max_length=1000, description="Of the generator; of examples: their files and columns."
     )
     location: Location | None = Field(None, description="Where its files are.")
-    sha256: str | None = Field(
+    sha256: Name | None = Field(
         None, description="SHA-256 of its files, or of the generator and its parameters."
     )
     size_bytes: int | None = Field(None, description="Size in bytes.")
-    unresolved: str | None = Field(None, description="Why it cannot be used yet; null when it can.")
+    unresolved: Prose | None = Field(
+        None, description="Why it cannot be used yet; null when it can."
+    )
 
     @property
     def is_pending(self) -> bool:

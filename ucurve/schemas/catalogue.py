@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ucurve.bounds import FilePath, Name, Prose
 from ucurve.schemas.strict_numbers import StrictNumbers
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
@@ -16,16 +17,18 @@ class SuiteSubmission(StrictNumbers):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(pattern=NAME, description="Name of the suite, unique in the lab.")
-    path: str | None = Field(
+    name: str = Field(
+        pattern=NAME, max_length=80, description="Name of the suite, unique in the lab."
+    )
+    path: FilePath | None = Field(
         None,
         description="Folder with one sub-folder per revision, readable by the API and all workers.",
     )
-    hub: str | None = Field(
+    hub: Name | None = Field(
         None, description='Hub repository "owner/name"; its branches and tags are the revisions.'
     )
-    description: str = Field("", description="Shown with the suite.")
-    evaluation: str | None = Field(
+    description: Prose = Field("", description="Shown with the suite.")
+    evaluation: Name | None = Field(
         None, description="Default evaluation set of experiments on this suite."
     )
     tokens_per_step: int | None = Field(
@@ -41,19 +44,21 @@ class DatasetSubmission(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(pattern=NAME, description="Name of the dataset, unique in the lab.")
-    text: str | None = Field(
+    name: str = Field(
+        pattern=NAME, max_length=80, description="Name of the dataset, unique in the lab."
+    )
+    text: FilePath | None = Field(
         None, description="Path of a UTF-8 text file, readable by the API and all workers."
     )
-    train: str | None = Field(
+    train: FilePath | None = Field(
         None,
         description="Path of the training examples: .tsv with a header, or .jsonl; columns "
         "sentence and label, or prompt and completion.",
     )
-    validation: str | None = Field(
+    validation: FilePath | None = Field(
         None, description="Path of the validation examples, in the same format."
     )
     preset: Literal["wikitext-2", "sst2"] | None = Field(
         None, description="A dataset of the hub, downloaded on first use."
     )
-    description: str = Field("", description="Shown with the dataset.")
+    description: Prose = Field("", description="Shown with the dataset.")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from ucurve.bounds import JsonObject
 from ucurve.schemas.strict_numbers import StrictNumbers
 from ucurve.schemas.webhooks import Webhook
 
@@ -26,7 +27,7 @@ class Submission(StrictNumbers):
     name: str = Field(
         "", max_length=MAX_NAME, description="Shown in lists; generated from the spec when empty."
     )
-    tags: list[str] = Field(default=[], max_length=MAX_TAGS, description="Labels to filter by.")
+    tags: list[Tag] = Field(default=[], max_length=MAX_TAGS, description="Labels to filter by.")
     notes: str = Field("", max_length=MAX_NOTES, description="Markdown.")
     priority: int = Field(0, ge=-MAX_PRIORITY, le=MAX_PRIORITY, description=PRIORITY)
     webhook: Webhook | None = Field(None, description=WEBHOOK)
@@ -35,7 +36,7 @@ class Submission(StrictNumbers):
         description="Re-measure everything, ignoring cached results, and compare with them: see "
         "/v1/experiments/{id}/agreement.",
     )
-    spec: dict[str, Any] = Field(
+    spec: JsonObject = Field(
         description="What to measure; `kind` selects the experiment type, its fields follow."
     )
 
@@ -131,7 +132,7 @@ class Extension(StrictNumbers):
     draws: int | None = Field(
         None, ge=1, le=1000, description="Number of draws or seeds to add to every setting."
     )
-    changes: dict[str, Any] = Field(
+    changes: JsonObject = Field(
         {}, description='New values of spec fields: {"gammas": [0.1, 0.2, 0.4]}.'
     )
 

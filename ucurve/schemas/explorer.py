@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from ucurve.bounds import Name, Names
 from ucurve.schemas.measurements import (
     LABELS,
     METRICS,
@@ -65,16 +66,16 @@ class PointFilter(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    suite: list[str] = Field([], description="Suites.")
-    kind: list[str] = Field([], description="Experiment types.")
-    evaluation: list[str] = Field([], description="Evaluation sets.")
+    suite: Names = Field([], description="Suites.")
+    kind: Names = Field([], description="Experiment types.")
+    evaluation: Names = Field([], description="Evaluation sets.")
     tokens_from: int | None = Field(
         None, ge=0, le=2**62, description="Minimum number of pre-training tokens."
     )
     tokens_to: int | None = Field(
         None, ge=0, le=2**62, description="Maximum number of pre-training tokens."
     )
-    where: list[Annotated[str, AfterValidator(_check_condition)]] = Field(
+    where: list[Annotated[Name, AfterValidator(_check_condition)]] = Field(
         [],
         max_length=50,
         description="Conditions on labels: gamma=0.1, scale=init_std, learning_rate>=0.001.",
@@ -87,7 +88,9 @@ class PointFilter(BaseModel):
 class PointStateFilter(PointFilter):
     """Which measurements in which states."""
 
-    state: list[MeasurementState] = Field(["done"], description="States of the measurements.")
+    state: list[MeasurementState] = Field(
+        ["done"], max_length=20, description="States of the measurements."
+    )
 
 
 class PointPageQuery(PointStateFilter):
@@ -106,9 +109,9 @@ class TableQuery(PointStateFilter):
 class PivotQuery(PointFilter):
     """What to aggregate, grouped by which labels."""
 
-    rows: str = Field("tokens", description="A label, or one of suite, kind, evaluation, tokens.")
-    columns: str | None = Field(None, description="As rows; empty: a single column.")
-    metric: str = Field(LOSS, description="perplexity is exp of the mean of nll_mean.")
+    rows: Name = Field("tokens", description="A label, or one of suite, kind, evaluation, tokens.")
+    columns: Name | None = Field(None, description="As rows; empty: a single column.")
+    metric: Name = Field(LOSS, description="perplexity is exp of the mean of nll_mean.")
     aggregate: Aggregate = Field("mean", description="How the points of a cell are combined.")
 
 

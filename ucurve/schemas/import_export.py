@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from ucurve.bounds import MAX_REVISIONS, JsonObject, Log, Name, Names, Prose
 from ucurve.registry.suites import Checkpoint, Dataset
 from ucurve.schemas.canonical_json import canonical
 from ucurve.schemas.measurements import LABELS, METRICS, NONFINITE, VERSIONS, Metrics, NonFinite
+from ucurve.schemas.references import MAX_ROWS
 
 FORMAT = 1  # version of an export; readers reject newer ones
 BATCH = 500
 MAX_REPEAT = 2**31
 ORIGIN = "Name of the other lab."
 IDENTITY = "SHA-256 of `inputs`."
+Curve = Annotated[list[float | None], Field(max_length=500_000)]
 
 
 class ImportedModel(BaseModel):
@@ -34,17 +37,17 @@ class ImportedAttempt(ImportedModel):
     """One attempt as the other lab recorded it."""
 
     worker: str = Field(max_length=500, description="Name of the worker.")
-    device: str = Field(description="cpu, cuda or mps.")
-    versions: dict[str, str] = Field(description=VERSIONS)
+    device: Name = Field(description="cpu, cuda or mps.")
+    versions: dict[str, Prose] = Field(max_length=1000, description=VERSIONS)
     outcome: Literal["done", "failed", "stopped", "lost"] = Field(description="How it ended.")
     started_at: AwareDatetime = Field(description="Time of its start.")
     finished_at: AwareDatetime | None = Field(description="Time of its end.")
-    metrics: Metrics = Field({}, description=METRICS)
-    nonfinite: dict[str, NonFinite] = Field({}, description=NONFINITE)
-    series: dict[str, list[float | None]] = Field({}, description="Curves by name.")
-    traceback: str | None = Field(None, description="Python traceback of a failure.")
-    log: str | None = Field(None, description="Last log lines of the worker.")
-    origin: str | None = Field(None, description="Lab that this attempt had been imported from.")
+    metrics: Metrics = Field({}, max_length=1000, description=METRICS)
+    nonfinite: dict[str, NonFinite] = Field({}, max_length=1000, description=NONFINITE)
+    series: dict[str, Curve] = Field({}, max_length=1000, description="Curves by name.")
+    traceback: Log | None = Field(None, description="Python traceback of a failure.")
+    log: Log | None = Field(None, description="Last log lines of the worker.")
+    origin: Name | None = Field(None, description="Lab that this attempt had been imported from.")
     shown: bool = Field(False, description="Whether it gave the measurement's result.")
 
     @model_validator(mode="after")
@@ -57,20 +60,20 @@ class ImportedAttempt(ImportedModel):
 class ImportedMeasurement(ImportedModel):
     """A measurement with everything that determines its result."""
 
-    identity: str = Field(description=IDENTITY)
+    identity: Name = Field(description=IDENTITY)
     repeat: int = Field(ge=0, lt=MAX_REPEAT, description="0, or the number of its repetition.")
-    kind: str = Field(description="Experiment type that measures it.")
-    inputs: dict[str, Any] = Field(description="Everything that determines the result.")
-    source: dict[str, Any] = Field(description="Checkpoint and dataset with their locations.")
-    labels: dict[str, Any] = Field(description=LABELS)
-    group_key: str = Field(description="Points of the same group share a loaded checkpoint.")
+    kind: Name = Field(description="Experiment type that measures it.")
+    inputs: JsonObject = Field(description="Everything that determines the result.")
+    source: JsonObject = Field(description="Checkpoint and dataset with their locations.")
+    labels: JsonObject = Field(description=LABELS)
+    group_key: Prose = Field(description="Points of the same group share a loaded checkpoint.")
     seconds: float = Field(description="Estimated duration.")
     requires_device: Literal["any", "cuda"] = Field(description="Device that it needs.")
     requires_memory_gb: float = Field(description="Memory that it needs, in GiB.")
     state: Literal["open", "done", "failed"] = Field(description="Its state in the other lab.")
-    error: str | None = Field(None, description="Last line of a failure's traceback.")
+    error: Log | None = Field(None, description="Last line of a failure's traceback.")
     finished_at: AwareDatetime | None = Field(None, description="Time when it ended.")
-    attempts: list[ImportedAttempt] = Field([], description="All attempts at it.")
+    attempts: list[ImportedAttempt] = Field([], max_length=1000, description="All attempts at it.")
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
@@ -96,10 +99,10 @@ class ImportedMeasurements(ImportedModel):
 class ImportedPoint(ImportedModel):
     """A point of an experiment."""
 
-    identity: str = Field(description="Identity of its measurement.")
+    identity: Name = Field(description="Identity of its measurement.")
     repeat: int = Field(description="Repetition of its measurement.")
     stage: int = Field(description="Stage of the plan: lower ones are measured first.")
-    labels: dict[str, Any] = Field(description=LABELS)
+    labels: JsonObject = Field(description=LABELS)
 
 
 class ImportedExperiment(ImportedModel):
@@ -108,45 +111,51 @@ class ImportedExperiment(ImportedModel):
     origin: str = Field(min_length=1, max_length=200, description=ORIGIN)
     id: int = Field(description="Its number in the other lab.")
     name: str = Field(max_length=200, description="Name shown in lists.")
-    kind: str = Field(description="Experiment type.")
-    owner: str = Field(description="Its owner in the other lab.")
-    tags: list[str] = Field(description="Labels to filter by.")
-    notes: str = Field(description="Markdown.")
+    kind: Name = Field(description="Experiment type.")
+    owner: Name = Field(description="Its owner in the other lab.")
+    tags: Names = Field(description="Labels to filter by.")
+    notes: Prose = Field(description="Markdown.")
     priority: int = Field(description="Its priority in the other lab.")
-    spec: dict[str, Any] = Field(description="What it measures.")
+    spec: JsonObject = Field(description="What it measures.")
     archived: bool = Field(False, description="Whether it is hidden from lists by default.")
     created_at: AwareDatetime = Field(description="Time of submission.")
     started_at: AwareDatetime | None = Field(description="Time when its first point started.")
     finished_at: AwareDatetime | None = Field(description="Time when its last point ended.")
-    points: list[ImportedPoint] = Field(min_length=1, description="Points in the plan's order.")
+    points: list[ImportedPoint] = Field(
+        min_length=1, max_length=100_000, description="Points in the plan's order."
+    )
 
 
 class ImportedSuite(ImportedModel):
     """A suite with its checkpoints."""
 
-    name: str = Field(description="Name of the suite.")
-    description: str = Field(description="Shown with the suite.")
-    evaluation: str | None = Field(description="Default evaluation set.")
-    recipe: str | None = Field(description="Hash of the pre-training spec that produced it.")
-    checkpoints: list[Checkpoint] = Field(description="Its checkpoints.")
+    name: Name = Field(description="Name of the suite.")
+    description: Prose = Field(description="Shown with the suite.")
+    evaluation: Name | None = Field(description="Default evaluation set.")
+    recipe: Name | None = Field(description="Hash of the pre-training spec that produced it.")
+    checkpoints: list[Checkpoint] = Field(max_length=MAX_REVISIONS, description="Its checkpoints.")
 
 
 class ImportedCurve(ImportedModel):
     """A reference curve."""
 
-    name: str = Field(description="Name shown in figures.")
-    suite: str | None = Field(description="Suite that the numbers are about.")
-    origin: dict[str, Any] = Field(description="Where it comes from.")
-    rows: list[dict[str, Any]] = Field(description="The numbers.")
+    name: Name = Field(description="Name shown in figures.")
+    suite: Name | None = Field(description="Suite that the numbers are about.")
+    origin: JsonObject = Field(description="Where it comes from.")
+    rows: list[JsonObject] = Field(max_length=MAX_ROWS, description="The numbers.")
 
 
 class ImportedCatalogue(ImportedModel):
     """Suites, datasets and reference curves."""
 
     origin: str = Field(min_length=1, max_length=200, description=ORIGIN)
-    suites: list[ImportedSuite] = Field([], description="Suites with their checkpoints.")
-    datasets: list[Dataset] = Field([], description="Datasets.")
-    reference_curves: list[ImportedCurve] = Field([], description="Reference curves.")
+    suites: list[ImportedSuite] = Field(
+        [], max_length=1000, description="Suites with their checkpoints."
+    )
+    datasets: list[Dataset] = Field([], max_length=10_000, description="Datasets.")
+    reference_curves: list[ImportedCurve] = Field(
+        [], max_length=1000, description="Reference curves."
+    )
 
 
 class ValueConflict(BaseModel):

@@ -13,10 +13,11 @@ TITLES = {
     401: "Not authenticated",
     403: "Not permitted",
     404: "Not found",
+    408: "Request too slow",
     409: "Conflict",
     413: "Request too large",
     422: "Invalid input",
-    429: "Quota exceeded",
+    429: "Too many requests",
     500: "Internal error",
     503: "Temporarily unavailable",
 }

@@ -15,6 +15,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ucurve.bounds import Name
+
 Importer = Literal["lm-eval", "csv"]
 MAX_ROWS = 20_000
 MAX_CHARACTERS = 20_000_000
@@ -80,7 +82,7 @@ class ReferenceSubmission(BaseModel):
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
 
     name: str = Field(min_length=1, max_length=200, description="Name shown in figures.")
-    suite: str | None = Field(
+    suite: Name | None = Field(
         None,
         description="Suite that the numbers are about; optional where lm-eval's files name a "
         "registered one.",

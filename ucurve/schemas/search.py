@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ucurve.bounds import Names
 from ucurve.schemas.experiments import ExperimentState
 
 Order = Literal["newest", "oldest", "name", "owner", "state", "progress", "finished"]
@@ -20,11 +21,11 @@ class ExperimentFilter(BaseModel):
     text: str = Field(
         "", max_length=500, description="Words; each must occur in name, notes or tags."
     )
-    tag: list[str] = Field([], description="Tags; an experiment must have all of them.")
-    kind: list[str] = Field([], description="Experiment types.")
-    suite: list[str] = Field([], description="Suites.")
-    owner: list[str] = Field([], description='User names; "me" is the current user.')
-    state: list[ExperimentState] = Field([], description="States.")
+    tag: Names = Field([], description="Tags; an experiment must have all of them.")
+    kind: Names = Field([], description="Experiment types.")
+    suite: Names = Field([], description="Suites.")
+    owner: Names = Field([], description='User names; "me" is the current user.')
+    state: list[ExperimentState] = Field([], max_length=20, description="States.")
     created_after: datetime | None = Field(None, description="Submitted at this time or later.")
     created_before: datetime | None = Field(None, description="Submitted before this time.")
     starred: bool = Field(False, description="Only experiments that the current user has starred.")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ucurve.bounds import Name
 from ucurve.schemas.strict_numbers import StrictNumbers
 
 Role = Literal["viewer", "submitter", "admin"]
@@ -48,7 +49,7 @@ class TokenSubmission(StrictNumbers):
         min_length=1, max_length=80, description="Where it is used: laptop, CI, a notebook."
     )
     days: Days | None = Field(90.0, description="Days until it expires; null: never.")
-    owner: str | None = Field(
+    owner: Name | None = Field(
         None, description="User whom it authenticates; default: you. Others by admins only."
     )
 
