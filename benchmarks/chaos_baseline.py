@@ -2,10 +2,11 @@
 
     python benchmarks/chaos_baseline.py --minutes 4 --seed 1 --mlflow VENV/bin/mlflow
 
-Celery on Valkey, with early and with late acknowledgement: a sender publishes tasks, each of which
-appends one row to Postgres and retries while Postgres is away. Broker, database and worker restart
-a second after their end, as under systemd. After the faults, everything may finish until nothing
-has happened for a minute. Every acknowledged task should have appended exactly one row:
+Celery on Valkey with an append-only file, with early and with late acknowledgement: a sender
+publishes tasks, each of which appends one row to Postgres and retries while Postgres is away.
+Broker, database and worker restart a second after their end, as under systemd. After the faults,
+everything may finish until nothing has happened for a minute. Every acknowledged task should have
+appended exactly one row:
 
 - lost: no row, and the broker no longer holds it
 - stuck: no row, and the broker holds it for a worker that is gone (until its visibility timeout,
@@ -88,6 +89,7 @@ class CeleryBench:
         self.engines = Engines(self.folder / ("late" if self.late else "early"))
         with self.engines:
             self._connect().execute("CREATE TABLE appended (task bigint)").connection.close()
+            self._persist_broker()
             self.link = Link("broker", self.engines.sockets / "valkey.sock")
             self.worker = self._worker()
             self.worker.start()
@@ -98,6 +100,15 @@ class CeleryBench:
             finally:
                 self.worker.stop()
                 self.link.close()
+
+    def _persist_broker(self) -> None:
+        """Restart the broker with an append-only file: here the messages are the work."""
+        broker, folder = self.engines.valkey, self.engines.data / "broker"
+        folder.mkdir()
+        words = ["yes" if word == "no" else word for word in broker.command]
+        broker.stop()
+        broker.command = [*words, "--dir", str(folder)]
+        broker.start()
 
     @property
     def database(self) -> str:
