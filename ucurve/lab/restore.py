@@ -126,7 +126,7 @@ def _check_database(lab: Installation) -> None:
 
 
 def _drop_empty_tables(lab: Installation) -> None:
-    """Drop the tables of an external database that was migrated and never used.
+    """Drop what migrations made in an external database that was never used.
 
     They may be those of a newer revision than the backup's.
     """
@@ -134,6 +134,13 @@ def _drop_empty_tables(lab: Installation) -> None:
     with lab.connect() as session:
         names = [*table_copy.tables(session), table_copy.REVISION]
         session.execute(f"DROP TABLE IF EXISTS {', '.join(map(table_copy.quoted, names))}".encode())
+        functions = session.execute(
+            "SELECT oid::regprocedure::text FROM pg_proc f "
+            "WHERE pronamespace = 'public'::regnamespace AND NOT EXISTS "
+            "(SELECT FROM pg_depend d WHERE d.objid = f.oid AND d.deptype = 'e')"
+        ).fetchall()
+        for (name,) in functions:  # of triggers; those of extensions stay
+            session.execute(f"DROP ROUTINE {name}".encode())
 
 
 def _check_space(folder: Path, manifest: Manifest) -> None:
@@ -227,8 +234,10 @@ def _migrate(lab: Installation, revision: str) -> None:
         check=False,
     )
     if done.returncode != 0:
-        reason = (done.stderr or done.stdout).strip().splitlines()[-1:]
-        raise BackupFileError(f"cannot create the tables: {' '.join(reason)}")
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        # SQLAlchemy ends its messages with the statement and a link.
+        reasons = [line for line in lines if line and not line.startswith(("(", "[", " "))]
+        raise BackupFileError(f"cannot create the tables: {(reasons or ['unknown'])[-1]}")
 
 
 def _check_schema(session: Session, order: list[str], manifest: Manifest) -> None:
