@@ -12,6 +12,7 @@ from fastapi.security import HTTPBearer
 from sqlalchemy import text
 
 from api import body_limit, changing_requests, docs, errors, openapi
+from api import metrics as prometheus
 from api.auth import authentication, same_origin
 from api.auth.authorization import Public, enforce_role
 from api.background.sweep import keep_sweeping
@@ -25,11 +26,13 @@ from api.routes import (
     explorer,
     import_export,
     measurements,
+    metrics,
     provenance,
     references,
     reproducibility,
     search,
     sessions,
+    status,
     studies,
     suites,
     updates,
@@ -75,6 +78,7 @@ body_limit.install(app)
 authentication.install(app)
 same_origin.install(app)
 docs.install(app)
+prometheus.install(app)
 openapi.install(app)
 for module in (
     reproducibility,
@@ -92,6 +96,8 @@ for module in (
     suites,
     datasets,
     workers,
+    status,
+    metrics,
     provenance,
     references,
 ):

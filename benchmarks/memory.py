@@ -179,7 +179,8 @@ def trend(name: str, samples: Sequence[Sample], warm_up: float) -> Trend | None:
     hours = [mean([s.seconds for s in block]) / 3600 for block in blocks.values()]
     sizes = [mean([s.private for s in block]) / MB for block in blocks.values()]
     line = stats.linregress(hours, sizes)
-    margin = float(stats.t.ppf(0.975, len(blocks) - 2)) * float(line.stderr)
+    error = 0.0 if math.isnan(line.stderr) else float(line.stderr)  # all sizes are the same
+    margin = float(stats.t.ppf(0.975, len(blocks) - 2)) * error
     # Postgres's backends come and go with the pools: its first process tells of a restart.
     firsts = {sample.pids[0] for sample in samples}
     return Trend(
@@ -188,7 +189,7 @@ def trend(name: str, samples: Sequence[Sample], warm_up: float) -> Trend | None:
         sizes[-1],
         late[-1].proportional / MB,
         float(line.slope),
-        float(line.stderr),
+        error,
         float(line.slope) - margin,
         float(line.slope) + margin,
         restarted=len(firsts) > 1,

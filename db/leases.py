@@ -133,6 +133,18 @@ def begin(
     return attempt.id
 
 
+def is_retry(session: Session, measurement: int, attempt: int) -> bool:
+    """Return whether the measurement was attempted before this attempt."""
+    return bool(
+        session.scalar(
+            text(
+                "SELECT EXISTS (SELECT FROM attempts WHERE measurement_id = :id AND id < :attempt)"
+            ),
+            {"id": measurement, "attempt": attempt},
+        )
+    )
+
+
 def renew(session: Session, token: str, live: dict[int, Json]) -> dict[int, bool]:
     """Extend the lease and store what its points report.
 

@@ -63,6 +63,7 @@ ARROWS = {
         "ucurve.spec",
         "ucurve.modeling.device",
         "ucurve.modeling.preload",
+        "ucurve.modeling.throughput",
         "ucurve.schemas.measurements",
         "ucurve.settings",
     ),

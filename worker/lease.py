@@ -14,9 +14,10 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, text
+from sqlalchemy import Case, case, delete, func, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -28,6 +29,7 @@ from ucurve.settings import settings
 from ucurve.spec import PointInterrupted
 from worker.heartbeat import report_ready
 from worker.log_tail import LogTail
+from worker.statistics import WorkerStatistics
 
 EXIT_HUNG = 75  # EX_TEMPFAIL
 PUBLISH_INTERVAL = 2.0  # seconds between published updates: every browser redraws for each
@@ -97,13 +99,19 @@ def _thinned(curve: list[float | None]) -> list[float | None]:
     return curve[:half:2] + curve[half:]
 
 
+def _start_of(pid: int) -> Case[datetime]:
+    """Return the start of this process: a restarted worker takes over the row of its name."""
+    return case((Worker.pid == pid, Worker.started_at), else_=func.clock_timestamp())
+
+
 class Lease(threading.Thread):
     """The worker's heartbeat and its lease on claimed points, see the module's docstring."""
 
-    def __init__(self, worker: dict[str, Any], tail: LogTail) -> None:
+    def __init__(self, worker: dict[str, Any], tail: LogTail, statistics: WorkerStatistics) -> None:
         super().__init__(name="lease", daemon=True)
         self.worker = worker
         self.tail = tail
+        self.statistics = statistics
         self.leaving = threading.Event()
         self._token: str | None = None
         self._progress: Progress | None = None
@@ -166,12 +174,21 @@ class Lease(threading.Thread):
             self._deregistered.wait(min(1.0, interval) if self._progress else interval)
 
     def _heartbeat(self) -> None:
+        progress = self._progress
+        silent = None if progress is None else time.monotonic() - progress.reported_at
         with open_session() as session:
-            row = {**self.worker, "seen_at": text("clock_timestamp()")}
+            row = {
+                **self.worker,
+                "seen_at": text("clock_timestamp()"),
+                "statistics": self.statistics.report(silent),
+            }
             session.execute(
                 insert(Worker)
                 .values(**row)
-                .on_conflict_do_update(index_elements=["name"], set_=row)
+                .on_conflict_do_update(
+                    index_elements=["name"],
+                    set_={**row, "started_at": _start_of(self.worker["pid"])},
+                )
             )
             session.commit()
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
 
 from db import leases
 from ucurve.experiments import kinds
@@ -33,6 +34,7 @@ from worker.outcomes import (
     serialize_result,
     serialize_suite,
 )
+from worker.statistics import WorkerStatistics
 from worker.transactions import run_in_transaction
 
 POLL_SECONDS = 3.0
@@ -48,7 +50,8 @@ class WorkerLoop:
     def __init__(self) -> None:
         self.worker = describe_worker()
         self.tail = LogTail()
-        self.lease = Lease(self.worker, self.tail)
+        self.statistics = WorkerStatistics(self.worker["device"])
+        self.lease = Lease(self.worker, self.tail, self.statistics)
         self.context = PointContext(self.worker["device"], settings().artefacts)
         self.loaded: str | None = None
         self.speed = 1.0  # measured / planned seconds of the latest points
@@ -130,12 +133,8 @@ class WorkerLoop:
 
     def _measure(self, token: str, claimed: leases.ClaimedPoint) -> None:
         """Begin an attempt, run the point and record its outcome, or release it when stopped."""
-        worker = self.worker
-        attempt = run_in_transaction(
-            lambda session: leases.begin(
-                session, claimed.id, token, worker["name"], worker["device"], worker["versions"]
-            ),
-            retry_for=0,
+        attempt, retried = run_in_transaction(
+            lambda session: self._begin(session, token, claimed), retry_for=0
         )
         if attempt is None:
             return
@@ -144,18 +143,33 @@ class WorkerLoop:
         outcome, suite = self._run_point(claimed)
         lines = self.tail.text()
         if outcome is None or self.health.broken:
+            self.statistics.count(claimed.kind, "stopped", time.monotonic() - started, retried)
             error = outcome["traceback"] if outcome else None
             run_in_transaction(
                 lambda session: leases.release(session, token, claimed.id, error, lines)
             )
             return
         outcome["log"] = lines
-        self.speed += 0.3 * ((time.monotonic() - started) / max(claimed.seconds, 1e-6) - self.speed)
+        seconds = time.monotonic() - started
+        self.speed += 0.3 * (seconds / max(claimed.seconds, 1e-6) - self.speed)
         self.loaded = claimed.group_key
-        if not record_outcome(token, claimed.id, attempt, outcome, suite):
+        state = record_outcome(token, claimed.id, attempt, outcome, suite)
+        if state is None:
             log.warning("lease of measurement %d was lost; its result is discarded", claimed.id)
-        elif "traceback" not in outcome:
+            return
+        self.statistics.count(claimed.kind, state, seconds, retried)
+        if state == "done":
             shutil.rmtree(self.context.state_dir, ignore_errors=True)  # nothing left to resume
+
+    def _begin(
+        self, session: Session, token: str, claimed: leases.ClaimedPoint
+    ) -> tuple[int | None, bool]:
+        """Begin an attempt; return its id, None where the lease was lost, and if it is a retry."""
+        worker = self.worker
+        attempt = leases.begin(
+            session, claimed.id, token, worker["name"], worker["device"], worker["versions"]
+        )
+        return attempt, attempt is not None and leases.is_retry(session, claimed.id, attempt)
 
     def _run_point(
         self, claimed: leases.ClaimedPoint

@@ -11,6 +11,7 @@ from db import leases
 from db.submissions import register_suite
 from ucurve.schemas.measurements import encode_metrics, finite_or_none
 from ucurve.spec import Result
+from worker.statistics import Outcome
 from worker.transactions import REJECTED, run_in_transaction
 
 SuiteRows = tuple[dict[str, Any], list[dict[str, Any]]]  # a suite and its checkpoints
@@ -23,10 +24,11 @@ def failure_outcome() -> dict[str, Any]:
 
 def record_outcome(
     token: str, measurement: int, attempt: int, outcome: dict[str, Any], suite: SuiteRows | None
-) -> bool:
-    """Write the outcome and the suite that the point made; return False when the lease was lost.
+) -> Outcome | None:
+    """Write the outcome and the suite that the point made.
 
-    A result that the database rejects fails the point: measuring it again would end the same way.
+    Returns whether the point is done or failed, None when the lease was lost. A result that the
+    database rejects fails the point: measuring it again would end the same way.
     """
 
     def write(session: Session) -> bool:
@@ -35,13 +37,15 @@ def record_outcome(
             register_suite(session, *suite)
         return has_lease
 
+    state: Outcome = "failed" if "traceback" in outcome else "done"
     try:
-        return run_in_transaction(write)
+        return state if run_in_transaction(write) else None
     except REJECTED:
         rejection = {**failure_outcome(), "log": outcome["log"]}
-        return run_in_transaction(
+        has_lease = run_in_transaction(
             lambda session: leases.finish(session, measurement, token, attempt, rejection)
         )
+        return "failed" if has_lease else None
 
 
 def serialize_result(result: Result) -> dict[str, Any]:

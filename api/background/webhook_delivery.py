@@ -21,6 +21,7 @@ from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from api import metrics
 from api.webhook_addresses import resolve
 from db import webhooks
 from db.session import open_session
@@ -108,9 +109,11 @@ def deliver_one() -> bool:
         except (ValueError, OSError, httpx.HTTPError, httpx.InvalidURL) as error:
             reason = failure_reason(error, host_of(due.url))
             webhooks.record_failure(session, due.id, due.num_tries, reason)
+            metrics.count_webhook(delivered=False)
             log.warning("webhook %d to %s not delivered: %s", due.id, host_of(due.url), reason)
         else:
             webhooks.record_success(session, due.id)
+            metrics.count_webhook(delivered=True)
         session.commit()
     return True
 

@@ -53,6 +53,11 @@ class Measurement(Base):
             text("finished_at DESC"),
             postgresql_where=text("state = 'done'"),
         ),
+        Index(
+            "measurements_failed",
+            text("finished_at DESC"),
+            postgresql_where=text("state = 'failed'"),
+        ),
         UniqueConstraint("identity", "repeat"),
         Index(
             "measurements_found", "suite", "kind", "tokens", postgresql_where=text("state = 'done'")
@@ -103,6 +108,7 @@ class Attempt(Base):
             "outcome IN ('running', 'done', 'failed', 'stopped', 'lost')", name="attempts_outcome"
         ),
         Index("attempts_running", "measurement_id", postgresql_where=text("outcome = 'running'")),
+        Index("attempts_lost", "id", postgresql_where=text("outcome = 'lost'")),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)

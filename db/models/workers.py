@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import func
+from sqlalchemy import func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.models.base import Base, Json
@@ -21,5 +21,7 @@ class Worker(Base):
     device: Mapped[str]
     memory_gb: Mapped[float]
     versions: Mapped[Json]
+    # Counters and rates since its start, see worker/statistics.py.
+    statistics: Mapped[Json] = mapped_column(server_default=text("'{}'"))
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now())

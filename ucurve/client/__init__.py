@@ -24,6 +24,7 @@ from ucurve.client.http import (
 )
 from ucurve.client.import_export import ImportExportResource
 from ucurve.client.results import ResultResource
+from ucurve.client.status import StatusResource
 from ucurve.client.users import UserResource
 
 __all__ = ["ApiUnavailableError", "Client", "ClientError", "RequestRejectedError", "field_name"]
@@ -39,6 +40,7 @@ class Client(
     AuditResource,
     ImportExportResource,
     ExplorerResource,
+    StatusResource,
 ):
     """A connection to a lab. Requests are retried while the API restarts."""
 

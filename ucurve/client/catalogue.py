@@ -1,4 +1,4 @@
-"""The catalogue: suites, datasets, reference curves, workers, and the studies that use them."""
+"""The catalogue: suites, datasets, reference curves, and the studies that use them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from ucurve.schemas.references import (
     ReferenceSubmission,
     SentFile,
 )
-from ucurve.schemas.workers import WorkerInfo
 from ucurve.spec import Figure, Spec
 
 REGISTRATION_TIMEOUT = 600.0  # seconds: large checkpoints are hashed, hub refs are listed
@@ -111,10 +110,6 @@ class CatalogueResource(HttpClient):
         options = available_curves(curves, str(suite), metrics_of(figures), evaluation)
         same_dataset = [(id, metric) for id, metric, same in options.values() if same]
         return Figures.of(with_curves(figures, curves, same_dataset))
-
-    def workers(self) -> list[WorkerInfo]:
-        """Return the last reported state of every worker."""
-        return list_of(WorkerInfo, self._request("GET", "/v1/workers"))
 
     def studies(self) -> list[Study]:
         """Return the built-in studies."""

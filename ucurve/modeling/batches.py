@@ -21,6 +21,7 @@ from torch.nn.functional import cross_entropy, pad
 from transformers import PreTrainedModel
 
 from ucurve.modeling.perplexity import Precision, autocast, unembedding
+from ucurve.modeling.throughput import count_tokens
 
 Progress = Callable[[float, float], None]  # (done, total); may raise to stop
 IGNORE_INDEX = -100  # target of a position that is not scored
@@ -153,6 +154,7 @@ def classification_metrics(
     loss, num_scored, correct, num_rows = 0.0, 0, 0, 0
     for done, batch in enumerate((part.to(finetuned.model.device) for part in parts), start=1):
         rows = torch.arange(len(batch.ids), device=batch.ids.device)
+        count_tokens(batch.ids.numel())
         with autocast(finetuned.model, precision):
             if finetuned.head is not None:
                 scores = finetuned.head(finetuned.hidden(batch.ids)[rows, batch.last]).float()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import resource
+from pathlib import Path
 
 import ucurve
 from ucurve.settings import settings
@@ -29,6 +31,19 @@ def device() -> tuple[str, float, str]:
         return "cuda", round(properties.total_memory / 2**30, 1), properties.name
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return "cpu", round(pages / 2**30, 1), platform.processor() or platform.machine()
+
+
+def memory_used(device: str) -> int:
+    """Return the memory in use by this process, in bytes: of its GPU, or its main memory."""
+    import torch
+
+    if device == "cuda":
+        return int(torch.cuda.memory_reserved(0))
+    try:
+        resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # not Linux: the largest it has been
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return resident_pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def versions(hardware: str) -> dict[str, str]:

@@ -28,6 +28,7 @@ from ucurve.modeling.perplexity import Precision, autocast
 from ucurve.modeling.perturb import standard_normal
 from ucurve.modeling.pretrain import learning_rate, one_thread
 from ucurve.modeling.regularizers import Regularizer
+from ucurve.modeling.throughput import count_tokens
 from ucurve.modeling.training_state import ResumableRun
 
 SAVE_EVERY_SECONDS = 20.0
@@ -171,7 +172,9 @@ class FinetuningRun(ResumableRun):
         """Make one optimiser step on the mean loss of the batch's scored tokens."""
         began = time.monotonic()
         model = self.finetuned.model
-        self.tokens += int((batch.last + 1).sum())
+        num_tokens = int((batch.last + 1).sum())
+        self.tokens += num_tokens
+        count_tokens(num_tokens)
         batch, total = batch.to(model.device), num_scored(self.finetuned, batch)
         self.optimiser.zero_grad()
         loss = 0.0

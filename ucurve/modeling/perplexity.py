@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+from ucurve.modeling.throughput import count_tokens
+
 Precision = Literal["fp32", "bf16"]
 LOGITS = 1 << 24  # logits computed at once: 64 MiB in fp32
 
@@ -106,6 +108,7 @@ def window_losses(
             losses = _token_losses(model, head, ids)
         sums += [losses[i, span.score - span.start - 1 :].sum() for i, span in enumerate(batch)]
         done += ids.numel()
+        count_tokens(ids.numel())
         progress(done, sum(span.end - span.start for span in plan))
     return WindowLosses(
         torch.stack(sums).cpu().numpy(),

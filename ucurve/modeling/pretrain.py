@@ -25,6 +25,7 @@ from torch.nn import functional
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel
 
 from ucurve.modeling.perturb import group_of
+from ucurve.modeling.throughput import count_tokens
 from ucurve.modeling.token_data import Batches
 from ucurve.modeling.training_state import ResumableRun
 
@@ -212,6 +213,7 @@ class PretrainingRun(ResumableRun):
     def _update(self, rows: torch.Tensor) -> None:
         """Make one optimiser step on `rows`, int64 [batch_rows, context]."""
         began = time.monotonic()
+        count_tokens(rows.numel())
         rows = rows.to(self.device)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
             logits = self.model(input_ids=rows).logits

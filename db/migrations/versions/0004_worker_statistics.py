@@ -1,0 +1,29 @@
+"""worker statistics, and indexes for what failed and what was lost."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0004_worker_statistics"
+down_revision = "0003_idempotent_requests"
+
+
+def upgrade() -> None:
+    op.add_column(
+        "workers",
+        sa.Column(
+            "statistics",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            server_default=sa.text("'{}'"),
+            nullable=False,
+        ),
+    )
+    op.create_index(
+        "measurements_failed",
+        "measurements",
+        [sa.text("finished_at DESC")],
+        postgresql_where=sa.text("state = 'failed'"),
+    )
+    op.create_index(
+        "attempts_lost", "attempts", ["id"], postgresql_where=sa.text("outcome = 'lost'")
+    )
