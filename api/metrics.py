@@ -11,7 +11,13 @@ import time
 from collections.abc import Iterable, Iterator
 
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -28,6 +34,8 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 MAX_USERS = 100  # with a label of their own; the others count as "other"
 
+# A series per counter that no one reads.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 registry = CollectorRegistry()
 ProcessCollector(registry=registry)
 _latency = Histogram(
@@ -117,7 +125,7 @@ def families(status: LabStatus | None) -> Iterator[Metric]:
     expiries = CounterMetricFamily(
         "ucurve_lease_expiries", "Attempts that were lost with their worker.", None
     )
-    expiries.add_metric([], status.lease_expiries)
+    expiries.add_metric([], _highest.update(status.lease_expiries))
     yield expiries
     yield gauge(
         "ucurve_webhook_deliveries_pending",
@@ -130,6 +138,20 @@ def families(status: LabStatus | None) -> Iterator[Metric]:
         free.add_metric([disk.folder], disk.free_bytes)
         size.add_metric([disk.folder], disk.total_bytes)
     yield from (free, size)
+
+
+class _Highest:
+    """The highest value so far: rows may be deleted, a counter must not decrease."""
+
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, value: int) -> int:
+        self._value = max(self._value, value)
+        return self._value
+
+
+_highest = _Highest()
 
 
 def gauge(name: str, documentation: str, value: float) -> GaugeMetricFamily:

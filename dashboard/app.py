@@ -13,7 +13,7 @@ PAGES = [  # file, which is also the path; title; icon
     ("explorer", "Explorer", "travel_explore"),
     ("studies", "Studies", "library_books"),
     ("suites", "Models and data", "layers"),
-    ("workers", "Workers", "memory"),
+    ("workers", "Status", "monitor_heart"),
     ("people", "People", "group"),
 ]
 

@@ -202,7 +202,7 @@ def finish(session: Session, measurement: int, token: str, attempt: int, outcome
         {
             **values,
             "state": state,
-            "error": failed.strip().splitlines()[-1] if failed else None,
+            "error": outcome.get("error") or (failed.strip().splitlines()[-1] if failed else None),
             "attempt": attempt,
             "id": measurement,
             "token": token,

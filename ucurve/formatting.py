@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -138,6 +139,57 @@ def file_size(num_bytes: float | None) -> str:
     return counted(round(num_bytes), "byte")
 
 
+class Doing(Protocol):
+    """The fields of ucurve.schemas.status.RunningPoint that `activity` reads."""
+
+    @property
+    def experiments(self) -> Sequence[Named]: ...
+    @property
+    def done(self) -> float | None: ...
+    @property
+    def total(self) -> float | None: ...
+
+
+class Named(Protocol):
+    """An experiment with an id."""
+
+    @property
+    def id(self) -> int: ...
+
+
+class WorkerActivity(Protocol):
+    """The fields of ucurve.schemas.status.WorkerStatus that `activity` reads."""
+
+    @property
+    def state(self) -> str: ...
+    @property
+    def running(self) -> Doing | None: ...
+    @property
+    def silent_seconds(self) -> float | None: ...
+
+
+def activity(worker: WorkerActivity) -> str:
+    """Say what a worker does: "experiment 7, 40 %", "idle", "no progress for 3 min"."""
+    if worker.state == "lost":
+        return "no sign of life; its evaluations go to other workers"
+    if worker.running is None:
+        return "idle"
+    ids = ", ".join(str(experiment.id) for experiment in worker.running.experiments)
+    text = f"experiment {ids}" if ids else "an evaluation that was cancelled"
+    if percent := progress_percent(worker.running):
+        text += f", {percent}"
+    if worker.state == "stalled":
+        text += f", no progress for {duration(worker.silent_seconds)}"
+    return text
+
+
+def progress_percent(point: Doing) -> str:
+    """Format the progress of a point: "40 %"; empty before its first report."""
+    if point.done is None or not point.total:
+        return ""
+    return f"{min(100, 100 * point.done / point.total):.0f} %"
+
+
 class PlanCounts(Protocol):
     """The fields of ucurve.schemas.experiments.PlanPreview that a summary reads."""
 
@@ -166,6 +218,15 @@ def plan_summary(plan: PlanCounts) -> str:
     if plan.estimated_seconds is not None:
         parts.append(f"{roughly(plan.estimated_seconds)} on {counted(plan.num_workers, 'worker')}")
     return ", ".join(parts)
+
+
+def rate(per_second: float) -> str:
+    """Format a rate in the unit that makes it readable: "12/s", "4.5/min", "3/h"."""
+    if per_second >= 1 or per_second == 0:
+        return f"{compact(per_second)}/s"
+    if per_second * 60 >= 1:
+        return f"{compact(per_second * 60)}/min"
+    return f"{compact(per_second * 3600)}/h"
 
 
 def scope_title(scope: str) -> str:

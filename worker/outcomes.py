@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from typing import Any
 
@@ -18,8 +19,17 @@ SuiteRows = tuple[dict[str, Any], list[dict[str, Any]]]  # a suite and its check
 
 
 def failure_outcome() -> dict[str, Any]:
-    """Return the exception being handled as an outcome; Postgres text cannot hold NUL."""
-    return {"traceback": traceback.format_exc().replace("\0", "\\0")}
+    """Return the exception being handled as an outcome; Postgres text cannot hold NUL.
+
+    Its `error` is the first line of the message: the last one of a traceback may be a footnote.
+    """
+    error = sys.exception()
+    assert error is not None, "there is an exception to describe"
+    message = "".join(traceback.format_exception_only(error)).strip().splitlines()[0]
+    return {
+        "traceback": traceback.format_exc().replace("\0", "\\0"),
+        "error": message.replace("\0", "\\0"),
+    }
 
 
 def record_outcome(

@@ -1,55 +1,30 @@
-"""The workers: their devices, what they run, and when they last reported."""
+"""The state of the lab: workers, queue by user, recent failures grouped by cause."""
+
+from pathlib import Path
 
 import streamlit as st
 
-from dashboard.components.theme import ago, counted, empty_state, plain, small
+from dashboard.auth import session
+from dashboard.components import lab_status
+from dashboard.components.lab_status import FailureView, StatusView, view
+from dashboard.components.theme import caption, counted, empty_state, plain, small
 from dashboard.live import pages
-from ucurve.schemas.workers import WorkerInfo
+from ucurve.client import ClientError
+
+INTERVAL = 2.0  # seconds: as often as the API reads the state
 
 
-def card(worker: WorkerInfo) -> None:
-    with st.container(border=True):
-        name, activity, seen = st.columns([3, 4, 2], vertical_alignment="center")
-        memory = f", {worker.memory_gb:.0f} GB" if worker.memory_gb else ""
-        device = f"{worker.device}{memory} · {worker.host}, PID {worker.pid}"
-        name.markdown(f"**{plain(worker.name)}**  \n{small(device)}")
-        with activity:
-            _activity(worker)
-        status = (
-            ":green-badge[:material/check: online]"
-            if worker.alive
-            else ":gray-badge[:material/close: offline]"
-        )
-        seen.markdown(f"{status}  \n{small(f'last seen {ago(worker.seen_at)}')}")
-        versions = " · ".join(
-            f"{name} {version}" for name, version in sorted(worker.versions.items())
-        )
-        if versions:
-            st.markdown(small(versions))
+def numbers(status: StatusView) -> None:
+    columns = st.columns(len(status.numbers))
+    for column, (label, value, help) in zip(columns, status.numbers, strict=True):
+        with column.container(border=True, gap="xxsmall"):
+            st.metric(label, value)
+            caption(help)
 
 
-def _activity(worker: WorkerInfo) -> None:
-    if not worker.alive:
-        st.markdown(":gray[lost; its evaluations are reassigned]")
-    elif worker.measuring:
-        with st.container(horizontal=True, gap="small"):
-            st.markdown("running")
-            for experiment in worker.measuring:
-                st.page_link(
-                    "app_pages/experiment.py",
-                    label=f"experiment {experiment}",
-                    query_params={"id": str(experiment)},
-                )
-    else:
-        st.markdown(":gray[idle]")
-
-
-def body() -> None:
-    workers = pages.shared_query("workers", lambda client: client.workers(), interval=1)
-    if workers is None:
-        return
-    online = [worker for worker in workers if worker.alive]
-    if not workers:
+def workers(status: StatusView) -> None:
+    st.markdown("## Workers", anchors=False)
+    if not status.has_workers:
         empty_state(
             "No workers yet",
             "Experiments stay queued until a worker starts. `ucurve up` starts workers; "
@@ -57,16 +32,82 @@ def body() -> None:
             "with this lab’s environment.",
         )
         return
-    busy = sum(bool(worker.measuring) for worker in online)
-    st.markdown(f"{counted(len(online), 'worker')} online, {busy} busy.")
-    if not online:
-        st.warning(
-            "No worker is online. Experiments stay queued until one starts: run `ucurve up`.",
-            icon=":material/power_off:",
-        )
-    for worker in sorted(workers, key=lambda worker: (not worker.alive, worker.name)):
-        card(worker)
+    st.html(status.workers)
+    for line in status.versions:
+        st.markdown(small(line))
 
 
-st.title("Workers", anchor=False)
-pages.run(body, interval=1)
+def queue(status: StatusView) -> None:
+    st.markdown("## Queue", anchors=False)
+    if status.queue:
+        st.html(status.queue)
+    else:
+        caption("No evaluation is queued or running.")
+
+
+def failures(status: StatusView) -> None:
+    st.markdown("## Recent failures", anchors=False)
+    if not status.failures:
+        caption("No evaluation failed in the last seven days.")
+        return
+    caption(
+        "By cause, over the last seven days. Archive or cancel an experiment to take its failures "
+        "off this list."
+    )
+    for group in status.failures:
+        failure(group)
+
+
+def failure(group: FailureView) -> None:
+    refusal = cannot_retry(group.owners)
+    with st.container(border=True):
+        text, button = st.columns([6, 1], vertical_alignment="center")
+        with text:
+            st.html(group.html)
+        with button.container(horizontal_alignment="right"):
+            st.button(
+                "Retry",
+                key=f"retry:{group.id}",
+                icon=":material/replay:",
+                on_click=retry,
+                args=(group.id,),
+                disabled=refusal is not None,
+                help=refusal,
+            )
+
+
+def cannot_retry(owners: tuple[str, ...]) -> str | None:
+    """Return why the user may retry none of these failures; None if they may retry some."""
+    refusals = [session.cannot_steer(owner, "retry") for owner in owners]
+    return None if None in refusals else next(iter(refusals), None)
+
+
+def retry(cause: str) -> None:
+    """Queue what failed for this cause again, where the user may."""
+    try:
+        retried = pages.client().retry_failures(cause)
+    except ClientError as error:
+        st.toast(plain(str(error)), icon=":material/block:")
+    else:
+        message = f"{counted(retried.retried, 'evaluation')} queued again."
+        if retried.not_yours:
+            message += f" {retried.not_yours:,} belong to other users."
+        st.toast(message, icon=":material/replay:")
+    pages.invalidate("status")
+
+
+def body() -> None:
+    status = pages.shared_query("status", lambda client: view(client.status()), INTERVAL)
+    if status is None:
+        return
+    for warning in status.warnings:
+        st.warning(warning, icon=":material/warning:")
+    numbers(status)
+    workers(status)
+    queue(status)
+    failures(status)
+
+
+st.html(Path(lab_status.__file__).with_suffix(".css"))
+st.title("Lab status", anchor=False)
+pages.run(body, interval=INTERVAL)

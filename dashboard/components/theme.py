@@ -40,6 +40,7 @@ def style(dark: bool) -> str:
         ("#a9b4bd", "#f2919a", "#7cc6de") if dark else ("#5d6873", "#9e303b", "#1a6580")
     )
     return f"""
+:root {{ --muted: {muted}; --alarm: {alarm}; --link: {link}; }}
 .block-container {{ max-width: 1240px; }}
 [data-testid="stStatusWidget"], [data-testid="stHeaderActionElements"] {{ display: none; }}
 [data-stale="true"] {{ opacity: 1 !important; transition: none !important; }}

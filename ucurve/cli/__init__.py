@@ -32,6 +32,7 @@ from ucurve.cli import (
     references,
     reproducibility,
     results,
+    status,
     studies,
     suites,
     users,
@@ -44,6 +45,7 @@ from ucurve.settings import SettingsError
 GROUPS = (
     lab,
     operation,
+    status,
     experiments,
     edits,
     explorer,

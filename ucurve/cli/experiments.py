@@ -1,4 +1,4 @@
-"""Commands that run experiments: plan, submit, extend, list, show, wait, cancel, pause, retry."""
+"""Commands that run experiments: plan, submit, extend, list, show, wait, cancel, pause, resume."""
 
 from __future__ import annotations
 
@@ -38,7 +38,6 @@ def commands(command: Command) -> None:
         ("cancel", control, "stop an experiment; finished evaluations are kept, retry resumes it"),
         ("pause", control, "pause an experiment"),
         ("resume", control, "continue a paused experiment"),
-        ("retry", control, "run failed evaluations again, or resume a cancelled experiment"),
     ):
         parser = command(name, run, help, examples=(f"ucurve {name} 7",))
         parser.add_argument("id", type=int, help=EXPERIMENT)

@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0004_worker_statistics"
-down_revision = "0003_idempotent_requests"
+revision = "0005_worker_statistics"
+down_revision = "0004_unwanted_measurements"
 
 
 def upgrade() -> None:
