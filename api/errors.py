@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -149,6 +149,6 @@ def _body_schema(request: Request) -> dict[str, Any]:
     return _schema_of(body.field_info.annotation) if body else {}
 
 
-@cache
+@lru_cache(maxsize=200)
 def _schema_of(model: Any) -> dict[str, Any]:
     return TypeAdapter(model).json_schema()

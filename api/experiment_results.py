@@ -26,7 +26,7 @@ PAGE_ROWS = 1000
 SeriesFilter = Mapping[str, Json] | None  # see db.changes.changes_after
 Page = tuple[list[MeasurementRow], int, bool]  # rows, next cursor, whether more follow
 
-verdict_cache = SingleFlightCache[list[Verdict]]("verdicts", size=500)
+verdict_cache = SingleFlightCache[list[Verdict]]("verdicts", size=100)
 
 
 def needed_series(experiment: Experiment) -> SeriesFilter:

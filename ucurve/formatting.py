@@ -220,13 +220,14 @@ def plan_summary(plan: PlanCounts) -> str:
     return ", ".join(parts)
 
 
-def rate(per_second: float) -> str:
-    """Format a rate in the unit that makes it readable: "12/s", "4.5/min", "3/h"."""
+def rate(per_second: float, nouns: str = "") -> str:
+    """Format a rate in a readable unit: "12/s", "4.5 points/min", "3 points/h"."""
+    nouns = f" {nouns}" if nouns else ""
     if per_second >= 1 or per_second == 0:
-        return f"{compact(per_second)}/s"
+        return f"{compact(per_second)}{nouns}/s"
     if per_second * 60 >= 1:
-        return f"{compact(per_second * 60)}/min"
-    return f"{compact(per_second * 3600)}/h"
+        return f"{compact(per_second * 60)}{nouns}/min"
+    return f"{compact(per_second * 3600)}{nouns}/h"
 
 
 def scope_title(scope: str) -> str:

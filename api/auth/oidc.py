@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import httpx
@@ -74,7 +74,7 @@ def _decode(issuer: str, id_token: str) -> jwt.Token:
         return jwt.decode(id_token, _keys(issuer, hour), ALGORITHMS)
 
 
-@cache
+@lru_cache(maxsize=2)
 def _keys(issuer: str, hour: int) -> KeySet:
     with httpx.Client(timeout=10.0, follow_redirects=False) as http:
         discovery = f"{issuer.rstrip('/')}/.well-known/openid-configuration"

@@ -14,14 +14,6 @@ from ucurve.client import ClientError
 INTERVAL = 2.0  # seconds: as often as the API reads the state
 
 
-def numbers(status: StatusView) -> None:
-    columns = st.columns(len(status.numbers))
-    for column, (label, value, help) in zip(columns, status.numbers, strict=True):
-        with column.container(border=True, gap="xxsmall"):
-            st.metric(label, value)
-            caption(help)
-
-
 def workers(status: StatusView) -> None:
     st.markdown("## Workers", anchors=False)
     if not status.has_workers:
@@ -102,7 +94,7 @@ def body() -> None:
         return
     for warning in status.warnings:
         st.warning(warning, icon=":material/warning:")
-    numbers(status)
+    st.html(status.numbers)
     workers(status)
     queue(status)
     failures(status)

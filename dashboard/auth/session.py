@@ -12,6 +12,7 @@ from ucurve.client import ApiUnavailableError, Client, RequestRejectedError
 from ucurve.schemas.users import CurrentUser
 
 CHECK_INTERVAL = 20.0  # seconds between checks of the token: pages of a revoked one close by then
+MAX_USERS = 500  # remembered by their tokens
 TO_LOGIN = """<script>
 const here = location.pathname + location.search;
 location.replace("/login?next=" + encodeURIComponent(here));
@@ -50,6 +51,15 @@ def _users_by_token() -> dict[str, CurrentUser]:
     return {}
 
 
+def _remember(user: CurrentUser) -> None:
+    """Keep the user of this session's token; each sign-in makes one, so the oldest go."""
+    users = _users_by_token()
+    users.pop(token(), None)
+    users[token()] = user
+    for old in list(users)[:-MAX_USERS]:
+        users.pop(old, None)
+
+
 def me() -> CurrentUser | None:
     """Return the current user; None before the API's first answer.
 
@@ -59,7 +69,7 @@ def me() -> CurrentUser | None:
     if cache is None or time.monotonic() > cache[0] + CHECK_INTERVAL:
         try:
             cache = st.session_state["me"] = (time.monotonic(), client().me())
-            _users_by_token()[token()] = cache[1]
+            _remember(cache[1])
         except RequestRejectedError as error:
             if error.status == 401:
                 _users_by_token().pop(token(), None)

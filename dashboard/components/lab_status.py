@@ -37,7 +37,7 @@ class FailureView:
 class StatusView:
     """Everything that the page shows."""
 
-    numbers: tuple[tuple[str, str, str], ...]  # label, value, help
+    numbers: str
     warnings: tuple[str, ...]
     workers: str
     versions: tuple[str, ...]
@@ -49,7 +49,7 @@ class StatusView:
 def view(status: LabStatus) -> StatusView:
     """Return what the page shows of a status."""
     return StatusView(
-        numbers=tuple(_numbers(status)),
+        numbers=tiles(_numbers(status)),
         warnings=tuple(_warnings(status)),
         workers=_workers(status.workers),
         versions=tuple(_versions(status.workers)),
@@ -63,7 +63,10 @@ def _numbers(status: LabStatus) -> Iterable[tuple[str, str, str]]:
     live = [worker for worker in status.workers if worker.alive]
     running = sum(worker.running is not None for worker in live)
     over = "Mean of the last five minutes"
-    yield "Workers online", f"{len(live)}", f"{running} running, {len(live) - running} idle"
+    parts = [f"{running} running", f"{len(live) - running} idle"]
+    if lost := len(status.workers) - len(live):
+        parts.append(f"{lost} lost")
+    yield "Workers online", f"{len(live)}", ", ".join(parts)
     yield "Evaluations", rate(status.points_per_second), over
     yield "Tokens", rate(round(status.tokens_per_second)), over
     queued = sum(queue.queued for queue in status.queue)
@@ -79,6 +82,19 @@ def _warnings(status: LabStatus) -> Iterable[str]:
                 f"The disk of the {disk.folder} has {file_size(disk.free_bytes)} left: delete what "
                 "is not needed, or move the folder to a larger disk."
             )
+
+
+def tiles(numbers: Iterable[tuple[str, str, str]]) -> str:
+    """Return numbers side by side: label, value and what it means."""
+    return (
+        '<dl class="lab-tiles">'
+        + "".join(
+            f"<div><dt>{escape(label)}</dt><dd>{escape(value)}</dd>"
+            f'<dd class="lab-small">{escape(note)}</dd></div>'
+            for label, value, note in numbers
+        )
+        + "</dl>"
+    )
 
 
 def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -108,9 +124,9 @@ def _worker(worker: WorkerStatus) -> Sequence[str]:
     colour, label = STATES[worker.state]
     speed = memory = ""
     if worker.alive:
-        speed = f"{rate(worker.points_per_second)} evaluations"
+        speed = rate(worker.points_per_second, "evaluations")
         if worker.tokens_per_second >= 1:
-            speed += _small(f"{rate(round(worker.tokens_per_second))} tokens")
+            speed += _small(rate(round(worker.tokens_per_second), "tokens"))
         size = worker.memory_gb * 2**30
         used = file_size(worker.memory_used_bytes) if worker.memory_used_bytes else ""
         memory = f"{used}{_small(f'of {file_size(size)}')}" if used and size else used

@@ -27,13 +27,13 @@ FILE_HELP: dict[Importer, str] = {
 }
 
 
-@st.cache_data(ttl=10, show_spinner=False)
+@st.cache_data(ttl=10, max_entries=100, show_spinner=False)
 def _curves(suite: str | None) -> list[ReferenceCurve]:
     """Return the curves of a suite; the answer is the same for every user."""
     return pages.client().references(suite)
 
 
-@st.cache_data(ttl=60, show_spinner=False)
+@st.cache_data(ttl=60, max_entries=100, show_spinner=False)
 def _default_evaluation(suite: str) -> str | None:
     suites = pages.client().suites()
     return next((other.evaluation for other in suites if other.name == suite), None)

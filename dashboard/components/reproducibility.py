@@ -13,6 +13,8 @@ from ucurve.analysis.reproducibility import summary
 from ucurve.formatting import STATE_LABELS
 from ucurve.schemas.reproducibility import Agreement, DevicePair, Difference
 
+MAX_REPORTS = 4  # kept per session
+
 
 def section(snapshot: ExperimentSnapshot) -> None:
     """Draw the comparison of an experiment that re-measured existing evaluations."""
@@ -25,6 +27,8 @@ def section(snapshot: ExperimentSnapshot) -> None:
         )
         if report is None:
             return
+        while len(reports) >= MAX_REPORTS:
+            del reports[next(iter(reports))]
         reports[snapshot.id] = snapshot.cursor, report
     report = reports[snapshot.id][1]
     st.markdown("## Reproducibility", anchors=False)

@@ -10,7 +10,7 @@ from dashboard.live.poller import ExperimentSnapshot
 from ucurve.schemas.webhooks import WebhookDelivery
 
 
-@st.cache_data(ttl=5, show_spinner=False)
+@st.cache_data(ttl=5, max_entries=100, show_spinner=False)
 def _deliveries(experiment: int, version: int) -> list[WebhookDelivery]:
     return pages.client().webhook_deliveries(experiment)
 

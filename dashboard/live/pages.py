@@ -28,6 +28,7 @@ T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
 MAX_QUERIES = 200  # shared queries kept, each with its latest answer
+MAX_ANSWERS = 30  # per session
 MAX_POLLERS = 24  # experiments whose rows are kept
 UNREACHABLE = "does not respond"
 client = session.client
@@ -58,11 +59,32 @@ def warm_up() -> None:
     bundle()
 
 
+class Answers:
+    """The latest answers that a session has seen: a page that stays open for days sees many."""
+
+    def __init__(self) -> None:
+        self._answers: OrderedDict[str, object] = OrderedDict()
+
+    def get(self, key: str) -> object:
+        """Return an answer, None if there is none."""
+        return self._answers.get(key)
+
+    def put(self, key: str, answer: object) -> None:
+        """Keep an answer; drop the one that was used longest ago."""
+        self._answers[key] = answer
+        self._answers.move_to_end(key)
+        while len(self._answers) > MAX_ANSWERS:
+            self._answers.popitem(last=False)
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+
 def cached(key: str, fetch: Callable[[], T]) -> T | None:
     """Return the answer, or the last one while the API is unreachable; None before the first."""
-    answers = st.session_state.setdefault("answers", {})
+    answers: Answers = st.session_state.setdefault("answers", Answers())
     try:
-        answers[key] = fetch()
+        answers.put(key, fetch())
         st.session_state["silence"] = None
     except ApiUnavailableError:
         st.session_state["silence"] = UNREACHABLE
@@ -72,7 +94,7 @@ def cached(key: str, fetch: Callable[[], T]) -> T | None:
         if error.status < 500:
             raise
         st.session_state["silence"] = f"responds with an error ({error})"
-    return answers.get(key)  # type: ignore[no-any-return]
+    return answers.get(key)  # type: ignore[return-value]
 
 
 def run(

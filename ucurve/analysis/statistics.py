@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -253,7 +253,7 @@ def draws_needed(effect: float, std: float, alpha: float) -> int:
     )
 
 
-@cache
+@lru_cache(maxsize=1000)
 def least_draws(num_checkpoints: int, alpha: float) -> int:
     """Return the draws with which `trend` can be significant: each rises at every step."""
     perfect = np.arange(num_checkpoints, dtype=np.float64)[:, None]

@@ -18,8 +18,8 @@ def status_text(status: LabStatus) -> str:
     running = sum(worker.running is not None for worker in live)
     parts = [
         f"{counted(len(live), 'worker')} online, {running} running; "
-        f"{rate(status.points_per_second)} evaluations, "
-        f"{rate(round(status.tokens_per_second))} tokens over five minutes",
+        f"{rate(status.points_per_second, 'evaluations')}, "
+        f"{rate(round(status.tokens_per_second), 'tokens')} over five minutes",
         *(
             f"disk of {disk.folder}: {file_size(disk.free_bytes)} free of "
             f"{file_size(disk.total_bytes)}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -228,7 +228,7 @@ def _minima(
     return rows
 
 
-@cache
+@lru_cache(maxsize=100)
 def _chart(
     y: charts.Axis, lines: charts.LineEncoding, theory: bool, zero_line: bool
 ) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
@@ -307,7 +307,7 @@ def postgres_binaries(version: str) -> Path:
     )
 
 
-@cache
+@lru_cache(maxsize=10)
 def _major(program: Path) -> str:
     """Return "18" of a program that says `postgres (PostgreSQL) 18.4`."""
     printed = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)

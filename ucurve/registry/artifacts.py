@@ -10,7 +10,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from ucurve.registry.suites import Location
@@ -79,7 +79,7 @@ def cached_sha256(path: Path) -> str:
     return _cached_sha256(path.resolve(), state.st_mtime_ns, state.st_size)
 
 
-@cache
+@lru_cache(maxsize=10_000)
 def _cached_sha256(path: Path, mtime_ns: int, size: int) -> str:
     return file_sha256(path)
 
