@@ -31,6 +31,7 @@ from ucurve.spec import Result
 from worker.lease import Lease
 from worker.log_tail import LogTail
 from worker.outcomes import record_outcome, serialize_result
+from worker.statistics import WorkerStatistics
 
 FOLDER = Path(__file__).parent / "old_workers"
 WORKER = {
@@ -78,7 +79,7 @@ def scenario() -> Iterator[tuple[str, Callable[[], object]]]:
     """Each transaction of a submission and of a worker: one point is done, one fails, ..."""
     points = [rows.point(name) for name in ("done", "failed", "stopped", "lost", "cancelled")]
     slices: list[tuple[str, list[leases.ClaimedPoint]]] = []
-    lease = Lease(WORKER, LogTail())
+    lease = Lease(WORKER, LogTail(), WorkerStatistics("cpu"))
 
     def claim() -> None:
         slices.append(rows.claim("old", speed=0.1))

@@ -35,9 +35,9 @@ def device() -> tuple[str, float, str]:
 
 def memory_used(device: str) -> int:
     """Return the memory in use by this process, in bytes: of its GPU, or its main memory."""
-    import torch
-
     if device == "cuda":
+        import torch
+
         return int(torch.cuda.memory_reserved(0))
     try:
         resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
