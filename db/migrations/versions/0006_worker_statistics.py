@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0005_worker_statistics"
-down_revision = "0004_unwanted_measurements"
+revision = "0006_worker_statistics"
+down_revision = "0005_audit_records"
 
 
 def upgrade() -> None:
