@@ -28,6 +28,7 @@ ACTIONS = {
     ("DELETE", "/v1/experiments/{id}"): ("delete", "experiment {id}"),
     ("PUT", "/v1/experiments/{id}/star"): ("star", "experiment {id}"),
     ("DELETE", "/v1/experiments/{id}/star"): ("unstar", "experiment {id}"),
+    ("POST", "/v1/failures/{cause}/retry"): ("retry", "failures {cause}"),
     ("POST", "/v1/studies"): ("submit", "experiments {ids}"),
     ("POST", "/v1/suites"): ("register", "suite {name}"),
     ("POST", "/v1/datasets"): ("register", "dataset {name}"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +29,7 @@ QUOTAS = frozenset(  # operations that answer 429
         ("post", "/v1/experiments"),
         ("post", "/v1/experiments/{id}/extend"),
         ("post", "/v1/experiments/{id}/{action}"),
+        ("post", "/v1/failures/{cause}/retry"),
         ("post", "/v1/studies"),
     }
 )
@@ -86,7 +88,7 @@ def _error_statuses(route: APIRoute, method: str, operation: dict[str, Any]) -> 
     statuses = {
         401: role != "public" or key in OWNED,
         403: role in ("submitter", "admin") or key in OWNED,
-        404: "{id}" in route.path or "{name}" in route.path,
+        404: re.search(r"\{(id|name|cause)\}", route.path) is not None,
         409: changes(route, method),  # at least: the first request with its key is in progress
         408: "requestBody" in operation,
         413: "requestBody" in operation,
