@@ -49,6 +49,7 @@ MB = 1e6
 NAMES = (  # of processes, by their command line
     (re.compile(r"uvicorn"), "API"),
     (re.compile(r"celery.* -n (\S+)@"), "{}"),
+    (re.compile(r"worker\.spare"), "spare worker"),
     (re.compile(r"streamlit"), "dashboard"),
     (re.compile(r"postgres"), "Postgres (all)"),
     (re.compile(r"valkey-server"), "broker"),
