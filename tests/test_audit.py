@@ -12,11 +12,13 @@ from typing import Any
 import httpx
 import pytest
 from conftest import Lab, refused
+from db_helpers import claim, finish
 from identity_provider import IdentityProvider
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from api.audit import ACTIONS
+from api.failures import cause_id
 from api.openapi import changes, routes_of
 from db.session import open_session
 from ucurve.cli import main
@@ -125,6 +127,12 @@ class Recorder:
         self.change("DELETE", path, "delete", object, id=id)
         study = {"name": "s", "title": "s", "experiments": [{"name": "a", "spec": COUNT}]}
         self.change("POST", "/v1/studies", "submit", "experiments {ids}", study)
+        while (taken := claim())[1]:
+            for point in taken[1]:
+                finish(taken[0], point.id, {"traceback": "ValueError: no"})
+        cause = cause_id("ValueError: no")
+        route = "/v1/failures/{cause}/retry"
+        self.change("POST", route, "retry", "failures {cause}", cause=cause)
 
     def catalogue(self) -> None:
         folder = self.team.artefacts / "suites" / "audited"
