@@ -103,7 +103,7 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -
     body = "".join(
         "<tr>"
         + "".join(
-            f'<td data-label="{escape(column)}">{cell}</td>'
+            f'<td data-label="{escape(column)}">{f"<div>{cell}</div>" if cell else ""}</td>'
             for column, cell in zip(columns, row, strict=True)
         )
         + "</tr>"
