@@ -14,8 +14,10 @@ from conftest import Lab
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from api import lab_status
+from api.routes import metrics
 from db.session import engine
 
 SHARED_LAB = True
@@ -140,6 +142,18 @@ def test_a_reading_costs_few_queries(lab: Lab) -> None:
     finally:
         event.remove(engine(), "before_cursor_execute", note)
     assert 5 < len(statements) < 25, statements
+
+
+def test_while_the_database_is_away_a_scrape_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away() -> None:
+        raise OperationalError("SELECT 1", {}, Exception("no connection"))
+
+    monkeypatch.setattr(metrics, "current_status", away)
+    text = bytes(asyncio.run(metrics.get_metrics()).body).decode()
+    found = {family.name: family.samples for family in text_string_to_metric_families(text)}
+    assert found["ucurve_database_up"][0].value == 0
+    assert "ucurve_http_request_duration_seconds" in found
+    assert "ucurve_queue_points" not in found
 
 
 def test_names_follow_the_conventions_and_the_documentation_lists_them(lab: Lab) -> None:
