@@ -70,7 +70,9 @@ class Tracking:
         except subprocess.TimeoutExpired:
             process.kill()
             rest, _ = process.communicate()
-        acknowledged += [int(line.split()[1]) for line in rest.splitlines()]
+        acknowledged += [
+            int(line.split()[1]) for line in rest.splitlines() if line.startswith("acknowledged ")
+        ]
         self.link.restore()
         if not self.server.alive:
             self.start()

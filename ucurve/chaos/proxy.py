@@ -93,7 +93,8 @@ class Link:
             self._forward(upstream[0], writer, answers=True),
         )
         try:
-            await asyncio.gather(*directions)
+            with suppress(asyncio.CancelledError):  # the link closes
+                await asyncio.gather(*directions)
         finally:
             for side in (writer, upstream[1]):
                 side.transport.abort()
