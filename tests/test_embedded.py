@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import redis
 
 from ucurve.lab.data_folder import InUseError
 from ucurve.lab.embedded import Engines
-from ucurve.lab.processes import command_line
+from ucurve.lab.processes import command_line, stop_leftover
 
 pytestmark = pytest.mark.engines
 OWNER = """
@@ -91,6 +92,30 @@ def test_a_server_with_a_stopped_backend_gives_no_sign_of_life(engines: Engines)
     assert engines.broker_sign() == "ready"
 
 
+def test_a_smart_shutdown_becomes_a_fast_one_although_a_session_stays(tmp_path: Path) -> None:
+    with (
+        Engines(tmp_path) as engines,
+        psycopg.connect(
+            host=str(engines.sockets), user="ucurve", dbname="ucurve", autocommit=True
+        ) as session,
+    ):
+        os.kill(engines.postgres.pid, signal.SIGTERM)  # waits for all sessions to end
+        deadline = time.monotonic() + 60
+        while engines.postgres.alive and time.monotonic() < deadline:
+            engines.database_sign()
+            time.sleep(0.05)
+        assert engines.postgres.exit_status == 0
+        with pytest.raises(psycopg.OperationalError):
+            session.execute("SELECT 1")
+
+
+def test_a_stopped_engine_is_continued_so_that_it_ends_cleanly(tmp_path: Path) -> None:
+    with Engines(tmp_path) as engines:
+        os.kill(engines.postgres.pid, signal.SIGSTOP)
+        engines.postgres.stop()
+        assert engines.postgres.exit_status == 0, "killed: its data were not synced"
+
+
 def test_a_long_path_with_spaces_has_its_sockets_in_a_short_folder(tmp_path: Path) -> None:
     with Engines(tmp_path / ("a folder " + "x" * 150)) as engines:
         assert len(str(engines.sockets)) < 80
@@ -126,6 +151,16 @@ def test_an_engine_that_outlived_its_owner_is_stopped_by_the_next_start(tmp_path
         assert ask(successor, "SELECT answer FROM kept") == [(42,)]
     for child in engines.children:
         child.stop()
+
+
+def test_a_stopped_leftover_ends_at_the_first_signal() -> None:
+    leftover = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    leftover.send_signal(signal.SIGSTOP)
+    reaper = threading.Thread(target=leftover.wait)
+    reaper.start()
+    assert stop_leftover(leftover.pid, "time.sleep(600)", (signal.SIGTERM, signal.SIGKILL))
+    reaper.join()
+    assert leftover.returncode == -signal.SIGTERM
 
 
 def test_a_stale_pid_file_does_not_stop_an_unrelated_process(tmp_path: Path) -> None:

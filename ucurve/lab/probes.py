@@ -6,6 +6,8 @@ again in its thread; the supervisor takes what has arrived since its last look.
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -94,8 +96,20 @@ def database_sign(sockets: Path, database: str, postmaster: int) -> Sign:
             ).fetchone():
                 session.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
     except psycopg.OperationalError as error:
+        if "shutting down" in str(error):
+            _end_fast(postmaster)
+            return ""
         return "alive" if "FATAL" in str(error) else ""  # a refusal is an answer
     return "ready"
+
+
+def _end_fast(postmaster: int) -> None:
+    """Turn a "smart" shutdown (SIGTERM) into a fast one, after which the supervisor restarts it.
+
+    A smart one refuses connections until all sessions have ended, and ours never end.
+    """
+    with suppress(OSError):
+        os.kill(postmaster, signal.SIGINT)
 
 
 def _children(pid: int) -> list[int]:

@@ -134,6 +134,7 @@ class ChildProcess:
             if not self.alive:
                 break
             self.process.send_signal(number)
+            self.process.send_signal(signal.SIGCONT)  # a stopped process handles nothing else
             try:
                 self.process.wait(self.patience)
             except subprocess.TimeoutExpired:
@@ -257,6 +258,7 @@ def stop_leftover(
     for number in signals:
         try:
             os.kill(pid, number)
+            os.kill(pid, signal.SIGCONT)  # a stopped process handles nothing else
         except ProcessLookupError:
             return True
         deadline = time.monotonic() + patience
