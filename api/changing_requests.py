@@ -34,7 +34,8 @@ from ucurve.schemas.problems import problem_of
 
 # They hold a connection while they wait for a thread: enough must be left for reading.
 MAX_AT_ONCE = 20
-CHANGES_NOTHING = frozenset({"/v1/plan"})  # answered as reads are, however many there are
+# Answered as reads are: no row changes, and an upload is stored under its hash while it arrives.
+CHANGES_NOTHING = frozenset({"/v1/plan", "/v1/uploads"})
 
 
 class ChangingRequests:

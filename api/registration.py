@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy.dialects.postgresql import insert
@@ -14,21 +16,39 @@ from api.errors import invalid
 from db.models import Dataset as DatasetRow
 from db.submissions import SuiteTakenError, register_suite
 from ucurve.registry import presets
-from ucurve.registry.artifacts import BUILTIN
+from ucurve.registry.roots import BUILTIN, UPLOADS, LocationError, registered
 from ucurve.registry.suites import Dataset, Suite
+from ucurve.schemas.catalogue import UPLOAD, UPLOADED
+from ucurve.settings import settings
 
 log = logging.getLogger(__name__)
 
 
-def absolute_path(pointer: str, path: str) -> Path:
-    """Return the path of a request's field; 422 where it is relative."""
-    expanded = Path(path).expanduser()
-    if not expanded.is_absolute():
+def registered_path(pointer: str, path: str) -> Path:
+    """Return the path of a request's field; 422 unless it is absolute and below a folder that the
+    lab reads. Whether a file outside exists is not said.
+    """
+    if path.startswith(UPLOAD):
+        return _uploaded_path(pointer, path.removeprefix(UPLOAD))
+    with suppress(RuntimeError):  # ~ of an unknown user
+        path = str(Path(path).expanduser())
+    if not Path(path).is_absolute():
         raise invalid(
             pointer,
             f"Give an absolute path that the server and all workers can read; got {path!r}.",
         )
-    return expanded
+    try:
+        registered(Path(path))
+    except LocationError as error:
+        raise invalid(pointer, f"{error}.") from error
+    return Path(path)
+
+
+def _uploaded_path(pointer: str, name: str) -> Path:
+    path = settings().artefacts / UPLOADS / name
+    if re.fullmatch(UPLOADED, name) is None or not path.is_file():
+        raise invalid(pointer, "This file was not uploaded: send it to POST /v1/uploads first.")
+    return path
 
 
 def register_dataset(session: Session, dataset: Dataset, owner: str) -> None:

@@ -15,9 +15,11 @@ ENVIRONMENT = {"UCURVE_LEASE_SECONDS": "4"}   # further settings of its processe
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Callable, Generator, Iterator
 from functools import wraps
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
@@ -37,9 +39,28 @@ from ucurve.schemas.users import Role
 from ucurve.settings import settings
 
 __all__ = ["LIGHT", "Lab", "execute", "problem", "refused"]
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"  # where there are public texts
 OFFLINE = {"HF_ENDPOINT": "http://127.0.0.1:9"}  # no hub answers there
 _counter = itertools.count(1)
 _guard = Guard()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of UCURVE_MODELS in all tests and their labs; no lab has its data in it."""
+    folder = tmp_path_factory.mktemp("files")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UCURVE_MODELS", os.pathsep.join([str(folder), str(SHARED_DATA)]))
+        yield folder
+
+
+@pytest.fixture
+def tmp_path(files: Path, request: pytest.FixtureRequest) -> Path:
+    """A new folder per test, below the folder from which files may be registered."""
+    name = re.sub(r"\W", "_", request.node.name)[:30]
+    folder = files / f"{name}-{next(_counter)}"
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture(scope="session")

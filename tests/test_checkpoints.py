@@ -77,8 +77,8 @@ def test_changed_weights_are_refused_with_the_reason(saved: Checkpoint, tmp_path
         ({"auto_map": {"AutoModelForCausalLM": "evil.Model"}}, "remote code"),
         ({"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config"}}, "remote code"),
         ({"model_type": "evil"}, "cannot be loaded"),
-        ({"hidden_size": 24}, "lacks weights|cannot be loaded"),
-        ({"num_hidden_layers": 2}, "lacks weights"),
+        ({"hidden_size": 24}, "asks for"),
+        ({"num_hidden_layers": 2}, "asks for"),
     ],
 )
 def test_a_config_that_asks_for_foreign_code_or_other_weights_is_refused(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 
+import torch
 from conftest import Lab
 
+from ucurve.modeling.checkpoints import CheckpointError
+from ucurve.registry.hub_cache import HubUnreachableError
 from worker.device_health import MAX_CONSECUTIVE_FAILURES, DeviceHealth, probe
 from worker.loop import EXIT_BROKEN
 
@@ -73,6 +76,13 @@ def test_faulty_points_do_not_mark_the_device_as_broken() -> None:
     for number in range(3 * MAX_CONSECUTIVE_FAILURES):
         health.record_failure(ValueError("a wrong spec"))
         health.record_failure([RuntimeError("one"), TypeError("another")][number % 2])
+    for _ in range(3 * MAX_CONSECUTIVE_FAILURES):  # refused models: bad input is no bad device
+        health.record_failure(CheckpointError("its config asks for 4,000,000 words"))
+    for _ in range(3 * MAX_CONSECUTIVE_FAILURES):
+        health.record_failure(HubUnreachableError("no hub"))
     assert health.broken is None
+    for _ in range(MAX_CONSECUTIVE_FAILURES):
+        health.record_failure(torch.OutOfMemoryError("CUDA out of memory"))
+    assert "OutOfMemoryError" in (health.broken or "")
     assert probe("cpu") is None
     assert "not compiled" in (probe("cuda") or "not compiled")

@@ -21,7 +21,6 @@ reference = importlib.import_module("reference_pages")
 COMPOSE_ONLY = {
     "UCURVE_DATABASE_PASSWORD",
     "UCURVE_BROKER_PASSWORD",
-    "UCURVE_MODELS",
     "UCURVE_PUBLIC_URL",
     "UCURVE_API_PORT",
     "UCURVE_DASHBOARD_PORT",

@@ -21,10 +21,14 @@ from ucurve.lab.embedded import Engines
 
 
 @pytest.fixture
-def third(engines: Engines, template: str, broker_url: str, tmp_path: Path) -> Iterator[Lab]:
+def third(
+    engines: Engines, template: str, broker_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lab]:
     """A lab without workers."""
     execute(engines, f"CREATE DATABASE third_team TEMPLATE {template}")
-    running = Lab(engines.database_url_of("third_team"), broker_url, tmp_path / "third")
+    running = Lab(
+        engines.database_url_of("third_team"), broker_url, tmp_path_factory.mktemp("third")
+    )
     try:
         running.start_api()
         yield running

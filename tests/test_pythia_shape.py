@@ -110,9 +110,10 @@ class Catalogue:
 
 
 @pytest.fixture(scope="module")
-def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def artefacts(files: Path) -> Iterator[Path]:
     """Two revisions in the layout of the hub's cache: refs, blobs, snapshots."""
-    root = tmp_path_factory.mktemp("artefacts")
+    root = files / "pythia_shape"
+    root.mkdir()
     repository = root / "hub/models--EleutherAI--pythia-70m"
     for folder in ("refs", "blobs"):
         (repository / folder).mkdir(parents=True)

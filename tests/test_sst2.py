@@ -71,10 +71,11 @@ def test_the_files_of_sst2_have_the_hash_of_the_hub_s_preset() -> None:
 
 @pytest.fixture(scope="module")
 def lab(
-    tmp_path_factory: pytest.TempPathFactory,
+    files: Path,
 ) -> tuple[Path, list[Point], list[tuple[str, int]]]:
     """A random checkpoint, the first sentences of SST-2, and a short text to forget."""
-    artefacts = tmp_path_factory.mktemp("artefacts")
+    artefacts = files / "sst2"
+    artefacts.mkdir()
     model = GPTNeoXForCausalLM(
         GPTNeoXConfig(**{key: value for key, value in CONFIG.items() if key != "torch_dtype"})
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,8 +145,12 @@ def test_request_bodies_reject_text_and_booleans(
 
 
 @pytest.fixture
-def api(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TestClient:
-    monkeypatch.setenv("UCURVE_ARTEFACTS", str(tmp_path))
+def api(
+    database_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> TestClient:
+    monkeypatch.setenv("UCURVE_ARTEFACTS", str(tmp_path_factory.mktemp("artefacts")))
     monkeypatch.setenv("UCURVE_ACCESS", "open")
     from api.main import app
 

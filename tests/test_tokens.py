@@ -13,6 +13,7 @@ from sqlalchemy import text
 from db.session import open_session
 from ucurve.cli import main
 from ucurve.client import Client
+from ucurve.lab.up import LabSupervisor
 from ucurve.schemas.users import Role
 
 
@@ -106,16 +107,39 @@ def test_tokens_are_managed_by_their_owner_and_admins(
     )
 
 
-def test_the_first_admin_token_is_created_once_in_a_private_file(team: Lab) -> None:
+def test_the_first_admin_key_lies_in_a_private_file_until_a_person_uses_it(
+    team: Lab, people: dict[Role, Client], capsys: pytest.CaptureFixture[str]
+) -> None:
     file = team.data / "admin-token"
+    assert not file.exists(), "it was used when this module made its users"
+    file.touch(mode=0o600)
+    file.write_text(f"{team.token}\n")
+    team.children["api"].kill()
+    team.start_api(UCURVE_ACCESS="tokens")
+    people["admin"].me()
+    refused(401, Client(team.url, f"{team.token}x").me)
+    lab = LabSupervisor(port=team.port, access="tokens")
+    assert lab._admin_client(team.data), "the supervisor may use it"
+    printed = capsys.readouterr().out
+    assert str(file) in printed
+    assert team.token not in printed, "this output is no terminal"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     me = team.client.me()
     assert (me.user.name, me.user.role, me.access) == ("root", "admin", "tokens")
-    file.unlink()
+    assert not file.exists()
     team.children["api"].stop()
     team.start_api(UCURVE_ACCESS="tokens")
     assert not file.exists()
     assert team.client.me() == me
+
+
+def test_on_a_terminal_the_first_admin_key_is_printed(
+    team: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (team.data / "admin-token").write_text("ucurve_unknown")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert LabSupervisor(port=team.port, access="tokens")._admin_client(team.data) is None
+    assert "ucurve_unknown" in capsys.readouterr().out
 
 
 def test_the_command_line_creates_lists_and_revokes_tokens_and_sets_roles(

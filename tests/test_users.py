@@ -33,6 +33,7 @@ WRITING: dict[str, Role] = {
     "DELETE /v1/tokens/{id}": "viewer",
     "DELETE /v1/sessions/current": "viewer",
     "PUT /v1/users/{name}": "admin",
+    "POST /v1/uploads": "submitter",
     "POST /v1/experiments": "submitter",
     "POST /v1/experiments/{id}/extend": "submitter",
     "POST /v1/experiments/{id}/{action}": "submitter",

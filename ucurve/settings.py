@@ -18,6 +18,9 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from ucurve.model_folders import private_part, private_places
+
+Folders = Annotated[tuple[Path, ...], NoDecode]  # written like PATH
 Names = Annotated[tuple[str, ...], NoDecode]  # written with commas between
 
 
@@ -44,6 +47,11 @@ class Settings(BaseSettings):
         validate_default=True,
         description="Folder of suites, the hub cache and training states; the same for the API and "
         "all workers.",
+    )
+    models: Folders = Field(
+        (),
+        description="Folders with your own checkpoints and texts, separated like PATH. Only files "
+        "below them, uploads and suites of the lab can be registered.",
     )
     url: str = Field(
         "http://127.0.0.1:8000",
@@ -147,6 +155,11 @@ class Settings(BaseSettings):
     hub_cache_gb: float | None = Field(
         None, ge=0, description="Disk space for checkpoints from the hub, in GB. Default: no limit."
     )
+    uploads_gb: float = Field(
+        20.0,
+        ge=0,
+        description="Disk space for uploaded texts and examples, in GB; more is refused.",
+    )
     tuned_gb: float = Field(
         20.0,
         ge=0,
@@ -184,10 +197,25 @@ class Settings(BaseSettings):
         names = value.split(",") if isinstance(value, str) else value
         return tuple(name.strip().lower() for name in names if name.strip())
 
+    @field_validator("models", mode="before")
+    @classmethod
+    def _folders(cls, value: str | tuple[Path, ...]) -> tuple[Path, ...]:
+        names = value.split(os.pathsep) if isinstance(value, str) else map(str, value)
+        folders = tuple(Path(name.strip()).expanduser() for name in names if name.strip())
+        for folder in folders:
+            if not folder.is_absolute():
+                raise ValueError(f"{str(folder)!r} is not an absolute path")
+        return folders
+
     @field_validator("artefacts", "token_file", "admin_token_file", "hf_home")
     @classmethod
     def _expand(cls, path: Path | None) -> Path | None:
         return path and path.expanduser()
+
+    @property
+    def admin_token(self) -> Path:
+        """File of the first admin's API key."""
+        return self.admin_token_file or self.artefacts / "admin-token"
 
     @property
     def admin(self) -> str:
@@ -204,9 +232,23 @@ class Settings(BaseSettings):
 def settings() -> Settings:
     """The settings of this process. Raises SettingsError."""
     try:
-        return Settings()
+        values = Settings()
     except ValidationError as error:
         raise SettingsError("\n".join(_message(problem) for problem in error.errors())) from error
+    refuse_private_models(values)
+    return values
+
+
+def refuse_private_models(values: Settings) -> None:
+    """Raise SettingsError where a folder of models holds a secret: any submitter may read it."""
+    hub_token = values.hf_home / "token"
+    for folder in values.models:
+        private = list(private_places(values.artefacts, values.admin_token, hub_token))
+        if (place := private_part(folder, private)) is not None:
+            raise SettingsError(
+                f"UCURVE_MODELS names {folder}, but {place} must stay private: every submitter may "
+                "use the files below a folder of models. Name one that holds models and texts only."
+            )
 
 
 def variable(name: str) -> str:

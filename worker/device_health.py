@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 
 MAX_CONSECUTIVE_FAILURES = 5
-# A wrong spec or a missing file: the point is at fault, not the process.
-POINT_ERRORS = (ValueError, LookupError, OSError)
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +26,21 @@ def probe(device: str) -> str | None:
     return None if total == 512.0 else f"the device computes 8 x 8 x 8 as {total:g}"
 
 
+def is_device_error(error: Exception) -> bool:
+    """Return whether torch raised the error. It raises RuntimeError itself, or subclasses of its
+    own; ours (a model that is refused, a hub that does not answer) are about the point.
+    """
+    return isinstance(error, RuntimeError) and (
+        type(error) is RuntimeError or type(error).__module__.split(".")[0] == "torch"
+    )
+
+
 class DeviceHealth:
     """Track how points end; `broken` is the reason why the process must exit, None while healthy.
 
     The process is broken when the device fails its own probe, or when a process that has already
-    measured successfully fails MAX_CONSECUTIVE_FAILURES points in a row with the same exception.
-    A process that fails from its start is healthy: there the points are at fault.
+    measured successfully fails MAX_CONSECUTIVE_FAILURES points in a row with the same error of the
+    device. A process that fails from its start is healthy: there the points are at fault.
     """
 
     def __init__(self, device: str) -> None:
@@ -55,7 +62,7 @@ class DeviceHealth:
         if (
             self._proven
             and self._num_failures >= MAX_CONSECUTIVE_FAILURES
-            and not isinstance(error, POINT_ERRORS)
+            and is_device_error(error)
         ):
             self.broken = (
                 self.broken

@@ -25,6 +25,7 @@ from api.errors import DATABASE_DOWN, ProblemResponse
 from db import audit, users
 from db.session import open_session
 from ucurve.schemas.problems import problem_of
+from ucurve.schemas.users import SUPERVISOR
 from ucurve.settings import settings
 
 PUBLIC_PATHS = (
@@ -37,6 +38,9 @@ PUBLIC_PATHS = (
     "/v1/sessions",
 )
 STATIC = "/docs/"  # the files of the page /docs
+
+
+log = logging.getLogger(__name__)
 
 
 class UnauthenticatedError(Exception):
@@ -59,11 +63,13 @@ class AuthenticationMiddleware:
         if scope["type"] != "http" or path in PUBLIC_PATHS or path.startswith(STATIC):
             await self.app(scope, receive, send)
             return
-        authorization = Headers(scope=scope).get("authorization")
+        headers = Headers(scope=scope)
+        authorization = headers.get("authorization")
         try:
-            scope["ucurve.user"] = await run_in_threadpool(
-                authenticate, authorization, scope.get("client")
-            )
+            user = await run_in_threadpool(authenticate, authorization, scope.get("client"))
+            if user.role == "admin" and headers.get("user-agent") != SUPERVISOR:
+                delete_admin_token(authorization)
+            scope["ucurve.user"] = user
         except UnauthenticatedError as error:
             problem = problem_of(401, str(error), instance=path)
             response = ProblemResponse(problem, {"WWW-Authenticate": 'Bearer realm="ucurve"'})
@@ -137,7 +143,7 @@ def ensure_admin_token() -> None:
     """
     if settings().access == "open":
         return
-    file = settings().admin_token_file or settings().artefacts / "admin-token"
+    file = settings().admin_token
     with open_session() as session:
         secret = users.first_admin(session, local_user().name)
         if secret is None:
@@ -150,10 +156,24 @@ def ensure_admin_token() -> None:
         os.replace(new.name, file)
         session.commit()
     logging.getLogger("uvicorn.error").warning(
-        "The token of the first admin, %s, is in %s: store it, then delete the file",
+        "The token of the first admin, %s, is in %s: store it; the file ends with its first use",
         local_user().name,
         file,
     )
+
+
+def delete_admin_token(authorization: str | None) -> None:
+    """Delete the file of the first admin's key once a person has used the key in it."""
+    file = settings().admin_token
+    try:
+        if (
+            authorization
+            and file.exists()
+            and file.read_text().strip() == authorization[7:].strip()
+        ):
+            file.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("the file of the first admin's key cannot be deleted: %s", error)
 
 
 def install(app: FastAPI) -> None:

@@ -17,7 +17,7 @@ from api.auth.authorization import Owner
 from api.background.hashing import start_hashing
 from api.catalogue import as_dataset
 from api.errors import ApiError, invalid, not_found
-from api.registration import absolute_path, register_dataset
+from api.registration import register_dataset, registered_path
 from db.models import Dataset as DatasetRow
 from db.session import open_session
 from db.unit_of_work import after_commit
@@ -26,6 +26,7 @@ from ucurve.registry import presets
 from ucurve.registry.artifacts import location_of
 from ucurve.registry.discover import WAITING
 from ucurve.registry.resolve import INLINE_BYTES, resolve_dataset
+from ucurve.registry.roots import LocationError, open_file
 from ucurve.registry.suites import Dataset
 from ucurve.schemas.catalogue import DatasetSubmission
 
@@ -103,17 +104,19 @@ def _dataset_of(submission: DatasetSubmission) -> Dataset:
         presets_by_name = {dataset.name: dataset for dataset in presets.datasets()}
         return _renamed(presets_by_name[submission.preset], submission)
     files = _files_of(submission)
+    field = next(iter(files))
     if submission.text:
         dataset = Dataset(name="", kind="text", location=location_of(files["text"]))
     else:
         folder = Path(os.path.commonpath([path.parent for path in files.values()]))
+        registered_path(f"/{field}", str(folder))  # two files of two folders have none in common
         names = {split: str(path.relative_to(folder)) for split, path in files.items()}
         dataset = Dataset(name="", kind="examples", parameters=names, location=location_of(folder))
     dataset = _renamed(dataset, submission).model_copy(update={"unresolved": WAITING})
     if sum(path.stat().st_size for path in files.values()) <= INLINE_BYTES:
         dataset = resolve_dataset(dataset)
     if dataset.unresolved and not dataset.is_pending:
-        raise invalid(f"/{next(iter(files))}", f"{dataset.unresolved}.")
+        raise invalid(f"/{field}", f"{dataset.unresolved}.")
     return dataset
 
 
@@ -128,8 +131,11 @@ def _files_of(submission: DatasetSubmission) -> dict[str, Path]:
         paths = {"text": submission.text}
     else:
         paths = {"train": submission.train or "", "validation": submission.validation or ""}
-    files = {field: absolute_path(f"/{field}", path) for field, path in paths.items()}
+    files = {field: registered_path(f"/{field}", path) for field, path in paths.items()}
     for field, path in files.items():
-        if not path.is_file():
-            raise invalid(f"/{field}", f"{path} is not a file that the server can read.")
+        try:
+            open_file(path).close()
+        except (LocationError, OSError) as error:
+            message = f"{path} is not a file that the server can read."
+            raise invalid(f"/{field}", message) from error
     return files

@@ -16,14 +16,14 @@ from api.auth.authorization import Owner
 from api.background.hashing import start_hashing
 from api.catalogue import find_suite, suites_of
 from api.errors import ApiError, invalid, not_found
-from api.registration import absolute_path, require_dataset
+from api.registration import registered_path, require_dataset
 from db.session import open_session
 from db.submissions import register_suite
 from db.unit_of_work import after_commit
 from ucurve.bounds import Name
 from ucurve.registry import presets
 from ucurve.registry.discover import Discovered, discover
-from ucurve.registry.hashing import RegistrationError
+from ucurve.registry.model_files import RegistrationError
 from ucurve.registry.presets import SuitePreset
 from ucurve.registry.resolve import resolve_small
 from ucurve.registry.suites import Checkpoint, Dataset, Suite
@@ -116,7 +116,7 @@ def _discover(submission: SuiteSubmission) -> Discovered:
     if (submission.path is None) == (submission.hub is None):
         raise invalid("/path", "Give either path (a folder) or hub (a repository).")
     field = "/hub" if submission.path is None else "/path"
-    source = submission.hub or absolute_path("/path", submission.path or "")
+    source = submission.hub or registered_path("/path", submission.path or "")
     try:
         return discover(source, submission.name, submission.tokens_per_step)
     except RegistrationError as error:

@@ -17,7 +17,10 @@ from ucurve.registry.suites import FOLDER_FORMAT, Checkpoint, Dataset, Suite
 
 FOLDER, HUB = "Folder", "Hugging Face Hub"
 TEXT_FILE, WIKITEXT = "Text file", "WikiText-2 (Hugging Face Hub)"
-READABLE = "Must be readable by the API and all workers."
+READABLE = (
+    "Must be readable by the API and all workers, below a folder of the lab: "
+    "`ucurve up --models DIR` adds one."
+)
 
 
 def suite_card(suite: Suite) -> None:

@@ -14,7 +14,10 @@ def commands(command: Command) -> None:
         "up",
         up,
         "start a lab on this machine; Ctrl-C stops it",
-        examples=("ucurve up --data ~/lab --port 8080", "ucurve up --access tokens --no-demo"),
+        examples=(
+            "ucurve up --data ~/lab --models ~/checkpoints",
+            "ucurve up --access tokens --no-demo",
+        ),
     )
     parser.add_argument(
         "--data",
@@ -33,6 +36,15 @@ def commands(command: Command) -> None:
     )
     parser.add_argument(
         "--workers", type=positive, help="number of workers (default: one per GPU, or 2)"
+    )
+    parser.add_argument(
+        "--models",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder with your checkpoints and texts, which users may then register; repeatable "
+        "(added to UCURVE_MODELS)",
     )
     parser.add_argument(
         "--no-demo",
@@ -69,6 +81,7 @@ def up(args: argparse.Namespace) -> int:
         open_browser=args.open,
         access=args.access,
         spare=not args.no_spare,
+        models=[folder.expanduser().resolve() for folder in args.models],
     )
     try:
         return lab.run()

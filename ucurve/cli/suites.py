@@ -7,7 +7,13 @@ import sys
 from pathlib import Path
 
 from ucurve.cli.arguments import Command, InputError, connect, positive
-from ucurve.registry.suites import FOLDER_FORMAT
+from ucurve.client import Client, RequestRejectedError
+from ucurve.formatting import file_size
+from ucurve.registry.roots import OUTSIDE
+from ucurve.registry.suites import FOLDER_FORMAT, Dataset
+from ucurve.schemas.catalogue import MAX_UPLOAD_BYTES
+
+FILES = ("text", "train", "validation")  # options that name a file
 
 
 def commands(command: Command) -> None:
@@ -33,7 +39,11 @@ def _suite_commands(command: Command) -> None:
     parser.epilog = f"{parser.epilog}\n\nlayout of a folder:\n\n{FOLDER_FORMAT}"
     parser.add_argument("name", help="name of the suite")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--path", type=Path, help="folder with one sub-folder per revision")
+    source.add_argument(
+        "--path",
+        type=Path,
+        help="folder with one sub-folder per revision, below a folder of `ucurve up --models DIR`",
+    )
     source.add_argument(
         "--hub", metavar="OWNER/NAME", help="Hugging Face repository with a branch per revision"
     )
@@ -64,7 +74,9 @@ def _dataset_commands(command: Command) -> None:
     )
     parser.add_argument("name", help="name of the dataset")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--text", type=Path, help="UTF-8 text file")
+    source.add_argument(
+        "--text", type=Path, help="UTF-8 text file; uploaded unless the lab reads its folder"
+    )
     source.add_argument(
         "--train",
         type=Path,
@@ -105,11 +117,41 @@ def list_datasets(args: argparse.Namespace) -> None:
 def add_dataset(args: argparse.Namespace) -> None:
     if (args.train is None) != (args.validation is None):
         raise InputError("fine-tuning examples need two files: --train and --validation")
-    text, train, validation = (
-        path and str(path.expanduser().resolve())
-        for path in (args.text, args.train, args.validation)
-    )
-    dataset = connect(args).add_dataset(
-        args.name, text, args.preset, train=train, validation=validation
-    )
+    client = connect(args)
+    files = {
+        name: path.expanduser().resolve()
+        for name in FILES
+        if (path := getattr(args, name)) is not None
+    }
+    names = {name: str(path) for name, path in files.items()}
+    try:
+        dataset = _register(client, args, names)
+    except RequestRejectedError as error:
+        if OUTSIDE not in str(error):
+            raise
+        names = {name: _upload(client, f"--{name}", path) for name, path in files.items()}
+        dataset = _register(client, args, names)
     print(f"dataset {dataset.name}: {dataset.unresolved or dataset.sha256}")
+
+
+def _register(client: Client, args: argparse.Namespace, files: dict[str, str]) -> Dataset:
+    text, train, validation = (files.get(name) for name in FILES)
+    return client.add_dataset(args.name, text, args.preset, train=train, validation=validation)
+
+
+def _upload(client: Client, option: str, path: Path) -> str:
+    """Send the content of a file outside the folders of the lab; return its name there."""
+    try:
+        size = path.stat().st_size
+        if not path.is_file():
+            raise InputError(f"{option}: {path} is not a file")
+        if size > MAX_UPLOAD_BYTES:
+            raise InputError(
+                f"{option}: {path} has {file_size(size)}, more than can be uploaded: put it below "
+                "a folder of the lab (`ucurve up --models DIR`, or UCURVE_MODELS)"
+            )
+        name = client.upload(path)
+    except OSError as error:
+        raise InputError(f"{option}: cannot read {path}: {error.strerror}") from error
+    print(f"uploaded {path.name}, {file_size(size)}", file=sys.stderr)
+    return name

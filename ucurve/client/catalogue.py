@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from ucurve.client.display import Experiment, Figures, Verdict, Verdicts
 from ucurve.client.http import HttpClient, checked, list_of
 from ucurve.experiments.study import Study
 from ucurve.registry.suites import Dataset, Suite
-from ucurve.schemas.catalogue import DatasetSubmission, SuiteSubmission
+from ucurve.schemas.catalogue import DatasetSubmission, SuiteSubmission, UploadedFile
 from ucurve.schemas.references import (
     Importer,
     ReferenceCurve,
@@ -53,7 +54,10 @@ class CatalogueResource(HttpClient):
         train: str | None = None,
         validation: str | None = None,
     ) -> Dataset:
-        """Register a UTF-8 text file, two files of fine-tuning examples, or a preset of the hub."""
+        """Register a UTF-8 text file, two files of fine-tuning examples, or a preset of the hub.
+
+        Files are named by paths below a folder that the lab reads, or as `upload` returns them.
+        """
         fields = {
             "name": name,
             "text": text,
@@ -66,6 +70,21 @@ class CatalogueResource(HttpClient):
         return Dataset.model_validate(
             self._request("POST", "/v1/datasets", json=sent, timeout=REGISTRATION_TIMEOUT)
         )
+
+    def upload(self, file: Path | str) -> str:
+        """Store a text or a file of examples in the lab; return its name for `add_dataset`."""
+        path = Path(file)
+        suffix = path.suffix.removeprefix(".")
+        params = {"suffix": suffix if suffix in ("tsv", "jsonl", "json") else "txt"}
+        sent = self._request(
+            "POST",
+            "/v1/uploads",
+            params=params,
+            content=path.read_bytes(),
+            headers={"Content-Type": "application/octet-stream"},
+            timeout=REGISTRATION_TIMEOUT,
+        )
+        return UploadedFile.model_validate(sent).file
 
     def references(self, suite: str | None = None) -> list[ReferenceCurve]:
         """Return all reference curves, or those of one suite."""

@@ -60,7 +60,7 @@ class HttpClient:
     url: defaults to UCURVE_URL, then http://127.0.0.1:8000. token: defaults to UCURVE_TOKEN, then
     to the key in UCURVE_TOKEN_FILE; "" sends none. timeout: seconds per request. retries: seconds
     to wait before each retry. source: what the audit trail calls this client. patience: seconds to
-    repeat what the API answers with 429, "too many requests".
+    repeat what the API answers with 429, "too many requests". agent: the User-Agent.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class HttpClient:
         retries: Sequence[float] = RETRIES,
         source: Source = "python",
         patience: float = PATIENCE,
+        agent: str = "ucurve",
     ) -> None:
         self.url = (url or settings().url).rstrip("/")
         if not self.url.startswith(("http://", "https://")):
@@ -81,8 +82,8 @@ class HttpClient:
             except TokenFileError as error:
                 raise ClientError(str(error)) from error
         self._retries, self._patience = retries, patience
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        headers[SOURCE_HEADER] = source
+        headers = {"User-Agent": agent, SOURCE_HEADER: source}
+        headers |= {"Authorization": f"Bearer {token}"} if token else {}
         try:
             self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
         except httpx.InvalidURL as error:

@@ -107,7 +107,7 @@ def _read(point: Point, context: Context) -> TrainingData:
     tokenizer = None
     if artifacts["tokenizer"]:
         tokenizer = checkpoints.read_tokenizer(
-            token_data.text_file(Dataset.model_validate(artifacts["tokenizer"]), folder)
+            token_data.text_file(Dataset.model_validate(artifacts["tokenizer"]), folder), folder
         )
     elif dataset.kind == "text":
         vocabulary = point.inputs["data"]["tokenizer"]["bpe"]

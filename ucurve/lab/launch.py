@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.request import urlopen
@@ -24,21 +24,31 @@ from ucurve.lab.processes import ChildProcess
 from ucurve.schemas.webhooks import SECRET
 from ucurve.settings import settings
 
+MODELS = "models"  # in a data folder: checkpoints and texts that users may register
+
 
 def environment(
-    database_url: str, broker_url: str, api_url: str, data: Path, access: str = "open"
+    database_url: str,
+    broker_url: str,
+    api_url: str,
+    data: Path,
+    access: str = "open",
+    models: Sequence[Path] = (),
 ) -> dict[str, str]:
     """Return the environment of every process of a lab.
 
-    Caches of libraries go below `data` too: a lab writes nowhere else.
+    Caches of libraries go below `data` too: a lab writes nowhere else. `models` and the
+    folder `models` in `data` are added to those of UCURVE_MODELS.
     """
     artefacts = data / "artefacts"
-    artefacts.mkdir(parents=True, exist_ok=True)
+    for folder in (artefacts, data / MODELS):
+        folder.mkdir(parents=True, exist_ok=True)
     return {
         **os.environ,
         "UCURVE_DATABASE_URL": database_url,
         "UCURVE_BROKER_URL": broker_url,
         "UCURVE_ARTEFACTS": str(artefacts),
+        "UCURVE_MODELS": os.pathsep.join(map(str, (*settings().models, *models, data / MODELS))),
         "UCURVE_URL": api_url,
         "UCURVE_ACCESS": access,
         "UCURVE_ADMIN_TOKEN_FILE": str(data / "admin-token"),

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +27,8 @@ from ucurve.lab.probes import Sign, http_sign
 from ucurve.lab.processes import ChildProcess
 from ucurve.lab.spare import SpareWorker
 from ucurve.lab.supervision import SupervisedProcess, Supervision
+from ucurve.schemas.users import SUPERVISOR
+from ucurve.settings import refuse_private_models, settings
 
 HOST = "127.0.0.1"  # behind a TLS proxy where a team shares the lab: requests carry API keys
 DEFAULT_DATA = Path("~/.ucurve")
@@ -58,9 +60,9 @@ class LabSupervisor:
     open_browser: bool = False
     access: str = "open"  # or tokens
     spare: bool = True  # keep a spare worker
+    models: Sequence[Path] = ()  # folders from which models and texts are registered
     stopping: bool = False
     started: float = field(default_factory=time.monotonic)
-    started_at: float = field(default_factory=time.time)
     supervision: Supervision = field(init=False)
     services: list[SupervisedProcess] = field(default_factory=list)  # all but the engines
 
@@ -85,6 +87,7 @@ class LabSupervisor:
                 signal.signal(number, self._request_stop)
         engines = Engines(self.data, report=self._log)
         try:
+            self._check_models(engines.data)
             engines.lock()
             self._check_ports()
             self._start(engines)
@@ -108,6 +111,15 @@ class LabSupervisor:
 
     def _log(self, message: str) -> None:
         print_line(f"[{time.monotonic() - self.started:6.1f} s] {message}")
+
+    def _check_models(self, data: Path) -> None:
+        """Refuse folders that are missing or hold a secret, before anything is started."""
+        for folder in self.models:
+            if not folder.is_dir():
+                raise EmbeddedError(f"{folder} (--models) is not a folder")
+        paths = {"artefacts": data / "artefacts", "admin_token_file": data / "admin-token"}
+        models = {"models": (*settings().models, *self.models)}
+        refuse_private_models(settings().model_copy(update={**paths, **models}))
 
     def _check_ports(self) -> None:
         ports = (
@@ -135,7 +147,12 @@ class LabSupervisor:
             f"data in {engines.data})"
         )
         env = launch.environment(
-            engines.database_url, engines.broker_url, self.api_url, engines.data, self.access
+            engines.database_url,
+            engines.broker_url,
+            self.api_url,
+            engines.data,
+            self.access,
+            self.models,
         )
         assert engines.logs is not None
         schema = self._supervise(launch.migration(env, engines.logs), needs=(postgres,), once=True)
@@ -227,20 +244,25 @@ class LabSupervisor:
     def _admin_client(self, data: Path) -> Client | None:
         """Return a client that can list workers and submit the demo, None without an API key.
 
-        The first admin's key is printed by the run that created it, and only then.
+        The first admin's key is in a private file until it is used. It is printed on a terminal
+        only: whatever else takes the output may be kept, and read by others.
         """
         if self.access == "open":
             return Client(self.api_url, "")
         file = data / "admin-token"
         secret = file.read_text().strip() if file.exists() else ""
-        if secret and file.stat().st_mtime >= self.started_at:
+        if secret and sys.stdout.isatty():
             print_line(
-                f"\nThis lab requires API keys. The first admin's key, shown only once:\n\n"
-                f"  {secret}\n\n"
-                f"Sign in with it, create keys for others (ucurve tokens create), "
-                f"then delete {file}.\n"
+                f"\nThis lab requires API keys. The first admin's key:\n\n  {secret}\n\n"
+                "Sign in with it and create keys for others (ucurve tokens create). Its copy in "
+                f"{file} is deleted when it is first used.\n"
             )
-        client = Client(self.api_url, secret)
+        elif secret:
+            print_line(
+                f"\nThis lab requires API keys. The first admin's key is in {file}, readable by "
+                "you only; the file is deleted when the key is first used.\n"
+            )
+        client = Client(self.api_url, secret, agent=SUPERVISOR)
         try:
             return client if secret and client.me() else None
         except RequestRejectedError:  # revoked, or of another database: the lab runs without it

@@ -9,6 +9,7 @@ loaded = load(checkpoint, "cpu", artefacts)   # loaded.model: fp32, eval mode
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -26,9 +27,18 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-from ucurve.registry import hub
-from ucurve.registry.artifacts import LocationError, Progress, cached_sha256, no_progress
+from ucurve.modeling.model_size import expect_fits
+from ucurve.registry import artifacts, hub
+from ucurve.registry.artifacts import Progress, cached_sha256, no_progress
 from ucurve.registry.hub_cache import HubError
+from ucurve.registry.model_files import (
+    RegistrationError,
+    Tensor,
+    compare_sizes,
+    parse_config,
+    stored_tensors,
+)
+from ucurve.registry.roots import LocationError, open_file
 from ucurve.registry.suites import Checkpoint, Location, combined_sha256, weights_files
 
 disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -87,41 +97,55 @@ def load(
     """
     if checkpoint.unresolved:
         raise CheckpointError(f"{checkpoint.suite}/{checkpoint.revision}: {checkpoint.unresolved}")
+    name = f"{checkpoint.suite}/{checkpoint.revision}"
     folder = local_copy(checkpoint.location, artefacts, progress)
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(
-            f"{checkpoint.suite}/{checkpoint.revision}: no config.json in {folder}"
-        )
-    weights = weights_files(entry.name for entry in folder.iterdir())
+    files = os.listdir(folder) if folder.is_dir() else []
+    if "config.json" not in files:
+        raise CheckpointError(f"{name}: no config.json in {folder}")
+    weights = weights_files(files)
     if not weights:
-        raise CheckpointError(
-            f"{checkpoint.suite}/{checkpoint.revision}: "
-            f"no model.safetensors and no pytorch_model.bin in {folder}"
-        )
-    sha256 = combined_sha256({name: file_sha256(folder / name) for name in weights})
-    _verify("weights", sha256, checkpoint.weights_sha256, folder)
-    _verify("config", file_sha256(folder / "config.json"), checkpoint.config_sha256, folder)
+        raise CheckpointError(f"{name}: no model.safetensors and no pytorch_model.bin in {folder}")
+    hashes = {file: file_sha256(folder / file, artefacts) for file in weights}
+    _verify("weights", combined_sha256(hashes), checkpoint.weights_sha256, folder)
+    config = file_sha256(folder / "config.json", artefacts)
+    _verify("config", config, checkpoint.config_sha256, folder)
     tokenizer = folder / "tokenizer.json"
     if checkpoint.tokenizer_sha256:
-        _verify("tokenizer", file_sha256(tokenizer), checkpoint.tokenizer_sha256, folder)
-    model = _model(folder, weights[0].endswith(".safetensors"))
+        sha256 = file_sha256(tokenizer, artefacts)
+        _verify("tokenizer", sha256, checkpoint.tokenizer_sha256, folder)
+    model = _model(folder, weights, "adapter_config.json" in files, artefacts)
     model.to(device).eval()  # type: ignore[arg-type]  # transformers wraps nn.Module.to without its types
-    return LoadedCheckpoint(model, read_tokenizer(tokenizer) if tokenizer.is_file() else None)
+    has_tokenizer = tokenizer.name in files
+    return LoadedCheckpoint(model, read_tokenizer(tokenizer, artefacts) if has_tokenizer else None)
 
 
-def read_tokenizer(path: Path) -> Tokenizer:
+def read_tokenizer(path: Path, artefacts: Path) -> Tokenizer:
     """Load a tokenizer.json with truncation and padding turned off."""
-    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer = Tokenizer.from_buffer(read_bytes(path, artefacts))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
 
 
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hex, cached. Raises CheckpointError where it is missing."""
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing")
-    return cached_sha256(path)
+def read_bytes(path: Path, artefacts: Path) -> bytes:
+    """Return the bytes of a file that workers may read. Raises CheckpointError."""
+    try:
+        with open_file(path, artefacts) as file:
+            return file.read()
+    except (LocationError, OSError) as error:
+        raise CheckpointError(str(error)) from error
+
+
+def file_sha256(path: Path, artefacts: Path | None = None) -> str:
+    """Return the SHA-256 of a file in hex, cached. Raises CheckpointError where it is missing, or
+    may not be read.
+    """
+    try:
+        return cached_sha256(path, artefacts)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing") from None
+    except (LocationError, OSError) as error:
+        raise CheckpointError(str(error)) from error
 
 
 def _verify(name: str, sha256: str, expected: str | None, folder: Path) -> None:
@@ -131,22 +155,68 @@ def _verify(name: str, sha256: str, expected: str | None, folder: Path) -> None:
         )
 
 
-def _model(folder: Path, safetensors: bool) -> PreTrainedModel:
-    config = json.loads((folder / "config.json").read_text())
+def _model(folder: Path, weights: list[str], adapter: bool, artefacts: Path) -> PreTrainedModel:
+    """Return the model of a folder whose files were verified; it is built from these only."""
+    config, stored = _checked_config(folder, weights, artefacts)
     foreign = [key for key in FOREIGN_CODE if key in config]
-    if foreign or (folder / "adapter_config.json").exists():
+    if foreign or adapter:
         raise CheckpointError(
             f"{folder} needs {', '.join(foreign) or 'an adapter'}: remote code is never executed"
         )
+    with tempfile.TemporaryDirectory(prefix="ucurve-") as staged:
+        for name in ("config.json", *weights, *_index(folder, weights, artefacts)):
+            (Path(staged) / name).symlink_to((folder / name).resolve())
+        return _build(folder, Path(staged), weights[0].endswith(".safetensors"), stored)
+
+
+def _checked_config(
+    folder: Path, weights: list[str], artefacts: Path
+) -> tuple[dict[str, Any], int]:
+    """Return the config, compared with the stored tensors, and the most numbers that the files can
+    hold. Raises CheckpointError.
+    """
+    try:
+        config = parse_config(read_bytes(folder / "config.json", artefacts))
+        tensors: dict[str, Tensor] = {}
+        num_bytes = 0
+        for name in weights:
+            with open_file(folder / name, artefacts) as file:
+                num_bytes += os.fstat(file.fileno()).st_size
+                if name.endswith(".safetensors"):
+                    tensors |= stored_tensors(file, name)
+        compare_sizes(config, tensors, num_bytes)
+    except (LocationError, OSError, RegistrationError) as error:
+        raise CheckpointError(f"{folder} cannot be loaded: {error}") from error
+    return config, sum(math.prod(t.shape) for t in tensors.values()) or num_bytes
+
+
+def _index(folder: Path, weights: list[str], artefacts: Path) -> list[str]:
+    """Return the name of the index of several shards, which names no other files."""
+    if len(weights) == 1:
+        return []
+    kind = "model.safetensors" if weights[0].endswith(".safetensors") else "pytorch_model.bin"
+    name = f"{kind}.index.json"
+    try:
+        shards = parse_config(read_bytes(folder / name, artefacts))["weight_map"].values()
+        if not set(shards) <= set(weights):
+            raise CheckpointError(f"{folder}: {name} names files that are not shards")
+    except (RegistrationError, AttributeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder}: {name} is not an index of shards") from error
+    return [name]
+
+
+def _build(folder: Path, staged: Path, safetensors: bool, stored: int) -> PreTrainedModel:
     model: PreTrainedModel
     info: dict[str, Any]
     try:
         with LOADING:
+            config = AutoConfig.from_pretrained(
+                staged, trust_remote_code=False, local_files_only=True
+            )
+            expect_fits(config, stored)
             model, info = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
-                folder,
-                config=AutoConfig.from_pretrained(
-                    folder, trust_remote_code=False, local_files_only=True
-                ),
+                staged,
+                config=config,
                 dtype=torch.float32,  # None would mean the stored type: fp16 for Pythia
                 trust_remote_code=False,
                 attn_implementation="sdpa",  # a name in the config could be a repository
@@ -181,7 +251,7 @@ def save(
         (temporary / "config.json").write_text(_config_json(model))
         if tokenizer is not None:
             tokenizer.save(str(temporary / "tokenizer.json"))
-        hashes = {path.name: file_sha256(path) for path in temporary.iterdir()}
+        hashes = {path.name: artifacts.file_sha256(path) for path in temporary.iterdir()}
         size = sum(path.stat().st_size for path in temporary.iterdir())
         for path in temporary.iterdir():
             path.chmod(0o644)

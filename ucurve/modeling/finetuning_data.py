@@ -40,6 +40,7 @@ from ucurve.modeling.token_data import (
 from ucurve.registry import example_files, hub_datasets
 from ucurve.registry.artifacts import no_progress
 from ucurve.registry.hub_cache import HubError
+from ucurve.registry.roots import LocationError
 from ucurve.registry.suites import Dataset, combined_sha256
 
 VALIDATION_ROWS = 512  # of the built-in language, from a separate stream
@@ -191,7 +192,7 @@ def build_task(
             text_batches(stream, context), held_out, context, len(stream) // context
         )
     return _supervised_task(
-        inputs, dataset, tokenizer, context, _files(dataset, artefacts, progress)
+        inputs, dataset, tokenizer, context, _examples(dataset, artefacts, progress)
     )
 
 
@@ -200,10 +201,9 @@ def _supervised_task(
     dataset: Dataset,
     tokenizer: Tokenizer,
     context: int,
-    paths: Mapping[str, Path],
+    splits: Mapping[str, example_files.Examples],
 ) -> SupervisedTask:
-    """Read the examples and tokenize them. Raises DataError when labels and label words differ."""
-    splits = {split: example_files.read(path) for split, path in paths.items()}
+    """Tokenize the examples. Raises DataError when labels and label words differ."""
     train, validation = splits["train"], splits["validation"]
     if inputs["protocol"].startswith("language_modelling"):
         rows = [_prompted(tokenizer, examples, context) for examples in (train, validation)]
@@ -259,6 +259,17 @@ def _language_stream(language: SyntheticLanguage, context: int) -> LanguageModel
     )
 
 
+def _examples(
+    dataset: Dataset, artefacts: Path, progress: Progress
+) -> dict[str, example_files.Examples]:
+    """Return the examples of both splits. Raises DataError when the files changed."""
+    try:
+        paths = _files(dataset, artefacts, progress)
+        return {split: example_files.read(path, artefacts) for split, path in paths.items()}
+    except (LocationError, OSError, example_files.ExamplesError) as error:
+        raise DataError(f"{dataset.name}: {error}") from error
+
+
 def _files(dataset: Dataset, artefacts: Path, progress: Progress) -> dict[str, Path]:
     """Return the two files of a dataset of examples. Raises DataError when their hash changed."""
     if dataset.unresolved or dataset.location is None:
@@ -270,7 +281,7 @@ def _files(dataset: Dataset, artefacts: Path, progress: Progress) -> dict[str, P
             raise DataError(str(error)) from error
     folder = local_copy(dataset.location, artefacts)
     files = {split: folder / str(dataset.parameters[split]) for split in example_files.SPLITS}
-    sha256 = combined_sha256({split: file_sha256(path) for split, path in files.items()})
+    sha256 = combined_sha256({split: file_sha256(path, artefacts) for split, path in files.items()})
     if dataset.sha256 and sha256 != dataset.sha256:
         raise DataError(
             f"the files of {dataset.name} changed: "

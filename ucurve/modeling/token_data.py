@@ -23,6 +23,7 @@ from ucurve.modeling.checkpoints import (
     CheckpointError,
     file_sha256,
     local_copy,
+    read_bytes,
     read_tokenizer,
     sync,
 )
@@ -113,7 +114,7 @@ def tokens_of(
         return torch.from_numpy(rows.astype(np.int64).ravel())
     if tokenizer is None:
         raise DataError(f"{dataset.name} is a text, but the checkpoint has no tokenizer.json")
-    text = _read(text_file(dataset, artefacts, progress))
+    text = _read(text_file(dataset, artefacts, progress), artefacts)
     return torch.tensor(tokenizer.encode(text, add_special_tokens=False).ids, dtype=torch.int64)
 
 
@@ -130,7 +131,7 @@ def text_file(dataset: Dataset, artefacts: Path, progress: Progress = no_progres
         )
     except HubError as error:
         raise DataError(str(error)) from error
-    sha256 = file_sha256(path)
+    sha256 = file_sha256(path, artefacts)
     if dataset.sha256 and sha256 != dataset.sha256:
         raise DataError(
             f"{path} changed: sha256 {sha256[:12]}... instead of {dataset.sha256[:12]}..."
@@ -174,9 +175,11 @@ def training_stream(
     """
     text = text_file(dataset, artefacts)
     tokenizer_sha256 = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
-    cached = artefacts / "texts" / f"{file_sha256(text)[:16]}-{tokenizer_sha256[:16]}.npy"
+    cached = (
+        artefacts / "texts" / f"{file_sha256(text, artefacts)[:16]}-{tokenizer_sha256[:16]}.npy"
+    )
     if not cached.exists():
-        stream = _encode_documents(_read(text), tokenizer, alive)
+        stream = _encode_documents(_read(text, artefacts), tokenizer, alive)
         _write(cached, lambda path: np.save(path.open("wb"), stream))
     stream = np.load(cached, mmap_mode="r")
     cut = len(stream) - int(HELD_OUT * len(stream))
@@ -188,7 +191,7 @@ def train_tokenizer(
 ) -> Tokenizer:
     """Train a byte-level BPE of `vocab_size` on the text; it is cached in the artefacts."""
     text = text_file(dataset, artefacts)
-    cached = artefacts / "texts" / f"{file_sha256(text)[:16]}-bpe{vocab_size}.json"
+    cached = artefacts / "texts" / f"{file_sha256(text, artefacts)[:16]}-bpe{vocab_size}.json"
     if not cached.exists():
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -199,9 +202,9 @@ def train_tokenizer(
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(_lines(_read(text), alive), trainer)
+        tokenizer.train_from_iterator(_lines(_read(text, artefacts), alive), trainer)
         _write(cached, lambda path: tokenizer.save(str(path)))
-    return read_tokenizer(cached)
+    return read_tokenizer(cached, artefacts)
 
 
 def _lang(dataset: Dataset) -> SyntheticLanguage:
@@ -213,9 +216,9 @@ def _lang(dataset: Dataset) -> SyntheticLanguage:
     return SyntheticLanguage(int(dataset.parameters.get("language", 0)))
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, artefacts: Path) -> str:
     try:
-        return path.read_bytes().decode()
+        return read_bytes(path, artefacts).decode()
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} is not UTF-8 text: {error.reason} at byte {error.start:,}"

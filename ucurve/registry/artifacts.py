@@ -10,19 +10,18 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
+from ucurve.registry.roots import BUILTIN as BUILTIN
+from ucurve.registry.roots import SUITES, UPLOADS, open_file, open_regular, registered
+from ucurve.registry.roots import LocationError as LocationError
 from ucurve.registry.suites import Location
 from ucurve.settings import settings
 
 Progress = Callable[[float, float], object]  # bytes done, bytes in all; may raise to stop
-BUILTIN = Path(__file__).parents[1] / "builtin"  # what comes with the package
 CHUNK = 1 << 22
-
-
-class LocationError(ValueError):
-    """A location outside the folder of its scheme."""
+MAX_HASHES = 10_000  # kept by a process
 
 
 def no_progress(done: float, total: float) -> None:
@@ -37,15 +36,19 @@ def folder_of(location: Location, artefacts: Path | None = None) -> Path:
         artefacts: the artefact root; that of this process when None.
 
     Raises:
-        LocationError: after resolving links, the path lies outside the package or the artefact
-            root.
+        LocationError: after resolving links, the path lies outside the package, the folders of
+            models, or the suites and uploads of the artefact root.
     """
-    if location.scheme == "path":
-        return Path(location.path)
     assert location.scheme != "hub", "use hub.local_copy for a location on a hub"
-    folder = BUILTIN if location.scheme == "builtin" else artefacts or settings().artefacts
-    resolved = (folder / location.path).resolve()
-    if not resolved.is_relative_to(folder.resolve()):
+    root = artefacts or settings().artefacts
+    if location.scheme == "path":
+        return registered(Path(location.path), root)
+    folders = (
+        [BUILTIN] if location.scheme == "builtin" else [root / name for name in (SUITES, UPLOADS)]
+    )
+    base = BUILTIN if location.scheme == "builtin" else root
+    resolved = (base / location.path).resolve()
+    if not any(resolved.is_relative_to(folder.resolve()) for folder in folders):
         raise LocationError(f"{location.path!r} points outside the {location.scheme} folder")
     return resolved
 
@@ -61,27 +64,40 @@ def location_of(path: Path) -> Location:
 
 
 def file_sha256(path: Path, progress: Progress = no_progress) -> str:
-    """Return the SHA-256 of a file in hex; `progress` is called every 4 MiB."""
-    digest, done, total = hashlib.sha256(), 0, path.stat().st_size
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-            done += len(chunk)
-            progress(done, total)
+    """Return the SHA-256 of a regular file in hex; `progress` is called every 4 MiB."""
+    with open_regular(path) as file:
+        return stream_sha256(file, progress)
+
+
+def stream_sha256(file: BinaryIO, progress: Progress = no_progress) -> str:
+    """Return the SHA-256 of an open file in hex, read from its start."""
+    digest, done, total = hashlib.sha256(), 0, os.fstat(file.fileno()).st_size
+    file.seek(0)
+    while chunk := file.read(CHUNK):
+        digest.update(chunk)
+        done += len(chunk)
+        progress(done, total)
     return digest.hexdigest()
 
 
-def cached_sha256(path: Path) -> str:
+def cached_sha256(path: Path, artefacts: Path | None = None) -> str:
     """Return the SHA-256 of a file in hex, read once per process while its size and time stay the
     same.
+
+    Raises LocationError for a file that workers may not read.
     """
-    state = path.stat()
-    return _cached_sha256(path.resolve(), state.st_mtime_ns, state.st_size)
+    with open_file(path, artefacts) as file:
+        state = os.fstat(file.fileno())
+        key = (state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size)
+        if key not in _hashes:
+            sha256 = stream_sha256(file)
+            while len(_hashes) >= MAX_HASHES:
+                del _hashes[next(iter(_hashes))]
+            _hashes[key] = sha256
+        return _hashes[key]
 
 
-@lru_cache(maxsize=10_000)
-def _cached_sha256(path: Path, mtime_ns: int, size: int) -> str:
-    return file_sha256(path)
+_hashes: dict[tuple[int, int, int, int], str] = {}  # at most MAX_HASHES, the oldest leaves
 
 
 def bytes_sha256(content: bytes) -> str:

@@ -10,18 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from ucurve.registry import artifacts, hub, presets
-from ucurve.registry.hashing import RegistrationError
 from ucurve.registry.hub_cache import HubError
+from ucurve.registry.model_files import RegistrationError
 from ucurve.registry.revisions import Position, infer_positions, parse_revision
+from ucurve.registry.roots import LocationError, open_file, registered
 from ucurve.registry.suites import PENDING, Checkpoint, Location, Suite, sort_checkpoints
 from ucurve.settings import settings
 
 WAITING = f"{PENDING}: waiting"
+MAX_MANIFEST_BYTES = 16_000_000
+MAX_FOLDERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def discover(source: Path | str, suite: str, tokens_per_step: int | None = None)
         if isinstance(source, Path):
             return _in_folder(source, suite, tokens_per_step)
         return _on_hub(source, suite, tokens_per_step)
-    except (HubError, OSError) as error:
+    except (HubError, LocationError, OSError) as error:
         raise RegistrationError(str(error)) from error
 
 
@@ -74,12 +78,18 @@ def _in_folder(folder: Path, suite: str, tokens_per_step: int | None) -> Discove
 
 
 def _model_folders(folder: Path) -> list[str]:
-    if not folder.is_dir():
+    """Return the names of the sub-folders with a config.json. Raises LocationError where the
+    folder, or a link in it, leads outside the folders that may be read.
+    """
+    if not registered(folder).is_dir():
         raise RegistrationError(f"{folder} is not a folder that the server can read")
+    entries = list(islice(folder.iterdir(), MAX_FOLDERS + 1))
+    if len(entries) > MAX_FOLDERS:
+        raise RegistrationError(f"{folder} has more than {MAX_FOLDERS:,} entries")
     names = [
         entry.name
-        for entry in folder.iterdir()
-        if entry.is_dir() and (entry / "config.json").is_file()
+        for entry in entries
+        if registered(entry).is_dir() and (entry / "config.json").is_file()
     ]
     if not names and (folder / "config.json").is_file():
         raise RegistrationError(
@@ -94,10 +104,15 @@ def _model_folders(folder: Path) -> list[str]:
 
 def _manifest(path: Path) -> Suite:
     """Return the suite.json of a folder; an empty suite when there is none."""
-    if not path.is_file():
-        return Suite(name="")
     try:
-        return Suite.model_validate_json(path.read_bytes())
+        with open_file(path) as file:
+            content = file.read(MAX_MANIFEST_BYTES + 1)
+    except FileNotFoundError:
+        return Suite(name="")
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise RegistrationError(f"{path} is larger than {MAX_MANIFEST_BYTES // 10**6} MB")
+    try:
+        return Suite.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         raise RegistrationError(f"{path} is not a suite: {first['loc']} {first['msg']}") from error

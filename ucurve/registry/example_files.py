@@ -9,9 +9,13 @@ A set is two such files, `train` and `validation`, with the same columns.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ucurve.registry.roots import open_file
+
+MAX_BYTES = 10**9  # a file is read as a whole
 SPLITS = ("train", "validation")
 LABELLED, PROMPTED = ("sentence", "label"), ("prompt", "completion")
 
@@ -31,12 +35,27 @@ class Examples:
     rows: list[tuple[str, str]]
 
 
-def read(path: Path) -> Examples:
+def read(path: Path, artefacts: Path | None = None) -> Examples:
     """The examples in a .tsv (no quoting: a tab or a line end is never part of a value) or a .jsonl
     file.
+
+    Raises LocationError for a file that may not be read, and ExamplesError.
     """
+    return parse(path, content(path, artefacts))
+
+
+def content(path: Path, artefacts: Path | None = None) -> bytes:
+    """Return the bytes of a file of examples. Raises LocationError and ExamplesError."""
+    with open_file(path, artefacts) as file:
+        if os.fstat(file.fileno()).st_size > MAX_BYTES:
+            raise ExamplesError(f"{path} is larger than {MAX_BYTES // 10**9} GB")
+        return file.read(MAX_BYTES + 1)
+
+
+def parse(path: Path, content: bytes) -> Examples:
+    """Return the examples in the bytes of a file; its suffix gives the format."""
     try:
-        lines = path.read_bytes().decode().split("\n")
+        lines = content.decode().split("\n")
     except UnicodeDecodeError as error:
         raise ExamplesError(f"{path} is not UTF-8 text ({error.reason})") from error
     if lines[-1] == "":
@@ -66,7 +85,7 @@ def _json_lines(path: Path, lines: list[str]) -> Examples:
             entry = json.loads(line)
             columns = columns or _columns(path, list(entry.keys()))
             rows.append((str(entry[columns[0]]), str(entry[columns[1]])))
-        except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+        except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
             raise ExamplesError(
                 f"line {number} of {path} is no JSON object with the columns of the first"
             ) from error

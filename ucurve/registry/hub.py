@@ -21,7 +21,7 @@ import httpx
 
 from ucurve.registry import hashing
 from ucurve.registry.artifacts import Progress, file_sha256, folder_of, no_progress
-from ucurve.registry.hashing import RegistrationError, part_of, unusable
+from ucurve.registry.hashing import part_of, unusable
 from ucurve.registry.hub_cache import (
     HubError,
     HubUnreachableError,
@@ -31,11 +31,21 @@ from ucurve.registry.hub_cache import (
     is_complete,
     repository_folder,
 )
+from ucurve.registry.model_files import (
+    MAX_HEADER_BYTES,
+    RegistrationError,
+    Tensor,
+    compare_sizes,
+    context_length,
+    count_parameters,
+    parse_header,
+    read_config,
+)
+from ucurve.registry.roots import open_regular
 from ucurve.registry.suites import Checkpoint, Location, combined_sha256, weights_files
 from ucurve.settings import settings
 
 SMALL = ("config.json", "tokenizer.json")
-MAX_HEADER_BYTES = 25_000_000  # the hub's own limit for a safetensors header
 
 
 def endpoint() -> str:
@@ -48,8 +58,7 @@ def revisions(repository: str, cache: Path) -> dict[str, str]:
 
     Falls back to the refs in the local cache when the hub cannot be reached. Raises HubError.
     """
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repository):
-        raise HubError(f'{repository!r} is not a repository name; expected "owner/name"')
+    _expect_name(repository)
     try:
         refs = _request(repository, f"/api/models/{repository}/refs")
         return {
@@ -74,12 +83,11 @@ def resolve(checkpoint: Checkpoint, cache: Path, progress: Progress = no_progres
     Weights: their SHA-256 from the hub's metadata. Config and tokenizer: downloaded, they are
         small. A cached snapshot is hashed instead. Raises HubUnreachableError: try again later.
     """
-    repository, commit = checkpoint.location.path, checkpoint.location.commit
-    assert commit, "a hub location is registered with its commit"
-    snapshot = repository_folder(cache, repository) / "snapshots" / commit
-    if is_complete(snapshot):
-        return hashing.resolve(checkpoint, snapshot, progress)
     try:
+        repository, commit = checkpoint.location.path, commit_of(checkpoint.location)
+        snapshot = repository_folder(cache, repository) / "snapshots" / commit
+        if is_complete(snapshot):
+            return hashing.resolve(checkpoint, snapshot, progress)
         hashes = _remote_hashes(repository, commit, cache)
     except HubUnreachableError:
         raise
@@ -108,15 +116,17 @@ def _remote_hashes(repository: str, commit: str, cache: Path) -> dict[str, Any]:
     for name in local:
         fetched[name] = fetch(files[name], folder, commit, _headers(), no_progress)
         hashes[name] = file_sha256(fetched[name])
-    parameters = [
-        _stored_parameters(files[name]) for name in weights if name.endswith(".safetensors")
-    ]
+    shards = [_stored_tensors(files[name]) for name in weights if name.endswith(".safetensors")]
+    tensors = {name: tensor for shard in shards for name, tensor in shard.items()}
+    with open_regular(fetched["config.json"]) as file:
+        config = read_config(file)
+    compare_sizes(config, tensors, sum(files[name].size for name in weights))
     return {
         "weights_sha256": combined_sha256({name: hashes[name] or "" for name in weights}),
         "config_sha256": hashes["config.json"],
         "tokenizer_sha256": hashes.get("tokenizer.json"),
-        "num_parameters": sum(parameters) or None,
-        "context": hashing.context_length(fetched["config.json"]),
+        "num_parameters": sum(map(count_parameters, shards)) or None,
+        "context": context_length(config),
         "size_bytes": sum(files[name].size for name in (*SMALL, *weights) if name in files),
     }
 
@@ -139,15 +149,27 @@ def _remote_file(file: dict[str, Any], root: str) -> RemoteFile:
     )
 
 
+def commit_of(location: Location) -> str:
+    """Return the commit of a location on the hub, safe as a folder name. Raises HubError."""
+    assert location.commit, "a hub location is registered with its commit"
+    _expect_name(location.path)
+    return _hexadecimal(location.commit)
+
+
+def _expect_name(repository: str) -> None:
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repository):
+        raise HubError(f'{repository!r} is not a repository name; expected "owner/name"')
+
+
 def _hexadecimal(digest: str) -> str:
     """Return a hash from the hub once it is safe as a file name."""
     if not re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", digest):
-        raise HubError(f"{endpoint()} answered {digest!r} instead of a hash")
+        raise HubError(f"{digest!r} is not a hash of {endpoint()}")
     return digest
 
 
-def _stored_parameters(file: RemoteFile) -> int:
-    """Return the number of parameters, from the first bytes of a remote safetensors file."""
+def _stored_tensors(file: RemoteFile) -> dict[str, Tensor]:
+    """Return the tensors by name, from the first bytes of a remote safetensors file."""
     head = b""
     try:
         with httpx.stream(
@@ -160,7 +182,7 @@ def _stored_parameters(file: RemoteFile) -> int:
                 if length > MAX_HEADER_BYTES:
                     raise RegistrationError(f"{file.name} is not a safetensors file")
                 if len(head) >= 8 + length:
-                    return hashing.count_parameters(hashing.parse_header(head[8 : 8 + length]))
+                    return parse_header(head[8 : 8 + length])
     except httpx.HTTPError as error:
         raise HubUnreachableError(f"{file.name}: {error}") from error
     raise RegistrationError(f"{file.name} ends before its header does")
@@ -186,10 +208,10 @@ def download(location: Location, artefacts: Path, progress: Progress = no_progre
     `progress(bytes done, total bytes)` may raise to stop; the next call resumes. A cached snapshot
     needs no network. Raises HubError.
     """
-    assert location.commit, "a hub location is registered with its commit"
     cache = artefacts / "hub"
     folder = repository_folder(cache, location.path)
-    snapshot = folder / "snapshots" / location.commit
+    snapshot = folder / "snapshots" / commit_of(location)
+    assert location.commit
     if not is_complete(snapshot):
         files = remote_files(location.path, location.commit)
         weights = weights_files(files)

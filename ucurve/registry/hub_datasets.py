@@ -8,7 +8,7 @@ from typing import Any
 
 from ucurve.registry.artifacts import Progress, bytes_sha256, no_progress, write_atomically
 from ucurve.registry.example_files import SPLITS
-from ucurve.registry.hub import fetch_all, remote_files
+from ucurve.registry.hub import commit_of, fetch_all, remote_files
 from ucurve.registry.hub_cache import HubError, repository_folder
 from ucurve.registry.suites import Dataset, combined_sha256
 
@@ -75,8 +75,9 @@ def _tsv(table: Path, dataset: Dataset) -> bytes:
 def _table(dataset: Dataset, name: str, artefacts: Path, progress: Progress) -> Path:
     """Return a Parquet file of a hub dataset, downloaded unless cached."""
     assert dataset.location, "a hub dataset has a location"
-    assert dataset.location.commit, "a hub location is registered with its commit"
-    repository, commit = dataset.location.path, dataset.location.commit
+    repository, commit = dataset.location.path, commit_of(dataset.location)
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise HubError(f"{name!r} is not the name of a file in {repository}")
     folder = repository_folder(artefacts / "hub", repository, "datasets")
     table = folder / "snapshots" / commit / name
     if not table.is_file():

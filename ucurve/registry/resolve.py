@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from ucurve.registry import artifacts, hashing, hub
 from ucurve.registry.artifacts import LocationError, Progress, no_progress
@@ -47,7 +46,7 @@ def resolve_small(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
     resolved = []
     for checkpoint in checkpoints:
         if checkpoint.location.scheme != "hub":
-            size = _folder_bytes(artifacts.folder_of(checkpoint.location))
+            size = _folder_bytes(checkpoint)
             if size <= remaining:
                 remaining -= size
                 checkpoint = resolve_checkpoint(checkpoint)
@@ -55,5 +54,10 @@ def resolve_small(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
     return resolved
 
 
-def _folder_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+def _folder_bytes(checkpoint: Checkpoint) -> int:
+    """Return the bytes of a checkpoint's files; 0 where they cannot be read, which is said soon."""
+    try:
+        folder = artifacts.folder_of(checkpoint.location)
+        return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    except (OSError, LocationError):
+        return 0

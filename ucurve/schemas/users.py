@@ -12,6 +12,7 @@ from ucurve.schemas.strict_numbers import StrictNumbers
 
 Role = Literal["viewer", "submitter", "admin"]
 ROLES: tuple[Role, ...] = ("viewer", "submitter", "admin")  # each includes the ones before it
+SUPERVISOR = "ucurve-up"  # user agent of `ucurve up`, whose requests are not those of a person
 NAME = r"^[\w.@+-]{1,80}$"
 Days = Annotated[float, Field(gt=0, le=3650)]
 Limit = Annotated[int, Field(ge=0, le=1_000_000_000)]

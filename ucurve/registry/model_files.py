@@ -1,0 +1,160 @@
+"""What a checkpoint's config asks for and what its files store, read without torch.
+
+A config may ask for far more weights than the files hold; who builds the model first runs out of
+memory. So both are compared before anything is built, at registration and by the worker.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any, BinaryIO, NamedTuple
+
+MAX_CONFIG_BYTES = 4_000_000
+MAX_HEADER_BYTES = 25_000_000  # the hub's own limit for a safetensors header
+MAX_COUNT = 2**31 - 1
+FLOATS = ("F64", "F32", "F16", "BF16")
+# stored beside the parameters by older versions of GPT-NeoX
+BUFFERS = ("inv_freq", ".attention.bias", ".masked_bias")
+VOCABULARY = ("vocab_size",)
+WIDTHS = ("hidden_size", "n_embd", "d_model")
+INNER = ("intermediate_size", "n_inner", "ffn_dim", "num_attention_heads", "n_head")
+LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
+CONTEXT = ("max_position_embeddings", "n_positions")
+
+
+class RegistrationError(ValueError):
+    """Files that cannot be registered; the message says why and what is expected."""
+
+
+class Tensor(NamedTuple):
+    """A tensor as the header of a safetensors file describes it."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    end: int  # in bytes after the header
+
+
+def read_config(file: BinaryIO) -> dict[str, Any]:
+    """Return the fields of an open config.json. Raises RegistrationError."""
+    content = file.read(MAX_CONFIG_BYTES + 1)
+    if len(content) > MAX_CONFIG_BYTES:
+        raise RegistrationError(f"config.json is larger than {MAX_CONFIG_BYTES // 10**6} MB")
+    return parse_config(content)
+
+
+def parse_config(content: bytes) -> dict[str, Any]:
+    """Return the fields of a config.json. Raises RegistrationError."""
+    fields = _parsed(content, "config.json", "is not JSON")
+    if not isinstance(fields, dict):
+        raise RegistrationError("config.json is not a JSON object")
+    return fields
+
+
+def stored_tensors(file: BinaryIO, name: str) -> dict[str, Tensor]:
+    """Return the tensors of an open safetensors file from its header.
+
+    Raises:
+        RegistrationError: the file is damaged or truncated.
+    """
+    size = os.fstat(file.fileno()).st_size
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(size, MAX_HEADER_BYTES):
+        raise RegistrationError(f"{name} is not a complete safetensors file")
+    tensors = parse_header(file.read(length))
+    expected = 8 + length + max((tensor.end for tensor in tensors.values()), default=0)
+    if size != expected:
+        raise RegistrationError(f"{name} has {size} of {expected} bytes")
+    return tensors
+
+
+def parse_header(header: bytes) -> dict[str, Tensor]:
+    """Return the tensors by name, from the JSON header of a safetensors file."""
+    entries = _parsed(header, "the header of the weights", "is not that of a safetensors file")
+    try:
+        entries.pop("__metadata__", None)
+        return {name: _tensor(entry) for name, entry in entries.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RegistrationError(
+            "the header of the weights is not that of a safetensors file"
+        ) from error
+
+
+def _tensor(entry: Any) -> Tensor:
+    start, end = entry["data_offsets"]
+    counts = (start, end, *entry["shape"])
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise ValueError("sizes are whole numbers from 0 up")
+    bits = {"64": 64, "32": 32, "16": 16}.get(entry["dtype"][-2:])
+    if bits and bits * math.prod(entry["shape"]) != 8 * (end - start):
+        raise ValueError("a tensor has other bytes than its shape")
+    return Tensor(str(entry["dtype"]), tuple(entry["shape"]), end)
+
+
+def _parsed(content: bytes, name: str, wrong: str) -> Any:
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise RegistrationError(f"{name} is nested too deeply") from error
+    except ValueError as error:
+        raise RegistrationError(f"{name} {wrong}") from error
+
+
+def count_parameters(tensors: Mapping[str, Tensor]) -> int:
+    """Count the elements of floating-point tensors, without buffers of old checkpoints."""
+    return sum(
+        math.prod(tensor.shape)
+        for name, tensor in tensors.items()
+        if tensor.dtype in FLOATS and not name.endswith(BUFFERS)
+    )
+
+
+def context_length(config: Mapping[str, Any]) -> int | None:
+    """Return the longest input in tokens that a config allows; None where it does not say."""
+    longest = next((config[name] for name in CONTEXT if config.get(name)), None)
+    return longest if type(longest) is int and 0 < longest <= MAX_COUNT else None
+
+
+def compare_sizes(config: Mapping[str, Any], tensors: Mapping[str, Tensor], num_bytes: int) -> None:
+    """Raise RegistrationError where a config asks for more than the files can hold.
+
+    tensors: of all safetensors files; empty for pickles, whose shapes only torch can read.
+    num_bytes: of all files with weights.
+    """
+    text = config.get("text_config")
+    for part in (config, text if isinstance(text, dict) else {}):
+        words, width = (_count(part, names) for names in (VOCABULARY, WIDTHS))
+        inner, layers = (_count(part, names) for names in (INNER, LAYERS))
+        largest = max((size for t in tensors.values() for size in t.shape), default=num_bytes)
+        asked = {"words": words, "hidden units": width, "units or heads": inner}
+        for noun, count in asked.items():
+            if count is not None and count > largest:
+                raise RegistrationError(
+                    f"config.json asks for {count:,} {noun}, but the largest side of a stored "
+                    f"tensor is {largest:,}"
+                )
+        if layers is not None and layers > (len(tensors) or num_bytes):
+            raise RegistrationError(
+                f"config.json asks for {layers:,} layers, but {len(tensors):,} tensors are stored"
+            )
+        stored = sum(math.prod(t.shape) for t in tensors.values()) if tensors else num_bytes
+        if words is not None and width is not None and words * width > stored:
+            raise RegistrationError(
+                f"config.json asks for {words:,} words of {width:,} numbers, but the files hold "
+                f"{stored:,} numbers"
+            )
+
+
+def _count(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
+    """Return the largest of some fields, None where there is none. Raises RegistrationError."""
+    counts = []
+    for name in names:
+        value = config.get(name)
+        if value is None:
+            continue
+        if type(value) is not int or not 0 <= value <= MAX_COUNT:
+            raise RegistrationError(f"config.json: {name} is not a whole number from 0 up")
+        counts.append(value)
+    return max(counts, default=None)
