@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from db import explorer
 from db.explorer import MeasurementFilter
 from db.session import open_session
+from ucurve.csv_cells import plain_row
 from ucurve.schemas.measurements import decode_metrics
 
 CHUNK_ROWS = 5_000  # held in memory at one time
@@ -86,7 +87,8 @@ def csv_parts(where: MeasurementFilter) -> Iterator[bytes]:
     out = io.StringIO()
     writer = csv.writer(out)
     for header, rows in chunks(where):
-        writer.writerows(rows or [[column.name for column in header]])
+        lines = rows or [[column.name for column in header]]
+        writer.writerows(plain_row(line) for line in lines)
         yield out.getvalue().encode()
         out.seek(0)
         out.truncate()

@@ -36,6 +36,7 @@ HEAVY = (
 # nothing heavy.
 CONTRACT = (
     "ucurve.bounds",
+    "ucurve.csv_cells",
     "ucurve.experiments",
     "ucurve.spec",
     "ucurve.schemas",

@@ -26,6 +26,7 @@ from api.experiment_store import get_or_404, require_experiment, to_records
 from api.path_parameters import ExperimentId
 from api.single_flight import SingleFlightCache
 from db.session import open_session
+from ucurve.csv_cells import plain_row
 from ucurve.schemas import experiments as schemas
 from ucurve.schemas.measurements import MeasurementPage, MeasurementRow, decode_metrics
 from ucurve.spec import Verdict
@@ -92,11 +93,11 @@ def as_csv(rows: list[MeasurementRow]) -> str:
     metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow(["measurement", "identity", "state", *labels, *metrics, "error"])
+    writer.writerow(plain_row(["measurement", "identity", "state", *labels, *metrics, "error"]))
     for row in rows:
         values = decode_metrics(row.metrics, row.nonfinite)
         cells = [row.labels.get(name) for name in labels] + [values.get(name) for name in metrics]
-        writer.writerow([row.id, row.identity, row.state, *cells, row.error])
+        writer.writerow(plain_row([row.id, row.identity, row.state, *cells, row.error]))
     return out.getvalue()
 
 

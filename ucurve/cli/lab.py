@@ -38,15 +38,6 @@ def commands(command: Command) -> None:
         "--workers", type=positive, help="number of workers (default: one per GPU, or 2)"
     )
     parser.add_argument(
-        "--models",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="folder with your checkpoints and texts, which users may then register; repeatable "
-        "(added to UCURVE_MODELS)",
-    )
-    parser.add_argument(
         "--no-demo",
         action="store_true",
         help="do not submit the demo experiments on the first start",
@@ -64,8 +55,21 @@ def commands(command: Command) -> None:
         help="open: every user of this machine has full access; tokens: every request needs an "
         "API key (default: %(default)s)",
     )
+    _models_option(parser)
     command("workers", workers, "list workers")
     command("version", version, "print version and code hash")
+
+
+def _models_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--models",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder with your checkpoints and texts, which users may then register; repeatable "
+        "(added to UCURVE_MODELS)",
+    )
 
 
 def up(args: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ import struct
 import zlib
 from html import escape, unescape
 
+from ucurve.csv_cells import plain_row
 from ucurve.figures.citation import Citation
 from ucurve.figures.files import Form
 
@@ -119,7 +120,7 @@ def _in_csv(content: bytes, citation: Citation) -> bytes:
     rows = list(csv.reader(io.StringIO(content.decode())))
     text = io.StringIO()
     csv.writer(text).writerows(
-        [*row, COLUMN if i == 0 else citation.uri] for i, row in enumerate(rows)
+        plain_row([*row, COLUMN if i == 0 else citation.uri]) for i, row in enumerate(rows)
     )
     return text.getvalue().encode()
 

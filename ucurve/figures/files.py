@@ -7,6 +7,7 @@ import io
 import json
 from typing import Any, Literal
 
+from ucurve.csv_cells import plain_row
 from ucurve.schemas.measurements import finite_or_none
 from ucurve.spec import Figure
 
@@ -43,8 +44,10 @@ def _rows_csv(datasets: dict[str, list[dict[str, Any]]]) -> bytes:
         *dict.fromkeys(name for rows in datasets.values() for row in rows for name in row),
     ]
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="")
-    writer.writeheader()
+    writer = csv.writer(text)
+    writer.writerow(plain_row(columns))
     for dataset, rows in datasets.items():
-        writer.writerows({"dataset": dataset, **row} for row in rows)
+        for row in rows:
+            cells = {"dataset": dataset, **row}
+            writer.writerow(plain_row(cells.get(name, "") for name in columns))
     return text.getvalue().encode()
