@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -42,6 +43,7 @@ from api.routes import (
     workers,
 )
 from db.session import open_session
+from ucurve.logs import configure_logs
 
 
 @asynccontextmanager
@@ -58,6 +60,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     stop.set()
 
 
+configure_logs(logging.WARNING, own=("uvicorn",))  # uvicorn logs its first line after the import
 app = FastAPI(
     title="ucurve",
     summary="Does pre-training a language model longer make it more fragile?",

@@ -32,6 +32,7 @@ class ClaimedPoint:
     source: Json
     group_key: str
     seconds: float
+    experiment: int | None = None  # one of those that want it
 
 
 def claim(
@@ -54,7 +55,7 @@ def claim(
         for experiment in scheduling.experiments_of(session, owner):
             rows = scheduling.next_points(session, experiment, loaded or "", capabilities)
             if rows:
-                points, seconds = _slice(rows, speed, slice_seconds)
+                points, seconds = _slice(rows, experiment.id, speed, slice_seconds)
                 token = str(uuid.uuid4())
                 _lease(session, [point.id for point in points], token, worker)
                 _charge(session, owner, seconds, experiment.priority)
@@ -63,7 +64,7 @@ def claim(
 
 
 def _slice(
-    rows: Sequence[Row[Any]], speed: float, slice_seconds: float
+    rows: Sequence[Row[Any]], experiment: int, speed: float, slice_seconds: float
 ) -> tuple[list[ClaimedPoint], float]:
     """Return the first rows of one group within the time, at least one, and their seconds."""
     points: list[ClaimedPoint] = []
@@ -71,7 +72,7 @@ def _slice(
     for row in rows:
         if points and (row.group_key != rows[0].group_key or budget < row.seconds * speed):
             break
-        points.append(ClaimedPoint(**row._mapping))
+        points.append(ClaimedPoint(**row._mapping, experiment=experiment))
         budget -= row.seconds * speed
     return points, slice_seconds - budget
 

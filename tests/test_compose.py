@@ -83,6 +83,24 @@ def test_only_the_api_and_the_dashboard_are_published_and_only_on_this_machine()
     )
 
 
+def test_every_service_has_the_fewest_rights_it_works_with() -> None:
+    for name, service in SERVICES.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        if (
+            name == "postgres"
+        ):  # the entrypoint of the image runs as root until it starts the server
+            changes_user = {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}
+            assert set(service["cap_add"]) == changes_user
+            continue
+        assert "cap_add" not in service, name
+        assert service["read_only"] is True, name
+        assert "/tmp" in service["tmpfs"], name
+    # The images of our own services end with USER 10001.
+    assert SERVICES["broker"]["user"].split(":")[0] not in ("0", "root")
+    assert {name for name in SERVICES if name not in OURS} == {"postgres", "broker"}
+
+
 def test_every_published_port_requires_an_api_key(monkeypatch: pytest.MonkeyPatch) -> None:
     from api.auth import authentication
 

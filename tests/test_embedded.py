@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -15,9 +16,9 @@ import psycopg
 import pytest
 import redis
 
-from ucurve.lab.data_folder import InUseError
+from ucurve.lab.data_folder import InUseError, reaches
 from ucurve.lab.embedded import Engines
-from ucurve.lab.processes import command_line, stop_leftover
+from ucurve.lab.processes import User, command_line, stop_leftover
 
 pytestmark = pytest.mark.engines
 OWNER = """
@@ -114,6 +115,30 @@ def test_a_stopped_engine_is_continued_so_that_it_ends_cleanly(tmp_path: Path) -
         os.kill(engines.postgres.pid, signal.SIGSTOP)
         engines.postgres.stop()
         assert engines.postgres.exit_status == 0, "killed: its data were not synced"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root starts Postgres as another user")
+def test_postgres_started_by_root_may_write_only_what_it_owns(engines: Engines) -> None:
+    status = Path(f"/proc/{engines.postgres.pid}/status").read_text()
+    assert re.search(r"^Uid:\s+(\d+)", status, re.MULTILINE)[1] != "0"  # type: ignore[index]
+    held = {name: int(value, 16) for name, value in re.findall(r"^(Cap\w+):\s+(\w+)", status, re.M)}
+    closed = engines.postgres.user is not None and engines.postgres.user.searches
+    search_only = 1 << 2  # CAP_DAC_READ_SEARCH
+    for name in ("CapEff", "CapPrm", "CapInh", "CapAmb"):
+        assert held[name] in ((0, search_only) if closed else (0,)), name
+
+
+def test_a_folder_closed_to_a_user_is_noticed_on_the_way(tmp_path: Path) -> None:
+    other = User("other", 12345, 12345)
+    inner = tmp_path / "open" / "closed" / "inner"
+    inner.mkdir(parents=True)
+    for folder in (tmp_path / "open", tmp_path / "open" / "closed"):
+        folder.chmod(0o755)
+    ways = [folder for folder in inner.parents if not folder.stat().st_mode & stat.S_IXOTH]
+    assert reaches(other, inner) == (not ways)
+    (tmp_path / "open" / "closed").chmod(0o700)
+    assert not reaches(other, inner)
+    assert reaches(User("me", os.getuid(), os.getgid()), inner)
 
 
 def test_a_long_path_with_spaces_has_its_sockets_in_a_short_folder(tmp_path: Path) -> None:

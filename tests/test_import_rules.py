@@ -41,6 +41,7 @@ CONTRACT = (
     "ucurve.spec",
     "ucurve.schemas",
     "ucurve.formatting",
+    "ucurve.logs",
     "ucurve.settings",
 )
 ARROWS = {
@@ -63,6 +64,7 @@ ARROWS = {
         "ucurve.experiments",
         "ucurve.spec",
         "ucurve.modeling.device",
+        "ucurve.logs",
         "ucurve.modeling.preload",
         "ucurve.modeling.throughput",
         "ucurve.schemas.measurements",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -39,10 +40,13 @@ class Run:
     def client(self) -> Client:
         return Client(f"http://127.0.0.1:{self.port}")
 
-    def start(self, *options: str) -> None:
+    def start(self, *options: str, **env: str) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command(self, *options), env=environment(self.home), stdout=log, stderr=log
+                command(self, *options),
+                env={**environment(self.home), **env},
+                stdout=log,
+                stderr=log,
             )
 
     def say(self, news: str) -> None:
@@ -109,7 +113,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     home = tmp_path_factory.mktemp("up") / "home"
     home.mkdir(mode=0o700)
     run = Run(home)
-    run.start("--workers", "1")
+    run.start("--workers", "1", UCURVE_LOG_FORMAT="json")
     yield run
     if not run.ended():
         run.end(signal.SIGTERM)
@@ -276,6 +280,16 @@ def test_processes_that_stand_still_are_killed_and_restarted(up: Run) -> None:
     experiment = up.client.submit({"kind": "linear_model", "seed": 4}, name="after the stop")
     assert up.client.wait(experiment.id, timeout=120).state == "done"
     assert not set(child_pids(up.process.pid)) & set(stopped)
+
+
+def test_with_json_logs_every_line_of_our_processes_is_an_object(up: Run) -> None:
+    up.say("The lab is ready")
+    with up.client as client:
+        client.wait(client.submit({"kind": "linear_model", "seed": 5}).id, timeout=120)
+    for name in ("api", "worker-1", "dashboard"):
+        lines = (up.home / ".ucurve" / "logs" / f"{name}.log").read_text().splitlines()
+        objects = [json.loads(line) for line in lines]
+        assert all({"time", "level", "logger", "message"} <= set(line) for line in objects), name
 
 
 def test_a_killed_up_leaves_no_process_and_keeps_all_results(up: Run) -> None:

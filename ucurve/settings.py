@@ -93,6 +93,11 @@ class Settings(BaseSettings):
     most_queued: int = Field(
         500_000, ge=1, description="Queued evaluations per user, unless a user has a limit."
     )
+    log_format: Literal["text", "json"] = Field(
+        "text",
+        description="Format of all logs: `text`, or `json` with one object per line (time, level, "
+        "logger, message, and user, experiment and measurement where known).",
+    )
     access_log: bool = Field(False, description="Log every request to the API.")
 
     # Sign-in at an OpenID Connect provider

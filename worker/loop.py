@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from db import leases
 from ucurve.experiments import kinds
+from ucurve.logs import log_context
 from ucurve.settings import settings
 from ucurve.spec import Point, PointInterrupted
 from worker.context import PointContext
@@ -125,7 +126,9 @@ class WorkerLoop:
                 if self._must_stop() or time.monotonic() - started > MAX_SLICE_SECONDS:
                     break  # the points were slower than planned: leave the rest to other workers
                 if self.lease.still_wanted(claimed.id):
-                    self._measure(token, claimed)
+                    context = {"experiment": claimed.experiment, "measurement": claimed.id}
+                    with log_context(worker=worker["name"], **context):
+                        self._measure(token, claimed)
         finally:
             self.lease.release()
             run_in_transaction(lambda session: leases.release(session, token))  # unfinished points

@@ -7,8 +7,15 @@ import os
 import threading
 from typing import Any
 
-from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import (
+    setup_logging,
+    worker_init,
+    worker_ready,
+    worker_shutdown,
+    worker_shutting_down,
+)
 
+from ucurve.logs import configure_logs
 from worker.heartbeat import start_heartbeats
 from worker.loop import EXIT_BROKEN, WorkerLoop
 from worker.predecessor import expire_leases_of_predecessor
@@ -42,6 +49,11 @@ def _exit_process(args: threading.ExceptHookArgs) -> None:
 def drain() -> None:
     """Handle a wake-up."""
     get_worker_loop().run()
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def _configure_logs(loglevel: int | None = None, **_: Any) -> None:
+    configure_logs(loglevel or logging.WARNING)
 
 
 @worker_init.connect  # type: ignore[untyped-decorator]

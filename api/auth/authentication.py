@@ -24,6 +24,7 @@ from api.auth.authorization import Principal
 from api.errors import DATABASE_DOWN, ProblemResponse
 from db import audit, users
 from db.session import open_session
+from ucurve.logs import log_context
 from ucurve.schemas.problems import problem_of
 from ucurve.schemas.users import SUPERVISOR
 from ucurve.settings import settings
@@ -78,7 +79,8 @@ class AuthenticationMiddleware:
             problem = problem_of(503, DATABASE_DOWN, instance=path)
             await ProblemResponse(problem)(scope, receive, send)
         else:
-            await self.app(scope, receive, send)
+            with log_context(user=scope["ucurve.user"].name):
+                await self.app(scope, receive, send)
 
 
 def authenticate(authorization: str | None, client: tuple[str, int] | None) -> Principal:

@@ -106,6 +106,18 @@ def unprivileged_user() -> User | None:
     return User("nobody", 65534, 65534)
 
 
+def reaches(user: User, *paths: Path) -> bool:
+    """Return whether a user may enter every folder on the way to these paths."""
+    return all(_may_enter(user, folder) for path in paths for folder in path.resolve().parents)
+
+
+def _may_enter(user: User, folder: Path) -> bool:
+    status = folder.stat()
+    if status.st_uid == user.uid:
+        return bool(status.st_mode & stat.S_IXUSR)
+    return bool(status.st_mode & (stat.S_IXGRP if status.st_gid == user.gid else stat.S_IXOTH))
+
+
 def _known(uid: int) -> bool:
     try:
         pwd.getpwuid(uid)

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
@@ -27,6 +27,7 @@ from ucurve.lab.data_folder import (
     EmbeddedError,
     chown_to,
     lock_folder,
+    reaches,
     socket_folder,
     unprivileged_user,
 )
@@ -155,6 +156,8 @@ class Engines:
         user = unprivileged_user()
         cluster = self.data / "postgres"
         binaries = postgres_binaries(POSTGRES_VERSION)
+        if user and not reaches(user, cluster, self.sockets, binaries / "postgres"):
+            user = replace(user, searches=True)
         self._make_cluster(cluster, binaries, user)
         if user:
             os.chown(self.sockets, user.uid, user.gid)

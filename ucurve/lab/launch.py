@@ -121,7 +121,7 @@ def worker(env: Mapping[str, str], name: str, logs: Path, gpu: str | None = None
     options = ["-P", "threads", "-c", "1", "-n", f"{name}@%h", "--loglevel", "WARNING"]
     return ChildProcess(
         name,
-        [sys.executable, "-m", "celery", "-A", "worker.queue", "worker", *options],
+        [sys.executable, "-m", "celery", "-A", "worker.queue", "-q", "worker", *options],
         logs / f"{name}.log",
         env=worker_env,
         harder_signal=signal.SIGQUIT,  # cold shutdown: releases its points immediately

@@ -20,7 +20,7 @@ HEARTBEAT_FD = "UCURVE_HEARTBEAT_FD"
 READY = b"r"  # a heartbeat of a process that does its work; any other byte: it runs
 
 _PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 1, 8, 47, 2
-_CAP_DAC_OVERRIDE = 1
+_CAP_DAC_READ_SEARCH = 2
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
@@ -31,6 +31,7 @@ class User:
     name: str
     uid: int
     gid: int
+    searches: bool = False  # needs to enter folders that are closed to it
 
 
 @dataclass
@@ -178,23 +179,24 @@ def before_exec(user: User | None, death_signal: signal.Signals) -> Callable[[],
 
 
 def _become(user: User) -> None:
-    """Change to an unprivileged user that can still enter root-only folders such as /root.
+    """Change to an unprivileged user, without any capability where it reaches all it needs.
 
-    Of root's capabilities only CAP_DAC_OVERRIDE is kept, as an ambient one that survives exec;
-    where the container has dropped it, the process runs without.
+    Otherwise (below /root) it keeps CAP_DAC_READ_SEARCH, an ambient one that survives exec: it may
+    enter folders and read, and writes only what it owns. Where the container has dropped that, the
+    process runs without.
     """
-    if _libc is not None:
+    if _libc is not None and user.searches:
         _libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
     os.setgroups([])
     os.setgid(user.gid)
     os.setuid(user.uid)
-    if _libc is not None:
+    if _libc is not None and user.searches:
         header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3 of the interface, this process
-        mask = 1 << _CAP_DAC_OVERRIDE
+        mask = 1 << _CAP_DAC_READ_SEARCH
         # Effective, permitted, inheritable; low words, then high words.
         sets = (ctypes.c_uint32 * 6)(mask, mask, mask, 0, 0, 0)
         if _libc.capset(header, sets) == 0:
-            _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_DAC_OVERRIDE, 0, 0)
+            _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_DAC_READ_SEARCH, 0, 0)
 
 
 def kill_group(pid: int) -> None:
