@@ -56,6 +56,11 @@ def commands(command: Command) -> None:
         "API key (default: %(default)s)",
     )
     _models_option(parser)
+    parser.add_argument(
+        "--install-service",
+        action="store_true",
+        help="start nothing: print a systemd unit file that runs this command as a service",
+    )
     command("workers", workers, "list workers")
     command("version", version, "print version and code hash")
 
@@ -76,6 +81,8 @@ def up(args: argparse.Namespace) -> int:
     from ucurve.lab.data_folder import EmbeddedError
     from ucurve.lab.up import LabSupervisor
 
+    if args.install_service:
+        return _print_unit(args)
     lab = LabSupervisor(
         data=args.data,
         port=args.port,
@@ -93,6 +100,21 @@ def up(args: argparse.Namespace) -> int:
         return fail(error, BAD_INPUT)
     except RuntimeError as error:
         return fail(error, FAILED)
+
+
+def _print_unit(args: argparse.Namespace) -> int:
+    from ucurve.lab.service_unit import service_unit
+
+    options = ["--port", str(args.port), "--dashboard-port", str(args.dashboard_port)]
+    options += ["--workers", str(args.workers)] if args.workers else []
+    options += ["--access", args.access]
+    options += [
+        flag for flag in ("--no-demo", "--no-spare") if getattr(args, flag[2:].replace("-", "_"))
+    ]
+    # The unit makes everything else read-only, so the folder has to exist.
+    args.data.expanduser().mkdir(mode=0o700, parents=True, exist_ok=True)
+    print(service_unit(args.data, options), end="")
+    return 0
 
 
 def workers(args: argparse.Namespace) -> None:
