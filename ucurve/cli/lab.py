@@ -108,6 +108,8 @@ def _print_unit(args: argparse.Namespace) -> int:
     options = ["--port", str(args.port), "--dashboard-port", str(args.dashboard_port)]
     options += ["--workers", str(args.workers)] if args.workers else []
     options += ["--access", args.access]
+    for folder in args.models:
+        options += ["--models", str(folder.expanduser().resolve())]
     options += [
         flag for flag in ("--no-demo", "--no-spare") if getattr(args, flag[2:].replace("-", "_"))
     ]
