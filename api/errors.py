@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from ucurve.schemas.problems import INVALID_INPUT, MEDIA_TYPE, FieldError, Problem, problem_of
 from ucurve.schemas.validation_messages import FieldMessage, field_messages, not_json, pointer_of
@@ -110,7 +111,10 @@ def install(app: FastAPI) -> None:
             detail = "The body cannot be read: send JSON in UTF-8 that is not deeply nested."
             return respond(request, 422, detail)
         problem = problem_of(error.status_code, str(error.detail), instance=request.url.path)
-        return ProblemResponse(problem, error.headers)
+        response = ProblemResponse(problem, error.headers)
+        if error.status_code == 405:
+            response.headers["Allow"] = ", ".join(sorted(_allowed_methods(request)))
+        return response
 
     @app.exception_handler(Exception)
     def _internal_error(request: Request, error: Exception) -> ProblemResponse:
@@ -118,6 +122,19 @@ def install(app: FastAPI) -> None:
         return respond(
             request, 500, "The server failed to process the request; its log has the traceback."
         )
+
+
+def _allowed_methods(request: Request) -> set[str]:
+    """Return the methods of all routes at the request's path: a router knows those of the first."""
+    methods: set[str] = set()
+    pending: list[Any] = list(request.app.routes)
+    while pending:
+        route = pending.pop()
+        if hasattr(route, "original_router"):  # FastAPI keeps included routers as they are
+            pending += route.original_router.routes
+        elif hasattr(route, "methods") and route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods or set()
+    return methods
 
 
 def _field_messages(request: Request, error: RequestValidationError) -> list[FieldMessage]:

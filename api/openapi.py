@@ -33,6 +33,14 @@ QUOTAS = frozenset(  # operations that answer 429
         ("post", "/v1/studies"),
     }
 )
+MISSING = frozenset(  # operations that answer 404 although their path names nothing
+    {("get", "/v1/studies/verdicts"), ("post", "/v1/sessions")}
+)
+FILES = {  # operations that answer with other media types than JSON
+    ("get", "/v1/explorer/table"): ("text/csv", "application/vnd.apache.parquet"),
+    ("get", "/v1/experiments/{id}/measurements"): ("application/json", "text/csv"),
+    ("get", "/v1/export/{table}"): ("application/x-ndjson",),
+}
 OWNED = frozenset(  # operations that answer 403 by ownership alone
     {("post", "/v1/tokens"), ("post", "/v1/sessions")}
 )
@@ -74,6 +82,12 @@ def _describe_errors(app: FastAPI, document: dict[str, Any]) -> None:
             if operation is not None:
                 if changes(route, method):
                     operation.setdefault("parameters", []).append(KEY_PARAMETER)
+                if media_types := FILES.get((method.lower(), route.path)):
+                    documented = operation["responses"]["200"].get("content", {})
+                    operation["responses"]["200"]["content"] = {
+                        name: documented.get(name, {}) if name == "application/json" else {}
+                        for name in media_types
+                    }
                 for status in _error_statuses(route, method.lower(), operation):
                     operation["responses"][str(status)] = _response(status)
 
@@ -88,7 +102,7 @@ def _error_statuses(route: APIRoute, method: str, operation: dict[str, Any]) -> 
     statuses = {
         401: role != "public" or key in OWNED,
         403: role in ("submitter", "admin") or key in OWNED,
-        404: re.search(r"\{(id|name|cause)\}", route.path) is not None,
+        404: re.search(r"\{(id|name|cause)\}", route.path) is not None or key in MISSING,
         409: changes(route, method),  # at least: the first request with its key is in progress
         408: "requestBody" in operation,
         413: "requestBody" in operation,

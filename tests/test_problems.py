@@ -205,3 +205,19 @@ def names_in(node: Any) -> set[str]:
         return set()
     own = {node["$ref"].rsplit("/", 1)[-1]} if isinstance(node.get("$ref"), str) else set()
     return own | {name for item in node.values() for name in names_in(item)}
+
+
+def test_a_405_names_the_methods_of_the_path_whatever_its_parameters(
+    team: Lab, tokens: dict[str, str]
+) -> None:
+    headers = {"Authorization": f"Bearer {tokens['root']}"}
+    for method, path, allowed in (
+        ("PUT", "/v1/experiments", "GET, POST"),
+        ("PUT", "/v1/experiments/7", "DELETE, GET, PATCH"),
+        ("GET", "/v1/experiments/7/star", "DELETE, POST, PUT"),  # POST: an action
+        ("PATCH", "/v1/users/ada", "PUT"),
+        ("GET", "/v1/plan", "POST"),
+    ):
+        answer = httpx.request(method, team.url + path, headers=headers)
+        check(answer, 405, path)
+        assert answer.headers["allow"] == allowed, path

@@ -69,7 +69,12 @@ def show_dataset(
         return as_dataset(row)
 
 
-@router.post("/datasets", status_code=201, summary="Register a dataset")
+@router.post(
+    "/datasets",
+    status_code=201,
+    responses={200: {"model": Dataset, "description": "The dataset exists and was updated."}},
+    summary="Register a dataset",
+)
 def add_dataset(
     submission: Annotated[DatasetSubmission, Body(openapi_examples=EXAMPLES)],
     owner: Owner,

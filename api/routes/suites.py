@@ -73,7 +73,12 @@ def show_suite(name: Annotated[Name, ApiPath(description="Name of the suite.")])
         return suite
 
 
-@router.post("/suites", status_code=201, summary="Register a suite, or update it from its source")
+@router.post(
+    "/suites",
+    status_code=201,
+    responses={200: {"model": Suite, "description": "The suite exists and was updated."}},
+    summary="Register a suite, or update it from its source",
+)
 def add_suite(
     submission: Annotated[SuiteSubmission, Body(openapi_examples=EXAMPLES)],
     owner: Owner,

@@ -13,6 +13,7 @@ TITLES = {
     401: "Not authenticated",
     403: "Not permitted",
     404: "Not found",
+    405: "Method not allowed",
     408: "Request too slow",
     409: "Conflict",
     413: "Request too large",
