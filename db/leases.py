@@ -114,7 +114,7 @@ def begin(
     session: Session, measurement: int, token: str, worker: str, device: str, versions: Json
 ) -> int | None:
     """Start an attempt and return its id; None when the lease is lost or the point not wanted."""
-    # Losing this record to a power cut loses no result.
+    # A server that crashes may forget this record: `finish` refuses a result without it.
     session.execute(text("SET LOCAL synchronous_commit = off"))
     leased = session.execute(
         text("""
@@ -186,7 +186,7 @@ def keep_log(session: Session, measurement: int, log: str) -> None:
 def finish(session: Session, measurement: int, token: str, attempt: int, outcome: Json) -> bool:
     """Store the result (outcome: metrics, nonfinite, series) or failure (traceback), and the log.
 
-    False, and nothing stored, when the lease has been lost.
+    False, and nothing stored, when the lease or the record of the attempt has been lost.
     """
     failed = outcome.get("traceback")
     state = "failed" if failed else "done"
@@ -197,7 +197,10 @@ def finish(session: Session, measurement: int, token: str, attempt: int, outcome
                 error = :error, attempt_id = :attempt, finished_at = clock_timestamp(),
                 live = NULL, num_lost = 0, lease_owner = NULL, lease_token = NULL,
                 lease_expires = NULL
-            WHERE id = :id AND lease_token = CAST(:token AS uuid) RETURNING id""").bindparams(
+            WHERE id = :id AND lease_token = CAST(:token AS uuid) AND EXISTS (
+                SELECT FROM attempts
+                WHERE id = :attempt AND measurement_id = :id AND outcome = 'running')
+            RETURNING id""").bindparams(
             bindparam("metrics", type_=JSONB), bindparam("nonfinite", type_=JSONB)
         ),
         {

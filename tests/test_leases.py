@@ -107,6 +107,25 @@ def test_a_worker_that_lost_its_lease_cannot_write_and_its_attempt_is_lost() -> 
     assert [tuple(o) for o in outcomes] == [("slow", "lost"), ("fast", "done")]
 
 
+def test_a_result_whose_attempt_the_database_forgot_is_measured_again() -> None:
+    """A server that crashes may forget the last attempts: they are committed without a sync."""
+    id = submit("ada", point("forgotten"))
+    token, (held,) = claim()
+    with open_session() as session:
+        attempt = leases.begin(session, held.id, token, "w", "cpu", VERSIONS)
+        session.commit()
+        assert attempt is not None
+        session.execute(text("DELETE FROM attempts"))
+        session.commit()
+        assert not leases.finish(session, held.id, token, attempt, {"metrics": {"x": 1.0}})
+        leases.release(session, token)
+        session.commit()
+    assert seen(id)[0].state == "open"
+    token, (again,) = claim()
+    assert finish(token, again.id, {"metrics": {"x": 1.0}})
+    assert seen(id)[0].state == "done"
+
+
 def test_renewing_extends_a_lease_and_reports_unwanted_points() -> None:
     id = submit("ada", point("p"))
     token, (held,) = claim()
