@@ -19,6 +19,7 @@ from api.auth.authorization import READ_METHODS, Principal, refusal
 from api.errors import ProblemResponse
 from api.route_table import MatchedRoute, RouteTable
 from ucurve.formatting import file_size
+from ucurve.schemas.catalogue import MAX_UPLOAD_BYTES
 from ucurve.schemas.problems import INVALID_INPUT, FieldError, problem_of
 
 KIB, MIB = 2**10, 2**20
@@ -31,6 +32,7 @@ MAX_BYTES = {  # by route
     "/v1/experiments/{id}/extend": MIB,
     "/v1/studies": 4 * MIB,
     "/v1/references": 32 * MIB,
+    "/v1/uploads": MAX_UPLOAD_BYTES,
     "/v1/import/catalogue": 256 * MIB,
     "/v1/import/measurements": 256 * MIB,  # a batch with its curves is a tenth of this
     "/v1/import/experiments": 256 * MIB,

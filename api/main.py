@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from api import body_limit, changing_requests, docs, errors, openapi
 from api import metrics as prometheus
-from api.auth import authentication, same_origin
+from api.auth import authentication, rate_limits, same_origin
 from api.auth.authorization import Public, enforce_role
 from api.background.sweep import keep_sweeping
 from api.background.webhook_delivery import keep_delivering
@@ -79,6 +79,7 @@ app = FastAPI(
 errors.install(app)
 changing_requests.install(app)
 body_limit.install(app)
+rate_limits.install(app)
 authentication.install(app)
 same_origin.install(app)
 docs.install(app)

@@ -5,6 +5,7 @@ import threading
 
 import streamlit as st
 
+from dashboard import browser_safety
 from dashboard.auth import login
 from dashboard.components import downloads
 from dashboard.live import refresh
@@ -13,4 +14,8 @@ from ucurve.logs import configure_logs
 
 configure_logs(logging.WARNING, own=("streamlit", "uvicorn"))
 threading.Thread(target=warm_up, name="warm up", daemon=True).start()
-app = st.App("app.py", routes=[*login.ROUTES, *downloads.ROUTES, *refresh.ROUTES])
+app = st.App(
+    "app.py",
+    routes=[*login.ROUTES, *downloads.ROUTES, *refresh.ROUTES],
+    middleware=browser_safety.MIDDLEWARE,
+)

@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     )
     hosts: Names = Field(
         ("127.0.0.1", "localhost", "api"),
-        description="Host names under which the API answers, comma-separated.",
+        description="Host names under which the API and the dashboard answer, comma-separated.",
     )
     most_planned: int = Field(
         50_000, ge=1, description="Evaluations per experiment, unless a user has a limit."
@@ -97,6 +97,12 @@ class Settings(BaseSettings):
         "text",
         description="Format of all logs: `text`, or `json` with one object per line (time, level, "
         "logger, message, and user, experiment and measurement where known).",
+    )
+    requests_per_minute: int = Field(
+        600,
+        ge=0,
+        description="Plans, submissions and explorer queries per user and minute; 0: no limit. "
+        "More are answered 429, and the client repeats them later. With open access there is none.",
     )
     access_log: bool = Field(False, description="Log every request to the API.")
 

@@ -21,6 +21,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.auth.authorization import Principal
+from api.auth.rate_limits import WrongTokens
 from api.errors import DATABASE_DOWN, ProblemResponse
 from db import audit, users
 from db.session import open_session
@@ -48,6 +49,10 @@ class UnauthenticatedError(Exception):
     """A request without a valid token; the message says why and what to do."""
 
 
+class UnknownTokenError(UnauthenticatedError):
+    """A token that was never valid, or whose sign-in has ended."""
+
+
 def local_user() -> Principal:
     """Return the user who runs the lab: UCURVE_OWNER, or the account the service runs under."""
     return Principal(settings().admin, "admin")
@@ -58,6 +63,7 @@ class AuthenticationMiddleware:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
+        self._wrong_tokens = WrongTokens()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
@@ -74,6 +80,8 @@ class AuthenticationMiddleware:
         except UnauthenticatedError as error:
             problem = problem_of(401, str(error), instance=path)
             response = ProblemResponse(problem, {"WWW-Authenticate": 'Bearer realm="ucurve"'})
+            if isinstance(error, UnknownTokenError):
+                response = await self._wrong_tokens.refusal(scope) or response
             await response(scope, receive, send)
         except (OperationalError, PoolTimeoutError):
             problem = problem_of(503, DATABASE_DOWN, instance=path)
@@ -103,7 +111,7 @@ def authenticate(authorization: str | None, client: tuple[str, int] | None) -> P
     with open_session() as session:
         token = users.token_of(session, secret.strip())
         if token is None:
-            raise UnauthenticatedError(
+            raise UnknownTokenError(
                 "This access token is unknown: check it, or ask an admin for a new one."
             )
         if token.state == "revoked":
