@@ -28,7 +28,7 @@ def unbounded(node: Any, defs: Mapping[str, Any], place: str, visited: set[str])
     kind = node.get("type", "")
     closed = kind == "object" and "properties" in node
     listed = "enum" in node or "const" in node or node.get("format") in ("date-time", "binary")
-    listed |= bool(re.search(r"\{\d+,\d+\}\$$", node.get("pattern", "")))
+    listed |= bool(re.search(r"\{\d+(,\d+)?\}\$$", node.get("pattern", "")))
     limit = node.get(SIZED.get(kind, ""))
     if kind in SIZED and not closed and not listed and limit is None:
         yield f"{place} ({kind})"
