@@ -65,6 +65,14 @@ class MissingError(LookupError):
     """An experiment points at measurements that do not exist here; import them first."""
 
 
+class ChangedAttemptError(ValueError):
+    """A known attempt has other numbers in an import; the message names it."""
+
+    def __init__(self, key: Key, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
 @dataclass
 class MergeResult:
     """What an import of measurements changed."""
@@ -103,7 +111,7 @@ def merge_measurements(session: Session, rows: Sequence[Json], origin: str) -> M
     """Merge measurements of another lab.
 
     rows: PLANNED, state, error, finished_at, and attempts (TRIED, origin, and `shown`: its result
-    is the measurement's).
+    is the measurement's). Raises ChangedAttemptError.
     """
     _lock(session)
     imported = {
@@ -111,6 +119,7 @@ def merge_measurements(session: Session, rows: Sequence[Json], origin: str) -> M
         for row in sorted(rows, key=lambda row: (row["identity"], row["repeat"]))
     }
     existing, created = _measurements_for(session, imported)
+    _expect_unchanged(session, {existing[key].id: (key, row) for key, row in imported.items()})
     attempts = _add_attempts(
         session,
         [(existing[key].id, a) for key, row in imported.items() for a in row["attempts"]],
@@ -178,6 +187,44 @@ def _measurements_for(
             rows = session.execute(locked).all()
     keyed = {(row.identity, row.repeat): row for row in rows}
     return {key: row for key, row in keyed.items() if key in imported}, created
+
+
+def _expect_unchanged(session: Session, imported: dict[int, tuple[Key, Json]]) -> None:
+    """Raise ChangedAttemptError where an attempt that exists here was imported with other numbers.
+
+    imported: by the measurement here. An attempt never changes once it has ended, so one of the two
+    was changed by hand.
+    """
+    numbers = ("outcome", "metrics", "nonfinite", "series")
+    columns = (Attempt.measurement_id, Attempt.worker, Attempt.started_at)
+    known = session.execute(
+        select(*columns, *(getattr(Attempt, name) for name in numbers)).where(
+            Attempt.measurement_id.in_(sorted(imported)), Attempt.finished_at.is_not(None)
+        )
+    )
+    here = {(row.measurement_id, row.worker, row.started_at): row for row in known}
+    for id, (key, row) in imported.items():
+        for attempt in row["attempts"]:
+            same = here.get((id, attempt["worker"], attempt["started_at"]))
+            changed = [n for n in numbers if same and getattr(same, n) != attempt[n]]
+            if same and changed:
+                raise ChangedAttemptError(
+                    key,
+                    f"the attempt of worker {attempt['worker']} at {attempt['started_at']} is "
+                    f"known here with other numbers ({_difference(same, attempt, changed[0])}): "
+                    "one of the two was changed",
+                )
+
+
+def _difference(here: Row[Any], there: Json, name: str) -> str:
+    """Return the first value that differs: "nll_mean 1.5 here, 2.5 there"."""
+    ours, theirs = getattr(here, name), there[name]
+    if not isinstance(ours, dict):
+        return f"{name} {ours} here, {theirs} there"
+    label = next(k for k in (*ours, *theirs) if ours.get(k) != theirs.get(k))
+    if name == "series":
+        return f"the values of {label}"
+    return f"{label} {ours.get(label)} here, {theirs.get(label)} there"
 
 
 def _add_attempts(

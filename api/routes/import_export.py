@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from api.auth.authorization import Admin
 from api.errors import invalid
@@ -27,6 +28,8 @@ from ucurve.bounds import Name, Prose
 from ucurve.schemas import import_export
 
 router = APIRouter(prefix="/v1", tags=["exchange"])
+
+Check = Annotated[bool, Query(description="Only check what would be imported; nothing is stored.")]
 
 MAX_CONFLICTS = 20
 TableName = Literal[
@@ -105,7 +108,7 @@ def _page_key(table: TableName, after: str) -> list[int | str]:
 
 @router.post("/import/catalogue", summary="Import suites, evaluation sets and reference curves")
 def import_catalogue(
-    catalogue: import_export.ImportedCatalogue, user: Admin
+    catalogue: import_export.ImportedCatalogue, user: Admin, check: Check = False
 ) -> import_export.ImportCatalogueResult:
     """New names are added as the other lab describes them; existing names keep their meaning."""
     rows = catalogue.model_dump(exclude={"origin"})
@@ -118,22 +121,35 @@ def import_catalogue(
             del checkpoint["suite"]
     with open_session() as session:
         names = imports.merge_catalogue(session, rows, user.name)
-        session.commit()
+        _end(session, check)
     return import_export.ImportCatalogueResult(**names)
 
 
 @router.post("/import/measurements", summary="Import measurements with their attempts")
 def import_measurements(
-    batch: import_export.ImportedMeasurements, user: Admin
+    batch: import_export.ImportedMeasurements, user: Admin, check: Check = False
 ) -> import_export.ImportMeasurementsResult:
     """The whole batch or nothing. Existing results keep being shown; the imported attempt is stored
-    with them.
+    with them. An attempt that is known here with other numbers is refused.
     """
     rows = [measurement.model_dump() for measurement in batch.measurements]
     with open_session() as session:
-        merged = imports.merge_measurements(session, rows, batch.origin)
-        session.commit()
+        try:
+            merged = imports.merge_measurements(session, rows, batch.origin)
+        except imports.ChangedAttemptError as error:
+            keys = [(row["identity"], row["repeat"]) for row in rows]
+            pointer = f"/measurements/{keys.index(error.key)}/attempts"
+            raise invalid(pointer, f"{error}.") from error
+        _end(session, check)
     return import_result(merged)
+
+
+def _end(session: Session, check: bool) -> None:
+    """Commit, or undo what was only checked."""
+    if check:
+        session.rollback()
+    else:
+        session.commit()
 
 
 def import_result(merged: imports.MergeResult) -> import_export.ImportMeasurementsResult:

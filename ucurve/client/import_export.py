@@ -38,17 +38,21 @@ class ImportExportResource(HttpClient):
 
     # Imports are idempotent: rows are matched by identity, so a batch may be sent again.
 
-    def import_catalogue(self, batch: Mapping[str, Any]) -> import_export.ImportCatalogueResult:
-        """Add missing suites, checkpoints, datasets and reference curves."""
-        return import_export.ImportCatalogueResult.model_validate(self._import("catalogue", batch))
+    def import_catalogue(
+        self, batch: Mapping[str, Any], check: bool = False
+    ) -> import_export.ImportCatalogueResult:
+        """Add missing suites, checkpoints, datasets and reference curves; check: store nothing."""
+        return import_export.ImportCatalogueResult.model_validate(
+            self._import("catalogue", batch, check)
+        )
 
     def import_measurements(
-        self, origin: str, measurements: Sequence[Mapping[str, Any]]
+        self, origin: str, measurements: Sequence[Mapping[str, Any]], check: bool = False
     ) -> import_export.ImportMeasurementsResult:
-        """Merge measurements with their attempts."""
+        """Merge measurements with their attempts; check: store nothing."""
         batch = {"origin": origin, "measurements": measurements}
         return import_export.ImportMeasurementsResult.model_validate(
-            self._import("measurements", batch)
+            self._import("measurements", batch, check)
         )
 
     def import_experiment(self, batch: Mapping[str, Any]) -> import_export.ImportExperimentResult:
@@ -57,9 +61,11 @@ class ImportExportResource(HttpClient):
             self._import("experiments", batch)
         )
 
-    def _import(self, table: str, batch: Mapping[str, Any]) -> Any:
-        path = f"/v1/import/{table}"
-        return self._request("POST", path, json=batch, timeout=IMPORT_TIMEOUT)
+    def _import(self, table: str, batch: Mapping[str, Any], check: bool = False) -> Any:
+        params = {"check": "true"} if check else {}
+        return self._request(
+            "POST", f"/v1/import/{table}", json=batch, params=params, timeout=IMPORT_TIMEOUT
+        )
 
 
 def _without_none(filters: Mapping[str, Any]) -> dict[str, Any]:

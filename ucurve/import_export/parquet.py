@@ -22,16 +22,19 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from pydantic import BaseModel, ValidationError
 
-from ucurve.registry.artifacts import file_sha256
+from ucurve.registry.artifacts import file_sha256, stream_sha256
+from ucurve.registry.roots import LocationError, open_regular
 from ucurve.schemas.import_export import FORMAT
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+MAX_MANIFEST_BYTES = 10_000_000
+MAX_GROUP_BYTES = 2**31  # of a part that is read as a whole, unpacked
 Form = Literal["text", "int", "float", "bool", "time", "texts", "words", "numbers", "series"]
 Row = dict[str, Any]
 ProgressCallback = Callable[[str, int, int], None]  # (table, done, total)
@@ -115,29 +118,57 @@ def write_table(folder: Path, name: str, pages: Iterable[list[Row]]) -> File:
 
 
 def read_table(folder: Path, name: str, batch: int = 500) -> Iterator[Row]:
-    """Yield the rows of a table. Raises FolderError if a column is missing."""
+    """Yield the rows of a table. Raises FolderError for a file that is no table of an export."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = folder / f"{name}.parquet"
     try:
-        with pq.ParquetFile(path) as file:
-            if missing := TABLES[name].keys() - set(file.schema_arrow.names):
-                raise FolderError(
-                    f"{path.name} has no column {min(missing)}: it is not a ucurve export"
-                )
+        with open_inside(folder, path.name) as source, pq.ParquetFile(source) as file:
+            _check_table(path.name, file, _schema(name))
             for page in file.iter_batches(batch, columns=list(TABLES[name])):
                 yield from (_unpacked(row, TABLES[name]) for row in page.to_pylist())
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, OverflowError, UnicodeDecodeError, pa.ArrowException) as error:
         raise FolderError(
             f"{path.name} cannot be read as Parquet: copy the folder again, or export again"
         ) from error
 
 
+def _check_table(name: str, file: Any, schema: pa.Schema) -> None:
+    """Raise FolderError unless an open table has the columns of an export, and sizes to read."""
+    for column in schema:
+        if column.name not in file.schema_arrow.names:
+            raise FolderError(f"{name} has no column {column.name}: it is not a ucurve export")
+        if not file.schema_arrow.field(column.name).type.equals(column.type):
+            raise FolderError(
+                f"{name}: the column {column.name} is not of type {column.type}: "
+                "it is not a ucurve export"
+            )
+    groups = (file.metadata.row_group(index) for index in range(file.metadata.num_row_groups))
+    if any(group.total_byte_size > MAX_GROUP_BYTES for group in groups):
+        raise FolderError(
+            f"{name} has parts of more than {MAX_GROUP_BYTES // 2**30} GiB: it is not a ucurve "
+            "export"
+        )
+
+
+def open_inside(folder: Path, name: str) -> BinaryIO:
+    """Open a regular file of a folder. Raises FolderError where a link leads out of it."""
+    path = folder / name
+    try:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise FolderError(f"{name} is a link that leads out of the folder")
+        return open_regular(path)
+    except (LocationError, RuntimeError) as error:  # RuntimeError: a loop of links
+        raise FolderError(f"{name} is not a regular file") from error
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Return the manifest after checking every table against it. Raises FolderError."""
     try:
-        manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
+        with open_inside(folder, "manifest.json") as file:
+            content = file.read(MAX_MANIFEST_BYTES + 1)
+        manifest = Manifest.model_validate_json(content[:MAX_MANIFEST_BYTES])
     except OSError as error:
         raise FolderError(
             f"{folder} has no manifest.json: use a folder written by `ucurve export`"
@@ -146,26 +177,42 @@ def read_manifest(folder: Path) -> Manifest:
         raise FolderError(
             f"{folder}/manifest.json is not a ucurve manifest: export again"
         ) from error
-    if manifest.format > FORMAT:
+    if not 1 <= manifest.format <= FORMAT:
         raise FolderError(
             f"the export has format {manifest.format}, this ucurve reads up to {FORMAT}: "
             "install a newer version"
         )
     for name in TABLES:
-        file = f"{name}.parquet"
-        if file not in manifest.files or not (folder / file).is_file():
-            raise FolderError(f"{file} is missing: copy the folder again, or export again")
-        if file_sha256(folder / file) != manifest.files[file].sha256:
-            raise FolderError(
-                f"{file} does not match manifest.json (SHA-256): copy the folder again, "
-                "or export again"
-            )
+        _check_file(folder, f"{name}.parquet", manifest)
     return manifest
 
 
+def _check_file(folder: Path, name: str, manifest: Manifest) -> None:
+    try:
+        if name not in manifest.files:
+            raise FileNotFoundError
+        with open_inside(folder, name) as file:
+            sha256 = stream_sha256(file)
+    except OSError as error:
+        raise FolderError(f"{name} is missing: copy the folder again, or export again") from error
+    if sha256 != manifest.files[name].sha256:
+        raise FolderError(
+            f"{name} does not match manifest.json (SHA-256): copy the folder again, or export again"
+        )
+
+
 def as_json(text: str | None) -> Any:
-    """Decode a JSON column."""
-    return None if text is None else json.loads(text)
+    """Decode a JSON column. Raises FolderError."""
+    try:
+        return None if text is None else json.loads(text, parse_constant=_no_constant)
+    except RecursionError as error:
+        raise FolderError("a column holds JSON that is nested too deeply") from error
+    except ValueError as error:
+        raise FolderError(f"a column does not hold JSON ({error})") from error
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _schema(name: str) -> pa.Schema:

@@ -9,31 +9,31 @@ leaves behind is consistent, and the next import continues from there.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ucurve.client.http import RequestRejectedError
+from ucurve.import_export.folder_rows import (
+    catalogue_of,
+    check_folder,
+    experiments_of,
+    measurements_of,
+)
 from ucurve.import_export.parquet import (
     FolderError,
     Manifest,
     ProgressCallback,
     Row,
-    as_json,
     read_manifest,
-    read_table,
 )
 from ucurve.schemas.import_export import (
     BATCH,
-    ImportedAttempt,
-    ImportedMeasurement,
     ImportMeasurementsResult,
     ValueConflict,
 )
-from ucurve.spec import canonical
 
 if TYPE_CHECKING:
     from ucurve.client import Client
@@ -81,11 +81,14 @@ def _conflict_size(conflict: ValueConflict) -> float:
 def import_folder(client: Client, folder: Path, progress: ProgressCallback) -> Summary:
     """Merge an export into the lab.
 
-    progress: called with (table, done, total). Raises FolderError naming file and row; the import
-    may then be repeated.
+    progress: called with (table, done, total). Everything is checked, here and by the lab, before
+    any of it is stored. Raises FolderError naming file and row.
     """
     manifest = read_manifest(folder)
-    _check_identities(folder, manifest, progress)
+    check_folder(folder, manifest)
+    checked = Summary()
+    _catalogue(client, folder, manifest, checked, check=True)
+    _measurements(client, folder, manifest, checked, progress, check=True)
     summary = Summary()
     _catalogue(client, folder, manifest, summary)
     _measurements(client, folder, manifest, summary, progress)
@@ -93,71 +96,40 @@ def import_folder(client: Client, folder: Path, progress: ProgressCallback) -> S
     return summary
 
 
-def _check_identities(folder: Path, manifest: Manifest, progress: ProgressCallback) -> None:
-    total = manifest.files["measurements.parquet"].rows or 0
-    for number, row in enumerate(read_table(folder, "measurements"), 1):
-        if sha256(canonical(as_json(row["inputs"])).encode()).hexdigest() != row["identity"]:
-            raise FolderError(
-                f"measurements.parquet, row {number}: the identity is not the SHA-256 of the "
-                "inputs, so one of them was changed; nothing was imported"
-            )
-        if number % BATCH == 0 or number == total:
-            progress("checked", number, total)
-
-
-def _catalogue(client: Client, folder: Path, manifest: Manifest, summary: Summary) -> None:
-    checkpoints: dict[str, list[Row]] = {}
-    for row in read_table(folder, "checkpoints"):
-        checkpoints.setdefault(row["suite"], []).append(
-            {**row, "location": as_json(row["location"])}
-        )
-    suites = [
-        {
-            **_select(row, "name", "description", "evaluation", "recipe"),
-            "checkpoints": checkpoints.get(row["name"], []),
-        }
-        for row in read_table(folder, "suites")
-    ]
-    described = ("name", "description", "kind", "sha256", "size_bytes", "unresolved")
-    datasets = [
-        {
-            **_select(row, *described),
-            "parameters": as_json(row["parameters"]),
-            "location": as_json(row["location"]),
-        }
-        for row in read_table(folder, "datasets")
-    ]
-    curves = [
-        {
-            **_select(row, "name", "suite"),
-            "origin": as_json(row["origin"]),
-            "rows": as_json(row["rows"]),
-        }
-        for row in read_table(folder, "reference_curves")
-    ]
-    batch = {
-        "origin": manifest.origin,
-        "suites": suites,
-        "datasets": datasets,
-        "reference_curves": curves,
-    }
+def _catalogue(
+    client: Client, folder: Path, manifest: Manifest, summary: Summary, check: bool = False
+) -> None:
     with _row_in_errors("suites, checkpoints, datasets or reference_curves"):
-        merged = client.import_catalogue(batch)
+        merged = client.import_catalogue(catalogue_of(folder, manifest), check)
     summary.added, summary.differ = merged.added, merged.differ
 
 
 def _measurements(
+    client: Client,
+    folder: Path,
+    manifest: Manifest,
+    summary: Summary,
+    progress: ProgressCallback,
+    check: bool = False,
+) -> None:
+    total, done = manifest.files["measurements.parquet"].rows or 0, 0
+    for batch in _batches(measurements_of(folder)):
+        with _row_in_errors("measurements.parquet", first=done + 1):
+            summary.add(client.import_measurements(manifest.origin, batch, check))
+        done += len(batch)
+        progress("checked" if check else "measurements", done, total)
+
+
+def _experiments(
     client: Client, folder: Path, manifest: Manifest, summary: Summary, progress: ProgressCallback
 ) -> None:
-    total = manifest.files["measurements.parquet"].rows or 0
-    attempts = _groups(read_table(folder, "attempts", 100), "measurement")
-    rows = (_measurement(row, attempts(row["id"])) for row in read_table(folder, "measurements"))
-    done = 0
-    for batch in _batches(rows):
-        with _row_in_errors("measurements.parquet", first=done + 1):
-            summary.add(client.import_measurements(manifest.origin, batch))
-        done += len(batch)
-        progress("measurements", done, total)
+    total = manifest.files["experiments.parquet"].rows or 0
+    for number, batch in enumerate(experiments_of(folder, manifest), 1):
+        with _row_in_errors(f"experiments.parquet, row {number}"):
+            merged = client.import_experiment(batch)
+        ids = summary.experiments if merged.new else summary.existing_experiments
+        ids[batch["id"]] = merged.id
+        progress("experiments", number, total)
 
 
 def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
@@ -174,74 +146,6 @@ def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
             batch, num_values = [], 0
     if batch:
         yield batch
-
-
-def _measurement(row: Row, attempts: list[Row]) -> Row:
-    """Return a measurement with its attempts as the API expects it."""
-    json_columns = ("inputs", "source", "labels")
-    columns = ImportedMeasurement.model_fields.keys() - {*json_columns, "attempts"}
-    attempt_columns = ImportedAttempt.model_fields.keys() - {"shown"}
-    return {
-        **_select(row, *columns),
-        **{name: as_json(row[name]) for name in json_columns},
-        "attempts": [
-            {**_select(attempt, *attempt_columns), "shown": attempt["id"] == row["attempt"]}
-            for attempt in attempts
-        ],
-    }
-
-
-def _experiments(
-    client: Client, folder: Path, manifest: Manifest, summary: Summary, progress: ProgressCallback
-) -> None:
-    total = manifest.files["experiments.parquet"].rows or 0
-    points = _groups(read_table(folder, "points"), "experiment")
-    columns = ("id", "name", "kind", "owner", "tags", "notes", "priority", "archived")
-    times = ("created_at", "started_at", "finished_at")
-    for number, row in enumerate(read_table(folder, "experiments"), 1):
-        ordered = sorted(points(row["id"]), key=lambda point: point["position"])
-        batch = {
-            "origin": manifest.origin,
-            **_select(row, *columns, *times),
-            "spec": as_json(row["spec"]),
-            "points": [
-                {
-                    **_select(point, "identity", "repeat", "stage"),
-                    "labels": as_json(point["labels"]),
-                }
-                for point in ordered
-            ],
-        }
-        with _row_in_errors(f"experiments.parquet, row {number}"):
-            merged = client.import_experiment(batch)
-        ids = summary.experiments if merged.new else summary.existing_experiments
-        ids[row["id"]] = merged.id
-        progress("experiments", number, total)
-
-
-def _groups(rows: Iterator[Row], key: str) -> Callable[[int], list[Row]]:
-    """Return a function from a key to its rows, to be called with ascending keys."""
-    waiting: list[Row] = []
-
-    def rows_of(id: int) -> list[Row]:
-        group = [row for row in waiting if row[key] == id]
-        beyond = [row for row in waiting if row[key] > id]
-        waiting.clear()
-        waiting.extend(beyond)
-        if not beyond:
-            for row in rows:
-                if row[key] > id:
-                    waiting.append(row)
-                    break
-                if row[key] == id:
-                    group.append(row)
-        return group
-
-    return rows_of
-
-
-def _select(row: Row, *names: str) -> dict[str, Any]:
-    return {name: row[name] for name in names}
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 from ucurve.bounds import MAX_REVISIONS, JsonObject, Log, Name, Names, Prose
 from ucurve.registry.suites import Checkpoint, Dataset
 from ucurve.schemas.canonical_json import canonical
+from ucurve.schemas.catalogue import NAME
 from ucurve.schemas.measurements import LABELS, METRICS, NONFINITE, VERSIONS, Metrics, NonFinite
 from ucurve.schemas.references import MAX_ROWS
 
@@ -23,6 +24,7 @@ FORMAT = 1  # version of an export; readers reject newer ones
 BATCH = 500
 MAX_REPEAT = 2**31
 ORIGIN = "Name of the other lab."
+HASH = r"^[0-9a-f]{64}$"
 IDENTITY = "SHA-256 of `inputs`."
 Curve = Annotated[list[float | None], Field(max_length=500_000)]
 
@@ -129,11 +131,20 @@ class ImportedExperiment(ImportedModel):
 class ImportedSuite(ImportedModel):
     """A suite with its checkpoints."""
 
-    name: Name = Field(description="Name of the suite.")
+    name: Name = Field(pattern=NAME, description="Name of the suite.")
     description: Prose = Field(description="Shown with the suite.")
     evaluation: Name | None = Field(description="Default evaluation set.")
     recipe: Name | None = Field(description="Hash of the pre-training spec that produced it.")
     checkpoints: list[Checkpoint] = Field(max_length=MAX_REVISIONS, description="Its checkpoints.")
+
+
+class ImportedDataset(Dataset):
+    """A dataset; its names and hashes become parts of file names."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(pattern=NAME, description="Name of the dataset, unique in the lab.")
+    sha256: str | None = Field(pattern=HASH, description="SHA-256 of its files.")
 
 
 class ImportedCurve(ImportedModel):
@@ -152,7 +163,7 @@ class ImportedCatalogue(ImportedModel):
     suites: list[ImportedSuite] = Field(
         [], max_length=1000, description="Suites with their checkpoints."
     )
-    datasets: list[Dataset] = Field([], max_length=10_000, description="Datasets.")
+    datasets: list[ImportedDataset] = Field([], max_length=10_000, description="Datasets.")
     reference_curves: list[ImportedCurve] = Field(
         [], max_length=1000, description="Reference curves."
     )
