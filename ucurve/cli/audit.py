@@ -12,9 +12,8 @@ from datetime import datetime
 from pathlib import Path
 
 from ucurve.cli.arguments import Command, InputError, connect, positive, write
+from ucurve.csv_cells import plain_row
 from ucurve.schemas.audit import AuditFilter, AuditRecord
-
-FORMULA = ("=", "+", "-", "@")  # a spreadsheet would evaluate a cell that begins with one
 
 
 def commands(command: Command) -> None:
@@ -67,7 +66,7 @@ def _csv(records: Iterable[AuditRecord]) -> str:
     for record in records:
         values = record.model_dump(mode="json")
         cells = [json.dumps(v) if isinstance(v, dict) else v for v in values.values()]
-        writer.writerow([f"'{c}" if str(c).startswith(FORMULA) else c for c in cells])
+        writer.writerow(plain_row(cells))
     return out.getvalue()
 
 
