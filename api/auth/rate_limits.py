@@ -61,7 +61,7 @@ class CostlyRequests:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         user = scope.get("ucurve.user")
         seconds = 0.0
-        # Without a token it is the local user of an open lab, who is everybody.
+        # Without a token it is the local user of an open lab, whom all users share.
         if self._limiter and isinstance(user, Principal) and user.token and is_costly(scope):
             seconds = self._limiter.seconds_to_wait(user.name)
         if not seconds:
