@@ -113,12 +113,13 @@ def test_paths_that_climb_or_loop_or_hold_odd_characters_are_outside(
     api: TestClient, tmp_path: Path
 ) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    odd = [f"{tmp_path}/../../../admin-token", f"{tmp_path}/loop", f"{tmp_path}/a\0b"]
+    odd = [f"{tmp_path}/../../../admin-token", f"{tmp_path}/loop"]
     odd += [str(tmp_path / ("x" * 5000)), "/proc/self/environ", "/dev/zero"]
     for path in odd:
         pointer, detail = rejected(api, "/v1/datasets", text=path)
         assert pointer == "/text"
         assert roots.OUTSIDE in detail or "not a file" in detail, path
+    assert rejected(api, "/v1/datasets", text=f"{tmp_path}/a\0b")[0] == "/text"
     assert rejected(api, "/v1/datasets", text="~nobody-of-this-name/x")[0] == "/text"
 
 

@@ -37,6 +37,25 @@ def commands(command: Command) -> None:
     parser.add_argument(
         "--workers", type=positive, help="number of workers (default: one per GPU, or 2)"
     )
+    parser.add_argument("--open", action="store_true", help="open the dashboard in a browser")
+    parser.add_argument(
+        "--access",
+        choices=("open", "tokens"),
+        default="open" if "access" not in settings().model_fields_set else settings().access,
+        help="open: every user of this machine has full access; tokens: every request needs an "
+        "API key (default: %(default)s)",
+    )
+    _content_options(parser)
+    parser.add_argument(
+        "--install-service",
+        action="store_true",
+        help="start nothing: print a systemd unit file that runs this command as a service",
+    )
+    command("workers", workers, "list workers")
+    command("version", version, "print version and code hash")
+
+
+def _content_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-demo",
         action="store_true",
@@ -47,25 +66,6 @@ def commands(command: Command) -> None:
         action="store_true",
         help="keep no spare worker, which replaces a dead one in seconds and takes 400 MB",
     )
-    parser.add_argument("--open", action="store_true", help="open the dashboard in a browser")
-    parser.add_argument(
-        "--access",
-        choices=("open", "tokens"),
-        default="open" if "access" not in settings().model_fields_set else settings().access,
-        help="open: every user of this machine has full access; tokens: every request needs an "
-        "API key (default: %(default)s)",
-    )
-    _models_option(parser)
-    parser.add_argument(
-        "--install-service",
-        action="store_true",
-        help="start nothing: print a systemd unit file that runs this command as a service",
-    )
-    command("workers", workers, "list workers")
-    command("version", version, "print version and code hash")
-
-
-def _models_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models",
         type=Path,
