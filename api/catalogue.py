@@ -18,7 +18,11 @@ from ucurve.spec import SpecError
 
 
 class DatabaseCatalogue:
-    """The catalogue of Spec.plan(), which collects warnings about the suites it returns."""
+    """The catalogue of Spec.plan(), which collects warnings about the suites it returns.
+
+    A lookup ends its transaction, because planning thousands of points takes longer than a
+    transaction may be idle: plan before writing anything.
+    """
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -31,6 +35,7 @@ class DatabaseCatalogue:
         suite = self.find_suite(name)
         if suite is None:
             raise SpecError(field, self._no_suite(name))
+        self.session.commit()
         self.warnings += [f"{name}: {warning}" for warning in suite.warnings]
         return suite
 
@@ -40,6 +45,7 @@ class DatabaseCatalogue:
             raise SpecError(field, self.no_dataset(name))
         if row.unresolved:
             raise SpecError(field, f"Dataset {name}: {row.unresolved}.")
+        self.session.commit()
         return as_dataset(row)
 
     def _no_suite(self, name: str) -> str:

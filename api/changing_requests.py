@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import anyio
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import audit
 from api.auth.authorization import READ_METHODS, Principal
-from api.errors import DATABASE_DOWN, ApiError, ProblemResponse
+from api.errors import ApiError, ProblemResponse, database_problem
 from api.idempotency import (
     HEADER,
     RETRY_AFTER,
@@ -70,8 +70,8 @@ class ChangingRequests:
         except HTTPException as error:
             headers = dict(error.headers or {})
             await _refuse(scope, send, error.status_code, error.detail, headers)
-        except (OperationalError, PoolTimeoutError):
-            await _refuse(scope, send, 503, DATABASE_DOWN)
+        except (OperationalError, InternalError, PoolTimeoutError) as error:
+            await _refuse(scope, send, *database_problem(error))
         else:
             await _send(answer, send)
             await run_in_threadpool(unit.run_actions)

@@ -12,11 +12,13 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter
-from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import DataError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from api.storage import database_space, full_database_disk
+from ucurve.disk_space import Disk, is_disk_full
 from ucurve.schemas.problems import INVALID_INPUT, MEDIA_TYPE, FieldError, Problem, problem_of
 from ucurve.schemas.validation_messages import FieldMessage, field_messages, not_json, pointer_of
 from ucurve.spec import SpecError
@@ -73,8 +75,18 @@ def respond(
     return ProblemResponse(problem_of(status, detail, list(errors), request.url.path))
 
 
+def database_problem(error: Exception) -> tuple[int, str]:
+    """Return status and detail of a request whose transaction failed: a full disk is named."""
+    if is_disk_full(error):
+        database_space.record_refusal()
+        return 507, f"Nothing was changed. {Disk('database', None, 'full').message}"
+    disk = full_database_disk()
+    return 503, f"{DATABASE_DOWN} {disk.message}" if disk else DATABASE_DOWN
+
+
 def install(app: FastAPI) -> None:
     """Respond to our errors, those of specs, of FastAPI and of the database with Problems."""
+    _install_for_outages(app)
 
     @app.exception_handler(ApiError)
     def _api_error(request: Request, error: ApiError) -> ProblemResponse:
@@ -94,11 +106,6 @@ def install(app: FastAPI) -> None:
             for path, message in _field_messages(request, error)
         ]
         return respond(request, 422, INVALID_INPUT, errors)
-
-    @app.exception_handler(OperationalError)
-    @app.exception_handler(PoolTimeoutError)
-    def _database_down(request: Request, error: Exception) -> ProblemResponse:
-        return respond(request, 503, DATABASE_DOWN)
 
     @app.exception_handler(DataError)
     def _not_storable(request: Request, error: DataError) -> ProblemResponse:
@@ -135,6 +142,27 @@ def _allowed_methods(request: Request) -> set[str]:
         elif hasattr(route, "methods") and route.matches(request.scope)[0] is not Match.NONE:
             methods |= route.methods or set()
     return methods
+
+
+def _install_for_outages(app: FastAPI) -> None:
+    """Respond to a database that is away or was too slow, and to full disks."""
+
+    @app.exception_handler(OperationalError)
+    @app.exception_handler(PoolTimeoutError)
+    def _database_down(request: Request, error: Exception) -> ProblemResponse:
+        return respond(request, *database_problem(error))
+
+    @app.exception_handler(OSError)
+    def _file_problem(request: Request, error: OSError) -> ProblemResponse:
+        if not is_disk_full(error):
+            raise error
+        return respond(request, 507, f"{Disk('artefacts', None, 'full').message}")
+
+    @app.exception_handler(InternalError)
+    def _cut_off(request: Request, error: InternalError) -> ProblemResponse:
+        if not error.connection_invalidated:  # the database has no such excuse
+            raise error
+        return respond(request, 503, DATABASE_DOWN)
 
 
 def _field_messages(request: Request, error: RequestValidationError) -> list[FieldMessage]:

@@ -76,7 +76,10 @@ def _worker(
         state = "lost"
     elif silent is not None and silent > STALLED_SECONDS:
         state = "stalled"
-    columns = ("name", "host", "pid", "device", "memory_gb", "versions", "started_at", "seen_at")
+    columns = (
+        *("name", "host", "pid", "device", "memory_gb", "versions", "started_at", "seen_at"),
+        "waits_for",
+    )
     return WorkerStatus(
         **{column: getattr(worker, column) for column in columns},
         alive=alive,

@@ -23,6 +23,7 @@ from api.registration import register_builtin
 from api.routes import (
     audit,
     datasets,
+    disks,
     experiments,
     explorer,
     import_export,
@@ -42,8 +43,10 @@ from api.routes import (
     webhooks,
     workers,
 )
+from api.storage import current_disks
 from db.session import open_session
 from ucurve.logs import configure_logs
+from ucurve.schemas.disks import Readiness
 
 
 @asynccontextmanager
@@ -104,6 +107,7 @@ for module in (
     workers,
     status,
     metrics,
+    disks,
     provenance,
     references,
 ):
@@ -129,8 +133,11 @@ async def live() -> dict[str, str]:
 @app.get(
     "/health/ready", tags=["health"], dependencies=[Public], summary="Check process and database"
 )
-def ready() -> dict[str, str]:
-    """200 while the database responds too; 503 when it does not."""
+def ready() -> Readiness:
+    """200 while the database responds and no disk is full; 503 with the reason otherwise."""
+    lab_disks = current_disks()
+    if full := [disk.message for disk in lab_disks if disk.state == "full" and disk.message]:
+        raise errors.ApiError(503, " ".join(full))
     with open_session() as session:
         session.execute(text("SELECT 1"))
-    return {"status": "ok"}
+    return Readiness(warnings=[disk.message for disk in lab_disks if disk.message])

@@ -101,6 +101,7 @@ def _error_statuses(route: APIRoute, method: str, operation: dict[str, Any]) -> 
         429: role != "public",  # an unknown token; a quota, or too many costly requests
         500: True,
         503: True,
+        507: True,
     }
     return [status for status, possible in statuses.items() if possible]
 

@@ -17,11 +17,12 @@ from sqlalchemy.orm import Session
 
 from db import explorer
 from db.explorer import MeasurementFilter
-from db.session import open_session
+from db.session import allow_idle, open_session
 from ucurve.csv_cells import plain_row
 from ucurve.schemas.measurements import decode_metrics
 
 CHUNK_ROWS = 5_000  # held in memory at one time
+MAX_CHUNK_SECONDS = 300  # in which the client has to read a chunk
 FIXED = {
     "id": "integer",
     "identity": "string",
@@ -67,10 +68,12 @@ def columns(session: Session, where: MeasurementFilter) -> list[Column]:
 def chunks(where: MeasurementFilter) -> Iterator[tuple[list[Column], list[list[Any]]]]:
     """Yield the columns with rows of values, first without any row.
 
-    All from one snapshot of the database.
+    All from one snapshot of the database. The transaction is idle while a chunk travels to the
+    client. It locks no row, so a slow client delays no one, and its time is limited all the same.
     """
     with open_session() as session:
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        allow_idle(session, MAX_CHUNK_SECONDS)
         header = columns(session, where)
         yield header, []
         for rows in explorer.all_points(session, where, CHUNK_ROWS):

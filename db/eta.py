@@ -35,7 +35,7 @@ def alive_workers(session: Session) -> list[Row[Any]]:
     return list(
         session.execute(
             text("""
-                SELECT name, device, memory_gb, EXISTS (
+                SELECT name, device, memory_gb, waits_for, EXISTS (
                     SELECT FROM measurements m WHERE m.lease_owner = w.name
                         AND m.lease_token IS NOT NULL AND m.lease_expires > clock_timestamp())
                     AS busy
@@ -166,6 +166,9 @@ def reason_to_wait(
         return (
             f"Needs a worker that has {needed} with {memory_gb:.1f} GB; live workers: {available}."
         )
+    waiting = [worker.waits_for for worker in eligible if worker.waits_for]
+    if waiting and len(waiting) == len(eligible):
+        return f"Queued: no worker measures now. {waiting[0]}"
     if eligible and all(worker.busy for worker in eligible):
         workers_are = (
             f"all {len(eligible)} eligible workers are"

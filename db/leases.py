@@ -146,10 +146,11 @@ def is_retry(session: Session, measurement: int, attempt: int) -> bool:
     )
 
 
-def renew(session: Session, token: str, live: dict[int, Json]) -> dict[int, bool]:
-    """Extend the lease and store what its points report.
+def renew(session: Session, token: str) -> dict[int, bool]:
+    """Extend the lease; return {measurement: whether it is still wanted} for what is still leased.
 
-    Returns {measurement: whether it is still wanted} for the points still leased.
+    Locks the worker's own points only, never an experiment: a lease must not expire because
+    the transaction of another process is stuck.
     """
     session.execute(text("SET LOCAL synchronous_commit = off"))
     leased = session.execute(
@@ -163,16 +164,23 @@ def renew(session: Session, token: str, live: dict[int, Json]) -> dict[int, bool
                 WHERE p.measurement_id = m.id AND e.state = 'active')"""),
         {"token": token, "lease": settings().lease_seconds},
     ).all()
-    wanted: dict[int, bool] = {row[0]: row[1] for row in leased}
-    for measurement in sorted(live.keys() & wanted.keys()):
-        session.execute(
-            text("UPDATE measurements SET live = :live WHERE id = :id").bindparams(
-                bindparam("live", type_=JSONB)
-            ),
-            {"id": measurement, "live": live[measurement]},
-        )
+    return {row[0]: row[1] for row in leased}
+
+
+def publish_live(session: Session, measurement: int, token: str, live: Json) -> None:
+    """Store what the running point reports. Raises an error of the database rather than wait."""
+    session.execute(text("SET LOCAL synchronous_commit = off"))
+    session.execute(text("SET LOCAL lock_timeout = '1s'"))
+    leased = session.execute(
+        text("""
+            UPDATE measurements SET live = :live
+            WHERE id = :id AND lease_token = CAST(:token AS uuid) RETURNING id""").bindparams(
+            bindparam("live", type_=JSONB)
+        ),
+        {"id": measurement, "token": token, "live": live},
+    ).first()
+    if leased is not None:
         publish(session, [measurement])
-    return wanted
 
 
 def keep_log(session: Session, measurement: int, log: str) -> None:

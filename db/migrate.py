@@ -22,6 +22,7 @@ from db.session import engine
 MIGRATION_LOCK = 0x75637572  # "ucur"
 LOCK_SECONDS = 3  # while a migration waits for a table, all other sessions wait behind it
 PATIENCE = 600.0  # seconds until a migration gives up
+MAX_IDLE = "2min"  # of a migration that computes in Python between two statements
 TRY_AGAIN = ("55P03", "40P01")  # lock_not_available, deadlock_detected
 
 
@@ -37,9 +38,12 @@ def migrate(to: str = "head", patience: float = PATIENCE, bind: Engine | None = 
     """
     config = configuration()
     with (bind or engine()).connect() as connection:
-        _configure(connection)
+        connection.detach()  # its limits must not return to the pool
+        for limit in ("lock_timeout", "statement_timeout"):  # another process may migrate for long
+            connection.execute(text(f"SET {limit} = 0"))
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
         connection.commit()
+        _configure(connection)
         config.attributes["connection"] = connection
         try:
             check(connection, to)
@@ -90,7 +94,7 @@ def _configure(connection: Connection) -> None:
     """A waiting migration gives up soon; a working one may take its time."""
     connection.execute(text(f"SET lock_timeout = '{LOCK_SECONDS}s'"))
     connection.execute(text("SET statement_timeout = 0"))
-    connection.execute(text("SET idle_in_transaction_session_timeout = 0"))
+    connection.execute(text(f"SET idle_in_transaction_session_timeout = '{MAX_IDLE}'"))
     connection.commit()
 
 

@@ -23,6 +23,8 @@ from contextvars import ContextVar
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
+IDLE = "60s"  # that a transaction may compute between two statements
+
 log = logging.getLogger(__name__)
 _active: ContextVar[UnitOfWork | None] = ContextVar("unit_of_work", default=None)
 
@@ -50,6 +52,8 @@ class UnitOfWork:
         connection = self._connected()
         if not connection.in_transaction():
             connection.begin()
+            # Planning thousands of points on a busy machine takes longer than db.session allows.
+            connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE}'"))
         return Session(connection, expire_on_commit=False, join_transaction_mode="create_savepoint")
 
     def try_lock(self, key: int) -> bool:

@@ -31,6 +31,7 @@ from ucurve.spec import Result
 from worker.lease import Lease
 from worker.log_tail import LogTail
 from worker.outcomes import record_outcome, serialize_result
+from worker.space import SpaceWatch
 from worker.statistics import WorkerStatistics
 
 FOLDER = Path(__file__).parent / "old_workers"
@@ -79,7 +80,7 @@ def scenario() -> Iterator[tuple[str, Callable[[], object]]]:
     """Each transaction of a submission and of a worker: one point is done, one fails, ..."""
     points = [rows.point(name) for name in ("done", "failed", "stopped", "lost", "cancelled")]
     slices: list[tuple[str, list[leases.ClaimedPoint]]] = []
-    lease = Lease(WORKER, LogTail(), WorkerStatistics("cpu"))
+    lease = Lease(WORKER, LogTail(), WorkerStatistics("cpu"), SpaceWatch())
 
     def claim() -> None:
         slices.append(rows.claim("old", speed=0.1))
@@ -94,9 +95,10 @@ def scenario() -> Iterator[tuple[str, Callable[[], object]]]:
     def renew() -> None:
         token, taken = slices[-1]
         with open_session() as session:
-            wanted = leases.renew(session, token, {taken[0].id: {"done": 1.0}})
-            assert all(wanted.values())
+            assert all(leases.renew(session, token).values())
             leases.keep_log(session, taken[0].id, "a line")
+            session.commit()
+            leases.publish_live(session, taken[0].id, token, {"done": 1.0})
             session.commit()
 
     def release(index: int | None, lost: str | None = None) -> None:

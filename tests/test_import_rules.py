@@ -41,6 +41,7 @@ CONTRACT = (
     "ucurve.spec",
     "ucurve.schemas",
     "ucurve.formatting",
+    "ucurve.disk_space",
     "ucurve.logs",
     "ucurve.settings",
 )
@@ -68,6 +69,7 @@ ARROWS = {
         "ucurve.modeling.preload",
         "ucurve.modeling.throughput",
         "ucurve.schemas.measurements",
+        "ucurve.disk_space",
         "ucurve.settings",
     ),
     "db": ("db", "ucurve.settings"),

@@ -131,13 +131,15 @@ def test_renewing_extends_a_lease_and_reports_unwanted_points() -> None:
     token, (held,) = claim()
     expire_leases()
     with open_session() as session:
-        assert leases.renew(session, token, {held.id: {"done": 3}}) == {held.id: True}
+        assert leases.renew(session, token) == {held.id: True}
+        session.commit()
+        leases.publish_live(session, held.id, token, {"done": 3})
         session.commit()
     assert claim("other") == ("", [])
     assert seen(id)[0].live == {"done": 3}
     assert act(id, "pause")
     with open_session() as session:
-        assert leases.renew(session, token, {}) == {held.id: False}
+        assert leases.renew(session, token) == {held.id: False}
         leases.release(session, token)
         session.commit()
     assert claim() == ("", [])
@@ -151,7 +153,7 @@ def test_a_shared_running_point_survives_the_cancellation_of_one_experiment() ->
     b = submit("bob", point("shared", labels={"name": "bob's name"}))
     assert act(a, "cancel")
     with open_session() as session:
-        assert leases.renew(session, token, {}) == {held.id: True}
+        assert leases.renew(session, token) == {held.id: True}
         session.commit()
     assert finish(token, held.id)
     (row,) = seen(b)

@@ -48,6 +48,11 @@ class Settings(BaseSettings):
         description="Folder of suites, the hub cache and training states; the same for the API and "
         "all workers.",
     )
+    database_folder: Path | None = Field(
+        None,
+        description="Folder with the database's files, where this machine has it: its free space "
+        "is watched. `ucurve up` sets it.",
+    )
     models: Folders = Field(
         (),
         description="Folders with your own checkpoints and texts, separated like PATH. Only files "
@@ -180,7 +185,15 @@ class Settings(BaseSettings):
 
     # Operation
     low_disk_gb: float = Field(
-        5.0, ge=0, description="Free disk space below which `ucurve doctor` warns, in GB."
+        5.0,
+        ge=0,
+        description="Free disk space below which pages, health checks and `ucurve doctor` warn, in "
+        "GB.",
+    )
+    min_disk_gb: float = Field(
+        0.1,
+        ge=0,
+        description="Free disk space below which workers pause until there is more, in GB.",
     )
 
     # The Hugging Face Hub
@@ -218,7 +231,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{str(folder)!r} is not an absolute path")
         return folders
 
-    @field_validator("artefacts", "token_file", "admin_token_file", "hf_home")
+    @field_validator("artefacts", "database_folder", "token_file", "admin_token_file", "hf_home")
     @classmethod
     def _expand(cls, path: Path | None) -> Path | None:
         return path and path.expanduser()

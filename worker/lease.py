@@ -29,6 +29,7 @@ from ucurve.settings import settings
 from ucurve.spec import PointInterrupted
 from worker.heartbeat import report_ready
 from worker.log_tail import LogTail
+from worker.space import SpaceWatch
 from worker.statistics import WorkerStatistics
 
 EXIT_HUNG = 75  # EX_TEMPFAIL
@@ -107,11 +108,18 @@ def _start_of(pid: int) -> Case[datetime]:
 class Lease(threading.Thread):
     """The worker's heartbeat and its lease on claimed points, see the module's docstring."""
 
-    def __init__(self, worker: dict[str, Any], tail: LogTail, statistics: WorkerStatistics) -> None:
+    def __init__(
+        self,
+        worker: dict[str, Any],
+        tail: LogTail,
+        statistics: WorkerStatistics,
+        space: SpaceWatch,
+    ) -> None:
         super().__init__(name="lease", daemon=True)
         self.worker = worker
         self.tail = tail
         self.statistics = statistics
+        self.space = space
         self.leaving = threading.Event()
         self._token: str | None = None
         self._progress: Progress | None = None
@@ -181,6 +189,7 @@ class Lease(threading.Thread):
                 **self.worker,
                 "seen_at": text("clock_timestamp()"),
                 "statistics": self.statistics.report(silent),
+                "waits_for": self.space.waits_for(),
             }
             session.execute(
                 insert(Worker)
@@ -196,19 +205,32 @@ class Lease(threading.Thread):
         token, progress = self._token, self._progress
         if token is None:
             return
-        live = {}
-        seconds = time.monotonic() - (progress.published_at if progress else 0.0)
-        if progress and progress.changed and seconds >= PUBLISH_INTERVAL - 0.1:
-            live = {progress.measurement: progress.live}
-            progress.changed, progress.published_at = False, time.monotonic()
         with open_session() as session:
-            wanted = leases.renew(session, token, live)
+            wanted = leases.renew(session, token)
             if progress and progress.measurement in wanted and (lines := self.tail.new_lines()):
                 leases.keep_log(session, progress.measurement, lines)
             session.commit()
         self._cancelled = {measurement for measurement, active in wanted.items() if not active}
         if progress and not wanted.get(progress.measurement, False) and self._token == token:
             progress.stop.set()
+        elif progress:
+            self._publish(token, progress)
+
+    def _publish(self, token: str, progress: Progress) -> None:
+        """Publish progress in a transaction of its own: it may fail and is tried again soon."""
+        if (
+            not progress.changed
+            or time.monotonic() - progress.published_at < PUBLISH_INTERVAL - 0.1
+        ):
+            return
+        progress.changed, progress.published_at = False, time.monotonic()
+        try:
+            with open_session() as session:
+                leases.publish_live(session, progress.measurement, token, progress.live)
+                session.commit()
+        except (DBAPIError, PoolTimeoutError) as error:
+            progress.changed = True
+            log.info("progress is published later: %s", str(error).splitlines()[0])
 
     def _exit_when_hung(self) -> None:
         progress = self._progress

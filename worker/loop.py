@@ -19,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from db import leases
+from ucurve.disk_space import is_disk_full
 from ucurve.experiments import kinds
 from ucurve.logs import log_context
 from ucurve.settings import settings
@@ -35,6 +36,7 @@ from worker.outcomes import (
     serialize_result,
     serialize_suite,
 )
+from worker.space import SpaceWatch
 from worker.statistics import WorkerStatistics
 from worker.transactions import run_in_transaction
 
@@ -52,7 +54,8 @@ class WorkerLoop:
         self.worker = describe_worker()
         self.tail = LogTail()
         self.statistics = WorkerStatistics(self.worker["device"])
-        self.lease = Lease(self.worker, self.tail, self.statistics)
+        self.space = SpaceWatch()
+        self.lease = Lease(self.worker, self.tail, self.statistics, self.space)
         self.context = PointContext(self.worker["device"], settings().artefacts)
         self.loaded: str | None = None
         self.speed = 1.0  # measured / planned seconds of the latest points
@@ -106,6 +109,8 @@ class WorkerLoop:
     def _measure_slice(self) -> bool:
         """Claim and measure one slice; return False when there was nothing to claim."""
         worker = self.worker
+        if self.space.no_claim():
+            return False
         token, points = run_in_transaction(
             lambda session: leases.claim(
                 session,
@@ -123,8 +128,9 @@ class WorkerLoop:
         started = time.monotonic()
         try:
             for claimed in points:
-                if self._must_stop() or time.monotonic() - started > MAX_SLICE_SECONDS:
-                    break  # the points were slower than planned: leave the rest to other workers
+                late = time.monotonic() - started > MAX_SLICE_SECONDS
+                if self._must_stop() or late or self.space.no_claim():
+                    break  # leave the rest to other workers, or to a disk with space
                 if self.lease.still_wanted(claimed.id):
                     context = {"experiment": claimed.experiment, "measurement": claimed.id}
                     with log_context(worker=worker["name"], **context):
@@ -192,10 +198,15 @@ class WorkerLoop:
                 )
             result = kinds()[claimed.kind].run(point, self.context)
             self.health.record_success()
+            self.space.record_success()
             return serialize_result(result), serialize_suite(result)
         except PointInterrupted:
             return None, None
         except Exception as error:  # any exception of an experiment fails its point
+            if is_disk_full(error):
+                log.warning("measurement %d is released, a disk is full: %s", claimed.id, error)
+                self.space.record_failure()
+                return None, None
             log.exception("measurement %d failed", claimed.id)
             self.health.record_failure(error)
             return failure_outcome(), None

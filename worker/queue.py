@@ -38,7 +38,7 @@ app.conf.update(
     worker_hijack_root_logger=False,
     broker_transport_options={
         "socket_connect_timeout": 2,
-        "socket_timeout": 60,
+        "socket_timeout": 5,
         "visibility_timeout": 3600,
     },
 )

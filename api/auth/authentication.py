@@ -15,16 +15,18 @@ from datetime import datetime
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.auth.authorization import Principal
 from api.auth.rate_limits import WrongTokens
-from api.errors import DATABASE_DOWN, ProblemResponse
+from api.errors import ProblemResponse, database_problem
 from db import audit, users
 from db.session import open_session
+from ucurve.disk_space import is_disk_full
 from ucurve.logs import log_context
 from ucurve.schemas.problems import problem_of
 from ucurve.schemas.users import SUPERVISOR
@@ -83,8 +85,8 @@ class AuthenticationMiddleware:
             if isinstance(error, UnknownTokenError):
                 response = await self._wrong_tokens.refusal(scope) or response
             await response(scope, receive, send)
-        except (OperationalError, PoolTimeoutError):
-            problem = problem_of(503, DATABASE_DOWN, instance=path)
+        except (OperationalError, InternalError, PoolTimeoutError) as error:
+            problem = problem_of(*database_problem(error), instance=path)
             await ProblemResponse(problem)(scope, receive, send)
         else:
             with log_context(user=scope["ucurve.user"].name):
@@ -127,9 +129,19 @@ def authenticate(authorization: str | None, client: tuple[str, int] | None) -> P
         if token.blocked_at is not None:
             raise UnauthenticatedError(blocked_message(token.owner, token.blocked_at))
         if token.needs_touch:
-            users.touch_token(session, token.id)
-            session.commit()
+            _touch(session, token.id)
     return Principal(token.owner, token.role, token.id)
+
+
+def _touch(session: Session, token: int) -> None:
+    """Update the token's time of last use; reading must go on while the database's disk is full."""
+    try:
+        users.touch_token(session, token)
+        session.commit()
+    except OperationalError as error:
+        if not is_disk_full(error):
+            raise
+        session.rollback()
 
 
 def blocked_message(name: str, since: datetime) -> str:

@@ -45,11 +45,12 @@ def _sweep() -> None:
         while (measurement := leases.fail_repeatedly_lost(session)) is not None:
             session.commit()
             log.warning("measurement %d failed: its workers died repeatedly", measurement)
-        if leases.has_wanted(session):
-            wake_workers()
+        work = leases.has_wanted(session)
         session.commit()
         idempotency.delete_expired(session)
         session.commit()
+    if work:  # outside of transactions: the broker may be slow
+        wake_workers()
     start_hashing()
 
 

@@ -98,6 +98,7 @@ def add_suite(
                 f"Suite {submission.name!r} exists and comes from another source: "
                 "choose another name.",
             )
+        session.commit()  # hashing files and asking the hub take longer than it may be idle
         checkpoints = resolve_small(_without_usable(discovered.checkpoints, existing))
         evaluation = submission.evaluation or discovered.evaluation
         if evaluation:

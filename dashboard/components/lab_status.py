@@ -145,6 +145,8 @@ def _activity(worker: WorkerStatus) -> str:
     if worker.state == "lost":
         return '<span class="muted">no sign of life; its evaluations go to other workers</span>'
     point = worker.running
+    if point is None and worker.waits_for:
+        return escape(worker.waits_for)
     if point is None:
         return '<span class="muted">waits for work</span>'
     text = _links(point.experiments) or "an evaluation that was cancelled"

@@ -113,7 +113,7 @@ def run(
         refresh.begin()
         before()
         session.me()  # checks the token now and then; an invalid one leads to the login
-        top = st.empty()
+        top, space = st.empty(), st.empty()
         if was_silent := st.session_state.get("silence"):
             show_silence(top)  # at once: the page below must not jump while the API is away
         try:
@@ -125,6 +125,7 @@ def run(
             show_silence(top)
         elif was_silent:
             top.empty()
+        show_full_disks(space)
         with st.container(key="pulse"):
             if interval or silence:  # without an interval a page polls only for the API's return
                 refresh.poll(interval or 2, max_age=2 if silence else refresh.MAX_AGE)
@@ -138,6 +139,18 @@ def show_silence(place: DeltaGenerator) -> None:
         "data and reconnects automatically. Workers continue.",
         icon=":material/cloud_off:",
     )
+
+
+def show_full_disks(place: DeltaGenerator) -> None:
+    """Say which disk is full, or will be soon."""
+    states = shared_query("disks", _disk_messages, interval=5) or []
+    if states:
+        show = place.error if any(state == "full" for state, _ in states) else place.warning
+        show(" ".join(plain(message) for _, message in states), icon=":material/hard_drive:")
+
+
+def _disk_messages(client: Client) -> list[tuple[str, str]]:
+    return [(disk.state, disk.message) for disk in client.disks() if disk.message]
 
 
 def show_refusal(place: DeltaGenerator, error: RequestRejectedError) -> None:

@@ -25,3 +25,4 @@ class Worker(Base):
     statistics: Mapped[Json] = mapped_column(server_default=text("'{}'"))
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    waits_for: Mapped[str | None]  # why it claims nothing, such as a full disk

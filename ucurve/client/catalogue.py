@@ -11,6 +11,7 @@ from ucurve.client.http import HttpClient, checked, list_of
 from ucurve.experiments.study import Study
 from ucurve.registry.suites import Dataset, Suite
 from ucurve.schemas.catalogue import DatasetSubmission, SuiteSubmission, UploadedFile
+from ucurve.schemas.disks import DiskInfo
 from ucurve.schemas.references import (
     Importer,
     ReferenceCurve,
@@ -129,6 +130,10 @@ class CatalogueResource(HttpClient):
         options = available_curves(curves, str(suite), metrics_of(figures), evaluation)
         same_dataset = [(id, metric) for id, metric, same in options.values() if same]
         return Figures.of(with_curves(figures, curves, same_dataset))
+
+    def disks(self) -> list[DiskInfo]:
+        """Return the disks that the lab writes to, with their free space."""
+        return list_of(DiskInfo, self._request("GET", "/v1/disks"))
 
     def studies(self) -> list[Study]:
         """Return the built-in studies."""

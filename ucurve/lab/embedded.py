@@ -53,6 +53,12 @@ SETTINGS = {
     "log_min_messages": "warning",
     "timezone": "UTC",
     "jit": "off",  # our queries are short
+    # For whatever connects without the limits of db/session.py, such as psql.
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "10s",
+    "client_connection_check_interval": "5s",
 }
 
 

@@ -48,6 +48,7 @@ def environment(
         "UCURVE_DATABASE_URL": database_url,
         "UCURVE_BROKER_URL": broker_url,
         "UCURVE_ARTEFACTS": str(artefacts),
+        "UCURVE_DATABASE_FOLDER": str(data / "postgres"),
         "UCURVE_MODELS": os.pathsep.join(map(str, (*settings().models, *models, data / MODELS))),
         "UCURVE_URL": api_url,
         "UCURVE_ACCESS": access,

@@ -27,6 +27,7 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
+from ucurve.disk_space import naming_full_disk
 from ucurve.modeling.model_size import expect_fits
 from ucurve.registry import artifacts, hub
 from ucurve.registry.artifacts import Progress, cached_sha256, no_progress
@@ -244,13 +245,15 @@ def save(
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        weights = {
-            name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
-        }
-        save_file(weights, temporary / "model.safetensors", metadata={"format": "pt"})
-        (temporary / "config.json").write_text(_config_json(model))
-        if tokenizer is not None:
-            tokenizer.save(str(temporary / "tokenizer.json"))
+        with naming_full_disk(folder.parent):
+            weights = {
+                name: value.detach().cpu().contiguous()
+                for name, value in model.state_dict().items()
+            }
+            save_file(weights, temporary / "model.safetensors", metadata={"format": "pt"})
+            (temporary / "config.json").write_text(_config_json(model))
+            if tokenizer is not None:
+                tokenizer.save(str(temporary / "tokenizer.json"))
         hashes = {path.name: artifacts.file_sha256(path) for path in temporary.iterdir()}
         size = sum(path.stat().st_size for path in temporary.iterdir())
         for path in temporary.iterdir():

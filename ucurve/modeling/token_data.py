@@ -7,8 +7,6 @@ dataset is rows of `context` tokens, concatenated, so that windows of `context` 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -25,11 +23,10 @@ from ucurve.modeling.checkpoints import (
     local_copy,
     read_bytes,
     read_tokenizer,
-    sync,
 )
 from ucurve.modeling.synthetic_language import VERSION, WORDS, SyntheticLanguage
 from ucurve.registry import hub_datasets
-from ucurve.registry.artifacts import Progress, no_progress
+from ucurve.registry.artifacts import Progress, no_progress, replacement
 from ucurve.registry.hub_cache import HubError
 from ucurve.registry.suites import Dataset
 
@@ -180,7 +177,8 @@ def training_stream(
     )
     if not cached.exists():
         stream = _encode_documents(_read(text, artefacts), tokenizer, alive)
-        _write(cached, lambda path: np.save(path.open("wb"), stream))
+        with replacement(cached) as temporary, temporary.open("wb") as file:
+            np.save(file, stream)
     stream = np.load(cached, mmap_mode="r")
     cut = len(stream) - int(HELD_OUT * len(stream))
     return stream[:cut], stream[cut:]
@@ -203,7 +201,8 @@ def train_tokenizer(
             show_progress=False,
         )
         tokenizer.train_from_iterator(_lines(_read(text, artefacts), alive), trainer)
-        _write(cached, lambda path: tokenizer.save(str(path)))
+        with replacement(cached) as temporary:
+            tokenizer.save(str(temporary))
     return read_tokenizer(cached, artefacts)
 
 
@@ -245,17 +244,3 @@ def _encode_documents(text: str, tokenizer: Tokenizer, alive: Alive) -> NDArray[
             )
         )
     return np.concatenate(parts)
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Write the file atomically: temporary file, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(descriptor)
-    try:
-        write(Path(name))
-        sync(Path(name))
-        os.chmod(name, 0o644)
-        os.rename(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)

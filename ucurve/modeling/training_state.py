@@ -9,8 +9,6 @@ Any worker that restores a saved state takes the same next step, bit for bit.
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from ucurve.modeling.checkpoints import sync
+from ucurve.registry.artifacts import replacement
 
 
 class ResumableRun:
@@ -41,17 +39,14 @@ class ResumableRun:
 
     def save(self, path: Path) -> None:
         """Write everything that the next step depends on, atomically."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         state = {name: getattr(self, name) for name in self.progress_names}
         weights = {name: tensor.detach() for name, tensor in self.weights().items()}
         identity = {"recipe": asdict(self.recipe), "seed": self.seed}
-        torch.save(
-            {**identity, "weights": weights, "optimiser": self.optimiser.state_dict(), **state},
-            temporary,
-        )
-        sync(temporary)
-        os.rename(temporary, path)
+        with replacement(path) as temporary:
+            torch.save(
+                {**identity, "weights": weights, "optimiser": self.optimiser.state_dict(), **state},
+                temporary,
+            )
 
     def restore(self, path: Path) -> None:
         """Resume from a saved state, if any. Raises ValueError for the state of another run."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from ucurve.disk_space import naming_full_disk
 from ucurve.registry.roots import BUILTIN as BUILTIN
 from ucurve.registry.roots import SUITES, UPLOADS, open_file, open_regular, registered
 from ucurve.registry.roots import LocationError as LocationError
@@ -106,13 +108,28 @@ def bytes_sha256(content: bytes) -> str:
 
 
 def write_atomically(target: Path, content: bytes) -> None:
-    """Write a file so that it is complete or absent, even after a crash."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        dir=target.parent, prefix=f".{target.name}.", delete=False
-    ) as file:
+    """Write a file so that it is complete or absent, even after a crash or on a full disk."""
+    with replacement(target) as temporary, temporary.open("wb") as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(target)
+
+
+@contextmanager
+def replacement(target: Path) -> Iterator[Path]:
+    """Yield a temporary file that takes the place of `target` at the end, complete and on disk.
+
+    A failure leaves no half file. Raises OSError with ENOSPC on a full disk, whatever the library
+    that writes makes of it.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        with naming_full_disk(target.parent):
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ written by another tool works.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import httpx
 
+from ucurve.disk_space import is_disk_full
 from ucurve.formatting import file_size
 from ucurve.registry.artifacts import CHUNK, Progress
 from ucurve.registry.suites import weights_files
@@ -34,6 +36,12 @@ IN_USE_SECONDS = 600.0  # a snapshot used less long ago is not evicted
 
 class HubError(RuntimeError):
     """The hub refuses a request; the message says why and what to do."""
+
+
+class NoSpaceError(HubError):
+    """The disk of the cache is full; try again when it has space."""
+
+    errno = errno.ENOSPC
 
 
 class HubUnreachableError(HubError):
@@ -113,6 +121,9 @@ def _download(file: RemoteFile, blob: Path, headers: dict[str, str], progress: P
         while (start := out.tell()) < file.size:
             try:
                 _append(client, file, headers, out.fileno(), start, progress)
+            except NoSpaceError:
+                partial.unlink()  # others may need the space
+                raise
             except (httpx.TransportError, _BusyError) as error:
                 out.seek(0, os.SEEK_END)
                 left = MAX_EMPTY_TRIES if out.tell() > start else left - 1
@@ -159,7 +170,8 @@ def _append(
             try:
                 _write(descriptor, chunk)
             except OSError as error:
-                raise HubError(f"cannot write {file.name}: {error.strerror}") from error
+                kind = NoSpaceError if is_disk_full(error) else HubError
+                raise kind(f"cannot write {file.name}: {error.strerror}") from error
             offset += len(chunk)
             if offset > file.size:
                 os.ftruncate(descriptor, 0)
@@ -194,7 +206,7 @@ def evict(cache: Path, needed: int, cap: float | None) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(cache).free
     if needed > free:
-        raise HubError(
+        raise NoSpaceError(
             f"the download needs {file_size(needed)} and {cache} has {file_size(free)} free"
         )
     if cap is None:

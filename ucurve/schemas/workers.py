@@ -21,4 +21,7 @@ class WorkerInfo(BaseModel):
     started_at: datetime = Field(description="Time of its start.")
     seen_at: datetime = Field(description="Time of its last report.")
     alive: bool = Field(description="Whether it reported within the last seconds.")
+    waits_for: str | None = Field(
+        None, description="Why it measures nothing, and what to do; null when nothing is amiss."
+    )
     measuring: list[int] = Field(description="Ids of the experiments that its current point is of.")
