@@ -401,3 +401,37 @@ def fail_repeatedly_lost(session: Session) -> int | None:
         )
         publish(session, [measurement], failed=1)
     return measurement
+
+
+def open_unwanted(session: Session) -> None:
+    """End expired leases of points that no active experiment needs: no claim takes these over.
+
+    Their worker is dead or cut off; without this they would count as running until an experiment of
+    theirs is resumed.
+    """
+    opened = list(
+        session.scalars(
+            text("""
+                UPDATE measurements m SET state = 'open', lease_owner = NULL, lease_token = NULL,
+                    lease_expires = NULL, live = NULL,
+                    num_lost = num_lost + CASE WHEN EXISTS (
+                        SELECT FROM attempts a
+                        WHERE a.measurement_id = m.id AND a.outcome = 'running')
+                    THEN 1 ELSE 0 END
+                WHERE id IN (
+                    SELECT id FROM measurements u
+                    WHERE state = 'running' AND lease_expires < clock_timestamp() AND NOT EXISTS (
+                        SELECT FROM experiment_points p JOIN experiments e ON e.id = p.experiment_id
+                        WHERE p.measurement_id = u.id AND e.state = 'active')
+                    ORDER BY identity, repeat FOR NO KEY UPDATE SKIP LOCKED)
+                RETURNING id""")
+        )
+    )
+    if opened:
+        session.execute(
+            text("""
+                UPDATE attempts SET outcome = 'lost', finished_at = clock_timestamp()
+                WHERE measurement_id = ANY(:ids) AND outcome = 'running'"""),
+            {"ids": opened},
+        )
+        publish(session, opened)

@@ -126,6 +126,34 @@ def test_a_result_whose_attempt_the_database_forgot_is_measured_again() -> None:
     assert seen(id)[0].state == "done"
 
 
+def test_an_expired_lease_of_a_point_that_is_not_wanted_ends_with_a_sweep() -> None:
+    id, other = submit("ada", point("a")), submit("ada", point("b", group_key="b"))
+    token, (held,) = claim()
+    with open_session() as session:
+        assert leases.begin(session, held.id, token, "w", "cpu", VERSIONS) is not None
+        session.commit()
+    still, _ = claim()
+    assert act(id, "pause")
+    expire_leases()
+
+    def rows() -> list[tuple[Any, ...]]:
+        with open_session() as session:
+            leases.open_unwanted(session)
+            session.commit()
+            query = "SELECT state, lease_token IS NULL, num_lost FROM measurements ORDER BY id"
+            return [tuple(row) for row in session.execute(text(query))]
+
+    assert rows() == [("open", True, 1), ("running", False, 0)], "the other one waits for a claim"
+    with open_session() as session:
+        assert session.scalars(text("SELECT outcome FROM attempts")).all() == ["lost"]
+    assert not finish(token, held.id)
+    assert act(id, "resume")
+    assert act(other, "pause")
+    assert rows()[1] == ("open", True, 0)
+    assert still is not None
+    assert [p.id for p in claim()[1]] == [held.id]
+
+
 def test_renewing_extends_a_lease_and_reports_unwanted_points() -> None:
     id = submit("ada", point("p"))
     token, (held,) = claim()

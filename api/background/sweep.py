@@ -45,6 +45,8 @@ def _sweep() -> None:
         while (measurement := leases.fail_repeatedly_lost(session)) is not None:
             session.commit()
             log.warning("measurement %d failed: its workers died repeatedly", measurement)
+        leases.open_unwanted(session)
+        session.commit()
         work = leases.has_wanted(session)
         session.commit()
         idempotency.delete_expired(session)
