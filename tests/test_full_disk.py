@@ -21,6 +21,7 @@ from fake_hub import FakeHub, serving
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from in_process import Context
+from kinds.slow_count import SlowCount
 from playwright.sync_api import Browser, expect
 from running_lab import KINDS
 from small_disk import SmallDisk, why_not
@@ -36,7 +37,6 @@ from ucurve.disk_space import is_disk_full, measure
 from ucurve.experiments import kinds
 from ucurve.lab import launch
 from ucurve.lab.embedded import Engines
-from ucurve.lab.supervision import SupervisedProcess
 from ucurve.registry import hub
 from ucurve.registry.artifacts import replacement
 from ucurve.registry.hub_cache import NoSpaceError
@@ -47,7 +47,6 @@ from worker.loop import WorkerLoop
 from worker.space import SpaceWatch
 
 NO_DISK = why_not()
-TEST_KINDS = True
 needs_disk = pytest.mark.skipif(bool(NO_DISK), reason=NO_DISK or "-")
 NO_SPACE = Path("/dev/full")  # every write to it meets a full disk
 REFUSED = "DO $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'; END $$"
@@ -191,7 +190,7 @@ def test_a_point_that_meets_a_full_disk_is_released_and_measured_later(
         session.commit()
     with SmallDisk(tmp_path / "disk", 2) as disk:
         monkeypatch.setenv("UCURVE_ARTEFACTS", str(disk.folder))
-        kinds.cache_clear()  # another module may have read them without those of the tests
+        monkeypatch.setattr("worker.loop.kinds", lambda: {"slow_count": SlowCount})
         loop = WorkerLoop()
         disk.fill()
         loop.run()
@@ -236,9 +235,9 @@ def small_lab(tmp_path: Path) -> Iterator[tuple[SmallDisk, Lab, Engines]]:
         ended = Event()
 
         def supervise() -> None:
-            process = SupervisedProcess(engines.postgres)
             while not ended.wait(0.5):
-                process.check(0.5)
+                if not engines.postgres.alive:
+                    engines.postgres.start()
 
         supervisor = Thread(target=supervise)
         supervisor.start()
