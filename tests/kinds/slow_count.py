@@ -46,7 +46,7 @@ class SlowCount(Spec):
             time.sleep(3600)
         if to == 666:
             return Result(metrics={"not storable \0": 1.0})
-        resumed = int(saved.read_text()) if saved.exists() else 0
+        resumed = int(saved.read_text() or 0) if saved.exists() else 0  # empty: the disk was full
         logging.getLogger(__name__).warning("counting to %d from %d", to, resumed)
         context.state_dir.mkdir(parents=True, exist_ok=True)
         for count in range(resumed, to):
