@@ -17,7 +17,7 @@ import httpx
 from ucurve.chaos.proxy import Link
 from ucurve.lab.embedded import DATABASE, Engines
 from ucurve.lab.launch import answers, free_port, wait_for
-from ucurve.lab.processes import ChildProcess
+from ucurve.lab.processes import ChildProcess, kill_group
 
 STEPS, STEP_SECONDS = 30, 0.2
 REPEATS = 3
@@ -111,6 +111,7 @@ def _vanish(tracking: Tracking, run: subprocess.Popen[str]) -> None:
 
 
 def _kill_server(tracking: Tracking, _: subprocess.Popen[str]) -> None:
+    kill_group(tracking.server.pid)  # with the process that serves, which would live on
     tracking.server.kill()
     time.sleep(1)
     tracking.start()
