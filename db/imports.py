@@ -17,7 +17,6 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db.explorer import record_labels
-from db.leases import publish
 from db.models import (
     Attempt,
     Checkpoint,
@@ -28,6 +27,7 @@ from db.models import (
     ReferenceCurve,
     Suite,
 )
+from db.publication import publish
 from db.submissions import link
 from db.users import add_user
 

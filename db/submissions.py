@@ -13,8 +13,8 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from db.explorer import record_labels
-from db.leases import finish_experiments
 from db.models import Experiment, ExperimentPoint, Json, Measurement
+from db.publication import finish_experiments
 from db.users import add_user
 
 COLUMNS = (

@@ -22,7 +22,7 @@ from db_helpers import (
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from db import leases, submissions
+from db import leases, recovery, submissions
 from db.models import Base, Experiment, Measurement, Worker
 from db.session import open_session
 from worker.predecessor import expire_leases_of_predecessor
@@ -138,7 +138,7 @@ def test_an_expired_lease_of_a_point_that_is_not_wanted_ends_with_a_sweep() -> N
 
     def rows() -> list[tuple[Any, ...]]:
         with open_session() as session:
-            leases.open_unwanted(session)
+            recovery.open_unwanted(session)
             session.commit()
             query = "SELECT state, lease_token IS NULL, num_lost FROM measurements ORDER BY id"
             return [tuple(row) for row in session.execute(text(query))]
@@ -249,8 +249,8 @@ def test_a_point_that_kills_workers_fails_with_the_reason_and_can_be_retried() -
         expire_leases()
     assert claim() == ("", [])
     with open_session() as session:
-        assert leases.fail_repeatedly_lost(session) == held.id
-        assert leases.fail_repeatedly_lost(session) is None
+        assert recovery.fail_repeatedly_lost(session) == held.id
+        assert recovery.fail_repeatedly_lost(session) is None
         session.commit()
     assert "died 3 times" in seen(id)[0].error
     assert experiment(id).state == "failed"

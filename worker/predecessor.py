@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from db import leases
+from db import recovery
 from db.models import Worker
 from db.session import open_session
 
@@ -29,7 +29,7 @@ def expire_leases_of_predecessor(worker: dict[str, Any]) -> None:
             # A container gives every process the same id: its predecessor is dead.
             if row.pid != worker["pid"] and _exists(row.pid):
                 return
-            num_points = leases.expire(session, worker["name"])
+            num_points = recovery.expire(session, worker["name"])
             session.commit()
     except (DBAPIError, PoolTimeoutError):  # then they expire in time
         return

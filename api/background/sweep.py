@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.background.hashing import start_hashing
-from db import idempotency, leases
+from db import idempotency, recovery
 from db.session import engine, open_session
 from worker.queue import wake_workers
 
@@ -42,12 +42,12 @@ def sweep() -> bool:
 
 def _sweep() -> None:
     with open_session() as session:
-        while (measurement := leases.fail_repeatedly_lost(session)) is not None:
+        while (measurement := recovery.fail_repeatedly_lost(session)) is not None:
             session.commit()
             log.warning("measurement %d failed: its workers died repeatedly", measurement)
-        leases.open_unwanted(session)
+        recovery.open_unwanted(session)
         session.commit()
-        work = leases.has_wanted(session)
+        work = recovery.has_wanted(session)
         session.commit()
         idempotency.delete_expired(session)
         session.commit()
