@@ -45,6 +45,12 @@ def rows(session: Any) -> dict[str, list[str]]:
     }
 
 
+@pytest.fixture
+def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder outside the folders of models, where no lab may be."""
+    return tmp_path_factory.mktemp("backup")
+
+
 @pytest.fixture(scope="module")
 def measuring(team: Lab) -> Lab:
     """A lab with users, stars, finished results and a long queue that a worker measures."""

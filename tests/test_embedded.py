@@ -16,7 +16,7 @@ import psycopg
 import pytest
 import redis
 
-from ucurve.lab.data_folder import InUseError, reaches
+from ucurve.lab.data_folder import InUseError, reaches, socket_folder
 from ucurve.lab.embedded import Engines
 from ucurve.lab.processes import User, command_line, stop_leftover
 
@@ -156,7 +156,7 @@ def test_engines_die_with_a_killed_owner_and_no_data_is_lost(tmp_path: Path) -> 
     assert owner.stdout is not None
     pids = [int(word) for word in owner.stdout.readline().split()]
     with psycopg.connect(
-        host=str(tmp_path / "run"), user="ucurve", dbname="ucurve", autocommit=True
+        host=str(socket_folder(tmp_path)), user="ucurve", dbname="ucurve", autocommit=True
     ) as session:
         session.execute("CREATE TABLE kept AS SELECT 42 AS answer")
     owner.kill()

@@ -165,7 +165,9 @@ def test_the_openapi_document_declares_the_problems_of_each_route(team: Lab) -> 
         assert (404 in declared) >= ("{id}" in path), path
         assert (413 in declared) == ("requestBody" in operation), path
     submitted = operations["post", "/v1/experiments"]["responses"]
-    assert {"201", "401", "403", "408", "409", "413", "422", "429", "500", "503"} == set(submitted)
+    assert {"201", "401", "403", "408", "409", "413", "422", "429", "500", "503", "507"} == set(
+        submitted
+    )
     assert "HTTPValidationError" not in document["components"]["schemas"]
     assert {"FieldError", "FieldProblem", "Problem"} <= document["components"]["schemas"].keys()
 

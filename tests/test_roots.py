@@ -114,7 +114,7 @@ def test_paths_that_climb_or_loop_or_hold_odd_characters_are_outside(
 ) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     odd = [f"{tmp_path}/../../../admin-token", f"{tmp_path}/loop"]
-    odd += [str(tmp_path / ("x" * 5000)), "/proc/self/environ", "/dev/zero"]
+    odd += [str(tmp_path / ("x" * 300)), "/proc/self/environ", "/dev/zero"]
     for path in odd:
         pointer, detail = rejected(api, "/v1/datasets", text=path)
         assert pointer == "/text"

@@ -200,7 +200,7 @@ def test_a_process_killed_during_the_start_is_started_again(tmp_path: Path) -> N
     run.start("--workers", "1", "--no-demo")
     assert run.process is not None
     waiting = {
-        "bin/postgres": "postgres",
+        "bin/postgres -D": "postgres",  # not `postgres --version`, nor what initdb starts
         "valkey-server": "valkey",
         "db.migrate": "migration",
         "uvicorn": "api",
@@ -290,6 +290,7 @@ def test_with_json_logs_every_line_of_our_processes_is_an_object(up: Run) -> Non
         lines = (up.home / ".ucurve" / "logs" / f"{name}.log").read_text().splitlines()
         objects = [json.loads(line) for line in lines]
         assert all({"time", "level", "logger", "message"} <= set(line) for line in objects), name
+        assert "uvicorn.access" not in {line["logger"] for line in objects}, "it was not asked for"
 
 
 def test_a_killed_up_leaves_no_process_and_keeps_all_results(up: Run) -> None:

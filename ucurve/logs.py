@@ -91,12 +91,14 @@ def configure_logs(level: int, own: tuple[str, ...] = ()) -> None:
     format.
     """
     root = logging.getLogger()
+    root.setLevel(level)
     if any(isinstance(f, ContextFilter) for handler in root.handlers for f in handler.filters):
         return  # the second call
-    root.setLevel(level)
     root.addHandler(log_handler())
     logging.captureWarnings(True)
     for name in [name for name in root.manager.loggerDict if name.split(".")[0] in own]:
         logger = logging.getLogger(name)
+        if not (logger.handlers or logger.propagate):
+            continue  # silenced: requests, unless UCURVE_ACCESS_LOG is set
         logger.handlers.clear()
         logger.propagate = True

@@ -9,10 +9,13 @@ twice without harm: workers also poll every few seconds. Start one process per G
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from celery import Celery
+from celery.signals import celeryd_init
 from kombu.exceptions import OperationalError
 
+from ucurve.logs import configure_logs
 from ucurve.settings import settings
 
 QUEUE = "measurements"
@@ -42,6 +45,12 @@ app.conf.update(
         "visibility_timeout": 3600,
     },
 )
+
+
+@celeryd_init.connect  # type: ignore[untyped-decorator]
+def _configure_logs(**_: Any) -> None:
+    """Before Celery's own checks, which warn: every line of a log has one format."""
+    configure_logs(logging.WARNING)
 
 
 def wake_workers(count: int = 1) -> bool:

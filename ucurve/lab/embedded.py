@@ -164,9 +164,9 @@ class Engines:
         binaries = postgres_binaries(POSTGRES_VERSION)
         if user and not reaches(user, cluster, self.sockets, binaries / "postgres"):
             user = replace(user, searches=True)
-        self._make_cluster(cluster, binaries, user)
-        if user:
+        if user:  # before an upgrade, whose servers need it too
             os.chown(self.sockets, user.uid, user.gid)
+        self._make_cluster(cluster, binaries, user)
         settings = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
         self.postgres = ChildProcess(
             "postgres",

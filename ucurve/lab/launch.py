@@ -142,6 +142,7 @@ def dashboard(env: Mapping[str, str], host: str, port: int, logs: Path) -> Child
         "server.headless": "true",
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
+        "logger.hideWelcomeMessage": "true",  # it is no line of a log
         "browser.serverAddress": host,
     }
     flags = [word for name, value in options.items() for word in (f"--{name}", value)]
