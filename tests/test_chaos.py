@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import event_loops
 import pytest
 
 from ucurve.chaos.audit import DOUBLED, LOST, STUCK, WRONG, audit
@@ -107,12 +108,15 @@ def test_a_swallowed_answer_belongs_to_a_request_that_arrived(echo: int) -> None
 
 
 def test_a_closed_link_leaves_no_thread_and_no_loop(echo: int) -> None:
-    before = threading.active_count()
-    link = Link("test", ("127.0.0.1", echo))
-    link.close()
-    assert threading.active_count() == before
-    with pytest.raises(RuntimeError):
-        asyncio.get_running_loop()
+    def open_and_close() -> None:
+        before = threading.active_count()
+        link = Link("test", ("127.0.0.1", echo))
+        link.close()
+        assert threading.active_count() == before
+        with pytest.raises(RuntimeError):
+            asyncio.get_running_loop()
+
+    event_loops.in_thread(open_and_close)
 
 
 def fault(at: float, **changes: Any) -> Fault:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
 import memory
 import pytest
@@ -57,9 +58,10 @@ def test_a_noisy_short_run_is_undetermined_and_a_restart_is_said() -> None:
 @pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="needs Linux")
 def test_memory_that_a_process_writes_is_counted_as_its_own() -> None:
     before, _ = memory.memory_of(os.getpid())
-    held = bytearray(os.urandom(30_000_000))
+    held = mmap(-1, 30_000_000, flags=MAP_PRIVATE | MAP_ANONYMOUS)  # not from a freed heap
+    held.write(b"x" * 30_000_000)
     after, proportional = memory.memory_of(os.getpid())
     assert 25e6 < after - before < 60e6
     assert proportional > 0
     assert os.getpid() in list(memory.descendants(os.getppid()))
-    del held
+    held.close()

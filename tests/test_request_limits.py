@@ -8,9 +8,9 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import event_loops
 import httpx
 import pytest
 import uvicorn
@@ -152,9 +152,8 @@ def test_a_body_that_trickles_is_a_408(monkeypatch: pytest.MonkeyPatch) -> None:
         while True:
             await body.receive()
 
-    # In a thread of its own: a browser of another module runs a loop in this one.
-    with ThreadPoolExecutor(1) as pool, pytest.raises(HTTPException, match="took too long"):
-        pool.submit(lambda: asyncio.run(read())).result()
+    with pytest.raises(HTTPException, match="took too long"):
+        event_loops.run(read())
 
 
 def test_a_head_that_stops_arriving_or_never_ends_closes_the_connection(

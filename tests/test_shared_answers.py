@@ -6,6 +6,7 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import event_loops
 import httpx
 import pytest
 from conftest import Lab
@@ -92,8 +93,7 @@ def test_an_answer_is_computed_once_for_concurrent_callers_and_failures_are_not_
             await shared.get(key, lambda: "other")
         return [*map(str, failed), *again, await shared.get("key", make)]
 
-    with ThreadPoolExecutor(1) as thread:  # this one may run the loop of a browser
-        answers = thread.submit(asyncio.run, ask()).result()
+    answers = event_loops.run(ask())
     assert answers == [*["the first one fails"] * 5, *["number 2"] * 5, "number 3"]
 
 

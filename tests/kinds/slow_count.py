@@ -46,13 +46,15 @@ class SlowCount(Spec):
             time.sleep(3600)
         if to == 666:
             return Result(metrics={"not storable \0": 1.0})
-        resumed = int(saved.read_text() or 0) if saved.exists() else 0  # empty: the disk was full
+        resumed = int(saved.read_text()) if saved.exists() else 0
         logging.getLogger(__name__).warning("counting to %d from %d", to, resumed)
         context.state_dir.mkdir(parents=True, exist_ok=True)
         for count in range(resumed, to):
             context.progress(count, to, value=float(count))
             time.sleep(point.inputs["step_seconds"])
-            saved.write_text(str(count + 1))
+            part = saved.with_name("part")  # a kill or a full disk leaves the old count
+            part.write_text(str(count + 1))
+            part.replace(saved)
         return Result(
             metrics={"counted": to, "resumed": resumed, "endless": float("inf")},
             series={"counts": list(range(to))},
