@@ -180,3 +180,8 @@ class Plan:
 )
 def test_a_plan_summary_says_what_is_cached_shared_and_new(plan: Plan, text: str) -> None:
     assert formatting.plan_summary(plan) == text
+
+
+def test_details_of_a_change_leave_out_what_is_empty_and_keep_what_is_off() -> None:
+    details = {"name": "", "tags": ["a", "b"], "priority": 0, "blocked": False, "webhook": None}
+    assert formatting.audit_details(details) == "tags a b, priority 0, blocked no"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -249,6 +249,20 @@ def label_conflict_warning(conflict: str, num: int) -> str:
         "protocol": "with another protocol version",
     }[conflict]
     return f"{counted(num, 'evaluation')} cached under the same labels {reason}: not reused."
+
+
+def audit_details(details: Mapping[str, object]) -> str:
+    """ "role viewer, tags a b, blocked no": what an audit record says beside its object."""
+    words = []
+    for name, value in details.items():
+        if value in (None, "", [], {}):
+            continue
+        if isinstance(value, bool):
+            value = "yes" if value else "no"
+        elif isinstance(value, list):
+            value = " ".join(map(str, value))
+        words.append(f"{name} {value}")
+    return ", ".join(words)
 
 
 def _word(value: float | None) -> str | None:

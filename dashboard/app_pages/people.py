@@ -10,6 +10,7 @@ from dashboard.components.theme import ago, caption, counted, plain, small
 from dashboard.forms import widgets
 from dashboard.live import pages
 from ucurve.client import ClientError
+from ucurve.formatting import audit_details
 from ucurve.schemas.users import ROLES, CurrentUser, Token, User
 
 LIFETIMES = {"7 days": 7.0, "90 days": 90.0, "1 year": 365.0, "no expiry": None}
@@ -277,7 +278,7 @@ def audit_section() -> None:
                 "Action": record.action,
                 "Object": record.object,
                 "From": f"{record.source} {record.address or ''}".strip(),
-                "Details": ", ".join(f"{key} {value}" for key, value in record.details.items()),
+                "Details": audit_details(record.details),
             }
             for record in page.records
         ],

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ucurve.formatting import count, duration, file_size
+from ucurve.formatting import audit_details, count, duration, file_size
 from ucurve.formatting import tokens as format_tokens
 from ucurve.registry.suites import Dataset, Suite
 from ucurve.schemas.audit import AuditRecord
@@ -191,10 +191,11 @@ def tokens_table(tokens: Sequence[Token]) -> Table:
 def audit_table(records: Sequence[AuditRecord]) -> Table:
     table = table_of("time", "user", "action", "object", "from", "details")
     for record in records:
-        details = ", ".join(f"{name} {value}" for name, value in record.details.items())
         place = f"{record.source} {record.address or ''}".strip()
         time = f"{record.at:%Y-%m-%d %H:%M:%S}"
-        table.add_row(time, record.user, record.action, record.object, place, details)
+        table.add_row(
+            time, record.user, record.action, record.object, place, audit_details(record.details)
+        )
     return table
 
 
