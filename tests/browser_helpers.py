@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 PATIENCE = 40_000  # ms that a browser waits; the machine may be busy
 
@@ -18,6 +20,25 @@ def session_of(browser: Browser, address: str) -> BrowserContext:
     context.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
     return context
+
+
+def download(page: Page, link: Locator) -> bytes:
+    """Click until the file comes: a click may meet a page that is being drawn, as a person's may.
+
+    Raises playwright's TimeoutError after three clicks.
+    """
+    for _ in range(2):
+        try:
+            return _download(page, link)
+        except PlaywrightTimeoutError:
+            continue
+    return _download(page, link)
+
+
+def _download(page: Page, link: Locator) -> bytes:
+    with page.expect_download(timeout=PATIENCE / 2) as waiting:
+        link.click()
+    return Path(waiting.value.path()).read_bytes()
 
 
 def box(page: Page, name: str) -> Locator:

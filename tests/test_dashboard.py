@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from browser_helpers import PATIENCE, badge, box, chart, labels, marks, until
+from browser_helpers import PATIENCE, badge, box, chart, download, labels, marks, until
 from conftest import Lab
 from playwright.sync_api import Browser, Locator, Page, expect
 
@@ -198,9 +198,7 @@ def test_figures_and_table_can_be_downloaded(page: Page, lab: Lab) -> None:
 
 
 def downloaded(page: Page, button: str) -> bytes:
-    with page.expect_download(timeout=PATIENCE) as waiting:
-        page.get_by_role("link", name=button).first.click()
-    return Path(waiting.value.path()).read_bytes()
+    return download(page, page.get_by_role("link", name=button).first)
 
 
 def test_cloning_an_experiment_fills_the_form(page: Page, lab: Lab) -> None:

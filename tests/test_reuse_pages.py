@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
-from browser_helpers import PATIENCE, box
+from browser_helpers import PATIENCE, box, download
 from conftest import Lab
 from playwright.sync_api import Page, expect
 from sqlalchemy import func, select
@@ -99,6 +98,5 @@ def test_an_evaluation_shows_its_reproduction_command_and_offers_its_file(
     expect(page.get_by_text(f"ucurve --url {lab.url} measure {row.id}")).to_be_visible(
         timeout=PATIENCE
     )
-    with page.expect_download(timeout=PATIENCE) as waiting:
-        page.get_by_role("link", name="point.json").click()
-    assert json.loads(Path(waiting.value.path()).read_text())["identity"] == row.identity
+    point = download(page, page.get_by_role("link", name="point.json"))
+    assert json.loads(point)["identity"] == row.identity
