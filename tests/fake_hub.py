@@ -17,9 +17,13 @@ class FakeHub:
     """repositories: {"models/owner/name": {branch: {file name: bytes}}}.
 
     cut: bytes after which the next download breaks off.
+    ranges: whether parts of files are sent, or always all of them.
     """
 
-    def __init__(self, repositories: dict[str, dict[str, dict[str, bytes]]]) -> None:
+    def __init__(
+        self, repositories: dict[str, dict[str, dict[str, bytes]]], ranges: bool = True
+    ) -> None:
+        self.ranges = ranges
         self.repositories, self.requests, self.cut, self.delay = repositories, [], None, 0.0
         self.commits = {
             hashlib.sha1(f"{repo}@{branch}".encode()).hexdigest(): (repo, branch)
@@ -82,13 +86,12 @@ def serving(hub: FakeHub) -> Iterator[str]:
         def do_GET(self) -> None:
             hub.requests.append((self.path, self.headers.get("Range")))
             status, headers, body = hub.answer(self.path)
-            if status == 200 and (asked := self.headers.get("Range")):
-                start = int(asked.removeprefix("bytes=").split("-")[0])
-                status, headers["Content-Range"], body = (
-                    206,
-                    f"bytes {start}-{len(body) - 1}/{len(body)}",
-                    body[start:],
-                )
+            if status == 200 and hub.ranges and (asked := self.headers.get("Range")):
+                start, _, last = asked.removeprefix("bytes=").partition("-")
+                first, end = int(start), min(int(last or len(body)) + 1, len(body))
+                status = 206
+                headers["Content-Range"] = f"bytes {first}-{end - 1}/{len(body)}"
+                body = body[first:end]
             self.send_response(status)
             for key, value in (headers | {"Content-Length": str(len(body))}).items():
                 self.send_header(key, value)

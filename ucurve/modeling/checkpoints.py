@@ -183,8 +183,7 @@ def _checked_config(
         for name in weights:
             with open_file(folder / name, artefacts) as file:
                 num_bytes += os.fstat(file.fileno()).st_size
-                if name.endswith(".safetensors"):
-                    tensors |= stored_tensors(file, name)
+                tensors |= stored_tensors(file, name)
         compare_sizes(config, tensors, num_bytes)
     except (LocationError, OSError, RegistrationError) as error:
         raise CheckpointError(f"{folder} cannot be loaded: {error}") from error

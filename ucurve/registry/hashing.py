@@ -63,9 +63,7 @@ def _describe(files: dict[str, BinaryIO], weights: list[str], progress: Progress
     """Return the fields of a checkpoint from its open files."""
     sizes = {name: _size(file) for name, file in files.items()}
     config = read_config(files["config.json"])
-    shards = [
-        stored_tensors(files[name], name) for name in weights if name.endswith(".safetensors")
-    ]
+    shards = [stored_tensors(files[name], name) for name in weights]
     tensors = {name: tensor for shard in shards for name, tensor in shard.items()}
     compare_sizes(config, tensors, sum(sizes[name] for name in weights))
     hashes: dict[str, str] = {}

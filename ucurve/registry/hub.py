@@ -32,15 +32,14 @@ from ucurve.registry.hub_cache import (
     repository_folder,
 )
 from ucurve.registry.model_files import (
-    MAX_HEADER_BYTES,
     RegistrationError,
-    Tensor,
     compare_sizes,
     context_length,
     count_parameters,
-    parse_header,
+    parameters_of_size,
     read_config,
 )
+from ucurve.registry.remote_tensors import remote_tensors
 from ucurve.registry.roots import open_regular
 from ucurve.registry.suites import Checkpoint, Location, combined_sha256, weights_files
 from ucurve.settings import settings
@@ -116,16 +115,17 @@ def _remote_hashes(repository: str, commit: str, cache: Path) -> dict[str, Any]:
     for name in local:
         fetched[name] = fetch(files[name], folder, commit, _headers(), no_progress)
         hashes[name] = file_sha256(fetched[name])
-    shards = [_stored_tensors(files[name]) for name in weights if name.endswith(".safetensors")]
-    tensors = {name: tensor for shard in shards for name, tensor in shard.items()}
     with open_regular(fetched["config.json"]) as file:
         config = read_config(file)
+    shards = [remote_tensors(files[name], _headers()) for name in weights]
+    tensors = {name: tensor for shard in shards for name, tensor in shard.items()}
     compare_sizes(config, tensors, sum(files[name].size for name in weights))
     return {
         "weights_sha256": combined_sha256({name: hashes[name] or "" for name in weights}),
         "config_sha256": hashes["config.json"],
         "tokenizer_sha256": hashes.get("tokenizer.json"),
-        "num_parameters": sum(map(count_parameters, shards)) or None,
+        "num_parameters": sum(map(count_parameters, shards))
+        or parameters_of_size(config, sum(files[name].size for name in weights)),
         "context": context_length(config),
         "size_bytes": sum(files[name].size for name in (*SMALL, *weights) if name in files),
     }
@@ -166,26 +166,6 @@ def _hexadecimal(digest: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", digest):
         raise HubError(f"{digest!r} is not a hash of {endpoint()}")
     return digest
-
-
-def _stored_tensors(file: RemoteFile) -> dict[str, Tensor]:
-    """Return the tensors by name, from the first bytes of a remote safetensors file."""
-    head = b""
-    try:
-        with httpx.stream(
-            "GET", file.url, headers=_headers(), follow_redirects=True, timeout=30.0
-        ) as response:
-            response.raise_for_status()
-            for chunk in response.iter_raw(1 << 16):
-                head += chunk
-                length = int.from_bytes(head[:8], "little")
-                if length > MAX_HEADER_BYTES:
-                    raise RegistrationError(f"{file.name} is not a safetensors file")
-                if len(head) >= 8 + length:
-                    return parse_header(head[8 : 8 + length])
-    except httpx.HTTPError as error:
-        raise HubUnreachableError(f"{file.name}: {error}") from error
-    raise RegistrationError(f"{file.name} ends before its header does")
 
 
 def local_copy(

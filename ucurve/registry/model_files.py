@@ -10,7 +10,11 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
+
+from ucurve.registry.pickled_tensors import pickled_tensors
+from ucurve.registry.stored_tensor import RegistrationError as RegistrationError
+from ucurve.registry.stored_tensor import Tensor as Tensor
 
 MAX_CONFIG_BYTES = 4_000_000
 MAX_HEADER_BYTES = 25_000_000  # the hub's own limit for a safetensors header
@@ -23,18 +27,6 @@ WIDTHS = ("hidden_size", "n_embd", "d_model")
 INNER = ("intermediate_size", "n_inner", "ffn_dim", "num_attention_heads", "n_head")
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 CONTEXT = ("max_position_embeddings", "n_positions")
-
-
-class RegistrationError(ValueError):
-    """Files that cannot be registered; the message says why and what is expected."""
-
-
-class Tensor(NamedTuple):
-    """A tensor as the header of a safetensors file describes it."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    end: int  # in bytes after the header
 
 
 def read_config(file: BinaryIO) -> dict[str, Any]:
@@ -54,17 +46,20 @@ def parse_config(content: bytes) -> dict[str, Any]:
 
 
 def stored_tensors(file: BinaryIO, name: str) -> dict[str, Tensor]:
-    """Return the tensors of an open safetensors file from its header.
+    """Return the tensors by name of an open file of weights, from the header of a safetensors file
+    or from the table of a pickle.
 
     Raises:
         RegistrationError: the file is damaged or truncated.
     """
+    if not name.endswith(".safetensors"):
+        return pickled_tensors(file, name)
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
     if length > min(size, MAX_HEADER_BYTES):
         raise RegistrationError(f"{name} is not a complete safetensors file")
     tensors = parse_header(file.read(length))
-    expected = 8 + length + max((tensor.end for tensor in tensors.values()), default=0)
+    expected = max((tensor.end for tensor in tensors.values()), default=8 + length)
     if size != expected:
         raise RegistrationError(f"{name} has {size} of {expected} bytes")
     return tensors
@@ -75,14 +70,14 @@ def parse_header(header: bytes) -> dict[str, Tensor]:
     entries = _parsed(header, "the header of the weights", "is not that of a safetensors file")
     try:
         entries.pop("__metadata__", None)
-        return {name: _tensor(entry) for name, entry in entries.items()}
+        return {name: _tensor(entry, 8 + len(header)) for name, entry in entries.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RegistrationError(
             "the header of the weights is not that of a safetensors file"
         ) from error
 
 
-def _tensor(entry: Any) -> Tensor:
+def _tensor(entry: Any, begin: int) -> Tensor:
     start, end = entry["data_offsets"]
     counts = (start, end, *entry["shape"])
     if not all(type(count) is int and count >= 0 for count in counts):
@@ -90,7 +85,7 @@ def _tensor(entry: Any) -> Tensor:
     bits = {"64": 64, "32": 32, "16": 16}.get(entry["dtype"][-2:])
     if bits and bits * math.prod(entry["shape"]) != 8 * (end - start):
         raise ValueError("a tensor has other bytes than its shape")
-    return Tensor(str(entry["dtype"]), tuple(entry["shape"]), end)
+    return Tensor(str(entry["dtype"]), tuple(entry["shape"]), begin + end, start=begin + start)
 
 
 def _parsed(content: bytes, name: str, wrong: str) -> Any:
@@ -103,12 +98,20 @@ def _parsed(content: bytes, name: str, wrong: str) -> Any:
 
 
 def count_parameters(tensors: Mapping[str, Tensor]) -> int:
-    """Count the elements of floating-point tensors, without buffers of old checkpoints."""
+    """Count the elements of floating-point tensors, those that are tied once, without buffers of
+    old checkpoints.
+    """
     return sum(
         math.prod(tensor.shape)
         for name, tensor in tensors.items()
-        if tensor.dtype in FLOATS and not name.endswith(BUFFERS)
+        if tensor.dtype in FLOATS and not tensor.alias_of and not name.endswith(BUFFERS)
     )
+
+
+def parameters_of_size(config: Mapping[str, Any], num_bytes: int) -> int | None:
+    """Estimate how many numbers of the config's type are in files whose tables cannot be read."""
+    dtype = str(config.get("dtype") or config.get("torch_dtype") or "float32")
+    return num_bytes // (8 if "64" in dtype else 2 if "16" in dtype else 4) or None
 
 
 def context_length(config: Mapping[str, Any]) -> int | None:
@@ -120,7 +123,7 @@ def context_length(config: Mapping[str, Any]) -> int | None:
 def compare_sizes(config: Mapping[str, Any], tensors: Mapping[str, Tensor], num_bytes: int) -> None:
     """Raise RegistrationError where a config asks for more than the files can hold.
 
-    tensors: of all safetensors files; empty for pickles, whose shapes only torch can read.
+    tensors: of all files; empty where they could not be read.
     num_bytes: of all files with weights.
     """
     text = config.get("text_config")
