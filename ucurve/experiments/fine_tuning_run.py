@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ucurve.experiments import evaluation_points
+from ucurve.registry.config_words import context_length
 from ucurve.registry.suites import Dataset
 from ucurve.spec import Context, Point, Result, canonical
 
@@ -76,7 +77,7 @@ def _measure(
     head = finetune.build_head(loaded.model, task.num_classes, change["seed"])
     trainee = FinetunedModel(loaded.model, head)
     with finetuned_weights.interpolated(
-        finetune.all_parameters(trainee), tuned.weights, alpha
+        finetune.all_parameters(trainee), tuned.weights, alpha, new_head=head is not None
     ) as displacement:
         learned = task.validate(
             trainee, point.inputs["precision"]["evaluation"], _progress(steps, context, 0.0)
@@ -103,7 +104,7 @@ def _task(point: Point, context: Context, loaded: LoadedCheckpoint) -> Finetunin
 
     inputs = point.inputs["perturbation"]["task"]
     data = Dataset.model_validate(point.artifacts["data"])
-    limit = getattr(loaded.model.config, "max_position_embeddings", None) or inputs["context"]
+    limit = context_length(loaded.model.config.to_dict()) or inputs["context"]
     alive = lambda done, total: context.progress(0, 1)  # noqa: E731
     return context.cached(
         f"task/{canonical(inputs)}/{limit}",

@@ -9,6 +9,7 @@ loaded = load(checkpoint, "cpu", artefacts)   # loaded.model: fp32, eval mode
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import shutil
@@ -31,6 +32,7 @@ from ucurve.disk_space import naming_full_disk
 from ucurve.modeling.model_size import expect_fits
 from ucurve.registry import artifacts, hub
 from ucurve.registry.artifacts import Progress, cached_sha256, no_progress
+from ucurve.registry.config_words import context_length
 from ucurve.registry.hub_cache import HubError
 from ucurve.registry.model_files import (
     RegistrationError,
@@ -43,6 +45,8 @@ from ucurve.registry.roots import LocationError, open_file
 from ucurve.registry.suites import Checkpoint, Location, combined_sha256, weights_files
 
 disable_progress_bar()  # type: ignore[no-untyped-call]
+# Without the fused kernels of state-space layers the library's own path is right, only slower.
+logging.getLogger("transformers.integrations.hub_kernels").setLevel(logging.ERROR)
 
 FOREIGN_CODE = ("auto_map", "quantization_config")  # config entries that would run remote code
 
@@ -213,13 +217,17 @@ def _build(folder: Path, staged: Path, safetensors: bool, stored: int) -> PreTra
             config = AutoConfig.from_pretrained(
                 staged, trust_remote_code=False, local_files_only=True
             )
-            expect_fits(config, stored)
+            if hasattr(config, "rescale_every"):
+                config.rescale_every = (
+                    0  # RWKV would halve weights in place at a first forward pass
+                )
+            attention = expect_fits(config, stored)
             model, info = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
                 staged,
                 config=config,
                 dtype=torch.float32,  # None would mean the stored type: fp16 for Pythia
                 trust_remote_code=False,
-                attn_implementation="sdpa",  # a name in the config could be a repository
+                attn_implementation=attention,
                 use_safetensors=safetensors,
                 weights_only=True,
                 local_files_only=True,
@@ -269,7 +277,7 @@ def save(
         hashes["config.json"],
         hashes.get("tokenizer.json"),
         size,
-        getattr(model.config, "max_position_embeddings", None),
+        context_length(model.config.to_dict()),
     )
 
 

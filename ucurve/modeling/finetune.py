@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any, Literal
 
 import torch
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from ucurve.modeling.batches import Batch, FinetunedModel, num_scored, token_loss
 from ucurve.modeling.finetuned_weights import STATE, FinetunedWeights, TrainingSummary
@@ -33,6 +35,7 @@ from ucurve.modeling.training_state import ResumableRun
 
 SAVE_EVERY_SECONDS = 20.0
 ADAPTER = "default"  # peft's name for its first adapter
+FUSED_PROJECTION = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")  # as peft has it
 Progress = Callable[..., None]  # progress(done, total, loss=...), raises to stop
 
 
@@ -69,7 +72,8 @@ def num_steps_of(length: Mapping[str, float], task: FinetuningTask, batch_rows: 
 def build_head(model: PreTrainedModel, num_classes: int, seed: int) -> torch.nn.Linear | None:
     """Return a linear head drawn from N(0, initializer_range^2), None without classes.
 
-    The noise stream (seed, "head.weight") makes it the same on every device.
+    0.02 where the config has no field of this very name: stored numbers depend on it. The noise
+    stream (seed, "head.weight") makes it the same on every device.
     """
     if not num_classes:
         return None
@@ -90,6 +94,11 @@ def all_parameters(finetuned: FinetunedModel) -> dict[str, torch.nn.Parameter]:
         else {}
     )
     return {**dict(finetuned.model.named_parameters()), **head}
+
+
+def _head_ids(finetuned: FinetunedModel) -> set[int]:
+    """Return the ids of the linear head's parameters: RWKV calls its own unembedding head, too."""
+    return {id(p) for p in finetuned.head.parameters()} if finetuned.head else set()
 
 
 class FinetuningRun(ResumableRun):
@@ -123,10 +132,9 @@ class FinetuningRun(ResumableRun):
         self.trained = _trained(self.finetuned, method, seed)
         self.penalty = None
         if "strength" in method:
+            new = _head_ids(self.finetuned)
             anchor = {
-                name: p.detach().clone()
-                for name, p in self.trained.items()
-                if not name.startswith("head.")
+                name: p.detach().clone() for name, p in self.trained.items() if id(p) not in new
             }
             self.penalty = Regularizer(method["strength"], anchor, weights)
         self.optimiser = _optimiser(self.trained, recipe)
@@ -206,10 +214,11 @@ def _trained(
     """Freeze all parameters but those that the method trains; return these by name."""
     if method["name"] == "lora":
         _add_lora_(finetuned.model, method["rank"], seed)
+        new = _head_ids(finetuned)
         chosen = {
             name: p
             for name, p in all_parameters(finetuned).items()
-            if "lora_" in name or name.startswith("head.")
+            if "lora_" in name or id(p) in new
         }
     elif method["name"] == "head":
         unembedding = finetuned.model.get_output_embeddings()  # type: ignore[no-untyped-call]
@@ -238,17 +247,34 @@ def _add_lora_(model: PreTrainedModel, rank: int, seed: int) -> None:
     """
     import peft
 
-    last = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    linear = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not last
-    ]
-    with torch.random.fork_rng(devices=[]):
+    linear = _linear_layers(model)
+    transposed = any(isinstance(layer, Conv1D) for layer in linear.values())
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft sets fan_in_fan_out by layer where a model has both
         torch.manual_seed(seed)
-        peft.inject_adapter_in_model(
-            peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=linear), model
+        config = peft.LoraConfig(
+            r=rank,
+            lora_alpha=2 * rank,
+            target_modules=list(linear),
+            fan_in_fan_out=transposed,
         )
+        peft.inject_adapter_in_model(config, model)
+
+
+def _linear_layers(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
+    """Return the linear layers to adapt by name: all but the unembedding, GPT-2's Conv1D too.
+
+    A fused kernel of state-space layers reads the weights of `out_proj` itself, past any adapter.
+    """
+    last = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    fused = model.config.model_type in FUSED_PROJECTION
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D)
+        and module is not last
+        and not (fused and name.endswith(".out_proj"))
+    }
 
 
 def merge_lora(

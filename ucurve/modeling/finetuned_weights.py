@@ -125,7 +125,9 @@ def evict(root: Path, num_bytes: int) -> None:
 
 
 @contextmanager
-def interpolated(parameters: Tensors, weights: Tensors, alpha: float) -> Iterator[dict[str, float]]:
+def interpolated(
+    parameters: Tensors, weights: Tensors, alpha: float, new_head: bool = True
+) -> Iterator[dict[str, float]]:
     """Interpolate in place inside the block: theta = (1 - alpha) pre-trained + alpha fine-tuned.
 
     This is WiSE-FT (Wortsman et al. 2022). On exit every weight has its original bits again.
@@ -134,6 +136,7 @@ def interpolated(parameters: Tensors, weights: Tensors, alpha: float) -> Iterato
         parameters: all parameters of the model, fp32, by name.
         weights: fine-tuned tensors of some of them.
         alpha: 0 for the pre-trained weights, 1 for the fine-tuned ones.
+        new_head: "head." are the parameters of a new head; RWKV calls its own unembedding so.
 
     Yields:
         |theta - pre-trained| / |pre-trained| over all parameters ("displacement") and over each
@@ -145,7 +148,8 @@ def interpolated(parameters: Tensors, weights: Tensors, alpha: float) -> Iterato
         with torch.no_grad():
             for name, tensor in weights.items():
                 parameters[name].lerp_(tensor.to(parameters[name].device), alpha)
-        yield _displacement(parameters, originals)
+        old = {n: p for n, p in parameters.items() if not (new_head and n.startswith("head."))}
+        yield _displacement(old, originals)
     finally:
         with torch.no_grad():
             for name, tensor in originals.items():
@@ -156,8 +160,6 @@ def interpolated(parameters: Tensors, weights: Tensors, alpha: float) -> Iterato
 def _displacement(parameters: Tensors, originals: Tensors) -> dict[str, float]:
     changes, sizes = dict.fromkeys(GROUPS, 0.0), dict.fromkeys(GROUPS, 0.0)
     for name, tensor in parameters.items():
-        if name.startswith("head."):
-            continue
         base = originals.get(name, tensor).detach().double()
         sizes[group_of(name)] += float(base.square().sum())
         changes[group_of(name)] += float((tensor.detach().double() - base).square().sum())

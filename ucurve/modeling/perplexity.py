@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from ucurve.modeling.throughput import count_tokens
+from ucurve.registry.config_words import context_length
 
 Precision = Literal["fp32", "bf16"]
 LOGITS = 1 << 24  # logits computed at once: 64 MiB in fp32
@@ -125,7 +126,7 @@ def _check(model: PreTrainedModel, tokens: torch.Tensor, window: int, plan: list
             f"token {int(tokens.max())} is beyond the model's vocabulary of {vocabulary}: "
             "the evaluation set was not made with this suite's tokenizer"
         )
-    context = getattr(model.config, "max_position_embeddings", None)
+    context = context_length(model.config.to_dict())
     if context and min(window, len(tokens)) > context:
         raise ValueError(
             f"a window of {window} tokens is longer than the model's context of {context}"

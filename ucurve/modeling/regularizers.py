@@ -62,10 +62,13 @@ def fisher(
     }
     fisher = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     for done, row in enumerate(rows.to(model.device)):
-        loss = cross_entropy(model(input_ids=row[None]).logits[0, :-1].float(), row[1:])
+        logits = model(input_ids=row[None], use_cache=False).logits
+        loss = cross_entropy(logits[0, :-1].float(), row[1:])
         for name, gradient in zip(
             fisher, torch.autograd.grad(loss, list(parameters.values())), strict=True
         ):
             fisher[name] += gradient.square() / len(rows)
         progress(done + 1, len(rows))
+    with torch.no_grad():  # RecurrentGemma keeps its last state, and with it the graph of a row
+        model(input_ids=rows[:1, :2].to(model.device), use_cache=False)
     return fisher

@@ -15,10 +15,10 @@ from typing import Any, BinaryIO
 
 from ucurve.registry import example_files
 from ucurve.registry.artifacts import CHUNK, Progress, bytes_sha256, no_progress, stream_sha256
+from ucurve.registry.config_words import context_length
 from ucurve.registry.model_files import (
     RegistrationError,
     compare_sizes,
-    context_length,
     count_parameters,
     read_config,
     stored_tensors,

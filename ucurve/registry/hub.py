@@ -21,6 +21,7 @@ import httpx
 
 from ucurve.registry import hashing
 from ucurve.registry.artifacts import Progress, file_sha256, folder_of, no_progress
+from ucurve.registry.config_words import context_length
 from ucurve.registry.hashing import part_of, unusable
 from ucurve.registry.hub_cache import (
     HubError,
@@ -34,7 +35,6 @@ from ucurve.registry.hub_cache import (
 from ucurve.registry.model_files import (
     RegistrationError,
     compare_sizes,
-    context_length,
     count_parameters,
     parameters_of_size,
     read_config,

@@ -12,21 +12,16 @@ import os
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
+from ucurve.registry.config_words import INNER, LAYERS, MAX_COUNT, VOCABULARY, WIDTHS
 from ucurve.registry.pickled_tensors import pickled_tensors
 from ucurve.registry.stored_tensor import RegistrationError as RegistrationError
 from ucurve.registry.stored_tensor import Tensor as Tensor
 
 MAX_CONFIG_BYTES = 4_000_000
 MAX_HEADER_BYTES = 25_000_000  # the hub's own limit for a safetensors header
-MAX_COUNT = 2**31 - 1
 FLOATS = ("F64", "F32", "F16", "BF16")
 # stored beside the parameters by older versions of GPT-NeoX
 BUFFERS = ("inv_freq", ".attention.bias", ".masked_bias")
-VOCABULARY = ("vocab_size",)
-WIDTHS = ("hidden_size", "n_embd", "d_model")
-INNER = ("intermediate_size", "n_inner", "ffn_dim", "num_attention_heads", "n_head")
-LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
-CONTEXT = ("max_position_embeddings", "n_positions")
 
 
 def read_config(file: BinaryIO) -> dict[str, Any]:
@@ -112,12 +107,6 @@ def parameters_of_size(config: Mapping[str, Any], num_bytes: int) -> int | None:
     """Estimate how many numbers of the config's type are in files whose tables cannot be read."""
     dtype = str(config.get("dtype") or config.get("torch_dtype") or "float32")
     return num_bytes // (8 if "64" in dtype else 2 if "16" in dtype else 4) or None
-
-
-def context_length(config: Mapping[str, Any]) -> int | None:
-    """Return the longest input in tokens that a config allows; None where it does not say."""
-    longest = next((config[name] for name in CONTEXT if config.get(name)), None)
-    return longest if type(longest) is int and 0 < longest <= MAX_COUNT else None
 
 
 def compare_sizes(config: Mapping[str, Any], tensors: Mapping[str, Tensor], num_bytes: int) -> None:
