@@ -12,10 +12,11 @@ Only measuring imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ucurve.registry import config_words
 from ucurve.registry.suites import Checkpoint, Dataset
 from ucurve.spec import Catalogue, Context, Point, Result, SpecError
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from ucurve.modeling.checkpoints import LoadedCheckpoint
 
 WINDOW = 1024
+NO_INITIALIZER = (
+    f"The config has none of {', '.join(config_words.INITIALIZER)}, and the suite has no "
+    'checkpoint of step 0: use the noise scale "current_std", or register the checkpoint of step 0.'
+)
 LABELS = ("suite", "revision", "step", "tokens", "replicate", "phase")
 # Series of every evaluation; figures and verdicts read those of the unperturbed models only.
 WINDOWS = ("window_nll", "window_tokens")
@@ -100,6 +105,17 @@ def seconds_of(checkpoint: Checkpoint, dataset: Dataset) -> float:
     else:
         tokens = (dataset.size_bytes or 1e6) / 4.5
     return 0.02 + tokens * (2e-6 + 2 * (checkpoint.num_parameters or 0) / 5e10)
+
+
+def initializer_std(config: Mapping[str, Any]) -> float:
+    """Return the standard deviation from which a model's matrices were drawn.
+
+    The plan refuses a model without one where registration has tried it.
+    """
+    std = config_words.initializer_std(config)
+    if std is None:
+        raise ValueError(NO_INITIALIZER)
+    return std
 
 
 def loaded_for(point: Point, context: Context) -> LoadedCheckpoint:

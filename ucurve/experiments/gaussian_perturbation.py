@@ -25,7 +25,6 @@ from ucurve.experiments.checkpoint_selection import (
     is_initial,
     usable,
 )
-from ucurve.registry.config_words import INITIALIZER, initializer_std
 from ucurve.registry.suites import Checkpoint, Dataset
 from ucurve.spec import (
     ADVANCED,
@@ -52,10 +51,6 @@ if TYPE_CHECKING:
 
 Gamma = Annotated[float, Field(gt=0, le=100)]
 Scale = Literal["current_std", "init_std"]
-NO_INITIALIZER = (
-    f"the config has none of {', '.join(INITIALIZER)}, and the suite has no checkpoint of step 0: "
-    'use scale "current_std", or register the checkpoint of step 0'
-)
 GROUPS = ("embedding", "attention", "mlp", "norm", "unembedding")
 
 
@@ -413,9 +408,7 @@ def _stds(
     if point.inputs["perturbation"]["scale"] == "current_std":
         return perturb.current_std(tensors)
     if point.artifacts["initial"] is None:
-        std = initializer_std(config.to_dict())
-        if std is None:  # the plan refuses it where registration has read the config
-            raise ValueError(f"sigma under init_std is unknown: {NO_INITIALIZER}")
+        std = evaluation_points.initializer_std(config.to_dict())
         return perturb.init_std(tensors, std)
     initial = Checkpoint.model_validate(point.artifacts["initial"])
     stds = context.cached(
