@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from api.weights import remarks_of
 from db.models import Checkpoint as CheckpointRow
 from db.models import Dataset as DatasetRow
 from db.models import Suite as SuiteRow
@@ -90,6 +91,7 @@ def suites_of(session: Session, names: Sequence[str] | None = None) -> list[Suit
         select(CheckpointRow).where(CheckpointRow.suite.in_(checkpoints))
     ):
         checkpoints[checkpoint.suite].append(as_checkpoint(checkpoint))
+    remarks = remarks_of(session, checkpoints)
     return [
         Suite(
             name=row.name,
@@ -97,7 +99,8 @@ def suites_of(session: Session, names: Sequence[str] | None = None) -> list[Suit
             checkpoints=sort_checkpoints(checkpoints[row.name]),
             evaluation=row.evaluation,
             recipe=row.recipe,
-            warnings=suite_warnings(checkpoints[row.name]),
+            warnings=suite_warnings(checkpoints[row.name], remarks[row.name]),
+            remarks=remarks[row.name],
         )
         for row in rows
     ]

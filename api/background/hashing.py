@@ -17,11 +17,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.catalogue import as_checkpoint, as_dataset
+from api.weights import keep
 from db.models import Checkpoint as CheckpointRow
 from db.models import Dataset as DatasetRow
 from db.session import engine, open_session
 from ucurve.formatting import file_size
 from ucurve.registry.artifacts import Progress
+from ucurve.registry.hashing import Contents
 from ucurve.registry.hub_cache import HubUnreachableError
 from ucurve.registry.resolve import resolve_checkpoint, resolve_dataset
 from ucurve.registry.suites import PENDING
@@ -97,12 +99,14 @@ def _hash_checkpoints(connection: Connection) -> bool:
         if row is None:
             return reachable
         progress = _progress_in_row(connection, CheckpointRow, CheckpointRow.id == row.id)
+        contents: Contents = {}
         try:
-            checkpoint = resolve_checkpoint(as_checkpoint(row), progress)
+            checkpoint = resolve_checkpoint(as_checkpoint(row), progress, contents)
             changes = {name: getattr(checkpoint, name) for name in HASH_COLUMNS}
         except HubUnreachableError as error:
             reachable = False
             changes = {"unresolved": f"{PENDING}: waiting for the hub ({error})"}
+        keep(connection, contents)  # first: who sees the hash may compare
         connection.execute(update(CheckpointRow).where(CheckpointRow.id == row.id).values(changes))
 
 

@@ -17,12 +17,14 @@ from api.background.hashing import start_hashing
 from api.catalogue import find_suite, suites_of
 from api.errors import ApiError, invalid, not_found
 from api.registration import registered_path, require_dataset
+from api.weights import keep
 from db.session import open_session
 from db.submissions import register_suite
 from db.unit_of_work import after_commit
 from ucurve.bounds import Name
 from ucurve.registry import presets
 from ucurve.registry.discover import Discovered, discover
+from ucurve.registry.hashing import Contents
 from ucurve.registry.model_files import RegistrationError
 from ucurve.registry.presets import SuitePreset
 from ucurve.registry.resolve import resolve_small
@@ -99,7 +101,8 @@ def add_suite(
                 "choose another name.",
             )
         session.commit()  # hashing files and asking the hub take longer than it may be idle
-        checkpoints = resolve_small(_without_usable(discovered.checkpoints, existing))
+        contents: Contents = {}
+        checkpoints = resolve_small(_without_usable(discovered.checkpoints, existing), contents)
         evaluation = submission.evaluation or discovered.evaluation
         if evaluation:
             require_dataset(session, evaluation, owner)
@@ -111,6 +114,7 @@ def add_suite(
             "owner": owner,
         }
         register_suite(session, fields, [c.model_dump(mode="json") for c in checkpoints])
+        keep(session, contents)
         session.commit()
         after_commit(start_hashing)
         response.status_code = 200 if existing else 201

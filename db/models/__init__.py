@@ -23,7 +23,7 @@ The transitions are in db/leases.py (of workers) and db/submissions.py (of users
 
 from db.models.audit import AuditRecord
 from db.models.base import Base, Json
-from db.models.catalogue import Checkpoint, Dataset, ReferenceCurve, Suite
+from db.models.catalogue import Checkpoint, Dataset, ReferenceCurve, Suite, WeightsContent
 from db.models.experiments import Experiment, ExperimentPoint, Star, WebhookDelivery
 from db.models.measurements import Attempt, LabelValue, Measurement
 from db.models.requests import IdempotentRequest
@@ -48,5 +48,6 @@ __all__ = [
     "Token",
     "User",
     "WebhookDelivery",
+    "WeightsContent",
     "Worker",
 ]

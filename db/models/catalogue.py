@@ -60,6 +60,20 @@ class Checkpoint(Base):
     unresolved: Mapped[str | None]
 
 
+class WeightsContent(Base):
+    """What weights are by their values: ucurve.registry.weights_content.WeightsContent.
+
+    It is a function of the files alone: suites that share weights share the row, and a row without
+    tensors (of a hub's metadata) is completed by who has the files.
+    """
+
+    __tablename__ = "weights_contents"
+
+    weights_sha256: Mapped[str] = mapped_column(primary_key=True)
+    content: Mapped[Json]
+    changed_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
 class Dataset(Base):
     """An evaluation or training set: the fields of ucurve.registry.suites.Dataset."""
 

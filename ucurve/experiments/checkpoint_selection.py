@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from ucurve.registry.suites import PENDING, Checkpoint, Suite
+from ucurve.registry.suites import is_initial as is_initial
 from ucurve.schemas.strict_numbers import StrictNumbers
 from ucurve.spec import MAX_REVISIONS, Name, SpecError
 
@@ -98,11 +99,6 @@ def _candidates(suite: Suite, choice: Choice) -> list[Checkpoint]:
 def usable(checkpoint: Checkpoint) -> bool:
     """Return whether the checkpoint is resolved: its weights and config have a hash."""
     return checkpoint.unresolved is None and checkpoint.weights_sha256 is not None
-
-
-def is_initial(checkpoint: Checkpoint) -> bool:
-    """Return whether the checkpoint was saved before the first step."""
-    return checkpoint.tokens == 0 if checkpoint.tokens is not None else checkpoint.step == 0
 
 
 def by_replicate(checkpoints: Iterable[Checkpoint]) -> list[list[Checkpoint]]:

@@ -44,6 +44,12 @@ def initializer_std(config: Mapping[str, Any]) -> float | None:
     return float(std) if number and 0 < std < math.inf else None
 
 
+def num_layers(config: Mapping[str, Any]) -> int | None:
+    """Return the number of layers that a config asks for; None where it does not say."""
+    num = _first(config, LAYERS)
+    return num if type(num) is int and 0 < num <= MAX_COUNT else None
+
+
 def _first(config: Mapping[str, Any], words: tuple[str, ...]) -> Any:
     text = config.get("text_config")
     parts = (config, text if isinstance(text, Mapping) else {})

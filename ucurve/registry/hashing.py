@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from ucurve.registry import example_files
 from ucurve.registry.artifacts import CHUNK, Progress, bytes_sha256, no_progress, stream_sha256
-from ucurve.registry.config_words import context_length
+from ucurve.registry.config_words import context_length, initializer_std, num_layers
 from ucurve.registry.model_files import (
     RegistrationError,
     compare_sizes,
@@ -25,12 +25,25 @@ from ucurve.registry.model_files import (
 )
 from ucurve.registry.roots import LocationError, open_file
 from ucurve.registry.suites import Checkpoint, Dataset, combined_sha256, weights_files
+from ucurve.registry.weights_content import TensorContent, WeightsContent, thinned
+from ucurve.registry.weights_hashing import hash_weights
+
+Contents = dict[str, WeightsContent]  # by the SHA-256 of the weights
 
 
-def resolve(checkpoint: Checkpoint, folder: Path, progress: Progress = no_progress) -> Checkpoint:
-    """Return the checkpoint with hashes and sizes of its files, or the reason why it has none."""
+def resolve(
+    checkpoint: Checkpoint,
+    folder: Path,
+    progress: Progress = no_progress,
+    contents: Contents | None = None,
+) -> Checkpoint:
+    """Return the checkpoint with hashes and sizes of its files, or the reason why it has none.
+
+    contents: receives the content of the weights by their SHA-256.
+    """
     try:
-        return checkpoint.model_copy(update={**_inspect(folder, progress), "unresolved": None})
+        fields = _inspect(folder, progress, {} if contents is None else contents)
+        return checkpoint.model_copy(update={**fields, "unresolved": None})
     except (OSError, LocationError, RegistrationError) as error:
         return checkpoint.model_copy(update={"unresolved": unusable(error)})
 
@@ -45,7 +58,7 @@ def part_of(progress: Progress, before: float, total: float) -> Progress:
     return lambda done, _: progress(before + done, total)
 
 
-def _inspect(folder: Path, progress: Progress) -> dict[str, Any]:
+def _inspect(folder: Path, progress: Progress, contents: Contents) -> dict[str, Any]:
     names = os.listdir(folder)
     if "config.json" not in names:
         raise RegistrationError(f"no config.json in {folder}")
@@ -56,26 +69,41 @@ def _inspect(folder: Path, progress: Progress) -> dict[str, Any]:
     wanted = [name for name in (*weights, "config.json", "tokenizer.json") if name in names]
     with ExitStack() as stack:
         files = {name: stack.enter_context(open_file(folder / name)) for name in wanted}
-        return _describe(files, weights, progress)
+        return _describe(files, weights, progress, contents)
 
 
-def _describe(files: dict[str, BinaryIO], weights: list[str], progress: Progress) -> dict[str, Any]:
+def _describe(
+    files: dict[str, BinaryIO], weights: list[str], progress: Progress, contents: Contents
+) -> dict[str, Any]:
     """Return the fields of a checkpoint from its open files."""
     sizes = {name: _size(file) for name, file in files.items()}
     config = read_config(files["config.json"])
-    shards = [stored_tensors(files[name], name) for name in weights]
-    tensors = {name: tensor for shard in shards for name, tensor in shard.items()}
+    shards = {name: stored_tensors(files[name], name) for name in weights}
+    tensors = {name: tensor for shard in shards.values() for name, tensor in shard.items()}
     compare_sizes(config, tensors, sum(sizes[name] for name in weights))
     hashes: dict[str, str] = {}
+    values: dict[str, TensorContent] = {}
     total, before = sum(sizes.values()), 0
     for name, file in files.items():
-        hashes[name] = stream_sha256(file, part_of(progress, before, total))
+        reported = part_of(progress, before, total)
+        if name in shards:
+            hashes[name], found = hash_weights(file, shards[name], reported)
+            values |= found
+        else:
+            hashes[name] = stream_sha256(file, reported)
         before += sizes[name]
+    weights_sha256 = combined_sha256({name: hashes[name] for name in weights})
+    contents[weights_sha256] = WeightsContent(
+        files={name: hashes[name] for name in weights},
+        tensors=thinned(values),
+        initializer_range=initializer_std(config),
+        num_layers=num_layers(config),
+    )
     return {
-        "weights_sha256": combined_sha256({name: hashes[name] for name in weights}),
+        "weights_sha256": weights_sha256,
         "config_sha256": hashes["config.json"],
         "tokenizer_sha256": hashes.get("tokenizer.json"),
-        "num_parameters": sum(map(count_parameters, shards)) or None,
+        "num_parameters": sum(map(count_parameters, shards.values())) or None,
         "context": context_length(config),
         "size_bytes": total,
     }

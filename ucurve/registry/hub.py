@@ -22,7 +22,7 @@ import httpx
 from ucurve.registry import hashing
 from ucurve.registry.artifacts import Progress, file_sha256, folder_of, no_progress
 from ucurve.registry.config_words import context_length
-from ucurve.registry.hashing import part_of, unusable
+from ucurve.registry.hashing import Contents, part_of, unusable
 from ucurve.registry.hub_cache import (
     HubError,
     HubUnreachableError,
@@ -42,6 +42,7 @@ from ucurve.registry.model_files import (
 from ucurve.registry.remote_tensors import remote_tensors
 from ucurve.registry.roots import open_regular
 from ucurve.registry.suites import Checkpoint, Location, combined_sha256, weights_files
+from ucurve.registry.weights_content import WeightsContent
 from ucurve.settings import settings
 
 SMALL = ("config.json", "tokenizer.json")
@@ -76,18 +77,24 @@ def revisions(repository: str, cache: Path) -> dict[str, str]:
         return cached
 
 
-def resolve(checkpoint: Checkpoint, cache: Path, progress: Progress = no_progress) -> Checkpoint:
+def resolve(
+    checkpoint: Checkpoint,
+    cache: Path,
+    progress: Progress = no_progress,
+    contents: Contents | None = None,
+) -> Checkpoint:
     """Return the checkpoint with the hashes of its files, or with the reason why there are none.
 
     Weights: their SHA-256 from the hub's metadata. Config and tokenizer: downloaded, they are
         small. A cached snapshot is hashed instead. Raises HubUnreachableError: try again later.
+    contents: receives the content of the weights, which is that of files before the download.
     """
     try:
         repository, commit = checkpoint.location.path, commit_of(checkpoint.location)
         snapshot = repository_folder(cache, repository) / "snapshots" / commit
         if is_complete(snapshot):
-            return hashing.resolve(checkpoint, snapshot, progress)
-        hashes = _remote_hashes(repository, commit, cache)
+            return hashing.resolve(checkpoint, snapshot, progress, contents)
+        hashes = _remote_hashes(repository, commit, cache, {} if contents is None else contents)
     except HubUnreachableError:
         raise
     except (HubError, RegistrationError) as error:
@@ -95,7 +102,7 @@ def resolve(checkpoint: Checkpoint, cache: Path, progress: Progress = no_progres
     return checkpoint.model_copy(update={**hashes, "unresolved": None})
 
 
-def _remote_hashes(repository: str, commit: str, cache: Path) -> dict[str, Any]:
+def _remote_hashes(repository: str, commit: str, cache: Path, contents: Contents) -> dict[str, Any]:
     files = remote_files(repository, commit)
     if "config.json" not in files:
         raise RegistrationError("the revision has no config.json")
@@ -120,8 +127,11 @@ def _remote_hashes(repository: str, commit: str, cache: Path) -> dict[str, Any]:
     shards = [remote_tensors(files[name], _headers()) for name in weights]
     tensors = {name: tensor for shard in shards for name, tensor in shard.items()}
     compare_sizes(config, tensors, sum(files[name].size for name in weights))
+    known = {name: hashes[name] or "" for name in weights}
+    weights_sha256 = combined_sha256(known)
+    contents[weights_sha256] = WeightsContent(files=known)
     return {
-        "weights_sha256": combined_sha256({name: hashes[name] or "" for name in weights}),
+        "weights_sha256": weights_sha256,
         "config_sha256": hashes["config.json"],
         "tokenizer_sha256": hashes.get("tokenizer.json"),
         "num_parameters": sum(map(count_parameters, shards))

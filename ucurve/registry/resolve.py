@@ -6,24 +6,29 @@ from collections.abc import Iterable
 
 from ucurve.registry import artifacts, hashing, hub
 from ucurve.registry.artifacts import LocationError, Progress, no_progress
+from ucurve.registry.hashing import Contents
 from ucurve.registry.suites import Checkpoint, Dataset
 from ucurve.settings import settings
 
 INLINE_BYTES = 50_000_000  # hashed within a request; more is hashed in the background
 
 
-def resolve_checkpoint(checkpoint: Checkpoint, progress: Progress = no_progress) -> Checkpoint:
+def resolve_checkpoint(
+    checkpoint: Checkpoint,
+    progress: Progress = no_progress,
+    contents: Contents | None = None,
+) -> Checkpoint:
     """Return the checkpoint with its hashes, or with the reason why it has none.
 
-    Raises HubUnreachableError.
+    contents: receives the content of the weights by their SHA-256. Raises HubUnreachableError.
     """
     if checkpoint.location.scheme == "hub":
-        return hub.resolve(checkpoint, settings().artefacts / "hub", progress)
+        return hub.resolve(checkpoint, settings().artefacts / "hub", progress, contents)
     try:
         folder = artifacts.folder_of(checkpoint.location)
     except LocationError as error:
         return checkpoint.model_copy(update={"unresolved": hashing.unusable(error)})
-    return hashing.resolve(checkpoint, folder, progress)
+    return hashing.resolve(checkpoint, folder, progress, contents)
 
 
 def resolve_dataset(dataset: Dataset, progress: Progress = no_progress) -> Dataset:
@@ -37,7 +42,9 @@ def resolve_dataset(dataset: Dataset, progress: Progress = no_progress) -> Datas
     return resolve(dataset, path, progress)
 
 
-def resolve_small(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
+def resolve_small(
+    checkpoints: Iterable[Checkpoint], contents: Contents | None = None
+) -> list[Checkpoint]:
     """Return the checkpoints, those resolved that are local and fit into INLINE_BYTES together.
 
     A small suite can so be used at once; the rest is hashed in the background.
@@ -49,7 +56,7 @@ def resolve_small(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
             size = _folder_bytes(checkpoint)
             if size <= remaining:
                 remaining -= size
-                checkpoint = resolve_checkpoint(checkpoint)
+                checkpoint = resolve_checkpoint(checkpoint, contents=contents)
         resolved.append(checkpoint)
     return resolved
 

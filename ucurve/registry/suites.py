@@ -62,6 +62,20 @@ class Checkpoint(BaseModel):
         return (self.unresolved or "").startswith(PENDING)
 
 
+class Remark(BaseModel):
+    """What the weights of some revisions say against their names; it travels with every number."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["same_weights", "shared_tensors", "main", "initialisation"] = Field(
+        description="same_weights: several revisions are one model; shared_tensors: some tensors "
+        "of several are the same; main: the branch is not the last step; initialisation: a step 0 "
+        "that is not used for init_std."
+    )
+    revisions: list[str] = Field(description="Revisions that it is about.")
+    message: str = Field(description="What was found.")
+
+
 class Suite(BaseModel):
     """A named list of checkpoints, sorted by replicate and tokens."""
 
@@ -73,6 +87,9 @@ class Suite(BaseModel):
         None, description="Hash of the pre-training spec that produced it in this lab."
     )
     warnings: list[str] = Field([], description="What to know before using it.")
+    remarks: list[Remark] = Field(
+        [], description="Those warnings that compare the weights of revisions."
+    )
 
 
 class Dataset(BaseModel):
@@ -118,38 +135,36 @@ def sort_checkpoints(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
     return sorted(checkpoints, key=key)
 
 
-def suite_warnings(checkpoints: Iterable[Checkpoint]) -> list[str]:
-    """Return warnings about a suite: revisions that share their weights, and those that cannot be
-    used.
+def is_initial(checkpoint: Checkpoint) -> bool:
+    """Return whether the checkpoint was saved before the first step."""
+    return checkpoint.tokens == 0 if checkpoint.tokens is not None else checkpoint.step == 0
+
+
+def suite_warnings(checkpoints: Iterable[Checkpoint], remarks: Iterable[Remark] = ()) -> list[str]:
+    """Return warnings about a suite: remarks about its weights, and revisions that cannot be used
+    or placed.
     """
     checkpoints = sort_checkpoints(checkpoints)
-    by_weights: dict[str, list[str]] = defaultdict(list)
     by_reason: dict[str, list[str]] = defaultdict(list)
     for checkpoint in checkpoints:
-        if checkpoint.weights_sha256:
-            by_weights[checkpoint.weights_sha256].append(checkpoint.revision)
         if checkpoint.unresolved and not checkpoint.is_pending:
             by_reason[checkpoint.unresolved].append(checkpoint.revision)
     pending = [c.revision for c in checkpoints if c.is_pending]
     without_tokens = [c for c in checkpoints if c.tokens is None]
     only_step = [c.revision for c in without_tokens if c.step is not None]
     neither = [c.revision for c in without_tokens if c.step is None]
-    messages = [
-        f"{_enumerate(names)} have identical weights: not all of them are what their names say."
-        for names in by_weights.values()
-        if len(names) > 1
-    ]
-    messages += [f"{_enumerate(names)}: {reason}" for reason, names in by_reason.items()]
+    messages = [remark.message for remark in remarks]
+    messages += [f"{enumerated(names)}: {reason}" for reason, names in by_reason.items()]
     if pending:
-        messages.append(f"{_enumerate(pending)}: still being hashed.")
+        messages.append(f"{enumerated(pending)}: still being hashed.")
     if only_step:
-        messages.append(f"{_enumerate(only_step)}: step known, tokens unknown: {HINT_TOKENS}.")
+        messages.append(f"{enumerated(only_step)}: step known, tokens unknown: {HINT_TOKENS}.")
     if neither:
-        messages.append(f"{_enumerate(neither)}: step and tokens unknown: {HINT_POSITION}.")
+        messages.append(f"{enumerated(neither)}: step and tokens unknown: {HINT_POSITION}.")
     return messages
 
 
-def _enumerate(names: Sequence[str]) -> str:
+def enumerated(names: Sequence[str]) -> str:
     """Return "a, b and c", or the first five and how many more."""
     listed = [*names[:5], *([f"{len(names) - 5} more"] if len(names) > 5 else [])]
     return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"

@@ -1,0 +1,223 @@
+"""What weights are, whatever file holds them: a hash of every tensor's values.
+
+    content = WeightsContent(files={...}, tensors={"embed.weight": TensorContent(...), ...})
+    same(content.tensors["embed.weight"], other.tensors["embed.weight"])    # "equal"
+
+One model is saved with other metadata, as a pickle or as safetensors, whole or in shards, in fp32
+or fp16: files differ, values do not. So every tensor is hashed by its values, as they are and
+rounded to fp16 and bf16. Without torch; numpy is imported where files are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ucurve.registry.model_files import BUFFERS, FLOATS, Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+
+DIGEST = 24  # hexadecimal digits of a tensor's hash: they need only differ within a suite
+HEAD = 1 << 18  # numbers from the start of a tensor that its statistics are made of
+MAX_SAMPLED, SAMPLE = 8, 16  # matrices of which a few numbers are kept, and how many
+BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+
+Likeness = Literal["equal", "rounded"]
+
+
+class TensorContent(BaseModel):
+    """The values of one tensor, as hashes, and what tells an initialisation from the trained."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dtype: str
+    shape: tuple[int, ...]
+    f32: str | None = None  # hash of the values as fp32; none for what is stored in 16 bits
+    f16: str = ""  # hash of the values rounded to fp16
+    bf16: str = ""
+    exact: tuple[str, ...] = ()  # the 16-bit types that hold the values without rounding
+    constant: float | None = None  # the value that all numbers have
+    std: float | None = None  # of the first rows of a matrix
+    rows: float | None = None  # how much the rows' sizes differ; about 1 for independent numbers
+    sample: tuple[float, ...] = ()
+
+
+class WeightsContent(BaseModel):
+    """The content of the files of one checkpoint; without tensors where only hashes are known."""
+
+    files: dict[str, str] = Field(default_factory=dict)  # SHA-256 by name
+    tensors: dict[str, TensorContent] | None = None
+    initializer_range: float | None = None  # of the config beside the weights
+    num_layers: int | None = None
+
+
+def compared(content: WeightsContent) -> dict[str, TensorContent]:
+    """Return the tensors of floats by name, without buffers, which some formats leave out."""
+    return {
+        name: tensor
+        for name, tensor in (content.tensors or {}).items()
+        if tensor.dtype in FLOATS and not is_buffer(name, tensor.shape)
+    }
+
+
+def is_buffer(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether a stored tensor is computed, never trained: masks and frequencies."""
+    mask = name.endswith((".attn.bias", ".attn.masked_bias")) and len(shape) in (0, 4)
+    return mask or name.endswith(BUFFERS)
+
+
+def same(one: TensorContent, other: TensorContent) -> Likeness | None:
+    """Return whether two tensors have equal values, or equal ones once rounded to 16 bits."""
+    if one.shape != other.shape:
+        return None
+    if one.f32 and one.f32 == other.f32:
+        return "equal"
+    likeness: Likeness | None = None
+    for half, a, b in (("f16", one.f16, other.f16), ("bf16", one.bf16, other.bf16)):
+        num_exact = (half in one.exact) + (half in other.exact)
+        if a == b and num_exact == 2:
+            return "equal"
+        if a == b and num_exact:
+            likeness = "rounded"
+    return likeness
+
+
+class TensorDigest:
+    """Hashes one tensor, piece by piece; pieces hold whole numbers."""
+
+    def __init__(self, dtype: str, shape: tuple[int, ...]) -> None:
+        self.dtype, self.shape = dtype, shape
+        self._hashes = {name: hashlib.sha256() for name in ("f32", "f16", "bf16")}
+        self._exact = {"f16", "bf16"}
+        self._first: float | None = None
+        self._constant = True
+        self._head: list[Floats] = []
+        self._num_head = 0
+
+    def update(self, piece: bytes) -> None:
+        """Take the next numbers, as they are stored: little-endian."""
+        import numpy as np
+
+        if not piece:
+            return
+        with np.errstate(all="ignore"):  # what fp16 cannot hold becomes inf
+            values = _as_floats(piece, self.dtype)
+            half = np.frombuffer(piece, "<f2") if self.dtype == "F16" else values.astype("<f2")
+            brain = np.frombuffer(piece, "<u2") if self.dtype == "BF16" else _as_bf16(values)
+            if self.dtype != "F16" and "f16" in self._exact:
+                self._keep("f16", np.array_equal(half.astype("<f4"), values))
+            if self.dtype != "BF16" and "bf16" in self._exact:
+                self._keep("bf16", np.array_equal(_from_bf16(brain), values))
+        if self.dtype in ("F32", "F64"):
+            self._hashes["f32"].update(values.tobytes())
+        self._hashes["f16"].update(half.tobytes())
+        self._hashes["bf16"].update(brain.tobytes())
+        if self._first is None:
+            self._first = float(values[0])
+        self._constant = self._constant and bool((values == values[0]).all())
+        self._constant = self._constant and float(values[0]) == self._first
+        if self._num_head < HEAD:
+            self._head.append(values[: HEAD - self._num_head].copy())
+            self._num_head += len(self._head[-1])
+
+    def _keep(self, half: str, exact: bool) -> None:
+        if not exact:
+            self._exact.discard(half)
+
+    def content(self) -> TensorContent:
+        """Return the content of the whole tensor."""
+        wide = self.dtype in ("F32", "F64")
+        statistics = {} if self._first is None else self._statistics()
+        return TensorContent(
+            dtype=self.dtype,
+            shape=self.shape,
+            f32=self._hashes["f32"].hexdigest()[:DIGEST] if wide else None,
+            f16=self._hashes["f16"].hexdigest()[:DIGEST],
+            bf16=self._hashes["bf16"].hexdigest()[:DIGEST],
+            exact=tuple(sorted(self._exact)),
+            **statistics,
+        )
+
+    def _statistics(self) -> dict[str, Any]:
+        import numpy as np
+
+        assert self._first is not None
+        if self._constant:
+            return {"constant": self._first if math.isfinite(self._first) else None}
+        if len(self.shape) < 2:
+            return {}
+        head = np.concatenate(self._head).astype(np.float64)
+        sample = tuple(map(float, head[:SAMPLE]))
+        finite = {"sample": sample} if np.isfinite(head).all() else {}
+        if not finite:
+            return {}
+        return {**finite, "std": float(head.std()), "rows": _spread_of_rows(head, self.shape)}
+
+
+def _spread_of_rows(head: NDArray[np.float64], shape: tuple[int, ...]) -> float | None:
+    """Return the variance of the rows' mean squares over that of independent numbers.
+
+    It is about 1 for a matrix of independent numbers of any distribution, and grows once training
+    makes some rows matter more than others. None for fewer than 8 whole rows.
+    """
+
+    width = math.prod(shape[1:])
+    rows = head[: len(head) // width * width].reshape(-1, width)
+    if len(rows) < 8 or width < 8:
+        return None
+    squares = rows**2
+    expected = squares.var() / width
+    return float(squares.mean(axis=1).var(ddof=1) / expected) if expected > 0 else None
+
+
+def thinned(tensors: Mapping[str, TensorContent]) -> dict[str, TensorContent]:
+    """Keep the samples of a few matrices only, of the same ones in every checkpoint."""
+    matrices = [name for name, tensor in tensors.items() if tensor.sample]
+    sampled = sorted(matrices, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    dropped = set(sampled[MAX_SAMPLED:])
+    return {
+        name: tensor.model_copy(update={"sample": ()}) if name in dropped else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def num_bytes(tensor: Tensor) -> int | None:
+    """Return the bytes of a tensor of floats; None for other types."""
+    size = BYTES.get(tensor.dtype)
+    return None if size is None else size * math.prod(tensor.shape)
+
+
+def _as_floats(piece: bytes, dtype: str) -> Floats:
+    import numpy as np
+
+    if dtype == "BF16":
+        return _from_bf16(np.frombuffer(piece, "<u2"))
+    return np.frombuffer(piece, {"F64": "<f8", "F32": "<f4", "F16": "<f2"}[dtype]).astype("<f4")
+
+
+def _from_bf16(bits: NDArray[np.uint16]) -> Floats:
+    import numpy as np
+
+    widened: Floats = (bits.astype("<u4") << np.uint32(16)).view("<f4")
+    return widened
+
+
+def _as_bf16(values: Floats) -> NDArray[np.uint16]:
+    """Round to the nearest bf16, ties to even, as torch does."""
+    import numpy as np
+
+    bits = values.view("<u4")
+    rounded: NDArray[np.uint16] = (
+        bits + (np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))
+    ).view("<u2")[1::2]
+    if np.isnan(values).any():
+        rounded = np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
+    return np.ascontiguousarray(rounded)

@@ -1,0 +1,219 @@
+"""Compare the weights of a suite's revisions: which are one model, in part or in whole.
+
+    weights_remarks(suite.checkpoints, {checkpoint.weights_sha256: WeightsContent(...), ...})
+
+Names promise one training run, in order. Public suites break the promise: two revisions with the
+same weights, a checkpoint with a shard of another one, a `main` that is not the last step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+
+from ucurve.registry.averages import averaged_steps
+from ucurve.registry.initialisation import why_not_initial
+from ucurve.registry.suites import (
+    Checkpoint,
+    Remark,
+    enumerated,
+    is_initial,
+    sort_checkpoints,
+)
+from ucurve.registry.tensor_matches import Matches, matches_of
+from ucurve.registry.weights_content import WeightsContent
+
+Contents = Mapping[str, WeightsContent]  # by the SHA-256 of the weights
+MAINS = ("main", "master")
+MAX_PAIRS = 10  # remarks about pairs that share tensors; more are counted
+CHECK = "check where the files come from, and register the suite again"
+USED_INSTEAD = (
+    "scale init_std takes sigma from the initialiser of the config instead; to use a step 0, put "
+    "the weights before the first step there and register the suite again"
+)
+
+
+def weights_remarks(checkpoints: Iterable[Checkpoint], contents: Contents) -> list[Remark]:
+    """Return what the weights say about a suite's revisions, as far as contents are known."""
+    hashed = [c for c in sort_checkpoints(checkpoints) if c.weights_sha256]
+    known = {
+        c.revision: contents[c.weights_sha256]
+        for c in hashed
+        if c.weights_sha256 and c.weights_sha256 in contents
+    }
+    matches = matches_of(known)
+    groups = _groups(hashed, matches)
+    return [
+        *_same_weights(groups, matches),
+        *_shared_tensors(groups, matches),
+        *_branches(hashed, groups, known),
+        *_initialisations(hashed, groups, known, matches),
+    ]
+
+
+def _groups(checkpoints: Sequence[Checkpoint], matches: Matches) -> list[list[Checkpoint]]:
+    """Return the checkpoints by weights: one list for each model, in order of pre-training."""
+    groups: list[list[Checkpoint]] = []
+    for checkpoint in checkpoints:
+        for group in groups:
+            if any(_is_same(checkpoint, other, matches) for other in group):
+                group.append(checkpoint)
+                break
+        else:
+            groups.append([checkpoint])
+    return groups
+
+
+def _is_same(one: Checkpoint, other: Checkpoint, matches: Matches) -> bool:
+    if one.weights_sha256 == other.weights_sha256:
+        return True
+    return matches.likeness(one.revision, other.revision) is not None
+
+
+def _same_weights(groups: Sequence[Sequence[Checkpoint]], matches: Matches) -> list[Remark]:
+    remarks = []
+    for group in groups:
+        placed = _one_per_position(group)
+        if len(placed) < 2:
+            continue
+        names = [checkpoint.revision for checkpoint in placed]
+        if all(map(is_initial, placed)):
+            message = f"{enumerated(names)} have identical weights: these runs start alike."
+        else:
+            message = (
+                f"{enumerated(names)} have identical weights{_how(placed, matches)}: not all of "
+                f"them are what their names say; {CHECK}."
+            )
+        remarks.append(Remark(kind="same_weights", revisions=names, message=message))
+    return remarks
+
+
+def _one_per_position(group: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """Leave out other names of one checkpoint, and branches beside checkpoints with a place."""
+    placed = [c for c in group if c.step is not None or c.tokens is not None]
+    if not placed:
+        return [c for c in group if c.revision not in MAINS]
+    return list({(c.replicate, c.phase, c.tokens, c.step): c for c in placed}.values())
+
+
+def _how(group: Sequence[Checkpoint], matches: Matches) -> str:
+    """Return in what the files of equal weights differ."""
+    pairs = [p for p in combinations(group, 2) if p[0].weights_sha256 != p[1].weights_sha256]
+    if not pairs:
+        return ""
+    rounded = any(matches.likeness(a.revision, b.revision) == "rounded" for a, b in pairs)
+    return " once rounded to 16 bits" if rounded else " in different files"
+
+
+def _shared_tensors(groups: Sequence[Sequence[Checkpoint]], matches: Matches) -> list[Remark]:
+    """Return remarks about pairs that are partly the same, and about what never changes."""
+    first = [group[0] for group in groups]
+    names = [checkpoint.revision for checkpoint in first]
+    remarks, frozen = [], matches.in_all(names) if len(names) > 2 else 0
+    if frozen:
+        total = matches.num_tensors(names[0])
+        message = (
+            f"{frozen} of {total} tensors are the same in all {len(names)} different revisions: "
+            "they were not trained."
+        )
+        remarks.append(Remark(kind="shared_tensors", revisions=names, message=message))
+    pairs = {
+        pair: shared[0] - frozen
+        for pair in combinations(names, 2)
+        if (shared := matches.shared(*pair))[0] > frozen
+    }
+    kept = [pair for pair in pairs if _is_best(pair, pairs)]
+    for one, other in kept[:MAX_PAIRS]:
+        _, total, noun = matches.shared(one, other)
+        more = f"; {len(kept) - MAX_PAIRS} more pairs do" if len(kept) > MAX_PAIRS else ""
+        message = (
+            f"{one} shares {pairs[one, other]} of {total - frozen} {noun} with {other}{more}: a "
+            f"part of one may have been saved over the other; {CHECK}."
+        )
+        remarks.append(Remark(kind="shared_tensors", revisions=[one, other], message=message))
+    return remarks
+
+
+def _is_best(pair: tuple[str, str], pairs: Mapping[tuple[str, str], int]) -> bool:
+    """Whether neither of both shares more with another one."""
+    return all(
+        num <= pairs[pair] for other, num in pairs.items() if pair[0] in other or pair[1] in other
+    )
+
+
+def _branches(
+    checkpoints: Sequence[Checkpoint],
+    groups: Sequence[Sequence[Checkpoint]],
+    known: Mapping[str, WeightsContent],
+) -> list[Remark]:
+    """Return a remark about a `main` that is not the last step."""
+    remarks = []
+    steps = [c for c in checkpoints if c.step is not None or c.tokens is not None]
+    for main in checkpoints:
+        if main.revision not in MAINS or main in steps or not steps:
+            continue
+        group = next(group for group in groups if main in group)
+        equal = [c for c in group if c in steps]
+        lasts = [[c for c in steps if c.replicate == r][-1] for r in {c.replicate for c in steps}]
+        if equal and not any(c in lasts for c in equal):
+            message = (
+                f"{main.revision} has the weights of {equal[-1].revision}, not of the last step, "
+                f"{lasts[0].revision}."
+            )
+            names = [main.revision, equal[-1].revision]
+        elif not equal and _all_compared([main, *steps], known):
+            average = averaged_steps(main.revision, steps, known)
+            found = (
+                f"it is the average of {enumerated(average)}" if average else "perhaps an average"
+            )
+            message = f"{main.revision} has the weights of no step: {found}."
+            names = [main.revision, *average]
+        else:
+            continue
+        remarks.append(Remark(kind="main", revisions=names, message=message))
+    return remarks
+
+
+def _all_compared(checkpoints: Sequence[Checkpoint], known: Mapping[str, WeightsContent]) -> bool:
+    return all(c.revision in known and known[c.revision].tensors for c in checkpoints)
+
+
+def _initialisations(
+    checkpoints: Sequence[Checkpoint],
+    groups: Sequence[Sequence[Checkpoint]],
+    known: Mapping[str, WeightsContent],
+    matches: Matches,
+) -> list[Remark]:
+    remarks = []
+    for initial in filter(is_initial, checkpoints):
+        content = known.get(initial.revision)
+        reason = why_not_initial(content) if content else None
+        later = _later_alike(initial, checkpoints, groups, matches)
+        # A warm-up from a rate of 0 leaves the first step as it started.
+        drawn = content is not None and content.tensors is not None and reason is None
+        if later and not (drawn and later.step == 1):
+            whole = any(initial in group and later in group for group in groups)
+            what = "has the weights" if whole else "shares tensors"
+            reason = f"it {what} {'of' if whole else 'with'} {later.revision}"
+        if reason:
+            message = f"{initial.revision} is not an initialisation: {reason}. {USED_INSTEAD}."
+            names = [initial.revision, *([later.revision] if later else [])]
+            remarks.append(Remark(kind="initialisation", revisions=names, message=message))
+    return remarks
+
+
+def _later_alike(
+    initial: Checkpoint,
+    checkpoints: Sequence[Checkpoint],
+    groups: Sequence[Sequence[Checkpoint]],
+    matches: Matches,
+) -> Checkpoint | None:
+    """Return the first later checkpoint with weights of the initial one, all or some."""
+    group = next(group for group in groups if initial in group)
+    frozen = matches.in_all([group[0].revision for group in groups]) if len(groups) > 2 else 0
+    for other in checkpoints:
+        if is_initial(other) or (other.step is None and other.tokens is None):
+            continue
+        if other in group or matches.shared(initial.revision, other.revision)[0] > frozen:
+            return other
+    return None
