@@ -23,6 +23,7 @@ from ucurve.registry.suites import (
     sort_checkpoints,
     suite_warnings,
 )
+from ucurve.registry.weights_remarks import weights_remarks
 
 
 def checkpoint(revision: str, **fields: Any) -> Checkpoint:
@@ -44,9 +45,8 @@ def test_checkpoints_stand_by_replicate_then_tokens_and_the_unknown_last() -> No
 
 def test_two_revisions_with_the_same_weights_raise_a_warning() -> None:
     shared = [checkpoint(f"step{n}", step=n, tokens=n, weights_sha256="abc") for n in (3000, 1000)]
-    (warning,) = suite_warnings(
-        [*shared, checkpoint("step2000", step=2000, tokens=2000, weights_sha256="def")]
-    )
+    checkpoints = [*shared, checkpoint("step2000", step=2000, tokens=2000, weights_sha256="def")]
+    (warning,) = suite_warnings(checkpoints, weights_remarks(checkpoints, {}))
     assert warning.startswith("step1000 and step3000 have identical weights")
 
 

@@ -1,4 +1,4 @@
-"""Whether the weights of a branch are the average of the last checkpoints, told from samples."""
+"""Whether the weights of a branch are the average of the last checkpoints, judged by samples."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ PRECISION = 2.0**-10  # of numbers in fp16; those of bf16 are coarser
 
 
 def averaged_steps(
-    branch: str, steps: Sequence[Checkpoint], known: Mapping[str, WeightsContent]
+    branch: str, steps: Sequence[Checkpoint], contents: Mapping[str, WeightsContent]
 ) -> list[str]:
     """Return the last steps whose mean a branch is; none where it is no such mean.
 
     Compared are some numbers of a few matrices, to the precision in which they are stored.
     """
-    target = _samples(known[branch])
+    target = _samples(contents[branch])
     for replicate in sorted({c.replicate for c in steps}):
         names = [c.revision for c in steps if c.replicate == replicate][-MAX_AVERAGED:]
-        samples = [_samples(known[name]) for name in names]
+        samples = [_samples(contents[name]) for name in names]
         places = [p for p in target if all(p in sample for sample in samples)]
         if len(places) < 8:
             continue

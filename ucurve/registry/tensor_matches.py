@@ -23,29 +23,29 @@ class Matches:
         }
         self._alike: dict[tuple[str, str], dict[int, Likeness]] = defaultdict(dict)
 
-    def add(self, one: Key, other: Key, likeness: Likeness) -> None:
+    def add(self, first: Key, second: Key, likeness: Likeness) -> None:
         """Record that two tensors are alike."""
-        for (name, place), (another, _) in ((one, other), (other, one)):
+        for (name, place), (another, _) in ((first, second), (second, first)):
             self._alike[name, another].setdefault(place, likeness)
 
-    def likeness(self, one: str, other: str) -> Likeness | None:
+    def likeness(self, first: str, second: str) -> Likeness | None:
         """Return how two revisions are the same in whole; None where they are not."""
-        there, back = self._alike.get((one, other), {}), self._alike.get((other, one), {})
-        if not there or len(there) < len(self._tensors[one]):
+        there, back = self._alike.get((first, second), {}), self._alike.get((second, first), {})
+        if not there or len(there) < len(self._tensors[first]):
             return None
-        if len(back) < len(self._tensors[other]):
+        if len(back) < len(self._tensors[second]):
             return None
         return "rounded" if "rounded" in there.values() else "equal"
 
-    def shared(self, one: str, other: str) -> tuple[int, int, str]:
+    def shared(self, first: str, second: str) -> tuple[int, int, str]:
         """Return how many tensors of a revision another one has too, of how many, and the noun.
 
         Files are counted where the tensors of either are unknown.
         """
-        if one in self._tensors and other in self._tensors:
-            varied = self._varied(one)
-            return len(varied & self._alike.get((one, other), {}).keys()), len(varied), "tensors"
-        files, others = self._files.get(one, {}), self._files.get(other, {})
+        if first in self._tensors and second in self._tensors:
+            varied = self._varied(first)
+            return len(varied & self._alike.get((first, second), {}).keys()), len(varied), "tensors"
+        files, others = self._files.get(first, {}), self._files.get(second, {})
         return len(set(files.values()) & set(others.values())), len(files), "files"
 
     def num_tensors(self, name: str) -> int:
@@ -57,8 +57,8 @@ class Matches:
         if not names or any(name not in self._tensors for name in names):
             return 0
         shared = self._varied(names[0])
-        for other in names[1:]:
-            shared &= self._alike.get((names[0], other), {}).keys()
+        for second in names[1:]:
+            shared &= self._alike.get((names[0], second), {}).keys()
         return len(shared)
 
     def _varied(self, name: str) -> set[int]:
@@ -84,7 +84,7 @@ def matches_of(contents: Mapping[str, WeightsContent]) -> Matches:
             for half in ("f16", "bf16"):
                 alike[half, getattr(tensor, half), tensor.shape].append(((name, place), tensor))
     for candidates in alike.values():
-        for (one, a), (other, b) in combinations(candidates, 2):
-            if one[0] != other[0] and (likeness := same(a, b)):
-                matches.add(one, other, likeness)
+        for (first, a), (second, b) in combinations(candidates, 2):
+            if first[0] != second[0] and (likeness := same(a, b)):
+                matches.add(first, second, likeness)
     return matches

@@ -74,15 +74,15 @@ def is_buffer(name: str, shape: tuple[int, ...]) -> bool:
     return mask or name.endswith(BUFFERS)
 
 
-def same(one: TensorContent, other: TensorContent) -> Likeness | None:
+def same(first: TensorContent, second: TensorContent) -> Likeness | None:
     """Return whether two tensors have equal values, or equal ones once rounded to 16 bits."""
-    if one.shape != other.shape:
+    if first.shape != second.shape:
         return None
-    if one.f32 and one.f32 == other.f32:
+    if first.f32 and first.f32 == second.f32:
         return "equal"
     likeness: Likeness | None = None
-    for half, a, b in (("f16", one.f16, other.f16), ("bf16", one.bf16, other.bf16)):
-        num_exact = (half in one.exact) + (half in other.exact)
+    for half, a, b in (("f16", first.f16, second.f16), ("bf16", first.bf16, second.bf16)):
+        num_exact = (half in first.exact) + (half in second.exact)
         if a == b and num_exact == 2:
             return "equal"
         if a == b and num_exact:

@@ -36,18 +36,18 @@ USED_INSTEAD = (
 def weights_remarks(checkpoints: Iterable[Checkpoint], contents: Contents) -> list[Remark]:
     """Return what the weights say about a suite's revisions, as far as contents are known."""
     hashed = [c for c in sort_checkpoints(checkpoints) if c.weights_sha256]
-    known = {
+    by_revision = {
         c.revision: contents[c.weights_sha256]
         for c in hashed
         if c.weights_sha256 and c.weights_sha256 in contents
     }
-    matches = matches_of(known)
+    matches = matches_of(by_revision)
     groups = _groups(hashed, matches)
     return [
         *_same_weights(groups, matches),
         *_shared_tensors(groups, matches),
-        *_branches(hashed, groups, known),
-        *_initialisations(hashed, groups, known, matches),
+        *_branches(hashed, groups, by_revision),
+        *_initialisations(hashed, groups, by_revision, matches),
     ]
 
 
@@ -64,10 +64,10 @@ def _groups(checkpoints: Sequence[Checkpoint], matches: Matches) -> list[list[Ch
     return groups
 
 
-def _is_same(one: Checkpoint, other: Checkpoint, matches: Matches) -> bool:
-    if one.weights_sha256 == other.weights_sha256:
+def _is_same(first: Checkpoint, other: Checkpoint, matches: Matches) -> bool:
+    if first.weights_sha256 == other.weights_sha256:
         return True
-    return matches.likeness(one.revision, other.revision) is not None
+    return matches.likeness(first.revision, other.revision) is not None
 
 
 def _same_weights(groups: Sequence[Sequence[Checkpoint]], matches: Matches) -> list[Remark]:
@@ -122,15 +122,15 @@ def _shared_tensors(groups: Sequence[Sequence[Checkpoint]], matches: Matches) ->
         for pair in combinations(names, 2)
         if (shared := matches.shared(*pair))[0] > frozen
     }
-    kept = [pair for pair in pairs if _is_best(pair, pairs)]
-    for one, other in kept[:MAX_PAIRS]:
-        _, total, noun = matches.shared(one, other)
-        more = f"; {len(kept) - MAX_PAIRS} more pairs do" if len(kept) > MAX_PAIRS else ""
+    best = [pair for pair in pairs if _is_best(pair, pairs)]
+    for first, other in best[:MAX_PAIRS]:
+        _, total, noun = matches.shared(first, other)
+        more = f"; {len(best) - MAX_PAIRS} more pairs do" if len(best) > MAX_PAIRS else ""
         message = (
-            f"{one} shares {pairs[one, other]} of {total - frozen} {noun} with {other}{more}: a "
+            f"{first} shares {pairs[first, other]} of {total - frozen} {noun} with {other}{more}: a "
             f"part of one may have been saved over the other; {CHECK}."
         )
-        remarks.append(Remark(kind="shared_tensors", revisions=[one, other], message=message))
+        remarks.append(Remark(kind="shared_tensors", revisions=[first, other], message=message))
     return remarks
 
 
@@ -144,7 +144,7 @@ def _is_best(pair: tuple[str, str], pairs: Mapping[tuple[str, str], int]) -> boo
 def _branches(
     checkpoints: Sequence[Checkpoint],
     groups: Sequence[Sequence[Checkpoint]],
-    known: Mapping[str, WeightsContent],
+    by_revision: Mapping[str, WeightsContent],
 ) -> list[Remark]:
     """Return a remark about a `main` that is not the last step."""
     remarks = []
@@ -161,12 +161,12 @@ def _branches(
                 f"{lasts[0].revision}."
             )
             names = [main.revision, equal[-1].revision]
-        elif not equal and _all_compared([main, *steps], known):
-            average = averaged_steps(main.revision, steps, known)
-            found = (
+        elif not equal and _all_compared([main, *steps], by_revision):
+            average = averaged_steps(main.revision, steps, by_revision)
+            explanation = (
                 f"it is the average of {enumerated(average)}" if average else "perhaps an average"
             )
-            message = f"{main.revision} has the weights of no step: {found}."
+            message = f"{main.revision} has the weights of no step: {explanation}."
             names = [main.revision, *average]
         else:
             continue
@@ -174,27 +174,29 @@ def _branches(
     return remarks
 
 
-def _all_compared(checkpoints: Sequence[Checkpoint], known: Mapping[str, WeightsContent]) -> bool:
-    return all(c.revision in known and known[c.revision].tensors for c in checkpoints)
+def _all_compared(
+    checkpoints: Sequence[Checkpoint], by_revision: Mapping[str, WeightsContent]
+) -> bool:
+    return all(c.revision in by_revision and by_revision[c.revision].tensors for c in checkpoints)
 
 
 def _initialisations(
     checkpoints: Sequence[Checkpoint],
     groups: Sequence[Sequence[Checkpoint]],
-    known: Mapping[str, WeightsContent],
+    by_revision: Mapping[str, WeightsContent],
     matches: Matches,
 ) -> list[Remark]:
     remarks = []
     for initial in filter(is_initial, checkpoints):
-        content = known.get(initial.revision)
+        content = by_revision.get(initial.revision)
         reason = why_not_initial(content) if content else None
         later = _later_alike(initial, checkpoints, groups, matches)
         # A warm-up from a rate of 0 leaves the first step as it started.
         drawn = content is not None and content.tensors is not None and reason is None
         if later and not (drawn and later.step == 1):
-            whole = any(initial in group and later in group for group in groups)
-            what = "has the weights" if whole else "shares tensors"
-            reason = f"it {what} {'of' if whole else 'with'} {later.revision}"
+            is_copy = any(initial in group and later in group for group in groups)
+            relation = "has the weights" if is_copy else "shares tensors"
+            reason = f"it {relation} {'of' if is_copy else 'with'} {later.revision}"
         if reason:
             message = f"{initial.revision} is not an initialisation: {reason}. {USED_INSTEAD}."
             names = [initial.revision, *([later.revision] if later else [])]
