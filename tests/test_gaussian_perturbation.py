@@ -20,7 +20,7 @@ from ucurve.modeling.perturb import standard_normal
 from ucurve.modeling.synthetic_language import WORDS
 from ucurve.modeling.token_data import tokens_of
 from ucurve.registry.artifacts import BUILTIN
-from ucurve.registry.suites import Checkpoint, Dataset, Location, Suite
+from ucurve.registry.suites import Checkpoint, Dataset, Location, Remark, Suite
 from ucurve.spec import Point, Result, SpecError
 
 HELD_OUT = Dataset.model_validate(json.loads((BUILTIN / "datasets.json").read_text())[0])
@@ -126,6 +126,8 @@ def test_init_std_names_the_step_0_weights_of_the_same_replicate_or_the_config()
         checkpoint for checkpoint in paper().checkpoints if checkpoint.revision != "seed1-tokens0"
     ]
     assert initial(paper(checkpoints=without)) == {(0, "0-0"), (1, "config")}
+    trained = Remark(kind="initialisation", revisions=["seed0-tokens0"], message="it is trained")
+    assert initial(paper(remarks=[trained])) == {(0, "config"), (1, "1-0")}
 
 
 def test_checkpoints_are_all_or_log_spaced_or_listed_and_step_0_only_if_listed() -> None:

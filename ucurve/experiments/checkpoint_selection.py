@@ -12,8 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from ucurve.registry.suites import PENDING, Checkpoint, Suite
-from ucurve.registry.suites import is_initial as is_initial
+from ucurve.registry.suites import PENDING, Checkpoint, Suite, is_initial
 from ucurve.schemas.strict_numbers import StrictNumbers
 from ucurve.spec import MAX_REVISIONS, Name, SpecError
 
@@ -99,6 +98,16 @@ def _candidates(suite: Suite, choice: Choice) -> list[Checkpoint]:
 def usable(checkpoint: Checkpoint) -> bool:
     """Return whether the checkpoint is resolved: its weights and config have a hash."""
     return checkpoint.unresolved is None and checkpoint.weights_sha256 is not None
+
+
+def initialisations(suite: Suite) -> list[Checkpoint]:
+    """Return the usable checkpoints before the first step, without those whose weights, a remark of
+    the suite says, are not an initialisation.
+    """
+    refused = {r.revisions[0] for r in suite.remarks if r.kind == "initialisation"}
+    return [
+        c for c in suite.checkpoints if is_initial(c) and usable(c) and c.revision not in refused
+    ]
 
 
 def by_replicate(checkpoints: Iterable[Checkpoint]) -> list[list[Checkpoint]]:

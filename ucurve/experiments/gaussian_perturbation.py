@@ -22,8 +22,7 @@ from ucurve.experiments.checkpoint_selection import (
     by_replicate,
     choose,
     count_chosen,
-    is_initial,
-    usable,
+    initialisations,
 )
 from ucurve.registry.suites import Checkpoint, Dataset
 from ucurve.spec import (
@@ -234,7 +233,7 @@ class GaussianPerturbation(Spec):
         if name is None:
             raise SpecError("evaluation", f"{suite.name!r} has no evaluation set: name one.")
         dataset = evaluation_points.usable_set(catalogue, name, "evaluation")
-        initial = {c.replicate: c for c in suite.checkpoints if is_initial(c) and usable(c)}
+        initial = {c.replicate: c for c in initialisations(suite)}
         for replicate in by_replicate(choose(suite, self.checkpoints)):
             levels = bisection_levels(len(replicate))
             for checkpoint, level in zip(replicate, levels, strict=True):

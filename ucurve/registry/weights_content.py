@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ucurve.registry.model_files import BUFFERS, FLOATS, Tensor
+from ucurve.registry.model_files import BUFFERS, FLOATS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -187,12 +187,6 @@ def thinned(tensors: Mapping[str, TensorContent]) -> dict[str, TensorContent]:
         name: tensor.model_copy(update={"sample": ()}) if name in dropped else tensor
         for name, tensor in tensors.items()
     }
-
-
-def num_bytes(tensor: Tensor) -> int | None:
-    """Return the bytes of a tensor of floats; None for other types."""
-    size = BYTES.get(tensor.dtype)
-    return None if size is None else size * math.prod(tensor.shape)
 
 
 def _as_floats(piece: bytes, dtype: str) -> Floats:

@@ -107,8 +107,7 @@ def _how(group: Sequence[Checkpoint], matches: Matches) -> str:
 
 def _shared_tensors(groups: Sequence[Sequence[Checkpoint]], matches: Matches) -> list[Remark]:
     """Return remarks about pairs that are partly the same, and about what never changes."""
-    first = [group[0] for group in groups]
-    names = [checkpoint.revision for checkpoint in first]
+    names = [group[0].revision for group in groups]
     remarks, frozen = [], matches.in_all(names) if len(names) > 2 else 0
     if frozen:
         total = matches.num_tensors(names[0])
@@ -127,8 +126,8 @@ def _shared_tensors(groups: Sequence[Sequence[Checkpoint]], matches: Matches) ->
         _, total, noun = matches.shared(first, other)
         more = f"; {len(best) - MAX_PAIRS} more pairs do" if len(best) > MAX_PAIRS else ""
         message = (
-            f"{first} shares {pairs[first, other]} of {total - frozen} {noun} with {other}{more}: a "
-            f"part of one may have been saved over the other; {CHECK}."
+            f"{first} shares {pairs[first, other]} of {total - frozen} {noun} with {other}{more}: "
+            f"a part of one may have been saved over the other; {CHECK}."
         )
         remarks.append(Remark(kind="shared_tensors", revisions=[first, other], message=message))
     return remarks
