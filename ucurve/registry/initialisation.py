@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from ucurve.registry.weights_content import TensorContent, WeightsContent, compared
 
 TOLERANCE = 0.05  # of a spread: what cutting a normal distribution at 3 sigma leaves is within it
+USUAL = 0.02  # where a config does not say
 UNEQUAL_ROWS = 4.0  # 6 standard errors of the estimate from 8 rows above 1
 START_OF_GAINS = (1.0, 0.0)  # 0: where the model adds 1
 STATE_SPACE = ("mixer", "mamba", "ssm", "conv", "dt_")  # whose vectors do not start constant
@@ -42,8 +43,8 @@ def why_not_initial(content: WeightsContent) -> str | None:
     foreign = [name for name, tensor in matrices.items() if not _is_known(name, tensor, content)]
     if 2 * len(foreign) > len(matrices):
         name = sorted(foreign)[0]
-        given = content.initializer_range
-        config = f"initializer_range {given:g} of its config" if given else "any initialiser"
+        std = content.initializer_range
+        config = f"initializer_range {std:g} of its config" if std else "any initialiser"
         return (
             f"{_number(foreign, matrices)} matrices have another spread than {config} gives "
             f"({name}: {matrices[name].std:.3g})"
@@ -71,9 +72,9 @@ def _spreads(name: str, tensor: TensorContent, content: WeightsContent) -> Itera
     """Yield the standard deviations that known initialisers give a matrix of this shape."""
     layers = content.num_layers or 1
     width, fan_in = max(1, min(tensor.shape)), max(1, math.prod(tensor.shape[1:]))
-    if content.initializer_range:
-        yield content.initializer_range
-        yield content.initializer_range / math.sqrt(2 * layers)  # into the residual stream
+    std = content.initializer_range or USUAL
+    yield std
+    yield std / math.sqrt(2 * layers)  # into the residual stream
     yield 1.0  # embeddings of torch
     yield math.sqrt(2 / (5 * width))  # "small_init" and
     yield 2 / (layers * math.sqrt(width))  # "wang_init" of GPT-NeoX
