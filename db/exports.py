@@ -86,8 +86,9 @@ TABLES = {
     "checkpoints": Table(
         "checkpoints c",
         """c.suite, c.revision, c.location::text AS location, c.step, c.tokens, c.replicate,
-        c.phase, c.num_parameters, c.context, c.weights_sha256, c.config_sha256, c.tokenizer_sha256,
-        c.size_bytes, c.unresolved""",
+        c.phase, c.words, c.training_phase, c.replicate_name, c.position_source, c.num_parameters,
+        c.context, c.weights_sha256, c.config_sha256, c.tokenizer_sha256, c.size_bytes,
+        c.unresolved""",
         ("c.suite", "c.revision"),
         f"c.suite IN (SELECT value ->> 'suite' FROM ({SOURCES_OF}) AS sources)",
     ),

@@ -51,6 +51,10 @@ class Checkpoint(Base):
     tokens: Mapped[int | None] = mapped_column(BigInteger)
     replicate: Mapped[int] = mapped_column(server_default="0")
     phase: Mapped[str | None]
+    words: Mapped[int | None] = mapped_column(BigInteger)
+    training_phase: Mapped[str | None]
+    replicate_name: Mapped[str | None]
+    position_source: Mapped[str | None]
     num_parameters: Mapped[int | None] = mapped_column(BigInteger)
     context: Mapped[int | None]
     weights_sha256: Mapped[str | None]

@@ -31,9 +31,10 @@ Choice = Literal["all"] | LogSpaced | Annotated[list[Name], Field(max_length=MAX
 def choose(suite: Suite, choice: Choice) -> list[Checkpoint]:
     """Return the selected checkpoints in the order of the suite, without duplicate weights.
 
-    "all" selects every checkpoint after step 0 and requires that all are usable, so that none is
-    dropped silently. LogSpaced selects from the usable ones after step 0. A list selects these
-    revisions. Raises SpecError naming the field, the reason and the fix.
+    "all" selects every checkpoint of pre-training after step 0 and requires that all are usable, so
+    that none is dropped silently. LogSpaced selects from the usable ones after step 0. A list
+    selects these revisions, of any training phase. Raises SpecError naming the field, the reason
+    and the fix.
     """
     candidates = _candidates(suite, choice)
     if not isinstance(choice, LogSpaced):
@@ -77,12 +78,12 @@ def _candidates(suite: Suite, choice: Choice) -> list[Checkpoint]:
         return _distinct(
             checkpoint for checkpoint in suite.checkpoints if checkpoint.revision in names
         )
-    positioned = [checkpoint for checkpoint in suite.checkpoints if checkpoint.tokens]
+    positioned = [c for c in suite.checkpoints if c.tokens and c.training_phase is None]
     if not positioned:
         raise SpecError(
             "checkpoints",
             f"The tokens of the checkpoints of {suite.name!r} are unknown: register the suite "
-            "again with the tokens per step.",
+            "again with the tokens per step, or with a table of positions.",
         )
     if isinstance(choice, LogSpaced):
         pending = [revision for revision, reason in reasons.items() if reason.startswith(PENDING)]

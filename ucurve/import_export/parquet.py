@@ -62,7 +62,8 @@ _COLUMNS = {  # table -> name:form of every column, in the file's order
     "suites": ("name:text description:text evaluation:text recipe:text owner:text created_at:time"),
     "checkpoints": (
         "suite:text revision:text location:text step:int tokens:int replicate:int "
-        "phase:text num_parameters:int context:int weights_sha256:text config_sha256:text "
+        "phase:text words:int training_phase:text replicate_name:text position_source:text "
+        "num_parameters:int context:int weights_sha256:text config_sha256:text "
         "tokenizer_sha256:text size_bytes:int unresolved:text"
     ),
     "datasets": (

@@ -8,8 +8,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from pydantic import ValidationError
 from ucurve.registry import artifacts, hub, presets
 from ucurve.registry.hub_cache import HubError
 from ucurve.registry.model_files import RegistrationError
-from ucurve.registry.revisions import Position, infer_positions, parse_revision
+from ucurve.registry.revisions import Position, parse_revision
 from ucurve.registry.roots import LocationError, open_file, registered
+from ucurve.registry.suite_names import Understood, read_names
 from ucurve.registry.suites import PENDING, Checkpoint, Location, Suite, sort_checkpoints
 from ucurve.settings import settings
 
@@ -30,50 +31,68 @@ MAX_FOLDERS = 10_000
 
 @dataclass(frozen=True)
 class Discovered:
-    """Checkpoints of a suite, still to be hashed, in the order of pre-training.
+    """Checkpoints of a suite, still to be hashed, in the order of training.
 
-    What the source says about it.
+    What the source says about it, what its names leave open, and revisions whose names give no
+    position.
     """
 
     checkpoints: list[Checkpoint]
     description: str = ""
     evaluation: str | None = None
+    questions: list[str] = field(default_factory=list)
+    left_out: list[Checkpoint] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)  # why they are left out, by revision
 
 
-def discover(source: Path | str, suite: str, tokens_per_step: int | None = None) -> Discovered:
+def discover(
+    source: Path | str | Sequence[str],
+    suite: str,
+    tokens_per_step: int | str | None = None,
+    seeds: Mapping[str, int] | None = None,
+) -> Discovered:
     """List the checkpoints of a suite.
 
     Args:
         source: a folder with one sub-folder per revision, or the name of a hub repository with one
-            branch or tag per revision.
+            branch or tag per revision, or several of these: one pre-training seed each.
         suite: the name that the checkpoints get.
-        tokens_per_step: where revision names give steps only; that of the preset when None.
+        tokens_per_step: where revision names give steps only, a number or ranges as in
+            `token_batches`; that of the preset when None.
+        seeds: numbers that named seeds have already.
 
     Raises:
         RegistrationError: nothing can be registered from there.
     """
     try:
         if isinstance(source, Path):
-            return _in_folder(source, suite, tokens_per_step)
-        return _on_hub(source, suite, tokens_per_step)
+            return _in_folder(source, suite, tokens_per_step, seeds)
+        if isinstance(source, str):
+            return _on_hub(source, suite, tokens_per_step, seeds)
+        return _replicated(source, suite, tokens_per_step)
     except (HubError, LocationError, OSError) as error:
         raise RegistrationError(str(error)) from error
 
 
-def _in_folder(folder: Path, suite: str, tokens_per_step: int | None) -> Discovered:
+def _in_folder(
+    folder: Path, suite: str, tokens_per_step: int | str | None, seeds: Mapping[str, int] | None
+) -> Discovered:
     """Every sub-folder with a config.json; positions from suite.json, else from the names."""
     names = _model_folders(folder)
-    revisions = {name: parse_revision(name) for name in names}
-    positions = infer_positions(revisions, tokens_per_step)
+    read = read_names(names, tokens_per_step, seeds=seeds, keep_all=True)
     manifest = _manifest(folder / "suite.json")
     for entry in manifest.checkpoints:
-        if entry.revision in positions:
-            positions[entry.revision] = Position(
-                entry.step, entry.tokens, entry.replicate, entry.phase
+        if entry.revision in read.positions:
+            read.positions[entry.revision] = Position(
+                **{name: getattr(entry, name) for name in Position._fields}
             )
+            read.sources[entry.revision] = "suite.json"
     locations = {name: artifacts.location_of(folder / name) for name in names}
     return Discovered(
-        _checkpoints(suite, positions, locations), manifest.description, manifest.evaluation
+        _checkpoints(suite, read, locations),
+        manifest.description,
+        manifest.evaluation,
+        read.questions,
     )
 
 
@@ -118,35 +137,109 @@ def _manifest(path: Path) -> Suite:
         raise RegistrationError(f"{path} is not a suite: {first['loc']} {first['msg']}") from error
 
 
-def _on_hub(repository: str, suite: str, tokens_per_step: int | None) -> Discovered:
+def _on_hub(
+    repository: str, suite: str, tokens_per_step: int | str | None, seeds: Mapping[str, int] | None
+) -> Discovered:
     """Every branch and tag whose name gives a position; all of them when none does."""
     preset = presets.for_hub(repository)
-    commits = hub.revisions(repository, settings().artefacts / "hub")
-    revisions = {name: parse_revision(name) for name in commits}
-    positioned = {name: r for name, r in revisions.items() if r.has_position} or revisions
-    positions = infer_positions(
-        positioned, tokens_per_step or preset.tokens_per_step, preset.phases
-    )
-    locations = {
-        name: Location(scheme="hub", path=repository, commit=commits[name]) for name in positions
-    }
+    read, locations = _read_refs(repository, tokens_per_step, seeds)
     description = preset.description
-    if left_out := sorted(commits.keys() - positions.keys()):
-        note = f"Left out, because the name gives no step or tokens: {', '.join(left_out)}."
+    if read.left_out:
+        names = ", ".join(sorted(read.left_out))
+        note = f"Left out, because the name gives no step or tokens: {names}."
         description = f"{description} {note}".strip()
-    return Discovered(_checkpoints(suite, positions, locations), description, preset.evaluation)
+    return Discovered(
+        _checkpoints(suite, read, locations),
+        description,
+        preset.evaluation,
+        read.questions,
+        [_checkpoint(suite, name, NOWHERE, locations[name]) for name in sorted(read.left_out)],
+        read.left_out,
+    )
+
+
+def _read_refs(
+    repository: str, tokens_per_step: int | str | None, seeds: Mapping[str, int] | None = None
+) -> tuple[Understood, dict[str, Location]]:
+    """Return what the names of a repository's refs say, and the location of each."""
+    preset = presets.for_hub(repository)
+    commits = hub.revisions(repository, settings().artefacts / "hub")
+    locations = {
+        name: Location(scheme="hub", path=repository, commit=commit)
+        for name, commit in commits.items()
+    }
+    per_step = tokens_per_step or preset.tokens_per_step
+    return read_names(commits, per_step, preset.phases, seeds), locations
+
+
+def _replicated(
+    repositories: Sequence[str], suite: str, tokens_per_step: int | str | None
+) -> Discovered:
+    """One suite of several repositories, a pre-training seed each."""
+    seeds = number_repositories(repositories)
+    everything, locations = Understood({}), {}
+    for repository in repositories:
+        read, refs = _read_refs(repository, tokens_per_step)
+        if any(p.replicate or p.replicate_name for p in read.positions.values()):
+            raise RegistrationError(
+                f"the revisions of {repository} name seeds themselves: register it alone"
+            )
+        short = repository.rsplit("/", 1)[-1]
+        for name, position in read.positions.items():
+            revision = f"{short}@{name}"
+            everything.positions[revision] = position._replace(
+                replicate=seeds[repository], replicate_name=short
+            )
+            everything.sources[revision] = f"{read.sources[name]}, seed: {repository}"
+            locations[revision] = refs[name]
+        everything.questions += [f"{short}: {question}" for question in read.questions]
+    preset = presets.replicated_by(repositories)
+    return Discovered(
+        _checkpoints(suite, everything, locations),
+        preset.description if preset else "",
+        preset.evaluation if preset else None,
+        everything.questions,
+    )
+
+
+def number_repositories(repositories: Sequence[str]) -> dict[str, int]:
+    """Number repositories by the seeds in their names; those without take the first free numbers.
+
+    >>> number_repositories(["EleutherAI/pythia-14m-seed3", "EleutherAI/pythia-14m"])
+    {'EleutherAI/pythia-14m-seed3': 3, 'EleutherAI/pythia-14m': 0}
+    """
+    shorts = {repository.rsplit("/", 1)[-1].lower() for repository in repositories}
+    if len(shorts) < len(repositories):
+        raise RegistrationError("two of the repositories have the same name")
+    named = {name: parse_revision(name.rsplit("/", 1)[-1]).replicate for name in repositories}
+    given = [number for number in named.values() if number is not None]
+    if len(set(given)) < len(given):
+        named = dict.fromkeys(repositories)
+        given = []
+    free = (number for number in range(len(repositories) + len(given)) if number not in given)
+    return {name: next(free) if seed is None else seed for name, seed in named.items()}
+
+
+NOWHERE = Position(step=None, tokens=None, replicate=0, phase=None)
 
 
 def _checkpoints(
-    suite: str, positions: Mapping[str, Position], locations: Mapping[str, Location]
+    suite: str, read: Understood, locations: Mapping[str, Location]
 ) -> list[Checkpoint]:
     return sort_checkpoints(
-        Checkpoint(
-            suite=suite,
-            revision=name,
-            location=locations[name],
-            unresolved=WAITING,
-            **position._asdict(),
-        )
-        for name, position in positions.items()
+        _checkpoint(suite, name, position, locations[name], read.sources.get(name))
+        for name, position in read.positions.items()
+    )
+
+
+def _checkpoint(
+    suite: str, name: str, position: Position, location: Location, source: str | None = None
+) -> Checkpoint:
+    return Checkpoint(
+        suite=suite,
+        revision=name,
+        location=location,
+        unresolved=WAITING,
+        position_source=source,
+        **position._asdict(),
     )

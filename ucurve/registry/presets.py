@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -28,7 +29,10 @@ class SuitePreset(BaseModel):
 
     hub: str = Field(description="Hub repository owner/name.")
     description: str = Field("", description="What the model is.")
-    tokens_per_step: int | None = Field(None, description="Tokens per optimiser step.")
+    tokens_per_step: int | str | None = Field(
+        None,
+        description="Tokens per optimiser step, or ranges FIRST_STEP:TOKENS where the batch grew.",
+    )
     phases: list[Phase] = Field([], description="Learning-rate phases: stage, first step, name.")
     evaluation: str | None = Field(None, description="Default evaluation set.")
 
@@ -36,6 +40,17 @@ class SuitePreset(BaseModel):
     def name(self) -> str:
         """Name of the suite: the repository without its owner."""
         return self.hub.split("/")[-1]
+
+
+class ReplicatedPreset(BaseModel):
+    """Repositories of one model with several pre-training seeds, to register as one suite."""
+
+    name: str = Field(description="Name of the preset.")
+    repositories: list[str] = Field(description="Hub repositories, one per pre-training seed.")
+    description: str = Field("", description="What the model is.")
+    tokens_per_step: int | str | None = Field(None, description="As of a suite of the hub.")
+    phases: list[Phase] = Field([], description="Learning-rate phases: stage, first step, name.")
+    evaluation: str | None = Field(None, description="Default evaluation set.")
 
 
 @cache
@@ -49,6 +64,25 @@ def suites() -> tuple[SuitePreset, ...]:
 
 
 @cache
+def replicated() -> tuple[ReplicatedPreset, ...]:
+    """Return presets of several repositories; `*` in these stands for the model's size."""
+    presets = []
+    for entry in _file()["replicated"]:
+        for size in entry["sizes"]:
+            patterns = [pattern.replace("*", size) for pattern in entry["repositories"]]
+            names = [name for pattern in patterns for name in _expand(pattern)]
+            fields = {**entry, "name": entry["name"].replace("*", size), "repositories": names}
+            presets.append(ReplicatedPreset.model_validate(fields))
+    return tuple(presets)
+
+
+def replicated_by(repositories: Sequence[str]) -> ReplicatedPreset | None:
+    """Return the preset that has all these repositories."""
+    wanted = {repository.lower() for repository in repositories}
+    return next((p for p in replicated() if wanted <= {n.lower() for n in p.repositories}), None)
+
+
+@cache
 def datasets() -> tuple[Dataset, ...]:
     """Return every known dataset, with the hash that the rebuilt text must have."""
     return tuple(Dataset.model_validate(entry) for entry in _file()["datasets"])
@@ -57,7 +91,11 @@ def datasets() -> tuple[Dataset, ...]:
 def for_hub(repository: str) -> SuitePreset:
     """Return the preset of a repository, or an empty one."""
     presets = {preset.hub.lower(): preset for preset in suites()}
-    return presets.get(repository.lower(), SuitePreset(hub=repository))
+    if preset := presets.get(repository.lower()):
+        return preset
+    group = replicated_by([repository])
+    known = group.model_dump(exclude={"name", "repositories"}) if group else {}
+    return SuitePreset(hub=repository, **known)
 
 
 def _expand(pattern: str) -> list[str]:

@@ -50,11 +50,12 @@ def read_names(
     tokens_per_step: int | str | None = None,
     phases: Sequence[Phase] = (),
     seeds: Mapping[str, int] | None = None,
+    keep_all: bool = False,
 ) -> Understood:
     """Read the names of all revisions of one repository or folder.
 
-    seeds: numbers that seeds in words have already. Names that give no position are left out,
-    unless none does.
+    seeds: numbers that named seeds have already. Names that give no position are left out,
+    unless none does or `keep_all` is set.
     """
     readings = {name: read_name(name) for name in sorted(names)}
     questions: list[str] = []
@@ -63,7 +64,11 @@ def read_names(
         readings |= more
         questions += asked
     readings |= _number_seeds(readings, seeds or {})
-    chosen = {n: r for n, r in readings.items() if r.revision.has_position} or readings
+    chosen = {
+        name: reading
+        for name, reading in readings.items()
+        if keep_all or reading.revision.has_position
+    } or readings
     revisions = {name: reading.revision for name, reading in chosen.items()}
     open_names = [(n, r.question) for n, r in readings.items() if r.question]
     questions += [f"{name}: {question}." for name, question in open_names[:5]]

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ucurve.bounds import FilePath, Name, Prose
+from ucurve.registry.training_phases import phase_order
 
 PENDING = "hashing"  # prefix of `unresolved` while the files are being hashed
 
@@ -45,6 +46,20 @@ class Checkpoint(BaseModel):
     replicate: int = Field(0, description="Pre-training seed: one curve is drawn per seed.")
     phase: Name | None = Field(
         None, description="Learning-rate phase: warm-up, constant, decay or annealed."
+    )
+    words: int | None = Field(
+        None, description="Words of text seen, where names count these; null otherwise."
+    )
+    training_phase: Name | None = Field(
+        None,
+        description="Training after pre-training that it belongs to, such as extension or sft, "
+        "which counts its own steps; null: pre-training.",
+    )
+    replicate_name: Name | None = Field(
+        None, description="Name of the pre-training seed, where it is more than a number."
+    )
+    position_source: Prose | None = Field(
+        None, description="Where its position is from: parts of its name, suite.json, a table."
     )
     num_parameters: int | None = Field(None, description="Number of weights.")
     context: int | None = Field(None, description="Maximum input length in tokens.")
@@ -120,17 +135,12 @@ class Dataset(BaseModel):
 
 
 def sort_checkpoints(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
-    """Sort by replicate, then tokens, then step; those of unknown tokens last."""
+    """Sort by replicate, then training phase, tokens, step and words; unknown ones last."""
 
     def key(c: Checkpoint) -> tuple[Any, ...]:
-        return (
-            c.replicate,
-            c.tokens is None,
-            c.tokens or 0,
-            c.step is None,
-            c.step or 0,
-            c.revision,
-        )
+        counts = (c.tokens, c.step, c.words)
+        known = [(count is None, count or 0) for count in counts]
+        return (c.replicate, phase_order(c.training_phase), known, c.revision)
 
     return sorted(checkpoints, key=key)
 
@@ -150,18 +160,49 @@ def suite_warnings(checkpoints: Iterable[Checkpoint], remarks: Iterable[Remark] 
         if checkpoint.unresolved and not checkpoint.is_pending:
             by_reason[checkpoint.unresolved].append(checkpoint.revision)
     pending = [c.revision for c in checkpoints if c.is_pending]
-    without_tokens = [c for c in checkpoints if c.tokens is None]
+    without_tokens = [c for c in checkpoints if c.tokens is None and c.training_phase is None]
     only_step = [c.revision for c in without_tokens if c.step is not None]
-    neither = [c.revision for c in without_tokens if c.step is None]
+    only_words = [c.revision for c in without_tokens if c.step is None and c.words is not None]
+    neither = [c.revision for c in without_tokens if c.step is None and c.words is None]
     messages = [remark.message for remark in remarks]
     messages += [f"{enumerated(names)}: {reason}" for reason, names in by_reason.items()]
     if pending:
         messages.append(f"{enumerated(pending)}: still being hashed.")
     if only_step:
         messages.append(f"{enumerated(only_step)}: step known, tokens unknown: {HINT_TOKENS}.")
+    if only_words:
+        messages.append(f"{enumerated(only_words)}: words known, tokens unknown: {HINT_TABLE}.")
     if neither:
         messages.append(f"{enumerated(neither)}: step and tokens unknown: {HINT_POSITION}.")
-    return messages
+    return [*messages, *_phase_warnings(checkpoints), *_same_position_warnings(checkpoints)]
+
+
+def _phase_warnings(checkpoints: Sequence[Checkpoint]) -> list[str]:
+    """Say which checkpoints are no part of pre-training, and what that means."""
+    after = [c for c in checkpoints if c.training_phase is not None]
+    if not after:
+        return []
+    phases = enumerated(list(dict.fromkeys(c.training_phase or "" for c in after)))
+    return [
+        f"{enumerated([c.revision for c in after])}: trained after pre-training ({phases}), with "
+        "a count of steps of its own. Charts and verdicts over pre-training tokens leave these "
+        'out, and so do "all" and log-spaced choices of checkpoints. Name them to measure them; '
+        f"to place them, {HINT_TABLE}."
+    ]
+
+
+def _same_position_warnings(checkpoints: Sequence[Checkpoint]) -> list[str]:
+    """Name checkpoints of one seed that claim the same position."""
+    places: dict[tuple[int, int | None, int | None], list[Checkpoint]] = defaultdict(list)
+    for c in checkpoints:
+        if c.tokens is not None and c.training_phase is None:
+            places[c.replicate, c.tokens, c.step].append(c)
+    return [
+        f"{enumerated([c.revision for c in same])} have the same position and pre-training seed: "
+        f"where they are different runs, {HINT_TABLE}."
+        for same in places.values()
+        if len({c.weights_sha256 or c.revision for c in same}) > 1
+    ]
 
 
 def enumerated(names: Sequence[str]) -> str:
@@ -170,6 +211,7 @@ def enumerated(names: Sequence[str]) -> str:
     return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
 
 
+HINT_TABLE = "correct the table of positions (`ucurve suites add --help`)"
 HINT_TOKENS = "register the suite again with the tokens per step (--tokens-per-step)"
 HINT_POSITION = (
     "name it like step1000 or 2B_tokens, or add a suite.json beside the folders "
