@@ -32,6 +32,8 @@ MAX_BYTES = {  # by route
     "/v1/experiments/{id}/extend": MIB,
     "/v1/studies": 4 * MIB,
     "/v1/references": 32 * MIB,
+    "/v1/suites": 4 * MIB,
+    "/v1/suites/preview": 4 * MIB,
     "/v1/uploads": MAX_UPLOAD_BYTES,
     "/v1/import/catalogue": 256 * MIB,
     "/v1/import/measurements": 256 * MIB,  # a batch with its curves is a tenth of this

@@ -35,7 +35,7 @@ from ucurve.schemas.problems import problem_of
 # They hold a connection while they wait for a thread: enough must be left for reading.
 MAX_AT_ONCE = 20
 # Answered as reads are: no row changes, and an upload is stored under its hash while it arrives.
-CHANGES_NOTHING = frozenset({"/v1/plan", "/v1/uploads"})
+CHANGES_NOTHING = frozenset({"/v1/plan", "/v1/suites/preview", "/v1/uploads"})
 
 
 class ChangingRequests:

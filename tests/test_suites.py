@@ -207,7 +207,8 @@ def test_what_cannot_be_registered_is_answered_with_the_field_and_the_remedy(
     assert problem("/v1/suites", name="a") == (
         422,
         "/path",
-        "Give either path (a folder) or hub (a repository).",
+        "Give one of path (a folder), hub (a repository), repositories (several of one model, a "
+        "pre-training seed each) and preset.",
     )
     assert problem("/v1/suites", name="a", path="models")[:2] == (422, "/path")
     assert "one checkpoint" in problem("/v1/suites", name="a", path=str(tmp_path / "one"))[2]

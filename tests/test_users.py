@@ -35,6 +35,7 @@ WRITING: dict[str, Role] = {  # and what not every viewer may read
     "DELETE /v1/sessions/current": "viewer",
     "PUT /v1/users/{name}": "admin",
     "POST /v1/uploads": "submitter",
+    "POST /v1/suites/preview": "submitter",
     "POST /v1/failures/{cause}/retry": "submitter",
     "POST /v1/experiments": "submitter",
     "POST /v1/experiments/{id}/extend": "submitter",

@@ -5,7 +5,6 @@ POST /v1/suites {"name": "pythia-70m", "hub": "EleutherAI/pythia-70m"}
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Response
@@ -15,21 +14,21 @@ from pydantic import BaseModel, Field
 from api.auth.authorization import Owner
 from api.background.hashing import start_hashing
 from api.catalogue import find_suite, suites_of
-from api.errors import ApiError, invalid, not_found
-from api.registration import registered_path, require_dataset
+from api.errors import ApiError, not_found
+from api.registration import require_dataset
+from api.suite_sources import discovered_at, places, with_known_hashes
 from api.weights import keep
 from db.session import open_session
 from db.submissions import register_suite
 from db.unit_of_work import after_commit
 from ucurve.bounds import Name
 from ucurve.registry import presets
-from ucurve.registry.discover import Discovered, discover
 from ucurve.registry.hashing import Contents
-from ucurve.registry.model_files import RegistrationError
-from ucurve.registry.presets import SuitePreset
+from ucurve.registry.position_tables import table_text
+from ucurve.registry.presets import ReplicatedPreset, SuitePreset
 from ucurve.registry.resolve import resolve_small
-from ucurve.registry.suites import Checkpoint, Dataset, Suite
-from ucurve.schemas.catalogue import SuiteSubmission
+from ucurve.registry.suites import Dataset, Suite, suite_warnings
+from ucurve.schemas.catalogue import SuitePreview, SuiteSubmission
 
 router = APIRouter(prefix="/v1", tags=["suites"])
 
@@ -42,6 +41,18 @@ EXAMPLES: dict[str, Any] = {
         "summary": "A folder",
         "value": {"name": "mine", "path": "/models/mine", "evaluation": "wikitext-2"},
     },
+    "seeds": {
+        "summary": "Several repositories, one per pre-training seed",
+        "value": {"name": "polypythias-14m", "preset": "polypythias-14m"},
+    },
+    "growing batch": {
+        "summary": "A batch that grew at step 1,000",
+        "value": {
+            "name": "mine",
+            "path": "/models/mine",
+            "tokens_per_step": "0:2097152,1000:4194304",
+        },
+    },
 }
 
 
@@ -49,13 +60,20 @@ class Presets(BaseModel):
     """Suites and datasets that can be registered by name."""
 
     suites: list[SuitePreset] = Field(description="Suites of the hub.")
+    replicated: list[ReplicatedPreset] = Field(
+        description="Suites of several repositories, one per pre-training seed."
+    )
     datasets: list[Dataset] = Field(description="Datasets of the hub.")
 
 
 @router.get("/presets", summary="List presets of the hub")
 def list_presets() -> Presets:
     """Suites and datasets whose details the package knows; register them by name."""
-    return Presets(suites=list(presets.suites()), datasets=list(presets.datasets()))
+    return Presets(
+        suites=list(presets.suites()),
+        replicated=list(presets.replicated()),
+        datasets=list(presets.datasets()),
+    )
 
 
 @router.get("/suites", summary="List suites with their checkpoints")
@@ -91,18 +109,18 @@ def add_suite(
     Register the same name and source again to add new revisions and to retry checkpoints that could
     not be used.
     """
-    discovered = _discover(submission)
     with open_session() as session:
         existing = find_suite(session, submission.name)
-        if existing and _sources(existing.checkpoints) != _sources(discovered.checkpoints):
+        session.commit()  # hashing files and asking the hub take longer than it may be idle
+        discovered = discovered_at(submission, existing)
+        if existing and not _continues(places(discovered.checkpoints), existing):
             raise ApiError(
                 409,
                 f"Suite {submission.name!r} exists and comes from another source: "
                 "choose another name.",
             )
-        session.commit()  # hashing files and asking the hub take longer than it may be idle
         contents: Contents = {}
-        checkpoints = resolve_small(_without_usable(discovered.checkpoints, existing), contents)
+        checkpoints = resolve_small(with_known_hashes(discovered.checkpoints, existing), contents)
         evaluation = submission.evaluation or discovered.evaluation
         if evaluation:
             require_dataset(session, evaluation, owner)
@@ -121,37 +139,30 @@ def add_suite(
         return suites_of(session, [submission.name])[0]
 
 
-def _discover(submission: SuiteSubmission) -> Discovered:
-    """Return what is at the submission's folder or repository; 422 where there is nothing."""
-    if (submission.path is None) == (submission.hub is None):
-        raise invalid("/path", "Give either path (a folder) or hub (a repository).")
-    field = "/hub" if submission.path is None else "/path"
-    source = submission.hub or registered_path("/path", submission.path or "")
-    try:
-        return discover(source, submission.name, submission.tokens_per_step)
-    except RegistrationError as error:
-        raise invalid(field, f"{error}.") from error
+def _continues(found: set[tuple[str, str]], existing: Suite) -> bool:
+    """Return whether a source is that of the suite, or has more repositories than before."""
+    before = places(existing.checkpoints)
+    return found == before or (len(before) > 1 and before < found)
 
 
-def _sources(checkpoints: list[Checkpoint]) -> set[tuple[str, str]]:
-    """Return the repositories and folders that checkpoints come from."""
-    locations = [checkpoint.location for checkpoint in checkpoints]
-    return {
-        (place.scheme, place.path if place.scheme == "hub" else str(Path(place.path).parent))
-        for place in locations
-    }
-
-
-def _without_usable(checkpoints: list[Checkpoint], existing: Suite | None) -> list[Checkpoint]:
-    """Leave out hub checkpoints that the suite has with their hashes: a commit never changes."""
-    usable = {
-        (checkpoint.revision, checkpoint.location)
-        for checkpoint in (existing.checkpoints if existing else [])
-        if not checkpoint.unresolved
-    }
-    return [
-        checkpoint
-        for checkpoint in checkpoints
-        if checkpoint.location.scheme != "hub"
-        or (checkpoint.revision, checkpoint.location) not in usable
-    ]
+@router.post("/suites/preview", summary="Preview a suite without registering it")
+def preview_suite(
+    submission: Annotated[SuiteSubmission, Body(openapi_examples=EXAMPLES)], owner: Owner
+) -> SuitePreview:
+    """What was understood of each revision's name: step, tokens, training phase, pre-training seed,
+    and from where. To correct it, edit the table and send it as `positions`.
+    """
+    with open_session() as session:
+        existing = find_suite(session, submission.name)
+    discovered = discovered_at(submission, existing)
+    settled = [c.model_copy(update={"unresolved": None}) for c in discovered.checkpoints]
+    return SuitePreview(
+        name=submission.name,
+        description=submission.description or discovered.description,
+        evaluation=submission.evaluation or discovered.evaluation,
+        checkpoints=discovered.checkpoints,
+        left_out=discovered.reasons,
+        questions=discovered.questions,
+        warnings=suite_warnings(settled),
+        table=table_text(discovered.checkpoints),
+    )

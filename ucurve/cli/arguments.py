@@ -14,6 +14,7 @@ from ucurve.analysis.verdict_order import by_claim
 from ucurve.client import Client
 from ucurve.client.api_keys import TokenFileError, token_from
 from ucurve.formatting import scope_title
+from ucurve.registry.token_batches import BatchesError, batches_text, parse_batches
 from ucurve.schemas.validation_messages import not_json
 from ucurve.spec import Verdict
 
@@ -69,6 +70,15 @@ def positive(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
+
+
+def tokens_per_step(text: str) -> int | str:
+    """Parse a number of tokens, or ranges such as 0:2097152,1000:4194304."""
+    try:
+        batches = parse_batches(text)
+    except BatchesError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return batches_text(batches) if len(batches) > 1 else batches[0][1]
 
 
 def port(text: str) -> int:

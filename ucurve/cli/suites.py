@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
-from ucurve.cli.arguments import Command, InputError, connect, positive
+from ucurve.cli.arguments import Command, InputError, connect, tokens_per_step, write
 from ucurve.client import Client, RequestRejectedError
 from ucurve.formatting import file_size
 from ucurve.registry.roots import OUTSIDE
 from ucurve.registry.suites import FOLDER_FORMAT, Dataset
 from ucurve.schemas.catalogue import MAX_UPLOAD_BYTES
 
+SHOWN = 20  # lines of what is understood, where not only that is asked for
 FILES = ("text", "train", "validation")  # options that name a file
 
 
@@ -34,6 +36,9 @@ def _suite_commands(command: Command) -> None:
         examples=(
             "ucurve suites add pythia-70m --hub EleutherAI/pythia-70m",
             "ucurve suites add mine --path ~/checkpoints --evaluation wikitext-2",
+            "ucurve suites add polypythias-14m --preset polypythias-14m",
+            "ucurve suites add mine --path ~/checkpoints --save-positions mine.csv",
+            "ucurve suites add mine --path ~/checkpoints --positions mine.csv",
         ),
     )
     parser.epilog = f"{parser.epilog}\n\nlayout of a folder:\n\n{FOLDER_FORMAT}"
@@ -45,14 +50,35 @@ def _suite_commands(command: Command) -> None:
         help="folder with one sub-folder per revision, below a folder of `ucurve up --models DIR`",
     )
     source.add_argument(
-        "--hub", metavar="OWNER/NAME", help="Hugging Face repository with a branch per revision"
+        "--hub",
+        metavar="OWNER/NAME",
+        action="append",
+        help="Hugging Face repository with a branch per revision; repeat it for repositories of "
+        "the same model, one per pre-training seed",
     )
+    source.add_argument("--preset", help="suite that the package knows, such as polypythias-14m")
     parser.add_argument("--evaluation", help="default evaluation dataset")
     parser.add_argument(
         "--tokens-per-step",
-        type=positive,
+        type=tokens_per_step,
         metavar="N",
-        help="tokens per training step, where revision names contain steps only",
+        help="tokens per training step, where revision names contain steps only; ranges "
+        "FIRST_STEP:TOKENS where the batch changed, such as 0:2097152,1000:4194304",
+    )
+    parser.add_argument(
+        "--positions",
+        type=Path,
+        metavar="FILE",
+        help="CSV that corrects positions, as --save-positions writes it",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what is understood, and register nothing"
+    )
+    parser.add_argument(
+        "--save-positions",
+        type=Path,
+        metavar="FILE",
+        help="write what is understood as CSV, and register nothing",
     )
 
 
@@ -95,17 +121,50 @@ def list_suites(args: argparse.Namespace) -> None:
 
 
 def add_suite(args: argparse.Namespace) -> None:
-    path = str(args.path.expanduser().resolve()) if args.path else None
-    suite = connect(args).add_suite(
-        args.name,
-        path,
-        args.hub,
-        evaluation=args.evaluation,
-        tokens_per_step=args.tokens_per_step,
-    )
+    """Show what is understood of the revisions, then register them."""
+    from ucurve.cli.tables import positions_table, show
+
+    client = connect(args)
+    details = _suite_details(args)
+    preview = client.preview_suite(args.name, **details)
+    only_shown = args.dry_run or args.save_positions is not None
+    show(positions_table(preview.checkpoints, None if only_shown else SHOWN))
+    for revision, reason in list(preview.left_out.items())[:SHOWN]:
+        print(f"left out: {revision}: {reason}", file=sys.stderr)
+    for question in preview.questions:
+        print(f"check: {question}", file=sys.stderr)
+    if args.save_positions is not None:
+        write(args.save_positions, preview.table.encode())
+    if only_shown:
+        for warning in preview.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        return
+    suite = client.add_suite(args.name, **details)
     print(f"suite {suite.name}: {len(suite.checkpoints)} checkpoints")
     for warning in suite.warnings:
         print(f"warning: {warning}", file=sys.stderr)
+
+
+def _suite_details(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of a SuiteSubmission that the options give."""
+    repositories = args.hub or []
+    return {
+        "path": str(args.path.expanduser().resolve()) if args.path else None,
+        "hub": repositories[0] if len(repositories) == 1 else None,
+        "repositories": repositories if len(repositories) > 1 else None,
+        "preset": args.preset,
+        "evaluation": args.evaluation,
+        "tokens_per_step": args.tokens_per_step,
+        "positions": _text_of(args.positions) if args.positions else None,
+    }
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.expanduser().read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise InputError(f"--positions: cannot read {path}: {reason}") from error
 
 
 def list_datasets(args: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from ucurve.formatting import audit_details, count, duration, file_size
 from ucurve.formatting import tokens as format_tokens
-from ucurve.registry.suites import Dataset, Suite
+from ucurve.registry.suites import Checkpoint, Dataset, Suite
 from ucurve.schemas.audit import AuditRecord
 from ucurve.schemas.experiments import Experiment
 from ucurve.schemas.measurements import MeasurementRow
@@ -146,6 +146,28 @@ def suites_table(suites: Sequence[Suite]) -> Table:
             span,
             suite.evaluation or "",
             "; ".join([suite.description, *warnings]),
+        )
+    return table
+
+
+def positions_table(checkpoints: Sequence[Checkpoint], most: int | None) -> Table:
+    """Return what is understood of revisions; where there are more than `most`, both ends."""
+    table = table_of("revision", "step", "tokens", "training phase", "seed", "from")
+    half = len(checkpoints) if most is None or len(checkpoints) <= most else most // 2
+    for position, checkpoint in enumerate(checkpoints):
+        if position == half:
+            table.add_row(f"... {len(checkpoints) - 2 * half} more ...")
+        if half <= position < len(checkpoints) - half:
+            continue
+        words = f"{count(checkpoint.words)} words" if checkpoint.words is not None else ""
+        seed = str(checkpoint.replicate)
+        table.add_row(
+            checkpoint.revision,
+            "" if checkpoint.step is None else count(checkpoint.step),
+            words if checkpoint.tokens is None else format_tokens(checkpoint.tokens),
+            checkpoint.training_phase or "",
+            f"{seed} {checkpoint.replicate_name}" if checkpoint.replicate_name else seed,
+            checkpoint.position_source or "",
         )
     return table
 

@@ -10,7 +10,12 @@ from ucurve.client.display import Experiment, Figures, Verdict, Verdicts
 from ucurve.client.http import HttpClient, checked, list_of
 from ucurve.experiments.study import Study
 from ucurve.registry.suites import Dataset, Suite
-from ucurve.schemas.catalogue import DatasetSubmission, SuiteSubmission, UploadedFile
+from ucurve.schemas.catalogue import (
+    DatasetSubmission,
+    SuitePreview,
+    SuiteSubmission,
+    UploadedFile,
+)
 from ucurve.schemas.disks import DiskInfo
 from ucurve.schemas.references import (
     Importer,
@@ -35,11 +40,25 @@ class CatalogueResource(HttpClient):
 
         options: further fields of ucurve.schemas.catalogue.SuiteSubmission.
         """
-        fields = {"name": name, "path": path, "hub": hub, **options}
-        sent = checked(SuiteSubmission, fields).model_dump(mode="json")
-        return Suite.model_validate(
-            self._request("POST", "/v1/suites", json=sent, timeout=REGISTRATION_TIMEOUT)
+        return Suite.model_validate(self._send_suite("/v1/suites", name, path, hub, options))
+
+    def preview_suite(
+        self, name: str, path: str | None = None, hub: str | None = None, **options: Any
+    ) -> SuitePreview:
+        """Return what `add_suite` would register: the position of each revision, and from where.
+
+        To correct it, edit `table` (CSV) and pass it to both as `positions`.
+        """
+        return SuitePreview.model_validate(
+            self._send_suite("/v1/suites/preview", name, path, hub, options)
         )
+
+    def _send_suite(
+        self, route: str, name: str, path: str | None, hub: str | None, options: Mapping[str, Any]
+    ) -> Any:
+        fields = {"name": name, "path": path, "hub": hub, **options}
+        sent = checked(SuiteSubmission, fields).model_dump(mode="json", exclude_none=True)
+        return self._request("POST", route, json=sent, timeout=REGISTRATION_TIMEOUT)
 
     def datasets(self) -> list[Dataset]:
         """Return all datasets."""

@@ -146,7 +146,9 @@ def sort_checkpoints(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
 
 
 def is_initial(checkpoint: Checkpoint) -> bool:
-    """Return whether the checkpoint was saved before the first step."""
+    """Return whether the checkpoint was saved before the first step of pre-training."""
+    if checkpoint.training_phase is not None:
+        return False  # its step 0 has all of pre-training behind it
     return checkpoint.tokens == 0 if checkpoint.tokens is not None else checkpoint.step == 0
 
 

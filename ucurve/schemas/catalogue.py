@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ucurve.bounds import FilePath, Name, Prose
+from ucurve.registry.suites import Checkpoint
+from ucurve.registry.token_batches import MAX_TOKENS_PER_STEP, parse_batches
 from ucurve.schemas.strict_numbers import StrictNumbers
 
 UPLOAD = "upload:"  # prefix of an uploaded file where a path may be named
@@ -35,12 +37,58 @@ class SuiteSubmission(StrictNumbers):
     evaluation: Name | None = Field(
         None, description="Default evaluation set of experiments on this suite."
     )
-    tokens_per_step: int | None = Field(
+    repositories: list[Name] | None = Field(
         None,
-        gt=0,
-        description="Tokens per optimiser step, for revision names that give steps only; not "
-        "needed for known repositories.",
+        min_length=2,
+        max_length=100,
+        description="Hub repositories of the same model, one per pre-training seed.",
     )
+    preset: Name | None = Field(
+        None, description="A suite that the package knows, by its name in GET /v1/presets."
+    )
+    tokens_per_step: (
+        Annotated[int, Field(gt=0, le=MAX_TOKENS_PER_STEP)]
+        | Annotated[str, Field(max_length=20_000)]
+        | None
+    ) = Field(
+        None,
+        description="Tokens per optimiser step, for revision names that give steps only; where the "
+        'batch changed, ranges FIRST_STEP:TOKENS such as "0:2097152,1000:4194304". Not needed for '
+        "known repositories.",
+    )
+    positions: Annotated[str, Field(max_length=2_000_000)] | None = Field(
+        None,
+        description="CSV that corrects what the names say, as `table` of POST /v1/suites/preview: "
+        "revision, and any of its other columns.",
+    )
+
+    @field_validator("tokens_per_step")
+    @classmethod
+    def _ranges(cls, value: int | str | None) -> int | str | None:
+        if isinstance(value, str):
+            if ":" not in value:
+                raise ValueError(
+                    "write one number as a number; text is for ranges like 0:100,50:200"
+                )
+            parse_batches(value)
+        return value
+
+
+class SuitePreview(BaseModel):
+    """A suite as it would be registered."""
+
+    name: str = Field(description="Name of the suite.")
+    description: str = Field(description="What the model is.")
+    evaluation: str | None = Field(description="Default evaluation set of experiments.")
+    checkpoints: list[Checkpoint] = Field(
+        description="Checkpoints in order of training; `position_source` says from where."
+    )
+    left_out: dict[str, str] = Field(
+        description="Why other revisions are left out, by name; a line of the table adds one."
+    )
+    questions: list[str] = Field(description="What is not certain: check it in the table.")
+    warnings: list[str] = Field(description="What to know before using it.")
+    table: str = Field(description="The positions as CSV, to be corrected and sent back.")
 
 
 class DatasetSubmission(BaseModel):

@@ -1,0 +1,108 @@
+"""What a suite's registration finds at its source, together with what the lab knows already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from api.errors import invalid
+from api.registration import registered_path
+from ucurve.registry import presets
+from ucurve.registry.discover import Discovered, discover
+from ucurve.registry.model_files import RegistrationError
+from ucurve.registry.position_tables import FROM_TABLE, TableError, corrected
+from ucurve.registry.revisions import Position
+from ucurve.registry.suites import Checkpoint, Suite
+from ucurve.schemas.catalogue import SuiteSubmission
+
+SOURCES = ("path", "hub", "repositories", "preset")
+HASHED = (
+    "num_parameters",
+    "context",
+    "weights_sha256",
+    "config_sha256",
+    "tokenizer_sha256",
+    "size_bytes",
+    "unresolved",
+)
+
+
+def discovered_at(submission: SuiteSubmission, existing: Suite | None) -> Discovered:
+    """Return what is at the submission's source, its positions corrected; 422 where nothing is."""
+    field, source = _source(submission)
+    known = existing.checkpoints if existing else []
+    seeds = {c.replicate_name: c.replicate for c in known if c.replicate_name}
+    try:
+        found = discover(source, submission.name, submission.tokens_per_step, seeds)
+    except RegistrationError as error:
+        raise invalid(f"/{field}", f"{error}.") from error
+    found.checkpoints[:] = [_as_known(c, known) for c in found.checkpoints]
+    if submission.positions is None:
+        return found
+    try:
+        return corrected(found, submission.positions)
+    except TableError as error:
+        raise invalid("/positions", f"{error}.") from error
+
+
+def _source(submission: SuiteSubmission) -> tuple[str, Path | str | Sequence[str]]:
+    """Return the field that names the source, and the source."""
+    given = [name for name in SOURCES if getattr(submission, name) is not None]
+    if len(given) != 1:
+        raise invalid(
+            "/path",
+            "Give one of path (a folder), hub (a repository), repositories (several of one model, "
+            "a pre-training seed each) and preset.",
+        )
+    if submission.path is not None:
+        return "path", registered_path("/path", submission.path)
+    if submission.hub is not None:
+        return "hub", submission.hub
+    if submission.repositories is not None:
+        return "repositories", submission.repositories
+    groups = {preset.name: preset.repositories for preset in presets.replicated()}
+    single = {preset.name: preset.hub for preset in presets.suites()}
+    source = groups.get(submission.preset or "") or single.get(submission.preset or "")
+    if source is None:
+        names = ", ".join([*groups, *single])
+        raise invalid("/preset", f"There is no preset {submission.preset!r}; there are {names}.")
+    return "preset", source
+
+
+def _as_known(checkpoint: Checkpoint, known: Sequence[Checkpoint]) -> Checkpoint:
+    """Keep what a table said, and tokens that the source does not give this time."""
+    old = next((c for c in known if c.revision == checkpoint.revision), None)
+    if old is None:
+        return checkpoint
+    same_phase = checkpoint.training_phase == old.training_phase
+    lost = checkpoint.tokens is None and old.tokens is not None and same_phase
+    if old.position_source != FROM_TABLE and not lost:
+        return checkpoint
+    kept = (*Position._fields, "position_source")
+    return checkpoint.model_copy(update={name: getattr(old, name) for name in kept})
+
+
+def with_known_hashes(
+    checkpoints: Sequence[Checkpoint], existing: Suite | None
+) -> list[Checkpoint]:
+    """Give hub checkpoints the hashes that the suite has for them: a commit never changes."""
+    usable = {
+        (c.revision, c.location): c
+        for c in (existing.checkpoints if existing else [])
+        if c.location.scheme == "hub" and not c.unresolved
+    }
+    return [
+        c.model_copy(update={name: getattr(old, name) for name in HASHED})
+        if (old := usable.get((c.revision, c.location)))
+        else c
+        for c in checkpoints
+    ]
+
+
+def places(checkpoints: Sequence[Checkpoint]) -> set[tuple[str, str]]:
+    """Return the repositories and folders that checkpoints come from."""
+    locations = [checkpoint.location for checkpoint in checkpoints]
+    return {
+        (place.scheme, place.path if place.scheme == "hub" else str(Path(place.path).parent))
+        for place in locations
+    }
