@@ -56,6 +56,7 @@ ARROWS = {
         "ucurve.figures",
         "ucurve.import_export.report",
         "ucurve.registry.suites",
+        "ucurve.registry.token_batches",
         *CONTRACT,
     ),
     "api": ("api", "db", "worker.queue", "ucurve.registry", "ucurve.analysis", *CONTRACT),

@@ -6,16 +6,16 @@ from typing import Any
 import streamlit as st
 
 from dashboard.auth import session
-from dashboard.components import references
+from dashboard.components import references, suite_preview
 from dashboard.components.theme import caption, counted, empty_state, plain, small, tokens
 from dashboard.forms import drafts, widgets
-from dashboard.forms.parsing import parse_tokens
+from dashboard.forms.parsing import parse_tokens_per_step
 from dashboard.live import pages
 from ucurve.client import ApiUnavailableError, RequestRejectedError
 from ucurve.formatting import file_size
 from ucurve.registry.suites import FOLDER_FORMAT, Checkpoint, Dataset, Suite
 
-FOLDER, HUB = "Folder", "Hugging Face Hub"
+FOLDER, HUB, PRESET = "Folder", "Hugging Face Hub", "Preset"
 TEXT_FILE, WIKITEXT = "Text file", "WikiText-2 (Hugging Face Hub)"
 READABLE = (
     "Must be readable by the API and all workers, below a folder of the lab: "
@@ -57,11 +57,13 @@ def checkpoint_row(checkpoint: Checkpoint) -> dict[str, Any]:
         "revision": checkpoint.revision,
         "tokens": tokens(checkpoint.tokens),
         "step": checkpoint.step,
-        "pre-training seed": checkpoint.replicate,
+        "pre-training seed": suite_preview.seed(checkpoint),
+        "training phase": checkpoint.training_phase or "pre-training",
         "learning-rate phase": checkpoint.phase or "unknown",
         "parameters": checkpoint.num_parameters,
         "size": "" if size is None else file_size(size),
         "weights SHA-256": checkpoint.weights_sha256 or "",
+        "position from": checkpoint.position_source or "",
     }
     if checkpoint.unresolved:
         row["not available"] = checkpoint.unresolved
@@ -88,7 +90,7 @@ def suite_form() -> None:
                 "suite:how",
                 "Source",
                 default=FOLDER,
-                options=[FOLDER, HUB],
+                options=[FOLDER, HUB, PRESET],
                 required=True,
             )
             or FOLDER
@@ -96,37 +98,50 @@ def suite_form() -> None:
         name = widgets.persistent_widget(
             st.text_input, "suite:name", "Name", placeholder="my-suite"
         )
-        location = folder_field() if source == FOLDER else hub_field()
-        evaluation = widgets.persistent_widget(
-            st.text_input,
-            "suite:evaluation",
-            "Default evaluation set (optional)",
-            placeholder="used unless an experiment names another",
-        )
-        per_step = widgets.persistent_widget(
-            st.text_input,
-            "suite:tokens_per_step",
-            "Tokens per step (optional)",
-            placeholder="if revision names contain only steps",
-        )
-        tokens_per_step, problem = widgets.show_parsed(parse_tokens, per_step)
-        description = widgets.persistent_widget(
-            st.text_input, "suite:description", "Description (optional)"
-        )
+        location = {FOLDER: folder_field, HUB: hub_field, PRESET: preset_field}[source]()
+        details, problem = suite_details(location)
         barred = session.cannot_submit()
         off = barred is not None or problem is not None
-        if st.button("Register suite", type="primary", disabled=off, help=barred):
-            details: dict[str, Any] = {
-                "path" if source == FOLDER else "hub": location,
-                "description": description or "",
-                "evaluation": evaluation or None,
-                "tokens_per_step": tokens_per_step,
-            }
+        if st.button("Preview", disabled=off, help=barred):
+            suite_preview.ask(name or "", details)
+        if suite_preview.shown(name or "", details) and st.button(
+            "Register suite", type="primary", disabled=off, help=barred
+        ):
             with st.spinner("Reading checkpoints and hashing weights…"):
                 register("suite", lambda: pages.client().add_suite(name or "", **details))
 
 
-def folder_field() -> str | None:
+def suite_details(location: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """Draw the other fields of a suite; return all fields, and a problem of one of them."""
+    evaluation = widgets.persistent_widget(
+        st.text_input,
+        "suite:evaluation",
+        "Default evaluation set (optional)",
+        placeholder="used unless an experiment names another",
+    )
+    per_step = widgets.persistent_widget(
+        st.text_input,
+        "suite:tokens_per_step",
+        "Tokens per step (optional)",
+        placeholder="if revision names contain only steps",
+        help="A number such as 2M; where the batch changed, ranges FIRST_STEP:TOKENS such as "
+        "0:2097152,1000:4194304.",
+    )
+    tokens_per_step, problem = widgets.show_parsed(parse_tokens_per_step, per_step)
+    description = widgets.persistent_widget(
+        st.text_input, "suite:description", "Description (optional)"
+    )
+    details = {
+        **location,
+        "description": description or "",
+        "evaluation": evaluation or None,
+        "tokens_per_step": tokens_per_step,
+        "positions": suite_preview.corrections(),
+    }
+    return details, problem
+
+
+def folder_field() -> dict[str, Any]:
     path: str | None = widgets.persistent_widget(
         st.text_input,
         "suite:path",
@@ -136,19 +151,32 @@ def folder_field() -> str | None:
     )
     with st.popover("Folder format", type="tertiary", icon=":material/help:"):
         st.code(FOLDER_FORMAT, language=None)
-    return path
+    return {"path": path}
 
 
-def hub_field() -> str | None:
-    repository: str | None = widgets.persistent_widget(
+def preset_field() -> dict[str, Any]:
+    name: str | None = widgets.persistent_widget(
+        st.text_input,
+        "suite:preset",
+        "Preset",
+        placeholder="polypythias-14m",
+        help="A suite of the hub that the package knows, with its tokens per step.",
+    )
+    return {"preset": name}
+
+
+def hub_field() -> dict[str, Any]:
+    text: str | None = widgets.persistent_widget(
         st.text_input,
         "suite:hub",
         "Repository",
         placeholder="EleutherAI/pythia-70m",
-        help="Lists branches and tags and infers tokens from their names. "
-        "Code in the repository is never run.",
+        help="Lists branches and tags and infers tokens from their names. Several repositories, "
+        "separated by commas, are pre-training seeds of one suite. Code in a repository is never "
+        "run.",
     )
-    return repository
+    repositories = [name.strip() for name in (text or "").split(",") if name.strip()]
+    return {"repositories": repositories} if repositories[1:] else {"hub": text}
 
 
 def dataset_form() -> None:
@@ -197,6 +225,7 @@ def register(form: str, send: Callable[[], Suite | Dataset]) -> None:
     ]:
         del st.session_state["drafts"][key]
         st.session_state.pop(key, None)
+    suite_preview.forget()
     st.toast(f"Registered {registered.name}.", icon=":material/check:")
     pages.invalidate("suites", "datasets")
     st.rerun(scope="fragment")

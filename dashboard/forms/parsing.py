@@ -17,6 +17,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from ucurve.registry.token_batches import batches_text, parse_batches
+
 MAX_LISTED = 8  # values of a list that are repeated beneath its field
 MAX_ID = 2**63 - 1  # of a bigint column
 INTEGER = re.compile(r"[+-]?[0-9]{1,400}")
@@ -114,6 +116,13 @@ def parse_tokens(text: str | None) -> int | None:
             f"“{shortened(text or '')}” is not a number of tokens. Enter 3000000, 3M or 2.1B."
         )
     return int(number)
+
+
+def parse_tokens_per_step(text: str | None) -> int | str | None:
+    """Return a number of tokens, or ranges such as 0:2097152,1000:4194304; None for none."""
+    if ":" not in (text or ""):
+        return parse_tokens(text)
+    return batches_text(parse_batches(text or ""))
 
 
 def parse_list(text: str, item: str) -> list[Any]:

@@ -224,9 +224,11 @@ DIR/step1000/config.json, model.safetensors, tokenizer.json
 DIR/step2000/...
 DIR/suite.json     optional: positions of revisions whose names do not give them
 
-One sub-folder per revision, as save_pretrained writes it. Names give steps (step1000,
-iter_0058000, ckpt_010), tokens (step-001000-2BT, 240b_tokens), stages (stage2-step500) and
-pre-training seeds (seed-1-step1000). suite.json, in the format of GET /v1/suites/NAME, has at least
+One sub-folder per revision, as save_pretrained writes it. Names give steps (step1000, step-10k,
+iter_0058000, ckpt_010), tokens (step-001000-2BT, 240b_tokens), stages (stage2-step500),
+pre-training seeds (seed-1-step1000, step1250-seed-default), and phases after pre-training
+(extension_step250, sft-step100), which have no tokens. Names that are numbers (1000, 10B) count
+where most of them are. suite.json, in the format of GET /v1/suites/NAME, has at least
   {"name": "mine", "checkpoints": [{"suite": "mine", "revision": "early",
     "tokens": 2000000000, "replicate": 0, "location": {"scheme": "path", "path": "early"}}]}"""
 
