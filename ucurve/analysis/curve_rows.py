@@ -68,7 +68,7 @@ def curve_rows(
         )
         + to_rows("edge", edges)
         + to_rows("waiting", waiting[[*keys, "num_waiting"]])
-        + _notes(table, facets)
+        + _notes(table, x, facets)
     )
 
 
@@ -185,8 +185,10 @@ def _trouble(num_nonfinite: int, num_failed: int, off_scale: bool) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _notes(table: pd.DataFrame, facets: Sequence[str]) -> list[dict[str, Any]]:
-    """Return one line of text per facet: how many points are missing, failed or not finite."""
+def _notes(table: pd.DataFrame, x: str, facets: Sequence[str]) -> list[dict[str, Any]]:
+    """Return one line of text per facet: how many points are missing, failed, not finite, or have
+    no place on the axis of tokens.
+    """
     groups = table.groupby(list(facets), dropna=False) if facets else [((), table)]
     notes = []
     for key, group in groups:
@@ -195,6 +197,8 @@ def _notes(table: pd.DataFrame, facets: Sequence[str]) -> list[dict[str, Any]]:
             "failed": int((group["state"] == "failed").sum()),
             "not finite": int(((group["state"] == "done") & ~np.isfinite(group["value"])).sum()),
         }
+        if x == "tokens":  # of a training phase that counts its own steps, for example
+            counts["at unknown tokens"] = int(group[x].isna().sum())
         text = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
         if text:
             notes.append(
