@@ -30,25 +30,27 @@ HASHED = (
 def discovered_at(submission: SuiteSubmission, existing: Suite | None) -> Discovered:
     """Return what is at the submission's source, its positions corrected; 422 where nothing is."""
     field, source = _source(submission)
-    known = existing.checkpoints if existing else []
-    seeds = {c.replicate_name: c.replicate for c in known if c.replicate_name}
+    before = {c.revision: c for c in existing.checkpoints} if existing else {}
+    seeds = {c.replicate_name: c.replicate for c in before.values() if c.replicate_name}
     try:
-        found = discover(source, submission.name, submission.tokens_per_step, seeds)
+        discovered = discover(source, submission.name, submission.tokens_per_step, seeds)
     except RegistrationError as error:
         raise invalid(f"/{field}", f"{error}.") from error
-    found.checkpoints[:] = [_as_known(c, known) for c in found.checkpoints]
+    discovered.checkpoints[:] = [
+        _as_known(c, before.get(c.revision)) for c in discovered.checkpoints
+    ]
     if submission.positions is None:
-        return found
+        return discovered
     try:
-        return corrected(found, submission.positions)
+        return corrected(discovered, submission.positions)
     except TableError as error:
         raise invalid("/positions", f"{error}.") from error
 
 
 def _source(submission: SuiteSubmission) -> tuple[str, Path | str | Sequence[str]]:
     """Return the field that names the source, and the source."""
-    given = [name for name in SOURCES if getattr(submission, name) is not None]
-    if len(given) != 1:
+    named = [name for name in SOURCES if getattr(submission, name) is not None]
+    if len(named) != 1:
         raise invalid(
             "/path",
             "Give one of path (a folder), hub (a repository), repositories (several of one model, "
@@ -69,17 +71,16 @@ def _source(submission: SuiteSubmission) -> tuple[str, Path | str | Sequence[str
     return "preset", source
 
 
-def _as_known(checkpoint: Checkpoint, known: Sequence[Checkpoint]) -> Checkpoint:
+def _as_known(checkpoint: Checkpoint, old: Checkpoint | None) -> Checkpoint:
     """Keep what a table said, and tokens that the source does not give this time."""
-    old = next((c for c in known if c.revision == checkpoint.revision), None)
     if old is None:
         return checkpoint
     same_phase = checkpoint.training_phase == old.training_phase
     lost = checkpoint.tokens is None and old.tokens is not None and same_phase
     if old.position_source != FROM_TABLE and not lost:
         return checkpoint
-    kept = (*Position._fields, "position_source")
-    return checkpoint.model_copy(update={name: getattr(old, name) for name in kept})
+    fields = (*Position._fields, "position_source")
+    return checkpoint.model_copy(update={name: getattr(old, name) for name in fields})
 
 
 def with_known_hashes(

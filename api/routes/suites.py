@@ -139,10 +139,10 @@ def add_suite(
         return suites_of(session, [submission.name])[0]
 
 
-def _continues(found: set[tuple[str, str]], existing: Suite) -> bool:
+def _continues(current: set[tuple[str, str]], existing: Suite) -> bool:
     """Return whether a source is that of the suite, or has more repositories than before."""
     before = places(existing.checkpoints)
-    return found == before or (len(before) > 1 and before < found)
+    return current == before or (len(before) > 1 and before < current)
 
 
 @router.post("/suites/preview", summary="Preview a suite without registering it")

@@ -104,7 +104,7 @@ def suite_form() -> None:
         off = barred is not None or problem is not None
         if st.button("Preview", disabled=off, help=barred):
             suite_preview.ask(name or "", details)
-        if suite_preview.shown(name or "", details) and st.button(
+        if suite_preview.draw_current(name or "", details) and st.button(
             "Register suite", type="primary", disabled=off, help=barred
         ):
             with st.spinner("Reading checkpoints and hashing weights…"):

@@ -46,10 +46,10 @@ def ask(name: str, details: dict[str, Any]) -> None:
         st.session_state[SHOWN] = ((name, details), preview)
 
 
-def shown(name: str, details: dict[str, Any]) -> bool:
+def draw_current(name: str, details: dict[str, Any]) -> bool:
     """Draw the preview of exactly this suite; return whether there is one."""
-    asked, preview = st.session_state.get(SHOWN, (None, None))
-    if asked != (name, details):
+    request, preview = st.session_state.get(SHOWN, (None, None))
+    if request != (name, details):
         return False
     draw(preview)
     return True
@@ -62,8 +62,8 @@ def forget() -> None:
 
 def draw(preview: SuitePreview) -> None:
     """Draw the positions, what is not certain, and the table to correct."""
-    found = counted(len(preview.checkpoints), "checkpoint")
-    st.markdown(f"**{found} will be registered.** Check what their names say:")
+    count = counted(len(preview.checkpoints), "checkpoint")
+    st.markdown(f"**{count} will be registered.** Check what their names say:")
     st.dataframe([position_row(c) for c in preview.checkpoints], hide_index=True)
     if preview.left_out:
         names = list(preview.left_out)

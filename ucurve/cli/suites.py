@@ -57,6 +57,10 @@ def _suite_commands(command: Command) -> None:
         "the same model, one per pre-training seed",
     )
     source.add_argument("--preset", help="suite that the package knows, such as polypythias-14m")
+    _position_options(parser)
+
+
+def _position_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--evaluation", help="default evaluation dataset")
     parser.add_argument(
         "--tokens-per-step",

@@ -212,11 +212,11 @@ def number_repositories(repositories: Sequence[str]) -> dict[str, int]:
     if len(shorts) < len(repositories):
         raise RegistrationError("two of the repositories have the same name")
     named = {name: parse_revision(name.rsplit("/", 1)[-1]).replicate for name in repositories}
-    given = [number for number in named.values() if number is not None]
-    if len(set(given)) < len(given):
+    numbers = [number for number in named.values() if number is not None]
+    if len(set(numbers)) < len(numbers):
         named = dict.fromkeys(repositories)
-        given = []
-    free = (number for number in range(len(repositories) + len(given)) if number not in given)
+        numbers = []
+    free = (number for number in range(len(repositories) + len(numbers)) if number not in numbers)
     return {name: next(free) if seed is None else seed for name, seed in named.items()}
 
 

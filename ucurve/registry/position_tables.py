@@ -68,7 +68,7 @@ def corrected(discovered: Discovered, text: str) -> Discovered:
     )
 
 
-def _rows(text: str, known: Iterable[str]) -> list[tuple[int, dict[str, str]]]:
+def _rows(text: str, names: Iterable[str]) -> list[tuple[int, dict[str, str]]]:
     """Return (line, {column: cell}) of each row. Raises TableError."""
     text = text.removeprefix("\ufeff")
     first = text.split("\n", 1)[0]
@@ -77,11 +77,11 @@ def _rows(text: str, known: Iterable[str]) -> list[tuple[int, dict[str, str]]]:
     try:
         header = [cell.strip().lower() for cell in next(reader, [])]
         _check_header(header)
-        rows, lines, known = [], dict[str, int](), set(known)
+        rows, lines, revisions = [], dict[str, int](), set(names)
         for cells in reader:
             if any(cell.strip() for cell in cells):
                 row = _row(reader.line_num, header, cells)
-                _check_revision(reader.line_num, row["revision"], known, lines)
+                _check_revision(reader.line_num, row["revision"], revisions, lines)
                 rows.append((reader.line_num, row))
     except csv.Error as error:
         raise TableError(f"line {reader.line_num}: {error}") from error
@@ -110,8 +110,8 @@ def _row(line: int, header: Sequence[str], cells: Sequence[str]) -> dict[str, st
     return dict(zip(header, (cell.strip() for cell in plain), strict=True))
 
 
-def _check_revision(line: int, revision: str, known: set[str], lines: dict[str, int]) -> None:
-    if revision not in known:
+def _check_revision(line: int, revision: str, revisions: set[str], lines: dict[str, int]) -> None:
+    if revision not in revisions:
         raise TableError(
             f"line {line}, column revision: the source has no revision {revision[:80]!r}"
         )

@@ -94,8 +94,8 @@ def for_hub(repository: str) -> SuitePreset:
     if preset := presets.get(repository.lower()):
         return preset
     group = replicated_by([repository])
-    known = group.model_dump(exclude={"name", "repositories"}) if group else {}
-    return SuitePreset(hub=repository, **known)
+    details = group.model_dump(exclude={"name", "repositories"}) if group else {}
+    return SuitePreset(hub=repository, **details)
 
 
 def _expand(pattern: str) -> list[str]:

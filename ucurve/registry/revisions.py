@@ -35,8 +35,8 @@ class Revision(NamedTuple):
         return (self.step, self.tokens, self.stage, self.words) != (None, None, None, None)
 
     def __repr__(self) -> str:
-        given = [f"{n}={v!r}" for n, v in zip(self._fields, self, strict=True) if v is not None]
-        return f"Revision({', '.join(given)})"
+        numbers = [f"{n}={v!r}" for n, v in zip(self._fields, self, strict=True) if v is not None]
+        return f"Revision({', '.join(numbers)})"
 
 
 class Phase(NamedTuple):
@@ -172,11 +172,11 @@ class _Scan:
     def source(self) -> str:
         return ", ".join(self.found)
 
-    def take(self, what: str, pattern: re.Pattern[str]) -> re.Match[str] | None:
+    def take(self, kind: str, pattern: re.Pattern[str]) -> re.Match[str] | None:
         """Return the first match, which later patterns do not see."""
         match = pattern.search(self.unread)
         if match:
-            self.found.append(f"{what}: {match[0]}")
+            self.found.append(f"{kind}: {match[0]}")
             self.unread = f"{self.unread[: match.start()]}|{self.unread[match.end() :]}"
         return match
 

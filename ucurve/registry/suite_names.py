@@ -60,9 +60,9 @@ def read_names(
     readings = {name: read_name(name) for name in sorted(names)}
     questions: list[str] = []
     for read in (_number_names, _size_names, _unknown_words):
-        more, asked = read(readings)
+        more, asks = read(readings)
         readings |= more
-        questions += asked
+        questions += asks
     readings |= _number_seeds(readings, seeds or {})
     chosen = {
         name: reading
@@ -188,12 +188,14 @@ def _unknown_words(readings: Mapping[str, Reading]) -> Read:
     ]
 
 
-def _number_seeds(readings: Mapping[str, Reading], known: Mapping[str, int]) -> dict[str, Reading]:
+def _number_seeds(
+    readings: Mapping[str, Reading], numbered: Mapping[str, int]
+) -> dict[str, Reading]:
     """Number seeds that are words: those known as before, then default, then by name."""
     names = {r.revision.replicate_name for r in readings.values() if r.revision.replicate_name}
     taken = {r.revision.replicate for r in readings.values() if r.revision.replicate is not None}
-    taken |= set(known.values())
-    numbers = {name: known[name] for name in names if name in known}
+    taken |= set(numbered.values())
+    numbers = {name: numbered[name] for name in names if name in numbered}
     for name in sorted(names - numbers.keys(), key=lambda n: (n != "default", natural_order(n))):
         numbers[name] = next(i for i in range(len(taken) + 1) if i not in taken)
         taken.add(numbers[name])
