@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from conftest import Lab
 from ports import free_port
+from test_suites import write_model
 
 from ucurve import __version__, code_version
 from ucurve.cli import main
@@ -208,6 +209,36 @@ def test_a_text_file_is_registered_as_a_dataset(ucurve: Shell, tmp_path: Path) -
     assert status == 0
     assert "novel" in out
     assert "novel" in ucurve("datasets", "list")[1]
+
+
+def test_a_suite_is_shown_corrected_and_then_registered(ucurve: Shell, tmp_path: Path) -> None:
+    for seed, name in enumerate(("step2000", "sft-step100", "odd")):
+        write_model(tmp_path / "models" / name, seed)
+    source = ("suites", "add", "corrected", "--path", str(tmp_path / "models"))
+    ranges = ("--tokens-per-step", "0:10,1000:20")
+    status, out, err = ucurve(*source, *ranges, "--dry-run")
+    assert status == 0, err
+    assert "step: step2000" in out
+    assert "30,000" in out
+    assert "sft" in out
+    assert "sft-step100: trained after pre-training" in err
+    table = tmp_path / "positions.csv"
+    assert ucurve(*source, *ranges, "--save-positions", str(table))[0] == 0
+    assert "corrected" not in ucurve("suites", "list")[1]
+    rows = list(csv.DictReader(io.StringIO(table.read_text())))
+    assert [row["revision"] for row in rows] == ["step2000", "odd", "sft-step100"]
+    table.write_text("revision,tokens\nodd,lots\n")
+    status, _, err = ucurve(*source, "--positions", str(table))
+    assert (status, "line 2, column tokens: 'lots'" in err) == (2, True)
+    table.write_text("revision,tokens\nodd,40000\n")
+    status, out, err = ucurve(*source, *ranges, "--positions", str(table))
+    assert status == 0, err
+    assert "table of positions" in out
+    assert "suite corrected: 3 checkpoints" in out
+    status, _, err = ucurve(*source, "--tokens-per-step", "1000:5")
+    assert (status, "from step 0 on" in err) == (2, True)
+    status, _, err = ucurve(*source, "--positions", str(tmp_path / "none.csv"))
+    assert (status, "--positions: cannot read" in err) == (2, True)
 
 
 def test_without_a_lab_the_error_says_how_to_start_one(
