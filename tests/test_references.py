@@ -84,9 +84,12 @@ def test_results_of_lm_eval_become_a_curve_with_tokens_and_errors(
         "citation": "a paper",
         "model": "EleutherAI/pythia-70m",
         "num_left_out": 1,
+        "notes": ["No interval for lambada_openai/acc: the files give no standard error."],
     }
     assert ucurve(lab, "add", "EleutherAI's", "--lm-eval", str(paths[0])) == 2
-    assert "already" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert 'results_step1000.json is already in reference curve "EleutherAI\'s"' in err
+    assert lab.client.references("pythia-70m") == [curve]
     assert ucurve(lab, "remove", "EleutherAI's") == 0
     assert lab.client.references() == []
 
@@ -151,9 +154,102 @@ def test_a_file_that_cannot_be_read_is_named_with_the_place_and_never_quoted(
     assert lab.client.references() == []
 
 
+def test_an_upload_is_added_as_a_whole_or_not_at_all(
+    lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, other = tmp_path / "good.json", tmp_path / "other.json"
+    good.write_text(json.dumps(lm_eval("step1000", 1500.25)))
+    args = "pretrained=EleutherAI/pythia-410m,revision=step1000"
+    other.write_text(json.dumps(lm_eval("step1000", 90.0, model_args=args)))
+    add = ("add", "both", "--suite", "pythia-70m", "--lm-eval", str(good), str(other))
+    assert ucurve(lab, *add) == 2
+    err = capsys.readouterr().err
+    assert "other.json, config.model_args: the numbers are about 'EleutherAI/pythia-410m'" in err
+    assert lab.client.references() == []
+    model = ("--same-model", "EleutherAI/pythia-410m")
+    renamed = ("add", "renamed", "--suite", "pythia-70m", *model, "--lm-eval", str(other))
+    assert ucurve(lab, *renamed) == 0
+    # Without a suite, the files must agree on one.
+    assert ucurve(lab, "remove", "renamed") == 0
+    assert ucurve(lab, "add", "both", "--lm-eval", str(good), str(other)) == 2
+    assert "several suites, pythia-410m, pythia-70m" in capsys.readouterr().err
+
+
+def test_curves_are_searched_by_words_and_only_matching_metrics_are_shown(
+    lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "one.json").write_text(json.dumps(lm_eval("step1000", 1500.25)))
+    (tmp_path / "two.csv").write_text(f"{HEADER}a,1,perplexity,1,\n")
+    files = [str(tmp_path / name) for name in ("one.json", "two.csv")]
+    assert ucurve(lab, "add", "Evaluations", "--lm-eval", files[0]) == 0
+    assert ucurve(lab, "add", "table 2", "--suite", "tiny", "--csv", files[1]) == 0
+
+    def found(text: str, suite: str | None = None) -> dict[str, list[str]]:
+        return {curve.name: curve.metrics for curve in lab.client.references(suite, text)}
+
+    assert found("LAMBADA acc") == {"Evaluations": ["lambada_openai/acc"]}
+    assert found("one.json gsm8k") == {"Evaluations": ["gsm8k/exact_match,strict-match"]}
+    assert found("perplexity") == {
+        "Evaluations": ["lambada_openai/perplexity"],
+        "table 2": ["perplexity"],
+    }
+    assert found("perplexity", "tiny") == {"table 2": ["perplexity"]}
+    assert found("nothing") == {}
+    assert len(found("evaluations")["Evaluations"]) == 3
+    capsys.readouterr()
+    assert ucurve(lab, "list", "lambada", "acc") == 0
+    out = capsys.readouterr().out
+    assert "Evaluations" in out
+    assert "table 2" not in out
+    for curve in lab.client.references():
+        lab.client.remove_reference(curve.id)
+
+
+EVALUATIONS = Path(__file__).parent / "pythia_evaluations" / "pythia-70m_zero-shot.jsonl"
+
+
+def test_the_27_zero_shot_results_of_pythia_70m_are_one_curve_over_pre_training(
+    lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = []
+    for line in EVALUATIONS.read_text().splitlines():
+        file = json.loads(line)
+        paths.append(tmp_path / Path(file["path"]).name)
+        paths[-1].write_text(json.dumps(file["contents"], indent=2))
+    assert ucurve(lab, "add", "Biderman et al. 2023", "--lm-eval", *map(str, paths)) == 0
+    assert "54 numbers on pythia-70m" in capsys.readouterr().out
+    [curve] = lab.client.references("pythia-70m")
+    steps = [0, *(2**n for n in range(10)), *range(1000, 4000, 2000), *range(13000, 143001, 10000)]
+    perplexities = [row for row in curve.rows if row.metric == "lambada_openai/perplexity"]
+    assert [row.tokens for row in perplexities] == [step * 2_097_152 for step in steps]
+    assert all((row.standard_error or 0) > 0 for row in perplexities)
+    by_step = {row.revision: (row.value, row.standard_error) for row in perplexities}
+    assert by_step["step3000"] == (411.658325603736, 17.894759386978997)
+    assert by_step["step143000"] == (142.42891015470678, 6.043810708201551)
+    assert min(by_step, key=lambda name: by_step[name][0]) == "step53000"
+    experiment = lab.client.submit(
+        {"kind": "gaussian_perturbation", "suite": "tiny", "gammas": [0.22], "draws": 1}
+    )
+    figures = lab.client.figures(experiment.id)
+    drawn = with_curves(figures, [curve], [(curve.id, "lambada_openai/perplexity")])
+    marks = [
+        [row for rows in figure.datasets.values() for row in rows if row["what"] == "reference"]
+        for figure in drawn.values()
+    ]
+    for row in (rows := max(marks, key=len)):
+        assert row["error_low"] < row["y"] < row["error_high"]
+    in_a_panel = list(dict.fromkeys(row["tokens"] for row in rows))
+    assert in_a_panel == [step * 2_097_152 for step in steps]
+    captions = [figure.caption for figure in drawn.values()]
+    assert any("Bars: 95% intervals from the standard errors in the files." in c for c in captions)
+    lab.client.cancel(experiment.id)
+    lab.client.remove_reference(curve.id)
+
+
 def test_a_curve_is_drawn_on_the_figures_of_its_suite_and_metric(lab: Lab, tmp_path: Path) -> None:
     revision = "seed0-step437-tokens894976"
     rows = f"{revision},,perplexity,15.5,0.25\n{revision},,lambada/perplexity,200,\n"
+    rows += "later,99,perplexity,16,\n"
     (tmp_path / "paper.csv").write_text(HEADER + rows)
     assert ucurve(lab, "add", "paper", "--suite", "tiny", "--csv", str(tmp_path / "paper.csv")) == 0
     curves = lab.client.references()
@@ -182,8 +278,10 @@ def test_a_curve_is_drawn_on_the_figures_of_its_suite_and_metric(lab: Lab, tmp_p
     assert with_marks
     for name in with_marks:
         assert {(row["tokens"], row["y"], row["label"]) for row in marks[name]} == {
-            (894976, 15.5, "paper (± 0.25)")
+            (894976, 15.5, "paper (± 0.25)"),
+            (99, 16, "paper (no interval)"),
         }
+        assert drawn[name].caption.endswith("No interval is known for paper.")
     assert available_curves(curves, "tiny-constant", metrics_of(figures), None) == {}
     lab.client.cancel(experiment.id)
     lab.client.remove_reference(curves[0].id)

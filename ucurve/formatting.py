@@ -82,6 +82,12 @@ def counted(num: int, noun: str) -> str:
     return f"{num:,} {noun}" if num == 1 else f"{num:,} {noun}s"
 
 
+def shortened(names: Sequence[str], most: int = 3) -> str:
+    """List the first names and how many follow: "a, b, c and 332 more"."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
 def p_value(p: float) -> str:
     """Format a p-value: "p = 0.012", "p < 0.001"."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"

@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from dashboard.components import references
 from ucurve.analysis.comparison import axes, quantities
 from ucurve.client.comparisons import Comparison
 from ucurve.figures.comparison import GROUPS, PlotOptions, values_of
@@ -20,9 +21,9 @@ def requested_options() -> PlotOptions:
 
     changes = st.session_state.get("change") or st.query_params.get_all("change")
     minus = tuple(filter(None, (option("a"), option("b"))))
-    references = st.session_state.get("beside") or st.query_params.get_all("beside")
+    beside = st.session_state.get("beside") or st.query_params.get_all("beside")
     return PlotOptions(
-        option("x"), option("y"), option("by", "side"), tuple(changes), minus, tuple(references)
+        option("x"), option("y"), option("by", "side"), tuple(changes), minus, tuple(beside)
     )
 
 
@@ -59,12 +60,10 @@ def _references(comparison: Comparison) -> None:
     if not curves:
         return
     _drop_unless("beside", set(st.session_state.get("beside", [])) <= set(curves))
-    st.pills(
-        "Reference curves",
+    references.choice(
         list(curves),
-        selection_mode="multi",
-        default=[label for label in comparison.options.beside if label in curves],
-        key="beside",
+        [label for label in comparison.options.beside if label in curves],
+        "beside",
         on_change=_to_address,
         args=("beside",),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
@@ -14,6 +15,7 @@ from dashboard.live import pages
 from dashboard.live.poller import ExperimentSnapshot
 from ucurve.client import ClientError
 from ucurve.figures.published import available_curves, metrics_of, with_curves
+from ucurve.formatting import shortened
 from ucurve.schemas.references import (
     Importer,
     ReferenceCurve,
@@ -21,10 +23,15 @@ from ucurve.schemas.references import (
 )
 
 IMPORTERS: dict[str, Importer] = {"lm-evaluation-harness": "lm-eval", "CSV": "csv"}
+FILE_TYPES: dict[Importer, list[str]] = {"lm-eval": ["json", "jsonl"], "csv": ["csv", "tsv", "txt"]}
 FILE_HELP: dict[Importer, str] = {
-    "lm-eval": "results_*.json, one file per checkpoint",
-    "csv": "Columns: checkpoint,tokens,metric,value,standard_error",
+    "lm-eval": "results_*.json, one file per checkpoint; also of lighteval, and metrics.json of "
+    "OLMES.",
+    "csv": "Columns: checkpoint,tokens,metric,value,standard_error; also with semicolons and "
+    "decimal commas.",
 }
+MAX_PILLS = 8  # above it, a list to search in
+MAX_CARDS = 20
 
 
 @st.cache_data(ttl=10, max_entries=100, show_spinner=False)
@@ -56,32 +63,48 @@ def with_references(snapshot: ExperimentSnapshot) -> ExperimentSnapshot:
     options = available_curves(curves, suite, metrics_of(snapshot.figures), evaluation)
     if not options:
         return snapshot
-    labels = st.pills(
-        "Reference curves",
-        list(options),
-        selection_mode="multi",
-        default=[label for label, (_, _, same_evaluation) in options.items() if same_evaluation],
-        key=f"references:{snapshot.id}",
-    )
-    selected = [options[label][:2] for label in labels]
+    own = [label for label, (_, _, same_evaluation) in options.items() if same_evaluation]
+    selected = [
+        options[label][:2] for label in choice(list(options), own, f"references:{snapshot.id}")
+    ]
     return replace(snapshot, figures=with_curves(snapshot.figures, curves, selected))
 
 
+def choice(labels: list[str], default: list[str], key: str, **options: Any) -> list[str]:
+    """Draw the choice of curves, with a search where they are many, and return the chosen ones."""
+    if len(labels) <= MAX_PILLS:
+        options |= {"selection_mode": "multi"}
+        return st.pills("Reference curves", labels, default=default, key=key, **options)
+    options |= {"placeholder": f"Search {len(labels):,} curves"}
+    return st.multiselect("Reference curves", labels, default=default, key=key, **options)
+
+
 def section() -> None:
-    """Draw all curves and the form to add one."""
-    curves = pages.cached("references", lambda: pages.client().references())
-    if curves is None:
-        return
+    """Draw the curves, a search among them and the form to add one."""
     st.markdown(
         "## Reference curves",
         anchors=False,
         help="Results from papers or other tools, drawn on figures of the same suite.",
     )
     add_form()
+    text = st.text_input(
+        "Search reference curves",
+        key="reference:search",
+        placeholder="name, suite, citation, file or metric",
+        live="300ms",
+        icon=":material/search:",
+    )
+    curves = pages.cached(
+        f"references {text}", lambda: pages.client().references(text=text.strip())
+    )
+    if curves is None:
+        return
     if not curves:
-        caption("No reference curves yet.")
-    for curve in curves:
+        caption("No reference curves match." if text else "No reference curves yet.")
+    for curve in curves[:MAX_CARDS]:
         card(curve)
+    if (more := len(curves) - MAX_CARDS) > 0:
+        caption(f"{more:,} more. Search to narrow the list.")
 
 
 def card(curve: ReferenceCurve) -> None:
@@ -95,10 +118,12 @@ def card(curve: ReferenceCurve) -> None:
                 "Remove", f"reference:{curve.id}", on_click=remove, args=(curve,), type="tertiary"
             )
         checkpoints = counted(len({row.revision for row in curve.rows}), "checkpoint")
-        parts = [str(curve.suite), checkpoints, ", ".join(curve.metrics)]
+        parts = [str(curve.suite), checkpoints, shortened(curve.metrics)]
         if origin.num_left_out:
             parts.append(f"{counted(origin.num_left_out, 'non-finite value')} excluded")
         st.markdown(small(" · ".join(parts)))
+        for note in origin.notes:
+            st.markdown(small(plain(note)))
         values = counted(len(curve.rows), "value")
         with st.expander(f"{values} from {counted(len(origin.files), 'file')}"):
             st.dataframe([row.model_dump() for row in curve.rows], hide_index=True)
@@ -140,25 +165,30 @@ def add_form() -> None:
         citation = widgets.persistent_widget(
             st.text_input, "reference:citation", "Citation (optional)"
         )
+        same_model = widgets.persistent_widget(
+            st.text_input,
+            "reference:same-model",
+            "Model in the files (optional)",
+            placeholder="only where the suite has it under another name",
+        )
         files = st.file_uploader(
             "Files",
-            type=["json"] if importer == "lm-eval" else ["csv"],
+            type=FILE_TYPES[importer],
             accept_multiple_files=True,
             help=FILE_HELP[importer],
             key=f"files:{importer}",
         )
         barred = session.cannot_submit()
         if st.button("Add curve", type="primary", disabled=barred is not None, help=barred):
-            add(importer, name or "", suite or "", citation or "", files or [])
+            about = {"citation": citation or "", "same_model": (same_model or "").strip()}
+            add(importer, name or "", suite or "", files or [], **about)
 
 
-def add(
-    importer: Importer, name: str, suite: str, citation: str, files: list[UploadedFile]
-) -> None:
+def add(importer: Importer, name: str, suite: str, files: list[UploadedFile], **about: str) -> None:
     try:
         sent = [SentFile(name=file.name, content=file.getvalue().decode()) for file in files]
         curve = pages.client().add_reference(
-            name.strip(), importer, sent, suite.strip() or None, citation
+            name.strip(), importer, sent, suite.strip() or None, **about
         )
     except UnicodeDecodeError:
         st.error("One of the files is not UTF-8 text.")

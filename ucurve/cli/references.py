@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ucurve.cli.arguments import Command, InputError, connect
 from ucurve.client import RequestRejectedError
-from ucurve.formatting import counted
+from ucurve.formatting import counted, shortened
 from ucurve.schemas.references import Importer, SentFile
 
 
@@ -15,7 +15,15 @@ def commands(command: Command) -> None:
     references = command(
         "references", None, "manage reference curves: published numbers, results of other tools"
     ).add_subparsers(required=True, metavar="COMMAND")
-    command("list", list_references, "list reference curves", references)
+    parser = command(
+        "list",
+        list_references,
+        "list reference curves, or search their names and metrics",
+        references,
+        examples=("ucurve references list lambada acc --suite pythia-70m",),
+    )
+    parser.add_argument("words", nargs="*", help="words in names, files, citations or metrics")
+    parser.add_argument("--suite", help="only curves of this suite")
     parser = command(
         "add",
         add_reference,
@@ -33,17 +41,23 @@ def commands(command: Command) -> None:
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="results_*.json of lm-evaluation-harness, one per checkpoint",
+        help="results_*.json of lm-evaluation-harness or lighteval, metrics.json of OLMES",
     )
     source.add_argument(
         "--csv",
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="CSV with columns checkpoint,tokens,metric,value[,standard_error]",
+        help="CSV with columns checkpoint,tokens,metric,value[,standard_error]; semicolons, too",
     )
     parser.add_argument("--suite", help="suite (default: read from lm-eval's files)")
     parser.add_argument("--citation", default="", help="where the numbers were published")
+    parser.add_argument(
+        "--same-model",
+        default="",
+        metavar="NAME",
+        help="how the files call the model, where the suite has it under another name",
+    )
     parser = command("remove", remove_reference, "remove a reference curve", references)
     parser.add_argument("name", help="name of the curve")
 
@@ -52,9 +66,9 @@ def list_references(args: argparse.Namespace) -> None:
     from ucurve.cli.tables import show, table_of
 
     table = table_of("name", "suite", "metrics", "numbers", "files", "owner")
-    for curve in connect(args).references():
-        files = ", ".join(file.name for file in curve.origin.files)
-        metrics = ", ".join(curve.metrics)
+    for curve in connect(args).references(args.suite, " ".join(args.words)):
+        files = shortened([file.name for file in curve.origin.files])
+        metrics = shortened(curve.metrics)
         num_rows = str(len(curve.rows))
         table.add_row(curve.name, curve.suite or "", metrics, num_rows, files, curve.owner)
     show(table)
@@ -65,7 +79,9 @@ def add_reference(args: argparse.Namespace) -> None:
     importer: Importer = "lm-eval" if args.lm_eval else "csv"
     files = [SentFile(name=path.name, content=_text(path)) for path in paths]
     try:
-        curve = connect(args).add_reference(args.name, importer, files, args.suite, args.citation)
+        curve = connect(args).add_reference(
+            args.name, importer, files, args.suite, args.citation, args.same_model
+        )
     except RequestRejectedError as error:  # the messages name file, line and column themselves
         messages = [field.detail for field in error.problem.errors]
         raise InputError("; ".join(messages) or error.problem.detail) from error
@@ -73,8 +89,10 @@ def add_reference(args: argparse.Namespace) -> None:
     skipped_text = f", {skipped:,} not finite and skipped" if skipped else ""
     print(
         f"{curve.name}: {counted(len(curve.rows), 'number')} on {curve.suite}{skipped_text} "
-        f"({', '.join(curve.metrics)})"
+        f"({shortened(curve.metrics)})"
     )
+    for note in curve.origin.notes:
+        print(note)
 
 
 def _text(path: Path) -> str:

@@ -106,9 +106,10 @@ class CatalogueResource(HttpClient):
         )
         return UploadedFile.model_validate(sent).file
 
-    def references(self, suite: str | None = None) -> list[ReferenceCurve]:
-        """Return all reference curves, or those of one suite."""
+    def references(self, suite: str | None = None, text: str = "") -> list[ReferenceCurve]:
+        """Return all reference curves, or those of one suite or with these words."""
         params = {"suite": suite} if suite else {}
+        params |= {"text": text} if text else {}
         return list_of(ReferenceCurve, self._request("GET", "/v1/references", params=params))
 
     def add_reference(
@@ -118,13 +119,21 @@ class CatalogueResource(HttpClient):
         files: Sequence[SentFile],
         suite: str | None = None,
         citation: str = "",
+        same_model: str = "",
     ) -> ReferenceCurve:
         """Add a reference curve from files.
+
+        same_model: how the files call the model, where the suite has it under another name.
 
         Raises RequestRejectedError naming file, line and column.
         """
         sent = ReferenceSubmission(
-            name=name, importer=importer, files=list(files), suite=suite, citation=citation
+            name=name,
+            importer=importer,
+            files=list(files),
+            suite=suite,
+            citation=citation,
+            same_model=same_model,
         )
         return ReferenceCurve.model_validate(
             self._request("POST", "/v1/references", json=sent.model_dump(mode="json"))

@@ -247,6 +247,7 @@ def _layers(
         mean.mark_line(clip=True, strokeWidth=2).encode(at_x, at_y, opacity=faded(1), **dashed),
         dots("mean", 1, *_interval_tips(), size=36),
         dots("draw", 0.4, measurement, size=22).properties(name="draws").add_params(picked),
+        _error_bars(at_x, y.scale == "log").encode(opacity=faded(0.7)),
         dots("reference", 1, tooltip("label", "source"), shape="cross", filled=False, size=60),
         filter_rows("bottom")
         .mark_rule(clip=True, strokeWidth=3)
@@ -255,6 +256,14 @@ def _layers(
         dots("bottom", 1, minimum, size=110, **down),
         *_gap_layers(at_x, names, faded, height),
     ]
+
+
+def _error_bars(at_x: Any, is_log: bool) -> Any:
+    """Return the intervals of crosses; on a log axis, only those above 0 have a place."""
+    bars = filter_rows("reference").transform_filter("isValid(datum.error_low)")
+    if is_log:
+        bars = bars.transform_filter("datum.error_low > 0")
+    return bars.mark_rule(clip=True).encode(at_x, alt.Y("error_low:Q"), alt.Y2("error_high"))
 
 
 def _interval_tips() -> list[Any]:

@@ -17,7 +17,13 @@ from ucurve.analysis.comparison import LOSS, ComparedExperiment, axes, quantitie
 from ucurve.analysis.curve_rows import curve_rows
 from ucurve.analysis.differences import differences
 from ucurve.figures import charts
-from ucurve.figures.published import CROSSES, available_curves
+from ucurve.figures.published import (
+    CROSSES,
+    NO_INTERVAL,
+    available_curves,
+    interval_ends,
+    intervals_in_words,
+)
 from ucurve.schemas.references import ReferenceCurve
 from ucurve.schemas.results import Figure
 
@@ -167,12 +173,25 @@ def references(
                 "group": label,
                 "y": math.log(row.value) if as_loss else row.value,
                 "label": f"{label}, not measured here"
-                + (f" (± {row.standard_error:.3g})" if row.standard_error else ""),
+                + (f" (± {row.standard_error:.3g})" if row.standard_error is not None else "")
+                + (NO_INTERVAL if row.standard_error is None else ""),
+                **_interval_ends(row.value, row.standard_error, as_loss),
             }
             for row in by_id[id].rows
             if row.metric == metric and (not as_loss or row.value > 0)
         ]
     return result
+
+
+def _interval_ends(value: float, error: float | None, as_loss: bool) -> dict[str, float]:
+    ends = interval_ends(value, error)
+    if not as_loss:
+        return ends
+    return (
+        {name: math.log(end) for name, end in ends.items()}
+        if min(ends.values(), default=0) > 0
+        else {}
+    )
 
 
 def _with_crosses(figure: Figure, beside: dict[str, Rows]) -> Figure:
@@ -189,7 +208,11 @@ def _with_crosses(figure: Figure, beside: dict[str, Rows]) -> Figure:
         for panel in panels or [(None, None)]
         for labels in [list(zip(facets, panel, strict=True))]
     ]
-    caption = f"{figure.caption} {CROSSES} {', '.join(beside)}."
+    without = [name for name, group in beside.items() if any("error_low" not in r for r in group)]
+    has_bars = any("error_low" in row for group in beside.values() for row in group)
+    caption = f"{figure.caption} {CROSSES} {', '.join(beside)}." + intervals_in_words(
+        without, has_bars
+    )
     return replace(figure, caption=caption, datasets={"curves": [*rows, *marks]})
 
 

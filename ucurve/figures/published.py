@@ -21,6 +21,8 @@ from ucurve.schemas.results import Figure
 
 NUMBERS = {"perplexity": ".4g", "perplexity_change": "+.4g", "accuracy": ".3f"}
 CROSSES = "Crosses (not measured here):"
+NO_INTERVAL = " (no interval)"
+NORMAL_95 = 1.96
 
 
 def with_references(
@@ -33,15 +35,17 @@ def with_references(
     return {**overlay(figures, references), "published": table}
 
 
-def overlay(figures: Mapping[str, Figure], references: Sequence[Reference]) -> dict[str, Figure]:
+def overlay(
+    figures: Mapping[str, Figure], references: Sequence[Reference], without_error: str = ""
+) -> dict[str, Figure]:
     """Return the figures with a mark per number of the metric that a figure shows.
 
-    In every panel that it belongs to.
+    In every panel that it belongs to. without_error: what the label of such a number ends with.
     """
-    return {name: _overlay(figure, references) for name, figure in figures.items()}
+    return {name: _overlay(figure, references, without_error) for name, figure in figures.items()}
 
 
-def _overlay(figure: Figure, references: Sequence[Reference]) -> Figure:
+def _overlay(figure: Figure, references: Sequence[Reference], without_error: str) -> Figure:
     shows = figure.chart.get("usermeta", {})
     own = [reference for reference in references if reference.metric == shows.get("metric")]
     if not own:
@@ -56,7 +60,8 @@ def _overlay(figure: Figure, references: Sequence[Reference]) -> Figure:
         if line is not None and all(
             value == labels.get(name, value) for name, value in place.items()
         ):
-            error = f" (± {reference.error:.3g})" if reference.error else ""
+            known = reference.error is not None
+            error = f" (± {reference.error:.3g})" if known else without_error
             marks.append(
                 {
                     "what": "reference",
@@ -65,6 +70,7 @@ def _overlay(figure: Figure, references: Sequence[Reference]) -> Figure:
                     "tokens": reference.tokens,
                     "y": reference.value,
                     "label": reference.source + error,
+                    **interval_ends(reference.value, reference.error),
                 }
             )
     return replace(figure, datasets={dataset: [*rows, *marks]})
@@ -122,6 +128,13 @@ def _cell(comparison: Comparison) -> str:
     return f"{comparison.measured:{number}}{interval} ({reference.value:{number}})"
 
 
+def interval_ends(value: float, error: float | None) -> dict[str, float]:
+    """Return the ends of the 95% interval that a standard error gives, for a row of a figure."""
+    if error is None:
+        return {}
+    return {"error_low": value - NORMAL_95 * error, "error_high": value + NORMAL_95 * error}
+
+
 # ---- reference curves
 
 
@@ -168,16 +181,25 @@ def with_curves(
     references = [
         reference for id, metric in selection for reference in _references_of(by_id[id], metric)
     ]
-    drawn = overlay(figures, references)
+    drawn = overlay(figures, references, NO_INTERVAL)
     for name, figure in drawn.items():
         if figure is not figures[name]:
             metric = figure.chart["usermeta"]["metric"]
-            sources = dict.fromkeys(
-                reference.source for reference in references if reference.metric == metric
+            own = [reference for reference in references if reference.metric == metric]
+            sources = dict.fromkeys(reference.source for reference in own)
+            without = dict.fromkeys(r.source for r in own if r.error is None)
+            caption = f"{figure.caption} {CROSSES} {', '.join(sources)}." + intervals_in_words(
+                without, has_bars=any(reference.error is not None for reference in own)
             )
-            caption = f"{figure.caption} {CROSSES} {', '.join(sources)}."
             drawn[name] = replace(figure, caption=caption)
     return drawn
+
+
+def intervals_in_words(without: Iterable[str], has_bars: bool) -> str:
+    """Say in a caption what the bars at crosses are, and which crosses have none."""
+    names = ", ".join(without)
+    bars = " Bars: 95% intervals from the standard errors in the files." if has_bars else ""
+    return bars + (f" No interval is known for {names}." if names else "")
 
 
 def _references_of(curve: ReferenceCurve, metric: str) -> list[Reference]:

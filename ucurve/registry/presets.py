@@ -98,6 +98,21 @@ def for_hub(repository: str) -> SuitePreset:
     return SuitePreset(hub=repository, **details)
 
 
+@cache
+def names_of(repository: str) -> frozenset[str]:
+    """Return all names that a repository has or had on the hub, in small letters.
+
+    Results of the Pythia evaluations name the repositories as they were called in 2023.
+    """
+    groups = (
+        {name.lower(), earlier.lower()}
+        for pattern, earlier_pattern in _file()["earlier_names"].items()
+        for name, earlier in zip(_expand(pattern), _expand(earlier_pattern), strict=True)
+    )
+    own = repository.lower()
+    return frozenset({own}).union(*(group for group in groups if own in group))
+
+
 def _expand(pattern: str) -> list[str]:
     parts = [part.split(",") for part in re.split(r"[{}]", pattern)]
     return ["".join(choice) for choice in itertools.product(*parts)]

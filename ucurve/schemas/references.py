@@ -2,6 +2,7 @@
 
     ucurve references add "EleutherAI's evaluations" --suite pythia-70m --lm-eval results_*.json
     ucurve references add "paper, table 2" --suite pythia-70m --csv table2.csv --citation "..."
+    ucurve references list lambada --suite pythia-70m
 
 A curve is drawn on the figures of its suite that show its metric: perplexity, perplexity_change or
 accuracy. A metric may name its evaluation set, "lambada_openai/perplexity"; on an experiment with
@@ -44,11 +45,12 @@ class SourceFile(BaseModel):
 class ReferenceSource(BaseModel):
     """Where a curve comes from."""
 
-    importer: str = Field(description="lm-eval or csv.")
+    importer: str = Field(description="Tool that wrote the files: lm-eval, lighteval, olmes, csv.")
     files: list[SourceFile] = Field([], description="Files it was read from.")
     citation: str = Field("", description="Publication or tool to cite.")
     model: str = Field("", description="Model as the file names it.")
     num_left_out: int = Field(0, description="Numbers left out because they are not finite.")
+    notes: list[str] = Field([], description="What to know of the numbers.")
 
 
 class ReferenceCurve(BaseModel):
@@ -87,6 +89,14 @@ class ReferenceSubmission(BaseModel):
         description="Suite that the numbers are about; optional where lm-eval's files name a "
         "registered one.",
     )
-    importer: Importer = Field(description="Format of the files.")
+    importer: Importer = Field(
+        description="Format of the files; lm-eval: JSON of lm-evaluation-harness, lighteval or "
+        "OLMES."
+    )
     files: list[SentFile] = Field(min_length=1, max_length=500, description="The files.")
     citation: str = Field("", max_length=2000, description="Publication or tool to cite.")
+    same_model: str = Field(
+        "",
+        max_length=1000,
+        description="Model that the files name, where it is the suite's under another name.",
+    )
