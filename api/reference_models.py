@@ -34,9 +34,7 @@ TOKENS_TOLERANCE = 0.01
 
 
 class UnknownCheckpointError(ValueError):
-    """The suite or the checkpoint of a file cannot be told; says what was looked for, and what to
-    do.
-    """
+    """The suite or checkpoint of a file is unknown; says what was looked for and what to do."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +112,11 @@ class CheckpointFinder:
         tokens = _inferred_tokens(suite, evaluated)
         if tokens is None:
             raise UnknownCheckpointError(_unknown_tokens(suite, checkpoint, evaluated))
-        revision = checkpoint.revision if checkpoint else evaluated.sought
-        return FoundCheckpoint(suite.name, revision, tokens)
+        if checkpoint is not None:
+            return FoundCheckpoint(suite.name, checkpoint.revision, tokens)
+        several = any("@" in c.revision for c in suite.checkpoints)
+        seed = f"{evaluated.hub.split('/')[-1]}@" if several else ""
+        return FoundCheckpoint(suite.name, seed + evaluated.sought, tokens)
 
     def registered(self, revision: str) -> Checkpoint | None:
         """Return the checkpoint of the named suite with a revision of this name or number."""
@@ -232,12 +233,18 @@ def _by_name(checkpoints: Sequence[Checkpoint], names: Iterable[str]) -> Checkpo
         number = _number(name)
         for same in (
             [c for c in checkpoints if c.revision == name],
+            [c for c in checkpoints if _own_name(c) == name],
             [c for c in checkpoints if commit and (c.location.commit or "").startswith(name)],
-            [c for c in checkpoints if number is not None and _number(c.revision) == number],
+            [c for c in checkpoints if number is not None and _number(_own_name(c)) == number],
         ):
             if len(same) == 1:
                 return same[0]
     return None
+
+
+def _own_name(checkpoint: Checkpoint) -> str:
+    """Return the revision without its repository, which suites of several put before it."""
+    return checkpoint.revision.rpartition("@")[2]
 
 
 def _number(revision: str) -> int | None:
@@ -250,7 +257,7 @@ def _inferred_tokens(suite: Suite, evaluated: EvaluatedModel) -> int | None:
     parsed = parse_revision(evaluated.sought)
     if not evaluated.revision and parsed.step is None:
         return None  # a folder's name, "pythia-70m": its numbers are no tokens
-    preset = _preset(suite) or SuitePreset(hub="")
+    preset = _preset(suite)
     revisions = {evaluated.sought: parsed}
     positions = infer_positions(revisions, preset.tokens_per_step, preset.phases)
     return positions[evaluated.sought].tokens
@@ -260,16 +267,17 @@ def _names_of(preset: SuitePreset) -> frozenset[str]:
     return presets.names_of(preset.hub)
 
 
-def _preset(suite: Suite) -> SuitePreset | None:
-    names = _repositories(suite)
-    return next((preset for preset in presets.suites() if _names_of(preset) & names), None)
+def _preset(suite: Suite) -> SuitePreset:
+    """Return what is published about the suite's pre-training, or an empty preset."""
+    found = (presets.for_hub(name) for name in sorted(_repositories(suite)))
+    return next((p for p in found if p.tokens_per_step is not None), SuitePreset(hub=""))
 
 
 def _check_tokens_per_step(
     suite: Suite, checkpoint: Checkpoint | None, evaluated: EvaluatedModel
 ) -> None:
-    preset = _preset(suite)
-    own = float(preset.tokens_per_step or 0) if preset else 0.0
+    published = _preset(suite).tokens_per_step
+    own = float(published) if isinstance(published, int) else 0.0
     if checkpoint and checkpoint.step and checkpoint.tokens:
         own = checkpoint.tokens / checkpoint.step
     other = evaluated.tokens_per_step

@@ -203,6 +203,33 @@ def test_arguments_that_change_nothing_are_no_reason_to_refuse() -> None:
     assert len(read(harness(args, **{"n-samples": whole, "config": {"limit": None}})).rows) == 1
 
 
+def test_each_seed_s_repository_has_its_own_checkpoints_in_a_suite() -> None:
+    seeds = [
+        checkpoint.model_copy(update={"suite": "seeds", "revision": f"{short}@step1000"})
+        for short in ("pythia-14m-seed1", "pythia-14m-seed2")
+        for checkpoint in suite("seeds", f"EleutherAI/{short}", "step1000").checkpoints
+    ]
+    finder = CheckpointFinder([Suite(name="seeds", checkpoints=seeds)], None)
+    contents = [
+        json.dumps(harness(f"pretrained=EleutherAI/pythia-14m-seed{seed},revision=step{step}"))
+        for seed in (1, 2)
+        for step in (1000, 3000)
+    ]
+    files = [SentFile(name=f"f{i}", content=content) for i, content in enumerate(contents)]
+    rows = reference_files.read("lm-eval", files, finder).rows
+    assert [(row.revision, row.tokens) for row in rows] == [
+        ("pythia-14m-seed1@step1000", 2_048_000),
+        ("pythia-14m-seed2@step1000", 2_048_000),
+        ("pythia-14m-seed1@step3000", 3000 * 2_097_152),
+        ("pythia-14m-seed2@step3000", 3000 * 2_097_152),
+    ]
+
+
+def test_numbers_after_pre_training_are_not_placed_by_their_count() -> None:
+    said = refused(harness("pretrained=EleutherAI/pythia-70m,revision=sft-step500"))
+    assert "revision 'sft-step500' of 'EleutherAI/pythia-70m' is not in suite 'hubbed'" in said
+
+
 HUBBED = "pretrained=EleutherAI/pythia-70m,revision=step1000"
 
 
