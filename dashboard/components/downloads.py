@@ -12,6 +12,7 @@ import hmac
 import html
 import secrets
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,11 +22,14 @@ import streamlit as st
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from ucurve.client import ClientError
 
 MAX_DOWNLOADS = 5_000  # of all sessions; the oldest are dropped
+SWEEP_INTERVAL = 15.0  # seconds
+MAX_ABSENCE = 120.0  # seconds; after them Streamlit itself forgets a session without a browser
 SECRET = secrets.token_bytes(32)
 
 
@@ -36,9 +40,12 @@ class Download:
     make: Callable[[], bytes | str]
     name: str
     mime: str
+    session: str
 
 
 downloads: OrderedDict[str, Download] = OrderedDict()
+_absent: dict[str, float] = {}  # sessions without a browser, and since when
+_swept = 0.0
 _lock = threading.Lock()
 
 
@@ -56,10 +63,11 @@ def download_link(
     Access needs only the address, which cannot be guessed.
     """
     run = get_script_run_ctx()
-    session = f"{run and run.session_id} {key}".encode()
-    address = hmac.new(SECRET, session, hashlib.sha256).hexdigest()
+    session = run.session_id if run else ""
+    address = hmac.new(SECRET, f"{session} {key}".encode(), hashlib.sha256).hexdigest()
     with _lock:
-        downloads[address] = Download(make, name, mime)
+        drop_of_ended_sessions(time.monotonic())
+        downloads[address] = Download(make, name, mime, session)
         downloads.move_to_end(address)
         while len(downloads) > MAX_DOWNLOADS:
             downloads.popitem(last=False)
@@ -69,6 +77,27 @@ def download_link(
         f'title="{html.escape(help)}">'
         f'<span aria-hidden="true">&#8675;&#8201;</span>{html.escape(label)}</a>'
     )
+
+
+def drop_of_ended_sessions(now: float) -> None:
+    """Drop downloads of closed pages: each holds all rows and figures that it is made from.
+
+    A session that lost its connection is kept for a while: Streamlit resumes it without drawing
+    the page again, so its links must go on working.
+    """
+    global _swept
+    if now < _swept + SWEEP_INTERVAL or not runtime.exists():
+        return
+    _swept, server = now, runtime.get_instance()
+    sessions = {download.session for download in downloads.values()}
+    absent = {session for session in sessions if not server.is_active_session(session)}
+    since = {session: _absent.get(session, now) for session in absent}
+    _absent.clear()
+    _absent.update(since)
+    ended = {session for session, start in since.items() if now >= start + MAX_ABSENCE}
+    for address, download in list(downloads.items()):
+        if download.session in ended:
+            del downloads[address]
 
 
 def send_file(request: Request) -> Response:
