@@ -22,8 +22,12 @@ from db.session import engine
 MIGRATION_LOCK = 0x75637572  # "ucur"
 LOCK_SECONDS = 3  # while a migration waits for a table, all other sessions wait behind it
 PATIENCE = 600.0  # seconds until a migration gives up
+CONNECT_PATIENCE = 60.0  # seconds until a database that does not answer ends it
 MAX_IDLE = "2min"  # of a migration that computes in Python between two statements
 TRY_AGAIN = ("55P03", "40P01")  # lock_not_available, deadlock_detected
+# No answer at all, too_many_connections, admin_shutdown, crash_shutdown, cannot_connect_now: on a
+# busy machine a database that works may let a connection wait for longer than its time limit.
+CONNECT_AGAIN = (None, "53300", "57P01", "57P02", "57P03")
 
 
 class SchemaError(RuntimeError):
@@ -37,7 +41,7 @@ def migrate(to: str = "head", patience: float = PATIENCE, bind: Engine | None = 
     not undone. bind: the database, None for that of this process.
     """
     config = configuration()
-    with (bind or engine()).connect() as connection:
+    with _connected(bind or engine()) as connection:
         connection.detach()  # its limits must not return to the pool
         for limit in ("lock_timeout", "statement_timeout"):  # another process may migrate for long
             connection.execute(text(f"SET {limit} = 0"))
@@ -52,6 +56,21 @@ def migrate(to: str = "head", patience: float = PATIENCE, bind: Engine | None = 
             connection.rollback()
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
             connection.commit()
+
+
+def _connected(database: Engine) -> Connection:
+    """Connect, again and again while the database does not answer; CONNECT_PATIENCE in all."""
+    deadline = time.monotonic() + CONNECT_PATIENCE
+    while True:
+        try:
+            return database.connect()
+        except OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) not in CONNECT_AGAIN:
+                raise
+            if time.monotonic() > deadline:
+                raise
+            print(f"connecting again: {str(error.orig).strip()}", file=sys.stderr)  # noqa: T201
+            time.sleep(1.0)
 
 
 def configuration() -> Config:

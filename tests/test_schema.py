@@ -11,9 +11,11 @@ import ast
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -259,6 +261,32 @@ def test_a_migration_gives_up_after_a_while_and_says_why(
             with pytest.raises(SchemaError, match="in use by a long transaction: stop the workers"):
                 migrate("0002", patience=0, bind=bind)
         migrate("0002", bind=bind)
+
+
+def test_a_migration_connects_again_while_the_database_does_not_answer(
+    engines: Engines, capfd: pytest.CaptureFixture[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    name = ".s.PGSQL.5432"
+    here = tmp_path_factory.mktemp("s") / name
+    with database(engines, "silent"), socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(here))
+        silent.listen()
+        url = f"postgresql+psycopg://ucurve@/silent?host={here.parent}"
+        bind = create_engine(url, connect_args={"connect_timeout": 2})
+        migrating = threading.Thread(target=lambda: migrate(bind=bind), daemon=True)
+        migrating.start()
+        said = ""
+        while "connecting again" not in said:
+            said += capfd.readouterr().err
+            assert migrating.is_alive(), said
+            time.sleep(0.05)
+        here.unlink()
+        here.symlink_to(engines.sockets / name)
+        migrating.join(60)
+        assert not migrating.is_alive()
+        with bind.connect() as connection:
+            assert connection.execute(text("SELECT count(*) FROM alembic_version")).scalar() == 1
+        bind.dispose()
 
 
 def test_a_newer_database_is_refused_in_one_line(engines: Engines) -> None:

@@ -73,6 +73,18 @@ def test_a_process_that_stands_still_is_killed_and_its_successor_started(
     assert process.hangs == 1
 
 
+def test_a_process_stopped_during_its_start_is_killed_as_soon_as_one_that_hangs(
+    supervised: Supervision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "HANG_SECONDS", 0.5)
+    process = supervised.add(python(tmp_path, "silent", "import time; time.sleep(600)"))
+    tick_until(supervised, lambda: process.started)
+    pid = process.child.pid
+    os.kill(pid, signal.SIGSTOP)
+    tick_until(supervised, lambda: process.child.pid != pid)  # long before START_SECONDS
+    assert process.hangs == 1
+
+
 def test_time_in_which_the_supervisor_did_not_run_is_no_silence(
     supervised: Supervision, tmp_path: Path
 ) -> None:

@@ -286,6 +286,9 @@ def test_with_json_logs_every_line_of_our_processes_is_an_object(up: Run) -> Non
     up.say("The lab is ready")
     with up.client as client:
         client.wait(client.submit({"kind": "linear_model", "seed": 5}).id, timeout=120)
+        (worker,) = client.workers()
+        os.kill(worker.pid, signal.SIGTERM)  # whose end Celery announces by itself, unless stopped
+        eventually(lambda: not command_line(worker.pid), up.log.read_text, 120.0)
     for name in ("api", "worker-1", "dashboard"):
         lines = (up.home / ".ucurve" / "logs" / f"{name}.log").read_text().splitlines()
         objects = [json.loads(line) for line in lines]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from typing import Any
 
@@ -16,6 +17,7 @@ from celery.signals import (
 )
 
 from ucurve.logs import configure_logs
+from ucurve.settings import settings
 from worker.heartbeat import start_heartbeats
 from worker.loop import EXIT_BROKEN, WorkerLoop
 from worker.predecessor import expire_leases_of_predecessor
@@ -54,6 +56,9 @@ def drain() -> None:
 @setup_logging.connect  # type: ignore[untyped-decorator]
 def _configure_logs(loglevel: int | None = None, **_: Any) -> None:
     configure_logs(loglevel or logging.WARNING)
+    if settings().log_format == "json":
+        # Celery writes "worker: Warm shutdown" there by itself, in no log's format.
+        setattr(sys, "__stdout__", None)  # noqa: B010 - the type checker has it as final
 
 
 @worker_init.connect  # type: ignore[untyped-decorator]

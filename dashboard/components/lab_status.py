@@ -197,7 +197,7 @@ def _queue(queues: Sequence[UserQueue]) -> str:
                 escape(queue.waits_for or "–"),
             )
         )
-    columns = ("User", "Experiments", "Queued", "Running", "Time left", "Waits for")
+    columns = ("User", "Experiments", "Queued", "Claimed", "Time left", "Waits for")
     return table("Queue by user", columns, rows)
 
 

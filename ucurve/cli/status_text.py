@@ -74,7 +74,7 @@ def _workers(workers: list[WorkerStatus]) -> Table:
 
 
 def _queue(queues: list[UserQueue]) -> Table:
-    table = table_of("user", "experiments", "queued", "running", "left", "waits for")
+    table = table_of("user", "experiments", "queued", "claimed", "left", "waits for")
     for queue in queues:
         left = "unknown" if queue.eta_seconds is None else duration(queue.eta_seconds)
         table.add_row(

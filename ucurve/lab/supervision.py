@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ucurve.lab.probes import Probe, Sign
+from ucurve.lab.probes import Probe, Sign, is_stopped
 from ucurve.lab.processes import ChildProcess
 
 HANG_SECONDS = 30.0  # without a sign of life
@@ -126,7 +126,9 @@ class SupervisedProcess:
         return all(need.done or (need.ready and need.started < self.started) for need in self.needs)
 
     def _kill_when_hung(self) -> str | None:
-        limit = (HANG_SECONDS if self.answered else START_SECONDS) * 2.0 ** min(self.hangs, 3)
+        # A stopped process is not merely slow to start.
+        begun = self.answered or is_stopped(self.child.pid)
+        limit = (HANG_SECONDS if begun else START_SECONDS) * 2.0 ** min(self.hangs, 3)
         if self.silence <= limit:
             return None
         self.hangs += 1

@@ -70,7 +70,7 @@ class UserQueue(BaseModel):
     owner: str = Field(description="The user.")
     experiments: int = Field(description="Active experiments.")
     queued: int = Field(description="Points that wait.")
-    running: int = Field(description="Points that run.")
+    running: int = Field(description="Points that workers have claimed and measure in turn.")
     eta_seconds: float | None = Field(description="Estimated time left; null: unknown.")
     waits_for: str | None = Field(description="Why nothing of it runs; null while it does.")
 
