@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -48,10 +49,16 @@ from db.session import open_session
 from ucurve.logs import configure_logs
 from ucurve.schemas.disks import Readiness
 
+# Seconds that a thread waits for one that computes, such as a plan of 50,000 points, several times
+# per quick request: it waits for the interpreter after each answer of the database. Python's
+# default is ten times as long.
+SWITCH_INTERVAL = 0.0005
+
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Register what comes with the package, then run the background threads."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
     with open_session() as session:
         register_builtin(session)
         session.commit()
