@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from api.trials import with_live_reasons
 from api.weights import remarks_of
 from db.models import Checkpoint as CheckpointRow
 from db.models import Dataset as DatasetRow
@@ -92,14 +93,18 @@ def suites_of(session: Session, names: Sequence[str] | None = None) -> list[Suit
     ):
         checkpoints[checkpoint.suite].append(as_checkpoint(checkpoint))
     remarks = remarks_of(session, checkpoints)
+    listed = {
+        name: sort_checkpoints(with_live_reasons(session, entries))
+        for name, entries in checkpoints.items()
+    }
     return [
         Suite(
             name=row.name,
             description=row.description,
-            checkpoints=sort_checkpoints(checkpoints[row.name]),
+            checkpoints=listed[row.name],
             evaluation=row.evaluation,
             recipe=row.recipe,
-            warnings=suite_warnings(checkpoints[row.name], remarks[row.name]),
+            warnings=suite_warnings(listed[row.name], remarks[row.name]),
             remarks=remarks[row.name],
         )
         for row in rows

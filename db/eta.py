@@ -13,6 +13,9 @@ from sqlalchemy.orm import Session
 
 from db.models import Experiment, Worker
 
+NO_WORKER = (
+    "No worker is running. Start one: `ucurve up` on this machine, or `docker compose up worker`."
+)
 ALIVE_SECONDS = 15.0  # a worker that has not reported for this long counts as dead
 RATE_SECONDS = 60.0
 CACHE_SECONDS = 1.0  # for which the amount of remaining work is not read again
@@ -152,10 +155,7 @@ def reason_to_wait(
 ) -> str | None:
     """Return why none of this work runs, and what to do; None when it is about to start."""
     if not workers:
-        return (
-            "No worker is running. Start one: `ucurve up` on this machine, or "
-            "`docker compose up worker`."
-        )
+        return NO_WORKER
     eligible = [worker for worker in workers if can_run(worker, requirements)]
     if not eligible and requirements:
         device, memory_gb = min(requirements, key=lambda requirement: requirement[1])

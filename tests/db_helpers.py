@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from db import changes, leases, submissions
+from db import changes, leases, submissions, trials
 from db.models import Experiment
 from db.session import open_session
 
@@ -86,3 +86,14 @@ def experiment(id: int) -> Experiment:
 def seen(id: int, cursor: int = 0) -> list[Any]:
     with open_session() as session:
         return changes.changes_after(session, id, cursor, 1000)
+
+
+def pass_trials() -> None:
+    """Let all models that wait for a trial pass, as a worker does; files of tests are no models."""
+    facts = {"architecture": "Test", "initializer_std": 0.02}
+    with open_session() as session:
+        for sha256 in session.scalars(
+            text("SELECT sha256 FROM structures WHERE state = 'waiting'")
+        ):
+            trials.finish(session, sha256, None, facts)
+        session.commit()

@@ -69,6 +69,8 @@ ARROWS = {
         "ucurve.logs",
         "ucurve.modeling.preload",
         "ucurve.modeling.throughput",
+        "ucurve.modeling.trial",
+        "ucurve.registry",
         "ucurve.schemas.measurements",
         "ucurve.disk_space",
         "ucurve.settings",

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from db import recovery
+from db import recovery, trials
 from db.models import Worker
 from db.session import open_session
 
@@ -30,6 +30,7 @@ def expire_leases_of_predecessor(worker: dict[str, Any]) -> None:
             if row.pid != worker["pid"] and _exists(row.pid):
                 return
             num_points = recovery.expire(session, worker["name"])
+            trials.expire(session, worker["name"])
             session.commit()
     except (DBAPIError, PoolTimeoutError):  # then they expire in time
         return

@@ -22,15 +22,17 @@ from worker.heartbeat import start_heartbeats
 from worker.loop import EXIT_BROKEN, WorkerLoop
 from worker.predecessor import expire_leases_of_predecessor
 from worker.queue import app
+from worker.trials import Trials
 
 log = logging.getLogger(__name__)
 
 _worker_loop: WorkerLoop | None = None
+_trials: Trials | None = None
 
 
 def get_worker_loop() -> WorkerLoop:
     """Return this process's loop; the first call starts its lease thread and its timer."""
-    global _worker_loop
+    global _worker_loop, _trials
     if _worker_loop is None:
         _worker_loop = WorkerLoop()
         expire_leases_of_predecessor(_worker_loop.worker)
@@ -38,6 +40,8 @@ def get_worker_loop() -> WorkerLoop:
         _worker_loop.lease.start()
         threading.excepthook = _exit_process
         threading.Thread(target=_worker_loop.poll, name="poll", daemon=True).start()
+        _trials = Trials(_worker_loop.worker["name"], _worker_loop.lease.leaving)
+        _trials.start()
     return _worker_loop
 
 
@@ -50,7 +54,10 @@ def _exit_process(args: threading.ExceptHookArgs) -> None:
 @app.task(name="worker.tasks.drain")  # type: ignore[untyped-decorator]
 def drain() -> None:
     """Handle a wake-up."""
-    get_worker_loop().run()
+    loop = get_worker_loop()
+    if _trials is not None:
+        _trials.wake()
+    loop.run()
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.catalogue import as_checkpoint, as_dataset
+from api.trials import entered, with_structures
 from api.weights import keep
 from db.models import Checkpoint as CheckpointRow
 from db.models import Dataset as DatasetRow
@@ -26,7 +27,8 @@ from ucurve.registry.artifacts import Progress
 from ucurve.registry.hashing import Contents
 from ucurve.registry.hub_cache import HubUnreachableError
 from ucurve.registry.resolve import resolve_checkpoint, resolve_dataset
-from ucurve.registry.suites import PENDING
+from ucurve.registry.suites import PENDING, Checkpoint
+from worker.queue import wake_workers
 
 HASHING_LOCK = 0x72736C76  # "rslv"
 REPORT_SECONDS = 1.0  # between two updates of the progress in a row
@@ -39,6 +41,9 @@ HASH_COLUMNS = (
     "num_parameters",
     "context",
     "size_bytes",
+    "structure",
+    "architecture",
+    "initializer_std",
     "unresolved",
 )
 
@@ -75,6 +80,7 @@ def _hash_all() -> None:
                 reachable = _hash_datasets(connection) and _hash_checkpoints(connection)
             finally:
                 connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": HASHING_LOCK})
+        wake_workers()  # to try what was hashed
         if not reachable:
             time.sleep(HUB_RETRY_SECONDS)  # while this thread lives, no other is started
     except (DBAPIError, PoolTimeoutError) as error:
@@ -102,12 +108,24 @@ def _hash_checkpoints(connection: Connection) -> bool:
         contents: Contents = {}
         try:
             checkpoint = resolve_checkpoint(as_checkpoint(row), progress, contents)
-            changes = {name: getattr(checkpoint, name) for name in HASH_COLUMNS}
         except HubUnreachableError as error:
             reachable = False
             changes = {"unresolved": f"{PENDING}: waiting for the hub ({error})"}
+            connection.execute(
+                update(CheckpointRow).where(CheckpointRow.id == row.id).values(changes)
+            )
+            continue
         keep(connection, contents)  # first: who sees the hash may compare
-        connection.execute(update(CheckpointRow).where(CheckpointRow.id == row.id).values(changes))
+        _store(row.id, with_structures([checkpoint])[0])
+
+
+def _store(id: int, checkpoint: Checkpoint) -> None:
+    """Store what was read of a checkpoint, and let a worker try its model."""
+    with open_session() as session:
+        (columns,) = entered(session, [checkpoint])
+        changes = {name: columns[name] for name in HASH_COLUMNS}
+        session.execute(update(CheckpointRow).where(CheckpointRow.id == id).values(changes))
+        session.commit()
 
 
 def _hash_datasets(connection: Connection) -> bool:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.background.hashing import start_hashing
-from db import idempotency, recovery
+from db import idempotency, recovery, trials
 from db.session import engine, open_session
 from worker.queue import wake_workers
 
@@ -47,7 +47,7 @@ def _sweep() -> None:
             log.warning("measurement %d failed: its workers died repeatedly", measurement)
         recovery.open_unwanted(session)
         session.commit()
-        work = recovery.has_wanted(session)
+        work = recovery.has_wanted(session) or trials.is_waiting(session)
         session.commit()
         idempotency.delete_expired(session)
         session.commit()

@@ -17,7 +17,9 @@ from api.catalogue import find_suite, suites_of
 from api.errors import ApiError, not_found
 from api.registration import require_dataset
 from api.suite_sources import discovered_at, places, with_known_hashes
+from api.trials import entered, with_structures
 from api.weights import keep
+from db import trials
 from db.session import open_session
 from db.submissions import register_suite
 from db.unit_of_work import after_commit
@@ -29,6 +31,7 @@ from ucurve.registry.presets import ReplicatedPreset, SuitePreset
 from ucurve.registry.resolve import resolve_small
 from ucurve.registry.suites import Dataset, Suite, suite_warnings
 from ucurve.schemas.catalogue import SuitePreview, SuiteSubmission
+from worker.queue import wake_workers
 
 router = APIRouter(prefix="/v1", tags=["suites"])
 
@@ -120,7 +123,9 @@ def add_suite(
                 "choose another name.",
             )
         contents: Contents = {}
-        checkpoints = resolve_small(with_known_hashes(discovered.checkpoints, existing), contents)
+        checkpoints = with_structures(
+            resolve_small(with_known_hashes(discovered.checkpoints, existing), contents)
+        )
         evaluation = submission.evaluation or discovered.evaluation
         if evaluation:
             require_dataset(session, evaluation, owner)
@@ -131,10 +136,12 @@ def add_suite(
             "recipe": None,
             "owner": owner,
         }
-        register_suite(session, fields, [c.model_dump(mode="json") for c in checkpoints])
+        trials.retry(session, submission.name)
+        register_suite(session, fields, entered(session, checkpoints))
         keep(session, contents)
         session.commit()
         after_commit(start_hashing)
+        after_commit(wake_workers)
         response.status_code = 200 if existing else 201
         return suites_of(session, [submission.name])[0]
 

@@ -23,7 +23,14 @@ The transitions are in db/leases.py (of workers) and db/submissions.py (of users
 
 from db.models.audit import AuditRecord
 from db.models.base import Base, Json
-from db.models.catalogue import Checkpoint, Dataset, ReferenceCurve, Suite, WeightsContent
+from db.models.catalogue import (
+    Checkpoint,
+    Dataset,
+    ReferenceCurve,
+    Structure,
+    Suite,
+    WeightsContent,
+)
 from db.models.experiments import Experiment, ExperimentPoint, Star, WebhookDelivery
 from db.models.measurements import Attempt, LabelValue, Measurement
 from db.models.requests import IdempotentRequest
@@ -44,6 +51,7 @@ __all__ = [
     "Measurement",
     "ReferenceCurve",
     "Star",
+    "Structure",
     "Suite",
     "Token",
     "User",

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import (
     BigInteger,
+    CheckConstraint,
     ForeignKey,
     Identity,
     Index,
@@ -61,6 +62,9 @@ class Checkpoint(Base):
     config_sha256: Mapped[str | None]
     tokenizer_sha256: Mapped[str | None]
     size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    structure: Mapped[str | None] = mapped_column(index=True)
+    architecture: Mapped[str | None]
+    initializer_std: Mapped[float | None]
     unresolved: Mapped[str | None]
 
 
@@ -76,6 +80,27 @@ class WeightsContent(Base):
     weights_sha256: Mapped[str] = mapped_column(primary_key=True)
     content: Mapped[Json]
     changed_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class Structure(Base):
+    """Config, tokenizer, names and shapes of a checkpoint, which a worker tries once for all.
+
+    waiting --claim--> waiting, until next_try --finish--> passed | failed
+    """
+
+    __tablename__ = "structures"
+    __table_args__ = (
+        CheckConstraint("state IN ('waiting', 'passed', 'failed')", name="known_state"),
+        Index("structures_waiting", "next_try", postgresql_where=text("state = 'waiting'")),
+    )
+
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(server_default="waiting")
+    reason: Mapped[str | None]  # why it failed
+    facts: Mapped[Json | None]  # ucurve.modeling.trial.Facts
+    tries: Mapped[int] = mapped_column(server_default="0")
+    worker: Mapped[str | None]
+    next_try: Mapped[datetime | None]
 
 
 class Dataset(Base):

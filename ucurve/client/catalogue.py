@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ucurve.client.display import Experiment, Figures, Verdict, Verdicts
 from ucurve.client.http import HttpClient, checked, list_of
 from ucurve.experiments.study import Study
-from ucurve.registry.suites import Dataset, Suite
+from ucurve.registry.suites import PENDING, Dataset, Suite
 from ucurve.schemas.catalogue import (
     DatasetSubmission,
     SuitePreview,
@@ -171,7 +171,7 @@ class CatalogueResource(HttpClient):
         """Register the study's missing suites and datasets.
 
         Returns None when the study can be submitted, else the pending work: "3 of 8 checkpoints of
-        tiny are being hashed". Call it again until it returns None.
+        tiny are being hashed" or tried. Call it again until it returns None.
         """
         registered = {suite.name: suite for suite in self.suites()} if study.suites else {}
         names = {dataset.name for dataset in self.datasets()} if study.datasets else set()
@@ -180,9 +180,13 @@ class CatalogueResource(HttpClient):
                 self.add_dataset(**dataset.model_dump())
         for needed in study.suites:
             suite = registered.get(needed.name) or self.add_suite(**needed.model_dump())
-            if pending := sum(checkpoint.is_pending for checkpoint in suite.checkpoints):
-                count = len(suite.checkpoints)
-                return f"{pending} of {count} checkpoints of {suite.name} are being hashed"
+            pending = [checkpoint for checkpoint in suite.checkpoints if checkpoint.is_pending]
+            if pending:
+                hashed = any((c.unresolved or "").startswith(PENDING) for c in pending)
+                are = "are being hashed" if hashed else f"are {pending[0].unresolved}"
+                return (
+                    f"{len(pending)} of {len(suite.checkpoints)} checkpoints of {suite.name} {are}"
+                )
         return None
 
     def submit_study(self, study: Study) -> list[Experiment]:

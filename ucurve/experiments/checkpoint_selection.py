@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from ucurve.registry.suites import PENDING, Checkpoint, Suite, is_initial
+from ucurve.registry.suites import Checkpoint, Suite, is_initial
 from ucurve.schemas.strict_numbers import StrictNumbers
 from ucurve.spec import MAX_REVISIONS, Name, SpecError
 
@@ -86,8 +86,8 @@ def _candidates(suite: Suite, choice: Choice) -> list[Checkpoint]:
             "again with the tokens per step, or with a table of positions.",
         )
     if isinstance(choice, LogSpaced):
-        pending = [revision for revision, reason in reasons.items() if reason.startswith(PENDING)]
-        _require_usable(reasons, pending, "Wait until all are hashed: the choice would change.")
+        pending = [checkpoint.revision for checkpoint in suite.checkpoints if checkpoint.is_pending]
+        _require_usable(reasons, pending, "Wait until all are ready: the choice would change.")
         return [checkpoint for checkpoint in positioned if usable(checkpoint)]
     remedy = (
         'Wait, or give checkpoints as a list or as {"log_spaced": n}, which takes usable ones only.'

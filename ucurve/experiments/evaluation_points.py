@@ -107,6 +107,15 @@ def seconds_of(checkpoint: Checkpoint, dataset: Dataset) -> float:
     return 0.02 + tokens * (2e-6 + 2 * (checkpoint.num_parameters or 0) / 5e10)
 
 
+def require_initializer(checkpoint: Checkpoint, field: str) -> None:
+    """Raise SpecError naming `field` where a trial found no standard deviation of initialisation.
+
+    Of suites that were never tried, which are those of earlier releases, nothing is known.
+    """
+    if checkpoint.structure and checkpoint.initializer_std is None:
+        raise SpecError(field, f"{checkpoint.suite}/{checkpoint.revision}: {NO_INITIALIZER}")
+
+
 def initializer_std(config: Mapping[str, Any]) -> float:
     """Return the standard deviation from which a model's matrices were drawn.
 

@@ -256,6 +256,8 @@ class GaussianPerturbation(Spec):
         num_levels: int,
     ) -> Iterator[Point]:
         """Yield the points of one checkpoint: unperturbed, then all changes by noise seed."""
+        if "init_std" in self.scales and initial is None:
+            evaluation_points.require_initializer(checkpoint, "scale")
         unperturbed = self._unperturbed(checkpoint, dataset, level)
         yield unperturbed
         resources = Resources(memory_gb=round(0.5 + 12 * (checkpoint.num_parameters or 0) / 1e9, 2))

@@ -16,6 +16,7 @@ import shutil
 import tempfile
 import threading
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -163,15 +164,20 @@ def _verify(name: str, sha256: str, expected: str | None, folder: Path) -> None:
 def _model(folder: Path, weights: list[str], adapter: bool, artefacts: Path) -> PreTrainedModel:
     """Return the model of a folder whose files were verified; it is built from these only."""
     config, stored = _checked_config(folder, weights, artefacts)
-    foreign = [key for key in FOREIGN_CODE if key in config]
-    if foreign or adapter:
-        raise CheckpointError(
-            f"{folder} needs {', '.join(foreign) or 'an adapter'}: remote code is never executed"
-        )
+    expect_own_code(config, str(folder), adapter)
     with tempfile.TemporaryDirectory(prefix="ucurve-") as staged:
         for name in ("config.json", *weights, *_index(folder, weights, artefacts)):
             (Path(staged) / name).symlink_to((folder / name).resolve())
-        return _build(folder, Path(staged), weights[0].endswith(".safetensors"), stored)
+        return build(str(folder), Path(staged), weights[0].endswith(".safetensors"), stored)
+
+
+def expect_own_code(config: Mapping[str, Any], name: str, adapter: bool = False) -> None:
+    """Raise CheckpointError where a model is more than its config and weights."""
+    foreign = [key for key in FOREIGN_CODE if key in config]
+    if foreign or adapter:
+        raise CheckpointError(
+            f"{name} needs {', '.join(foreign) or 'an adapter'}: remote code is never executed"
+        )
 
 
 def _checked_config(
@@ -209,7 +215,21 @@ def _index(folder: Path, weights: list[str], artefacts: Path) -> list[str]:
     return [name]
 
 
-def _build(folder: Path, staged: Path, safetensors: bool, stored: int) -> PreTrainedModel:
+def build(
+    name: str, staged: Path, safetensors: bool, stored: int, device: str = "cpu"
+) -> PreTrainedModel:
+    """Return the model of the files in `staged`, in fp32.
+
+    Args:
+        name: of the files in messages.
+        staged: a folder of config.json and files of weights.
+        safetensors: whether the weights are in this format.
+        stored: the most numbers that the files can hold.
+        device: "meta" for a model without memory for its weights.
+
+    Raises:
+        CheckpointError: they cannot be loaded.
+    """
     model: PreTrainedModel
     info: dict[str, Any]
     try:
@@ -217,10 +237,8 @@ def _build(folder: Path, staged: Path, safetensors: bool, stored: int) -> PreTra
             config = AutoConfig.from_pretrained(
                 staged, trust_remote_code=False, local_files_only=True
             )
-            if hasattr(config, "rescale_every"):
-                config.rescale_every = (
-                    0  # RWKV would halve weights in place at a first forward pass
-                )
+            if hasattr(config, "rescale_every"):  # RWKV would halve weights in place when it is run
+                config.rescale_every = 0
             attention = expect_fits(config, stored)
             model, info = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
                 staged,
@@ -228,6 +246,7 @@ def _build(folder: Path, staged: Path, safetensors: bool, stored: int) -> PreTra
                 dtype=torch.float32,  # None would mean the stored type: fp16 for Pythia
                 trust_remote_code=False,
                 attn_implementation=attention,
+                device_map=None if device == "cpu" else device,
                 use_safetensors=safetensors,
                 weights_only=True,
                 local_files_only=True,
@@ -235,12 +254,12 @@ def _build(folder: Path, staged: Path, safetensors: bool, stored: int) -> PreTra
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
         raise CheckpointError(
-            f"{folder} cannot be loaded: {str(error).strip().splitlines()[0]}"
+            f"{name} cannot be loaded: {str(error).strip().splitlines()[0]}"
         ) from error
     wrong = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
     if wrong:
         raise CheckpointError(
-            f"{folder} lacks weights that its config requires: {', '.join(wrong[:3])}"
+            f"{name} lacks weights that its config requires: {', '.join(wrong[:3])}"
         )
     return model
 

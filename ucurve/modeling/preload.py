@@ -10,6 +10,7 @@ MODULES = (
     "ucurve.modeling.perplexity",
     "ucurve.modeling.perturb",
     "ucurve.modeling.pretrain",
+    "ucurve.modeling.trial",
     "transformers.models.auto.modeling_auto",  # transformers imports lazily, at the first use
     "transformers.models.gpt_neox.modeling_gpt_neox",
 )

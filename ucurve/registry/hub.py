@@ -41,6 +41,7 @@ from ucurve.registry.model_files import (
 )
 from ucurve.registry.remote_tensors import remote_tensors
 from ucurve.registry.roots import open_regular
+from ucurve.registry.stored_tensor import Tensor
 from ucurve.registry.suites import Checkpoint, Location, combined_sha256, weights_files
 from ucurve.registry.weights_content import WeightsContent
 from ucurve.settings import settings
@@ -139,6 +140,25 @@ def _remote_hashes(repository: str, commit: str, cache: Path, contents: Contents
         "context": context_length(config),
         "size_bytes": sum(files[name].size for name in (*SMALL, *weights) if name in files),
     }
+
+
+def described(
+    repository: str, commit: str, cache: Path
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the config of a commit and the tensors of its files of weights, without these.
+
+    Raises HubError, RegistrationError.
+    """
+    files = remote_files(repository, commit)
+    if "config.json" not in files:
+        raise RegistrationError("the revision has no config.json")
+    folder = repository_folder(cache, repository)
+    with open_regular(fetch(files["config.json"], folder, commit, _headers(), no_progress)) as file:
+        config = read_config(file)
+    tensors: dict[str, Tensor] = {}
+    for name in weights_files(files):
+        tensors |= remote_tensors(files[name], _headers())
+    return config, tensors
 
 
 def remote_files(repository: str, commit: str, kind: str = "model") -> dict[str, RemoteFile]:

@@ -18,6 +18,7 @@ from ucurve.bounds import FilePath, Name, Prose
 from ucurve.registry.training_phases import phase_order
 
 PENDING = "hashing"  # prefix of `unresolved` while the files are being hashed
+TRYING = "being tried"  # prefix of `unresolved` until a worker has built and run the model once
 
 
 class Location(BaseModel):
@@ -67,14 +68,27 @@ class Checkpoint(BaseModel):
     config_sha256: Name | None = Field(None, description="SHA-256 of the model's config.")
     tokenizer_sha256: Name | None = Field(None, description="SHA-256 of the tokenizer.")
     size_bytes: int | None = Field(None, description="Size of the weights in bytes.")
+    structure: Name | None = Field(
+        None,
+        description="SHA-256 of config, tokenizer, names and shapes of tensors: a worker tries it "
+        "once before anything is planned; null where nothing is tried.",
+    )
+    architecture: Name | None = Field(
+        None, description="Class of the model, as the worker that tried it knows it."
+    )
+    initializer_std: float | None = Field(
+        None,
+        description="Standard deviation of matrices at initialisation; null where the config does "
+        "not state it or nothing was tried.",
+    )
     unresolved: Prose | None = Field(
         None, description="Why it cannot be used yet; null when it can."
     )
 
     @property
     def is_pending(self) -> bool:
-        """Whether the files are still being hashed."""
-        return (self.unresolved or "").startswith(PENDING)
+        """Whether the files are still being hashed, or the model waits to be tried."""
+        return (self.unresolved or "").startswith((PENDING, TRYING))
 
 
 class Remark(BaseModel):
@@ -161,7 +175,8 @@ def suite_warnings(checkpoints: Iterable[Checkpoint], remarks: Iterable[Remark] 
     for checkpoint in checkpoints:
         if checkpoint.unresolved and not checkpoint.is_pending:
             by_reason[checkpoint.unresolved].append(checkpoint.revision)
-    pending = [c.revision for c in checkpoints if c.is_pending]
+    trying = [c for c in checkpoints if (c.unresolved or "").startswith(TRYING)]
+    pending = [c.revision for c in checkpoints if c.is_pending and c not in trying]
     without_tokens = [c for c in checkpoints if c.tokens is None and c.training_phase is None]
     only_step = [c.revision for c in without_tokens if c.step is not None]
     only_words = [c.revision for c in without_tokens if c.step is None and c.words is not None]
@@ -170,6 +185,8 @@ def suite_warnings(checkpoints: Iterable[Checkpoint], remarks: Iterable[Remark] 
     messages += [f"{enumerated(names)}: {reason}" for reason, names in by_reason.items()]
     if pending:
         messages.append(f"{enumerated(pending)}: still being hashed.")
+    if trying:
+        messages.append(f"{enumerated([c.revision for c in trying])}: {trying[0].unresolved}.")
     if only_step:
         messages.append(f"{enumerated(only_step)}: step known, tokens unknown: {HINT_TOKENS}.")
     if only_words:
