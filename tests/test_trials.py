@@ -239,9 +239,6 @@ def test_noise_relative_to_an_unknown_initialisation_is_refused_in_the_plan(
         assert "none of initializer_range, init_std" in refused["detail"]
         assert 'use the noise scale "current_std"' in refused["detail"]
     assert problem(api, "recurrent", scale="current_std") == {}
-    saved("recurrent_gemma", tmp_path / "step0")
-    register(api, "recurrent", tmp_path)
-    assert problem(api, "recurrent", scale="both") == {}, "step 0 is the initialisation"
 
 
 def test_a_trial_survives_the_death_of_its_workers_and_gives_up_after_three(

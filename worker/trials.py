@@ -89,7 +89,7 @@ def _outcome(checkpoint: Checkpoint) -> tuple[str | None, dict[str, Any] | None]
         return None, asdict(try_checkpoint(checkpoint))
     except HubUnreachableError:
         raise
-    except Exception as error:  # whatever it is, every point would end the same way
+    except Exception as error:  # of any kind: every point would end the same way
         log.info("%s/%s cannot be used", checkpoint.suite, checkpoint.revision, exc_info=True)
         message = f"cannot be used: {str(error).strip() or type(error).__name__}"
         return message.replace("\0", "\\0"), None
