@@ -335,7 +335,11 @@ def _lora(
     leaves = {
         name: weight.detach().clone().requires_grad_() for name, weight in run.trained.items()
     }
-    adapted = [name.removesuffix(".lora_A.default.weight") for name in leaves if ".lora_A." in name]
+    adapted = [
+        name.removesuffix(".lora_A.default.weight")
+        for name in leaves
+        if ".lora_A." in name and ".dt_proj." not in name  # read by Jamba itself, past its adapter
+    ]
     weights = dict(plain.named_parameters())
 
     def effective() -> dict[str, torch.Tensor]:

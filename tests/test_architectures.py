@@ -19,11 +19,12 @@ from ucurve.registry.config_words import context_length, initializer_std
 
 # One of each kind; `python benchmarks/architectures.py` compares all of them.
 FAMILIES = (
-    "bloom", "cohere", "falcon", "falcon_h1", "gemma2", "gpt2", "gpt_neo", "gpt_neox", "gptj",
-    "granite", "jamba", "llama", "mamba", "mamba2", "mistral", "mixtral", "mpt", "olmo2", "opt",
+    "bloom", "cohere", "falcon", "falcon_h1", "falcon_mamba", "gemma2", "gpt2", "gpt_neo",
+    "gpt_neox", "gptj", "granite", "jamba", "llama", "mamba", "mamba2", "mistral", "mixtral",
+    "mpt", "olmo2", "opt",
     "phi", "qwen3", "recurrent_gemma", "rwkv", "stablelm", "xglm", "zamba2",
 )  # fmt: skip
-EAGER = ("bloom", "gemma2", "gpt_neo", "mamba", "mamba2", "mpt", "rwkv", "xglm")
+EAGER = ("bloom", "falcon_mamba", "gemma2", "gpt_neo", "mamba", "mamba2", "mpt", "rwkv", "xglm")
 NO_INITIALIZER = ("recurrent_gemma", "rwkv")
 
 

@@ -35,7 +35,7 @@ from ucurve.modeling.training_state import ResumableRun
 
 SAVE_EVERY_SECONDS = 20.0
 ADAPTER = "default"  # peft's name for its first adapter
-FUSED_PROJECTION = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")  # as peft has it
+FUSED = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")  # as peft has it
 Progress = Callable[..., None]  # progress(done, total, loss=...), raises to stop
 
 
@@ -264,16 +264,17 @@ def _add_lora_(model: PreTrainedModel, rank: int, seed: int) -> None:
 def _linear_layers(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
     """Return the linear layers to adapt by name: all but the unembedding, GPT-2's Conv1D too.
 
-    A fused kernel of state-space layers reads the weights of `out_proj` itself, past any adapter.
+    State-space layers read the weights of `out_proj` (in a fused kernel) and `dt_proj` themselves,
+    past any adapter.
     """
     last = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    fused = model.config.model_type in FUSED_PROJECTION
+    unadapted = (".out_proj", ".dt_proj") if model.config.model_type in FUSED else ()
     return {
         name: module
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear | Conv1D)
         and module is not last
-        and not (fused and name.endswith(".out_proj"))
+        and not name.endswith(unadapted)
     }
 
 
