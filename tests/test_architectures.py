@@ -15,6 +15,7 @@ from transformers import RwkvConfig, RwkvForCausalLM
 from ucurve.modeling.checkpoints import load
 from ucurve.modeling.perplexity import window_losses
 from ucurve.modeling.regularizers import fisher
+from ucurve.modeling.trial import try_checkpoint
 from ucurve.registry.config_words import context_length, initializer_std
 
 # One of each kind; `python benchmarks/architectures.py` compares all of them.
@@ -50,6 +51,26 @@ def test_an_attention_named_in_the_config_is_never_followed(family: str, tmp_pat
         path.write_text(json.dumps({**json.loads(path.read_text()), word: "owner/kernels"}))
     model = load(architectures.registered(folder), "cpu", tmp_path).model
     assert model.config._attn_implementation == ("sdpa" if family == "opt" else "eager")
+
+
+@pytest.mark.parametrize(
+    ("family", "code"),
+    [("falcon", "modeling_falcon.FalconForCausalLM"), ("mpt", "modeling_mpt.MPTForCausalLM")],
+)
+def test_code_of_a_repository_is_not_needed_where_the_library_has_the_same_class(
+    family: str, code: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / family / "step1000"
+    architectures.save(family, folder)
+    (folder / f"{code.split('.')[0]}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    path = folder / "config.json"
+    named = {"AutoModelForCausalLM": code, "AutoConfig": f"configuration_{family}.Config"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "auto_map": named}))
+    checkpoint = architectures.registered(folder)
+    model = load(checkpoint, "cpu", tmp_path).model
+    assert type(model).__module__.startswith("transformers.models.")
+    assert try_checkpoint(checkpoint).architecture == type(model).__name__
+    assert not (tmp_path / "ran").exists()
 
 
 def test_rwkv_has_the_same_weights_after_a_forward_pass(tmp_path: Path) -> None:

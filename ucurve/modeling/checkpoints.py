@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils.logging import disable_progress_bar
 
 from ucurve.disk_space import naming_full_disk
@@ -172,12 +173,28 @@ def _model(folder: Path, weights: list[str], adapter: bool, artefacts: Path) -> 
 
 
 def expect_own_code(config: Mapping[str, Any], name: str, adapter: bool = False) -> None:
-    """Raise CheckpointError where a model is more than its config and weights."""
+    """Raise CheckpointError where a model is more than its config and weights.
+
+    A repository may have brought code for an architecture that transformers has since: then the
+    library's own class of that name is used.
+    """
     foreign = [key for key in FOREIGN_CODE if key in config]
+    if _in_library(config):
+        foreign.remove("auto_map")
     if foreign or adapter:
         raise CheckpointError(
             f"{name} needs {', '.join(foreign) or 'an adapter'}: remote code is never executed"
         )
+
+
+def _in_library(config: Mapping[str, Any]) -> bool:
+    """Return whether the class that a repository has code for is the library's, too."""
+    classes = config.get("auto_map")
+    wanted = classes.get("AutoModelForCausalLM") if isinstance(classes, dict) else None
+    own = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(str(config.get("model_type")))
+    if not isinstance(wanted, str) or not isinstance(own, str):
+        return False
+    return wanted.rpartition(".")[2].lower() == own.lower()  # MPTForCausalLM is MptForCausalLM
 
 
 def _checked_config(
