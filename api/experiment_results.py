@@ -11,6 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
+from api.experiment_remarks import experiment_remarks, with_caveats
 from api.experiment_store import get_or_404
 from api.single_flight import SingleFlightCache
 from db import changes, history
@@ -76,7 +77,14 @@ async def verdicts_for(id: int, at: datetime | None = None) -> list[Verdict]:
     may be committed just after it.
     """
     version = await run_in_threadpool(_finished_version, id)
-    return await verdict_cache.get((id, at, version), partial(_compute_verdicts, id, at))
+    verdicts = await verdict_cache.get((id, at, version), partial(_compute_verdicts, id, at))
+    return await run_in_threadpool(_with_caveats, id, verdicts)
+
+
+def _with_caveats(id: int, verdicts: list[Verdict]) -> list[Verdict]:
+    """Add what is known of the weights now, which may be more than when they were judged."""
+    with open_session() as session:
+        return with_caveats(verdicts, experiment_remarks(session, id)) if verdicts else []
 
 
 def _finished_version(id: int) -> tuple[int, int]:

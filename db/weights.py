@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Row, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -38,3 +39,13 @@ def contents_of(session: Session, hashes: Iterable[str]) -> dict[str, Json]:
     names = (WeightsContent.weights_sha256, WeightsContent.content)
     query = select(*names).where(WeightsContent.weights_sha256.in_(list(hashes)))
     return {row.weights_sha256: row.content for row in session.execute(query)}
+
+
+def measured_revisions(session: Session, experiment: int) -> Sequence[Row[Any]]:
+    """Return the distinct suite, revision, scale of the noise, and step 0 of its sigma."""
+    query = text("""
+        SELECT DISTINCT p.labels ->> 'suite' AS suite, p.labels ->> 'revision' AS revision,
+            p.labels ->> 'scale' AS scale, m.source -> 'initial' ->> 'revision' AS initial
+        FROM experiment_points p JOIN measurements m ON m.id = p.measurement_id
+        WHERE p.experiment_id = :id""")
+    return session.execute(query, {"id": experiment}).all()

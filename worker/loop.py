@@ -39,6 +39,7 @@ from worker.outcomes import (
 from worker.space import SpaceWatch
 from worker.statistics import WorkerStatistics
 from worker.transactions import run_in_transaction
+from worker.weights import KnownWeights
 
 POLL_SECONDS = 3.0
 MAX_SLICE_SECONDS = 6.0  # after this the points of a slice that have not begun are released
@@ -59,6 +60,7 @@ class WorkerLoop:
         self.context = PointContext(self.worker["device"], settings().artefacts)
         self.loaded: str | None = None
         self.speed = 1.0  # measured / planned seconds of the latest points
+        self.weights = KnownWeights()
         self.health = DeviceHealth(self.worker["device"])
         self._busy = threading.Lock()
         self._again = threading.Event()
@@ -168,6 +170,7 @@ class WorkerLoop:
             return
         self.statistics.count(claimed.kind, state, seconds, retried)
         if state == "done":
+            self.weights.complete(claimed.source, self.context.artefacts)
             shutil.rmtree(self.context.state_dir, ignore_errors=True)  # nothing left to resume
 
     def _begin(

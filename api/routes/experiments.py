@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from api.auth.authorization import Owner, Submitter, Viewer, require_owner
 from api.auth.quotas import check_queued, quota
 from api.errors import ApiError
+from api.experiment_remarks import remarks_in_words
 from api.experiment_store import (
     MAX_WAKE_UPS,
     Submission,
@@ -103,6 +104,7 @@ def submit(
     with planning(owner, submission.spec, submits=True) as (session, catalogue):
         rows = prepare(submission, catalogue)
         [experiment] = submit_all(session, owner, [rows], request)
+        experiment.remarks = remarks_in_words(session, experiment.id)
     response.headers["Location"] = experiment.url
     return experiment
 
@@ -111,7 +113,9 @@ def submit(
 def get_experiment(id: ExperimentId, request: Request) -> schemas.Experiment:
     """The experiment with its spec, state and progress."""
     with open_session() as session:
-        return to_records(session, [get_or_404(session, id)], request)[0]
+        [experiment] = to_records(session, [get_or_404(session, id)], request)
+        experiment.remarks = remarks_in_words(session, id)
+        return experiment
 
 
 @router.post("/experiments/{id}/{action}", summary="Pause, resume, cancel or retry an experiment")

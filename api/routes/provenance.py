@@ -9,6 +9,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from api.errors import not_found
+from api.experiment_remarks import remarks_in_words
 from api.experiment_store import get_or_404
 from api.path_parameters import ExperimentId, MeasurementId
 from db.models import Attempt, ExperimentPoint, Measurement
@@ -45,6 +46,7 @@ def experiment_provenance(id: ExperimentId) -> schemas.ExperimentProvenance:
         contributions = session.execute(CONTRIBUTIONS, {"id": id}).all()
         num_retried = session.scalar(NUM_RETRIED, {"id": id})
         sources = session.scalars(SOURCES, {"id": id}).all()
+        remarks = remarks_in_words(session, id)
     checkpoints = [Checkpoint.model_validate(s) for s in sources if "weights_sha256" in s]
     datasets = [Dataset.model_validate(s) for s in sources if "sha256" in s]
     return schemas.ExperimentProvenance(
@@ -54,6 +56,7 @@ def experiment_provenance(id: ExperimentId) -> schemas.ExperimentProvenance:
         ],
         checkpoints=sort_checkpoints(checkpoints),
         datasets=sorted(datasets, key=lambda dataset: dataset.name),
+        remarks=remarks,
     )
 
 

@@ -112,4 +112,5 @@ def _combine(verdicts: Mapping[int, list[Verdict]]) -> list[Verdict]:
             row = get_or_404(session, id)
             table = to_frame(all_rows(session, id, needed_series(row)))
         parts.append(study.StudyExperiment(row.name, parse(row.spec), table, of_experiment))
-    return study.verdicts(parts)
+    caveats = dict.fromkeys(c for part in verdicts.values() for v in part for c in v.caveats)
+    return [v.model_copy(update={"caveats": list(caveats)}) for v in study.verdicts(parts)]

@@ -63,6 +63,10 @@ def header(snapshot: ExperimentSnapshot) -> None:
     if experiment.waits_for and experiment.state in ("queued", "running"):
         st.warning(plain(experiment.waits_for), icon=":material/hourglass:")
     with st.container():
+        if not snapshot.verdicts:  # which show their caveats
+            for remark in experiment.remarks:
+                st.warning(plain(remark), icon=":material/compare_arrows:")
+    with st.container():
         webhook_status(snapshot)
     with st.container():
         if experiment.notes:  # Markdown without images, which would be fetched from elsewhere

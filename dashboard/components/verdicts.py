@@ -10,7 +10,7 @@ import streamlit as st
 from dashboard.components import add_draws
 from dashboard.components.theme import ANSWERS, badge, caption, counted, plain, small
 from dashboard.live.poller import ExperimentSnapshot
-from ucurve.analysis.verdict_order import ClaimGroup, by_claim
+from ucurve.analysis.verdict_order import ClaimGroup, by_claim, caveats_of
 from ucurve.formatting import scope_title
 from ucurve.spec import Verdict
 
@@ -41,6 +41,8 @@ def section(snapshot: ExperimentSnapshot) -> None:
         caption(f"Preliminary: {snapshot.num_judged:,} of {total}. May change.")
     elif snapshot.verdicts_pending and not snapshot.verdicts:
         caption("Computing verdicts…")
+    for caveat in caveats_of(snapshot.verdicts):
+        st.warning(plain(caveat), icon=":material/compare_arrows:")
     for claim in by_claim(snapshot.verdicts):
         claim_card(claim)
     add_draws.buttons(snapshot)

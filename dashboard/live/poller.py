@@ -18,6 +18,7 @@ from dashboard.live.shared_query import SharedQuery
 from ucurve.analysis.measurement_table import to_frame
 from ucurve.client import ApiUnavailableError, Client, RequestRejectedError
 from ucurve.experiments import parse
+from ucurve.figures.caveats import with_caveats
 from ucurve.schemas.experiments import Experiment
 from ucurve.schemas.measurements import MeasurementRow
 from ucurve.spec import Figure, Verdict
@@ -171,6 +172,7 @@ def draw_figures(snapshot: ExperimentSnapshot) -> tuple[dict[str, Figure], str |
     """
     try:
         spec = parse(snapshot.experiment.spec)
-        return spec.figures(to_frame(snapshot.rows.values()), snapshot.verdicts), None
+        figures = spec.figures(to_frame(snapshot.rows.values()), snapshot.verdicts)
+        return with_caveats(figures, snapshot.verdicts), None
     except Exception as error:
         return {}, f"{type(error).__name__}: {error}"

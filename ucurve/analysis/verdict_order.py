@@ -63,3 +63,8 @@ def _group(claim: str, verdicts: Sequence[Verdict]) -> ClaimGroup:
 def more_draws(verdict: Verdict) -> int | None:
     """Return how many more draws or seeds could resolve an undetermined verdict, if known."""
     return verdict.more_draws if verdict.answer == "undetermined" else None
+
+
+def caveats_of(verdicts: Iterable[Verdict]) -> list[str]:
+    """Return the caveats of several verdicts, each once."""
+    return list(dict.fromkeys(caveat for verdict in verdicts for caveat in verdict.caveats))

@@ -10,7 +10,7 @@ from getpass import getpass
 from pathlib import Path
 from typing import Any
 
-from ucurve.analysis.verdict_order import by_claim
+from ucurve.analysis.verdict_order import by_claim, caveats_of
 from ucurve.client import Client
 from ucurve.client.api_keys import TokenFileError, token_from
 from ucurve.formatting import scope_title
@@ -119,7 +119,11 @@ def labels_text(labels: dict[str, Any]) -> str:
 
 
 def print_verdicts(verdicts: Sequence[Verdict], all_settings: bool = False) -> None:
-    """Print verdicts claim by claim; per-setting ones are only counted unless requested."""
+    """Print verdicts claim by claim, after their caveats; per-setting ones are only counted unless
+    requested.
+    """
+    for caveat in caveats_of(verdicts):
+        print(f"caution: {caveat}")
     for claim in by_claim(verdicts):
         print(claim.name)
         for verdict in [*claim.summaries, *(claim.details if all_settings else [])]:

@@ -215,6 +215,8 @@ def report_submission(client: Client, experiment: schemas.Experiment, follow: bo
     cached = f", {counts.reused:,} cached" if counts.reused else ""
     size = counted(counts.total, "evaluation")
     print(f"experiment {experiment.id} ({experiment.name}): {size}{cached}")
+    for remark in experiment.remarks:
+        print(f"caution: {remark}")
     return follow_progress(client, experiment.id) if follow else 0
 
 

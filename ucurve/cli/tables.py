@@ -126,6 +126,7 @@ def experiment_text(experiment: Experiment, failed: Sequence[MeasurementRow]) ->
         lines.append(f"tags         {' '.join(experiment.tags)}")
     if experiment.notes:
         lines.append(f"notes        {experiment.notes}")
+    lines += [f"caution      {remark}" for remark in experiment.remarks]
     lines.append(f"spec         {experiment.model_dump_json(include={'spec'})}")
     errors = Counter(row.error or "unknown error" for row in failed)
     lines += [f"failed       {num} x {error}" for error, num in errors.items()]

@@ -13,7 +13,7 @@ from html import escape
 from typing import Any
 
 from ucurve import spec
-from ucurve.analysis.verdict_order import by_claim
+from ucurve.analysis.verdict_order import by_claim, caveats_of
 from ucurve.formatting import count, date_time, duration, scope_title
 from ucurve.schemas import experiments as schemas
 
@@ -143,7 +143,10 @@ def _progress_html(experiment: schemas.Experiment) -> str:
 
 
 def _verdict_table(verdicts: Iterable[spec.Verdict]) -> str:
-    return _table(("answer", "scope", "verdict"), [_cells(verdict) for verdict in verdicts])
+    verdicts = list(verdicts)
+    caveats = "".join(f"<p>Caution: {escape(text)}</p>" for text in caveats_of(verdicts))
+    titles = ("answer", "scope", "verdict")
+    return caveats + _table(titles, [_cells(verdict) for verdict in verdicts])
 
 
 def _cells(verdict: spec.Verdict) -> tuple[str, str, str]:

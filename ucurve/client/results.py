@@ -68,9 +68,11 @@ class ResultResource(ExperimentResource):
     def figures(self, id: int, at: Moment = None) -> Figures:
         """Draw the figures by name from the results and verdicts so far."""
         from ucurve.experiments import parse
+        from ucurve.figures.caveats import with_caveats
 
         spec = parse(self.experiment(id).spec)
-        return Figures.of(spec.figures(self.table(id, at=at), self.verdicts(id, at)))
+        verdicts = self.verdicts(id, at)
+        return Figures.of(with_caveats(spec.figures(self.table(id, at=at), verdicts), verdicts))
 
     def verdicts(self, id: int, at: Moment = None) -> Verdicts:
         """Return the verdict of every claim, now or at a time in the past."""

@@ -19,7 +19,7 @@ or nan. `attempt` is the attempt whose metrics are shown.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
@@ -80,6 +80,9 @@ TABLES: dict[str, dict[str, Form]] = {
     for table, columns in _COLUMNS.items()
 }
 
+# For readers of the files: derived, so that no import needs it and older exports do not have it.
+DERIVED: dict[str, dict[str, Form]] = {"suites": {"remarks": "texts"}}
+
 
 class FolderError(ValueError):
     """The folder cannot be written or read as an export; the message says why and what to do."""
@@ -109,10 +112,11 @@ def write_table(folder: Path, name: str, pages: Iterable[list[Row]]) -> File:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path, schema, num_rows = folder / f"{name}.parquet", _schema(name), 0
+    forms = TABLES[name] | DERIVED.get(name, {})
+    path, schema, num_rows = folder / f"{name}.parquet", _schema(forms), 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for page in pages:
-            rows = [_packed(row, TABLES[name]) for row in page]
+            rows = [_packed(row, forms) for row in page]
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
             num_rows += len(rows)
     return File(sha256=file_sha256(path), rows=num_rows)
@@ -126,7 +130,7 @@ def read_table(folder: Path, name: str, batch: int = 500) -> Iterator[Row]:
     path = folder / f"{name}.parquet"
     try:
         with open_inside(folder, path.name) as source, pq.ParquetFile(source) as file:
-            _check_table(path.name, file, _schema(name))
+            _check_table(path.name, file, _schema(TABLES[name]))
             for page in file.iter_batches(batch, columns=list(TABLES[name])):
                 yield from (_unpacked(row, TABLES[name]) for row in page.to_pylist())
     except (OSError, OverflowError, UnicodeDecodeError, pa.ArrowException) as error:
@@ -216,7 +220,7 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _schema(name: str) -> pa.Schema:
+def _schema(forms: Mapping[str, Form]) -> pa.Schema:
     import pyarrow as pa
 
     types: dict[Form, pa.DataType] = {
@@ -230,7 +234,7 @@ def _schema(name: str) -> pa.Schema:
         "numbers": pa.map_(pa.string(), pa.float64()),
         "series": pa.map_(pa.string(), pa.list_(pa.float64())),
     }
-    return pa.schema([(column, types[form]) for column, form in TABLES[name].items()])
+    return pa.schema([(column, types[form]) for column, form in forms.items()])
 
 
 MAPS = ("words", "numbers", "series")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ucurve.experiments import parse, study
+from ucurve.figures.caveats import with_caveats
 from ucurve.schemas.experiments import Experiment
 from ucurve.schemas.measurements import ExperimentProvenance
 from ucurve.spec import Figure, Spec, Verdict
@@ -67,7 +68,7 @@ def collect(client: Client, ids: Sequence[int], title: str = "") -> Report:
 def _chapter(client: Client, id: int) -> Chapter:
     experiment = client.experiment(id)
     spec, verdicts = parse(experiment.spec), list(client.verdicts(id))
-    figures = spec.figures(client.table(id), verdicts)
+    figures = with_caveats(spec.figures(client.table(id), verdicts), verdicts)
     return Chapter(
         experiment=experiment,
         spec=spec,

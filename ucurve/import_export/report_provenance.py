@@ -82,6 +82,8 @@ def _artefacts_html(chapters: Sequence[Chapter]) -> str:
     if checkpoints:
         titles = ("suite", "revision", "tokens", "SHA-256 of the weights")
         parts.append(f"<h4>Checkpoints</h4>{_table(titles, list(checkpoints.values()))}")
+        remarks = dict.fromkeys(r for chapter in chapters for r in chapter.provenance.remarks)
+        parts += [f"<p class='warning'>{escape(remark)}</p>" for remark in remarks]
     if datasets:
         columns = ("name", "description", "SHA-256")
         parts.append(f"<h4>Datasets</h4>{_table(columns, list(datasets.values()))}")

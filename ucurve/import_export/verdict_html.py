@@ -6,14 +6,16 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import groupby
 
-from ucurve.analysis.verdict_order import ClaimGroup, by_claim
+from ucurve.analysis.verdict_order import ClaimGroup, by_claim, caveats_of
 from ucurve.formatting import scope_title
 from ucurve.spec import Verdict
 
 
 def claims_html(verdicts: Iterable[Verdict]) -> str:
-    """Return the verdicts claim by claim; many per-setting verdicts are folded."""
-    return "".join(map(_claim_html, by_claim(verdicts)))
+    """Return the verdicts claim by claim, after their caveats; many per-setting ones are folded."""
+    verdicts = list(verdicts)
+    caveats = "".join(f"<p class='warning'>{escape(text)}</p>" for text in caveats_of(verdicts))
+    return caveats + "".join(map(_claim_html, by_claim(verdicts)))
 
 
 def _claim_html(claim: ClaimGroup) -> str:

@@ -125,11 +125,20 @@ def _write_tables(
         if name == "points":  # without experiments that were submitted after their table was read
             exported = set(ids)
             pages = ([row for row in page if row["experiment"] in exported] for page in pages)
+        if name == "suites":
+            pages = _with_remarks(pages, client)
         reported = _report_progress(pages, name, sizes[name], progress)
         if name == "experiments":
             reported = _collect_ids(reported, ids)
         manifest.files[f"{name}.parquet"] = write_table(partial, name, reported)
     return ids
+
+
+def _with_remarks(pages: Iterator[list[Row]], client: Client) -> Iterator[list[Row]]:
+    """Add what the weights of each suite say against its names."""
+    remarks = {suite.name: [r.message for r in suite.remarks] for suite in client.suites()}
+    for page in pages:
+        yield [{**row, "remarks": remarks.get(row["name"], [])} for row in page]
 
 
 def _report_progress(

@@ -10,9 +10,9 @@ import math
 import re
 from collections.abc import Iterator
 
-from ucurve.registry.weights_content import TensorContent, WeightsContent, compared
+from ucurve.registry.weights_content import HEAD, TensorContent, WeightsContent, compared
 
-TOLERANCE = 0.05  # of a spread: what cutting a normal distribution at 3 sigma leaves is within it
+TOLERANCE = 0.05  # of a spread, as for a normal distribution cut at 3 sigma; sampling error extra
 USUAL = 0.02  # where a config does not say
 UNEQUAL_ROWS = 4.0  # 6 standard errors of the estimate from 8 rows above 1
 START_OF_GAINS = (1.0, 0.0)  # 0: where the model adds 1
@@ -63,8 +63,9 @@ def _is_norm(name: str) -> bool:
 def _is_known(name: str, tensor: TensorContent, content: WeightsContent) -> bool:
     """Whether the spread of a matrix is one that initialisers in use would give it."""
     assert tensor.std is not None, "the spread of a matrix was measured"
+    tolerance = TOLERANCE + 4 / math.sqrt(2 * min(math.prod(tensor.shape), HEAD))
     return any(
-        abs(tensor.std / spread - 1) <= TOLERANCE for spread in _spreads(name, tensor, content)
+        abs(tensor.std / spread - 1) <= tolerance for spread in _spreads(name, tensor, content)
     )
 
 

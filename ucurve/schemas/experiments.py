@@ -94,6 +94,11 @@ class Experiment(BaseModel):
     finished_at: datetime | None = Field(description="Time when its last point ended.")
     url: str = Field(description="URL of this experiment in the API.")
     spec: dict[str, Any] = Field(description="What it measures, complete with defaults.")
+    remarks: list[str] = Field(
+        [],
+        description="What the weights of its checkpoints say against their names, such as two that "
+        "are one model; empty in lists.",
+    )
     fresh: bool = Field(False, description="Whether it re-measured cached points.")
     archived: bool = Field(False, description="Whether it is hidden from lists by default.")
     starred: bool = Field(False, description="Whether the current user has starred it.")

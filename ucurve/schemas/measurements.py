@@ -157,3 +157,6 @@ class ExperimentProvenance(BaseModel):
     )
     checkpoints: list[Checkpoint] = Field(description="Checkpoints with their hashes.")
     datasets: list[Dataset] = Field(description="Datasets with their hashes.")
+    remarks: list[str] = Field(
+        [], description="What the weights of the checkpoints say against their names."
+    )

@@ -120,6 +120,11 @@ class Verdict(BaseModel):
         [], description='Conditions for which a summarized claim holds, such as "gamma 0.2".'
     )
     evidence: dict[str, Any] = Field({}, description="Further numbers behind the answer.")
+    caveats: list[str] = Field(
+        [],
+        description="What the weights of the measured checkpoints say against the comparison, such "
+        "as two points that are one model.",
+    )
 
     @property
     def is_summary(self) -> bool:
