@@ -37,7 +37,16 @@ def _cached(
 ) -> list[Remark]:
     key = tuple(
         (
-            *(c.suite, c.revision, c.replicate, c.phase, c.tokens, c.step, c.weights_sha256),
+            *(
+                c.suite,
+                c.revision,
+                c.replicate,
+                c.phase,
+                c.training_phase,
+                c.tokens,
+                c.step,
+                c.weights_sha256,
+            ),
             known.get(c.weights_sha256 or ""),
         )
         for c in checkpoints

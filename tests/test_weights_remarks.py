@@ -192,6 +192,17 @@ def test_seeds_that_start_from_one_initialisation_are_not_accused(
     ]
 
 
+def test_a_phase_that_starts_from_the_last_step_is_not_accused(
+    api: TestClient, tmp_path: Path
+) -> None:
+    for step in (1000, 2000):
+        write(tmp_path / "phases" / f"step{step}", trained(step))
+    write(tmp_path / "phases" / "anneal-step0", trained(2000), metadata={"phase": "2"})
+    write(tmp_path / "phases" / "anneal-step500", trained(2500))
+    write(tmp_path / "phases" / "main", trained(2500), metadata={"a": "b"})
+    assert remarks(api, tmp_path / "phases") == []
+
+
 def with_gain(name: str) -> Weights:
     gains = np.linspace(0.5, 1.5, 64, dtype=np.float32)
     return {**initial(5), f"gpt_neox.final_layer_norm.{name}": gains}

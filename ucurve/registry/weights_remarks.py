@@ -91,9 +91,12 @@ def _same_weights(groups: Sequence[Sequence[Checkpoint]], matches: Matches) -> l
 def _one_per_position(group: Sequence[Checkpoint]) -> list[Checkpoint]:
     """Leave out other names of one checkpoint, and branches beside checkpoints with a place."""
     placed = [c for c in group if c.step is not None or c.tokens is not None]
+    starts = [c for c in placed if c.training_phase is not None and not c.step]
+    if len(placed) > len(starts):  # a later phase starts from weights of an earlier one
+        placed = [c for c in placed if c not in starts]
     if not placed:
         return [c for c in group if c.revision not in MAINS]
-    return list({(c.replicate, c.phase, c.tokens, c.step): c for c in placed}.values())
+    return list({(c.replicate, c.training_phase, c.tokens, c.step): c for c in placed}.values())
 
 
 def _how(group: Sequence[Checkpoint], matches: Matches) -> str:
@@ -153,7 +156,7 @@ def _branches(
             continue
         group = next(group for group in groups if main in group)
         equal = [c for c in group if c in steps]
-        lasts = [[c for c in steps if c.replicate == r][-1] for r in {c.replicate for c in steps}]
+        lasts = list({(c.replicate, c.training_phase): c for c in steps}.values())
         if equal and not any(c in lasts for c in equal):
             message = (
                 f"{main.revision} has the weights of {equal[-1].revision}, not of the last step, "
