@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from threading import Lock
@@ -17,9 +18,11 @@ from ucurve.registry.weights_content import WeightsContent
 from ucurve.registry.weights_remarks import weights_remarks
 
 MAX_SUITES = 100  # whose remarks a process keeps
+PENDING_SECONDS = 20.0  # between two comparisons of a suite that is still being hashed
 
 Key = tuple[Any, ...]
 _remarks: dict[Key, list[Remark]] = {}
+_latest: dict[str, tuple[float, list[Remark]]] = {}  # by suite, with the time of the comparison
 _lock = Lock()
 
 
@@ -51,9 +54,14 @@ def _cached(
         )
         for c in checkpoints
     )
+    name = checkpoints[0].suite if checkpoints else ""
     with _lock:
         if key in _remarks:
             return _remarks[key]
+        compared_at, latest = _latest.get(name, (0.0, []))
+    # Every hashed checkpoint changes the key, and a large suite takes a second to compare.
+    if any(c.is_pending for c in checkpoints) and time.monotonic() - compared_at < PENDING_SECONDS:
+        return latest
     hashes = {c.weights_sha256 for c in checkpoints if c.weights_sha256} & known.keys()
     contents = {
         sha256: WeightsContent.model_validate(content)
@@ -64,6 +72,9 @@ def _cached(
         while len(_remarks) >= MAX_SUITES:
             del _remarks[next(iter(_remarks))]
         _remarks[key] = remarks
+        while len(_latest) >= MAX_SUITES:
+            del _latest[next(iter(_latest))]
+        _latest[name] = (time.monotonic(), remarks)
     return remarks
 
 
