@@ -31,12 +31,12 @@ def remarks_of(
 ) -> dict[str, list[Remark]]:
     """Return the remarks about each suite; compared again only when something changed."""
     hashes = {c.weights_sha256 for some in suites.values() for c in some if c.weights_sha256}
-    known = contents_known(session, hashes)
-    return {name: _cached(session, checkpoints, known) for name, checkpoints in suites.items()}
+    changed = contents_known(session, hashes)
+    return {name: _cached(session, checkpoints, changed) for name, checkpoints in suites.items()}
 
 
 def _cached(
-    session: Session, checkpoints: Sequence[Checkpoint], known: Mapping[str, datetime]
+    session: Session, checkpoints: Sequence[Checkpoint], changed: Mapping[str, datetime]
 ) -> list[Remark]:
     key = tuple(
         (
@@ -50,7 +50,7 @@ def _cached(
                 c.step,
                 c.weights_sha256,
             ),
-            known.get(c.weights_sha256 or ""),
+            changed.get(c.weights_sha256 or ""),
         )
         for c in checkpoints
     )
@@ -60,9 +60,10 @@ def _cached(
             return _remarks[key]
         compared_at, latest = _latest.get(name, (0.0, []))
     # Every hashed checkpoint changes the key, and a large suite takes a second to compare.
-    if any(c.is_pending for c in checkpoints) and time.monotonic() - compared_at < PENDING_SECONDS:
+    hashing = any(c.is_pending and not c.weights_sha256 for c in checkpoints)
+    if hashing and time.monotonic() - compared_at < PENDING_SECONDS:
         return latest
-    hashes = {c.weights_sha256 for c in checkpoints if c.weights_sha256} & known.keys()
+    hashes = {c.weights_sha256 for c in checkpoints if c.weights_sha256} & changed.keys()
     contents = {
         sha256: WeightsContent.model_validate(content)
         for sha256, content in contents_of(session, hashes).items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sqlalchemy import create_engine, text
 import ucurve
 from ucurve.cli import main
 from ucurve.import_export.report import collect, html
+from ucurve.registry.suites import Suite
 from ucurve.spec import Verdict
 
 SHARED_LAB = True
@@ -26,6 +28,10 @@ SOURCES = {0: 7000, 437: 437, 3500: 3500, 7000: 3500}  # step: whose weights it 
 SAME = "step3500 and step7000 have identical weights in different files: not all of them are"
 TRAINED = "step0 is not an initialisation: "
 FROM_CONFIG = "scale init_std takes sigma from the initialiser of the config instead"
+
+
+def twins(lab: Lab) -> Suite:
+    return next(suite for suite in lab.client.suites() if suite.name == "twins")
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +48,10 @@ def suite(lab: Lab, files: Path) -> str:
     )
     assert [remark.kind for remark in registered.remarks] == ["same_weights", "initialisation"]
     assert all(any(text in w for w in registered.warnings) for text in (SAME, TRAINED))
+    deadline = time.monotonic() + 120
+    while any(c.is_pending for c in twins(lab).checkpoints):
+        assert time.monotonic() < deadline, "no worker tries the models"
+        time.sleep(0.2)
     return registered.name
 
 

@@ -1,6 +1,6 @@
 """Complete what the lab knows of weights, once their files are at hand.
 
-Registration knows a hub's files by their hashes only. Whoever downloaded them to measure can say
+Registration knows the files of a hub by their hashes only. A worker that downloaded them can say
 which tensors they hold.
 """
 
