@@ -49,7 +49,10 @@ class Column:
         if self.source == "fixed":
             return getattr(row, self.of)
         value = (row.labels if self.source == "label" else metrics).get(self.of)
-        return json.dumps(value) if self.type == "json" and value is not None else value
+        if value is None or self.type not in ("json", "number"):
+            return value
+        # Rows of earlier releases have large floats as integers that no column takes.
+        return json.dumps(value) if self.type == "json" else float(value)
 
 
 def columns(session: Session, where: MeasurementFilter) -> list[Column]:

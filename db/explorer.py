@@ -24,6 +24,10 @@ NUM_LATEST = 100  # points of each experiment type whose metrics are listed
 WHEN_NONFINITE = """
     WHEN 'pos_inf' THEN float8 'Infinity' WHEN 'neg_inf' THEN float8 '-Infinity'
     WHEN 'nan' THEN float8 'NaN'"""
+SCALE = (
+    1e160  # Postgres fails where a sum of squares leaves the doubles: sums of such values / SCALE
+)
+HUGE = 1e150
 MAX_VALUES = 200  # values of a label with more are not listed
 ROW = """
     m.id, m.identity, m.repeat, m.kind, m.suite, m.tokens, m.evaluation, m.labels, m.state,
@@ -189,7 +193,8 @@ def pivot(
     """Return a row per cell with the counts of finite and other values.
 
     Mean, deviation, least and greatest are of the finite values, the median is of all (NaN as the
-    greatest).
+    greatest). Where a value is beyond HUGE, mean and deviation are `huge_mean` and
+    `huge_deviation`, in units of SCALE.
     """
     condition, params = where.sql(("done",))
     params |= {"metric": metric, "limit": limit}
@@ -207,11 +212,14 @@ def pivot(
         if median
         else "CAST(NULL AS float)"
     )
+    moderate = f"FILTER (WHERE abs(value) <= {HUGE})"
+    scaled = f"CASE WHEN abs(value) > {HUGE / 1e50} THEN value / {SCALE} ELSE value * 0 END"
     return list(
         session.execute(
             text(f"""
                 SELECT "row", "column", count(*) AS num_points, count(value) AS num_finite,
-                    avg(value) AS mean, stddev_samp(value) AS deviation,
+                    avg(value) {moderate} AS mean, stddev_samp(value) {moderate} AS deviation,
+                    avg({scaled}) AS huge_mean, stddev_samp({scaled}) AS huge_deviation,
                     min(value) AS least, max(value) AS greatest, {middle} AS median,
                     count(*) FILTER (WHERE nonfinite = 'pos_inf') AS pos_inf,
                     count(*) FILTER (WHERE nonfinite = 'neg_inf') AS neg_inf,

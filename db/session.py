@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from db.json_text import to_json
 from db.unit_of_work import active_unit
 from ucurve.settings import settings
 
@@ -73,6 +74,7 @@ def engine() -> Engine:
         max_overflow=40,
         pool_timeout=10,
         json_deserializer=from_json,
+        json_serializer=to_json,
     )
 
 

@@ -34,6 +34,7 @@ from ucurve.schemas.explorer import (
     TableQuery,
     condition,
 )
+from ucurve.schemas.measurements import finite_or_none
 
 router = APIRouter(prefix="/v1/explorer", tags=["explorer"])
 
@@ -120,9 +121,11 @@ def _sort_key(cell: Row[Any]) -> tuple[Any, ...]:
 def _cell(row: Row[Any], query: PivotQuery) -> Cell:
     counts = {name: getattr(row, name) for name in ("pos_inf", "neg_inf", "nan")}
     value, low, high = _aggregate(row, query.aggregate), None, None
-    if query.aggregate == "mean" and value is not None and row.deviation is not None:
-        error = row.deviation / math.sqrt(row.num_finite)
-        low, high = value - error, value + error
+    deviation = _mean_and_deviation(row)[1]
+    if query.aggregate == "mean" and value is not None and deviation is not None:
+        error = deviation / math.sqrt(row.num_finite)
+        if math.isfinite(value - error) and math.isfinite(value + error):
+            low, high = value - error, value + error
     if query.metric == PERPLEXITY and query.aggregate != "count":
         value, low, high = _exp(value), _exp(low), _exp(high)
     return Cell(
@@ -148,9 +151,18 @@ def _aggregate(row: Row[Any], aggregate: Aggregate) -> float | None:
         "max": row.pos_inf + row.nan,
         "mean": row.pos_inf + row.neg_inf + row.nan,
     }
-    columns = {"min": "least", "max": "greatest", "mean": "mean"}
-    value: float | None = getattr(row, columns[aggregate])
-    return None if num_nonfinite[aggregate] else value
+    values = {"min": row.least, "max": row.greatest, "mean": _mean_and_deviation(row)[0]}
+    value: float | None = values[aggregate]
+    return None if num_nonfinite[aggregate] or value is None else finite_or_none(value)
+
+
+def _mean_and_deviation(row: Row[Any]) -> tuple[float | None, float | None]:
+    """Return mean and deviation of the finite values, also where these are huge."""
+    if row.num_finite == 0 or max(-row.least, row.greatest) <= explorer.HUGE:
+        return row.mean, row.deviation
+    deviation = row.huge_deviation
+    scale = explorer.SCALE
+    return row.huge_mean * scale, None if deviation is None else deviation * scale
 
 
 def _exp(value: float | None) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ucurve.schemas.measurements import MeasurementRow, decode_metrics
 
@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FIXED = ("measurement", "position", "state", "error", "reused", "series", "live")
+
+
+LARGEST_INTEGER = 2**63 - 1
+
+
+def _as_number(value: Any) -> Any:
+    """Return a float for an integer that no column of integers takes."""
+    return float(value) if type(value) is int and abs(value) > LARGEST_INTEGER else value
 
 
 def to_frame(rows: Iterable[MeasurementRow]) -> pd.DataFrame:
@@ -23,7 +31,7 @@ def to_frame(rows: Iterable[MeasurementRow]) -> pd.DataFrame:
 
     records = [
         {
-            **row.labels,
+            **{name: _as_number(value) for name, value in row.labels.items()},
             **decode_metrics(row.metrics, row.nonfinite),
             "measurement": row.id,
             "position": row.position,

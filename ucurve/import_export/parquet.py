@@ -237,7 +237,16 @@ def _schema(forms: Mapping[str, Form]) -> pa.Schema:
     return pa.schema([(column, types[form]) for column, form in forms.items()])
 
 
-MAPS = ("words", "numbers", "series")
+def _as_float(value: float | None) -> float | None:
+    # Rows of earlier releases have large floats as integers, which Parquet would refuse.
+    return None if value is None else float(value)
+
+
+MAPS: dict[str, Callable[[Any], Any]] = {
+    "words": lambda word: word,
+    "numbers": _as_float,
+    "series": lambda values: [_as_float(value) for value in values],
+}
 
 
 def _packed(row: Row, columns: dict[str, Form]) -> Row:
@@ -246,7 +255,7 @@ def _packed(row: Row, columns: dict[str, Form]) -> Row:
         if packed[name] is not None and form == "time":
             packed[name] = datetime.fromisoformat(packed[name])
         elif form in MAPS:
-            packed[name] = list((packed[name] or {}).items())
+            packed[name] = [(key, MAPS[form](value)) for key, value in (packed[name] or {}).items()]
     return packed
 
 

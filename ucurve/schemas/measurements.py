@@ -58,7 +58,8 @@ def decode_metrics(
 ) -> dict[str, float]:
     """Return metrics as floats, with inf and NaN where `nonfinite` says so."""
     return {
-        name: VALUES[nonfinite[name]] if value is None else value for name, value in metrics.items()
+        name: VALUES[nonfinite[name]] if value is None else float(value)
+        for name, value in metrics.items()
     }
 
 
