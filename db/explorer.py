@@ -28,6 +28,11 @@ SCALE = (
     1e160  # Postgres fails where a sum of squares leaves the doubles: sums of such values / SCALE
 )
 HUGE = 1e150
+MODERATE = f"FILTER (WHERE abs(value) <= {HUGE})"
+SCALED = f"CASE WHEN abs(value) > {HUGE / 1e50} THEN value / {SCALE} ELSE value * 0 END"
+MOMENTS = f"""
+    avg(value) {MODERATE} AS mean, stddev_samp(value) {MODERATE} AS deviation,
+    avg({SCALED}) AS huge_mean, stddev_samp({SCALED}) AS huge_deviation"""
 MAX_VALUES = 200  # values of a label with more are not listed
 ROW = """
     m.id, m.identity, m.repeat, m.kind, m.suite, m.tokens, m.evaluation, m.labels, m.state,
@@ -212,14 +217,11 @@ def pivot(
         if median
         else "CAST(NULL AS float)"
     )
-    moderate = f"FILTER (WHERE abs(value) <= {HUGE})"
-    scaled = f"CASE WHEN abs(value) > {HUGE / 1e50} THEN value / {SCALE} ELSE value * 0 END"
     return list(
         session.execute(
             text(f"""
                 SELECT "row", "column", count(*) AS num_points, count(value) AS num_finite,
-                    avg(value) {moderate} AS mean, stddev_samp(value) {moderate} AS deviation,
-                    avg({scaled}) AS huge_mean, stddev_samp({scaled}) AS huge_deviation,
+                    {MOMENTS},
                     min(value) AS least, max(value) AS greatest, {middle} AS median,
                     count(*) FILTER (WHERE nonfinite = 'pos_inf') AS pos_inf,
                     count(*) FILTER (WHERE nonfinite = 'neg_inf') AS neg_inf,

@@ -171,9 +171,9 @@ def quiet(*_: object) -> None:
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@given(numbers=st.lists(FINITE, min_size=40, max_size=40))
+@given(numbers=st.lists(FINITE, min_size=20, max_size=20))
 @settings(
-    max_examples=5,
+    max_examples=3,
     deadline=None,
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -17,6 +17,7 @@ import streamlit as st
 import vl_convert
 
 from ucurve.figures.files import Form, finite
+from ucurve.figures.zero_tick import with_zero
 from ucurve.spec import Figure
 
 FORMS: dict[Form, str] = {  # file formats with their media types
@@ -66,6 +67,7 @@ def live_chart(figure: Figure, key: str, focus: bool = False) -> int | None:
     Returns the id of the measurement whose mark was just clicked. focus: scroll to the figure.
     """
     datasets = finite(figure.datasets)
+    figure = with_zero(figure)
     result = _chart()(
         key=key,
         data={

@@ -87,6 +87,14 @@ class Figure(spec.Figure):
         """Return the figure with a notebook display."""
         return cls(figure.title, figure.caption, figure.chart, figure.datasets)
 
+    def vega_lite(self) -> dict[str, Any]:
+        """Return the chart with its data inside, and a place for zero beside logarithmic axes."""
+        from ucurve.figures.zero_tick import with_zero
+
+        return with_zero(
+            spec.Figure(self.title, self.caption, self.chart, self.datasets)
+        ).vega_lite()
+
     def _repr_mimebundle_(
         self, include: Iterable[str] | None = None, exclude: Iterable[str] | None = None
     ) -> dict[str, Any]:

@@ -218,11 +218,12 @@ def _with_crosses(figure: Figure, beside: dict[str, Rows]) -> Figure:
 
 def _axis(sides: Sequence[ComparedExperiment], table: pd.DataFrame, x: str) -> charts.Axis:
     title = axes(sides, table).get(x, x)
-    values = table[x].astype(float) if x in table else np.array([])
+    values = table[x].to_numpy(dtype=float) if x in table else np.array([])
+    positive = values[values > 0]  # step 0 has a place beside the axis
     spans_decade = (
-        len(values)
-        and np.nanmin(values) > 0
-        and np.nanmax(values) >= 10 * np.nanmin(values)
+        len(positive)
+        and not (values < 0).any()
+        and positive.max() >= 10 * positive.min()
         and x != "base_loss"
     )
     scale: charts.Scale = "log" if x == "tokens" or spans_decade else "linear"

@@ -8,6 +8,7 @@ import json
 from typing import Any, Literal
 
 from ucurve.csv_cells import plain_row
+from ucurve.figures.zero_tick import with_zero
 from ucurve.schemas.measurements import finite_or_none
 from ucurve.spec import Figure
 
@@ -20,7 +21,7 @@ def figure_file(figure: Figure, form: Form) -> bytes:
         return _rows_csv(figure.datasets)
     import vl_convert
 
-    chart = json.dumps({"background": "white", **finite(figure.vega_lite())})
+    chart = json.dumps({"background": "white", **finite(with_zero(figure).vega_lite())})
     if form == "svg":
         return str(vl_convert.vegalite_to_svg(chart)).encode()
     if form == "png":

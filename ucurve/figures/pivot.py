@@ -189,7 +189,10 @@ def _x(name: str, rows: Sequence[Any], ordered: bool) -> dict[str, Any]:
             "sort": [name_of(row) for row in rows],
             "axis": {"labelAngle": -40},
         }
-    wide = min(rows) > 0 and (name == "tokens" or max(rows) > 20 * min(rows))
+    positive = [row for row in rows if row > 0]  # zero has a place beside a logarithmic axis
+    wide = min(rows) >= 0 and (
+        (name == "tokens" and bool(positive)) or max(rows) > 20 * min(positive, default=1)
+    )
     scale = {"type": "log" if wide else "linear", "zero": False, "nice": False, "padding": 12}
     return {
         **x,

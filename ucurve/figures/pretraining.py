@@ -34,7 +34,7 @@ def loss_rows(table: pd.DataFrame, tokens_per_step: int) -> list[dict[str, Any]]
         tokens, losses = _training_curve(run, tokens_per_step)
         every = 1 + len(losses) // (2 * MAX_DOTS)
         for at, loss in list(zip(tokens, losses, strict=False))[::-every][::-1]:
-            if not at:
+            if at is None:
                 continue
             finite = loss is not None and np.isfinite(loss)
             fields = {"what": "edge", "slot": 0, "label": "diverged"}
@@ -57,16 +57,16 @@ def _training_curve(run: Mapping[Any, Any], tokens_per_step: int) -> tuple[list[
 
 
 def held_out_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return held-out perplexity of every checkpoint but step 0, with its interval over blocks."""
+    """Return held-out perplexity of every checkpoint with its interval over blocks."""
     rows = []
     for replicate, by_tokens in held_out(table).items():
         for tokens, blocks in by_tokens.items():
             mean, low, high = mean_interval(blocks)
             labels = {"tokens": tokens, "replicate": replicate, "run": 0}
-            if tokens and np.isfinite(mean):
+            if np.isfinite(mean):
                 y = {"y": np.exp(mean), "low": np.exp(low), "high": np.exp(high)}
                 rows.append({"what": "mean", **labels, **y})
-            elif tokens:
+            else:
                 rows.append({"what": "edge", **labels, "slot": 0, "label": "not finite"})
     return rows
 
@@ -92,7 +92,7 @@ def growth_rows(table: pd.DataFrame, first: int) -> list[dict[str, Any]]:
         }
         for (replicate, group), by_tokens in sorted(sizes.items())
         for tokens, size in sorted(by_tokens.items())
-        if tokens and first in by_tokens
+        if by_tokens.get(first)
     ]
 
 
@@ -120,7 +120,7 @@ def figures(
         "held-out": Figure(
             "Held-out perplexity",
             "One point per checkpoint with its 95% interval over blocks of held-out windows, one "
-            "line per seed. Step 0 cannot be drawn on a logarithmic axis.",
+            "line per seed.",
             curves(tokens_axis(), perplexity, replicates),
             {"curves": held_out_rows(table)},
         ),

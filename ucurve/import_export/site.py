@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ucurve.figures.files import finite
+from ucurve.figures.zero_tick import with_zero
 from ucurve.formatting import count, counted, date_time, scope_title
 from ucurve.import_export import report
 from ucurve.import_export.parquet import Manifest, ProgressCallback
@@ -75,7 +76,7 @@ def _page(contents: report.Report, manifest: Manifest) -> str:
 
 def _live_figure(name: str, figure: Figure) -> str:
     """Return a figure with its data; the browser draws it."""
-    chart = json.dumps(finite(figure.vega_lite()), separators=(",", ":"))
+    chart = json.dumps(finite(with_zero(figure).vega_lite()), separators=(",", ":"))
     chart = chart.replace("<", "\\u003c")  # or a text in it could end the script tag
     wide = " class='wide'" if any(key in figure.chart for key in WIDE_CHARTS) else ""
     title = escape(figure.title)
