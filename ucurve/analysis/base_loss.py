@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ucurve.analysis import statistics
 from ucurve.analysis.statistics import Array
@@ -22,13 +23,21 @@ if TYPE_CHECKING:
 def base_blocks(table: pd.DataFrame, tokens: Array) -> Array:
     """Return the unperturbed loss at `tokens` in blocks of windows, [num_checkpoints, num_blocks].
 
-    Nats per token; NaN where unmeasured.
+    Nats per token; NaN where unmeasured or not finite, see `broken_bases`.
     """
     done = table[(table["gamma"] == 0) & (table["state"] == "done")].drop_duplicates("tokens")
     series = dict(zip(done["tokens"], done["series"], strict=True))
     blocks = {at: _blocks(series[at]) for at in tokens if "window_nll" in series.get(at, {})}
     width = max(map(len, blocks.values()), default=1)
     return np.stack([blocks.get(at, np.full(width, np.nan)) for at in tokens])
+
+
+def broken_bases(table: pd.DataFrame, tokens: Array) -> NDArray[np.bool_]:
+    """Return where the unperturbed loss was measured and is not finite, [num_checkpoints]."""
+    done = table[(table["gamma"] == 0) & (table["state"] == "done")]
+    losses = done["nll_mean"].to_numpy(dtype=float) if "nll_mean" in done else np.array([])
+    broken = set(done["tokens"][~np.isfinite(losses)]) if len(losses) else set()
+    return np.array([at in broken for at in tokens], dtype=bool)
 
 
 def with_base_intervals(
@@ -45,7 +54,10 @@ def with_base_intervals(
         (table["gamma"] == 0) & (table["state"] == "done") & table["tokens"].notna()
     ].groupby(panels):
         tokens = np.unique(panel["tokens"].to_numpy(dtype=float))
-        intervals = statistics.paired_intervals(base_blocks(panel, tokens))
+        losses = base_blocks(panel, tokens)
+        usable = np.isfinite(losses).all(axis=1)  # one that is not finite leaves the others theirs
+        tokens, losses = tokens[usable], losses[usable]
+        intervals = statistics.paired_intervals(losses)
         for at, low, high in zip(tokens, *map(transform, intervals), strict=True):
             if np.isfinite([low, high]).all():
                 bands[(*key, at)] = float(low), float(high)

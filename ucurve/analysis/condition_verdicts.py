@@ -56,6 +56,9 @@ def base_degrades(condition: Condition) -> Verdict:
     """Test whether the unperturbed loss rises after its minimum; blocks of windows act as draws."""
     usable = np.isfinite(condition.base).all(axis=1)
     base = condition.base[usable]
+    if condition.broken:
+        reason = f"{condition.broken_text} Such a loss cannot be compared with the others."
+        return Verdict(claim=BASE_CLAIM, answer="undetermined", sentence=reason)
     if len(base) < 2:
         reason = "Fewer than two checkpoints are measured."
         return Verdict(claim=BASE_CLAIM, answer="undetermined", sentence=reason)
@@ -149,18 +152,25 @@ def _sensitivity(
     ):
         answer = "no"
     means, num_steps = increase.mean(axis=1), len(increase) - 1
+    replaced = [index for index in (0, -1) if builder.is_broken_at(index)]
+    ends = [
+        "a value that is not finite"
+        if index in replaced
+        else f"{means[index]:.3g} {condition.unit}"
+        for index in (0, -1)
+    ]
     num_rises = int((np.diff(means) > 0).sum())
     least = statistics.least_draws(num_steps + 1, alpha(condition.look + 1) / num_conditions)
     std = float((increase[-1] - increase[0]).std(ddof=1))
     return builder(
         answer,
-        f"The loss increase goes from {means[0]:.3g} to {means[-1]:.3g} {condition.unit} between "
+        f"The loss increase goes from {ends[0]} to {ends[1]} between "
         f"{condition.at(0)} and {condition.at(-1)}; it grows at {num_rises} of {num_steps} steps.",
         more_draws=builder.more_draws(growth, std, 1, num_conditions, least),
-        effect=growth,
+        effect=None if replaced else growth,
         effect_name="growth of the loss increase from the first to the last checkpoint, "
         f"{condition.unit}",
-        interval=(low, high),
+        interval=None if replaced else (low, high),
         p_value=p_falling if answer == "no" and falls else p_rising,
         test=f"larger p-value of Page's trend test ({condition.draw_name} as blocks) and a t-test "
         "on their rank correlations (one-sided, Holm-corrected over "
@@ -206,6 +216,7 @@ def _overtraining(
     answer, reason = _overtrained(
         condition, rise, p, (base, base_low, base_high), builder.broken_at_last
     )
+    replaced = builder.broken_at_last or builder.is_broken_at(rise.minimum)
     more = None
     if p >= condition.alpha:
         more = builder.more_draws(rise.rise, rise.std, len(condition.x) - 1, num_conditions)
@@ -213,9 +224,9 @@ def _overtraining(
         answer,
         reason,
         more_draws=more,
-        effect=rise.rise,
+        effect=None if replaced else rise.rise,
         effect_name=f"rise of the loss after its minimum, {condition.unit}",
-        interval=rise.interval,
+        interval=None if replaced else rise.interval,
         p_value=p,
         test="paired t-tests, last checkpoint against each earlier one, combined by Simes' method, "
         "which accounts for selecting the minimum (one-sided, Holm-corrected over "
@@ -239,10 +250,8 @@ def _overtrained(
 ) -> tuple[Answer, str]:
     """Return answer and reason: a rise is overtraining only if the base does not explain it."""
     place, smallest = condition.at(rise.minimum), condition.smallest_effect
-    risen = (
-        f"The loss after the modification rises by {condition.amount(rise.rise)} from its minimum "
-        f"at {place}"
-    )
+    amount = "to values that are not finite" if broken else f"by {condition.amount(rise.rise)}"
+    risen = f"The loss after the modification rises {amount} from its minimum at {place}"
     since = f"the unperturbed loss changes by {condition.amount(base[0])} over the same range"
     if p >= condition.alpha:
         if rise.interval[1] < smallest and not broken:
@@ -350,6 +359,13 @@ def _growth(builder: VerdictBuilder, seed: int) -> Verdict:
         "The loss increase at the first checkpoint is not significantly above zero, so no ratio "
         "can be given."
     )
+    replaced = [index for index in (0, -1) if builder.is_broken_at(index)]
+    if replaced:  # the largest finite loss stands for them: a ratio of it means nothing
+        answer, bounded = "undetermined", False
+        places = " and ".join(condition.at(index) for index in replaced)
+        reason = f"Losses at {places} are not finite, so no ratio can be given."
+    if not np.isfinite(condition.losses).all():
+        law = None
     if bounded:
         reason = (
             f"The loss increase at the last checkpoint is {ratio:.3g} times that at the first "

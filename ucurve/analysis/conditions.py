@@ -49,6 +49,7 @@ class Condition:
     smallest_effect: smallest effect of interest, in the unit of the loss; 0.01 nats is 1% of
         perplexity.
     draw_name: what one column of losses is, in the plural: draws, seeds, targets.
+    broken_base: True where the loss before was measured and is not finite.
     look: number of this interim analysis, from 1; earlier ones had fewer draws (see `alpha`).
     labels: labels of the table's rows that this condition consists of.
     """
@@ -64,6 +65,7 @@ class Condition:
     draw_name: str = "draws"
     look: int = 1
     labels: Mapping[str, Any] = field(default_factory=dict)
+    broken_base: NDArray[np.bool_] | None = None
 
     @property
     def alpha(self) -> float:
@@ -89,7 +91,21 @@ class Condition:
             losses=self.losses[usable][:, full],
             base=self.base[usable],
             measured=None,
+            broken_base=None,
         )
+
+    @property
+    def broken(self) -> list[int]:
+        """Checkpoints whose unperturbed loss was measured and is not finite."""
+        return [] if self.broken_base is None else np.flatnonzero(self.broken_base).tolist()
+
+    @property
+    def broken_text(self) -> str:
+        """Where the unperturbed loss is not finite, a sentence; empty where it is nowhere."""
+        if not self.broken:
+            return ""
+        places = ", ".join(self.at(index) for index in self.broken)
+        return f"The unperturbed loss is not finite at {places}."
 
     @property
     def base_mean(self) -> Array:
@@ -156,7 +172,16 @@ class VerdictBuilder:
     @property
     def broken_at_last(self) -> bool:
         """Some draw at the last checkpoint is not finite."""
-        return bool(len(self.used.losses)) and not bool(np.isfinite(self.used.losses[-1]).all())
+        return self.is_broken_at(-1)
+
+    def is_broken_at(self, index: int) -> bool:
+        """Return whether some draw at a used checkpoint is not finite."""
+        return bool(len(self.used.losses)) and not bool(np.isfinite(self.used.losses[index]).all())
+
+    @property
+    def base_broken_at_last(self) -> bool:
+        """The unperturbed loss at the last planned checkpoint is not finite."""
+        return bool(self.planned.broken) and self.planned.broken[-1] == len(self.planned.x) - 1
 
     def __call__(
         self,
@@ -173,13 +198,19 @@ class VerdictBuilder:
         used only when the answer is undetermined. fields: of `Verdict`.
         """
         draws = self.used.draw_name
+        if self.base_broken_at_last and answer != "undetermined":
+            answer, more_draws = "undetermined", None
+            reason += " Whether that holds to the last checkpoint cannot be said."
         if answer != "undetermined":
             more_draws = None
         elif more_draws:
             reason += f" About {more_draws} more {draws} could resolve it."
         elif more_draws == 0:
             reason += f" More {draws} are unlikely to resolve it."
-        num_unused = int(self.planned.losses.size - self.used.losses.size)
+        if self.planned.broken:
+            reason += f" {self.planned.broken_text}"
+        lost = len(self.planned.broken) * self.planned.losses.shape[1]
+        num_unused = max(0, int(self.planned.losses.size - self.used.losses.size) - lost)
         num_nonfinite = int((~np.isfinite(self.used.losses)).sum())
         if num_nonfinite:
             reason += f" {num_nonfinite} non-finite losses count as the largest finite one."

@@ -81,9 +81,20 @@ def _not_drawn(means: pd.DataFrame, panel: list[str]) -> pd.DataFrame:
         (means["num_nonfinite"] > 0) | (means["num_failed"] > 0) | off_scale
     ].copy()
     edges["slot"] = edges.groupby(panel, dropna=False).cumcount() if len(edges) else 0
-    counts = zip(edges["num_nonfinite"], edges["num_failed"], edges["off_scale"], strict=True)
+    words = ["off the scale"] * len(edges)
+    if "base" in edges:  # what is subtracted may be why there is no difference
+        words = [_why_not(base) for base in edges["base"]]
+    missing = [word if off else "" for word, off in zip(words, edges["off_scale"], strict=True)]
+    counts = zip(edges["num_nonfinite"], edges["num_failed"], missing, strict=True)
     edges["label"] = [_trouble(*count) for count in counts]
     return edges
+
+
+def _why_not(base: float) -> str:
+    """Return why a difference from an unperturbed loss is not drawn."""
+    if np.isfinite(base):
+        return "off the scale"
+    return "unperturbed: not measured" if np.isnan(base) else "unperturbed: not finite"
 
 
 def minimum_rows(
@@ -176,12 +187,12 @@ def _means(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return means.assign(low=means["mean"] - half, high=means["mean"] + half)
 
 
-def _trouble(num_nonfinite: int, num_failed: int, off_scale: bool) -> str:
+def _trouble(num_nonfinite: int, num_failed: int, missing: str) -> str:
     parts = [
         f"{num_nonfinite}×{INFINITY}" if num_nonfinite else "",
         f"{num_failed} failed" if num_failed else "",
     ]
-    parts += ["off the scale"] if off_scale else []
+    parts += [missing]
     return ", ".join(part for part in parts if part)
 
 

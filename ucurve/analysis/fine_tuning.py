@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from ucurve.analysis import learning_rate_fits
-from ucurve.analysis.base_loss import base_blocks
+from ucurve.analysis.base_loss import base_blocks, broken_bases
 from ucurve.analysis.conditions import Condition, paired
 from ucurve.analysis.statistics import Array
 
@@ -54,7 +54,8 @@ class Design:
 def prepared(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table with every column, and with `base` and `forgetting` in nats per token.
 
-    base: loss of the unperturbed checkpoint on the same evaluation set; forgetting: loss after
+    base: loss of the unperturbed checkpoint on the same evaluation set, inf where that is not
+    finite; forgetting: loss after
     fine-tuning minus that, inf where fine-tuning diverged.
     """
     table = table.reindex(
@@ -62,13 +63,15 @@ def prepared(table: pd.DataFrame) -> pd.DataFrame:
     )
     done = table[(table["method"] == "base") & (table["state"] == "done")]
     keys = zip(done["revision"], done["evaluation"], strict=True)
-    base = dict(zip(keys, done["nll_mean"], strict=True))
+    measured = done["nll_mean"].to_numpy(dtype=float)
+    base = dict(zip(keys, np.where(np.isfinite(measured), measured, np.inf), strict=True))
     losses = [
         base.get(key, np.nan) for key in zip(table["revision"], table["evaluation"], strict=True)
     ]
     before, after = np.array(losses, dtype=float), table["nll_mean"].to_numpy(dtype=float)
     diverged = (table["state"] == "done") & ~np.isfinite(after)
-    return table.assign(base=before, forgetting=np.where(diverged, np.inf, after) - before)
+    forgetting = np.where(diverged, np.inf, after) - np.where(np.isfinite(before), before, np.nan)
+    return table.assign(base=before, forgetting=forgetting)
 
 
 def fine_tuned(table: pd.DataFrame, method: str) -> pd.DataFrame:
@@ -174,6 +177,7 @@ def conditions(
                 losses,
                 base_blocks(base, tokens),
                 measured,
+                broken_base=broken_bases(base, tokens),
                 draw_name="seeds",
                 look=design.look,
                 labels={**panel, "method": method, "learning_rate": rate},

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ucurve.analysis import combined_verdicts, condition_verdicts, replication
-from ucurve.analysis.base_loss import base_blocks
+from ucurve.analysis.base_loss import base_blocks, broken_bases
 from ucurve.analysis.conditions import Condition, paired
 from ucurve.schemas.results import Verdict
 
@@ -31,7 +31,7 @@ SUMMARIZED = ("progressive sensitivity", "catastrophic overtraining")
 def prepared(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table with `nll_mean`, and with `base`: the checkpoint's unperturbed loss.
 
-    base is NaN while unmeasured; an empty table gets all columns.
+    base is NaN while unmeasured and inf where it is not finite; an empty table gets all columns.
     """
     if table.empty:
         table = table.reindex(columns=list(COLUMNS))
@@ -39,6 +39,7 @@ def prepared(table: pd.DataFrame) -> pd.DataFrame:
     base = table[(table["gamma"] == 0) & (table["state"] == "done")].set_index("revision")[
         "nll_mean"
     ]
+    base = base.astype(float).where(lambda losses: np.isfinite(losses), np.inf)
     return table.assign(base=table["revision"].map(base).astype(float))
 
 
@@ -66,6 +67,7 @@ def conditions(table: pd.DataFrame, look: int = 1) -> dict[Family, list[Conditio
     for key, group in rows.groupby(["scale", "replicate", "gamma"]):
         scale, replicate, gamma = cast(tuple[str, int, float], key)
         tokens, losses, measured = paired(group)
+        base = table[table["replicate"] == replicate]
         labels: dict[str, Any] = {
             "scale": scale,
             "replicate": int(replicate),
@@ -75,8 +77,9 @@ def conditions(table: pd.DataFrame, look: int = 1) -> dict[Family, list[Conditio
             f"gamma {gamma:g} under {scale}, pre-training seed {replicate}",
             tokens,
             losses,
-            base_blocks(table[table["replicate"] == replicate], tokens),
+            base_blocks(base, tokens),
             measured,
+            broken_base=broken_bases(base, tokens),
             draw_name="noise seeds",
             look=look,
             labels=labels,
