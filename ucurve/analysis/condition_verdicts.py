@@ -56,19 +56,9 @@ def base_degrades(condition: Condition) -> Verdict:
     """Test whether the unperturbed loss rises after its minimum; blocks of windows act as draws."""
     usable = np.isfinite(condition.base).all(axis=1)
     base = condition.base[usable]
-    if condition.broken:
-        reason = f"{condition.broken_text} Such a loss cannot be compared with the others."
-        return Verdict(claim=BASE_CLAIM, answer="undetermined", sentence=reason)
-    if len(base) < 2:
-        reason = "Fewer than two checkpoints are measured."
-        return Verdict(claim=BASE_CLAIM, answer="undetermined", sentence=reason)
     exact = base.shape[1] == 1
-    if exact and condition.unit == "nats":
-        reason = (
-            "The evaluation text is a single window, so its sampling error is unknown: use more "
-            "evaluation text."
-        )
-        return Verdict(claim=BASE_CLAIM, answer="undetermined", sentence=reason)
+    if obstacle := _base_obstacle(condition, base):
+        return Verdict(claim=BASE_CLAIM, answer="undetermined", sentence=obstacle)
     if exact:
         minimum, rise = int(base[:-1, 0].argmin()), float(base[-1, 0] - base[:-1, 0].min())
         interval, p = (rise, rise), float(rise <= 0)
@@ -104,6 +94,20 @@ def base_degrades(condition: Condition) -> Verdict:
         x=x.x.tolist(),
         evidence={"base": x.base_mean.tolist(), "num_blocks": base.shape[1]},
     )
+
+
+def _base_obstacle(condition: Condition, base: Array) -> str:
+    """Return why nothing can be said of the unperturbed loss; empty where something can."""
+    if condition.broken:
+        return f"{condition.broken_text} Such a loss cannot be compared with the others."
+    if len(base) < 2:
+        return "Fewer than two checkpoints are measured."
+    if base.shape[1] == 1 and condition.unit == "nats":
+        return (
+            "The evaluation text is a single window, so its sampling error is unknown: use more "
+            "evaluation text."
+        )
+    return ""
 
 
 def progressive_sensitivity(conditions: Sequence[Condition]) -> list[Verdict]:

@@ -207,18 +207,10 @@ class VerdictBuilder:
             reason += f" About {more_draws} more {draws} could resolve it."
         elif more_draws == 0:
             reason += f" More {draws} are unlikely to resolve it."
-        if self.planned.broken:
-            reason += f" {self.planned.broken_text}"
         lost = len(self.planned.broken) * self.planned.losses.shape[1]
         num_unused = max(0, int(self.planned.losses.size - self.used.losses.size) - lost)
         num_nonfinite = int((~np.isfinite(self.used.losses)).sum())
-        if num_nonfinite:
-            reason += f" {num_nonfinite} non-finite losses count as the largest finite one."
-        if num_unused:
-            reason += (
-                f" Preliminary: {num_unused} of {self.planned.losses.size} losses are not used yet "
-                "(not measured, or unpaired)."
-            )
+        reason += self._caveats(num_nonfinite, num_unused)
         return Verdict(
             claim=self.claim,
             scope=self.planned.scope,
@@ -236,6 +228,18 @@ class VerdictBuilder:
             evidence=evidence,
             **fields,
         )
+
+    def _caveats(self, num_nonfinite: int, num_unused: int) -> str:
+        """Return sentences about what is not finite, replaced or left out."""
+        text = f" {self.planned.broken_text}" if self.planned.broken else ""
+        if num_nonfinite:
+            text += f" {num_nonfinite} non-finite losses count as the largest finite one."
+        if num_unused:
+            text += (
+                f" Preliminary: {num_unused} of {self.planned.losses.size} losses are not used yet "
+                "(not measured, or unpaired)."
+            )
+        return text
 
     def too_few(self, num_checkpoints: int) -> Verdict:
         """Return the verdict of a condition without enough checkpoints or draws."""

@@ -36,12 +36,12 @@ class Place:
     @property
     def break_at(self) -> float:
         """Return the middle of the gap."""
-        return self.least * (self.at / self.least) ** 0.5
+        return float(self.least * (self.at / self.least) ** 0.5)
 
     @property
     def beyond(self) -> float:
         """Return a number that separates zero's tick from all others."""
-        return self.least * (self.at / self.least) ** 0.25
+        return float(self.least * (self.at / self.least) ** 0.25)
 
 
 def with_zero(figure: Figure) -> Figure:
@@ -177,8 +177,7 @@ def _break(chart: Chart, channel: str, place: Place) -> None:
 
 def _interval(view: Chart) -> Chart:
     """Return a bar in the place of a band, which needs two points."""
-    bar = copy.deepcopy(
-        {key: view[key] for key in ("data", "transform", "encoding") if key in view}
-    )
+    kept = ("data", "transform", "encoding")
+    bar: Chart = copy.deepcopy({key: view[key] for key in kept if key in view})
     bar["transform"].append({"filter": "datum['is 0']"})
     return {**bar, "mark": {"type": "rule", "clip": True, "strokeWidth": 4}}
