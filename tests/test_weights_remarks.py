@@ -14,7 +14,9 @@ from fastapi.testclient import TestClient
 from weights_cases import Weights, initial, trained, write
 
 from ucurve.experiments.checkpoint_selection import initialisations
-from ucurve.registry.suites import Suite
+from ucurve.registry.suites import Checkpoint, Location, Suite
+from ucurve.registry.weights_content import WeightsContent
+from ucurve.registry.weights_remarks import weights_remarks
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +195,28 @@ def test_seeds_that_start_from_one_initialisation_are_not_accused(
     assert remarks(api, tmp_path / "seeds") == [
         "seed0-step0 and seed1-step0 have identical weights: these runs start alike."
     ]
+
+
+def test_what_a_hub_says_of_files_is_compared_before_any_download() -> None:
+    shards = {
+        "step1000": ("a", "b"), "step2000": ("c", "z"), "step3000": ("y", "z"), "step0": ("y", "z")
+    }  # fmt: skip
+    checkpoints = [
+        Checkpoint(
+            suite="s", revision=name, step=int(name[4:]), tokens=int(name[4:]),
+            location=Location(scheme="hub", path="a/b", commit=name),
+            weights_sha256="".join(hashes),
+        )
+        for name, hashes in shards.items()
+    ]  # fmt: skip
+    contents = {
+        "".join(hashes): WeightsContent(files=dict(zip(("1.bin", "2.bin"), hashes, strict=True)))
+        for hashes in shards.values()
+    }
+    same, shared, start = (r.message for r in weights_remarks(checkpoints, contents))
+    assert same.startswith("step0 and step3000 have identical weights: not all")
+    assert shared.startswith("step0 shares 1 of 2 files with step2000: a part of one")
+    assert start.startswith("step0 is not an initialisation: it has the weights of step3000.")
 
 
 def test_a_phase_that_starts_from_the_last_step_is_not_accused(

@@ -212,12 +212,12 @@ def _later_alike(
     groups: Sequence[Sequence[Checkpoint]],
     matches: Matches,
 ) -> Checkpoint | None:
-    """Return the first later checkpoint with weights of the initial one, all or some."""
+    """Return the first later checkpoint with all weights of the initial one, else with some."""
     group = next(group for group in groups if initial in group)
     frozen = matches.in_all([group[0].revision for group in groups]) if len(groups) > 2 else 0
-    for other in checkpoints:
-        if is_initial(other) or (other.step is None and other.tokens is None):
-            continue
-        if other in group or matches.shared(initial.revision, other.revision)[0] > frozen:
-            return other
-    return None
+    later = [
+        c for c in checkpoints if not is_initial(c) and (c.step is not None or c.tokens is not None)
+    ]
+    copies = [c for c in later if c in group]
+    mixed = (c for c in later if matches.shared(initial.revision, c.revision)[0] > frozen)
+    return copies[0] if copies else next(mixed, None)
