@@ -85,6 +85,7 @@ def test_a_name_of_a_public_suite_is_read(name: str, expected: Revision) -> None
         ("mid_1_0010000", 10_000, "mid_1"),
         ("it-mid-training", None, "it-mid-training"),
         ("dpo_checkpoint-300", 300, "dpo"),
+        ("anneal-step100-tokens1B", 100, "anneal"),  # tokens of the phase
     ],
 )
 def test_a_phase_after_pre_training_is_told_by_its_name(
@@ -191,6 +192,11 @@ def test_every_reading_says_which_part_of_the_name_it_is_from() -> None:
     understood = read_names(["intermediate-step-50k-105b", "epoch-3"])
     assert understood.sources == {"intermediate-step-50k-105b": "step: step-50k-105b"}
     assert "epoch" in understood.left_out["epoch-3"]
+
+
+def test_counts_that_the_database_cannot_hold_are_left_open() -> None:
+    (placed,) = read_names(["step900000000000000000"], 10**12).positions.values()
+    assert (placed.step, placed.tokens) == (9 * 10**17, None)
 
 
 def test_tokens_per_step_may_change_within_a_run() -> None:

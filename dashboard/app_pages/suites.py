@@ -33,7 +33,9 @@ def suite_card(suite: Suite) -> None:
     if positions:
         details.append(f"{tokens(min(positions))} to {tokens(max(positions))} tokens")
     if num_seeds > 1:
-        details.append(f"{num_seeds} pre-training seeds")
+        names = [suite_preview.seed(c) for c in suite.checkpoints if c.replicate_name]
+        listed = f": {plain(', '.join(dict.fromkeys(names)))}" if names else ""
+        details.append(f"{num_seeds} pre-training seeds{listed}")
     details.append(f"default evaluation set: {suite.evaluation or 'none'}")
     with st.container(border=True):
         st.markdown(f"**{plain(suite.name)}**  \n{plain(suite.description)}")

@@ -13,6 +13,7 @@ from ucurve.client import ApiUnavailableError, RequestRejectedError
 from ucurve.registry.suites import Checkpoint
 from ucurve.schemas.catalogue import SuitePreview
 
+NUM_REGISTERED = "suite:registered"
 SHOWN = "suite:preview"  # in the session: what was asked for, and the answer
 
 
@@ -21,7 +22,7 @@ def corrections() -> str | None:
     file = st.file_uploader(
         "Corrected positions (optional)",
         type=["csv"],
-        key="suite:positions",
+        key=f"suite:positions:{st.session_state.get(NUM_REGISTERED, 0)}",
         help="The table of the preview, edited: step, tokens, training phase or pre-training seed "
         "of each revision. Lines that are not there stay as understood.",
     )
@@ -58,6 +59,8 @@ def draw_current(name: str, details: dict[str, Any]) -> bool:
 def forget() -> None:
     """Drop the preview: the suite is registered."""
     st.session_state.pop(SHOWN, None)
+    number = st.session_state.get(NUM_REGISTERED, 0)
+    st.session_state[NUM_REGISTERED] = number + 1  # the next suite has no table yet
 
 
 def draw(preview: SuitePreview) -> None:

@@ -99,8 +99,16 @@ class ComparedExperiment:
 
     def point(self, labels: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return a key that matches points of two experiments: checkpoint, modification, draw."""
-        place = labels.get("replicate"), labels.get(self.columns.x)
-        return (*place, self.is_base(labels), self.changed(labels), self.draw(labels))
+        along = labels.get(self.columns.x)
+        if along is None:
+            along = labels.get("revision")  # checkpoints of unknown tokens are not the same one
+        return (
+            labels.get("replicate"),
+            along,
+            self.is_base(labels),
+            self.changed(labels),
+            self.draw(labels),
+        )
 
 
 def modification_text(
@@ -313,12 +321,19 @@ def missing(a: ComparedExperiment, b: ComparedExperiment) -> MissingPoints:
     lacking = {
         a.point(row.labels): row.labels for row in a.rows if a.point(row.labels) not in existing
     }
-    places = {(c.replicate, c.tokens) for c in b.suite.checkpoints} if b.suite else None
+    suite = b.suite.checkpoints if b.suite else []
+    places = {(c.replicate, c.tokens) for c in suite if c.tokens is not None} if b.suite else None
+    same = (
+        {c.revision for c in suite}
+        if a.suite and b.suite and a.suite.name == b.suite.name
+        else set()
+    )
     possible: list[dict[str, Any]] = []
     impossible: list[dict[str, Any]] = []
     for labels in lacking.values():
         place = labels.get("replicate"), labels.get("tokens")
         can_measure = places is None or "revision" not in labels or place in places
+        can_measure |= labels.get("revision") in same
         (possible if can_measure else impossible).append(dict(labels))
     return MissingPoints(a, b, possible, impossible)
 
@@ -339,7 +354,9 @@ def completing_spec(gap: MissingPoints) -> Spec | None:
     if "checkpoints" in fields and a.suite and b.suite and a.suite.name != b.suite.name:
         places = {(row.labels.get("replicate"), row.labels.get("tokens")) for row in a.rows}
         fields["checkpoints"] = [
-            c.revision for c in b.suite.checkpoints if (c.replicate, c.tokens) in places
+            c.revision
+            for c in b.suite.checkpoints
+            if c.tokens is not None and (c.replicate, c.tokens) in places
         ]
     return type(b.spec).model_validate(fields)
 

@@ -145,9 +145,8 @@ def read_name(name: str) -> Reading:
     )
     phase = find_phase(scan.unread)
     if phase is not None and stage is None:  # stages have an order, and continue one another
-        return Reading(
-            _in_phase(revision, phase), f"{scan.source}, phase: {phase}".lstrip(", "), ""
-        )
+        source = f"{scan.source}, phase: {phase}, which has counts of its own".lstrip(", ")
+        return Reading(_in_phase(revision, phase), source, "")
     question = None
     if unclear:
         question = f"{unclear[0]} may count steps, words or tokens"
@@ -195,6 +194,7 @@ def _numbers(match: re.Match[str] | None) -> list[int]:
 
 def _in_phase(revision: Revision, phase: str) -> Revision:
     """Place a revision in a phase: a number at the end of its name is the step."""
+    revision = revision._replace(tokens=None, words=None)  # counts of the phase
     last = LAST_NUMBER.search(phase)
     if last is None:
         return revision._replace(training_phase=phase)
@@ -239,7 +239,7 @@ def infer_positions(
 def _position(revision: Revision, tokens: int | None, phase: str | None) -> Position:
     return Position(
         step=revision.step,
-        tokens=tokens,
+        tokens=None if tokens is None or tokens > MAX_COUNT else tokens,
         replicate=revision.replicate or 0,
         phase=phase,
         words=revision.words,
