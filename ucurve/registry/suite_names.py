@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -196,9 +197,9 @@ def _number_seeds(
     taken = {r.revision.replicate for r in readings.values() if r.revision.replicate is not None}
     taken |= set(numbered.values())
     numbers = {name: numbered[name] for name in names if name in numbered}
+    free = (number for number in itertools.count() if number not in taken)
     for name in sorted(names - numbers.keys(), key=lambda n: (n != "default", natural_order(n))):
-        numbers[name] = next(i for i in range(len(taken) + 1) if i not in taken)
-        taken.add(numbers[name])
+        numbers[name] = next(free)
     return {
         name: reading._replace(
             revision=reading.revision._replace(replicate=numbers[reading.revision.replicate_name])
