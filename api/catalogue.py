@@ -57,6 +57,10 @@ class DatabaseCatalogue:
                 f"Suite {name!r} is not registered yet: "
                 f"`ucurve suites add {name} --hub {preset.hub}`."
             )
+        if name in [group.name for group in presets.replicated()]:
+            return (
+                f"Suite {name!r} is not registered yet: `ucurve suites add {name} --preset {name}`."
+            )
         similar = suggest(name, self.session.scalars(select(SuiteRow.name)))
         return (
             f"There is no suite {name!r}. {similar} Register one: "

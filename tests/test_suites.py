@@ -334,5 +334,7 @@ def test_the_catalogue_answers_with_near_names_and_how_to_register(
             SpecError, match="ucurve suites add pythia-160m --hub EleutherAI/pythia-160m"
         ):
             catalogue.suite("pythia-160m")
+        with pytest.raises(SpecError, match="suites add polypythias-14m --preset polypythias-14m"):
+            catalogue.suite("polypythias-14m")
         with pytest.raises(SpecError, match="Did you mean some-text"):
             catalogue.dataset("sometext")
