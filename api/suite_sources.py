@@ -12,18 +12,16 @@ from ucurve.registry.discover import Discovered, discover
 from ucurve.registry.model_files import RegistrationError
 from ucurve.registry.position_tables import FROM_TABLE, TableError, corrected
 from ucurve.registry.revisions import Position
-from ucurve.registry.suites import Checkpoint, Suite
+from ucurve.registry.suites import TRYING, Checkpoint, Suite
 from ucurve.schemas.catalogue import SuiteSubmission
 
 SOURCES = ("path", "hub", "repositories", "preset")
-HASHED = (
-    "num_parameters",
-    "context",
-    "weights_sha256",
-    "config_sha256",
-    "tokenizer_sha256",
-    "size_bytes",
-    "unresolved",
+POSITION = (*Position._fields, "position_source")
+# What was read of a commit's files, which never change.
+READ = tuple(
+    name
+    for name in Checkpoint.model_fields
+    if name not in ("suite", "revision", "location", *POSITION)
 )
 
 
@@ -79,21 +77,18 @@ def _as_known(checkpoint: Checkpoint, old: Checkpoint | None) -> Checkpoint:
     lost = checkpoint.tokens is None and old.tokens is not None and same_phase
     if old.position_source != FROM_TABLE and not lost:
         return checkpoint
-    fields = (*Position._fields, "position_source")
-    return checkpoint.model_copy(update={name: getattr(old, name) for name in fields})
+    return checkpoint.model_copy(update={name: getattr(old, name) for name in POSITION})
 
 
-def with_known_hashes(
-    checkpoints: Sequence[Checkpoint], existing: Suite | None
-) -> list[Checkpoint]:
-    """Give hub checkpoints the hashes that the suite has for them: a commit never changes."""
+def with_known_files(checkpoints: Sequence[Checkpoint], existing: Suite | None) -> list[Checkpoint]:
+    """Give hub checkpoints what the suite has read of their files: a commit never changes."""
     usable = {
         (c.revision, c.location): c
         for c in (existing.checkpoints if existing else [])
-        if c.location.scheme == "hub" and not c.unresolved
+        if c.location.scheme == "hub" and (c.unresolved or TRYING).startswith(TRYING)
     }
     return [
-        c.model_copy(update={name: getattr(old, name) for name in HASHED})
+        c.model_copy(update={name: getattr(old, name) for name in READ} | {"unresolved": None})
         if (old := usable.get((c.revision, c.location)))
         else c
         for c in checkpoints

@@ -165,7 +165,7 @@ def test_several_repositories_are_replicates_of_one_suite(
     polypythias.requests.clear()
     again = api.post("/v1/suites", json=body)
     assert (again.status_code, len(polypythias.requests)) == (200, 3)  # refs; no file again
-    assert all(c["unresolved"] is None for c in again.json()["checkpoints"])
+    assert all(c["weights_sha256"] for c in again.json()["checkpoints"])
     fewer = api.post("/v1/suites", json={**body, "repositories": names[:2]})
     assert fewer.status_code == 409
 

@@ -16,7 +16,7 @@ from api.background.hashing import start_hashing
 from api.catalogue import find_suite, suites_of
 from api.errors import ApiError, not_found
 from api.registration import require_dataset
-from api.suite_sources import discovered_at, places, with_known_hashes
+from api.suite_sources import discovered_at, places, with_known_files
 from api.trials import entered, with_structures
 from api.weights import keep
 from db import trials
@@ -124,7 +124,7 @@ def add_suite(
             )
         contents: Contents = {}
         checkpoints = with_structures(
-            resolve_small(with_known_hashes(discovered.checkpoints, existing), contents)
+            resolve_small(with_known_files(discovered.checkpoints, existing), contents)
         )
         evaluation = submission.evaluation or discovered.evaluation
         if evaluation:
