@@ -8,6 +8,7 @@ import streamlit as st
 
 from dashboard.components.chart import FORMS, live_chart
 from dashboard.components.downloads import download_link
+from dashboard.components.permalinks import FORM_LABELS
 from dashboard.components.theme import LABELS, ago, caption, empty_state, plain
 from dashboard.forms.parsing import parse_id, parse_tokens
 from dashboard.live import pages
@@ -159,7 +160,8 @@ def draw_pivot(pivot: Pivot, query: PivotQuery) -> None:
     ):
         for form, mime in FORMS.items():
             make = partial(figure_file, figure, form)
-            download_link(form.upper(), make, f"ucurve-pivot.{form}", mime, f"pivot:{form}")
+            label = FORM_LABELS.get(form, form.upper())
+            download_link(label, make, f"ucurve-pivot.{form}", mime, f"pivot:{form}")
     live_chart(figure, key="pivot")
     st.markdown(f":small[:gray[{plain(figure.caption)}]]")
     st.dataframe(pivots.table(pivot, query), width="stretch")

@@ -20,10 +20,11 @@ from ucurve.figures.files import Form, finite
 from ucurve.figures.zero_tick import with_zero
 from ucurve.spec import Figure
 
-FORMS: dict[Form, str] = {  # file formats with their media types
+FORMS: dict[Form, str] = {  # file formats with their media types; json is Vega-Lite
     "svg": "image/svg+xml",
     "png": "image/png",
     "pdf": "application/pdf",
+    "json": "application/json",
     "csv": "text/csv",
 }
 

@@ -28,6 +28,9 @@ def page_url(page: str, **query: Any) -> str:
     )
 
 
+FORM_LABELS = {"csv": "CSV (data)", "json": "Vega-Lite"}
+
+
 def copyable_link(url: str) -> None:
     """Draw a URL with a button that copies it."""
     st.caption("Link")
@@ -41,7 +44,7 @@ def share_menu(figure: Figure, key: str, name: str, origin: FigureSource, url: s
         st.popover("", icon=":material/ios_share:", type="tertiary", help="Share / export"),
     ):
         for form in FORMS:
-            label = "CSV (data)" if form == "csv" else form.upper()
+            label = FORM_LABELS.get(form, form.upper())
             download_link(
                 label,
                 partial(cited_file, figure, form, origin),

@@ -43,7 +43,7 @@ def _output_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=("svg", "png", "pdf", "csv"),
+        choices=("svg", "png", "pdf", "json", "csv"),
         default="svg",
         help="file format of the figures (default: %(default)s)",
     )

@@ -6,13 +6,15 @@ import argparse
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ucurve.cli.arguments import Command, InputError, connect
-from ucurve.formatting import number
+from ucurve.cli.arguments import write as write_file
+from ucurve.formatting import counted, number
 
 if TYPE_CHECKING:
+    from ucurve.client import Client
     from ucurve.import_export.reader import Summary
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -27,9 +29,11 @@ def commands(command: Command) -> None:
         examples=(
             "ucurve export my-lab",
             "ucurve export paper --tag paper --no-site --force",
+            "ucurve export paper --tag paper --dataset-card cc-by-4.0",
+            "ucurve export --mlflow http://mlflow:5000 --experiment 7",
         ),
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="folder to create")
+    parser.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="folder to create")
     parser.add_argument(
         "--experiment",
         type=int,
@@ -43,6 +47,7 @@ def commands(command: Command) -> None:
     parser.add_argument("--origin", help="name of the lab in the export (default: its host)")
     parser.add_argument("--no-site", action="store_true", help="write the tables only, no pages")
     parser.add_argument("--force", action="store_true", help="replace an existing export")
+    _tracker_options(parser)
     parser = command(
         "import",
         import_,
@@ -54,15 +59,55 @@ def commands(command: Command) -> None:
     )
 
 
-def export(args: argparse.Namespace) -> None:
-    from ucurve.cli.tables import progress_bars
-    from ucurve.import_export.parquet import FolderError
-    from ucurve.import_export.writer import export as write
+def _tracker_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of places where a team keeps the rest of its work."""
+    parser.add_argument(
+        "--dataset-card",
+        metavar="LICENCE",
+        help="also write a card and flat tables for the Hugging Face Hub, under this licence "
+        "(such as cc-by-4.0)",
+    )
+    parser.add_argument(
+        "--mlflow",
+        metavar="URI",
+        help="write runs to this MLflow server or database; again: the same runs are updated",
+    )
+    parser.add_argument(
+        "--mlflow-experiment",
+        metavar="NAME",
+        default="ucurve",
+        help="MLflow experiment of the runs (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--wandb-csv",
+        type=Path,
+        metavar="FILE",
+        help="write curves, settings and verdicts as a CSV for Weights & Biases",
+    )
 
+
+def export(args: argparse.Namespace) -> None:
+    if not (args.folder or args.mlflow or args.wandb_csv):
+        raise InputError("give a folder to create, --mlflow URI or --wandb-csv FILE")
+    if args.dataset_card and not args.folder:
+        raise InputError("--dataset-card needs the folder to create")
     client = connect(args)
     host = urlsplit(client.url).hostname or ""
     origin = args.origin or (socket.gethostname() if host in LOCAL_HOSTS else host)
     filters = {name: value for name in FILTERS if (value := getattr(args, name)) is not None}
+    if args.folder:
+        _export_folder(args, client, filters, origin)
+    if args.mlflow or args.wandb_csv:
+        _export_to_trackers(args, client, filters, origin)
+
+
+def _export_folder(
+    args: argparse.Namespace, client: Client, filters: dict[str, Any], origin: str
+) -> None:
+    from ucurve.cli.tables import progress_bars
+    from ucurve.import_export.parquet import FolderError
+    from ucurve.import_export.writer import export as write
+
     try:
         with progress_bars() as progress:
             manifest = write(
@@ -73,6 +118,7 @@ def export(args: argparse.Namespace) -> None:
                 progress,
                 site=not args.no_site,
                 force=args.force,
+                licence=args.dataset_card,
             )
     except FolderError as error:
         raise InputError(str(error)) from error
@@ -84,6 +130,41 @@ def export(args: argparse.Namespace) -> None:
     print(f"{args.folder}: {', '.join(f'{count:,} {name}' for name, count in counts.items())}")
     if not args.no_site:
         print(f"open {args.folder / 'index.html'}")
+
+
+def _export_to_trackers(
+    args: argparse.Namespace, client: Client, filters: dict[str, Any], origin: str
+) -> None:
+    """Write the selected experiments to MLflow, to a CSV for Weights & Biases, or both."""
+    from ucurve.cli.tables import progress_bars
+    from ucurve.import_export.mlflow_runs import Tracker, TrackerError
+    from ucurve.import_export.tracked_experiment import collect, selected
+    from ucurve.import_export.wandb_csv import wandb_csv
+
+    try:
+        tracker = Tracker.connect(args.mlflow, args.mlflow_experiment) if args.mlflow else None
+        kept = []
+        with progress_bars() as progress:
+            ids = selected(client, filters)
+            for number, id in enumerate(ids, 1):
+                tracked = collect(client, id, origin)
+                if tracker:
+                    tracker.write(tracked)
+                if args.wandb_csv:
+                    kept.append(tracked)
+                progress("experiments", number, len(ids))
+    except TrackerError as error:
+        raise InputError(str(error)) from error
+    if tracker:
+        print(
+            f"{args.mlflow}: {counted(len(ids), 'experiment')} in {args.mlflow_experiment}: "
+            f"{tracker.num_new:,} new runs, {tracker.num_updated:,} updated, "
+            f"{tracker.num_values:,} new values"
+        )
+        if tracker.files_problem:
+            print(f"tables and figures were not stored there: {tracker.files_problem}")
+    if args.wandb_csv:
+        write_file(args.wandb_csv, wandb_csv(kept).encode())
 
 
 def import_(args: argparse.Namespace) -> None:

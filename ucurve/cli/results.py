@@ -10,7 +10,7 @@ from typing import Any
 
 from ucurve.cli.arguments import EXPERIMENT, Command, connect, print_verdicts, write
 
-FORMATS = ("svg", "png", "pdf", "csv")
+FORMATS = ("svg", "png", "pdf", "json", "csv")
 
 
 def commands(command: Command) -> None:
@@ -62,7 +62,7 @@ def _file_commands(command: Command) -> None:
         "--format",
         choices=FORMATS,
         default="svg",
-        help="file format of the figures (default: %(default)s)",
+        help="file format; json: Vega-Lite with its data (default: %(default)s)",
     )
     _at_option(parser)
     parser.add_argument(

@@ -42,8 +42,8 @@ def cited_file(
 ) -> bytes:
     """Return the bytes of the file, on white."""
     cited = citation(figure, origin, made_at)
-    if form == "csv":
-        return marked(figure_file(figure, "csv"), "csv", cited)
+    if form in ("csv", "json"):
+        return marked(figure_file(figure, form), form, cited)
     page = _page(figure_file(figure, "svg").decode(), cited)
     if form == "svg":
         return marked(page.encode(), "svg", cited)
@@ -156,7 +156,7 @@ def describe_file(content: bytes, client: Client) -> str:
     fate = compared(cited, figure)
     if (
         fingerprint(figure) != cited.hash
-        and not content.startswith((b"\x89PNG", b"%PDF"))
+        and not content.startswith((b"\x89PNG", b"%PDF", b"{"))
         and b"<svg" not in content[:1000]
     ):
         new, old = _csv_rows(figure_file(figure, "csv")), _csv_rows(content)

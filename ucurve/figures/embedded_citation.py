@@ -1,5 +1,7 @@
 """A citation inside a figure's file: SVG metadata, PNG text, PDF information, a CSV column.
 
+In Vega-Lite it is in `usermeta`, which every renderer keeps and none reads.
+
 content = marked(content, "png", citation)
 citation_in(content)                           # the same citation again
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 import struct
 import zlib
@@ -27,7 +30,9 @@ class UnmarkedError(ValueError):
 
 def marked(content: bytes, form: Form, citation: Citation) -> bytes:
     """Return the file with the citation in it."""
-    return {"svg": _in_svg, "png": _in_png, "pdf": _in_pdf, "csv": _in_csv}[form](content, citation)
+    return {"svg": _in_svg, "png": _in_png, "pdf": _in_pdf, "json": _in_json, "csv": _in_csv}[form](
+        content, citation
+    )
 
 
 def citation_in(content: bytes) -> Citation:
@@ -40,6 +45,8 @@ def citation_in(content: bytes) -> Citation:
     elif b"<svg" in content[:1000]:
         inside = re.search(rb'<metadata id="ucurve">(.*?)</metadata>', content, re.DOTALL)
         text = unescape(inside[1].decode()) if inside else None
+    elif content.startswith(b"{"):
+        text = _json_citation(content)
     else:
         return _csv_citation(content)
     if text is None:
@@ -115,6 +122,20 @@ def _in_pdf(content: bytes, citation: Citation) -> bytes:
     return content + info + table + end % (number + 1, root, number, start, at + len(info))
 
 
+def _in_json(content: bytes, citation: Citation) -> bytes:
+    chart = json.loads(content)
+    chart["usermeta"] = {**chart.get("usermeta", {}), "ucurve": citation.model_dump(mode="json")}
+    return f"{json.dumps(chart, indent=1)}\n".encode()
+
+
+def _json_citation(content: bytes) -> str | None:
+    try:
+        meta = json.loads(content).get("usermeta") or {}
+    except ValueError:
+        return None
+    return json.dumps(meta["ucurve"]) if "ucurve" in meta else None
+
+
 def _in_csv(content: bytes, citation: Citation) -> bytes:
     """Return the table with one more column, which names the source of each row."""
     rows = list(csv.reader(io.StringIO(content.decode())))
@@ -131,5 +152,6 @@ def _csv_citation(content: bytes) -> Citation:
         return Citation.from_uri(first.get(COLUMN) or "")
     except (UnicodeDecodeError, csv.Error, ValueError) as error:
         raise UnmarkedError(
-            "this file has no citation: it is not an SVG, PNG, PDF or CSV that ucurve wrote"
+            "this file has no citation: it is not an SVG, PNG, PDF, Vega-Lite or CSV file that "
+            "ucurve wrote"
         ) from error

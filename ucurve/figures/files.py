@@ -1,4 +1,4 @@
-"""A figure as a file: SVG, PNG or PDF without a browser, or the rows behind it as CSV."""
+"""A figure as a file: SVG, PNG or PDF without a browser, Vega-Lite, or its rows as CSV."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ from ucurve.figures.zero_tick import with_zero
 from ucurve.schemas.measurements import finite_or_none
 from ucurve.spec import Figure
 
-Form = Literal["svg", "png", "pdf", "csv"]
+Form = Literal["svg", "png", "pdf", "json", "csv"]
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 
 
 def figure_file(figure: Figure, form: Form) -> bytes:
     """The bytes of the file, on white; the same figure always gives the same SVG."""
     if form == "csv":
         return _rows_csv(figure.datasets)
+    drawn = {"$schema": SCHEMA, **finite(with_zero(figure).vega_lite()), "background": "white"}
+    if form == "json":
+        texts = {"title": figure.title, "description": figure.caption}
+        return f"{json.dumps({**texts, **drawn}, indent=1)}\n".encode()
     import vl_convert
 
-    chart = json.dumps({"background": "white", **finite(with_zero(figure).vega_lite())})
+    chart = json.dumps(drawn)
     if form == "svg":
         return str(vl_convert.vegalite_to_svg(chart)).encode()
     if form == "png":

@@ -36,11 +36,13 @@ def export(
     *,
     site: bool,
     force: bool,
+    licence: str | None = None,
 ) -> Manifest:
     """Write the lab's tables, and pages if `site`, to `folder`.
 
-    origin: name of the lab. force: replace an existing export. Raises FolderError if the folder
-    exists or cannot be written.
+    origin: name of the lab. force: replace an existing export. licence: also write a dataset card
+    and flat tables under this licence. Raises FolderError if the folder exists or
+    cannot be written.
     """
     folder = folder.expanduser().absolute()
     _check_target(folder, force)
@@ -60,12 +62,11 @@ def export(
                 from ucurve.import_export.site import write_site
 
                 write_site(client, partial, ids, manifest, progress)
-                for path in sorted(
-                    path
-                    for path in partial.rglob("*")
-                    if path.is_file() and path.suffix != ".parquet"
-                ):
-                    manifest.files[str(path.relative_to(partial))] = File(sha256=file_sha256(path))
+            if licence:
+                from ucurve.import_export.dataset_card import write_dataset
+
+                write_dataset(client, partial, ids, manifest, licence, progress)
+            _list_files(partial, manifest)
             (partial / "manifest.json").write_text(
                 manifest.model_dump_json(indent=1), encoding="utf-8"
             )
@@ -76,6 +77,13 @@ def export(
     except OSError as error:
         raise FolderError(f"cannot write {folder}: {error.strerror}; use another folder") from error
     return manifest
+
+
+def _list_files(partial: Path, manifest: Manifest) -> None:
+    """Add the hashes of the files that are no table of the export."""
+    for path in sorted(path for path in partial.rglob("*") if path.is_file()):
+        if (name := str(path.relative_to(partial))) not in manifest.files:
+            manifest.files[name] = File(sha256=file_sha256(path))
 
 
 def _temporary_folder(folder: Path) -> tuple[Path, int]:
