@@ -277,7 +277,7 @@ def test_figures_are_written_as_vega_lite_that_is_valid_and_draws_itself(
         content = path.read_bytes()
         chart = json.loads(content)
         altair.Chart.from_dict(chart)  # against the schema of Vega-Lite
-        assert chart["$schema"].endswith("/vega-lite/v6.json")
+        assert "/vega-lite/v6" in chart["$schema"]
         assert chart["title"]
         assert vl_convert.vegalite_to_svg(content.decode()).startswith("<svg")
         assert citation_in(content).experiments == [id] or citation_in(content).experiments == (id,)
