@@ -10,11 +10,14 @@ from sqlalchemy.orm import Session
 
 from api.trials import with_live_reasons
 from api.weights import remarks_of
+from db import layouts
 from db.models import Checkpoint as CheckpointRow
 from db.models import Dataset as DatasetRow
+from db.models import Layout as LayoutRow
 from db.models import Suite as SuiteRow
 from ucurve.registry import presets
 from ucurve.registry.suites import Checkpoint, Dataset, Suite, sort_checkpoints, suite_warnings
+from ucurve.registry.tensor_layout import Layout
 from ucurve.schemas.validation_messages import suggest
 from ucurve.spec import SpecError
 
@@ -37,6 +40,7 @@ class DatabaseCatalogue:
         suite = self.find_suite(name)
         if suite is None:
             raise SpecError(field, self._no_suite(name))
+        suite = with_layouts(self.session, suite)
         self.session.commit()
         self.warnings += [f"{name}: {warning}" for warning in suite.warnings]
         return suite
@@ -113,6 +117,19 @@ def suites_of(session: Session, names: Sequence[str] | None = None) -> list[Suit
         )
         for row in rows
     ]
+
+
+def with_layouts(session: Session, suite: Suite) -> Suite:
+    """Return the suite with the stored layouts of its checkpoints."""
+    hashes = {c.layout_sha256 for c in suite.checkpoints if c.layout_sha256}
+    rows = layouts.find(session, hashes)
+    parameters = layouts.loaded_names(session, {c.structure for c in suite.checkpoints} - {None})
+    return suite.with_layouts({row.sha256: as_layout(row) for row in rows}, parameters)
+
+
+def as_layout(row: LayoutRow) -> Layout:
+    """Return the record of a row."""
+    return Layout(architecture=row.architecture, tied=row.tied, tensors=row.tensors)
 
 
 def as_checkpoint(row: CheckpointRow) -> Checkpoint:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from api.catalogue import DatabaseCatalogue
 from api.errors import invalid
+from api.layouts import read_layouts, store_layouts
 from db.models import Dataset as DatasetRow
 from db.submissions import SuiteTakenError, register_suite
 from ucurve.registry import presets
@@ -77,8 +78,10 @@ def register_builtin(session: Session) -> None:
     for manifest in sorted(BUILTIN.glob("suites/*/suite.json")):
         suite = Suite.model_validate_json(manifest.read_bytes())
         row = suite.model_dump(mode="json", include={"name", "description", "evaluation", "recipe"})
-        checkpoints = [checkpoint.model_dump(mode="json") for checkpoint in suite.checkpoints]
+        described, layouts = read_layouts(suite.checkpoints)
+        checkpoints = [checkpoint.model_dump(mode="json") for checkpoint in described]
         try:
+            store_layouts(session, layouts)
             register_suite(session, row, checkpoints)
         except SuiteTakenError as error:  # the database has the suite of an earlier version
             log.warning("the built-in suite is not registered: %s", error)

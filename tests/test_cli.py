@@ -180,6 +180,11 @@ def test_an_experiment_is_paused_resumed_and_cancelled(ucurve: Shell, lab: Lab) 
         ({"kind": "linear_model", "fixed_gammas": [0.1, -1]}, "fixed_gammas[1]: "),
         ({"kind": "linear_model", "magic": 1}, "magic: "),
         ({"name": "x" * 300, "spec": {"kind": "linear_model"}}, "name: "),
+        (
+            {"kind": "gaussian_perturbation", "exclude": ["*bias", "*embed_ot*"]},
+            "exclude[1]: '*embed_ot*' matches none of the 28 tensors of 'tiny'. The nearest names "
+            "are embed_out.weight",
+        ),
     ],
 )
 def test_an_invalid_spec_is_rejected_in_one_line_that_names_the_field(

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from in_process import Context
 from pydantic import ValidationError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from ucurve.experiments.gaussian_perturbation import GaussianPerturbation
@@ -19,8 +20,10 @@ from ucurve.modeling.checkpoints import save
 from ucurve.modeling.perturb import standard_normal
 from ucurve.modeling.synthetic_language import WORDS
 from ucurve.modeling.token_data import tokens_of
-from ucurve.registry.artifacts import BUILTIN
+from ucurve.registry.artifacts import BUILTIN, file_sha256
+from ucurve.registry.layouts import layout_in
 from ucurve.registry.suites import Checkpoint, Dataset, Location, Remark, Suite
+from ucurve.registry.tensor_layout import Layout
 from ucurve.spec import Point, Result, SpecError
 
 HELD_OUT = Dataset.model_validate(json.loads((BUILTIN / "datasets.json").read_text())[0])
@@ -327,3 +330,171 @@ def test_a_tensor_group_alone_is_perturbed_as_it_is_among_all(real: tuple[Suite,
         p.labels["group"] for p in planned(by_group=True, scale="init_std") if p.labels["gamma"]
     }
     assert "norm" not in groups, "constant at initialisation: no noise, nothing to measure"
+
+
+# ---- names of tensors in files
+
+
+@pytest.fixture(scope="module")
+def published(real: tuple[Suite, Context]) -> tuple[Suite, Context]:
+    """The same weights, named as the files of Pythia name them, with the layouts of the files."""
+    suite, context = real
+    checkpoints, layouts = [], {}
+    for checkpoint in suite.checkpoints:
+        folder = context.artefacts / checkpoint.location.path
+        path = folder.parent.parent / "published" / checkpoint.revision
+        path.mkdir(parents=True)
+        (path / "config.json").write_bytes((folder / "config.json").read_bytes())
+        weights = load_file(folder / "model.safetensors")
+        weights["embed_out.weight"] = weights.pop("lm_head.weight")
+        save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+        layout = layout_in(path, context.artefacts)
+        assert layout
+        layouts[layout.sha256] = layout
+        changes = {
+            "location": Location(
+                scheme="artefacts", path=f"suites/published/{checkpoint.revision}"
+            ),
+            "weights_sha256": file_sha256(path / "model.safetensors"),
+            "layout_sha256": layout.sha256,
+        }
+        checkpoints.append(checkpoint.model_copy(update=changes))
+    return suite.model_copy(update={"checkpoints": checkpoints}).with_layouts(layouts), context
+
+
+def change_of(point: Point) -> dict[str, Any]:
+    change: dict[str, Any] = point.inputs["perturbation"]
+    return change
+
+
+PUBLISHED = {"current_std": 6.539545182860087, "init_std": 6.357953601980967}
+
+
+def test_noise_on_published_files_has_a_version_of_its_own(
+    real: tuple[Suite, Context], published: tuple[Suite, Context]
+) -> None:
+    """The unembedding's stream is that of its name in the file; all others are as before."""
+    found = {}
+    for scale in ("current_std", "init_std"):
+        labels = {"revision": "step10", "scale": scale, "gamma": 0.5, "draw": 0, "group": "all"}
+        assert change_of(point_of(published[0], **labels))["protocol"] == "gaussian/2"
+        found[scale] = measured(published, **labels).metrics["nll_mean"]
+        assert found[scale] != pytest.approx(measured(real, **labels).metrics["nll_mean"], rel=1e-4)
+        labels["group"] = "unembedding"
+        assert change_of(point_of(published[0], **labels))["protocol"] == "gaussian/2"
+        for group in ("attention", "mlp", "embedding"):
+            labels["group"] = group
+            old, new = (point_of(suite, **labels) for suite in (real[0], published[0]))
+            assert change_of(new)["protocol"] == "gaussian/1"
+            if scale == "current_std":
+                assert change_of(old) == change_of(new)
+    assert found == pytest.approx(PUBLISHED, rel=1e-6), "raise the version in gaussian/2"
+
+
+def test_a_loss_under_canonical_names_is_what_numpy_and_a_plain_loop_give(
+    published: tuple[Suite, Context],
+) -> None:
+    context = published[1]
+    state = load_file(context.artefacts / "suites/published/step20/model.safetensors")
+    for name, weight in state.items():
+        eps = standard_normal(1, name, weight.numel()).numpy().reshape(weight.shape)
+        state[name] = torch.from_numpy(
+            weight.numpy() + 0.5 * np.std(weight.numpy().astype(float)) * eps
+        ).float()
+    state["lm_head.weight"] = state.pop("embed_out.weight")
+    model = model_of(0)
+    model.load_state_dict(state)
+    model.eval()
+    rows = tokens_of(FEW, None, context.artefacts).view(40, 64)
+    with torch.no_grad():
+        log_p = model(rows).logits[:, :-1].double().log_softmax(-1)
+    expected = -float(log_p.gather(-1, rows[:, 1:, None]).mean())
+    labels = {"revision": "step20", "scale": "current_std", "gamma": 0.5, "draw": 1, "group": "all"}
+    assert measured(published, **labels).metrics["nll_mean"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_pattern_of_the_file_excludes_and_one_without_match_is_refused(
+    published: tuple[Suite, Context],
+) -> None:
+    suite, context = published
+    by_file, by_library, everything = (
+        next(
+            p
+            for p in planned(suite, gammas=[0.5], scale="current_std", exclude=exclude)
+            if p.labels["gamma"] and p.labels["revision"] == "step10"
+        )
+        for exclude in (["*embed_out*"], ["*lm_head*"], [])
+    )
+    assert change_of(by_library)["protocol"] == "gaussian/1", "as it was always understood"
+    assert change_of(by_file)["protocol"] == "gaussian/2"
+    excluded = GaussianPerturbation.run(by_file, context)
+    assert excluded == GaussianPerturbation.run(by_library, context)
+    assert excluded != GaussianPerturbation.run(everything, context)
+
+    def refusal(**fields: Any) -> tuple[str, str]:
+        with pytest.raises(SpecError) as error:
+            planned(suite, **fields)
+        return error.value.field, error.value.message
+
+    field, message = refusal(exclude=["*bias", "*embed_ot*"])
+    assert field == "exclude/1"
+    assert message.startswith("'*embed_ot*' matches none of the 16 tensors of 'real'.")
+    assert "embed_out.weight" in message
+    assert refusal(include=["*fc1*"])[0] == "include/0"
+    assert refusal(include=["*embed_out*"], exclude=["lm_head.weight"]) == (
+        "exclude",
+        "No tensor of 'real' is left to perturb: change tensors, include or exclude.",
+    )
+    assert refusal(include=["*bias"], tensors="matrices")[0] == "include"
+
+
+def test_stored_names_leave_identities_where_the_numbers_are_the_same(
+    real: tuple[Suite, Context],
+) -> None:
+    """A lab that reads the names of its tensors measures nothing again."""
+    suite, context = real
+    layout = layout_in(context.artefacts / "suites/real/step10", context.artefacts)
+    assert layout
+    checkpoints = [c.model_copy(update={"layout_sha256": layout.sha256}) for c in suite.checkpoints]
+    known = suite.model_copy(update={"checkpoints": checkpoints})
+    known = known.with_layouts({layout.sha256: layout})
+    for fields in ({"by_group": True}, {"include": ["*.mlp.*"]}, {"tensors": "matrices"}):
+        assert [p.identity for p in planned(known, **fields)] == [
+            p.identity for p in planned(suite, **fields)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "groups", "words"),
+    [
+        ("gpt2", ["embedding", "attention", "mlp", "norm"], "no unembedding of its own"),
+        ("olmo", ["embedding", "attention", "mlp", "unembedding"], "no norm with weights"),
+        ("opt", ["embedding", "attention", "mlp", "norm"], "no unembedding of its own"),
+        ("mamba", ["embedding", "mixer", "norm"], "no attention and no MLP and no unembedding"),
+    ],
+)
+def test_groups_that_a_model_has_not_are_not_planned_and_said(
+    architecture: str, groups: list[str], words: str
+) -> None:
+    recorded = json.loads((Path(__file__).parent / "tensor_names/5.24.0.json").read_text())
+    layout = Layout(architecture=architecture, tied=None, tensors=recorded[architecture]["file"])
+    checkpoints = [
+        c.model_copy(update={"layout_sha256": layout.sha256}) for c in paper().checkpoints
+    ]
+    suite = paper(checkpoints=checkpoints).with_layouts({layout.sha256: layout})
+    spec = GaussianPerturbation(**{**EXAMPLE, "suite": "paper"}, by_group=True)
+    points = list(spec.plan(Catalogue([suite])))
+    assert len(points) == spec.count(Catalogue([suite]))
+    found = {p.labels["group"] for p in points if p.labels["scale"] == "current_std"} - {"all"}
+    assert found == set(groups)
+    (warning,) = spec.warnings(Catalogue([suite]))
+    assert warning.startswith("by_group: paper has ")
+    assert words in warning
+
+
+def test_unknown_names_are_said_where_they_matter() -> None:
+    (warning,) = GaussianPerturbation(suite="paper", exclude=["*embed*"], by_group=True).warnings(
+        Catalogue([paper()])
+    )
+    assert warning.startswith("exclude and by_group: the names of the tensors of paper are not")
+    assert GaussianPerturbation(suite="paper").warnings(Catalogue([paper()])) == []

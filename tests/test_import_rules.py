@@ -88,6 +88,7 @@ SHARED = (
     "fine_tuning_fields",
     "fine_tuning_run",
     "pretraining_run",
+    "tensor_choice",
 )
 
 

@@ -59,3 +59,38 @@ def test_results_with_other_weights_data_or_protocol_are_not_reused_and_warned_a
         ).all():
             session.delete(row)
         session.commit()
+
+
+def test_noise_under_another_version_of_names_is_said(clients: dict[str, Client]) -> None:
+    ada = clients["ada"]
+    spec = {
+        "kind": "gaussian_perturbation",
+        "suite": "tiny",
+        "gammas": [0.06],
+        "draws": 1,
+        "scale": "current_std",
+    }
+    made = ada.submit(spec)
+    changed = 0
+    with open_session() as session:
+        for row in session.scalars(
+            select(Measurement).where(Measurement.kind == "gaussian_perturbation")
+        ).all():
+            change = row.inputs["perturbation"]
+            if change is None:
+                continue
+            names = {**change["tensors"], "names": "canonical"}
+            other = {**change, "protocol": "gaussian/2", "tensors": names}
+            row.inputs = {**row.inputs, "perturbation": other}
+            row.identity, row.state, changed = f"before {row.identity}", "done", changed + 1
+            row.finished_at = datetime.now(UTC)
+        session.delete(session.get_one(Experiment, made.id))
+        session.commit()
+    (warning,) = [text for text in ada.plan(spec).warnings if "not reused" in text]
+    assert warning.startswith(f"{changed} evaluations cached under the same labels with another pr")
+    with open_session() as session:
+        for row in session.scalars(
+            select(Measurement).where(Measurement.identity.startswith("before "))
+        ).all():
+            session.delete(row)
+        session.commit()

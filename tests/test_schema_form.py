@@ -213,6 +213,13 @@ def test_api_problems_are_mapped_to_fields_and_others_are_kept() -> None:
     }
 
 
+def test_a_pattern_that_matches_nothing_is_shown_at_its_field_with_its_place() -> None:
+    form = fields(kinds()["gaussian_perturbation"])
+    message = "'*embed_ot*' matches none of the 28 tensors of 'tiny'."
+    found = problems_by_field(form, entries(form, {}), [(["exclude", "1"], message)])
+    assert found == {"exclude": f"Value 2: {message}"}
+
+
 BAD_NUMBERS = [
     "²",
     "+-5",

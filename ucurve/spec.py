@@ -301,6 +301,13 @@ class Spec(RenamedSpecAttributes, StrictNumbers):
         """
         return None
 
+    def warnings(self, catalogue: Catalogue) -> list[str]:
+        """Return what to know about the plan, such as parts that are left out, each with its field.
+
+        Raises SpecError as plan() does.
+        """
+        return []
+
     @staticmethod
     def run(point: Point, context: Context) -> Result:
         """Measure one point on a worker. Only the point determines the result."""

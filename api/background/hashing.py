@@ -1,4 +1,4 @@
-"""Hash newly registered checkpoints and datasets in the background.
+"""Hash newly registered checkpoints and datasets in the background, and read their layouts.
 
 Gigabytes must not delay a request. `start_hashing` is part of the sweep. It starts one thread per
 process, and an advisory lock lets one process at a time work. The thread holds no transaction while
@@ -17,8 +17,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.catalogue import as_checkpoint, as_dataset
+from api.layouts import find_missing_layouts
 from api.trials import entered, with_structures
 from api.weights import keep
+from db.layouts import without_layout
 from db.models import Checkpoint as CheckpointRow
 from db.models import Dataset as DatasetRow
 from db.session import engine, open_session
@@ -58,9 +60,8 @@ def start_hashing() -> bool:
     checkpoints = select(CheckpointRow.id).where(CheckpointRow.unresolved.startswith(PENDING))
     datasets = select(DatasetRow.name).where(DatasetRow.unresolved.startswith(PENDING))
     with open_session() as session:
-        pending = session.scalar(select(checkpoints.exists())) or session.scalar(
-            select(datasets.exists())
-        )
+        rows = (checkpoints, datasets, select(CheckpointRow.id).where(without_layout()))
+        pending = any(session.scalar(select(query.exists())) for query in rows)
     with _starting:
         if pending and not (_thread and _thread.is_alive()):
             _thread = threading.Thread(target=_hash_all, name="hashing", daemon=True)
@@ -78,6 +79,7 @@ def _hash_all() -> None:
                 return
             try:
                 reachable = _hash_datasets(connection) and _hash_checkpoints(connection)
+                reachable = find_missing_layouts(connection) and reachable
             finally:
                 connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": HASHING_LOCK})
         wake_workers()  # to try what was hashed

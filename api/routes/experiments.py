@@ -59,6 +59,7 @@ def plan(submission: SubmissionBody, user: Viewer) -> schemas.PlanPreview:
         limits = quota(session, user.name)
         warnings = [
             *catalogue.warnings,
+            *submission.spec.warnings(catalogue),
             *_conflict_warnings(session, submission.spec.kind, counts.new_rows),
             *filter(
                 None,

@@ -15,6 +15,7 @@ from api.auth.authorization import Owner
 from api.background.hashing import start_hashing
 from api.catalogue import find_suite, suites_of
 from api.errors import ApiError, not_found
+from api.layouts import read_layouts, store_layouts
 from api.registration import require_dataset
 from api.suite_sources import discovered_at, places, with_known_files
 from api.trials import entered, with_structures
@@ -123,9 +124,9 @@ def add_suite(
                 "choose another name.",
             )
         contents: Contents = {}
-        checkpoints = with_structures(
-            resolve_small(with_known_files(discovered.checkpoints, existing), contents)
-        )
+        resolved = resolve_small(with_known_files(discovered.checkpoints, existing), contents)
+        described, layouts = read_layouts(resolved)
+        checkpoints = with_structures(described)
         evaluation = submission.evaluation or discovered.evaluation
         if evaluation:
             require_dataset(session, evaluation, owner)
@@ -137,6 +138,7 @@ def add_suite(
             "owner": owner,
         }
         trials.retry(session, submission.name)
+        store_layouts(session, layouts)
         register_suite(session, fields, entered(session, checkpoints))
         keep(session, contents)
         session.commit()

@@ -26,6 +26,7 @@ from db.models.base import Base, Json
 from db.models.catalogue import (
     Checkpoint,
     Dataset,
+    Layout,
     ReferenceCurve,
     Structure,
     Suite,
@@ -48,6 +49,7 @@ __all__ = [
     "IdempotentRequest",
     "Json",
     "LabelValue",
+    "Layout",
     "Measurement",
     "ReferenceCurve",
     "Star",

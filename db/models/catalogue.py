@@ -40,6 +40,11 @@ class Checkpoint(Base):
     __table_args__ = (
         UniqueConstraint("suite", "revision"),
         Index("checkpoints_unresolved", "id", postgresql_where=text("unresolved IS NOT NULL")),
+        Index(
+            "checkpoints_without_layout",
+            "id",
+            postgresql_where=text("layout_sha256 IS NULL AND weights_sha256 IS NOT NULL"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
@@ -65,6 +70,7 @@ class Checkpoint(Base):
     structure: Mapped[str | None] = mapped_column(index=True)
     architecture: Mapped[str | None]
     initializer_std: Mapped[float | None]
+    layout_sha256: Mapped[str | None]  # of layouts; null: not looked for, empty: not found
     unresolved: Mapped[str | None]
 
 
@@ -101,6 +107,17 @@ class Structure(Base):
     tries: Mapped[int] = mapped_column(server_default="0")
     worker: Mapped[str | None]
     next_try: Mapped[datetime | None]
+
+
+class Layout(Base):
+    """Architecture, names and shapes of a checkpoint's tensors, which most of a suite share."""
+
+    __tablename__ = "layouts"
+
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    architecture: Mapped[str]
+    tied: Mapped[bool | None]
+    tensors: Mapped[Json]
 
 
 class Dataset(Base):

@@ -24,7 +24,8 @@ from ucurve.experiments.checkpoint_selection import (
     count_chosen,
     initialisations,
 )
-from ucurve.registry.suites import Checkpoint, Dataset
+from ucurve.experiments.tensor_choice import TensorChoice
+from ucurve.registry.suites import Checkpoint, Dataset, Suite
 from ucurve.spec import (
     ADVANCED,
     Catalogue,
@@ -47,10 +48,11 @@ if TYPE_CHECKING:
     import torch
 
     from ucurve.analysis.replication import Reference
+    from ucurve.modeling.checkpoints import LoadedCheckpoint
 
 Gamma = Annotated[float, Field(gt=0, le=100)]
 Scale = Literal["current_std", "init_std"]
-GROUPS = ("embedding", "attention", "mlp", "norm", "unembedding")
+PROTOCOLS = ("gaussian/1", "gaussian/2")
 
 
 class GaussianPerturbation(Spec):
@@ -144,7 +146,8 @@ class GaussianPerturbation(Spec):
     include: list[Pattern] = Field(
         [],
         max_length=50,
-        description='Only parameters that match, such as "*.attention.*".',
+        description='Only parameters that match, such as "*.attention.*", by the names in the '
+        "checkpoint's files or those of transformers.",
         json_schema_extra=ADVANCED,
     )
     exclude: list[Pattern] = Field(
@@ -156,7 +159,8 @@ class GaussianPerturbation(Spec):
     by_group: bool = Field(
         False,
         title="By tensor group",
-        description="Also perturb embedding, attention, MLP, norms and unembedding separately.",
+        description="Also perturb embedding, attention, mixers, MLP, norms and unembedding "
+        "separately, as far as the model has them.",
         json_schema_extra=ADVANCED,
     )
     group_gamma: Gamma | None = Field(
@@ -215,11 +219,18 @@ class GaussianPerturbation(Spec):
         """The gamma at which tensor groups are perturbed separately."""
         return self.group_gamma or self.sorted_gammas[len(self.sorted_gammas) // 2]
 
-    def groups(self, scale: Scale) -> list[str]:
-        """Return the tensor groups to perturb separately, without those that get no noise."""
-        # Norms are constant at initialisation, so that their init_std is 0.
-        no_norms = self.tensors == "matrices" or scale == "init_std"
-        return [group for group in GROUPS if self.by_group and not (no_norms and group == "norm")]
+    def _choice(self, suite: Suite) -> TensorChoice:
+        """Return which tensors of a suite's models get noise."""
+        return TensorChoice(suite, self.tensors, self.include, self.exclude)
+
+    def _cells(self, choice: TensorChoice) -> list[tuple[Scale, float, str | None]]:
+        """Return noise scale, gamma and tensor group (None: all) of every change."""
+        cells: list[tuple[Scale, float, str | None]] = [
+            (s, g, None) for s in self.scales for g in self.sorted_gammas
+        ]
+        if self.by_group:
+            cells += [(s, self.one_gamma, group) for s in self.scales for group in choice.groups(s)]
+        return cells
 
     # ---- plan
 
@@ -234,31 +245,41 @@ class GaussianPerturbation(Spec):
             raise SpecError("evaluation", f"{suite.name!r} has no evaluation set: name one.")
         dataset = evaluation_points.usable_set(catalogue, name, "evaluation")
         initial = {c.replicate: c for c in initialisations(suite)}
+        choice = self._choice(suite)
+        choice.check()
+        cells = [(*cell, choice.inputs(cell[-1])) for cell in self._cells(choice)]
         for replicate in by_replicate(choose(suite, self.checkpoints)):
             levels = bisection_levels(len(replicate))
             for checkpoint, level in zip(replicate, levels, strict=True):
                 yield from self._points(
-                    checkpoint, initial.get(checkpoint.replicate), dataset, level, max(levels) + 1
+                    self._unperturbed(checkpoint, dataset, level),
+                    checkpoint,
+                    initial.get(checkpoint.replicate),
+                    cells,
+                    max(levels) + 1,
                 )
 
     def count(self, catalogue: Catalogue) -> int:
         """Return the number of points: one unperturbed and all changes per checkpoint."""
-        num_checkpoints = count_chosen(catalogue.suite(self.suite), self.checkpoints)
-        num_cells = sum(len(self.sorted_gammas) + len(self.groups(s)) for s in self.scales)
-        return num_checkpoints * (1 + self.draws * num_cells)
+        suite = catalogue.suite(self.suite)
+        num_cells = len(self._cells(self._choice(suite)))
+        return count_chosen(suite, self.checkpoints) * (1 + self.draws * num_cells)
+
+    def warnings(self, catalogue: Catalogue) -> list[str]:
+        """Return which tensor groups the model has not, and what cannot be checked yet."""
+        return self._choice(catalogue.suite(self.suite)).warnings(self.by_group)
 
     def _points(
         self,
+        unperturbed: Point,
         checkpoint: Checkpoint,
         initial: Checkpoint | None,
-        dataset: Dataset,
-        level: int,
+        cells: Sequence[tuple[Scale, float, str | None, dict[str, Any]]],
         num_levels: int,
     ) -> Iterator[Point]:
         """Yield the points of one checkpoint: unperturbed, then all changes by noise seed."""
         if "init_std" in self.scales and initial is None:
             evaluation_points.require_initializer(checkpoint, "scale")
-        unperturbed = self._unperturbed(checkpoint, dataset, level)
         yield unperturbed
         resources = Resources(memory_gb=round(0.5 + 12 * (checkpoint.num_parameters or 0) / 1e9, 2))
         before = replace(unperturbed, resources=resources)
@@ -268,22 +289,14 @@ class GaussianPerturbation(Spec):
             "initial": initial and initial.model_dump(mode="json"),
         }
         files = {"current_std": before.artifacts, "init_std": at_start}
-        cells: list[tuple[Scale, float, str | None]] = [
-            (s, g, None) for s in self.scales for g in self.sorted_gammas
-        ]
-        cells += [
-            (scale, self.one_gamma, group) for scale in self.scales for group in self.groups(scale)
-        ]
-        tensors = {group: self._tensors(group) for _, _, group in cells}
         for draw in range(self.draws):
-            for scale, gamma, group in cells:
+            for scale, gamma, group, tensors in cells:
                 change = {
-                    "protocol": "gaussian/1",
+                    **tensors,
                     "scale": scale,
                     "initial": _identity_of(initial) if scale == "init_std" else None,
                     "gamma": gamma,
                     "seed": self.seed + draw,
-                    "tensors": tensors[group],
                 }
                 labels = {"gamma": gamma, "scale": scale, "draw": draw, "group": group or "all"}
                 yield replace(
@@ -291,17 +304,8 @@ class GaussianPerturbation(Spec):
                     inputs={**before.inputs, "perturbation": change},
                     labels={**before.labels, **labels},
                     artifacts=files[scale],
-                    priority_stage=draw * num_levels + level,
+                    priority_stage=draw * num_levels + before.priority_stage,
                 )
-
-    def _tensors(self, group: str | None) -> dict[str, Any]:
-        """Return the inputs that select the perturbed tensors."""
-        return {
-            "which": self.tensors,
-            "include": sorted(set(self.include)),
-            "exclude": sorted(set(self.exclude)),
-            "group": group,
-        }
 
     def _unperturbed(self, checkpoint: Checkpoint, dataset: Dataset, level: int) -> Point:
         """Return the point of the unperturbed model."""
@@ -343,7 +347,10 @@ class GaussianPerturbation(Spec):
         change = point.inputs["perturbation"]
         if change is None:
             return evaluation_points.base(point, context)
+        if change["protocol"] not in PROTOCOLS:
+            raise ValueError(f"this release does not know {change['protocol']}: upgrade the worker")
         loaded = evaluation_points.loaded_for(point, context)
+        _expect_stored_names(point, context, loaded)
         tensors = perturb.select(loaded.model, **change["tensors"])
         noise = context.cached(f"noise/{change['seed']}", lambda: perturb.Noise(change["seed"]))
         stds = _stds(tensors, point, context, loaded.model.config)
@@ -399,6 +406,17 @@ def _identity_of(initial: Checkpoint | None) -> str | None:
     return initial.weights_sha256 if initial else "config"
 
 
+def _expect_stored_names(point: Point, context: Context, loaded: LoadedCheckpoint) -> None:
+    """Raise an error where the library has a name for a tensor that its files do not explain."""
+    from ucurve.modeling.checkpoints import local_copy
+    from ucurve.modeling.parameter_names import expect_stored_names
+    from ucurve.registry.layouts import layout_in
+
+    location = Checkpoint.model_validate(point.artifacts["checkpoint"]).location
+    folder = local_copy(location, context.artefacts, context.progress)
+    expect_stored_names(loaded.model, layout_in(folder, context.artefacts, compare=False))
+
+
 def _stds(
     tensors: dict[str, torch.Tensor], point: Point, context: Context, config: Any
 ) -> dict[str, float]:
@@ -412,10 +430,14 @@ def _stds(
         std = evaluation_points.initializer_std(config.to_dict())
         return perturb.init_std(tensors, std)
     initial = Checkpoint.model_validate(point.artifacts["initial"])
+    names = point.inputs["perturbation"]["tensors"].get("names", "library")
     stds = context.cached(
-        f"init_std/{initial.weights_sha256}",
+        f"init_std/{initial.weights_sha256}/{names}",
         lambda: perturb.current_std(
-            perturb.select(load(initial, "cpu", context.artefacts, context.progress).model)
+            perturb.select(
+                load(initial, "cpu", context.artefacts, context.progress).model,
+                names=names,
+            )
         ),
     )
     return {name: stds[name] for name in tensors}

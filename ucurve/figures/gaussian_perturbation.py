@@ -7,7 +7,7 @@ The table is that of `ucurve.analysis.gaussian_perturbation`; its verdicts hold 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 GROUPS = ("embedding", "attention", "mlp", "norm", "unembedding")
+RARE_GROUPS = ("mixer", "other")  # shown where a model has them
 FACETS = ("scale", "replicate")
 TOKENS = charts.tokens_axis()
 NATS = charts.Axis("y", "loss increase / nats", "symlog", constant=0.01)
@@ -211,10 +212,11 @@ def _weights(base: pd.DataFrame) -> Figure:
     """Return the size of the weights over tokens: noise in proportion to it changes with it."""
     sizes = [
         base.assign(group=group, rms=base[f"rms_{group}"])
-        for group in GROUPS
+        for group in (*GROUPS, *RARE_GROUPS)
         if f"rms_{group}" in base and len(base)
     ]
-    lines = charts.LineEncoding("group", "tensor group", list(GROUPS), ordered=False)
+    legend = _legend(group for group in RARE_GROUPS if f"rms_{group}" in base)
+    lines = charts.LineEncoding("group", "tensor group", legend, ordered=False)
     rows = (
         curve_rows(_stacked(sizes), "tokens", "rms", ["group"], facets=["replicate"])
         if sizes
@@ -231,13 +233,19 @@ def _weights(base: pd.DataFrame) -> Figure:
     )
 
 
+def _legend(groups: Iterable[str]) -> list[str]:
+    """Return the groups of a legend, in an order that does not depend on what is measured."""
+    present = set(groups)
+    return [*GROUPS, *(group for group in RARE_GROUPS if group in present)]
+
+
 def _by_group(table: pd.DataFrame, gamma: float) -> Figure:
     """Return the figure of which part of the model carries the sensitivity."""
     return _curves(
         "Loss increase by tensor group",
         f"Loss increase in nats when noise of gamma {gamma:g} is added to one tensor group only.",
         NATS,
-        charts.LineEncoding("group", "tensor group", list(GROUPS), ordered=False),
+        charts.LineEncoding("group", "tensor group", _legend(table["group"]), ordered=False),
         _rows(
             table[(table["gamma"] > 0) & (table["group"] != "all")],
             lambda loss, row: loss - row["base"],

@@ -13,14 +13,18 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from typing import Literal
 
 import torch
 from transformers import PreTrainedModel
 
-PROTOCOL = "gaussian/1"
-GROUPS = ("embedding", "attention", "mlp", "norm", "unembedding", "other")
+from ucurve.modeling.parameter_names import parameters_of
+from ucurve.registry import tensor_selection
+from ucurve.registry.tensor_names import NamedTensor
+from ucurve.registry.tensor_selection import GROUPS as GROUPS
+from ucurve.registry.tensor_selection import Selection
+
+STREAMS = "gaussian/1"  # of both versions: where they name a tensor alike, its noise is the same
 CHUNK = 1 << 16  # numbers drawn at once: fits a core's cache
 MASK = 0xFFFFFFFF
 Tensors = Mapping[str, torch.Tensor]
@@ -54,6 +58,7 @@ def select(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     group: str | None = None,
+    names: Literal["library", "canonical"] = "library",
 ) -> dict[str, torch.Tensor]:
     """Return the parameters to perturb, by name: no buffers, tied tensors once.
 
@@ -63,35 +68,25 @@ def select(
         include: shell patterns for names ("*.attention.*"); empty means every name.
         exclude: shell patterns for names to leave out.
         group: one of GROUPS, to select its tensors only.
+        names: "library" for those of "gaussian/1", "canonical" for those of "gaussian/2".
 
     Raises:
         ValueError: no parameter is selected.
     """
-    chosen = {
-        name: parameter.data
-        for name, parameter in model.named_parameters()
-        if (which == "all" or parameter.dim() >= 2)
-        and (not include or any(fnmatchcase(name, pattern) for pattern in include))
-        and not any(fnmatchcase(name, pattern) for pattern in exclude)
-        and group in (None, group_of(name))
-    }
+    parameters = parameters_of(model)
+    selection = Selection(which, include, exclude, group)
+    chosen = selection.of(parameters, 1 if names == "library" else 2)
     if not chosen:
         raise ValueError(f"no parameter is selected by {which=}, {include=}, {exclude=}, {group=}")
-    return chosen
+    return {name: parameters[tensor].data for name, tensor in chosen.items()}
 
 
 def group_of(name: str) -> str:
-    """Return the part of a transformer, one of GROUPS, that a parameter's name belongs to."""
-    words = {  # first match wins: input_layernorm and self_attn.q_norm are norms
-        "norm": ("norm", "ln_"),
-        "unembedding": ("embed_out", "lm_head"),
-        "embedding": ("embed", "wte", "wpe"),
-        "attention": ("attention", "attn", "query_key_value"),
-        "mlp": ("mlp", "feed_forward", "ffn"),
-    }
-    return next(
-        (group for group, parts in words.items() if any(part in name for part in parts)), "other"
-    )
+    """Return the part of a model, one of GROUPS, under which its size is stored as a metric.
+
+    These are the groups of version 1: metrics of stored measurements keep their meaning.
+    """
+    return tensor_selection.group_of(NamedTensor(name, "", ()), 1)
 
 
 def rms_by_group(tensors: Tensors) -> dict[str, float]:
@@ -168,7 +163,7 @@ def standard_normal(
     |eps| < 6.4. Every operation is exact or correctly rounded (IEEE 754), so every device gives the
     same bits, and the numbers depend only on name and seed.
     """
-    digest = hashlib.sha256(f"{PROTOCOL}/{seed}/{name}".encode()).digest()
+    digest = hashlib.sha256(f"{STREAMS}/{seed}/{name}".encode()).digest()
     key = (int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little"))
     out = torch.empty(num, dtype=torch.float32, device=device)
     step = CHUNK if out.device.type == "cpu" else 1 << 24

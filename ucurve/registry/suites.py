@@ -12,9 +12,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from ucurve.bounds import FilePath, Name, Prose
+from ucurve.registry.tensor_layout import Layout
 from ucurve.registry.training_phases import phase_order
 
 PENDING = "hashing"  # prefix of `unresolved` while the files are being hashed
@@ -81,6 +82,11 @@ class Checkpoint(BaseModel):
         description="Standard deviation of matrices at initialisation; null where the config does "
         "not state it or nothing was tried.",
     )
+    layout_sha256: Name | None = Field(
+        None,
+        description="SHA-256 of the names and shapes of its tensors; null until they are read, "
+        "empty where the files do not tell them.",
+    )
     unresolved: Prose | None = Field(
         None, description="Why it cannot be used yet; null when it can."
     )
@@ -119,6 +125,36 @@ class Suite(BaseModel):
     remarks: list[Remark] = Field(
         [], description="Those warnings that compare the weights of revisions."
     )
+    # Names and shapes of tensors by `layout_sha256`, for plan(); not part of the record.
+    _layouts: Mapping[str, Layout] = PrivateAttr(default_factory=dict)
+    # What the library calls the parameters, by `structure`, where a worker has tried it.
+    _parameters: Mapping[str, Sequence[str]] = PrivateAttr(default_factory=dict)
+
+    @property
+    def layouts(self) -> Mapping[str, Layout]:
+        """The layouts of the checkpoints by hash; those that are not known are missing."""
+        return self._layouts
+
+    @property
+    def unexplained(self) -> str | None:
+        """A parameter of the library that is no tensor of the files; None without any."""
+        pairs = {(c.layout_sha256 or "", c.structure or "") for c in self.checkpoints}
+        unknown = (
+            self._layouts[layout].unexplained(self._parameters[structure])
+            for layout, structure in sorted(pairs)
+            if layout in self._layouts and structure in self._parameters
+        )
+        return next(filter(None, unknown), None)
+
+    def with_layouts(
+        self,
+        layouts: Mapping[str, Layout],
+        parameters: Mapping[str, Sequence[str]] | None = None,
+    ) -> Suite:
+        """Return the suite with the layouts of its checkpoints, and what the library calls them."""
+        copy = self.model_copy()
+        copy._layouts, copy._parameters = layouts, parameters or {}
+        return copy
 
 
 class Dataset(BaseModel):

@@ -1,0 +1,142 @@
+"""Which tensors of a suite's models noise is added to: checked in the plan, by their stored names.
+
+choice = TensorChoice(suite, "all", include=[], exclude=["*embed_out*"])
+choice.check()                        # SpecError for a pattern that matches nothing
+choice.groups("current_std")          # those that the model has
+choice.inputs(group=None)             # {"protocol": "gaussian/2", "tensors": {...}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+from ucurve.registry.suites import Suite
+from ucurve.registry.tensor_names import NamedTensor, unexplained
+from ucurve.registry.tensor_selection import (
+    GROUPS,
+    Selection,
+    group_of,
+    groups_in,
+    matching,
+    nearest,
+    protocol,
+)
+from ucurve.spec import SpecError
+
+USUAL = ("embedding", "attention", "mlp", "norm", "unembedding")  # where the names are not known
+NOUNS = {
+    "mlp": "MLP",
+    "norm": "norm with weights",
+    "unembedding": "unembedding of its own (the embedding serves as both)",
+}
+
+
+class TensorChoice:
+    """The tensors that patterns and groups select of the models of a suite."""
+
+    def __init__(
+        self,
+        suite: Suite,
+        which: Literal["all", "matrices"],
+        include: Sequence[str],
+        exclude: Sequence[str],
+    ) -> None:
+        self.suite, self.which = suite, which
+        self.include, self.exclude = sorted(set(include)), sorted(set(exclude))
+        self._patterns = {"include": include, "exclude": exclude}  # in the order of the spec
+        hashes = {c.layout_sha256 for c in suite.checkpoints if c.layout_sha256}
+        self._layouts = [suite.layouts[sha] for sha in sorted(hashes & suite.layouts.keys())]
+
+    @cached_property
+    def tensors(self) -> list[NamedTensor]:
+        """The parameters of the suite's model; empty where no file tells their names."""
+        named = {t.canonical: t for layout in self._layouts for t in layout.parameters}
+        return list(named.values())
+
+    def check(self) -> None:
+        """Raise SpecError where noise cannot be added by name, or a pattern matches nothing."""
+        if self.suite.unexplained:
+            raise SpecError("suite", f"{unexplained(self.suite.unexplained)}.")
+        if not self.tensors:
+            return
+        for field, patterns in self._patterns.items():
+            for position, pattern in enumerate(patterns):
+                if not any(matching([pattern], tensor) for tensor in self.tensors):
+                    raise SpecError(f"{field}/{position}", self._no_match(pattern))
+        if not self._selection(None).of(self.tensors, 2):
+            field = "exclude" if self.exclude else "include"
+            raise SpecError(
+                field,
+                f"No tensor of {self.suite.name!r} is left to perturb: change tensors, include or "
+                "exclude.",
+            )
+
+    def _no_match(self, pattern: str) -> str:
+        names = nearest(pattern, self.tensors)
+        return (
+            f"{pattern!r} matches none of the {len(self.tensors)} tensors of "
+            f"{self.suite.name!r}. The nearest names are {', '.join(names)}; * stands for any "
+            "letters."
+        )
+
+    def groups(self, scale: str) -> list[str]:
+        """Return the groups to perturb separately: those with tensors that get noise."""
+        # Norms are constant at initialisation, so that their init_std is 0.
+        no_norms = self.which == "matrices" or scale == "init_std"
+        if not self.tensors:
+            return [group for group in USUAL if not (no_norms and group == "norm")]
+        return [
+            group
+            for group in groups_in(self._selection(None).of(self.tensors, 2).values())
+            if not (no_norms and group == "norm")
+        ]
+
+    def inputs(self, group: str | None) -> dict[str, Any]:
+        """Return the inputs of a point that select the tensors, and the protocol of their noise."""
+        spelled = all(layout.spelled_by_library for layout in self._layouts)
+        chosen = protocol(self._selection(group), self.tensors, spelled)
+        return {
+            "protocol": chosen,
+            "tensors": {
+                "which": self.which,
+                "include": self.include,
+                "exclude": self.exclude,
+                "group": group,
+                # A worker of an earlier release fails here, and draws no noise by other names.
+                **({} if chosen == "gaussian/1" else {"names": "canonical"}),
+            },
+        }
+
+    def warnings(self, by_group: bool) -> list[str]:
+        """Return what the plan leaves out or cannot check, each with its field."""
+        name = self.suite.name
+        if not self.tensors:
+            fields = {"include": self.include, "exclude": self.exclude, "by_group": by_group}
+            used = " and ".join(field for field, value in fields.items() if value)
+            if not used:
+                return []
+            return [
+                f"{used}: the names of the tensors of {name} are not known yet, so that a worker "
+                "finds out what is selected. Register the suite again where its files can be read."
+            ]
+        if not by_group:
+            return []
+        present = groups_in(self.tensors)
+        missing = [NOUNS.get(group, group) for group in USUAL if group not in present]
+        other = [t.canonical for t in self.tensors if group_of(t) == GROUPS[-1]]
+        messages = []
+        if missing:
+            messages.append(
+                f"by_group: {name} has no {' and no '.join(missing)}; that is not planned."
+            )
+        if other:
+            messages.append(
+                f"by_group: {len(other)} tensors of {name} belong to no known part, such as "
+                f"{other[0]}; they are planned as the group “other”."
+            )
+        return messages
+
+    def _selection(self, group: str | None) -> Selection:
+        return Selection(self.which, self.include, self.exclude, group)
