@@ -11,6 +11,7 @@ from typing import Any
 import architectures
 import pytest
 import torch
+from fake_hub import FakeHub, serving
 from fastapi.testclient import TestClient
 from safetensors.torch import load_file, save_file
 from sqlalchemy import text
@@ -274,3 +275,29 @@ def test_a_lease_that_ran_out_is_claimed_by_another_worker(api: TestClient, tmp_
         session.commit()
     assert try_one("w")
     assert api.get("/v1/suites/slow").json()["checkpoints"][0]["unresolved"] is None
+
+
+def test_a_model_of_the_hub_is_tried_without_a_download_when_the_hub_answers(
+    api: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from api.background import hashing
+
+    saved("gpt_neo", tmp_path / "step1")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "step1").iterdir()}
+    with serving(FakeHub({"models/lab/neo": {"step1": files}})) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        monkeypatch.setattr("api.routes.suites.start_hashing", lambda: None)
+        api.post("/v1/suites", json={"name": "neo", "hub": "lab/neo"})
+        hashing._hash_all()
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+        assert try_one("w") is True
+        waiting = api.get("/v1/suites/neo").json()["checkpoints"][0]["unresolved"]
+        assert waiting.startswith("being tried: waiting for the hub")
+        assert try_one("w") is False, "not at once again"
+        with open_session() as session:
+            session.execute(text("UPDATE structures SET next_try = NULL WHERE state = 'waiting'"))
+            session.commit()
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        assert try_one("w") is True
+    checkpoint = api.get("/v1/suites/neo").json()["checkpoints"][0]
+    assert (checkpoint["unresolved"], checkpoint["architecture"]) == (None, "GPTNeoForCausalLM")
