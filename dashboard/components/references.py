@@ -22,11 +22,12 @@ from ucurve.schemas.references import (
     SentFile,
 )
 
-IMPORTERS: dict[str, Importer] = {"lm-evaluation-harness": "lm-eval", "CSV": "csv"}
+TOOL = "Evaluation tool (JSON)"
+IMPORTERS: dict[str, Importer] = {TOOL: "lm-eval", "Table (CSV)": "csv"}
 FILE_TYPES: dict[Importer, list[str]] = {"lm-eval": ["json", "jsonl"], "csv": ["csv", "tsv", "txt"]}
 FILE_HELP: dict[Importer, str] = {
-    "lm-eval": "results_*.json, one file per checkpoint; also of lighteval, and metrics.json of "
-    "OLMES.",
+    "lm-eval": "results_*.json of lm-evaluation-harness or lighteval, metrics.json of OLMES; one "
+    "file per checkpoint.",
     "csv": "Columns: checkpoint,tokens,metric,value,standard_error; also with semicolons and "
     "decimal commas.",
 }
@@ -123,7 +124,7 @@ def card(curve: ReferenceCurve) -> None:
             parts.append(f"{counted(origin.num_left_out, 'non-finite value')} excluded")
         st.markdown(small(" · ".join(parts)))
         for note in origin.notes:
-            st.markdown(small(plain(note)))
+            st.markdown(small(note))
         values = counted(len(curve.rows), "value")
         with st.expander(f"{values} from {counted(len(origin.files), 'file')}"):
             st.dataframe([row.model_dump() for row in curve.rows], hide_index=True)
@@ -148,11 +149,11 @@ def add_form() -> None:
             st.segmented_control,
             "reference:how",
             "Format",
-            default="lm-evaluation-harness",
+            default=TOOL,
             options=list(IMPORTERS),
             required=True,
         )
-        importer = IMPORTERS[source or "lm-evaluation-harness"]
+        importer = IMPORTERS[source or TOOL]
         name = widgets.persistent_widget(
             st.text_input, "reference:name", "Name", placeholder="legend label in figures"
         )
@@ -160,7 +161,7 @@ def add_form() -> None:
             st.text_input,
             "reference:suite",
             "Suite",
-            placeholder="optional for lm-evaluation-harness files",
+            placeholder="optional where the files name it",
         )
         citation = widgets.persistent_widget(
             st.text_input, "reference:citation", "Citation (optional)"
@@ -191,7 +192,7 @@ def add(importer: Importer, name: str, suite: str, files: list[UploadedFile], **
             name.strip(), importer, sent, suite.strip() or None, **about
         )
     except UnicodeDecodeError:
-        st.error("One of the files is not UTF-8 text.")
+        st.error("One of the files is not UTF-8 text: save tables as “CSV UTF-8”.")
     except (ClientError, ValueError) as error:
         st.error(plain(str(error)))
     else:

@@ -101,7 +101,7 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: use lm-eval's JSON or a CSV file") from error
+        raise InputError(f"{path} is not UTF-8 text: save tables as CSV UTF-8") from error
 
 
 def remove_reference(args: argparse.Namespace) -> None:
