@@ -94,7 +94,7 @@ def _place(chart: Chart, channel: str, rows: Sequence[Mapping[str, Any]]) -> Pla
     if not positive or len(positive) == len(numbers):
         return None
     least, most = min(positive), max(positive)
-    gap = max(1.5, (most / least) ** SHARE)
+    gap = max(1.15, (most / least) ** SHARE)
     return Place(float(f"{least / gap:.6g}"), least, most)
 
 
