@@ -16,6 +16,7 @@ from db.models import Dataset as DatasetRow
 from db.models import Layout as LayoutRow
 from db.models import Suite as SuiteRow
 from ucurve.registry import presets
+from ucurve.registry.file_remarks import file_remarks
 from ucurve.registry.suites import Checkpoint, Dataset, Suite, sort_checkpoints, suite_warnings
 from ucurve.registry.tensor_layout import Layout
 from ucurve.schemas.validation_messages import suggest
@@ -100,7 +101,10 @@ def suites_of(session: Session, names: Sequence[str] | None = None) -> list[Suit
         select(CheckpointRow).where(CheckpointRow.suite.in_(checkpoints))
     ):
         checkpoints[checkpoint.suite].append(as_checkpoint(checkpoint))
-    remarks = remarks_of(session, checkpoints)
+    remarks = {
+        name: [*of_weights, *file_remarks(checkpoints[name])]
+        for name, of_weights in remarks_of(session, checkpoints).items()
+    }
     listed = {
         name: sort_checkpoints(with_live_reasons(session, entries))
         for name, entries in checkpoints.items()

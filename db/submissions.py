@@ -338,12 +338,13 @@ def register_suite(session: Session, suite: Json, checkpoints: Sequence[Json]) -
         )
     for checkpoint in sorted(checkpoints, key=lambda c: str(c["revision"])):
         names = list(checkpoint)
+        json_columns = [name for name in ("location", "remarks") if name in names]
         updates = [f"{n} = excluded.{n}" for n in names if n not in ("suite", "revision")]
         session.execute(
             text(f"""
                 INSERT INTO checkpoints ({", ".join(names)})
                 VALUES ({", ".join(":" + name for name in names)})
                 ON CONFLICT (suite, revision) DO UPDATE SET {", ".join(updates)}
-            """).bindparams(bindparam("location", type_=JSONB)),
+            """).bindparams(*(bindparam(name, type_=JSONB) for name in json_columns)),
             checkpoint,
         )

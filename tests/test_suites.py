@@ -54,6 +54,9 @@ def test_two_revisions_with_the_same_weights_raise_a_warning() -> None:
 # Registration of folders, through the API on the real database
 
 
+TOKENIZER = '{"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}'
+
+
 def write_model(folder: Path, seed: int, cut: int = 0) -> str:
     """A folder as save_pretrained leaves it; answers the hash of its weights."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,6 +71,7 @@ def write_model(folder: Path, seed: int, cut: int = 0) -> str:
     )
     (folder / "model.safetensors").write_bytes(weights[: len(weights) - cut])
     (folder / "config.json").write_text('{"model_type": "gpt_neox"}')
+    (folder / "tokenizer.json").write_text(TOKENIZER)
     return hashlib.sha256(weights).hexdigest()
 
 
@@ -167,13 +171,17 @@ def test_shards_are_hashed_together_and_all_have_to_be_there(tmp_path: Path) -> 
     (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
     found = hashing.resolve(checkpoint("m"), folder)
     assert found.unresolved == "cannot be used: 1 of 2 weight shards are present"
-    (folder / "model-00002-of-00002.safetensors").write_bytes(data)
+    other = data.replace(b'"weight"', b'"w_ight"').replace(b'"bias"', b'"b_as"')
+    (folder / "model-00002-of-00002.safetensors").write_bytes(other)
     found = hashing.resolve(checkpoint("m"), folder)
-    one = hashlib.sha256(data).hexdigest()
+    one, two = (hashlib.sha256(shard).hexdigest() for shard in (data, other))
     assert found.weights_sha256 == combined_sha256(
-        {f"model-0000{n}-of-00002.safetensors": one for n in (1, 2)}
+        {
+            "model-00001-of-00002.safetensors": one,
+            "model-00002-of-00002.safetensors": two,
+        }
     )
-    assert found.weights_sha256 != one
+    assert found.weights_sha256 not in (one, two)
     assert found.num_parameters == 70
 
 

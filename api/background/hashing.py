@@ -40,6 +40,7 @@ HASH_COLUMNS = (
     "weights_sha256",
     "config_sha256",
     "tokenizer_sha256",
+    "tokenizer_content",
     "num_parameters",
     "context",
     "size_bytes",
@@ -47,6 +48,7 @@ HASH_COLUMNS = (
     "architecture",
     "initializer_std",
     "unresolved",
+    "remarks",
 )
 
 log = logging.getLogger(__name__)

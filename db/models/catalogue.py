@@ -66,12 +66,14 @@ class Checkpoint(Base):
     weights_sha256: Mapped[str | None]
     config_sha256: Mapped[str | None]
     tokenizer_sha256: Mapped[str | None]
+    tokenizer_content: Mapped[str | None]
     size_bytes: Mapped[int | None] = mapped_column(BigInteger)
     structure: Mapped[str | None] = mapped_column(index=True)
     architecture: Mapped[str | None]
     initializer_std: Mapped[float | None]
     layout_sha256: Mapped[str | None]  # of layouts; null: not looked for, empty: not found
     unresolved: Mapped[str | None]
+    remarks: Mapped[list[str]] = mapped_column(JSONB, server_default=text("'[]'"))
 
 
 class WeightsContent(Base):

@@ -12,11 +12,12 @@ Only measuring imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ucurve.registry import config_words
+from ucurve.registry.file_remarks import by_tokenizer
 from ucurve.registry.suites import Checkpoint, Dataset
 from ucurve.spec import Catalogue, Context, Point, Result, SpecError
 
@@ -73,17 +74,15 @@ def evaluation_of(
         )
     if dataset.kind == "text" and checkpoint.tokenizer_sha256 is None:
         raise SpecError(
-            field, f"{dataset.name!r} is a text, and {checkpoint.revision} has no tokenizer.json."
+            field,
+            f"{dataset.name!r} is a text, and {checkpoint.revision} has no tokenizer.json: copy "
+            "that of the model into its folder, and register the suite again.",
         )
-    longest = checkpoint.context or WINDOW
     if window and checkpoint.context and window > checkpoint.context:
         raise SpecError(
             "window", f"{checkpoint.revision} reads at most {checkpoint.context} tokens at once."
         )
-    window = window or min(
-        longest,
-        int(dataset.parameters.get("context", 64 if dataset.kind == "language" else WINDOW)),
-    )
+    window = window or _default_window(checkpoint, dataset)
     return {
         "evaluation": {
             "protocol": "perplexity/1",
@@ -94,6 +93,40 @@ def evaluation_of(
         },
         "precision": {"weights": "fp32", "evaluation": precision},
     }
+
+
+def _default_window(checkpoint: Checkpoint, dataset: Dataset) -> int:
+    """Return the window of a set, or the context of the model where that is shorter."""
+    usual = 64 if dataset.kind == "language" else WINDOW
+    return min(checkpoint.context or WINDOW, int(dataset.parameters.get("context", usual)))
+
+
+def expect_one_curve(
+    checkpoints: Sequence[Checkpoint], dataset: Dataset, window: int | None
+) -> None:
+    """Raise SpecError where the losses of checkpoints on a set are in different units.
+
+    Nats per token of two tokenizers, or in windows of two lengths, make no curve.
+    """
+    if dataset.kind == "text":
+        groups = by_tokenizer(checkpoints)
+        if len(groups) > 1:
+            first, other = (group[0].revision for group in groups[:2])
+            raise SpecError(
+                "checkpoints",
+                f"{first} and {other} have different tokenizers, and nats per token of two "
+                "tokenizers are no curve: list the checkpoints of one, measure the others in an "
+                "experiment of their own and compare them in bits per byte; or, if it is the same "
+                "tokenizer, copy one tokenizer.json to all and register the suite again.",
+            )
+    windows = {_default_window(c, dataset): c.revision for c in reversed(checkpoints)}
+    if window is None and len(windows) > 1:
+        short, long = min(windows), max(windows)
+        raise SpecError(
+            "window",
+            f"{windows[short]} would be read in windows of {short} tokens and {windows[long]} of "
+            f"{long}, which are no curve: give a window for all, at most {short}.",
+        )
 
 
 def seconds_of(checkpoint: Checkpoint, dataset: Dataset) -> float:

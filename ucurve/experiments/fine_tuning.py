@@ -131,6 +131,8 @@ class FineTuning(TuningFields):
         names = self._evaluation_names(suite)
         chosen = choose(suite, self.checkpoints)
         sets = select_datasets(self, catalogue, names, chosen)
+        for dataset in sets.evaluations:
+            evaluation_points.expect_one_curve(chosen, dataset, self.window)
         for replicate in by_replicate(chosen):
             for checkpoint, level in zip(replicate, bisection_levels(len(replicate)), strict=True):
                 bases = [self._base(checkpoint, dataset, level) for dataset in sets.evaluations]

@@ -248,7 +248,9 @@ class GaussianPerturbation(Spec):
         choice = self._choice(suite)
         choice.check()
         cells = [(*cell, choice.inputs(cell[-1])) for cell in self._cells(choice)]
-        for replicate in by_replicate(choose(suite, self.checkpoints)):
+        chosen = choose(suite, self.checkpoints)
+        evaluation_points.expect_one_curve(chosen, dataset, self.window)
+        for replicate in by_replicate(chosen):
             levels = bisection_levels(len(replicate))
             for checkpoint, level in zip(replicate, levels, strict=True):
                 yield from self._points(

@@ -31,9 +31,11 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils.logging import disable_progress_bar
 
 from ucurve.disk_space import naming_full_disk
+from ucurve.modeling.byte_level_tokenizer import byte_level_tokenizer
 from ucurve.modeling.model_size import expect_fits
 from ucurve.registry import artifacts, hub
 from ucurve.registry.artifacts import Progress, cached_sha256, no_progress
+from ucurve.registry.checkpoint_files import checkpoint_files
 from ucurve.registry.config_words import context_length
 from ucurve.registry.hub_cache import HubError
 from ucurve.registry.model_files import (
@@ -44,7 +46,8 @@ from ucurve.registry.model_files import (
     stored_tensors,
 )
 from ucurve.registry.roots import LocationError, open_file
-from ucurve.registry.suites import Checkpoint, Location, combined_sha256, weights_files
+from ucurve.registry.suites import Checkpoint, Location, combined_sha256
+from ucurve.registry.weights_layout import Layout, merged
 
 disable_progress_bar()  # type: ignore[no-untyped-call]
 # Without the fused kernels of state-space layers the library's own path is right, only slower.
@@ -106,24 +109,35 @@ def load(
         raise CheckpointError(f"{checkpoint.suite}/{checkpoint.revision}: {checkpoint.unresolved}")
     name = f"{checkpoint.suite}/{checkpoint.revision}"
     folder = local_copy(checkpoint.location, artefacts, progress)
-    files = os.listdir(folder) if folder.is_dir() else []
-    if "config.json" not in files:
-        raise CheckpointError(f"{name}: no config.json in {folder}")
-    weights = weights_files(files)
-    if not weights:
-        raise CheckpointError(f"{name}: no model.safetensors and no pytorch_model.bin in {folder}")
-    hashes = {file: file_sha256(folder / file, artefacts) for file in weights}
-    _verify("weights", combined_sha256(hashes), checkpoint.weights_sha256, folder)
-    config = file_sha256(folder / "config.json", artefacts)
-    _verify("config", config, checkpoint.config_sha256, folder)
-    tokenizer = folder / "tokenizer.json"
-    if checkpoint.tokenizer_sha256:
-        sha256 = file_sha256(tokenizer, artefacts)
-        _verify("tokenizer", sha256, checkpoint.tokenizer_sha256, folder)
-    model = _model(folder, weights, "adapter_config.json" in files, artefacts)
+    try:
+        parts = checkpoint_files(folder, artefacts)
+        hashes = {file: file_sha256(folder / file, artefacts) for file in parts.weights}
+        _verify("weights", combined_sha256(hashes), checkpoint.weights_sha256, folder)
+        config = file_sha256(folder / "config.json", artefacts)
+        _verify("config", config, checkpoint.config_sha256, folder)
+        tokenizer = tokenizer_of(parts.tokenizer, checkpoint.tokenizer_sha256, folder, artefacts)
+        model = _model(folder, parts.layout, artefacts)
+    except (LocationError, OSError, RegistrationError) as error:
+        raise CheckpointError(f"{name} cannot be loaded: {error}") from error
     model.to(device).eval()  # type: ignore[arg-type]  # transformers wraps nn.Module.to without its types
-    has_tokenizer = tokenizer.name in files
-    return LoadedCheckpoint(model, read_tokenizer(tokenizer, artefacts) if has_tokenizer else None)
+    return LoadedCheckpoint(model, tokenizer)
+
+
+def tokenizer_of(
+    files: Mapping[str, Path], sha256: str | None, folder: Path, artefacts: Path
+) -> Tokenizer | None:
+    """Return the tokenizer of a checkpoint, verified where its hash is known; None without one."""
+    if sha256:
+        hashes = {name: file_sha256(path, artefacts) for name, path in files.items()}
+        if not hashes:
+            raise CheckpointError(f"the tokenizer of {folder} is missing")
+        _verify("tokenizer", combined_sha256(hashes), sha256, folder)
+    if not files:
+        return None
+    if "tokenizer.json" in files:
+        return read_tokenizer(files["tokenizer.json"], artefacts)
+    contents = {name: read_bytes(path, artefacts) for name, path in files.items()}
+    return byte_level_tokenizer(contents)
 
 
 def read_tokenizer(path: Path, artefacts: Path) -> Tokenizer:
@@ -162,14 +176,27 @@ def _verify(name: str, sha256: str, expected: str | None, folder: Path) -> None:
         )
 
 
-def _model(folder: Path, weights: list[str], adapter: bool, artefacts: Path) -> PreTrainedModel:
-    """Return the model of a folder whose files were verified; it is built from these only."""
-    config, stored = _checked_config(folder, weights, artefacts)
-    expect_own_code(config, str(folder), adapter)
+def _model(folder: Path, layout: Layout, artefacts: Path) -> PreTrainedModel:
+    """Return the model of a folder whose files were verified; it is built from these only.
+
+    They are staged under the names that transformers reads, with an index of our own: it looks for
+    the single file first, even where that is of an older save.
+    """
+    weights = layout.weights
+    config, shards, stored = _checked_config(folder, layout, artefacts)
+    expect_own_code(config, str(folder))
+    safetensors = weights[0].endswith(".safetensors")
+    name = "model.safetensors" if safetensors else "pytorch_model.bin"
     with tempfile.TemporaryDirectory(prefix="ucurve-") as staged:
-        for name in ("config.json", *weights, *_index(folder, weights, artefacts)):
-            (Path(staged) / name).symlink_to((folder / name).resolve())
-        return build(str(folder), Path(staged), weights[0].endswith(".safetensors"), stored)
+        files = {"config.json": "config.json"}
+        files |= {file: file for file in weights} if weights[1:] else {name: weights[0]}
+        for link, file in files.items():
+            (Path(staged) / link).symlink_to((folder / file).resolve())
+        if weights[1:]:
+            placed = {key: file for file, tensors in shards.items() for key in tensors}
+            index = {"metadata": {"total_size": stored}, "weight_map": placed}
+            (Path(staged) / f"{name}.index.json").write_text(json.dumps(index))
+        return build(str(folder), Path(staged), safetensors, stored)
 
 
 def expect_own_code(config: Mapping[str, Any], name: str, adapter: bool = False) -> None:
@@ -198,38 +225,21 @@ def _in_library(config: Mapping[str, Any]) -> bool:
 
 
 def _checked_config(
-    folder: Path, weights: list[str], artefacts: Path
-) -> tuple[dict[str, Any], int]:
-    """Return the config, compared with the stored tensors, and the most numbers that the files can
-    hold. Raises CheckpointError.
+    folder: Path, layout: Layout, artefacts: Path
+) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]], int]:
+    """Return the config, compared with the stored tensors; these by file; and the most numbers
+    that the files can hold. Raises RegistrationError.
     """
-    try:
-        config = parse_config(read_bytes(folder / "config.json", artefacts))
-        tensors: dict[str, Tensor] = {}
-        num_bytes = 0
-        for name in weights:
-            with open_file(folder / name, artefacts) as file:
-                num_bytes += os.fstat(file.fileno()).st_size
-                tensors |= stored_tensors(file, name)
-        compare_sizes(config, tensors, num_bytes)
-    except (LocationError, OSError, RegistrationError) as error:
-        raise CheckpointError(f"{folder} cannot be loaded: {error}") from error
-    return config, sum(math.prod(t.shape) for t in tensors.values()) or num_bytes
-
-
-def _index(folder: Path, weights: list[str], artefacts: Path) -> list[str]:
-    """Return the name of the index of several shards, which names no other files."""
-    if len(weights) == 1:
-        return []
-    kind = "model.safetensors" if weights[0].endswith(".safetensors") else "pytorch_model.bin"
-    name = f"{kind}.index.json"
-    try:
-        shards = parse_config(read_bytes(folder / name, artefacts))["weight_map"].values()
-        if not set(shards) <= set(weights):
-            raise CheckpointError(f"{folder}: {name} names files that are not shards")
-    except (RegistrationError, AttributeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder}: {name} is not an index of shards") from error
-    return [name]
+    config = parse_config(read_bytes(folder / "config.json", artefacts))
+    shards: dict[str, dict[str, Tensor]] = {}
+    num_bytes = 0
+    for name in layout.weights:
+        with open_file(folder / name, artefacts) as file:
+            num_bytes += os.fstat(file.fileno()).st_size
+            shards[name] = stored_tensors(file, name)
+    tensors = merged(shards, layout.placed)
+    compare_sizes(config, tensors, num_bytes)
+    return config, shards, sum(math.prod(t.shape) for t in tensors.values()) or num_bytes
 
 
 def build(

@@ -27,10 +27,11 @@ from ucurve.modeling.checkpoints import (
     CheckpointError,
     build,
     expect_own_code,
-    read_tokenizer,
+    tokenizer_of,
 )
 from ucurve.modeling.perplexity import window_losses
 from ucurve.registry.artifacts import folder_of
+from ucurve.registry.checkpoint_files import checkpoint_files
 from ucurve.registry.config_words import context_length, initializer_std
 from ucurve.registry.hub_cache import HubError, HubUnreachableError
 from ucurve.registry.model_files import RegistrationError, Tensor
@@ -74,7 +75,9 @@ def try_checkpoint(checkpoint: Checkpoint) -> Facts:
     try:
         config, tensors = described(checkpoint)
         if checkpoint.location.scheme != "hub" and checkpoint.tokenizer_sha256:
-            read_tokenizer(folder_of(checkpoint.location) / "tokenizer.json", settings().artefacts)
+            folder, artefacts = folder_of(checkpoint.location), settings().artefacts
+            files = checkpoint_files(folder, artefacts).tokenizer
+            tokenizer_of(files, checkpoint.tokenizer_sha256, folder, artefacts)
     except HubUnreachableError:
         raise
     except (CheckpointError, RegistrationError, LocationError, HubError, OSError) as error:

@@ -8,7 +8,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ucurve.registry import artifacts, hub, presets
+from ucurve.registry.foreign_files import foreign_files
 from ucurve.registry.hub_cache import HubError
 from ucurve.registry.model_files import RegistrationError
 from ucurve.registry.revisions import Position, parse_revision
@@ -97,28 +99,39 @@ def _in_folder(
 
 
 def _model_folders(folder: Path) -> list[str]:
-    """Return the names of the sub-folders with a config.json. Raises LocationError where the
-    folder, or a link in it, leads outside the folders that may be read.
+    """Return the names of the sub-folders with a config.json, and of those named like a revision
+    that hold another program's files, which are listed with the reason.
+
+    Raises LocationError where the folder, or a link in it, leads outside the folders that may be
+    read.
     """
     if not registered(folder).is_dir():
         raise RegistrationError(f"{folder} is not a folder that the server can read")
     entries = list(islice(folder.iterdir(), MAX_FOLDERS + 1))
     if len(entries) > MAX_FOLDERS:
         raise RegistrationError(f"{folder} has more than {MAX_FOLDERS:,} entries")
-    names = [
-        entry.name
-        for entry in entries
-        if registered(entry).is_dir() and (entry / "config.json").is_file()
-    ]
+    folders = [entry for entry in entries if registered(entry).is_dir()]
+    names = [entry.name for entry in folders if (entry / "config.json").is_file()]
+    others = _foreign_folders(entry for entry in folders if entry.name not in names)
     if not names and (folder / "config.json").is_file():
         raise RegistrationError(
             f"{folder} is one checkpoint; give the parent folder, with one sub-folder per revision"
         )
     if not names:
+        reasons = [f"{name} is {reason}" for name, reason in sorted(others.items())]
+        if reason := foreign_files(entry.name for entry in entries):
+            reasons.append(f"{folder} holds {reason}")
         raise RegistrationError(
-            f"no sub-folder of {folder} has a config.json; expected {folder}/REVISION/config.json"
+            next(iter(reasons), f"no sub-folder of {folder} has a config.json")
+            + f"; expected {folder}/REVISION/config.json"
         )
-    return names
+    return [*names, *(name for name in others if parse_revision(name).has_position)]
+
+
+def _foreign_folders(folders: Iterable[Path]) -> dict[str, str]:
+    """Return what checkpoints without a config.json hold, by their names."""
+    contents = {folder.name: foreign_files(os.listdir(folder)) for folder in folders}
+    return {name: reason for name, reason in contents.items() if reason}
 
 
 def _manifest(path: Path) -> Suite:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import codecs
 import os
-import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ucurve.registry import example_files
 from ucurve.registry.artifacts import CHUNK, Progress, bytes_sha256, no_progress, stream_sha256
+from ucurve.registry.checkpoint_files import checkpoint_files, described
 from ucurve.registry.config_words import context_length, initializer_std, num_layers
 from ucurve.registry.model_files import (
     RegistrationError,
@@ -24,11 +24,13 @@ from ucurve.registry.model_files import (
     stored_tensors,
 )
 from ucurve.registry.roots import LocationError, open_file
-from ucurve.registry.suites import Checkpoint, Dataset, combined_sha256, weights_files
+from ucurve.registry.suites import Checkpoint, Dataset, combined_sha256
 from ucurve.registry.weights_content import TensorContent, WeightsContent, thinned
 from ucurve.registry.weights_hashing import hash_weights
+from ucurve.registry.weights_layout import Layout, merged
 
 Contents = dict[str, WeightsContent]  # by the SHA-256 of the weights
+OF_THE_LAB = ("builtin", "artefacts")  # locations of models that it trained
 
 
 def resolve(
@@ -43,6 +45,8 @@ def resolve(
     """
     try:
         fields = _inspect(folder, progress, {} if contents is None else contents)
+        if checkpoint.location.scheme in OF_THE_LAB and not fields["tokenizer_sha256"]:
+            fields["remarks"] = []  # a model of the built-in language
         return checkpoint.model_copy(update={**fields, "unresolved": None})
     except (OSError, LocationError, RegistrationError) as error:
         return checkpoint.model_copy(update={"unresolved": unusable(error)})
@@ -59,27 +63,33 @@ def part_of(progress: Progress, before: float, total: float) -> Progress:
 
 
 def _inspect(folder: Path, progress: Progress, contents: Contents) -> dict[str, Any]:
-    names = os.listdir(folder)
-    if "config.json" not in names:
-        raise RegistrationError(f"no config.json in {folder}")
-    weights = weights_files(names)
-    if not weights:
-        raise RegistrationError(f"no model.safetensors or pytorch_model.bin in {folder}")
-    expect_all_shards(weights)
-    wanted = [name for name in (*weights, "config.json", "tokenizer.json") if name in names]
+    parts = checkpoint_files(folder)
     with ExitStack() as stack:
-        files = {name: stack.enter_context(open_file(folder / name)) for name in wanted}
-        return _describe(files, weights, progress, contents)
+        files = {
+            name: stack.enter_context(open_file(folder / name))
+            for name in (*parts.weights, "config.json")
+        }
+        fields = _describe(files, parts.layout, progress, contents)
+    tokenizer = described(parts)
+    own = [path for path in parts.tokenizer.values() if path.parent == folder]
+    return {
+        **fields,
+        "size_bytes": fields["size_bytes"] + sum(path.stat().st_size for path in own),
+        "tokenizer_sha256": tokenizer.sha256,
+        "tokenizer_content": tokenizer.content,
+        "remarks": [*parts.layout.remarks, *tokenizer.remarks],
+    }
 
 
 def _describe(
-    files: dict[str, BinaryIO], weights: list[str], progress: Progress, contents: Contents
+    files: dict[str, BinaryIO], layout: Layout, progress: Progress, contents: Contents
 ) -> dict[str, Any]:
     """Return the fields of a checkpoint from its open files."""
+    weights = layout.weights
     sizes = {name: _size(file) for name, file in files.items()}
     config = read_config(files["config.json"])
     shards = {name: stored_tensors(files[name], name) for name in weights}
-    tensors = {name: tensor for shard in shards.values() for name, tensor in shard.items()}
+    tensors = merged(shards, layout.placed)
     compare_sizes(config, tensors, sum(sizes[name] for name in weights))
     hashes: dict[str, str] = {}
     values: dict[str, TensorContent] = {}
@@ -102,7 +112,6 @@ def _describe(
     return {
         "weights_sha256": weights_sha256,
         "config_sha256": hashes["config.json"],
-        "tokenizer_sha256": hashes.get("tokenizer.json"),
         "num_parameters": sum(map(count_parameters, shards.values())) or None,
         "context": context_length(config),
         "size_bytes": total,
@@ -111,15 +120,6 @@ def _describe(
 
 def _size(file: BinaryIO) -> int:
     return os.fstat(file.fileno()).st_size
-
-
-def expect_all_shards(weights: list[str]) -> None:
-    """Raise RegistrationError unless all shards of names like model-00001-of-00003.safetensors are
-    present.
-    """
-    count = re.search(r"-of-(\d+)\.", weights[0])
-    if count and len(weights) != int(count[1]):
-        raise RegistrationError(f"{len(weights)} of {int(count[1])} weight shards are present")
 
 
 def resolve_text(dataset: Dataset, path: Path, progress: Progress = no_progress) -> Dataset:

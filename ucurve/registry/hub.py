@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import httpx
 
 from ucurve.registry import hashing
 from ucurve.registry.artifacts import Progress, file_sha256, folder_of, no_progress
+from ucurve.registry.checkpoint_files import usable_layout
 from ucurve.registry.config_words import context_length
 from ucurve.registry.hashing import Contents, part_of, unusable
 from ucurve.registry.hub_cache import (
@@ -42,11 +43,11 @@ from ucurve.registry.model_files import (
 from ucurve.registry.remote_tensors import remote_tensors
 from ucurve.registry.roots import open_regular
 from ucurve.registry.stored_tensor import Tensor
-from ucurve.registry.suites import Checkpoint, Location, combined_sha256, weights_files
+from ucurve.registry.suites import Checkpoint, Location, combined_sha256
+from ucurve.registry.tokenizer_files import described_tokenizer, missing_tokenizer, tokenizer_names
 from ucurve.registry.weights_content import WeightsContent
+from ucurve.registry.weights_layout import Layout, merged
 from ucurve.settings import settings
-
-SMALL = ("config.json", "tokenizer.json")
 
 
 def endpoint() -> str:
@@ -105,18 +106,11 @@ def resolve(
 
 def _remote_hashes(repository: str, commit: str, cache: Path, contents: Contents) -> dict[str, Any]:
     files = remote_files(repository, commit)
-    if "config.json" not in files:
-        raise RegistrationError("the revision has no config.json")
-    weights = weights_files(files)
-    if not weights:
-        raise RegistrationError("the revision has no model.safetensors or pytorch_model.bin")
-    hashing.expect_all_shards(weights)
     folder = repository_folder(cache, repository)
-    local = [
-        name
-        for name in (*SMALL, *weights)
-        if name in files and (name in SMALL or files[name].sha256 is None)
-    ]
+    layout = _layout(files, folder, commit)
+    weights = layout.weights
+    small = ("config.json", *tokenizer_names(files))
+    local = [*small, *(name for name in weights if files[name].sha256 is None)]
     evict(cache, sum(files[name].size for name in local), cap_bytes())
     hashes = {name: file.sha256 for name, file in files.items()}
     fetched = {}
@@ -125,20 +119,25 @@ def _remote_hashes(repository: str, commit: str, cache: Path, contents: Contents
         hashes[name] = file_sha256(fetched[name])
     with open_regular(fetched["config.json"]) as file:
         config = read_config(file)
-    shards = [remote_tensors(files[name], _headers()) for name in weights]
-    tensors = {name: tensor for shard in shards for name, tensor in shard.items()}
+    shards = {name: remote_tensors(files[name], _headers()) for name in weights}
+    tensors = merged(shards, layout.placed if all(shards.values()) else None)
     compare_sizes(config, tensors, sum(files[name].size for name in weights))
     known = {name: hashes[name] or "" for name in weights}
     weights_sha256 = combined_sha256(known)
     contents[weights_sha256] = WeightsContent(files=known)
+    tokenizer = described_tokenizer(
+        {name: fetched[name].read_bytes() for name in small[1:]}, missing_tokenizer(files)
+    )
     return {
         "weights_sha256": weights_sha256,
         "config_sha256": hashes["config.json"],
-        "tokenizer_sha256": hashes.get("tokenizer.json"),
-        "num_parameters": sum(map(count_parameters, shards))
+        "tokenizer_sha256": tokenizer.sha256,
+        "tokenizer_content": tokenizer.content,
+        "num_parameters": sum(map(count_parameters, shards.values()))
         or parameters_of_size(config, sum(files[name].size for name in weights)),
         "context": context_length(config),
-        "size_bytes": sum(files[name].size for name in (*SMALL, *weights) if name in files),
+        "size_bytes": sum(files[name].size for name in (*small, *weights)),
+        "remarks": [*layout.remarks, *tokenizer.remarks],
     }
 
 
@@ -150,15 +149,22 @@ def described(
     Raises HubError, RegistrationError.
     """
     files = remote_files(repository, commit)
-    if "config.json" not in files:
-        raise RegistrationError("the revision has no config.json")
     folder = repository_folder(cache, repository)
+    layout = _layout(files, folder, commit)
     with open_regular(fetch(files["config.json"], folder, commit, _headers(), no_progress)) as file:
         config = read_config(file)
-    tensors: dict[str, Tensor] = {}
-    for name in weights_files(files):
-        tensors |= remote_tensors(files[name], _headers())
-    return config, tensors
+    shards = {name: remote_tensors(files[name], _headers()) for name in layout.weights}
+    return config, merged(shards, layout.placed if all(shards.values()) else None)
+
+
+def _layout(files: Mapping[str, RemoteFile], folder: Path, commit: str) -> Layout:
+    """Return the files with the weights; an index of shards is downloaded, it is small."""
+    names = [name for name in files if "/" not in name]
+
+    def read(name: str) -> bytes:
+        return fetch(files[name], folder, commit, _headers(), no_progress).read_bytes()
+
+    return usable_layout(names, read, "the revision")
 
 
 def remote_files(repository: str, commit: str, kind: str = "model") -> dict[str, RemoteFile]:
@@ -224,14 +230,13 @@ def download(location: Location, artefacts: Path, progress: Progress = no_progre
     assert location.commit
     if not is_complete(snapshot):
         files = remote_files(location.path, location.commit)
-        weights = weights_files(files)
-        if not weights or "config.json" not in files:
-            raise HubError(
-                f"{location.path}@{location.commit[:12]} has no config.json with "
-                "model.safetensors or pytorch_model.bin"
-            )
+        try:
+            layout = _layout(files, folder, location.commit)
+        except RegistrationError as error:
+            raise HubError(f"{location.path}@{location.commit[:12]}: {error}") from error
         # weights last: they complete the snapshot
-        selected = [files[name] for name in (*SMALL, *weights) if name in files]
+        names = ("config.json", *tokenizer_names(files), *layout.weights)
+        selected = [files[name] for name in names]
         fetch_all(selected, folder, location.commit, progress)
     os.utime(snapshot)  # the order of eviction
     return snapshot

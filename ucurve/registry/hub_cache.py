@@ -15,7 +15,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -28,7 +27,8 @@ import httpx
 from ucurve.disk_space import is_disk_full
 from ucurve.formatting import file_size
 from ucurve.registry.artifacts import CHUNK, Progress
-from ucurve.registry.suites import weights_files
+from ucurve.registry.stored_tensor import RegistrationError
+from ucurve.registry.weights_layout import weights_layout
 
 MAX_EMPTY_TRIES = 5  # consecutive tries without a byte
 IN_USE_SECONDS = 600.0  # a snapshot used less long ago is not evicted
@@ -68,9 +68,11 @@ def is_complete(folder: Path) -> bool:
     """Return whether a snapshot has a config and every shard of the weights."""
     if not (folder / "config.json").is_file():
         return False
-    weights = [name for name in weights_files(os.listdir(folder)) if (folder / name).is_file()]
-    count = re.search(r"-of-(\d+)\.", weights[0]) if weights else None
-    return bool(weights) and (count is None or len(weights) == int(count[1]))
+    names = [name for name in os.listdir(folder) if (folder / name).is_file()]
+    try:
+        return bool(weights_layout(names, lambda name: (folder / name).read_bytes()).weights)
+    except RegistrationError:
+        return False
 
 
 def fetch(

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from ucurve.registry import artifacts, hub
+from ucurve.registry.checkpoint_files import checkpoint_files
 from ucurve.registry.model_files import RegistrationError, Tensor, read_config, stored_tensors
 from ucurve.registry.roots import LocationError, open_file
-from ucurve.registry.suites import Checkpoint, weights_files
+from ucurve.registry.suites import Checkpoint
+from ucurve.registry.weights_layout import merged
 from ucurve.settings import settings
 
 NO_MODEL = ("transformers_version", "_name_or_path")  # of a config: they change no weight
@@ -56,10 +57,11 @@ def structure_sha256(checkpoint: Checkpoint) -> str | None:
 
 
 def _in_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    layout = checkpoint_files(folder).layout
     with open_file(folder / "config.json") as file:
         config = read_config(file)
-    tensors: dict[str, Tensor] = {}
-    for name in weights_files(os.listdir(folder)):
+    shards: dict[str, dict[str, Tensor]] = {}
+    for name in layout.weights:
         with open_file(folder / name) as file:
-            tensors |= stored_tensors(file, name)
-    return config, tensors
+            shards[name] = stored_tensors(file, name)
+    return config, merged(shards, layout.placed)

@@ -68,6 +68,9 @@ class Checkpoint(BaseModel):
     weights_sha256: Name | None = Field(None, description="SHA-256 of the weights.")
     config_sha256: Name | None = Field(None, description="SHA-256 of the model's config.")
     tokenizer_sha256: Name | None = Field(None, description="SHA-256 of the tokenizer.")
+    tokenizer_content: Name | None = Field(
+        None, description="SHA-256 of how the tokenizer cuts texts, however it was saved."
+    )
     size_bytes: int | None = Field(None, description="Size of the weights in bytes.")
     structure: Name | None = Field(
         None,
@@ -91,6 +94,8 @@ class Checkpoint(BaseModel):
         None, description="Why it cannot be used yet; null when it can."
     )
 
+    remarks: list[Prose] = Field([], description="What its files show and one should know.")
+
     @property
     def is_pending(self) -> bool:
         """Whether the files are still being hashed, or the model waits to be tried."""
@@ -98,14 +103,25 @@ class Checkpoint(BaseModel):
 
 
 class Remark(BaseModel):
-    """What the weights of some revisions say against their names; it travels with every number."""
+    """What the files of some revisions say against their names, or say at all; it travels with
+    every number.
+    """
 
     model_config = ConfigDict(frozen=True)
 
-    kind: Literal["same_weights", "shared_tensors", "main", "initialisation"] = Field(
+    kind: Literal[
+        "same_weights",
+        "shared_tensors",
+        "main",
+        "initialisation",
+        "files",
+        "tokenizers",
+        "contexts",
+    ] = Field(
         description="same_weights: several revisions are one model; shared_tensors: some tensors "
         "of several are the same; main: the branch is not the last step; initialisation: a step 0 "
-        "that is not used for init_std."
+        "that is not used for init_std; files: what their folders lack or hold besides; "
+        "tokenizers, contexts: they differ within the suite."
     )
     revisions: list[str] = Field(description="Revisions that it is about.")
     message: str = Field(description="What was found.")
