@@ -115,7 +115,9 @@ def load(
         _verify("weights", combined_sha256(hashes), checkpoint.weights_sha256, folder)
         config = file_sha256(folder / "config.json", artefacts)
         _verify("config", config, checkpoint.config_sha256, folder)
-        tokenizer = tokenizer_of(parts.tokenizer, checkpoint.tokenizer_sha256, folder, artefacts)
+        is_registered = checkpoint.config_sha256 is not None
+        files = parts.tokenizer if checkpoint.tokenizer_sha256 or not is_registered else {}
+        tokenizer = tokenizer_of(files, checkpoint.tokenizer_sha256, folder, artefacts)
         model = _model(folder, parts.layout, artefacts)
     except (LocationError, OSError, RegistrationError) as error:
         raise CheckpointError(f"{name} cannot be loaded: {error}") from error
@@ -141,8 +143,12 @@ def tokenizer_of(
 
 
 def read_tokenizer(path: Path, artefacts: Path) -> Tokenizer:
-    """Load a tokenizer.json with truncation and padding turned off."""
-    tokenizer = Tokenizer.from_buffer(read_bytes(path, artefacts))
+    """Load a tokenizer.json with truncation and padding turned off. Raises CheckpointError."""
+    content = read_bytes(path, artefacts)
+    try:
+        tokenizer = Tokenizer.from_buffer(content)
+    except Exception as error:  # the library has no class of its own
+        raise CheckpointError(f"{path} is not a tokenizer that is read: {error}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

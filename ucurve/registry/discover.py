@@ -118,7 +118,7 @@ def _model_folders(folder: Path) -> list[str]:
             f"{folder} is one checkpoint; give the parent folder, with one sub-folder per revision"
         )
     if not names:
-        reasons = [f"{name} is {reason}" for name, reason in sorted(others.items())]
+        reasons = [f"{name} holds {reason}" for name, reason in sorted(others.items())]
         if reason := foreign_files(entry.name for entry in entries):
             reasons.append(f"{folder} holds {reason}")
         raise RegistrationError(
