@@ -184,7 +184,11 @@ def model_folder(folder: Path, *files: Path) -> Path:
     [
         None,
         {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": True},
-        {"tokenizer_class": "GPT2TokenizerFast", "pad_token": "!", "eos_token": {"content": "x"}},
+        {
+            "tokenizer_class": "GPT2TokenizerFast",
+            "pad_token": "!",
+            "eos_token": {"__type": "AddedToken", "content": "x"},
+        },
     ],
     ids=range(3),
 )
@@ -241,7 +245,7 @@ def test_a_tokenizer_in_the_folder_above_is_used_with_a_remark(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("files", "reason"),
+    ("contents", "reason"),
     [
         ({}, "no tokenizer: copy tokenizer.json"),
         ({"tokenizer.model": "x"}, "tokenizer.model is read only by its own library"),
@@ -265,10 +269,10 @@ def test_a_tokenizer_in_the_folder_above_is_used_with_a_remark(tmp_path: Path) -
     ids=range(11),
 )
 def test_a_missing_tokenizer_is_said_at_registration_with_what_to_do(
-    tmp_path: Path, files: dict[str, str], reason: str
+    tmp_path: Path, contents: dict[str, str], reason: str
 ) -> None:
     folder = model_folder(tmp_path / "m")
-    for name, content in files.items():
+    for name, content in contents.items():
         (folder / name).write_text(content)
     checkpoint = resolved(folder)
     assert (checkpoint.unresolved, checkpoint.tokenizer_sha256) == (None, None)

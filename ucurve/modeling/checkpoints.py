@@ -148,7 +148,7 @@ def read_tokenizer(path: Path, artefacts: Path) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_buffer(content)
     except Exception as error:  # the library has no class of its own
-        raise CheckpointError(f"{path} is not a tokenizer that is read: {error}") from error
+        raise CheckpointError(f"its {path.name} cannot be read: {error}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
