@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from ucurve.registry.suites import Checkpoint, Remark, enumerated, sort_checkpoints
+from ucurve.registry.suites import NO_TEXTS, Checkpoint, Remark, enumerated, sort_checkpoints
 
 MAX_GROUPS = 4  # of checkpoints that are named with their tokenizer or context
 
 
 def file_remarks(checkpoints: Iterable[Checkpoint]) -> list[Remark]:
-    """Return the remarks of all checkpoints, equal ones once, and how the checkpoints differ."""
+    """Return the remarks of all checkpoints, equal ones once, and how the checkpoints differ.
+
+    Of a missing tokenizer only the suite itself warns: numbers of texts do not exist then.
+    """
     usable = [c for c in sort_checkpoints(checkpoints) if c.unresolved is None]
     by_remark: dict[str, list[str]] = defaultdict(list)
     for checkpoint in usable:
         for remark in checkpoint.remarks:
+            if remark.endswith(NO_TEXTS):
+                continue
             by_remark[remark].append(checkpoint.revision)
     return [
         *(

@@ -18,6 +18,7 @@ from ucurve.bounds import FilePath, Name, Prose
 from ucurve.registry.tensor_layout import Layout
 from ucurve.registry.training_phases import phase_order
 
+NO_TEXTS = "texts cannot be evaluated before"  # end of a remark about a missing tokenizer
 PENDING = "hashing"  # prefix of `unresolved` while the files are being hashed
 TRYING = "being tried"  # prefix of `unresolved` until a worker has built and run the model once
 
@@ -224,7 +225,11 @@ def suite_warnings(checkpoints: Iterable[Checkpoint], remarks: Iterable[Remark] 
     """
     checkpoints = sort_checkpoints(checkpoints)
     by_reason: dict[str, list[str]] = defaultdict(list)
+    without_tokenizer: dict[str, list[str]] = defaultdict(list)
     for checkpoint in checkpoints:
+        for remark in checkpoint.remarks if not checkpoint.unresolved else ():
+            if remark.endswith(NO_TEXTS):
+                without_tokenizer[remark].append(checkpoint.revision)
         if checkpoint.unresolved and not checkpoint.is_pending:
             by_reason[checkpoint.unresolved].append(checkpoint.revision)
     trying = [c for c in checkpoints if (c.unresolved or "").startswith(TRYING)]
@@ -235,6 +240,7 @@ def suite_warnings(checkpoints: Iterable[Checkpoint], remarks: Iterable[Remark] 
     neither = [c.revision for c in without_tokens if c.step is None and c.words is None]
     messages = [remark.message for remark in remarks]
     messages += [f"{enumerated(names)}: {reason}" for reason, names in by_reason.items()]
+    messages += [f"{enumerated(names)}: {what}." for what, names in without_tokenizer.items()]
     if pending:
         messages.append(f"{enumerated(pending)}: still being hashed.")
     if trying:

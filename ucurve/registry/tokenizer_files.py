@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from ucurve.registry.stored_tensor import RegistrationError
-from ucurve.registry.suites import combined_sha256
+from ucurve.registry.suites import NO_TEXTS, combined_sha256
 
 COMPLETE = "tokenizer.json"
 PAIR = ("merges.txt", "vocab.json")
@@ -59,14 +59,14 @@ def missing_tokenizer(names: Collection[str]) -> str:
     if other in SENTENCEPIECE:
         return (
             f"no tokenizer.json, and {other} is read only by its own library: where sentencepiece "
-            f"is installed, {CONVERT}; texts cannot be evaluated before"
+            f"is installed, {CONVERT}; {NO_TEXTS}"
         )
     if other:
-        return f"no tokenizer.json beside {other}: {CONVERT}; texts cannot be evaluated before"
+        return f"no tokenizer.json beside {other}: {CONVERT}; {NO_TEXTS}"
     return (
         "no tokenizer: copy tokenizer.json of the tokenizer that the model was trained with into "
-        "its folder, or into the one above, and register the suite again; texts cannot be "
-        "evaluated before"
+        "its folder, or into the one above, and register the suite again; "
+        f"{NO_TEXTS}"
     )
 
 
@@ -93,7 +93,7 @@ def described_tokenizer(
     try:
         content = content_sha256(files)
     except RegistrationError as error:
-        return DescribedTokenizer(None, None, [f"{error}; texts cannot be evaluated before"])
+        return DescribedTokenizer(None, None, [f"{error}; {NO_TEXTS}"])
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     return DescribedTokenizer(combined_sha256(hashes), content, [remark] if remark else [])
 
