@@ -29,16 +29,16 @@ from transformers import (
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 TOKENIZER = {"version": "1.0", "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}
 WEIGHTS = (
-    "none", "none", "none", "drop", "rename", "transpose", "shorter", "extra", "prefix",
+    *["none"] * 20, "drop", "rename", "transpose", "shorter", "extra", "prefix",
     "integers", "scalar",
 )  # fmt: skip
 FILES = (
-    "none", "none", "none", "cut", "empty", "pointer", "no shard", "copied shard", "stale single",
+    *["none"] * 30, "cut", "empty", "pointer", "no shard", "copied shard", "stale single",
     "stale shard", "no index", "odd index", "bad index", "wrong format", "no metadata", "nested",
     "object", "renamed", "adapter",
 )  # fmt: skip
 CONFIGS = (
-    "none", "none", "none", "gone", "not json", "list", "no type", "unknown type", "other type",
+    *["none"] * 30, "gone", "not json", "list", "no type", "unknown type", "other type",
     "value", "value", "null", "text", "auto_map", "quantised", "no architectures", "encoder",
 )  # fmt: skip
 TOKENIZERS = ("json", "none", "pair", "bad json", "empty", "bad pair", "above", "model")
