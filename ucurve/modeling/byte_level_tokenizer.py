@@ -17,8 +17,8 @@ def byte_level_tokenizer(files: Mapping[str, bytes]) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, fuse_unk=False))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     tokenizer.decoder = decoders.ByteLevel()
-    known = [word for word in special_tokens(files) if word in vocab]
+    special = [word for word in special_tokens(files) if word in vocab]
     ordered = sorted(added, key=lambda word: int(added[word]))
-    for word in dict.fromkeys([*known, *ordered]):
+    for word in dict.fromkeys([*special, *ordered]):
         tokenizer.add_special_tokens([AddedToken(word, special=True, normalized=False)])
     return tokenizer

@@ -184,7 +184,7 @@ def _itemsize(dtype: str, name: str) -> int:
     """Return the bytes of a number. Raises RegistrationError for a type that is not handled."""
     if dtype == "torch.storage.UntypedStorage":  # its numbers are bytes
         return 1
-    known = DTYPES.get(_word(dtype))
-    if known is None:
+    safe = DTYPES.get(_word(dtype))
+    if safe is None:
         raise RegistrationError(f"{name} has tensors of {dtype}, which are not read: {SAVE_AGAIN}")
-    return (BITS.get(known) or int(known.lstrip("CFIU"))) // 8
+    return (BITS.get(safe) or int(safe.lstrip("CFIU"))) // 8
