@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ucurve.registry import artifacts, hub
 from ucurve.registry.artifacts import CHUNK
+from ucurve.registry.checkpoint_files import checkpoint_files
 from ucurve.registry.hub_cache import (
     HubError,
     HubUnreachableError,
@@ -27,7 +27,7 @@ from ucurve.registry.model_files import (
     stored_tensors,
 )
 from ucurve.registry.roots import open_file
-from ucurve.registry.suites import Checkpoint, weights_files
+from ucurve.registry.suites import Checkpoint
 from ucurve.registry.tensor_layout import Layout
 from ucurve.registry.tensor_names import UNEMBEDDING, NamedTensor
 from ucurve.registry.tensor_selection import group_of
@@ -61,7 +61,7 @@ def layout_in(folder: Path, artefacts: Path | None = None, compare: bool = True)
 
     Raises OSError, and ValueError for files that are damaged or may not be read.
     """
-    weights = weights_files(os.listdir(folder))
+    weights = checkpoint_files(folder).weights
     tensors: dict[str, Tensor] = {}
     files: dict[str, Path] = {}  # of each tensor
     for name in weights:
