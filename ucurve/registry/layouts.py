@@ -61,7 +61,7 @@ def layout_in(folder: Path, artefacts: Path | None = None, compare: bool = True)
 
     Raises OSError, and ValueError for files that are damaged or may not be read.
     """
-    weights = checkpoint_files(folder).weights
+    weights = checkpoint_files(folder, artefacts).weights
     tensors: dict[str, Tensor] = {}
     files: dict[str, Path] = {}  # of each tensor
     for name in weights:
