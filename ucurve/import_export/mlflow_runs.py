@@ -57,7 +57,8 @@ class Tracker:
     @classmethod
     def connect(cls, uri: str, name: str) -> Tracker:
         """Open the MLflow experiment, which is made if needed. Raises TrackerError."""
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before it is imported
+        for quiet in ("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"):
+            os.environ.setdefault(quiet, "true")  # before it is imported
         try:
             from mlflow import MlflowClient
         except ImportError as error:
