@@ -11,6 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
+from api.derived_metrics import with_derived_metrics
 from api.experiment_remarks import experiment_remarks, with_caveats
 from api.experiment_store import get_or_404
 from api.single_flight import SingleFlightCache
@@ -67,7 +68,7 @@ def all_rows(
 
 
 def _to_record(row: Row[Any]) -> MeasurementRow:
-    return MeasurementRow.model_validate(dict(row._mapping))
+    return MeasurementRow.model_validate(with_derived_metrics(row))
 
 
 async def verdicts_for(id: int, at: datetime | None = None) -> list[Verdict]:

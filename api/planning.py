@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from api.auth.quotas import check_planned
 from api.catalogue import DatabaseCatalogue
 from api.errors import ApiError
+from api.plan_texts import PlanTexts
 from db.session import open_session
 from ucurve.spec import Catalogue, Point, Spec, SpecError
 
@@ -47,12 +48,16 @@ def check_size(spec: Spec, catalogue: Catalogue) -> int | None:
     return num_points
 
 
-def rows_of(spec: Spec, catalogue: Catalogue) -> Iterator[dict[str, Any]]:
+def rows_of(
+    spec: Spec, catalogue: Catalogue, texts: PlanTexts | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield the columns of every point's measurement, each identity once.
 
-    Raises SpecError where the spec cannot be planned here, or has too many points.
+    texts: collects what the plan says about its texts. Raises SpecError where the spec cannot be
+    planned here, or has too many points.
     """
     check_size(spec, catalogue)
+    texts = texts or PlanTexts(spec)
     existing: set[str] = set()
     for position, point in enumerate(spec.plan(catalogue)):
         if position == MAX_POINTS:
@@ -62,6 +67,7 @@ def rows_of(spec: Spec, catalogue: Catalogue) -> Iterator[dict[str, Any]]:
                 "experiment.",
             )
         row = point_row(point)
+        texts.look_at(row)
         if row["identity"] not in existing:
             existing.add(row["identity"])
             yield row

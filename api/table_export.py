@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
+from api.derived_metrics import with_derived_metrics
 from db import explorer
 from db.explorer import MeasurementFilter
 from db.session import allow_idle, open_session
@@ -84,7 +85,8 @@ def chunks(where: MeasurementFilter) -> Iterator[tuple[list[Column], list[list[A
 
 
 def _values(row: Row[Any], header: list[Column]) -> list[Any]:
-    metrics = decode_metrics(row.metrics, row.nonfinite)
+    fields = with_derived_metrics(row)
+    metrics = decode_metrics(fields["metrics"], fields["nonfinite"])
     return [column.value(row, metrics) for column in header]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
+from db.bits_per_byte import evaluated
 from db.models import Json
 
 MOST_ROWS = 1_000_000
@@ -34,9 +35,10 @@ def changes_after(
                     m.metrics, m.nonfinite, m.error,
                     CASE WHEN m.state = 'running' AND m.lease_expires < clock_timestamp()
                         THEN 'open' ELSE m.state END AS state,
-                    m.live, m.attempt_id AS attempt, m.finished_at, {series} AS series
+                    m.live, m.attempt_id AS attempt, m.finished_at, {series} AS series,
+                    evaluated.tokens_per_byte
                 FROM experiment_points p JOIN measurements m ON m.id = p.measurement_id
-                LEFT JOIN attempts a ON a.id = m.attempt_id
+                LEFT JOIN attempts a ON a.id = m.attempt_id {evaluated()}
                 WHERE p.experiment_id = :experiment AND p.version > :cursor
                 ORDER BY p.version, p.position LIMIT :limit"""),
             {"experiment": experiment, "cursor": cursor, "limit": limit, **params},

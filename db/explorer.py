@@ -16,6 +16,7 @@ from typing import Any, Literal
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
+from db.bits_per_byte import BITS_PER_BYTE, evaluated, value_of
 from db.models import Json
 
 # Columns of measurements; every other name is a label.
@@ -36,7 +37,7 @@ MOMENTS = f"""
 MAX_VALUES = 200  # values of a label with more are not listed
 ROW = """
     m.id, m.identity, m.repeat, m.kind, m.suite, m.tokens, m.evaluation, m.labels, m.state,
-    m.metrics, m.nonfinite, m.error, m.finished_at"""
+    m.metrics, m.nonfinite, m.error, m.finished_at, evaluated.tokens_per_byte"""
 
 
 @dataclass(frozen=True)
@@ -171,15 +172,19 @@ def labels(session: Session, where: MeasurementFilter) -> list[Row[Any]]:
 
 
 def metrics(session: Session, kinds: Sequence[str]) -> list[str]:
-    """Return the metrics of the latest points of these experiment types."""
+    """Return the metrics of the latest points of these experiment types, derived ones too."""
     return list(
         session.scalars(
             text(f"""
-                SELECT DISTINCT name FROM unnest(CAST(:kinds AS text[])) AS k(kind), LATERAL (
-                    SELECT m.metrics FROM measurements m
-                    WHERE m.kind = k.kind AND m.state = 'done'
-                    ORDER BY m.finished_at DESC LIMIT {NUM_LATEST}) latest,
-                    jsonb_object_keys(latest.metrics) name
+                WITH m AS (
+                    SELECT latest.* FROM unnest(CAST(:kinds AS text[])) AS k(kind), LATERAL (
+                        SELECT m.metrics, m.source, m.inputs, m.evaluation
+                        FROM measurements m
+                        WHERE m.kind = k.kind AND m.state = 'done'
+                        ORDER BY m.finished_at DESC LIMIT {NUM_LATEST}) latest)
+                SELECT jsonb_object_keys(m.metrics) AS name FROM m
+                UNION SELECT '{BITS_PER_BYTE}' FROM m {evaluated()}
+                    WHERE evaluated.tokens_per_byte IS NOT NULL
                 ORDER BY name"""),
             {"kinds": list(kinds)},
         )
@@ -202,7 +207,8 @@ def pivot(
     `huge_deviation`, in units of SCALE.
     """
     condition, params = where.sql(("done",))
-    params |= {"metric": metric, "limit": limit}
+    stored, value, nonfinite, join = value_of(metric)
+    params |= {"metric": stored, "limit": limit}
     params |= {
         name: label
         for name, label in (("row", row), ("column", column))
@@ -227,9 +233,8 @@ def pivot(
                     count(*) FILTER (WHERE nonfinite = 'neg_inf') AS neg_inf,
                     count(*) FILTER (WHERE nonfinite = 'nan') AS nan
                 FROM (SELECT {_axis(row, "row")} AS "row", {_axis(column, "column")} AS "column",
-                        CAST(m.metrics ->> :metric AS float) AS value,
-                        m.nonfinite ->> :metric AS nonfinite
-                    FROM measurements m WHERE {condition}) points
+                        {value} AS value, {nonfinite} AS nonfinite
+                    FROM measurements m {join} WHERE {condition}) points
                 GROUP BY "row", "column" LIMIT :limit"""),
             params,
         )
@@ -252,7 +257,7 @@ def points(
     return list(
         session.execute(
             text(
-                f"SELECT {ROW} FROM measurements m WHERE {condition} "
+                f"SELECT {ROW} FROM measurements m {evaluated()} WHERE {condition} "
                 "ORDER BY m.id DESC LIMIT :limit"
             ),
             {**params, "before": before, "limit": limit},
@@ -279,7 +284,14 @@ def names(session: Session, where: MeasurementFilter) -> list[Row[Any]]:
                     UNION ALL
                     SELECT DISTINCT 'metric', name, 'number', false
                     FROM measurements m, jsonb_object_keys(m.metrics) name
-                    WHERE {condition}) columns
+                    WHERE {condition}
+                    UNION ALL
+                    SELECT 'metric', '{BITS_PER_BYTE}', 'number', false
+                    FROM (SELECT DISTINCT ON (m.evaluation) m.evaluation, m.metrics, m.source,
+                            m.inputs
+                        FROM measurements m WHERE {condition} AND m.metrics ? 'num_tokens'
+                        ORDER BY m.evaluation) m {evaluated()}
+                    WHERE evaluated.tokens_per_byte IS NOT NULL) columns
                 GROUP BY source, name ORDER BY source, name"""),
             params,
         )
@@ -292,6 +304,6 @@ def all_points(
     """Yield all matching rows in the order of ids, `chunk` at a time, from a server-side cursor."""
     condition, params = where.sql()
     streamed = text(
-        f"SELECT {ROW} FROM measurements m WHERE {condition} ORDER BY m.id"
+        f"SELECT {ROW} FROM measurements m {evaluated()} WHERE {condition} ORDER BY m.id"
     ).execution_options(yield_per=chunk)
     yield from session.execute(streamed, params).partitions()

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
+from db.bits_per_byte import evaluated
 from db.changes import MOST_ROWS, series_of
 from db.models import Json
 
@@ -39,7 +40,7 @@ def table_as_of(
                     CASE WHEN died.is THEN m.error ELSE regexp_replace(
                         rtrim(a.traceback, chr(10) || ' '), '^.*\\n', '') END AS error,
                     coalesce(a.finished_at, CASE WHEN died.is THEN m.finished_at END)
-                        AS finished_at
+                        AS finished_at, evaluated.tokens_per_byte
                 FROM experiment_points p JOIN measurements m ON m.id = p.measurement_id
                 LEFT JOIN LATERAL (
                     SELECT * FROM attempts a WHERE a.measurement_id = m.id
@@ -49,6 +50,7 @@ def table_as_of(
                 CROSS JOIN LATERAL (
                     SELECT m.state = 'failed' AND m.attempt_id IS NULL
                         AND m.finished_at <= :moment AS is) died
+                {evaluated("a.metrics")}
                 WHERE p.experiment_id = :experiment AND p.position >= :start
                 ORDER BY p.position LIMIT :limit"""),
             {

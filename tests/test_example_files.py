@@ -110,7 +110,9 @@ def test_two_files_are_registered_as_a_dataset_and_errors_are_named(
     assert main([*add, "--validation", str(dev)]) == 0
     [films] = [dataset for dataset in lab.client.datasets() if dataset.name == "films"]
     names = {"train": "train.tsv", "validation": "dev.tsv", "columns": "sentence,label"}
-    assert films.parameters == {**names, "train_rows": 2, "validation_rows": 1, "classes": 2}
+    counts = {"train_rows": 2, "validation_rows": 1, "classes": 2}
+    preview = {"preview": '{"sentence": "good ", "label": "1"}'}
+    assert films.parameters == {**names, **counts, **preview}
     assert films.sha256
     assert main(add) == 2
     assert "--validation" in capsys.readouterr().err

@@ -6,6 +6,7 @@ POST /v1/datasets {"name": "wikitext-2", "preset": "wikitext-2"}
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,18 +17,23 @@ from sqlalchemy import select
 from api.auth.authorization import Owner
 from api.background.hashing import start_hashing
 from api.catalogue import as_dataset
+from api.dataset_tokens import with_token_counts
 from api.errors import ApiError, invalid, not_found
 from api.registration import register_dataset, registered_path
 from db.models import Dataset as DatasetRow
 from db.session import open_session
 from db.unit_of_work import after_commit
 from ucurve.bounds import Name
+from ucurve.disk_space import is_disk_full
 from ucurve.registry import presets
 from ucurve.registry.artifacts import location_of
 from ucurve.registry.discover import WAITING
+from ucurve.registry.example_rows import SplitError, understood_examples
+from ucurve.registry.record_files import DataFileError
 from ucurve.registry.resolve import INLINE_BYTES, resolve_dataset
 from ucurve.registry.roots import LocationError, open_file
 from ucurve.registry.suites import Dataset
+from ucurve.registry.text_files import understood_text
 from ucurve.schemas.catalogue import DatasetSubmission
 
 router = APIRouter(prefix="/v1", tags=["datasets"])
@@ -90,6 +96,7 @@ def add_dataset(
                 f"Dataset {dataset.name!r} exists and comes from another source: "
                 "choose another name.",
             )
+        dataset = with_token_counts(session, dataset)
         register_dataset(session, dataset, owner)
         session.commit()
         after_commit(start_hashing)
@@ -112,17 +119,31 @@ def _dataset_of(submission: DatasetSubmission) -> Dataset:
     field = next(iter(files))
     if submission.text:
         dataset = Dataset(name="", kind="text", location=location_of(files["text"]))
+        dataset = _understood("text", understood_text, dataset, files["text"], submission.column)
     else:
         folder = Path(os.path.commonpath([path.parent for path in files.values()]))
         registered_path(f"/{field}", str(folder))  # two files of two folders have none in common
         names = {split: str(path.relative_to(folder)) for split, path in files.items()}
         dataset = Dataset(name="", kind="examples", parameters=names, location=location_of(folder))
+        dataset = _understood(field, understood_examples, dataset, files)
     dataset = _renamed(dataset, submission).model_copy(update={"unresolved": WAITING})
     if sum(path.stat().st_size for path in files.values()) <= INLINE_BYTES:
         dataset = resolve_dataset(dataset)
     if dataset.unresolved and not dataset.is_pending:
         raise invalid(f"/{field}", f"{dataset.unresolved}.")
     return dataset
+
+
+def _understood(field: str, understand: Callable[..., Dataset], *given: Any) -> Dataset:
+    """Return the dataset as plain files with what was understood; 422 says what is wrong."""
+    try:
+        return understand(*given)
+    except SplitError as error:
+        raise invalid(f"/{error.split}", f"{error}.") from error
+    except (DataFileError, LocationError, OSError) as error:
+        if isinstance(error, OSError) and is_disk_full(error):
+            raise
+        raise invalid(f"/{field}", f"{error}.") from error
 
 
 def _renamed(dataset: Dataset, submission: DatasetSubmission) -> Dataset:

@@ -73,6 +73,7 @@ def plan(submission: SubmissionBody, user: Viewer) -> schemas.PlanPreview:
             num_new=counts.num_new,
             num_again=counts.num_done if submission.fresh else 0,
             warnings=list(dict.fromkeys(warnings)),
+            notes=counts.notes,
             **_prospects(session, submission.spec.kind, counts),
         )
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from api import table_export
 from api.auth.authorization import Viewer
+from api.derived_metrics import with_derived_metrics
 from api.errors import invalid
 from db import explorer
 from db.explorer import MeasurementFilter
@@ -192,7 +193,7 @@ def points(user: Viewer, query: Annotated[PointPageQuery, Query()]) -> PointPage
     with open_session() as session:
         rows = explorer.points(session, to_filter(query), query.before, query.limit)
     return PointPage(
-        points=[PointRow.model_validate(dict(row._mapping)) for row in rows],
+        points=[PointRow.model_validate(with_derived_metrics(row)) for row in rows],
         next=rows[-1].id if len(rows) == query.limit else None,
     )
 

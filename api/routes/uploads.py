@@ -38,8 +38,12 @@ async def upload(
     request: Request,
     user: Submitter,
     suffix: Annotated[
-        Literal["txt", "tsv", "jsonl", "json"], Query(description="Format of the file.")
+        Literal["txt", "tsv", "csv", "jsonl", "json", "parquet"],
+        Query(description="Format of the file."),
     ] = "txt",
+    packing: Annotated[
+        Literal["gz", "zst", "bz2", "xz"] | None, Query(description="How it is compressed.")
+    ] = None,
 ) -> UploadedFile:
     """Store the body under its SHA-256; name the returned `file` where a dataset takes a path."""
     folder = settings().artefacts / UPLOADS
@@ -55,7 +59,7 @@ async def upload(
                 digest.update(chunk)
                 await run_in_threadpool(file.write, chunk)
             await run_in_threadpool(_flush, file.fileno())
-        stored = f"{digest.hexdigest()}.{suffix}"
+        stored = f"{digest.hexdigest()}.{suffix}" + (f".{packing}" if packing else "")
         partial.chmod(0o644)
         partial.replace(folder / stored)
     finally:

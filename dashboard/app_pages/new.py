@@ -7,7 +7,7 @@ import streamlit as st
 from pydantic import ValidationError
 
 from dashboard.auth import session
-from dashboard.components.theme import caption, counted, plain
+from dashboard.components.theme import caption, counted, plain, small
 from dashboard.forms import drafts, widgets
 from dashboard.forms.fields import Field, fields
 from dashboard.forms.parsing import parse_bounded, parse_id, shortened
@@ -167,6 +167,8 @@ def preview(plan: PlanPreview) -> None:
         st.warning(plain(plan.waits_for), icon=":material/hourglass:")
     for warning in plan.warnings:
         st.warning(plain(warning), icon=":material/warning:")
+    for note in plan.notes:
+        st.markdown(small(plain(note)))
 
 
 def plan_section(form: list[Field], problems: dict[str, str], plan: PlanPreview | None) -> None:

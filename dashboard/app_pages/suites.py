@@ -13,9 +13,14 @@ from dashboard.forms.parsing import parse_tokens_per_step
 from dashboard.live import pages
 from ucurve.client import ApiUnavailableError, RequestRejectedError
 from ucurve.formatting import file_size
-from ucurve.registry.suites import FOLDER_FORMAT, Checkpoint, Dataset, Suite
+from ucurve.registry.suites import FOLDER_FORMAT, Checkpoint, Dataset, Suite, dataset_facts
 
 FOLDER, HUB, PRESET = "Folder", "Hugging Face Hub", "Preset"
+KINDS = {
+    "language": "built-in synthetic language",
+    "text": "text",
+    "examples": "fine-tuning examples",
+}
 TEXT_FILE, WIKITEXT = "Text file", "WikiText-2 (Hugging Face Hub)"
 READABLE = (
     "Must be readable by the API and all workers, below a folder of the lab: "
@@ -74,11 +79,14 @@ def checkpoint_row(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def dataset_card(dataset: Dataset) -> None:
     with st.container(border=True):
-        kind = "built-in synthetic language" if dataset.kind == "language" else "text"
+        kind = KINDS[dataset.kind]
         size = "" if dataset.size_bytes is None else f" · {file_size(dataset.size_bytes)}"
         digest = f"{dataset.sha256[:16]}…" if dataset.sha256 else "pending"
         st.markdown(f"**{plain(dataset.name)}**  \n{plain(dataset.description)}")
         st.markdown(small(f"{kind}{size} · SHA-256 {digest}"))
+        if facts := dataset_facts(dataset):
+            with st.expander("As understood"):
+                st.text("\n".join(facts))
         if dataset.unresolved:
             st.info(plain(dataset.unresolved), icon=":material/hourglass:")
 
@@ -201,7 +209,8 @@ def dataset_form() -> None:
                 "text:path",
                 "File",
                 placeholder="/data/novel.txt",
-                help=f"UTF-8 text. {READABLE}",
+                help="UTF-8 text, or .jsonl, .json, .csv or Parquet with a column text, also "
+                f"compressed; documents are joined by a blank line. {READABLE}",
             )
             details = {"text": path}
         description = widgets.persistent_widget(

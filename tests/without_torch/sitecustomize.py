@@ -6,7 +6,7 @@ The tests' API and dashboard run like this, so that whatever they do is proved t
 import sys
 from importlib.machinery import ModuleSpec
 
-WORKER_EXTRA = {"torch", "transformers", "datasets", "safetensors", "tokenizers", "huggingface_hub"}
+WORKER_EXTRA = {"torch", "transformers", "datasets", "safetensors", "huggingface_hub"}
 
 
 class Absent:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ucurve.formatting import counted
 from ucurve.registry.suites import Suite
+from ucurve.schemas.bits_per_byte import BITS_PER_BYTE
 from ucurve.schemas.measurements import MeasurementRow, decode_metrics
 from ucurve.spec import Spec, TableRoles
 
@@ -27,6 +28,7 @@ CHECKPOINT = ("suite", "revision", "step", "tokens", "replicate", "phase")  # la
 DRAWS = ("draw", "seed")
 UNCHANGED = "base"
 LOSS = "nll_mean"  # in nats per token, whichever kind measured it
+BITS_INCREASE = "bits_per_byte_increase"  # after a modification minus before
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,9 @@ def align_experiments(sides: Sequence[ComparedExperiment]) -> pd.DataFrame:
 
     Columns: `side`, `suite`, `size` (parameters), `replicate`, `change`, `draw`, `state`,
     `measurement`, `unchanged`; the axes `tokens`, `tokens_per_parameter`, `base_loss` and the
-    sides' own; every metric; `damage` (loss minus that of the same unperturbed checkpoint, nats). A
-    point whose draws are inside it gives a row per draw.
+    sides' own; every metric; `damage` (loss minus that of the same unperturbed checkpoint, nats),
+    and `bits_per_byte_increase` where bytes are known. A point whose draws are inside it gives a
+    row per draw.
     """
     import pandas as pd
 
@@ -148,9 +151,12 @@ def align_experiments(sides: Sequence[ComparedExperiment]) -> pd.DataFrame:
     table["tokens_per_parameter"] = table["tokens"] / table["size"]
     keys = ["side", "checkpoint", "kept"]
     before = table[table["unchanged"] & (table["state"] == "done")].drop_duplicates(keys)
-    base = table[keys].merge(before[[*keys, LOSS]], "left", on=keys)
+    losses = [LOSS, *([BITS_PER_BYTE] if BITS_PER_BYTE in table else [])]
+    base = table[keys].merge(before[[*keys, *losses]], "left", on=keys)
     table["base_loss"] = base[LOSS].to_numpy()
     table["damage"] = table[LOSS] - table["base_loss"]
+    if BITS_PER_BYTE in table:
+        table[BITS_INCREASE] = table[BITS_PER_BYTE] - base[BITS_PER_BYTE].to_numpy()
     return table
 
 
@@ -232,8 +238,12 @@ def quantities(sides: Sequence[ComparedExperiment], table: pd.DataFrame) -> dict
     derived = {}
     if LOSS in shared:
         derived = {"loss": shared.pop(LOSS), "perplexity": "perplexity"}
-        if not table.empty and not table["unchanged"].all():
+        modified = not table.empty and not table["unchanged"].all()
+        if modified:
             derived["damage"] = "loss increase / nats"
+        if all(any(BITS_PER_BYTE in row.metrics for row in side.rows) for side in measured):
+            derived[BITS_PER_BYTE] = "bits per byte"
+            derived |= {BITS_INCREASE: "increase in bits per byte"} if modified else {}
     return {**derived, **shared}
 
 

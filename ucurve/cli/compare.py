@@ -8,6 +8,7 @@ from pathlib import Path
 from ucurve.cli.arguments import Command, InputError, connect, write
 from ucurve.client import Client
 from ucurve.client.comparisons import Comparison
+from ucurve.schemas.bits_per_byte import BITS_PER_BYTE
 
 
 def commands(command: Command) -> None:
@@ -58,7 +59,8 @@ def _plot_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--y",
         default="",
-        help="y axis: loss, perplexity, damage (the loss increase), or a common metric",
+        help="y axis: loss, perplexity, damage (the loss increase), bits_per_byte or "
+        "bits_per_byte_increase (for texts; comparable across tokenizers), or a common metric",
     )
     parser.add_argument(
         "--by",
@@ -91,6 +93,10 @@ def compare(args: argparse.Namespace) -> None:
         args.id, args.x, args.y, args.by, args.change, args.minus, args.beside
     )
     figures = comparison.figures()
+    if args.y.startswith(BITS_PER_BYTE) and comparison.options.y != args.y:
+        raise InputError(
+            f"--y {args.y}: not known for all of them: only texts have bytes, so evaluate on one"
+        )
     if args.change and not set(args.change) <= set(comparison.changes):
         raise InputError(
             f"unknown modification; these are available: {'; '.join(comparison.changes)}"

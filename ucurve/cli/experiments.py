@@ -163,7 +163,7 @@ def plan(args: argparse.Namespace) -> None:
     submission = checked(schemas.Submission, read_submission(args.spec))
     preview = connect(args).plan(submission.spec)
     print(f"{counted(preview.num_points, 'evaluation')}: {plan_summary(preview)}")
-    for message in filter(None, [preview.waits_for, *preview.warnings]):
+    for message in filter(None, [preview.waits_for, *preview.warnings, *preview.notes]):
         print(message)
 
 

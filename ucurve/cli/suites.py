@@ -11,7 +11,7 @@ from ucurve.cli.arguments import Command, InputError, connect, tokens_per_step, 
 from ucurve.client import Client, RequestRejectedError
 from ucurve.formatting import file_size
 from ucurve.registry.roots import OUTSIDE
-from ucurve.registry.suites import FOLDER_FORMAT, Dataset
+from ucurve.registry.suites import FOLDER_FORMAT, Dataset, dataset_facts
 from ucurve.schemas.catalogue import MAX_UPLOAD_BYTES
 
 SHOWN = 20  # lines of what is understood, where not only that is asked for
@@ -105,17 +105,22 @@ def _dataset_commands(command: Command) -> None:
     parser.add_argument("name", help="name of the dataset")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--text", type=Path, help="UTF-8 text file; uploaded unless the lab reads its folder"
+        "--text",
+        type=Path,
+        help="UTF-8 text, or .jsonl, .json, .csv or Parquet with a column of documents, also "
+        "compressed; uploaded unless the lab reads its folder",
     )
     source.add_argument(
         "--train",
         type=Path,
-        help="fine-tuning examples: .tsv with a header, or .jsonl; needs --validation",
+        help="fine-tuning examples: .tsv or .csv with a header, .jsonl, .json or Parquet; needs "
+        "--validation",
     )
     source.add_argument(
         "--preset", choices=("wikitext-2", "sst2"), help="public dataset from the Hugging Face hub"
     )
     parser.add_argument("--validation", type=Path, help="validation examples; needs --train")
+    parser.add_argument("--column", help="column of the documents in --text (default: text)")
 
 
 def list_suites(args: argparse.Namespace) -> None:
@@ -195,11 +200,15 @@ def add_dataset(args: argparse.Namespace) -> None:
         names = {name: _upload(client, f"--{name}", path) for name, path in files.items()}
         dataset = _register(client, args, names)
     print(f"dataset {dataset.name}: {dataset.unresolved or dataset.sha256}")
+    for line in dataset_facts(dataset):
+        print(line)
 
 
 def _register(client: Client, args: argparse.Namespace, files: dict[str, str]) -> Dataset:
     text, train, validation = (files.get(name) for name in FILES)
-    return client.add_dataset(args.name, text, args.preset, train=train, validation=validation)
+    return client.add_dataset(
+        args.name, text, args.preset, train=train, validation=validation, column=args.column
+    )
 
 
 def _upload(client: Client, option: str, path: Path) -> str:

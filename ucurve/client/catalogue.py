@@ -11,6 +11,8 @@ from ucurve.client.http import HttpClient, checked, list_of
 from ucurve.experiments.study import Study
 from ucurve.registry.suites import PENDING, Dataset, Suite
 from ucurve.schemas.catalogue import (
+    FORMATS,
+    PACKINGS,
     DatasetSubmission,
     SuitePreview,
     SuiteSubmission,
@@ -73,10 +75,12 @@ class CatalogueResource(HttpClient):
         *,
         train: str | None = None,
         validation: str | None = None,
+        column: str | None = None,
     ) -> Dataset:
-        """Register a UTF-8 text file, two files of fine-tuning examples, or a preset of the hub.
+        """Register a text, two files of fine-tuning examples, or a preset of the hub.
 
         Files are named by paths below a folder that the lab reads, or as `upload` returns them.
+        column: that of the documents of a data file, where it is not called text.
         """
         fields = {
             "name": name,
@@ -85,6 +89,7 @@ class CatalogueResource(HttpClient):
             "validation": validation,
             "preset": preset,
             "description": description,
+            "column": column,
         }
         sent = checked(DatasetSubmission, fields).model_dump(mode="json")
         return Dataset.model_validate(
@@ -94,8 +99,11 @@ class CatalogueResource(HttpClient):
     def upload(self, file: Path | str) -> str:
         """Store a text or a file of examples in the lab; return its name for `add_dataset`."""
         path = Path(file)
-        suffix = path.suffix.removeprefix(".")
-        params = {"suffix": suffix if suffix in ("tsv", "jsonl", "json") else "txt"}
+        suffixes = [suffix.removeprefix(".").lower() for suffix in path.suffixes]
+        packing = suffixes.pop() if suffixes and suffixes[-1] in PACKINGS else None
+        form = {"ndjson": "jsonl"}.get(suffixes[-1], suffixes[-1]) if suffixes else "txt"
+        params = {"suffix": form if form in FORMATS else "txt"}
+        params |= {"packing": packing} if packing else {}
         sent = self._request(
             "POST",
             "/v1/uploads",

@@ -18,6 +18,7 @@ from ucurve.client.catalogue import CatalogueResource
 from ucurve.client.deprecation import deprecated_method, deprecated_property
 from ucurve.client.display import Figures
 from ucurve.client.results import ResultResource
+from ucurve.schemas.bits_per_byte import BITS_PER_BYTE
 from ucurve.schemas.references import ReferenceCurve
 
 if TYPE_CHECKING:
@@ -115,6 +116,9 @@ class Comparison:
         messages = []
         for name in dict.fromkeys(name for settings in self.settings for name in settings):
             values = [settings.get(name) for settings in self.settings]
+            tokenizer = name.endswith("tokenizer")
+            if tokenizer and self.requested.y.startswith(BITS_PER_BYTE):
+                continue
             if any(value != values[0] for value in values):
                 by_side = ", ".join(
                     f"{side.id}: {_short(value)}"
@@ -122,6 +126,7 @@ class Comparison:
                 )
                 messages.append(
                     f"Losses may not be comparable: {name.replace('.', ' ')} differs ({by_side})."
+                    + (" Bits per byte of the same text are comparable." if tokenizer else "")
                 )
         return messages
 
@@ -155,7 +160,7 @@ class ComparisonResource(ResultResource, CatalogueResource):
         """Align experiments. Empty options are chosen from what the experiments have in common.
 
         x: tokens, tokens_per_parameter, base_loss, or the experiments' own axis.
-        y: loss, perplexity, damage (the loss increase), or a metric.
+        y: loss, perplexity, damage (the loss increase), bits_per_byte, or a metric.
         by: what colours mean: side (the experiment), suite, size, replicate.
         changes: labels of modifications, as in the legend. minus: A and B of the difference A - B.
         beside: names of reference curves. Raises RequestRejectedError for an unknown experiment.

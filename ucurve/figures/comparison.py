@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucurve.analysis.comparison import LOSS, ComparedExperiment, axes, quantities
+from ucurve.analysis.comparison import BITS_INCREASE, LOSS, ComparedExperiment, axes, quantities
 from ucurve.analysis.curve_rows import curve_rows
 from ucurve.analysis.differences import differences
 from ucurve.figures import charts
@@ -24,6 +24,7 @@ from ucurve.figures.published import (
     interval_ends,
     intervals_in_words,
 )
+from ucurve.schemas.bits_per_byte import BITS_PER_BYTE
 from ucurve.schemas.references import ReferenceCurve
 from ucurve.schemas.results import Figure
 
@@ -42,6 +43,11 @@ BANDS = (
     "Bands: pointwise 95% t intervals of the mean over seeds of noise or fine-tuning. Dots: "
     "individual seeds. Intervals do not reflect variation between pre-training runs."
 )
+NOTES = {
+    "damage": " Loss increase: loss minus the loss of the same checkpoint unperturbed.",
+    BITS_PER_BYTE: " Bits per byte: mean loss x tokens per byte of the text / ln 2.",
+    BITS_INCREASE: " Increase: bits per byte minus those of the same checkpoint unperturbed.",
+}
 MAX_DEFAULT_CHANGES = 2  # modifications drawn by default
 
 
@@ -259,7 +265,7 @@ def _curves(
         transform=(lambda values, _: np.exp(values)) if options.y == "perplexity" else None,
     )
     quantity = quantities(sides, table)[options.y] if options.y else ""
-    increase = options.y == "damage"
+    increase = options.y in ("damage", BITS_INCREASE)
     scale: charts.Scale = "symlog" if increase else "log" if options.y == "perplexity" else "linear"
     chart = charts.curves(
         _axis(sides, table, options.x),
@@ -270,11 +276,7 @@ def _curves(
         zero_line=increase,
         height=340,
     )
-    note = (
-        " Loss increase: loss minus the loss of the same checkpoint unperturbed."
-        if increase
-        else ""
-    )
+    note = NOTES.get(options.y, "")
     mark = "#" if options.by == "side" else ""
     members = _and([f"{mark}{group}" for group in dict.fromkeys(table["group"])])
     caption = f"{_title(quantity)} of {members}: {'; '.join(options.changes)}.{note} {BANDS}"

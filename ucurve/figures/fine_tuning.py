@@ -17,12 +17,14 @@ import numpy as np
 from ucurve.analysis import fine_tuning as numbers
 from ucurve.analysis import fine_tuning_rows
 from ucurve.analysis.base_loss import with_base_intervals
+from ucurve.analysis.bits_per_byte import CAPTION, in_bits_per_byte
 from ucurve.analysis.curve_rows import YTransform, curve_rows, minimum_rows
 from ucurve.analysis.fine_tuning import Design
 from ucurve.analysis.replication import Reference, compare
 from ucurve.figures import charts, sweep_charts
 from ucurve.figures.charts import Axis, LineEncoding
 from ucurve.figures.published import with_references
+from ucurve.schemas.bits_per_byte import BITS_PER_BYTE
 from ucurve.schemas.results import Figure, Verdict
 
 if TYPE_CHECKING:
@@ -57,7 +59,11 @@ def figures(
     verdicts: their minima are marked. references: published numbers of this experiment.
     """
     table = numbers.prepared(table)
-    result = {"table_1": _table_1(table, design), **_over_tokens(table, verdicts, design)}
+    result = {
+        "table_1": _table_1(table, design),
+        **_over_tokens(table, verdicts, design),
+        **_in_bits(table, verdicts, design),
+    }
     if len(design.rates) > 1:
         result |= _over_rates(table, design)
     result["displacement"] = _displacement(table, design)
@@ -158,6 +164,20 @@ def _over_tokens(
             design.metric,
         ),
     }
+
+
+def _in_bits(table: pd.DataFrame, verdicts: Sequence[Verdict], design: Design) -> dict[str, Figure]:
+    """Return figure 2 in bits per byte; none where the bytes of the texts are unknown."""
+    lines = LineEncoding("learning_rate", "learning rate", [0.0, *design.rates], neutral=[0.0])
+    base = table[table["method"] == "base"].assign(gamma=0.0)
+    drawn = _stacked([base, numbers.fine_tuned(table, design.methods[0])])
+    loss = with_base_intervals(_rows(drawn), base, "learning_rate", np.asarray)
+    minima = minimum_rows(verdicts, (*numbers.FACETS, "learning_rate"), "tokens", float)
+    rows = in_bits_per_byte([*loss, *minima], table, (*numbers.FACETS, "tokens"))
+    if not rows:
+        return {}
+    title, axis = "Bits per byte before and after fine-tuning", Axis("y", "bits per byte")
+    return {BITS_PER_BYTE: _tokens_figure(lines, title, CAPTION, axis, rows)}
 
 
 def _over_rates(table: pd.DataFrame, design: Design) -> dict[str, Figure]:

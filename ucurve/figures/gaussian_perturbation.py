@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ucurve.analysis.base_loss import with_base_intervals
+from ucurve.analysis.bits_per_byte import CAPTION, in_bits_per_byte
 from ucurve.analysis.curve_rows import YTransform, curve_rows, minimum_rows
 from ucurve.analysis.gaussian_perturbation import perturbed, prepared
 from ucurve.figures import charts
+from ucurve.schemas.bits_per_byte import BITS_PER_BYTE
 from ucurve.schemas.results import Figure, Verdict
 
 if TYPE_CHECKING:
@@ -63,8 +65,10 @@ def figures(
     )
     increase = _rows(after, lambda loss, row: loss - row["base"])
     change = _rows(after, lambda loss, row: np.exp(loss) - np.exp(row["base"]))
+    absolute = _absolute(perplexity, loss, verdicts, lines_and_base)
     result = {
-        **_absolute(perplexity, loss, verdicts, lines_and_base),
+        **absolute,
+        **_bits(absolute["loss"], table, lines_and_base),
         **_changes(change, increase, lines),
         "heat_map": _heat_map(table, increase, lines, len(scales)),
         "table": Figure(
@@ -172,6 +176,14 @@ def _absolute(
             [*loss, *minimum_rows(verdicts, labels, "tokens", float)],
         ),
     }
+
+
+def _bits(loss: Figure, table: pd.DataFrame, lines: charts.LineEncoding) -> dict[str, Figure]:
+    """Return the U-curve in bits per byte; none where the bytes of the text are unknown."""
+    rows = in_bits_per_byte(loss.datasets["curves"], table, ("replicate", "tokens"))
+    axis = charts.Axis("y", "bits per byte")
+    title = "Bits per byte after noise"
+    return {BITS_PER_BYTE: _curves(title, f"{CAPTION} {MINIMA}", axis, lines, rows)} if rows else {}
 
 
 def _changes(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ucurve.formatting import LABEL_TITLES, MISSING, STATE_LABELS, counted, number
+from ucurve.schemas.bits_per_byte import BITS_PER_BYTE
 from ucurve.schemas.explorer import PERPLEXITY, Cell, Pivot, PivotQuery
 from ucurve.spec import Figure
 
@@ -21,6 +22,7 @@ MOST_LINES = 24
 UNITS = {
     "nll_mean": "loss / nats",
     PERPLEXITY: "perplexity",
+    BITS_PER_BYTE: "bits per byte",
     "id_loss": "fine-tuning loss / nats",
     "tokens": "pre-training tokens",
 }
@@ -137,9 +139,14 @@ def sentence(pivot: Pivot, query: PivotQuery) -> str:
     rest = (
         f" {num_lost:,} values are not finite (counts in brackets): {effect}." if num_lost else ""
     )
-    rest += f" {missing:,} evaluations have no {query.metric}." if missing else ""
+    rest += f" {missing:,} evaluations have no {query.metric}{_why(query)}." if missing else ""
     points = counted(pivot.num_points, "evaluation")
     return f"{points}. Cells show {cells} and, in brackets, how many there are.{rest}"
+
+
+def _why(query: PivotQuery) -> str:
+    known_of_texts = "their evaluation set is no text whose size is known"
+    return f": {known_of_texts}" if query.metric == BITS_PER_BYTE else ""
 
 
 def mixed(pivot: Pivot) -> str:

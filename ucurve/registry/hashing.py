@@ -178,10 +178,12 @@ def _inspect_examples(dataset: Dataset, folder: Path, progress: Progress) -> dic
 
 
 def _expect_utf8(path: Path, file: BinaryIO) -> None:
-    decoder = codecs.getincrementaldecoder("utf-8")()
+    decoder, blank = codecs.getincrementaldecoder("utf-8")(), True
     try:
         while chunk := file.read(CHUNK):
-            decoder.decode(chunk)
+            blank = not decoder.decode(chunk).strip("\ufeff \t\r\n\f\v") and blank
         decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         raise RegistrationError(f"{path} is not UTF-8 text ({error.reason})") from error
+    if blank:
+        raise RegistrationError(f"{path} is empty: it holds no text, or white space only")

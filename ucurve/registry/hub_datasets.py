@@ -49,6 +49,15 @@ def example_files(
     return targets
 
 
+def cached_files(dataset: Dataset, artefacts: Path) -> list[Path]:
+    """Return the files of a hub dataset that were rebuilt here before; empty where none is."""
+    name = artefacts / "texts" / _folder_name(dataset)
+    files = [name.with_name(f"{name.name}.txt")]
+    if dataset.kind == "examples":
+        files = [name / f"{split}.tsv" for split in SPLITS]
+    return files if all(file.is_file() for file in files) else []
+
+
 def join_rows(rows: Sequence[str]) -> str:
     """Return the raw text of WikiText from its rows on the hub."""
     return "".join(row or " \n" for row in rows)

@@ -19,6 +19,7 @@ from ucurve.registry.tensor_layout import Layout
 from ucurve.registry.training_phases import phase_order
 
 NO_TEXTS = "texts cannot be evaluated before"  # end of a remark about a missing tokenizer
+TOKENS_FOR = "tokens of "  # prefix of a text's parameters: its tokens for a suite's tokenizer
 PENDING = "hashing"  # prefix of `unresolved` while the files are being hashed
 TRYING = "being tried"  # prefix of `unresolved` until a worker has built and run the model once
 
@@ -199,6 +200,39 @@ class Dataset(BaseModel):
     def is_pending(self) -> bool:
         """Whether the files are still being hashed."""
         return (self.unresolved or "").startswith(PENDING)
+
+
+def dataset_facts(dataset: Dataset) -> list[str]:
+    """Return what was understood of a dataset's files: sizes, documents or examples, the start."""
+    facts, parameters = [], dataset.parameters
+    if dataset.kind == "text" and dataset.size_bytes is not None:
+        facts.append(f"{dataset.size_bytes:,} bytes of text")
+    for name, value in parameters.items():
+        if name.startswith(TOKENS_FOR) and dataset.size_bytes and isinstance(value, int):
+            per_byte, suite = value / dataset.size_bytes, name.removeprefix(TOKENS_FOR)
+            facts.append(f"{value:,} tokens for the tokenizer of {suite}, {per_byte:.3f} per byte")
+    if "documents" in parameters:
+        facts.append(
+            f"{_count(parameters['documents'])} documents of {parameters.get('source')}, column "
+            f"{parameters.get('column')}, joined by {parameters.get('joined')}"
+        )
+    elif "source" in parameters:
+        facts.append(f"unpacked from {parameters['source']}")
+    if "train_rows" in parameters:
+        classes = f" of {parameters['classes']} classes" if parameters.get("classes") else ""
+        facts.append(
+            f"{_count(parameters['train_rows'])} examples{classes} to train on, "
+            f"{_count(parameters.get('validation_rows', 0))} to validate"
+        )
+    if "empty_completions" in parameters:
+        facts.append(f"{_count(parameters['empty_completions'])} examples have nothing to learn")
+    if "preview" in parameters:
+        facts.append(f"starts with: {parameters['preview']}")
+    return facts
+
+
+def _count(value: str | float) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def sort_checkpoints(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:

@@ -12,7 +12,9 @@ from ucurve.registry.token_batches import MAX_TOKENS_PER_STEP, parse_batches
 from ucurve.schemas.strict_numbers import StrictNumbers
 
 UPLOAD = "upload:"  # prefix of an uploaded file where a path may be named
-UPLOADED = r"[0-9a-f]{64}\.(txt|tsv|jsonl|json)"  # its name
+FORMATS = ("txt", "tsv", "csv", "jsonl", "json", "parquet")
+PACKINGS = ("gz", "zst", "bz2", "xz")
+UPLOADED = rf"[0-9a-f]{{64}}\.({'|'.join(FORMATS)})(\.({'|'.join(PACKINGS)}))?"  # its name
 MAX_UPLOAD_BYTES = 256 * 2**20
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 
@@ -102,12 +104,18 @@ class DatasetSubmission(BaseModel):
     text: FilePath | None = Field(
         None,
         description="A UTF-8 text file: its path below a folder of UCURVE_MODELS, readable by the "
-        "API and all workers, or the `file` that POST /v1/uploads returned.",
+        "API and all workers, or the `file` that POST /v1/uploads returned. Documents of a .jsonl, "
+        ".json, .csv, .tsv or Parquet file are joined by blank lines; .gz, .zst, .bz2 and .xz are "
+        "unpacked.",
+    )
+    column: Name | None = Field(
+        None, description="Column of the documents of `text`, where it is not called text."
     )
     train: FilePath | None = Field(
         None,
-        description="Training examples, a path or an uploaded file as in `text`: .tsv with a "
-        "header, or .jsonl; columns sentence and label, or prompt and completion.",
+        description="Training examples, a path or an uploaded file as in `text`: .tsv or .csv with "
+        "a header, .jsonl, .json or Parquet; columns sentence (or text) and label, prompt and "
+        "completion, or instruction and output.",
     )
     validation: FilePath | None = Field(
         None, description="Validation examples, a path or an uploaded file in the same format."

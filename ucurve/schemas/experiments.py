@@ -57,6 +57,9 @@ class PlanPreview(BaseModel):
         None, description="Why nothing would start now, such as a missing GPU, and what to do."
     )
     warnings: list[str] = Field([], description="What to check before submitting.")
+    notes: list[str] = Field(
+        [], description="Texts in tokens, examples in steps, and what does not fit the context."
+    )
 
 
 class Progress(BaseModel):

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ucurve.bounds import Name, Names
 from ucurve.schemas.measurements import (
+    DERIVED,
     LABELS,
     METRICS,
     NONFINITE,
@@ -111,7 +112,10 @@ class PivotQuery(PointFilter):
 
     rows: Name = Field("tokens", description="A label, or one of suite, kind, evaluation, tokens.")
     columns: Name | None = Field(None, description="As rows; empty: a single column.")
-    metric: Name = Field(LOSS, description="perplexity is exp of the mean of nll_mean.")
+    metric: Name = Field(
+        LOSS,
+        description="perplexity is exp of the mean of nll_mean; bits_per_byte exists for texts.",
+    )
     aggregate: Aggregate = Field("mean", description="How the points of a cell are combined.")
 
 
@@ -161,7 +165,7 @@ class PointRow(BaseModel):
     evaluation: str | None = Field(description="Evaluation set.")
     labels: dict[str, Any] = Field(description=LABELS)
     state: MeasurementState = Field(description="open: waiting for a worker.")
-    metrics: Metrics = Field(description=METRICS)
+    metrics: Metrics = Field(description=METRICS + DERIVED)
     nonfinite: dict[str, NonFinite] = Field(description=NONFINITE)
     error: str | None = Field(description="Last line of a failed point's traceback.")
     finished_at: datetime | None = Field(description="Time when it ended.")

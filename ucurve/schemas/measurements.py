@@ -25,6 +25,7 @@ NonFinite = Literal["pos_inf", "neg_inf", "nan"]
 Metrics = dict[str, float | None]
 VALUES: dict[str, float] = {"pos_inf": math.inf, "neg_inf": -math.inf, "nan": math.nan}
 METRICS = "Values by name, such as nll_mean; null where `nonfinite` says which state it has."
+DERIVED = " bits_per_byte is derived from nll_mean, for texts whose size is known."
 NONFINITE = "State of each metric that is not finite: pos_inf, neg_inf or nan."
 REPEAT = "0: the shared result of this identity; from 1: re-measured with `fresh`."
 VERSIONS = "Library versions, `code` (of ucurve) and `hardware`."
@@ -83,7 +84,7 @@ class MeasurementRow(BaseModel):
     position: int = Field(description="Position in the experiment's plan, from 0.")
     state: MeasurementState = Field(description="open: waiting for a worker.")
     labels: dict[str, Any] = Field(description=LABELS)
-    metrics: Metrics = Field({}, description=METRICS)
+    metrics: Metrics = Field({}, description=METRICS + DERIVED)
     nonfinite: dict[str, NonFinite] = Field({}, description=NONFINITE)
     series: dict[str, list[float | None]] = Field({}, description="Curves by name.")
     live: RunningProgress | None = Field(None, description="Progress of a running point.")
