@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from api.catalogue import as_checkpoint
@@ -23,7 +24,7 @@ def with_token_counts(session: Session, dataset: Dataset) -> Dataset:
     first_of_each = (
         select(CheckpointRow)
         .where(CheckpointRow.tokenizer_sha256.is_not(None))
-        .distinct(CheckpointRow.tokenizer_sha256)
+        .ext(distinct_on(CheckpointRow.tokenizer_sha256))
         .order_by(CheckpointRow.tokenizer_sha256, CheckpointRow.id)
         .limit(MAX_TOKENIZERS)
     )

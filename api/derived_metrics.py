@@ -12,6 +12,6 @@ from ucurve.schemas.bits_per_byte import with_bits_per_byte
 def with_derived_metrics(row: Row[Any]) -> dict[str, Any]:
     """Return a row of the database with bits per byte, where the bytes of its text are known."""
     fields = dict(row._mapping)
-    known = fields.pop("tokens_per_byte", None)
-    metrics, nonfinite = with_bits_per_byte(fields["metrics"], fields["nonfinite"], known)
+    tokens_per_byte = fields.pop("tokens_per_byte", None)
+    metrics, nonfinite = with_bits_per_byte(fields["metrics"], fields["nonfinite"], tokens_per_byte)
     return {**fields, "metrics": metrics, "nonfinite": nonfinite}

@@ -24,7 +24,7 @@ class PlanTexts:
     """Looks at every pair of text and model of a plan once.
 
     Attributes:
-        notes: what to know of the texts, in words.
+        notes: what to know of the texts.
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -55,18 +55,19 @@ class PlanTexts:
         count = count_text(dataset, checkpoint)
         if count is None:
             return
-        if count.num_tokens < 2 and count.whole:
+        if count.num_tokens < 2 and count.complete:
             raise SpecError(
                 self._field,
                 f"{dataset.name!r} has fewer than two tokens: there is nothing to predict.",
             )
-        known = vocabulary_of(checkpoint)
-        if known is not None and count.highest >= known:
+        vocabulary = vocabulary_of(checkpoint)
+        if vocabulary is not None and count.highest >= vocabulary:
             raise SpecError(
                 self._field,
                 f"{dataset.name!r} has the token {count.highest:,} for the tokenizer of "
-                f"{checkpoint.revision}, and its model knows {known:,} tokens: the tokenizer.json "
-                "is another model's; copy the right one and register the suite again.",
+                f"{checkpoint.revision}, and its model knows {vocabulary:,} tokens: the "
+                "tokenizer.json is another model's; copy the right one and register the suite "
+                "again.",
             )
         self._add(_text_note(dataset, checkpoint, count, evaluation))
 
@@ -95,12 +96,12 @@ def _text_note(
     dataset: Dataset, checkpoint: Checkpoint, count: TextCount, evaluation: dict[str, Any]
 ) -> str:
     per_byte = f"{count.tokens_per_byte:.3f} per byte"
-    whose = f"for the tokenizer of {checkpoint.suite}"
+    tokenizer = f"for the tokenizer of {checkpoint.suite}"
     window = f"windows of {evaluation['window']:,}"
-    if not count.whole:
+    if not count.complete:
         about = (dataset.size_bytes or 0) * count.tokens_per_byte
-        return f"{dataset.name}: about {about:,.0f} tokens ({per_byte}) {whose}, in {window}."
-    return f"{dataset.name}: {count.num_tokens:,} tokens ({per_byte}) {whose}, in {window}."
+        return f"{dataset.name}: about {about:,.0f} tokens ({per_byte}) {tokenizer}, in {window}."
+    return f"{dataset.name}: {count.num_tokens:,} tokens ({per_byte}) {tokenizer}, in {window}."
 
 
 def _examples_note(

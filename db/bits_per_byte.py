@@ -41,5 +41,5 @@ def value_of(metric: str) -> tuple[str, str, str, str]:
     value, nonfinite = "CAST(m.metrics ->> :metric AS float)", "m.nonfinite ->> :metric"
     if metric != BITS_PER_BYTE:
         return metric, value, nonfinite, ""
-    known = f"CASE WHEN evaluated.tokens_per_byte IS NOT NULL THEN {nonfinite} END"
-    return LOSS, f"{value} * evaluated.tokens_per_byte / ln(float8 '2')", known, evaluated()
+    state = f"CASE WHEN evaluated.tokens_per_byte IS NOT NULL THEN {nonfinite} END"
+    return LOSS, f"{value} * evaluated.tokens_per_byte / ln(float8 '2')", state, evaluated()

@@ -134,10 +134,10 @@ def _dataset_of(submission: DatasetSubmission) -> Dataset:
     return dataset
 
 
-def _understood(field: str, understand: Callable[..., Dataset], *given: Any) -> Dataset:
+def _understood(field: str, understand: Callable[..., Dataset], *arguments: Any) -> Dataset:
     """Return the dataset as plain files with what was understood; 422 says what is wrong."""
     try:
-        return understand(*given)
+        return understand(*arguments)
     except SplitError as error:
         raise invalid(f"/{error.split}", f"{error}.") from error
     except (DataFileError, LocationError, OSError) as error:

@@ -31,10 +31,10 @@ def bits_per_nat(table: pd.DataFrame, keys: Sequence[str]) -> dict[tuple[Any, ..
     """
     if BITS_PER_BYTE not in table:
         return {}
-    known = table[np.isfinite(table[BITS_PER_BYTE].astype(float)) & (table["nll_mean"] != 0)]
-    known = known[known["tokens"].notna()].drop_duplicates(list(keys))
-    ratios = known[BITS_PER_BYTE].astype(float) / known["nll_mean"].astype(float)
-    places = known[list(keys)].itertuples(index=False, name=None)
+    finite = table[np.isfinite(table[BITS_PER_BYTE].astype(float)) & (table["nll_mean"] != 0)]
+    finite = finite[finite["tokens"].notna()].drop_duplicates(list(keys))
+    ratios = finite[BITS_PER_BYTE].astype(float) / finite["nll_mean"].astype(float)
+    places = finite[list(keys)].itertuples(index=False, name=None)
     return dict(zip(places, ratios.tolist(), strict=True))
 
 

@@ -21,7 +21,7 @@ from ucurve.registry.example_files import LABELLED, PROMPTED, Examples, Examples
 from ucurve.registry.record_files import DataFileError, kind_of, open_data
 from ucurve.registry.roots import UPLOADS
 from ucurve.registry.suites import Dataset
-from ucurve.registry.text_files import shown, uploads_with_room
+from ucurve.registry.text_files import preview_of, uploads_with_room
 from ucurve.settings import settings
 
 # Column names that are read as sentence and label, or as prompt and completion. Between the latter,
@@ -76,7 +76,7 @@ def understood_examples(dataset: Dataset, files: Mapping[str, Path]) -> Dataset:
     read = {split: _examples(split, path) for split, path in files.items()}
     tidy = _same_labels(read)
     first = dict(zip(tidy["train"].columns, tidy["train"].rows[0], strict=True))
-    facts: dict[str, Any] = {"preview": shown(json.dumps(first, ensure_ascii=False))}
+    facts: dict[str, Any] = {"preview": preview_of(json.dumps(first, ensure_ascii=False))}
     empty = sum(not second.strip() for e in tidy.values() for _, second in e.rows)
     if empty:
         facts["empty_completions"] = empty

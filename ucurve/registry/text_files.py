@@ -46,13 +46,13 @@ def understood_text(dataset: Dataset, path: Path, column: str | None = None) -> 
 
 
 def _described(dataset: Dataset, head: bytes, facts: dict[str, Any]) -> Dataset:
-    preview = shown(head[: 4 * PREVIEW_CHARACTERS].decode(errors="ignore"))
+    preview = preview_of(head[: 4 * PREVIEW_CHARACTERS].decode(errors="ignore"))
     return dataset.model_copy(
         update={"parameters": {**dataset.parameters, **facts, "preview": preview}}
     )
 
 
-def shown(text: str) -> str:
+def preview_of(text: str) -> str:
     """Return the first characters, as a database can store them."""
     return text[:PREVIEW_CHARACTERS].replace("\0", "␀")
 

@@ -1,7 +1,6 @@
 """Texts and examples as the tokens of one tokenizer, counted without torch for plans.
 
->>> count = count_text(dataset, checkpoint)      # doctest: +SKIP
->>> count.tokens_per_byte
+>>> count_text(dataset, checkpoint).tokens_per_byte    # doctest: +SKIP
 0.2229
 
 Counted once per text and tokenizer and kept in the artefact folder. None where the text or the
@@ -41,13 +40,13 @@ class TextCount:
 
     Attributes:
         highest: the greatest token; -1 without any.
-        whole: whether all of the text was counted.
+        complete: whether all of the text was counted.
     """
 
     num_tokens: int
     num_bytes: int
     highest: int
-    whole: bool
+    complete: bool
 
     @property
     def tokens_per_byte(self) -> float:
@@ -73,9 +72,9 @@ class ExampleCount:
 def count_text(dataset: Dataset, checkpoint: Checkpoint) -> TextCount | None:
     """Return the tokens of a text as a checkpoint's tokenizer makes them; None where unknown."""
     key = [dataset.sha256, checkpoint.tokenizer_sha256]
-    kept = _kept(key)
-    if kept is not None:
-        return TextCount(**kept)
+    cached = _kept(key)
+    if cached is not None:
+        return TextCount(**cached)
     path = _text_file(dataset)
     tokenizer = _tokenizer(checkpoint) if path else None
     if path is None or tokenizer is None:
@@ -99,9 +98,9 @@ def count_examples(
     context = min(int(task["context"]), checkpoint.context or int(task["context"]))
     fields = ("protocol", "prompt", "label_words")
     key = [dataset.sha256, checkpoint.tokenizer_sha256, context, *(task[name] for name in fields)]
-    kept = _kept(key)
-    if kept is not None:
-        return ExampleCount(**kept)
+    cached = _kept(key)
+    if cached is not None:
+        return ExampleCount(**cached)
     path = _examples_file(dataset)
     tokenizer = _tokenizer(checkpoint) if path else None
     if path is None or tokenizer is None:
@@ -184,9 +183,9 @@ def _text_file(dataset: Dataset) -> Path | None:
 def _examples_file(dataset: Dataset) -> Path | None:
     if dataset.kind != "examples":
         return None
-    found = _local(dataset)
+    path = _local(dataset)
     hub = dataset.location is not None and dataset.location.scheme == "hub"
-    return found if hub or found is None else found / str(dataset.parameters["train"])
+    return path if hub or path is None else path / str(dataset.parameters["train"])
 
 
 def _local(dataset: Dataset) -> Path | None:
@@ -208,8 +207,8 @@ def _kept_file(key: Sequence[Any]) -> Path:
 
 def _kept(key: Sequence[Any]) -> dict[str, Any] | None:
     with suppress(OSError, ValueError):
-        kept: dict[str, Any] = json.loads(_kept_file(key).read_bytes())
-        return kept
+        cached: dict[str, Any] = json.loads(_kept_file(key).read_bytes())
+        return cached
     return None
 
 
