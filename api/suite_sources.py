@@ -85,7 +85,8 @@ def with_known_files(checkpoints: Sequence[Checkpoint], existing: Suite | None) 
     usable = {
         (c.revision, c.location): c
         for c in (existing.checkpoints if existing else [])
-        if c.location.scheme == "hub" and (c.unresolved or TRYING).startswith(TRYING)
+        if c.location.scheme == "hub"
+        and (c.unresolved is None or c.unresolved.startswith(TRYING))  # it is hashed
     }
     return [
         c.model_copy(update={name: getattr(old, name) for name in READ} | {"unresolved": None})
