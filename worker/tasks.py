@@ -64,7 +64,7 @@ def drain() -> None:
 def _configure_logs(loglevel: int | None = None, **_: Any) -> None:
     configure_logs(loglevel or logging.WARNING)
     if settings().log_format == "json":
-        # Celery writes "worker: Warm shutdown" there by itself, in no log's format.
+        # Celery writes "worker: Warm shutdown" there directly, in no log's format.
         setattr(sys, "__stdout__", None)  # noqa: B010 - the type checker has it as final
 
 
