@@ -116,7 +116,8 @@ def write_table(folder: Path, name: str, pages: Iterable[list[Row]]) -> File:
     path, schema, num_rows = folder / f"{name}.parquet", _schema(forms), 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for page in pages:
-            rows = [_packed(row, forms) for row in page]
+            missing = dict.fromkeys(DERIVED.get(name, {}))  # rows of another export lack them
+            rows = [_packed({**missing, **row}, forms) for row in page]
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
             num_rows += len(rows)
     return File(sha256=file_sha256(path), rows=num_rows)
