@@ -47,7 +47,7 @@ def test_a_config_that_asks_for_more_than_the_files_hold_is_refused_before_it_is
     def built(*args: object) -> None:
         raise AssertionError("the worker built the model")
 
-    monkeypatch.setattr(checkpoints, "_build", built)
+    monkeypatch.setattr(checkpoints, "build", built)
     with pytest.raises(CheckpointError, match=r"config\.json asks for"):
         load(checkpoint(config.parent), "cpu", tmp_path)
 
