@@ -87,9 +87,9 @@ def _refuse_copies(files: Sequence[SentFile]) -> None:
 def _read_table(upload: _Upload, position: int, file: SentFile, finder: CheckpointFinder) -> None:
     try:
         for row in tables.read(file.content, finder):
-            found = FoundCheckpoint("", row.revision, row.tokens)
+            checkpoint = FoundCheckpoint("", row.revision, row.tokens)
             where = f"{file.name}, {row.where}"
-            _add(upload, position, where, found, row.metric, row.value, row.error)
+            _add(upload, position, where, checkpoint, row.metric, row.value, row.error)
     except ContentError as error:
         raise _problem(position, file, error) from error
 
@@ -145,13 +145,13 @@ def _read_results(
             versions[score.task].add(score.version)
     for position, file, result in results:
         try:
-            found = finder.find(result.evaluated)
+            checkpoint = finder.find(result.evaluated)
         except UnknownCheckpointError as error:
             where = f"{file.name}, {result.where}"
             raise FileProblemError(position, where, str(error)) from error
         for score in result.scores:
             name = _metric(score, several=len(versions[score.task]) > 1)
-            _add(upload, position, file.name, found, name, score.value, score.error)
+            _add(upload, position, file.name, checkpoint, name, score.value, score.error)
 
 
 def _metric(score: Score, several: bool) -> str:
@@ -165,7 +165,7 @@ def _add(
     upload: _Upload,
     position: int,
     where: str,
-    found: FoundCheckpoint,
+    checkpoint: FoundCheckpoint,
     metric: str,
     value: float,
     error: float | None,
@@ -174,7 +174,7 @@ def _add(
         upload.num_left_out += 1
         upload.num_clipped += math.isfinite(value)
         return
-    place = (found.suite, found.revision, metric)
+    place = (checkpoint.suite, checkpoint.revision, metric)
     if first := upload.places.get(place):
         message = f"this checkpoint already has this metric, at {first}; keep one of them"
         raise FileProblemError(position, where, message)
@@ -182,8 +182,8 @@ def _add(
     known = error is not None and 0 <= error < LARGEST
     upload.rows.append(
         ReferenceRow(
-            revision=found.revision,
-            tokens=found.tokens,
+            revision=checkpoint.revision,
+            tokens=checkpoint.tokens,
             metric=metric,
             value=value,
             standard_error=error if known else None,

@@ -111,14 +111,14 @@ class Attack:
         time.sleep(TICK_SECONDS)
 
     def _inject(self, seconds: float) -> None:
-        began = told = time.monotonic()
+        began = reported_at = time.monotonic()
         left = list(self.planned)
         self.report.num_planned = len(left)
         while (now := time.monotonic() - began) < seconds:
             if left and left[0].at <= now:
                 self._try(left, now)
-            if time.monotonic() > told + PROGRESS_SECONDS:
-                told = time.monotonic()
+            if time.monotonic() > reported_at + PROGRESS_SECONDS:
+                reported_at = time.monotonic()
                 self._progress(seconds - now)
             self._tick()
 
@@ -145,16 +145,16 @@ class Attack:
             f"{self.sampler.latest} points wait; {seconds / 60:.1f} minutes of faults left"
         )
 
-    def _until(self, true: Callable[[], bool], seconds: float, what: str = "") -> None:
+    def _until(self, true: Callable[[], bool], seconds: float, activity: str = "") -> None:
         deadline = time.monotonic() + seconds
-        told = time.monotonic()
+        reported_at = time.monotonic()
         while not true():
             if time.monotonic() > deadline:
-                if what:
-                    self.report.problems.append(f"{what}: not finished after {seconds:.0f} s")
+                if activity:
+                    self.report.problems.append(f"{activity}: not finished after {seconds:.0f} s")
                 return
-            if what and time.monotonic() > told + PROGRESS_SECONDS:
-                told = time.monotonic()
+            if activity and time.monotonic() > reported_at + PROGRESS_SECONDS:
+                reported_at = time.monotonic()
                 self.log(f"{self.sampler.latest} points wait for the end")
             for _ in range(5):
                 self._tick()

@@ -156,14 +156,14 @@ class Faults:
 
     def _choose(self, target: str, number: signal.Signals) -> psutil.Process | None:
         """Return a process to signal; only SIGKILL has a meaning for one that is stopped."""
-        found = self.installation.members().get(target, [])
+        candidates = self.installation.members().get(target, [])
         if target == "remote" and self.remote.child.alive:
-            found = [psutil.Process(self.remote.child.pid)]
+            candidates = [psutil.Process(self.remote.child.pid)]
         excluded = self.own_backends() if target == "backend" else set()
         if number != signal.SIGKILL:
-            excluded |= {process.pid for process in found if stopped(process)}
-        found = [process for process in found if process.pid not in excluded]
-        return self.rng.choice(sorted(found, key=lambda p: p.pid)) if found else None
+            excluded |= {process.pid for process in candidates if stopped(process)}
+        candidates = [process for process in candidates if process.pid not in excluded]
+        return self.rng.choice(sorted(candidates, key=lambda p: p.pid)) if candidates else None
 
     def _signal_during_sweep(self, fault: Fault, number: signal.Signals) -> bool:
         """Hit the API while it sweeps: in a thread, because a sweep must be waited for."""

@@ -20,15 +20,15 @@ BACKEND = "postgres: ucurve ucurve"  # the title of a process that serves one co
 
 def members(supervisor: int) -> dict[str, list[psutil.Process]]:
     """Return the processes below a supervisor, by role."""
-    found: dict[str, list[psutil.Process]] = {}
+    by_role: dict[str, list[psutil.Process]] = {}
     try:
         children = psutil.Process(supervisor).children(recursive=True)
     except psutil.NoSuchProcess:
-        return found
+        return by_role
     for process in children:
         if role := role_of(process):
-            found.setdefault(role, []).append(process)
-    return found
+            by_role.setdefault(role, []).append(process)
+    return by_role
 
 
 def role_of(process: psutil.Process) -> str:
@@ -46,17 +46,17 @@ def role_of(process: psutil.Process) -> str:
 
 def of_folder(data: Path) -> list[psutil.Process]:
     """Return all processes that work in a data folder, even orphans."""
-    found = []
+    inside = []
     for process in psutil.process_iter():
         try:
             words = (*process.cmdline(), *process.environ().values())
             if any(str(data) in word for word in words):
-                found.append(process)
+                inside.append(process)
         except psutil.Error:
             continue
     own = psutil.Process()
     mine = {own.pid, *(parent.pid for parent in own.parents())}
-    return [process for process in found if process.pid not in mine]
+    return [process for process in inside if process.pid not in mine]
 
 
 def stopped(process: psutil.Process) -> bool:

@@ -70,20 +70,20 @@ def _idle(
     return idle, any(count > 0 for _, count in inside)
 
 
-def table(found: Sequence[Recovery]) -> list[Line]:
+def table(recoveries: Sequence[Recovery]) -> list[Line]:
     """Return a line per kind of fault, one for faults during recovery, and one for all."""
-    kinds = sorted({recovery.fault.kind for recovery in found})
-    lines = [_line(kind, [r for r in found if r.fault.kind == kind]) for kind in kinds]
-    second = [recovery for recovery in found if recovery.fault.during_recovery]
-    return [*lines, _line("of these, within 1 s of another", second), _line("all", found)]
+    kinds = sorted({recovery.fault.kind for recovery in recoveries})
+    lines = [_line(kind, [r for r in recoveries if r.fault.kind == kind]) for kind in kinds]
+    second = [recovery for recovery in recoveries if recovery.fault.during_recovery]
+    return [*lines, _line("of these, within 1 s of another", second), _line("all", recoveries)]
 
 
-def _line(kind: str, found: Sequence[Recovery]) -> Line:
-    seconds = sorted(r.seconds for r in found if r.seconds is not None)
+def _line(kind: str, recoveries: Sequence[Recovery]) -> Line:
+    seconds = sorted(r.seconds for r in recoveries if r.seconds is not None)
     return Line(
         kind,
-        len(found),
-        sum(not recovery.had_work for recovery in found),
+        len(recoveries),
+        sum(not recovery.had_work for recovery in recoveries),
         quantile(seconds, 0.5),
         quantile(seconds, 0.95),
         quantile(seconds, 1.0),

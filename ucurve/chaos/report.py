@@ -108,10 +108,10 @@ def _circumstances(report: Report) -> list[str]:
 def _details(report: Report) -> list[str]:
     lines: list[str] = []
     for heading in HEADINGS:
-        found = [finding.text for finding in report.findings if finding.heading == heading]
-        lines += [f"{heading}: {text}" for text in found[:MOST_SHOWN]]
-        if len(found) > MOST_SHOWN:
-            lines.append(f"{heading}: and {len(found) - MOST_SHOWN} more")
+        texts = [finding.text for finding in report.findings if finding.heading == heading]
+        lines += [f"{heading}: {text}" for text in texts[:MOST_SHOWN]]
+        if len(texts) > MOST_SHOWN:
+            lines.append(f"{heading}: and {len(texts) - MOST_SHOWN} more")
     lines += [f"stuck: {name} was stopped and never restarted" for name in report.never_restarted]
     lines += [f"supervisor ended unprompted: {how}" for how in report.supervisor_ended]
     lines += [f"problem: {problem}" for problem in report.problems]

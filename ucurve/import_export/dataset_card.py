@@ -71,7 +71,7 @@ def write_dataset(
     for number, id in enumerate(ids, 1):
         experiment = client.experiment(id)
         measurements += _rows(experiment, client.rows(id, series="none"))
-        verdicts += [_verdict(experiment, one) for one in client.verdicts(id)]
+        verdicts += [_verdict(experiment, verdict) for verdict in client.verdicts(id)]
         suites |= dict.fromkeys(filter(None, [experiment.spec.get("suite")]))
         progress("data set", number, len(ids))
     features = {"measurements": _features(measurements), "verdicts": VERDICT}
@@ -119,15 +119,17 @@ def _features(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     for row in rows:
         for name, value in row.items():
             types.setdefault(name, set()).update([] if value is None else [type(value)])
-    return FIXED | {name: _dtype(found) for name, found in types.items() if name not in FIXED}
+    return FIXED | {
+        name: _dtype(types_seen) for name, types_seen in types.items() if name not in FIXED
+    }
 
 
-def _dtype(found: set[type]) -> str:
-    if found and found <= {int}:
+def _dtype(types_seen: set[type]) -> str:
+    if types_seen and types_seen <= {int}:
         return "int64"
-    if found and found <= {int, float}:
+    if types_seen and types_seen <= {int, float}:
         return "float64"
-    return "bool" if found == {bool} else "string"
+    return "bool" if types_seen == {bool} else "string"
 
 
 def _write(path: Path, features: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -167,7 +169,7 @@ def _card(
     info = [
         {
             "config_name": name,
-            "features": [{"name": one, "dtype": dtype} for one, dtype in features[name].items()],
+            "features": [{"name": key, "dtype": dtype} for key, dtype in features[name].items()],
             "splits": [{"name": "train", "num_examples": sizes[name][0]}],
         }
         for name in TABLES

@@ -88,8 +88,8 @@ class Tracker:
             for curve in tracked.curves:
                 tags = {**tracked.tags, "mlflow.parentRunId": parent}
                 key = {**place, CURVE: hashlib.sha256(curve.key.encode()).hexdigest()[:16]}
-                run, known = self._run(key, curve.name, tags)
-                values = self._values(run, curve) if known else {}
+                run, stored = self._run(key, curve.name, tags)
+                values = self._values(run, curve) if stored else {}
                 if any(values.get(at, value) != value for at, value in _wanted(curve).items()):
                     self.client.delete_run(run)  # no value of a run can be changed
                     run, _ = self._run(key, curve.name, tags)
@@ -127,11 +127,11 @@ class Tracker:
         """Store parameters that the run does not have: MLflow changes none."""
         from mlflow.entities import Param
 
-        known = self.client.get_run(run_id).data.params
+        stored = self.client.get_run(run_id).data.params
         params = [
             Param(_name(name), _param(value)[:LONGEST_PARAM])
             for name, value in values.items()
-            if _name(name) not in known
+            if _name(name) not in stored
         ]
         for first in range(0, len(params), MOST_TAGS):
             self.client.log_batch(run_id, params=params[first : first + MOST_TAGS])
@@ -144,7 +144,7 @@ class Tracker:
             for metric in self.client.get_metric_history(run_id, name)
         }
 
-    def _send(self, run_id: str, curve: TrackedCurve, known: dict[tuple[str, int], float]) -> None:
+    def _send(self, run_id: str, curve: TrackedCurve, stored: dict[tuple[str, int], float]) -> None:
         """Send the values that the run does not have yet."""
         from mlflow.entities import Metric
 
@@ -152,7 +152,7 @@ class Tracker:
         missing = [
             Metric(name, value, now, step)
             for (name, step), value in _wanted(curve).items()
-            if (name, step) not in known
+            if (name, step) not in stored
         ]
         for first in range(0, len(missing), BATCH):
             self.client.log_batch(run_id, metrics=missing[first : first + BATCH])
