@@ -14,7 +14,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_SECONDS = 10.0
-MAX_HEAD_BYTES = 64 * 2**10
+MAX_HEAD_BYTES = 32 * 2**10  # the parser itself takes a URL of 64 KiB for invalid
 END = b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 TOO_SLOW = b"HTTP/1.1 408 Request Timeout" + END
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large" + END
@@ -39,12 +39,14 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser, unless the head is too large already."""
-        super().data_received(data)
-        if self._deadline is not None:
-            self._num_head_bytes += len(data)
+        """Feed the parser, unless the head is too large: it would call a long URL invalid."""
+        if self._deadline is not None or self.cycle is None or self.cycle.response_complete:
+            end = data.find(b"\r\n\r\n")
+            self._num_head_bytes += len(data) if end < 0 else end
             if self._num_head_bytes > MAX_HEAD_BYTES:
                 self._refuse(TOO_LARGE)
+                return
+        super().data_received(data)
 
     def on_message_begin(self) -> None:
         """Expect the rest of the head."""
@@ -63,6 +65,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._deadline = loop.call_later(HEAD_SECONDS, self._refuse, TOO_SLOW)
 
     def _end_head(self) -> None:
+        self._num_head_bytes = 0
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

@@ -212,6 +212,7 @@ def names_in(node: Any) -> set[str]:
 def test_a_405_names_the_methods_of_the_path_whatever_its_parameters(
     team: Lab, tokens: dict[str, str]
 ) -> None:
+    key = {"Idempotency-Key": "one-for-all-of-them"}
     headers = {"Authorization": f"Bearer {tokens['root']}"}
     for method, path, allowed in (
         ("PUT", "/v1/experiments", "GET, POST"),
@@ -219,7 +220,10 @@ def test_a_405_names_the_methods_of_the_path_whatever_its_parameters(
         ("GET", "/v1/experiments/7/star", "DELETE, POST, PUT"),  # POST: an action
         ("PATCH", "/v1/users/ada", "PUT"),
         ("GET", "/v1/plan", "POST"),
+        ("TRACE", "/v1/experiments/7/star", "DELETE, POST, PUT"),
+        ("TRACE", "/v1/experiments/8/star", "DELETE, POST, PUT"),  # its key is of no change
     ):
-        answer = httpx.request(method, team.url + path, headers=headers)
+        given = headers | (key if method == "TRACE" else {})
+        answer = httpx.request(method, team.url + path, headers=given)
         check(answer, 405, path)
         assert answer.headers["allow"] == allowed, path

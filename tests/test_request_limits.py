@@ -163,15 +163,25 @@ def test_a_head_that_stops_arriving_or_never_ends_closes_the_connection(
     assert exchange(url, b"GET /health/live HTTP/1.1\r\nHost: 127").startswith(b"HTTP/1.1 408")
     endless = b"GET /health/live HTTP/1.1\r\nX: " + b"x" * 200_000
     assert b"HTTP/1.1 431" in exchange(url, endless)
+    long = b"GET /health/live?x=" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n"
+    assert exchange(url, long).startswith(b"HTTP/1.1 431")
+    first = b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    answers = exchange(url, first, long)
+    assert answers.startswith(b"HTTP/1.1 200")
+    assert b"HTTP/1.1 431" in answers
     assert httpx.get(f"{url}/health/live").status_code == 200
 
 
-def exchange(url: str, sent: bytes) -> bytes:
-    """Send bytes and return everything until the server closes the connection."""
+def exchange(url: str, *messages: bytes) -> bytes:
+    """Send messages, each after the answer before; return all until the server closes."""
     address = httpx.URL(url)
     received = b""
     with socket.create_connection((address.host, address.port or 80), timeout=30) as connection:
-        connection.sendall(sent)
+        *first, last = messages
+        for message in first:
+            connection.sendall(message)
+            received += connection.recv(65536)
+        connection.sendall(last)
         with contextlib.suppress(ConnectionError):
             while part := connection.recv(65536):
                 received += part

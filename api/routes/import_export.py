@@ -24,7 +24,7 @@ from api.errors import invalid
 from db import exports, imports
 from db.session import open_session
 from ucurve import __version__
-from ucurve.bounds import Name, Prose
+from ucurve.bounds import Cursor, Name
 from ucurve.schemas import import_export
 
 router = APIRouter(prefix="/v1", tags=["exchange"])
@@ -76,7 +76,7 @@ def page(
     table: Annotated[TableName, Path(description="Name of the table.")],
     chosen: ExportFilter,
     after: Annotated[
-        Prose | None, Query(description="The header Ucurve-Next of the previous page.")
+        Cursor | None, Query(description="The header Ucurve-Next of the previous page.")
     ] = None,
 ) -> Response:
     """Read the tables in the order of GET /v1/export, so that what a row refers to is always
