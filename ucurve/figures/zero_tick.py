@@ -108,9 +108,9 @@ def _placed(chart: Chart, channel: str, place: Place) -> Chart:
                 encoding[name] = _renamed(view, encoding[name], place, ends)
         if _is_log(encoding.get(channel, {})):
             guide = "legend" if channel == "color" else "axis"
-            shown = encoding[channel].get(guide, {})
-            if shown is not None:  # a hidden one stays hidden
-                encoding[channel][guide] = _guide(shown, place)
+            current = encoding[channel].get(guide, {})
+            if current is not None:  # a hidden one stays hidden
+                encoding[channel][guide] = _guide(current, place)
     if channel != "color":
         _break(chart, channel, place)
     return chart
@@ -177,7 +177,7 @@ def _break(chart: Chart, channel: str, place: Place) -> None:
 
 def _interval(view: Chart) -> Chart:
     """Return a bar in the place of a band, which needs two points."""
-    kept = ("data", "transform", "encoding")
-    bar: Chart = copy.deepcopy({key: view[key] for key in kept if key in view})
+    copied = ("data", "transform", "encoding")
+    bar: Chart = copy.deepcopy({key: view[key] for key in copied if key in view})
     bar["transform"].append({"filter": "datum['is 0']"})
     return {**bar, "mark": {"type": "rule", "clip": True, "strokeWidth": 4}}

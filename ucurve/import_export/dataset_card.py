@@ -119,17 +119,15 @@ def _features(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     for row in rows:
         for name, value in row.items():
             types.setdefault(name, set()).update([] if value is None else [type(value)])
-    return FIXED | {
-        name: _dtype(types_seen) for name, types_seen in types.items() if name not in FIXED
-    }
+    return FIXED | {name: _dtype(kinds) for name, kinds in types.items() if name not in FIXED}
 
 
-def _dtype(types_seen: set[type]) -> str:
-    if types_seen and types_seen <= {int}:
+def _dtype(kinds: set[type]) -> str:
+    if kinds and kinds <= {int}:
         return "int64"
-    if types_seen and types_seen <= {int, float}:
+    if kinds and kinds <= {int, float}:
         return "float64"
-    return "bool" if types_seen == {bool} else "string"
+    return "bool" if kinds == {bool} else "string"
 
 
 def _write(path: Path, features: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -169,7 +167,9 @@ def _card(
     info = [
         {
             "config_name": name,
-            "features": [{"name": key, "dtype": dtype} for key, dtype in features[name].items()],
+            "features": [
+                {"name": column, "dtype": dtype} for column, dtype in features[name].items()
+            ],
             "splits": [{"name": "train", "num_examples": sizes[name][0]}],
         }
         for name in TABLES

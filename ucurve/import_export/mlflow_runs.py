@@ -68,13 +68,15 @@ class Tracker:
         _check_server(uri)
         with _clear_errors(uri):
             client = MlflowClient(tracking_uri=uri)
-            found = client.get_experiment_by_name(name)
-            if found is not None and found.lifecycle_stage == "deleted":
+            experiment = client.get_experiment_by_name(name)
+            if experiment is not None and experiment.lifecycle_stage == "deleted":
                 raise TrackerError(
                     f"the MLflow experiment {name} is deleted: restore it there, or use another "
                     "name with --mlflow-experiment"
                 )
-            return cls(client, found.experiment_id if found else client.create_experiment(name))
+            return cls(
+                client, experiment.experiment_id if experiment else client.create_experiment(name)
+            )
 
     def write(self, tracked: TrackedExperiment) -> None:
         """Write or update the runs of one experiment. Raises TrackerError."""
@@ -88,8 +90,8 @@ class Tracker:
             for curve in tracked.curves:
                 tags = {**tracked.tags, "mlflow.parentRunId": parent}
                 key = {**place, CURVE: hashlib.sha256(curve.key.encode()).hexdigest()[:16]}
-                run, stored = self._run(key, curve.name, tags)
-                values = self._values(run, curve) if stored else {}
+                run, existed = self._run(key, curve.name, tags)
+                values = self._values(run, curve) if existed else {}
                 if any(values.get(at, value) != value for at, value in _wanted(curve).items()):
                     self.client.delete_run(run)  # no value of a run can be changed
                     run, _ = self._run(key, curve.name, tags)
@@ -103,18 +105,18 @@ class Tracker:
     def _run(self, key: dict[str, str], name: str, tags: dict[str, str]) -> tuple[str, bool]:
         """Return the id of the run with these tags, and whether it existed; else it is made."""
         conditions = " and ".join(f"tags.`{tag}` = '{_quoted(key[tag])}'" for tag in key)
-        found = self.client.search_runs([self.experiment_id], conditions, max_results=1)
-        if found:
-            run_id = str(found[0].info.run_id)
+        existing = self.client.search_runs([self.experiment_id], conditions, max_results=1)
+        if existing:
+            run_id = str(existing[0].info.run_id)
             self.client.update_run(run_id, name=name)
             self.num_updated += 1
         else:
             hashed = {tag: _quoted(value) for tag, value in key.items()}
-            made = self.client.create_run(self.experiment_id, tags=hashed, run_name=name)
-            run_id = str(made.info.run_id)
+            run = self.client.create_run(self.experiment_id, tags=hashed, run_name=name)
+            run_id = str(run.info.run_id)
             self.num_new += 1
         self._set_tags(run_id, {tag: text for tag, text in tags.items() if tag not in key})
-        return run_id, bool(found)
+        return run_id, bool(existing)
 
     def _set_tags(self, run_id: str, tags: dict[str, str]) -> None:
         from mlflow.entities import RunTag
@@ -144,15 +146,15 @@ class Tracker:
             for metric in self.client.get_metric_history(run_id, name)
         }
 
-    def _send(self, run_id: str, curve: TrackedCurve, stored: dict[tuple[str, int], float]) -> None:
+    def _send(self, run_id: str, curve: TrackedCurve, sent: dict[tuple[str, int], float]) -> None:
         """Send the values that the run does not have yet."""
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
+        milliseconds = int(time.time() * 1000)
         missing = [
-            Metric(name, value, now, step)
+            Metric(name, value, milliseconds, step)
             for (name, step), value in _wanted(curve).items()
-            if (name, step) not in stored
+            if (name, step) not in sent
         ]
         for first in range(0, len(missing), BATCH):
             self.client.log_batch(run_id, metrics=missing[first : first + BATCH])
@@ -226,8 +228,8 @@ def _clear_errors(uri: str) -> Iterator[None]:
 
 def _name(text: str) -> str:
     """Return a name with only the characters that MLflow takes."""
-    kept = "".join(c if c.isascii() and (c.isalnum() or c in "_-. /") else "_" for c in text)
-    return kept.strip("/ ")[:250]
+    allowed = "".join(c if c.isascii() and (c.isalnum() or c in "_-. /") else "_" for c in text)
+    return allowed.strip("/ ")[:250]
 
 
 def _quoted(text: str) -> str:

@@ -37,8 +37,8 @@ class TrackedCurve:
     @property
     def name(self) -> str:
         """The labels as text: "gamma=0.2, scale=init_std"; "all" where there are none."""
-        shown = [f"{name}={_text(value)}" for name, value in self.labels.items()]
-        return ", ".join(shown) or "all"
+        parts = [f"{name}={_text(value)}" for name, value in self.labels.items()]
+        return ", ".join(parts) or "all"
 
     @property
     def key(self) -> str:

@@ -40,9 +40,9 @@ class TrackedExperiment:
         spec, provenance = self.experiment.spec, self.provenance
         identities = sorted(i for curve in self.curves for i in curve.identities)
         versions = [worker.versions for worker in provenance.measured]
-        names = dict.fromkeys(name for one in versions for name in one)
+        names = dict.fromkeys(name for libraries in versions for name in libraries)
         libraries = {
-            name: ", ".join(dict.fromkeys(one[name] for one in versions if name in one))
+            name: ", ".join(dict.fromkeys(each[name] for each in versions if name in each))
             for name in names
         }
         weights = {c.revision: c.weights_sha256 for c in provenance.checkpoints}
