@@ -77,15 +77,17 @@ class PlanTexts:
         dataset = Dataset.model_validate(source["data"])
         if dataset.kind != "examples":
             return
-        count = count_examples(dataset, Checkpoint.model_validate(source["checkpoint"]), task)
+        checkpoint = Checkpoint.model_validate(source["checkpoint"])
+        count = count_examples(dataset, checkpoint, task)
+        context = min(task["context"], checkpoint.context or task["context"])
         total = int(dataset.parameters.get("train_rows", 0))
         if count is not None and count.num_rows and count.dropped == count.num_rows:
             raise SpecError(
                 "context",
-                f"No example of {dataset.name!r} has a token to learn within {task['context']:,} "
+                f"No example of {dataset.name!r} has a token to learn within {context:,} "
                 "tokens: give a longer context, or shorter prompts.",
             )
-        self._add(_examples_note(dataset, total, count, task, recipe))
+        self._add(_examples_note(dataset, total, count, {**task, "context": context}, recipe))
 
     def _add(self, note: str) -> None:
         if note not in self.notes:

@@ -12,6 +12,13 @@ from ucurve import formatting
 
 
 @pytest.mark.parametrize(
+    ("numbers", "text"), [([2.1e9], "2.1B"), ([8.39e9, 0, 2.1e9], "0 to 8.39B"), ([5, 5], "5")]
+)
+def test_a_span_of_tokens_is_not_said_twice(numbers: list[float], text: str) -> None:
+    assert formatting.token_span(numbers) == text
+
+
+@pytest.mark.parametrize(
     ("value", "text"),
     [
         (None, "–"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -70,6 +70,12 @@ def compact(value: float | None, digits: int = 3) -> str:
 def tokens(num: float | None) -> str:
     """Format a number of tokens: "4,096", "0.918M", "14.3M", "2.1B"."""
     return compact(num)
+
+
+def token_span(nums: Iterable[float]) -> str:
+    """Format the range of numbers of tokens: "0 to 8.39B", or one number where all are equal."""
+    ends = sorted(nums)
+    return tokens(ends[0]) if ends[0] == ends[-1] else f"{tokens(ends[0])} to {tokens(ends[-1])}"
 
 
 def count(num: int) -> str:

@@ -9,7 +9,7 @@ from dashboard.components.chart import live_chart
 from dashboard.components.compared_experiments import compared, selected_ids, selector
 from dashboard.components.plot_options import controls, requested_options
 from dashboard.components.provenance import provenance
-from dashboard.components.theme import caption, empty_state, plain
+from dashboard.components.theme import caption, empty_state, message, plain
 from dashboard.live import pages, refresh
 from ucurve.client import RequestRejectedError
 from ucurve.client.comparisons import Comparison
@@ -72,7 +72,7 @@ def body() -> None:
     try:
         loaded = compared(ids, requested_options())
     except RequestRejectedError as error:
-        empty_state("One of these experiments is not available", plain(str(error)))
+        empty_state("One of these experiments is not available", message(str(error)))
         refresh.stop()
         return
     if loaded is not None:
@@ -82,7 +82,7 @@ def body() -> None:
 def draw(comparison: Comparison, figures: dict[str, Figure]) -> None:
     with st.container():
         for warning in comparison.warnings:
-            st.warning(plain(warning), icon=":material/warning:")
+            st.warning(message(warning), icon=":material/warning:")
     with st.container():
         controls(comparison)
     with st.container():

@@ -11,6 +11,7 @@ from dashboard.components.theme import (
     duration,
     empty_state,
     kind_title,
+    message,
     plain,
     roughly,
     small,
@@ -59,13 +60,13 @@ def header(snapshot: ExperimentSnapshot) -> None:
         (progress.done + progress.failed) / max(progress.total, 1), text=progress_text(snapshot)
     )
     if refusal := pages.refusal(snapshot.id):
-        st.warning(plain(refusal), icon=":material/block:")
+        st.warning(message(refusal), icon=":material/block:")
     if experiment.waits_for and experiment.state in ("queued", "running"):
-        st.warning(plain(experiment.waits_for), icon=":material/hourglass:")
+        st.warning(message(experiment.waits_for), icon=":material/hourglass:")
     with st.container():
         if not snapshot.verdicts:  # which show their caveats
             for remark in experiment.remarks:
-                st.warning(plain(remark), icon=":material/compare_arrows:")
+                st.warning(message(remark), icon=":material/compare_arrows:")
     with st.container():
         webhook_status(snapshot)
     with st.container():
@@ -182,7 +183,7 @@ def unavailable(id: int, error: RequestRejectedError) -> None:
     elif error.status in (404, 410):
         empty_state("No such experiment", f"This lab has no experiment {id}.")
     else:
-        empty_state("This experiment cannot be shown", plain(str(error)))
+        empty_state("This experiment cannot be shown", message(str(error)))
 
 
 def draw(snapshot: ExperimentSnapshot) -> None:

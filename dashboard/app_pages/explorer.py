@@ -9,7 +9,7 @@ import streamlit as st
 from dashboard.components.chart import FORMS, live_chart
 from dashboard.components.downloads import download_link
 from dashboard.components.permalinks import FORM_LABELS
-from dashboard.components.theme import LABELS, ago, caption, empty_state, plain
+from dashboard.components.theme import LABELS, ago, caption, empty_state, message, plain
 from dashboard.forms.parsing import parse_id, parse_tokens
 from dashboard.live import pages
 from ucurve.client import RequestRejectedError
@@ -64,7 +64,7 @@ def is_condition(text: str) -> bool:
     try:
         condition(text)
     except ValueError as error:
-        st.warning(plain(str(error)), icon=":material/edit:")
+        st.warning(message(str(error)), icon=":material/edit:")
         return False
     return True
 
@@ -267,7 +267,7 @@ def load_facets() -> Facets:
     try:
         facets = pages.cached(f"facets {params}", lambda: pages.client().facets(**params))
     except RequestRejectedError as error:
-        st.warning(plain(str(error)), icon=":material/block:")
+        st.warning(message(str(error)), icon=":material/block:")
         facets = None
     return facets or Facets(suites=[], kinds=[], evaluations=[], labels=[], metrics=[])
 

@@ -7,7 +7,7 @@ import streamlit as st
 from pydantic import ValidationError
 
 from dashboard.auth import session
-from dashboard.components.theme import caption, counted, plain, small
+from dashboard.components.theme import caption, counted, message, plain, small
 from dashboard.forms import drafts, widgets
 from dashboard.forms.fields import Field, fields
 from dashboard.forms.parsing import parse_bounded, parse_id, shortened
@@ -39,7 +39,7 @@ def clone(typed: str) -> None:
     try:
         original = pages.client().experiment(id)
     except (ApiUnavailableError, RequestRejectedError) as error:
-        st.warning(f"Experiment {id} cannot be cloned: {plain(str(error))}")
+        st.warning(f"Experiment {id} cannot be cloned: {message(str(error))}")
         return
     if original.kind in kinds():
         widgets.set_value("new:kind", original.kind)
@@ -103,7 +103,7 @@ def submit(spec: dict[str, Any], form: list[Field], prefix: str, details: dict[s
         st.session_state["refused"] = api_problems(form, widgets.typed(form, prefix), error)
         st.rerun(scope="fragment")
     except ApiUnavailableError as error:
-        st.error(plain(str(error)))
+        st.error(message(str(error)))
         return
     st.session_state["submitted fresh"] = details["fresh"]
     st.switch_page("app_pages/experiment.py", query_params={"id": str(experiment.id)})
@@ -164,11 +164,11 @@ def preview(plan: PlanPreview) -> None:
     st.markdown(f"### {counted(plan.num_points, 'evaluation')}", anchors=False)
     st.markdown(plain(plan_summary(plan)) + ".")
     if plan.waits_for:
-        st.warning(plain(plan.waits_for), icon=":material/hourglass:")
+        st.warning(message(plan.waits_for), icon=":material/hourglass:")
     for warning in plan.warnings:
-        st.warning(plain(warning), icon=":material/warning:")
+        st.warning(message(warning), icon=":material/warning:")
     for note in plan.notes:
-        st.markdown(small(plain(note)))
+        st.markdown(small(note))
 
 
 def plan_section(form: list[Field], problems: dict[str, str], plan: PlanPreview | None) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard.auth import session
-from dashboard.components.theme import ago, caption, counted, plain, small
+from dashboard.components.theme import ago, caption, counted, message, plain, small
 from dashboard.forms import widgets
 from dashboard.live import pages
 from ucurve.client import ClientError
@@ -39,7 +39,7 @@ def show_refusal(subject: str) -> None:
     with st.container():
         refused, reason = st.session_state.get("people refused", ("", ""))
         if refused == subject:
-            st.warning(plain(reason), icon=":material/block:")
+            st.warning(message(reason), icon=":material/block:")
 
 
 # ------------------------------------------------------------ API keys

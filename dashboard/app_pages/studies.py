@@ -10,7 +10,7 @@ from dashboard.auth import session
 from dashboard.components import verdicts
 from dashboard.components.chart import live_chart
 from dashboard.components.downloads import download_link
-from dashboard.components.theme import badge, caption, counted, plain, roughly
+from dashboard.components.theme import badge, caption, counted, message, plain, roughly
 from dashboard.live import pages, refresh
 from dashboard.live.poller import ENDED
 from ucurve.analysis.verdict_order import by_claim
@@ -72,7 +72,7 @@ def submit(study: Study) -> None:
     if st.session_state.get("wanted") == study.name:
         try:
             if pending := _prepare_and_submit(study):
-                st.info(plain(f"Waiting to submit: {pending}."), icon=":material/hourglass:")
+                st.info(message(f"Waiting to submit: {pending}."), icon=":material/hourglass:")
                 return
         except RequestRejectedError as error:
             st.session_state["refused"] = (study.name, str(error))
@@ -83,7 +83,7 @@ def submit(study: Study) -> None:
         st.rerun(scope="fragment")
     name, problem = st.session_state.get("refused") or ("", "")
     if name == study.name:
-        st.error(plain(problem), icon=":material/block:")
+        st.error(message(problem), icon=":material/block:")
 
 
 def _prepare_and_submit(study: Study) -> str | None:

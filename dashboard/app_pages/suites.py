@@ -7,12 +7,12 @@ import streamlit as st
 
 from dashboard.auth import session
 from dashboard.components import references, suite_preview
-from dashboard.components.theme import caption, counted, empty_state, plain, small, tokens
+from dashboard.components.theme import caption, counted, empty_state, message, plain, small, tokens
 from dashboard.forms import drafts, widgets
 from dashboard.forms.parsing import parse_tokens_per_step
 from dashboard.live import pages
 from ucurve.client import ApiUnavailableError, RequestRejectedError
-from ucurve.formatting import file_size
+from ucurve.formatting import file_size, token_span
 from ucurve.registry.suites import FOLDER_FORMAT, Checkpoint, Dataset, Suite, dataset_facts
 
 FOLDER, HUB, PRESET = "Folder", "Hugging Face Hub", "Preset"
@@ -33,10 +33,10 @@ def suite_card(suite: Suite) -> None:
         checkpoint.tokens for checkpoint in suite.checkpoints if checkpoint.tokens is not None
     ]
     num_seeds = len({checkpoint.replicate for checkpoint in suite.checkpoints})
-    unavailable = sum(checkpoint.unresolved is not None for checkpoint in suite.checkpoints)
+    unavailable = num_unexplained(suite)
     details = [counted(len(suite.checkpoints), "checkpoint")]
     if positions:
-        details.append(f"{tokens(min(positions))} to {tokens(max(positions))} tokens")
+        details.append(f"{token_span(positions)} tokens")
     if num_seeds > 1:
         names = [suite_preview.seed(c) for c in suite.checkpoints if c.replicate_name]
         listed = f": {plain(', '.join(dict.fromkeys(names)))}" if names else ""
@@ -46,16 +46,22 @@ def suite_card(suite: Suite) -> None:
         st.markdown(f"**{plain(suite.name)}**  \n{plain(suite.description)}")
         st.markdown(small(" · ".join(details)))
         for warning in suite.warnings:
-            st.warning(plain(warning), icon=":material/warning:")
+            st.warning(message(warning), icon=":material/warning:")
         if unavailable:
             st.info(
-                f"{counted(unavailable, 'checkpoint')} not available yet. See the list for why.",
+                f"{counted(unavailable, 'checkpoint')} not available. The list says why.",
                 icon=":material/hourglass:",
             )
         with st.expander("Checkpoints"):
             st.dataframe(
                 [checkpoint_row(checkpoint) for checkpoint in suite.checkpoints], hide_index=True
             )
+
+
+def num_unexplained(suite: Suite) -> int:
+    """Count unavailable checkpoints whose reason no warning of the suite says."""
+    reasons = [checkpoint.unresolved for checkpoint in suite.checkpoints if checkpoint.unresolved]
+    return sum(not any(reason in warning for warning in suite.warnings) for reason in reasons)
 
 
 def checkpoint_row(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -85,10 +91,10 @@ def dataset_card(dataset: Dataset) -> None:
         st.markdown(f"**{plain(dataset.name)}**  \n{plain(dataset.description)}")
         st.markdown(small(f"{kind}{size} · SHA-256 {digest}"))
         if facts := dataset_facts(dataset):
-            with st.expander("As understood"):
+            with st.expander("Contents as read"):
                 st.text("\n".join(facts))
         if dataset.unresolved:
-            st.info(plain(dataset.unresolved), icon=":material/hourglass:")
+            st.info(message(dataset.unresolved), icon=":material/hourglass:")
 
 
 def suite_form() -> None:
@@ -227,7 +233,7 @@ def register(form: str, send: Callable[[], Suite | Dataset]) -> None:
     try:
         registered = send()
     except (RequestRejectedError, ApiUnavailableError, ValueError) as error:
-        st.error(plain(str(error)))
+        st.error(message(str(error)))
         return
     for key in [
         key

@@ -7,7 +7,7 @@ import streamlit as st
 from dashboard.auth import session
 from dashboard.components import lab_status
 from dashboard.components.lab_status import FailureView, StatusView, view
-from dashboard.components.theme import caption, counted, empty_state, plain, small
+from dashboard.components.theme import caption, counted, empty_state, message, small
 from dashboard.live import pages
 from ucurve.client import ClientError
 
@@ -79,12 +79,12 @@ def retry(cause: str) -> None:
     try:
         retried = pages.client().retry_failures(cause)
     except ClientError as error:
-        st.toast(plain(str(error)), icon=":material/block:")
+        st.toast(message(str(error)), icon=":material/block:")
     else:
-        message = f"{counted(retried.retried, 'evaluation')} queued again."
+        queued = f"{counted(retried.retried, 'evaluation')} queued again."
         if retried.not_yours:
-            message += f" {retried.not_yours:,} belong to other users."
-        st.toast(message, icon=":material/replay:")
+            queued += f" {retried.not_yours:,} belong to other users."
+        st.toast(queued, icon=":material/replay:")
     pages.invalidate("status")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard.auth import session
-from dashboard.components.theme import caption, counted, plain
+from dashboard.components.theme import caption, counted, message
 from dashboard.live import pages
 from dashboard.live.poller import ExperimentSnapshot
 from ucurve.analysis.verdict_order import more_draws
@@ -52,7 +52,7 @@ def buttons(snapshot: ExperimentSnapshot) -> None:
                 )
     outcome = st.session_state.pop("extended", None)
     if outcome == "refused":
-        st.warning(plain(pages.refusal(snapshot.id) or ""), icon=":material/block:")
+        st.warning(message(pages.refusal(snapshot.id) or ""), icon=":material/block:")
     elif outcome:
         st.switch_page("app_pages/experiment.py", query_params={"id": str(outcome)})
 

@@ -8,7 +8,7 @@ from dashboard.components import permalinks
 from dashboard.components.chart import has_panels, live_chart
 from dashboard.components.provenance import provenance
 from dashboard.components.references import with_references
-from dashboard.components.theme import caption, plain
+from dashboard.components.theme import caption, message, plain
 from dashboard.forms.parsing import parse_id
 from dashboard.live import pages
 from dashboard.live.poller import ExperimentSnapshot
@@ -21,7 +21,7 @@ def section(snapshot: ExperimentSnapshot) -> None:
     with st.container():
         if snapshot.figure_problem:
             st.error(
-                f"The figures cannot be drawn: {plain(snapshot.figure_problem)}",
+                f"The figures cannot be drawn: {message(snapshot.figure_problem)}",
                 icon=":material/error:",
             )
         elif snapshot.figures_cursor < 0:

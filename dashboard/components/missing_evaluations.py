@@ -8,7 +8,7 @@ import streamlit as st
 
 from dashboard.auth import session
 from dashboard.components.compared_experiments import selected_ids
-from dashboard.components.theme import caption, counted, plain, roughly
+from dashboard.components.theme import caption, counted, message, plain, roughly
 from dashboard.live import pages
 from ucurve.analysis.comparison import MissingPoints, completing_spec, setting_differences
 from ucurve.client import Client, ClientError
@@ -33,7 +33,7 @@ def section(comparison: Comparison) -> None:
         with st.container(border=True, gap="xsmall"):
             _gap(comparison, gap)
     if refusal := st.session_state.get("not completed"):
-        st.warning(plain(refusal), icon=":material/block:")
+        st.warning(message(refusal), icon=":material/block:")
 
 
 def _gap(comparison: Comparison, gap: MissingPoints) -> None:
@@ -45,7 +45,7 @@ def _gap(comparison: Comparison, gap: MissingPoints) -> None:
             return
         plan = pages.cached(f"complete {key} {spec}", partial(pages.client().plan, spec))
     except (ClientError, ValueError) as error:
-        st.warning(plain(str(error)), icon=":material/block:")
+        st.warning(message(str(error)), icon=":material/block:")
         return
     if plan is None:
         return

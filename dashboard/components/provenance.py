@@ -13,6 +13,7 @@ from dashboard.components.theme import (
     caption,
     counted,
     duration,
+    message,
     number,
     plain,
     small,
@@ -38,7 +39,7 @@ def provenance(snapshot: ExperimentSnapshot, measurement: int, closable: bool = 
             lambda: pages.client().provenance(measurement),
         )
     except ClientError as error:
-        st.warning(plain(str(error)))
+        st.warning(message(str(error)))
         return
     if record is None:
         return

@@ -9,7 +9,7 @@ import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from dashboard.auth import session
-from dashboard.components.theme import ago, caption, counted, plain, small
+from dashboard.components.theme import ago, caption, counted, message, plain, small
 from dashboard.forms import widgets
 from dashboard.live import pages
 from dashboard.live.poller import ExperimentSnapshot
@@ -139,7 +139,7 @@ def remove(curve: ReferenceCurve) -> None:
         pages.client().remove_reference(curve.id)
         _curves.clear()
     except ClientError as error:
-        st.toast(plain(str(error)), icon=":material/block:")
+        st.toast(message(str(error)), icon=":material/block:")
 
 
 def add_form() -> None:
@@ -194,7 +194,7 @@ def add(importer: Importer, name: str, suite: str, files: list[UploadedFile], **
     except UnicodeDecodeError:
         st.error("One of the files is not UTF-8 text: save tables as “CSV UTF-8”.")
     except (ClientError, ValueError) as error:
-        st.error(plain(str(error)))
+        st.error(message(str(error)))
     else:
         _curves.clear()
         st.toast(f"Added {curve.name} to the figures of {curve.suite}.", icon=":material/check:")

@@ -7,13 +7,18 @@ from typing import Any
 import streamlit as st
 
 from dashboard.components.downloads import download_link
-from dashboard.components.theme import caption, counted, plain, tokens
+from dashboard.components.theme import caption, counted, message, tokens
 from dashboard.live import pages
 from ucurve.client import ApiUnavailableError, RequestRejectedError
 from ucurve.registry.suites import Checkpoint
 from ucurve.schemas.catalogue import SuitePreview
 
 NUM_REGISTERED = "suite:registered"
+DEFAULTS = {  # of columns of the preview
+    "training phase": "pre-training",
+    "learning-rate phase": "unknown",
+    "pre-training seed": "0",
+}
 SHOWN = "suite:preview"  # in the session: what was asked for, and the answer
 
 
@@ -42,7 +47,7 @@ def ask(name: str, details: dict[str, Any]) -> None:
         with st.spinner("Reading the names of the revisions…"):
             preview = pages.client().preview_suite(name, **details)
     except (RequestRejectedError, ApiUnavailableError, ValueError) as error:
-        st.error(plain(str(error)))
+        st.error(message(str(error)))
     else:
         st.session_state[SHOWN] = ((name, details), preview)
 
@@ -67,15 +72,15 @@ def draw(preview: SuitePreview) -> None:
     """Draw the positions, what is not certain, and the table to correct."""
     count = counted(len(preview.checkpoints), "checkpoint")
     st.markdown(f"**{count} will be registered.** Check what their names say:")
-    st.dataframe([position_row(c) for c in preview.checkpoints], hide_index=True)
+    st.dataframe(position_rows(preview.checkpoints), hide_index=True)
     if preview.left_out:
         names = list(preview.left_out)
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         caption(f"Left out, because the name gives no position: {', '.join(names[:8])}{more}.")
     for question in preview.questions:
-        st.info(plain(question), icon=":material/help:")
+        st.info(message(question), icon=":material/help:")
     for warning in preview.warnings:
-        st.warning(plain(warning), icon=":material/warning:")
+        st.warning(message(warning), icon=":material/warning:")
     table, name = preview.table, preview.name
     download_link(
         "Positions as CSV, to correct them",
@@ -85,6 +90,20 @@ def draw(preview: SuitePreview) -> None:
         "suite:positions",
         framed=True,
     )
+
+
+def position_rows(checkpoints: list[Checkpoint]) -> list[dict[str, Any]]:
+    """Return the positions as rows, without columns that say the default everywhere.
+
+    They would push the last column, which says where a position comes from, out of sight.
+    """
+    rows = [position_row(checkpoint) for checkpoint in checkpoints]
+    silent = {
+        column
+        for column, default in DEFAULTS.items()
+        if all(row[column] == default for row in rows)
+    }
+    return [{name: row[name] for name in row if name not in silent} for row in rows]
 
 
 def position_row(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import Literal
 
@@ -143,6 +144,12 @@ def small(text: str) -> str:
 def plain(text: str) -> str:
     """Escape text inside Markdown, so that it is shown as it is."""
     return "".join(f"\\{char}" if char in "\\`*_{}[]()#+-.!|<>$:~" else char for char in text)
+
+
+def message(text: str) -> str:
+    """Return a message of the lab for Markdown: `commands` as code, all else as it is."""
+    parts = re.split(r"`([^`\n]+)`", text)
+    return "".join(f"`{part}`" if number % 2 else plain(part) for number, part in enumerate(parts))
 
 
 def empty_state(title: str, text: str) -> None:

@@ -8,7 +8,7 @@ from itertools import groupby
 import streamlit as st
 
 from dashboard.components import add_draws
-from dashboard.components.theme import ANSWERS, badge, caption, counted, plain, small
+from dashboard.components.theme import ANSWERS, badge, caption, counted, message, plain, small
 from dashboard.live.poller import ExperimentSnapshot
 from ucurve.analysis.verdict_order import ClaimGroup, by_claim, caveats_of
 from ucurve.formatting import scope_title
@@ -33,7 +33,7 @@ def section(snapshot: ExperimentSnapshot) -> None:
     st.markdown("## Verdicts", anchors=False)
     if snapshot.verdict_problem:
         st.error(
-            f"The verdicts cannot be computed: {plain(snapshot.verdict_problem)}",
+            f"The verdicts cannot be computed: {message(snapshot.verdict_problem)}",
             icon=":material/error:",
         )
     if snapshot.verdicts and not snapshot.ended:
@@ -42,7 +42,7 @@ def section(snapshot: ExperimentSnapshot) -> None:
     elif snapshot.verdicts_pending and not snapshot.verdicts:
         caption("Computing verdicts…")
     for caveat in caveats_of(snapshot.verdicts):
-        st.warning(plain(caveat), icon=":material/compare_arrows:")
+        st.warning(message(caveat), icon=":material/compare_arrows:")
     for claim in by_claim(snapshot.verdicts):
         claim_card(claim)
     add_draws.buttons(snapshot)

@@ -18,7 +18,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from dashboard.auth import session
 from dashboard.components.chart import bundle
-from dashboard.components.theme import empty_state, plain
+from dashboard.components.theme import empty_state, message
 from dashboard.live import refresh
 from dashboard.live.poller import ExperimentPoller, ExperimentSnapshot
 from dashboard.live.shared_query import INTERVAL, SharedQuery
@@ -146,7 +146,7 @@ def show_full_disks(place: DeltaGenerator) -> None:
     states = shared_query("disks", _disk_messages, interval=5) or []
     if states:
         show = place.error if any(state == "full" for state, _ in states) else place.warning
-        show(" ".join(plain(message) for _, message in states), icon=":material/hard_drive:")
+        show(" ".join(message(text) for _, text in states), icon=":material/hard_drive:")
 
 
 def _disk_messages(client: Client) -> list[tuple[str, str]]:
@@ -157,7 +157,7 @@ def show_refusal(place: DeltaGenerator, error: RequestRejectedError) -> None:
     """Say why the API refused what the page shows; the page does not poll any more."""
     titles = {403: "You do not have access", 404: "Not found", 410: "Deleted"}
     with place.container():
-        empty_state(titles.get(error.status, "This page cannot be shown"), plain(str(error)))
+        empty_state(titles.get(error.status, "This page cannot be shown"), message(str(error)))
 
 
 @st.cache_resource(show_spinner=False)

@@ -194,7 +194,8 @@ def extend(args: argparse.Namespace) -> int:
             )
         draws = min(open_verdicts)
         verdict = open_verdicts[draws]
-        print(f"{draws} more seeds could resolve: {verdict.claim} ({scope_title(verdict.scope)})")
+        seeds = "seed" if draws == 1 else "seeds"
+        print(f"{draws} more {seeds} could resolve: {verdict.claim} ({scope_title(verdict.scope)})")
     return report_submission(client, client.extend(args.id, draws, changes), args.wait)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ucurve.cli.arguments import Command, InputError, connect, tokens_per_step, write
 from ucurve.client import Client, RequestRejectedError
-from ucurve.formatting import file_size
+from ucurve.formatting import counted, file_size
 from ucurve.registry.roots import OUTSIDE
 from ucurve.registry.suites import FOLDER_FORMAT, Dataset, dataset_facts
 from ucurve.schemas.catalogue import MAX_UPLOAD_BYTES
@@ -126,7 +126,11 @@ def _dataset_commands(command: Command) -> None:
 def list_suites(args: argparse.Namespace) -> None:
     from ucurve.cli.tables import show, suites_table
 
-    show(suites_table(connect(args).suites()))
+    suites = connect(args).suites()
+    show(suites_table(suites))
+    for suite in suites:
+        for warning in suite.warnings:
+            print(f"warning: {suite.name}: {warning}")
 
 
 def add_suite(args: argparse.Namespace) -> None:
@@ -149,7 +153,7 @@ def add_suite(args: argparse.Namespace) -> None:
             print(f"warning: {warning}", file=sys.stderr)
         return
     suite = client.add_suite(args.name, **details)
-    print(f"suite {suite.name}: {len(suite.checkpoints)} checkpoints")
+    print(f"suite {suite.name}: {counted(len(suite.checkpoints), 'checkpoint')}")
     for warning in suite.warnings:
         print(f"warning: {warning}", file=sys.stderr)
 

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ucurve.formatting import audit_details, count, duration, file_size
+from ucurve.formatting import audit_details, count, duration, file_size, token_span
 from ucurve.formatting import tokens as format_tokens
 from ucurve.registry.suites import Checkpoint, Dataset, Suite
 from ucurve.schemas.audit import AuditRecord
@@ -138,15 +138,14 @@ def suites_table(suites: Sequence[Suite]) -> Table:
     for suite in suites:
         checkpoints = suite.checkpoints
         tokens = [checkpoint.tokens for checkpoint in checkpoints if checkpoint.tokens is not None]
-        span = f"{format_tokens(min(tokens))} to {format_tokens(max(tokens))}" if tokens else ""
-        warnings = [f"warning: {warning}" for warning in suite.warnings]
+        span = token_span(tokens) if tokens else ""
         table.add_row(
             suite.name,
             str(len(checkpoints)),
             str(sum(checkpoint.unresolved is None for checkpoint in checkpoints)),
             span,
             suite.evaluation or "",
-            "; ".join([suite.description, *warnings]),
+            suite.description,
         )
     return table
 

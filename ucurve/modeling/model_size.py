@@ -26,7 +26,8 @@ def expect_fits(config: Any, stored: int) -> str:
     weights = sum(parameter.numel() for parameter in model.parameters())
     if weights > stored:
         raise ValueError(
-            f"its config asks for {weights:,} weights, but its files hold {stored:,} numbers"
+            f"its config asks for {weights:,} weights, but its files hold "
+            f"{stored:,}: copy the config.json that was saved with these weights"
         )
     tables = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
     if tables > 4 * stored + MAX_BUFFER_BYTES:

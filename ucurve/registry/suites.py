@@ -323,7 +323,9 @@ def enumerated(names: Sequence[str]) -> str:
 
 
 HINT_TABLE = "correct the table of positions (`ucurve suites add --help`)"
-HINT_TOKENS = "register the suite again with the tokens per step (--tokens-per-step)"
+HINT_TOKENS = (
+    "register the suite with the tokens per step (`--tokens-per-step` of `ucurve suites add`)"
+)
 HINT_POSITION = (
     "name it like step1000 or 2B_tokens, or add a suite.json beside the folders "
     "(`ucurve suites add --help`)"
