@@ -136,7 +136,8 @@ def _guide(guide: Chart, place: Place) -> Chart:
     """Return the axis or legend with a first value "0"."""
     if guide is None:
         guide = {}
-    values = [value for value in guide.get("values") or _steps(place) if value >= place.least * 0.9]
+    least = max(place.least * 0.9, place.beyond)  # below that would be a second "0"
+    values = [value for value in guide.get("values") or _steps(place) if value >= least]
     label = guide.get("labelExpr", LABEL)
     return {
         **guide,
