@@ -12,7 +12,7 @@ from ucurve.registry.discover import Discovered, discover
 from ucurve.registry.model_files import RegistrationError
 from ucurve.registry.position_tables import FROM_TABLE, TableError, corrected
 from ucurve.registry.revisions import Position
-from ucurve.registry.suites import TRYING, Checkpoint, Suite
+from ucurve.registry.suites import Checkpoint, Suite
 from ucurve.schemas.catalogue import SuiteSubmission
 
 SOURCES = ("path", "hub", "repositories", "preset")
@@ -85,8 +85,7 @@ def with_known_files(checkpoints: Sequence[Checkpoint], existing: Suite | None) 
     usable = {
         (c.revision, c.location): c
         for c in (existing.checkpoints if existing else [])
-        if c.location.scheme == "hub"
-        and (c.unresolved is None or c.unresolved.startswith(TRYING))  # it is hashed
+        if c.location.scheme == "hub" and c.is_read
     }
     return [
         c.model_copy(update={name: getattr(old, name) for name in READ} | {"unresolved": None})

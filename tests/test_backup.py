@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import resource
 import stat
@@ -142,6 +143,23 @@ def test_weights_that_changed_since_they_were_registered_are_named(
     finally:
         artefact.write_bytes(original)
     assert manifest.damaged == ["suites/mine/seed0-step1"]
+
+
+def test_weights_that_an_index_names_are_compared_and_not_those_of_an_older_save(
+    measuring: Lab, artefact: Path, tmp_path: Path
+) -> None:
+    original, shard = artefact.read_bytes(), "model-00001-of-00001.safetensors"
+    index = artefact.with_name("model.safetensors.index.json")
+    artefact.with_name(shard).write_bytes(original)
+    index.write_text(json.dumps({"weight_map": {"a": shard}}))
+    artefact.write_bytes(b"an older save")
+    try:
+        manifest, _ = write_backup(of_lab(measuring), tmp_path / "lab.tar", "suites", quiet)
+    finally:
+        artefact.write_bytes(original)
+        artefact.with_name(shard).unlink()
+        index.unlink()
+    assert manifest.damaged == []
 
 
 def test_all_artefacts_include_caches_but_never_the_admin_token(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 from conftest import Lab, execute
 from playwright.sync_api import Browser
@@ -169,6 +170,22 @@ def rewritten(exported: Path, folder: Path, table: str, change: Any) -> Path:
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
+
+
+def test_an_export_of_an_earlier_release_is_imported_without_the_columns_that_it_lacks(
+    other: Lab, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ucurve.registry.artifacts import file_sha256
+
+    folder = tmp_path / "earlier"
+    shutil.copytree(exported, folder)
+    later = ["words", "training_phase", "replicate_name", "position_source"]
+    path = folder / "checkpoints.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(later), path)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][path.name]["sha256"] = file_sha256(path)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert imported(other, folder) == 0, capsys.readouterr().err
 
 
 def test_a_measurement_of_both_labs_keeps_our_value_and_gains_an_attempt(

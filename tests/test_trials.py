@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,19 @@ def test_a_suite_waits_for_a_worker_to_try_it_and_says_so_until_it_can_be_planne
     again = register(api, "waiting", tmp_path)
     assert [c["unresolved"] for c in again["checkpoints"]] == [None, None], "known already"
     assert register(api, "same", tmp_path)["checkpoints"][0]["unresolved"] is None
+
+
+def test_what_the_files_show_is_said_before_a_worker_has_tried_the_model(
+    api: TestClient, tmp_path: Path
+) -> None:
+    for step in (1000, 2000):
+        saved("llama", tmp_path / f"step{step}", hidden_size=48)
+    shard = "model-00001-of-00001.safetensors"
+    shutil.copy(tmp_path / "step1000" / "model.safetensors", tmp_path / "step2000" / shard)
+    suite = register(api, "leftover", tmp_path)
+    assert all("being tried" in checkpoint["unresolved"] for checkpoint in suite["checkpoints"])
+    assert [remark["kind"] for remark in suite["remarks"]] == ["same_weights", "files"]
+    assert any(f"{shard} of another save" in warning for warning in suite["warnings"])
 
 
 @pytest.mark.usefixtures("held_out")

@@ -80,6 +80,11 @@ TABLES: dict[str, dict[str, Form]] = {
     for table, columns in _COLUMNS.items()
 }
 
+# Columns that exports of earlier releases lack: null there.
+LATER: dict[str, frozenset[str]] = {
+    "checkpoints": frozenset(("words", "training_phase", "replicate_name", "position_source"))
+}
+
 # For readers of the files: derived, so that no import needs it and older exports do not have it.
 DERIVED: dict[str, dict[str, Form]] = {"suites": {"remarks": "texts"}}
 
@@ -131,9 +136,12 @@ def read_table(folder: Path, name: str, batch: int = 500) -> Iterator[Row]:
     path = folder / f"{name}.parquet"
     try:
         with open_inside(folder, path.name) as source, pq.ParquetFile(source) as file:
-            _check_table(path.name, file, _schema(TABLES[name]))
-            for page in file.iter_batches(batch, columns=list(TABLES[name])):
-                yield from (_unpacked(row, TABLES[name]) for row in page.to_pylist())
+            absent = LATER.get(name, frozenset()).difference(file.schema_arrow.names)
+            forms = {column: form for column, form in TABLES[name].items() if column not in absent}
+            _check_table(path.name, file, _schema(forms))
+            for page in file.iter_batches(batch, columns=list(forms)):
+                for row in page.to_pylist():
+                    yield dict.fromkeys(absent) | _unpacked(row, forms)
     except (OSError, OverflowError, UnicodeDecodeError, pa.ArrowException) as error:
         raise FolderError(
             f"{path.name} cannot be read as Parquet: copy the folder again, or export again"

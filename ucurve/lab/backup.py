@@ -27,7 +27,11 @@ from ucurve.lab.backup_file import (
     TableEntry,
 )
 from ucurve.lab.installation import Installation, database_errors
-from ucurve.registry.suites import combined_sha256, weights_files
+from ucurve.registry.checkpoint_files import read_small
+from ucurve.registry.roots import LocationError
+from ucurve.registry.stored_tensor import RegistrationError
+from ucurve.registry.suites import combined_sha256
+from ucurve.registry.weights_layout import weights_layout
 
 if TYPE_CHECKING:
     from ucurve.lab.table_copy import Session
@@ -88,7 +92,7 @@ def write_backup(
             session.rollback()
             _write_files(lab, files, backup, progress)
             manifest.files = dict(backup.files)
-            manifest.damaged = _damaged(registered, backup.files)
+            manifest.damaged = _damaged(lab.artefacts, registered, backup.files)
             return manifest, backup.finish(manifest)
         except OSError as error:
             raise BackupFileError(
@@ -158,7 +162,7 @@ def _missing(root: Path, named: list[str]) -> list[str]:
     return [name for name in named if not (root / name).exists()]
 
 
-def _damaged(registered: dict[str, object], files: dict[str, FileEntry]) -> list[str]:
+def _damaged(root: Path, registered: dict[str, object], files: dict[str, FileEntry]) -> list[str]:
     """Return the checkpoints whose weights have not the hash that they were registered with."""
     folders: dict[str, dict[str, str]] = {}
     for name, entry in files.items():
@@ -167,10 +171,22 @@ def _damaged(registered: dict[str, object], files: dict[str, FileEntry]) -> list
     return [
         path
         for path, sha256 in registered.items()
-        if path in folders
-        and (weights := weights_files(folders[path]))
-        and combined_sha256({name: folders[path][name] for name in weights}) != sha256
+        if path in folders and _weights_sha256(root, path, folders[path]) not in (None, sha256)
     ]
+
+
+def _weights_sha256(root: Path, folder: str, hashes: dict[str, str]) -> str | None:
+    """Return the hash of the weights of a folder, as registration does, or None without weights.
+
+    "" where its files are no longer a checkpoint.
+    """
+    try:
+        layout = weights_layout(hashes, lambda name: read_small(root / folder / name, root))
+    except (OSError, LocationError, RegistrationError):
+        return ""
+    if not layout.weights:
+        return None
+    return combined_sha256({name: hashes[name] for name in layout.weights})
 
 
 def _check_space(session: Session, target: Path, artefacts: int) -> None:

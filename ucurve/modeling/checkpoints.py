@@ -178,7 +178,8 @@ def file_sha256(path: Path, artefacts: Path | None = None) -> str:
 def _verify(name: str, sha256: str, expected: str | None, folder: Path) -> None:
     if expected and sha256 != expected:
         raise CheckpointError(
-            f"{name} in {folder} changed: sha256 {sha256[:12]}... instead of {expected[:12]}..."
+            f"{name} in {folder} changed: sha256 {sha256[:12]}... instead of {expected[:12]}... "
+            "that was registered: if this is the right file, register the suite again"
         )
 
 

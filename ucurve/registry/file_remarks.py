@@ -15,7 +15,7 @@ def file_remarks(checkpoints: Iterable[Checkpoint]) -> list[Remark]:
 
     Of a missing tokenizer only the suite itself warns: numbers of texts do not exist then.
     """
-    usable = [c for c in sort_checkpoints(checkpoints) if c.unresolved is None]
+    usable = [c for c in sort_checkpoints(checkpoints) if c.is_read]
     by_remark: dict[str, list[str]] = defaultdict(list)
     for checkpoint in usable:
         for remark in checkpoint.remarks:

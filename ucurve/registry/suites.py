@@ -103,6 +103,11 @@ class Checkpoint(BaseModel):
         """Whether the files are still being hashed, or the model waits to be tried."""
         return (self.unresolved or "").startswith((PENDING, TRYING))
 
+    @property
+    def is_read(self) -> bool:
+        """Whether its files are read and it can be used, or will be once the model is tried."""
+        return self.unresolved is None or self.unresolved.startswith(TRYING)
+
 
 class Remark(BaseModel):
     """What the files of some revisions say against their names, or say at all; it travels with
@@ -261,7 +266,7 @@ def suite_warnings(checkpoints: Iterable[Checkpoint], remarks: Iterable[Remark] 
     by_reason: dict[str, list[str]] = defaultdict(list)
     without_tokenizer: dict[str, list[str]] = defaultdict(list)
     for checkpoint in checkpoints:
-        for remark in checkpoint.remarks if not checkpoint.unresolved else ():
+        for remark in checkpoint.remarks if checkpoint.is_read else ():
             if remark.endswith(NO_TEXTS):
                 without_tokenizer[remark].append(checkpoint.revision)
         if checkpoint.unresolved and not checkpoint.is_pending:
