@@ -164,7 +164,8 @@ def test_the_command_line_asks_for_the_fewest_draws_that_settle_something(
     needed = {num for verdict in lab.client.verdicts(first.id) if (num := more_draws(verdict))}
     assert needed, "the test needs an open verdict"
     assert main(["--url", lab.url, "extend", str(first.id)]) == 0
-    assert f"{min(needed)} more seeds could resolve" in capsys.readouterr().out
+    seeds = "1 more seed" if min(needed) == 1 else f"{min(needed)} more seeds"
+    assert f"{seeds} could resolve" in capsys.readouterr().out
     made = lab.client.experiments(limit=1).experiments[0]
     assert made.spec["draws"] == 3 + min(needed)
 
