@@ -126,7 +126,13 @@ def test_facets_list_every_label(filled: Client) -> None:
         "SELECT DISTINCT labels -> 'gamma' FROM measurements WHERE kind = 'gaussian_perturbation'"
     )
     assert sorted(gammas.values) == sorted(row[0] for row in expected)
-    assert set(found.metrics) == {"perplexity", "nll_mean", "num_tokens", "relative_change"}
+    assert set(found.metrics) == {
+        "perplexity",
+        "bits_per_byte",
+        "nll_mean",
+        "num_tokens",
+        "relative_change",
+    }
     with pytest.raises(RequestRejectedError, match="is not a condition"):
         filled.pivot(where=["gamma"])
 

@@ -230,7 +230,7 @@ def test_the_command_line_prints_a_line_per_field_without_quoting_the_file(
     assert "experiments: Is missing" in typed(
         lab, monkeypatch, capsys, '{"name": "x"}', "study", "submit", "-"
     )
-    (tmp_path / "secret.tsv").write_text("hunter2\thunter3\n")
+    (tmp_path / "secret.tsv").write_text("hunter2\thunter3\n" * 2)
     said = typed(
         lab,
         monkeypatch,

@@ -145,10 +145,11 @@ def _columns(path: Path, form: str, names: list[str]) -> Columns:
             raise DataFileError(f"{path} holds {reason}")
     if "text" in names:
         raise DataFileError(f"{path} has texts without labels: register it as a text")
-    listed = ", ".join(names[:10]) or "nothing"
+    # Their number only: any file of a listed folder can be named, and none is to be read by errors.
+    columns = f"{len(names)} column{'' if len(names) == 1 else 's'}"
     tabs = ", separated by tabs" if form == "tsv" else ""
     raise DataFileError(
-        f"the first line of {path} names {listed}, but neither sentence and label nor prompt and "
+        f"the first line of {path} names {columns}, but neither sentence and label nor prompt and "
         f"completion{tabs}; columns that are read: {READ}"
     )
 

@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -98,7 +98,7 @@ def for_hub(repository: str) -> SuitePreset:
     return SuitePreset(hub=repository, **details)
 
 
-@cache
+@lru_cache(maxsize=1000)
 def names_of(repository: str) -> frozenset[str]:
     """Return all names that a repository has or had on the hub, in small letters.
 

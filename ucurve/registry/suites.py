@@ -96,7 +96,9 @@ class Checkpoint(BaseModel):
         None, description="Why it cannot be used yet; null when it can."
     )
 
-    remarks: list[Prose] = Field([], description="What its files show and one should know.")
+    remarks: list[Prose] = Field(
+        [], max_length=100, description="What its files show and one should know."
+    )
 
     @property
     def is_pending(self) -> bool:
