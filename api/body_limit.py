@@ -57,6 +57,7 @@ class RequestLimits:
             await self.app(scope, receive, send)
             return
         route = self.routes.match(scope)
+        scope["ucurve.has_route"] = route is not None
         response = _text_problem(scope, route) or _role_problem(scope, route)
         limit = MAX_BYTES.get(route.path if route else "", DEFAULT_BYTES)
         announced = Headers(scope=scope).get("content-length", "")

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import audit
-from api.auth.authorization import Principal
+from api.auth.authorization import READ_METHODS, Principal
 from api.errors import ApiError, ProblemResponse, database_problem
 from api.idempotency import (
     HEADER,
@@ -32,7 +32,6 @@ from db.session import engine
 from db.unit_of_work import UnitOfWork
 from ucurve.schemas.problems import problem_of
 
-CHANGE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})  # no route has any other
 # They hold a connection while they wait for a thread: enough must be left for reading.
 MAX_AT_ONCE = 20
 # Answered as reads are: no row changes, and an upload is stored under its hash while it arrives.
@@ -49,7 +48,8 @@ class ChangingRequests:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (
             scope["type"] != "http"
-            or scope["method"] not in CHANGE_METHODS
+            or scope["method"] in READ_METHODS
+            or not scope.get("ucurve.has_route", True)  # the app answers 404 or 405
             or scope["path"] in CHANGES_NOTHING
         ):
             await self.app(scope, receive, send)
