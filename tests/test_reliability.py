@@ -41,6 +41,18 @@ def count(lab: Lab, *to: int, step_seconds: float = 0.02) -> int:
     return lab.client.submit({"kind": "slow_count", "to": to, "step_seconds": step_seconds}).id
 
 
+@pytest.fixture
+def hold(tmp_path: Path) -> Path:
+    """A file that keeps held counts in their middle, however long a busy machine takes to look."""
+    path = tmp_path / "hold"
+    path.touch()
+    return path
+
+
+def held_count(lab: Lab, hold: Path, *to: int) -> int:
+    return lab.client.submit({"kind": "slow_count", "to": to, "hold": str(hold)}).id
+
+
 def until(true: Callable[[], bool], seconds: float = 90) -> None:
     """Wait until `true()`."""
     start = time.monotonic()
@@ -65,14 +77,17 @@ def finished(lab: Lab, id: int, seconds: float = 90) -> schemas.Experiment:
     return lab.client.wait(id, timeout=seconds)
 
 
-def test_a_killed_workers_point_resumes_on_another_worker_after_its_lease(lab: Lab) -> None:
+def test_a_killed_workers_point_resumes_on_another_worker_after_its_lease(
+    lab: Lab, hold: Path
+) -> None:
     killed = lab.start_worker("worker-killed")
-    id = count(lab, 150)
+    id = held_count(lab, hold, 150)
     until(lambda: progress(lab, id) > 20)
     killed.kill()
     lab.start_worker("worker-other")
     until(lambda: lab.client.experiment(id).state == "queued")
     until(lambda: progress(lab, id) > 20)
+    hold.unlink()
     assert finished(lab, id).state == "done"
     assert attempts(lab, id) == [["lost", "done"]]
     table = lab.client.table(id)
@@ -133,14 +148,15 @@ def test_a_worker_killed_in_the_middle_of_any_kind_changes_no_number(
                 ), name
 
 
-def test_a_stopped_worker_gives_its_point_back_at_once(lab: Lab) -> None:
+def test_a_stopped_worker_gives_its_point_back_at_once(lab: Lab, hold: Path) -> None:
     stopped = lab.start_worker("worker-stopped")
-    id = count(lab, 200)
+    id = held_count(lab, hold, 200)
     until(lambda: progress(lab, id) > 5)
     stopped.request_stop()
     until(lambda: not stopped.alive)
     assert attempts(lab, id) == [["stopped"]]
     assert lab.client.experiment(id).waits_for is not None
+    hold.unlink()
     lab.start_worker("worker-next")
     assert finished(lab, id).state == "done"
     assert attempts(lab, id) == [["stopped", "done"]]
@@ -169,12 +185,15 @@ def test_a_result_that_the_database_refuses_fails_its_point_instead_of_being_mea
     assert attempts(lab, id) == [["failed"]]
 
 
-def test_cancelling_stops_a_running_point_within_a_step_and_retry_goes_on(lab: Lab) -> None:
+def test_cancelling_stops_a_running_point_within_a_step_and_retry_goes_on(
+    lab: Lab, hold: Path
+) -> None:
     lab.start_worker()
-    id = count(lab, 300)
+    id = held_count(lab, hold, 300)
     until(lambda: progress(lab, id) > 5)
     assert lab.client.cancel(id).state == "cancelled"
     until(lambda: attempts(lab, id) == [["stopped"]])
+    hold.unlink()
     assert lab.client.retry(id).state in ("queued", "running")
     assert finished(lab, id).state == "done"
     assert lab.client.table(id)["resumed"].item() > 5
@@ -193,25 +212,28 @@ def test_a_hung_point_ends_its_process_and_three_of_them_end_the_point(lab: Lab)
 
 
 def test_losing_the_brokers_content_and_then_the_broker_delays_nothing_for_long(
-    lab: Lab, engines: Engines
+    lab: Lab, engines: Engines, hold: Path
 ) -> None:
     engines.valkey.kill()
     id = count(lab, 3, 4)  # the wake-up is lost
     engines.valkey.start()
     lab.start_worker()
     assert finished(lab, id).state == "done"
-    later = count(lab, 100, 101)
+    later = held_count(lab, hold, 100, 101)
     until(lambda: progress(lab, later) > 5)
     engines.valkey.kill()
+    hold.unlink()
     assert finished(lab, later).state == "done"
     without = count(lab, 5, 6)
     assert finished(lab, without).state == "done"
     engines.valkey.start()
 
 
-def test_restarting_postgres_in_the_middle_loses_no_number(lab: Lab, engines: Engines) -> None:
+def test_restarting_postgres_in_the_middle_loses_no_number(
+    lab: Lab, engines: Engines, hold: Path
+) -> None:
     lab.start_worker()
-    id = count(lab, 100, 102, 103)
+    id = held_count(lab, hold, 100, 102, 103)
     until(lambda: progress(lab, id) > 5)
     engines.postgres.kill()
     with pytest.raises(psycopg.OperationalError):
@@ -219,16 +241,18 @@ def test_restarting_postgres_in_the_middle_loses_no_number(lab: Lab, engines: En
     time.sleep(3)
     engines.postgres.start()
     until(lambda: answers(f"{lab.url}/health/ready"))  # it recovers first
+    hold.unlink()
     assert finished(lab, id).state == "done"
     assert [outcomes[-1] for outcomes in attempts(lab, id)] == ["done"] * 3
     assert lab.client.table(id)["counted"].tolist() == [100, 102, 103]
 
 
-def test_without_the_api_the_workers_finish_what_was_asked(lab: Lab) -> None:
+def test_without_the_api_the_workers_finish_what_was_asked(lab: Lab, hold: Path) -> None:
     lab.start_worker()
-    id = count(lab, 50, 51, 52)
+    id = held_count(lab, hold, 50, 51, 52)
     until(lambda: progress(lab, id) > 5)
     lab.children["api"].kill()
+    hold.unlink()
     time.sleep(5)
     lab.start_api()
     assert finished(lab, id).state == "done"

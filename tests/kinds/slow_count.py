@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -13,6 +14,8 @@ from ucurve.spec import Catalogue, Context, Figure, Point, Result, Spec, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
+
+HELD_AT = 30  # where a held count stays, reporting progress, until its file is gone
 
 
 class SlowCount(Spec):
@@ -29,10 +32,19 @@ class SlowCount(Spec):
     step_seconds: float = Field(
         0.02, ge=0, le=10, description="Time of one step.", json_schema_extra={"unit": "s"}
     )
+    hold: str = Field(
+        "", description=f"A file: while it exists, no point counts further than {HELD_AT}."
+    )
 
     def plan(self, catalogue: Catalogue) -> Iterator[Point]:
         for to in self.to:
-            inputs = {"protocol": "slow_count/1", "to": to, "step_seconds": self.step_seconds}
+            inputs: dict[str, Any] = {
+                "protocol": "slow_count/1",
+                "to": to,
+                "step_seconds": self.step_seconds,
+            }
+            if self.hold:
+                inputs["hold"] = self.hold
             yield Point(
                 inputs=inputs, labels={"to": to}, estimated_seconds=max(to, 1) * self.step_seconds
             )
@@ -52,6 +64,11 @@ class SlowCount(Spec):
         for count in range(resumed, to):
             context.progress(count, to, value=float(count))
             time.sleep(point.inputs["step_seconds"])
+            while (
+                count == HELD_AT and "hold" in point.inputs and Path(point.inputs["hold"]).exists()
+            ):
+                context.progress(count, to, value=float(count))
+                time.sleep(point.inputs["step_seconds"])
             part = saved.with_name("part")  # a kill or a full disk leaves the old count
             part.write_text(str(count + 1))
             part.replace(saved)
