@@ -9,15 +9,34 @@ holds a socket and no thread.
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from ucurve.schemas.problems import MEDIA_TYPE, problem_of
+
 HEAD_SECONDS = 10.0
 MAX_HEAD_BYTES = 32 * 2**10  # the parser itself takes a URL of 64 KiB for invalid
-END = b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-TOO_SLOW = b"HTTP/1.1 408 Request Timeout" + END
-TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large" + END
+
+
+def _last_answer(status: int, detail: str) -> bytes:
+    body = problem_of(status, detail).model_dump_json().encode()
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: {MEDIA_TYPE}\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+TOO_SLOW = _last_answer(
+    408, f"The head of the request was not complete after {HEAD_SECONDS:g} s. Send it again."
+)
+TOO_LARGE = _last_answer(
+    431,
+    f"The address and headers together are larger than {MAX_HEAD_BYTES // 2**10} KiB. "
+    "Shorten the query, or send it in pages.",
+)
 
 
 class HttpProtocol(HttpToolsProtocol):

@@ -95,10 +95,11 @@ def _error_statuses(route: APIRoute, method: str, operation: dict[str, Any]) -> 
         403: role in ("submitter", "admin") or key in OWNED,
         404: re.search(r"\{(id|name|cause)\}", route.path) is not None or key in MISSING,
         409: changes(route, method),  # at least: the first request with its key is in progress
-        408: "requestBody" in operation,
+        408: True,
         413: "requestBody" in operation,
         422: "requestBody" in operation or "parameters" in operation,
         429: role != "public",  # an unknown token; a quota, or too many costly requests
+        431: True,
         500: True,
         503: True,
         507: True,

@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from api import body_limit, http_protocol
 from api.body_limit import DEFAULT_BYTES, MAX_BYTES
 from ucurve.client import ApiUnavailableError, Client
+from ucurve.schemas.problems import MEDIA_TYPE, Problem
 
 LINEAR = {"kind": "linear_model", "num_features": 4, "width": 8, "draws": 2, "targets": 2}
 ENVIRONMENT = {"UCURVE_ACCESS": "open"}
@@ -164,7 +165,12 @@ def test_a_head_that_stops_arriving_or_never_ends_closes_the_connection(
     endless = b"GET /health/live HTTP/1.1\r\nX: " + b"x" * 200_000
     assert b"HTTP/1.1 431" in exchange(url, endless)
     long = b"GET /health/live?x=" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n"
-    assert exchange(url, long).startswith(b"HTTP/1.1 431")
+    head, _, body = exchange(url, long).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 431")
+    assert MEDIA_TYPE.encode() in head
+    problem = Problem.model_validate_json(body)
+    assert (problem.status, problem.title) == (431, "Address or headers too large")
+    assert "Shorten the query" in problem.detail
     first = b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     answers = exchange(url, first, long)
     assert answers.startswith(b"HTTP/1.1 200")

@@ -19,6 +19,7 @@ TITLES = {
     413: "Request too large",
     422: "Invalid input",
     429: "Too many requests",
+    431: "Address or headers too large",
     500: "Internal error",
     503: "Temporarily unavailable",
     507: "Disk full",
