@@ -30,8 +30,15 @@ TRAINED = "step0 is not an initialisation: "
 FROM_CONFIG = "scale init_std takes sigma from the initialiser of the config instead"
 
 
-def twins(lab: Lab) -> Suite:
-    return next(suite for suite in lab.client.suites() if suite.name == "twins")
+def tried(lab: Lab, name: str) -> Suite:
+    """The suite once a worker has tried its models."""
+    deadline = time.monotonic() + 120
+    while True:
+        suite = next(suite for suite in lab.client.suites() if suite.name == name)
+        if not any(checkpoint.is_pending for checkpoint in suite.checkpoints):
+            return suite
+        assert time.monotonic() < deadline, "no worker tries the models"
+        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +55,7 @@ def suite(lab: Lab, files: Path) -> str:
     )
     assert [remark.kind for remark in registered.remarks] == ["same_weights", "initialisation"]
     assert all(any(text in w for w in registered.warnings) for text in (SAME, TRAINED))
-    deadline = time.monotonic() + 120
-    while any(c.is_pending for c in twins(lab).checkpoints):
-        assert time.monotonic() < deadline, "no worker tries the models"
-        time.sleep(0.2)
-    return registered.name
+    return tried(lab, registered.name).name
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +158,28 @@ def test_a_worker_completes_what_is_known_of_weights_that_it_has_at_hand(lab: La
     engine.dispose()
     assert content["files"] == {"model.safetensors": checkpoint.weights_sha256}
     assert "gpt_neox.final_layer_norm.weight" in content["tensors"]
+
+
+def test_checkpoints_that_a_plan_leaves_out_are_named_in_the_plan_and_in_the_form(
+    lab: Lab, files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], page: Page
+) -> None:
+    for revision in ("step437", "last"):
+        shutil.copytree(files / "twins" / "step437", files / "copies" / revision)
+    lab.client.add_suite(
+        "copies", path=str(files / "copies"), tokens_per_step=2048, evaluation="tiny-held-out"
+    )
+    tried(lab, "copies")
+    spec = {
+        "kind": "gaussian_perturbation", "suite": "copies", "gammas": [0.2], "draws": 1,
+        "checkpoints": ["last", "step437"], "scale": "current_std",
+    }  # fmt: skip
+    left_out = "left out last (the weights of step437): equal weights are measured once."
+    preview = lab.client.plan(spec)
+    assert (preview.num_points, f"checkpoints: {left_out}" in preview.warnings) == (2, True)
+    path = tmp_path / "spec.json"
+    path.write_text(json.dumps(spec))
+    assert main(["--url", lab.url, "plan", str(path)]) == 0
+    assert left_out in capsys.readouterr().out
+    submitted = lab.client.submit(spec, name="copies")
+    page.goto(f"/new?clone={submitted.id}")
+    expect(page.get_by_text(left_out)).to_be_visible(timeout=30_000)

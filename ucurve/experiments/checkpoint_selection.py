@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from ucurve.registry.suites import Checkpoint, Suite, is_initial
+from ucurve.registry.suites import Checkpoint, Suite, enumerated, is_initial
 from ucurve.schemas.strict_numbers import StrictNumbers
 from ucurve.spec import MAX_REVISIONS, Name, SpecError
 
@@ -56,8 +57,39 @@ def count_chosen(suite: Suite, choice: Choice) -> int:
     return sum(min(size, most) for size in sizes)
 
 
+def selection_warnings(suite: Suite, choice: Choice) -> list[str]:
+    """Return which of the selected checkpoints are not measured again, and whose numbers they have.
+
+    Raises SpecError as `choose` does.
+    """
+    selected = _selected(suite, choice)
+    first = {c.weights_sha256: c.revision for c in reversed(selected)}
+    copies = [
+        f"{c.revision} (the weights of {first[c.weights_sha256]})"
+        for c in selected
+        if c.revision != first[c.weights_sha256]
+    ]
+    warnings = []
+    if copies:
+        warnings.append(
+            f"checkpoints: left out {enumerated(copies)}: equal weights are measured once."
+        )
+    named = Counter(choice) if isinstance(choice, list) else Counter[str]()
+    if repeated := [name for name, num in named.items() if num > 1]:
+        warnings.append(
+            f"checkpoints: named more than once, and measured once: {enumerated(repeated)}."
+        )
+    return warnings
+
+
 def _candidates(suite: Suite, choice: Choice) -> list[Checkpoint]:
     """Return the checkpoints from which LogSpaced selects, or those of any other choice."""
+    selected = _selected(suite, choice)
+    return selected if isinstance(choice, LogSpaced) else _distinct(selected)
+
+
+def _selected(suite: Suite, choice: Choice) -> list[Checkpoint]:
+    """Return what a choice names, in the order of the suite; some may have the same weights."""
     reasons = {
         c.revision: c.unresolved or "its hash is unknown"
         for c in suite.checkpoints
@@ -75,9 +107,7 @@ def _candidates(suite: Suite, choice: Choice) -> list[Checkpoint]:
                 "checkpoints", f"{suite.name!r} has no revision {', '.join(unknown[:10])}{more}."
             )
         _require_usable(reasons, choice, "Leave it out, or register the suite again.")
-        return _distinct(
-            checkpoint for checkpoint in suite.checkpoints if checkpoint.revision in names
-        )
+        return [checkpoint for checkpoint in suite.checkpoints if checkpoint.revision in names]
     positioned = [c for c in suite.checkpoints if c.tokens and c.training_phase is None]
     if not positioned:
         raise SpecError(
@@ -93,7 +123,7 @@ def _candidates(suite: Suite, choice: Choice) -> list[Checkpoint]:
         'Wait, or give checkpoints as a list or as {"log_spaced": n}, which takes usable ones only.'
     )
     _require_usable(reasons, [checkpoint.revision for checkpoint in positioned], remedy)
-    return _distinct(positioned)
+    return positioned
 
 
 def usable(checkpoint: Checkpoint) -> bool:
@@ -163,7 +193,7 @@ def bisection_levels(num: int) -> list[int]:
 def _distinct(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
     """Return the first of all checkpoints with the same weights, which share one measurement.
 
-    The suite itself warns of duplicates.
+    `selection_warnings` names the others.
     """
     return list({c.weights_sha256: c for c in reversed(list(checkpoints))}.values())[::-1]
 

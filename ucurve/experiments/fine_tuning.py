@@ -20,6 +20,7 @@ from ucurve.experiments.checkpoint_selection import (
     by_replicate,
     choose,
     count_chosen,
+    selection_warnings,
 )
 from ucurve.experiments.fine_tuning_datasets import FinetuningDatasets, select_datasets
 from ucurve.experiments.fine_tuning_fields import Method, TuningFields
@@ -148,6 +149,10 @@ class FineTuning(TuningFields):
         num_changes = len(set(self.seeds)) * len(self.rates) * num_weights
         num_evaluations = len(self._evaluation_names(suite))
         return count_chosen(suite, self.checkpoints) * num_evaluations * (1 + num_changes)
+
+    def warnings(self, catalogue: Catalogue) -> list[str]:
+        """Return which of the selected checkpoints are left out."""
+        return selection_warnings(catalogue.suite(self.suite), self.checkpoints)
 
     def _evaluation_names(self, suite: Suite) -> list[str]:
         """Return the names of the evaluation sets, each once. Raises SpecError without any."""

@@ -23,6 +23,7 @@ from ucurve.experiments.checkpoint_selection import (
     choose,
     count_chosen,
     initialisations,
+    selection_warnings,
 )
 from ucurve.experiments.tensor_choice import TensorChoice
 from ucurve.registry.suites import Checkpoint, Dataset, Suite
@@ -268,8 +269,14 @@ class GaussianPerturbation(Spec):
         return count_chosen(suite, self.checkpoints) * (1 + self.draws * num_cells)
 
     def warnings(self, catalogue: Catalogue) -> list[str]:
-        """Return which tensor groups the model has not, and what cannot be checked yet."""
-        return self._choice(catalogue.suite(self.suite)).warnings(self.by_group)
+        """Return which checkpoints are left out, which tensor groups the model has not, and what
+        cannot be checked yet.
+        """
+        suite = catalogue.suite(self.suite)
+        return [
+            *selection_warnings(suite, self.checkpoints),
+            *self._choice(suite).warnings(self.by_group),
+        ]
 
     def _points(
         self,
