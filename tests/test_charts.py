@@ -10,14 +10,10 @@ import pytest
 import vl_convert
 
 from ucurve.analysis.curve_rows import curve_rows
-from ucurve.figures.charts import (
-    Axis,
-    LineEncoding,
-    curves,
-    heat_map,
-    ordered_palette,
-    tokens_axis,
-)
+from ucurve.figures.axes import Axis, tokens_axis
+from ucurve.figures.charts import curves
+from ucurve.figures.colours import LineEncoding, ordered_palette
+from ucurve.figures.grids import heat_map
 
 LINES = LineEncoding("gamma", "γ", [0.0, 0.1, 0.2], neutral=[0.0])
 

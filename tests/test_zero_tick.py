@@ -16,7 +16,9 @@ import vl_convert
 from ucurve.analysis.measurement_table import to_frame
 from ucurve.experiments import kinds
 from ucurve.figures import pivot
-from ucurve.figures.charts import Axis, LineEncoding, curves, tokens_axis
+from ucurve.figures.axes import Axis, tokens_axis
+from ucurve.figures.charts import curves
+from ucurve.figures.colours import LineEncoding
 from ucurve.figures.comparison import _axis
 from ucurve.figures.files import finite
 from ucurve.figures.pretraining import GROUPS

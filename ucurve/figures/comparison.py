@@ -17,6 +17,8 @@ from ucurve.analysis.comparison import BITS_INCREASE, LOSS, ComparedExperiment, 
 from ucurve.analysis.curve_rows import curve_rows
 from ucurve.analysis.differences import differences
 from ucurve.figures import charts
+from ucurve.figures.axes import Axis, Scale
+from ucurve.figures.colours import LineEncoding
 from ucurve.figures.published import (
     CROSSES,
     NO_INTERVAL,
@@ -222,7 +224,7 @@ def _with_crosses(figure: Figure, beside: dict[str, Rows]) -> Figure:
     return replace(figure, caption=caption, datasets={"curves": [*rows, *marks]})
 
 
-def _axis(sides: Sequence[ComparedExperiment], table: pd.DataFrame, x: str) -> charts.Axis:
+def _axis(sides: Sequence[ComparedExperiment], table: pd.DataFrame, x: str) -> Axis:
     title = axes(sides, table).get(x, x)
     values = table[x].to_numpy(dtype=float) if x in table else np.array([])
     positive = values[values > 0]  # step 0 has a place beside the axis
@@ -232,8 +234,8 @@ def _axis(sides: Sequence[ComparedExperiment], table: pd.DataFrame, x: str) -> c
         and positive.max() >= 10 * positive.min()
         and x != "base_loss"
     )
-    scale: charts.Scale = "log" if x == "tokens" or spans_decade else "linear"
-    return charts.Axis(x, title, scale, compact=x in ("tokens", "tokens_per_parameter"))
+    scale: Scale = "log" if x == "tokens" or spans_decade else "linear"
+    return Axis(x, title, scale, compact=x in ("tokens", "tokens_per_parameter"))
 
 
 def _column(facet: str, table: pd.DataFrame) -> str | None:
@@ -266,11 +268,11 @@ def _curves(
     )
     quantity = quantities(sides, table)[options.y] if options.y else ""
     increase = options.y in ("damage", BITS_INCREASE)
-    scale: charts.Scale = "symlog" if increase else "log" if options.y == "perplexity" else "linear"
+    scale: Scale = "symlog" if increase else "log" if options.y == "perplexity" else "linear"
     chart = charts.curves(
         _axis(sides, table, options.x),
-        charts.Axis("y", quantity, scale, constant=0.01),
-        charts.LineEncoding("group", GROUPS[options.by], groups, ordered=False),
+        Axis("y", quantity, scale, constant=0.01),
+        LineEncoding("group", GROUPS[options.by], groups, ordered=False),
         column=column,
         dash="modification",
         zero_line=increase,
@@ -307,8 +309,8 @@ def _difference(
     )
     chart = charts.curves(
         axis,
-        charts.Axis("y", f"A − B: {unit}"),
-        charts.LineEncoding(
+        Axis("y", f"A − B: {unit}"),
+        LineEncoding(
             "change", "modification", list(options.changes), ordered=len(options.changes) > 6
         ),
         column=column,

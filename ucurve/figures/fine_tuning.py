@@ -22,7 +22,9 @@ from ucurve.analysis.curve_rows import YTransform, curve_rows, minimum_rows
 from ucurve.analysis.fine_tuning import Design
 from ucurve.analysis.replication import Reference, compare
 from ucurve.figures import charts, sweep_charts
-from ucurve.figures.charts import Axis, LineEncoding
+from ucurve.figures.axes import Axis, tokens_axis
+from ucurve.figures.colours import LineEncoding
+from ucurve.figures.grids import text_table
 from ucurve.figures.published import with_references
 from ucurve.schemas.bits_per_byte import BITS_PER_BYTE
 from ucurve.schemas.results import Figure, Verdict
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Rows = list[dict[str, Any]]
-TOKENS, RATE = charts.tokens_axis(), Axis("x", "learning rate", "log")
+TOKENS, RATE = tokens_axis(), Axis("x", "learning rate", "log")
 PERPLEXITY, CHANGE = Axis("y", "perplexity", "log"), Axis("y", "change in perplexity", "symlog")
 FORGETTING = Axis("y", "forgetting / nats", "symlog", constant=0.01)
 TASK = {"id_loss": "loss on the new task / nats", "accuracy": "accuracy on the new task"}
@@ -79,7 +81,7 @@ def figures(
 def _table_1(table: pd.DataFrame, design: Design) -> Figure:
     learned = "accuracy" if design.metric == "accuracy" else "task loss"
     columns = LineEncoding("column", "", [learned, "before", "after", "change", "seeds"])
-    cells = charts.text_table(TOKENS, columns, row="learning_rate", column="replicate", width=170)
+    cells = text_table(TOKENS, columns, row="learning_rate", column="replicate", width=170)
     first = [
         row
         for row in fine_tuning_rows.table_cells(table, design)

@@ -17,6 +17,9 @@ from ucurve.analysis.bits_per_byte import CAPTION, in_bits_per_byte
 from ucurve.analysis.curve_rows import YTransform, curve_rows, minimum_rows
 from ucurve.analysis.gaussian_perturbation import perturbed, prepared
 from ucurve.figures import charts
+from ucurve.figures.axes import Axis, tokens_axis
+from ucurve.figures.colours import LineEncoding
+from ucurve.figures.grids import heat_map, text_table
 from ucurve.schemas.bits_per_byte import BITS_PER_BYTE
 from ucurve.schemas.results import Figure, Verdict
 
@@ -26,8 +29,8 @@ if TYPE_CHECKING:
 GROUPS = ("embedding", "attention", "mlp", "norm", "unembedding")
 RARE_GROUPS = ("mixer", "other")  # shown where a model has them
 FACETS = ("scale", "replicate")
-TOKENS = charts.tokens_axis()
-NATS = charts.Axis("y", "loss increase / nats", "symlog", constant=0.01)
+TOKENS = tokens_axis()
+NATS = Axis("y", "loss increase / nats", "symlog", constant=0.01)
 BANDS = (
     "Bands: 95% t intervals of the mean loss over noise seeds (unperturbed model: over paired "
     "blocks of evaluation windows), clipped near the outermost point. Dots: individual noise "
@@ -55,8 +58,8 @@ def figures(
     base, after = table[table["gamma"] == 0], perturbed(table)
     scales = [scale for scale in dict.fromkeys(table["scale"]) if isinstance(scale, str)]
     before_and_after = _stacked([*(base.assign(scale=scale) for scale in scales), after])
-    lines = charts.LineEncoding("gamma", "γ", list(gammas))
-    lines_and_base = charts.LineEncoding("gamma", "γ", [0.0, *gammas], neutral=[0.0])
+    lines = LineEncoding("gamma", "γ", list(gammas))
+    lines_and_base = LineEncoding("gamma", "γ", [0.0, *gammas], neutral=[0.0])
     perplexity = with_base_intervals(
         _rows(before_and_after, lambda loss, _: np.exp(loss)), table, "gamma", np.exp
     )
@@ -76,7 +79,7 @@ def figures(
             "Perplexity (exp of the mean loss over noise seeds) of every checkpoint, unperturbed "
             "model first, ± half the 95% interval over noise seeds (unperturbed model: over "
             "evaluation windows).",
-            charts.text_table(TOKENS, lines_and_base, row="replicate", column="scale", width=92),
+            text_table(TOKENS, lines_and_base, row="replicate", column="scale", width=92),
             {"cells": cells(perplexity, ".4g", spread=True)},
         ),
         "weights": _weights(base),
@@ -87,7 +90,7 @@ def figures(
 
 
 def _heat_map(
-    table: pd.DataFrame, increase: list[dict[str, Any]], lines: charts.LineEncoding, num_scales: int
+    table: pd.DataFrame, increase: list[dict[str, Any]], lines: LineEncoding, num_scales: int
 ) -> Figure:
     num_columns = max(1, table["tokens"].nunique() * num_scales)
     width = max(16, min(46, 860 // num_columns))  # the page would cut off a long suite's
@@ -95,7 +98,7 @@ def _heat_map(
         "Loss increase by checkpoint and noise",
         "Mean loss increase in nats. ± marks cells whose 95% interval over noise seeds includes "
         "zero.",
-        charts.heat_map(TOKENS, lines, NATS, row="replicate", column="scale", width=width),
+        heat_map(TOKENS, lines, NATS, row="replicate", column="scale", width=width),
         {"cells": cells(increase, ".3g")},
     )
 
@@ -139,8 +142,8 @@ def _rows(frame: pd.DataFrame, transform: YTransform, line: str = "gamma") -> li
 def _curves(
     title: str,
     caption: str,
-    y: charts.Axis,
-    lines: charts.LineEncoding,
+    y: Axis,
+    lines: LineEncoding,
     rows: list[dict[str, Any]],
     **options: Any,
 ) -> Figure:
@@ -154,7 +157,7 @@ def _absolute(
     perplexity: list[dict[str, Any]],
     loss: list[dict[str, Any]],
     verdicts: Sequence[Verdict],
-    lines: charts.LineEncoding,
+    lines: LineEncoding,
 ) -> dict[str, Figure]:
     """Return the U-curve in perplexity and in nats."""
     labels = (*FACETS, "gamma")
@@ -163,7 +166,7 @@ def _absolute(
             "Perplexity after noise",
             "Perplexity (exp of the mean loss) against pre-training tokens, unperturbed model in "
             "grey. " + MINIMA,
-            charts.Axis("y", "perplexity", "log"),
+            Axis("y", "perplexity", "log"),
             lines,
             [*perplexity, *minimum_rows(verdicts, labels, "tokens", np.exp)],
             metric="perplexity",
@@ -171,30 +174,30 @@ def _absolute(
         "loss": _curves(
             "Loss after noise",
             f"Mean loss against pre-training tokens, unperturbed model in grey. {MINIMA}",
-            charts.Axis("y", "loss / nats"),
+            Axis("y", "loss / nats"),
             lines,
             [*loss, *minimum_rows(verdicts, labels, "tokens", float)],
         ),
     }
 
 
-def _bits(loss: Figure, table: pd.DataFrame, lines: charts.LineEncoding) -> dict[str, Figure]:
+def _bits(loss: Figure, table: pd.DataFrame, lines: LineEncoding) -> dict[str, Figure]:
     """Return the U-curve in bits per byte; none where the bytes of the text are unknown."""
     rows = in_bits_per_byte(loss.datasets["curves"], table, ("replicate", "tokens"))
-    axis = charts.Axis("y", "bits per byte")
+    axis = Axis("y", "bits per byte")
     title = "Bits per byte after noise"
     return {BITS_PER_BYTE: _curves(title, f"{CAPTION} {MINIMA}", axis, lines, rows)} if rows else {}
 
 
 def _changes(
-    perplexity: list[dict[str, Any]], loss: list[dict[str, Any]], lines: charts.LineEncoding
+    perplexity: list[dict[str, Any]], loss: list[dict[str, Any]], lines: LineEncoding
 ) -> dict[str, Figure]:
     """Return the figures of after minus before."""
     return {
         "perplexity_change": _curves(
             "Change in perplexity after noise",
             "Perplexity after noise minus perplexity before, against pre-training tokens.",
-            charts.Axis("y", "change in perplexity", "symlog"),
+            Axis("y", "change in perplexity", "symlog"),
             lines,
             perplexity,
             zero_line=True,
@@ -228,7 +231,7 @@ def _weights(base: pd.DataFrame) -> Figure:
         if f"rms_{group}" in base and len(base)
     ]
     legend = _legend(group for group in RARE_GROUPS if f"rms_{group}" in base)
-    lines = charts.LineEncoding("group", "tensor group", legend, ordered=False)
+    lines = LineEncoding("group", "tensor group", legend, ordered=False)
     rows = (
         curve_rows(_stacked(sizes), "tokens", "rms", ["group"], facets=["replicate"])
         if sizes
@@ -238,9 +241,7 @@ def _weights(base: pd.DataFrame) -> Figure:
         "Weight magnitude",
         "Root mean square (RMS) of the unperturbed weights by tensor group. Where it grows, noise "
         "relative to current weights (current_std) grows with it.",
-        charts.curves(
-            TOKENS, charts.Axis("y", "RMS of the weights", "log"), lines, row="replicate"
-        ),
+        charts.curves(TOKENS, Axis("y", "RMS of the weights", "log"), lines, row="replicate"),
         {"curves": [row for row in rows if row["what"] != "note"]},
     )
 
@@ -257,7 +258,7 @@ def _by_group(table: pd.DataFrame, gamma: float) -> Figure:
         "Loss increase by tensor group",
         f"Loss increase in nats when noise of gamma {gamma:g} is added to one tensor group only.",
         NATS,
-        charts.LineEncoding("group", "tensor group", _legend(table["group"]), ordered=False),
+        LineEncoding("group", "tensor group", _legend(table["group"]), ordered=False),
         _rows(
             table[(table["gamma"] > 0) & (table["group"] != "all")],
             lambda loss, row: loss - row["base"],

@@ -9,7 +9,10 @@ from typing import Any
 import altair as alt
 
 from ucurve.analysis.inflection_points import CLAIM
-from ucurve.figures import charts
+from ucurve.figures.axes import encoded_x, tokens_axis
+from ucurve.figures.colours import DISTINCT
+from ucurve.figures.layers import tooltip
+from ucurve.figures.panels import finished
 from ucurve.schemas.results import Figure, Verdict
 
 TOOLTIPS = (("tokens", "minimum, tokens"), ("low", "95% interval from"), ("high", "to"))
@@ -60,16 +63,16 @@ def _chart(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     colour = alt.Color(
         "change:N",
         title=None,
-        scale=alt.Scale(domain=changes, range=charts.DISTINCT[: len(changes)]),
+        scale=alt.Scale(domain=changes, range=DISTINCT[: len(changes)]),
     )
     conditions = list(dict.fromkeys(row["condition"] for row in rows))
     axis = alt.Axis(labelLimit=320, labelExpr=CONDITION)
     y = alt.Y("condition:N", title=None, sort=conditions, axis=axis)
-    x = charts.encoded_x(charts.tokens_axis())
+    x = encoded_x(tokens_axis())
     tooltips = [
-        charts.tooltip("change", "experiment type"),
-        charts.tooltip("condition", "setting"),
-        *(charts.tooltip(name, title, ",") for name, title in TOOLTIPS),
+        tooltip("change", "experiment type"),
+        tooltip("condition", "setting"),
+        *(tooltip(name, title, ",") for name, title in TOOLTIPS),
     ]
     base = alt.Chart().encode(y=y, color=colour, tooltip=tooltips)
     established = alt.datum.established == True  # noqa: E712 - an expression of Vega
@@ -92,4 +95,4 @@ def _chart(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         chart = chart.facet(row=alt.Row("run:N", sort=runs, header=header)).resolve_scale(
             y="independent"
         )
-    return charts.finished(chart)
+    return finished(chart)

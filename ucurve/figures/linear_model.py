@@ -16,13 +16,15 @@ from ucurve.analysis import statistics
 from ucurve.analysis.linear_model import Curve, curve_of, joined, select
 from ucurve.analysis.statistics import Array
 from ucurve.figures import charts
+from ucurve.figures.axes import Axis
+from ucurve.figures.colours import NEUTRAL, LineEncoding
 from ucurve.schemas.results import Figure, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Row = dict[str, Any]
-FEATURES = charts.Axis("features", "features learned")
+FEATURES = Axis("features", "features learned")
 BEFORE = "before"  # the line of the loss before fine-tuning
 MINIMA = "Triangles: minima with 95% bootstrap intervals."
 
@@ -60,12 +62,12 @@ def _noise(
     num_draws: int,
 ) -> dict[str, Figure]:
     """Return figures 7 and 8 of one noise scale."""
-    lines = charts.LineEncoding("gamma", "γ", gammas)
+    lines = LineEncoding("gamma", "γ", gammas)
     labels = {"part": "noise", "scale": scale}
     return {
         f"7_change_{scale}_noise": _figure(
             table,
-            charts.Axis("y", "loss increase"),
+            Axis("y", "loss increase"),
             lines,
             labels,
             minus_base=True,
@@ -75,7 +77,7 @@ def _noise(
         ),
         f"8_loss_{scale}_noise": _figure(
             table,
-            charts.Axis("y", "pre-training loss after noise", "log"),
+            Axis("y", "pre-training loss after noise", "log"),
             lines,
             labels,
             verdicts=verdicts,
@@ -93,8 +95,8 @@ def _fine_tuning(
     labels = {"part": "fine-tuning"}
     main = _figure(
         table,
-        charts.Axis("y", "pre-training loss", zero=True),
-        charts.LineEncoding(
+        Axis("y", "pre-training loss", zero=True),
+        LineEncoding(
             "l2_sp", "after, L2-SP", [BEFORE, *strengths], ordered=False, neutral=[BEFORE]
         ),
         labels,
@@ -109,8 +111,8 @@ def _fine_tuning(
     )
     task = _figure(
         table,
-        charts.Axis("y", "fine-tuning loss", zero=True),
-        charts.LineEncoding("l2_sp", "L2-SP", strengths, ordered=False),
+        Axis("y", "fine-tuning loss", zero=True),
+        LineEncoding("l2_sp", "L2-SP", strengths, ordered=False),
         labels,
         value="tuning_loss_mean",
         theory=None,
@@ -123,8 +125,8 @@ def _fine_tuning(
 
 def _figure(
     table: pd.DataFrame,
-    y: charts.Axis,
-    lines: charts.LineEncoding,
+    y: Axis,
+    lines: LineEncoding,
     labels: Mapping[str, Any],
     *,
     value: str = "mse_mean",
@@ -165,9 +167,7 @@ def _base_rows(table: pd.DataFrame, labels: Mapping[str, Any], field: str, line:
     ]
 
 
-def _points(
-    part: pd.DataFrame, lines: charts.LineEncoding, value: str, minus_base: bool
-) -> list[Row]:
+def _points(part: pd.DataFrame, lines: LineEncoding, value: str, minus_base: bool) -> list[Row]:
     """Return rows for `charts.curves`: means with 95% t bands, and what is missing."""
     rows: list[Row] = []
     counts = {"not measured yet": 0, "failed": 0, "not finite": 0}
@@ -229,9 +229,7 @@ def _minima(
 
 
 @lru_cache(maxsize=100)
-def _chart(
-    y: charts.Axis, lines: charts.LineEncoding, theory: bool, zero_line: bool
-) -> dict[str, Any]:
+def _chart(y: Axis, lines: LineEncoding, theory: bool, zero_line: bool) -> dict[str, Any]:
     """Return the chart of one figure; cached, as building it takes half a second.
 
     With theory, dots are simulated and lines are rows of `what` "closed form"; without, such rows
@@ -246,6 +244,6 @@ def _chart(
     dashed = {
         **line,
         **closed_form,
-        "mark": {**line["mark"], "strokeDash": [5, 4], "color": charts.NEUTRAL},
+        "mark": {**line["mark"], "strokeDash": [5, 4], "color": NEUTRAL},
     }
     return {**chart, "layer": [*chart["layer"], dashed]}

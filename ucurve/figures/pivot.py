@@ -186,7 +186,7 @@ def figure(pivot: Pivot, query: PivotQuery) -> Figure:
 
 
 def _x(name: str, rows: Sequence[Any], ordered: bool) -> dict[str, Any]:
-    from ucurve.figures.charts import COMPACT
+    from ucurve.figures.axes import COMPACT
 
     x: dict[str, Any] = {"field": "row", "title": UNITS.get(name, title(name))}
     if not ordered:
@@ -210,7 +210,7 @@ def _x(name: str, rows: Sequence[Any], ordered: bool) -> dict[str, Any]:
 
 
 def _colour(name: str | None, columns: Sequence[Any]) -> dict[str, Any]:
-    from ucurve.figures.charts import LineEncoding
+    from ucurve.figures.colours import LineEncoding
 
     names = [name_of(column) for column in columns]
     colours = LineEncoding("column", "", names, ordered=numeric(columns)).colours()
@@ -226,7 +226,7 @@ def _colour(name: str | None, columns: Sequence[Any]) -> dict[str, Any]:
 def _chart(
     x: dict[str, Any], colour: dict[str, Any], title: str, steep: bool, ordered: bool
 ) -> dict[str, Any]:
-    from ucurve.figures.charts import CONFIG
+    from ucurve.figures.panels import CONFIG
 
     y: dict[str, Any] = {
         "field": "value",

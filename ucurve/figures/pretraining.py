@@ -9,7 +9,9 @@ import numpy as np
 
 from ucurve.analysis.pretraining import held_out
 from ucurve.analysis.statistics import mean_interval
-from ucurve.figures.charts import Axis, LineEncoding, curves, tokens_axis
+from ucurve.figures.axes import Axis, tokens_axis
+from ucurve.figures.charts import curves
+from ucurve.figures.colours import LineEncoding
 from ucurve.schemas.results import Figure
 
 if TYPE_CHECKING:

@@ -15,7 +15,9 @@ from dataclasses import replace
 from typing import Any
 
 from ucurve.analysis.replication import MARGINS, NAMES, WORST, Comparison, Reference
-from ucurve.figures import charts
+from ucurve.figures.axes import tokens_axis
+from ucurve.figures.colours import LineEncoding
+from ucurve.figures.grids import text_table
 from ucurve.schemas.references import ReferenceCurve
 from ucurve.schemas.results import Figure
 
@@ -103,9 +105,9 @@ def _differences(references: Sequence[Reference], comparisons: Sequence[Comparis
         f"Measured, its 95% interval (published). {sources}. Where the unperturbed perplexity is "
         "more "
         "than 5% off, the evaluation protocol differs and the numbers are not comparable.",
-        charts.text_table(
-            charts.tokens_axis(),
-            charts.LineEncoding("column", "", [*columns, "outcome"]),
+        text_table(
+            tokens_axis(),
+            LineEncoding("column", "", [*columns, "outcome"]),
             width=190,
         ),
         {"cells": rows},

@@ -14,21 +14,11 @@ from typing import Any
 
 import altair as alt
 
-from ucurve.figures.charts import (
-    COMPACT,
-    ORDERED,
-    Axis,
-    LineEncoding,
-    band_layer,
-    encoded_x,
-    encoded_y,
-    faceted,
-    filter_rows,
-    finished,
-    memoize_chart,
-    note_layer,
-    tooltip,
-)
+from ucurve.figures.axes import COMPACT, Axis, encoded_x, encoded_y
+from ucurve.figures.colours import ORDERED, LineEncoding
+from ucurve.figures.layers import band_layer, filter_rows, note_layer, tooltip
+from ucurve.figures.memoized import memoize_chart
+from ucurve.figures.panels import faceted, finished
 
 
 @memoize_chart
