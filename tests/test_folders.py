@@ -296,7 +296,7 @@ FOREIGN: list[tuple[list[str], str]] = [
     (["optimizer.pt", "rng_state_0.pth", "scheduler.pt", "training_args.bin"], "save_only_model"),
     (["model.fp16.safetensors"], "rename it"),
     (["model.pt"], "a name that is not read"),
-    (["lit_model.pth"], "a name that is not read"),
+    (["lit_model.pth"], "convert_from_litgpt"),
 ]
 
 

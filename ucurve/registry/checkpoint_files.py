@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ucurve.registry.foreign_files import foreign_files, is_adapted
+from ucurve.registry.misplaced_models import misplaced
 from ucurve.registry.roots import LocationError, open_file
 from ucurve.registry.stored_tensor import RegistrationError
 from ucurve.registry.tokenizer_files import (
@@ -54,6 +55,8 @@ def checkpoint_files(folder: Path, artefacts: Path | None = None) -> CheckpointF
         OSError, LocationError: it cannot be read.
     """
     names = os.listdir(folder)
+    if reason := misplaced(folder, names):
+        raise RegistrationError(reason)
     layout = usable_layout(names, lambda name: read_small(folder / name, artefacts), str(folder))
     own = {name: folder / name for name in tokenizer_names(names)}
     above = {} if own else _above(folder, artefacts)
@@ -71,7 +74,7 @@ def usable_layout(names: Collection[str], read: Reader, place: str) -> Layout:
     """
     layout = weights_layout(names, read)
     if "config.json" not in names:
-        other = None if layout.weights else foreign_files(names)
+        other = foreign_files(names, own_names=bool(layout.weights))
         missing = "copy it from where the model was trained" if layout.weights else ""
         raise RegistrationError(other or f"no config.json in {place}{missing and f': {missing}'}")
     if layout.weights and is_adapted(names):

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from ucurve.registry import artifacts, hub, presets
 from ucurve.registry.foreign_files import foreign_files
 from ucurve.registry.hub_cache import HubError
+from ucurve.registry.misplaced_models import misplaced
 from ucurve.registry.model_files import RegistrationError
 from ucurve.registry.revisions import Position, parse_revision
 from ucurve.registry.roots import LocationError, open_file, registered
@@ -130,8 +131,15 @@ def _model_folders(folder: Path) -> list[str]:
 
 def _foreign_folders(folders: Iterable[Path]) -> dict[str, str]:
     """Return what checkpoints without a config.json hold, by their names."""
-    contents = {folder.name: foreign_files(os.listdir(folder)) for folder in folders}
+    contents = {folder.name: _foreign(folder) for folder in folders}
     return {name: reason for name, reason in contents.items() if reason}
+
+
+def _foreign(folder: Path) -> str | None:
+    """Return what a folder without a config.json holds, there or below; None for anything else."""
+    names = os.listdir(folder)
+    beside = not parse_revision(folder.name).has_position  # the checkpoints: is not searched
+    return (None if beside else misplaced(folder, names)) or foreign_files(names)
 
 
 def _manifest(path: Path) -> Suite:
