@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from sys import intern
 from threading import Lock
-from typing import Any
+from typing import NamedTuple
 
-from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from api.catalogue import suites_of
@@ -18,30 +18,33 @@ from ucurve.registry.suites import Remark
 from ucurve.registry.weights_remarks import USED_INSTEAD
 from ucurve.schemas.results import Verdict
 
-MAX_EXPERIMENTS = 1000  # whose revisions a process keeps
+MAX_EXPERIMENTS = 300  # whose revisions a process keeps
 
-_measured: dict[tuple[int, datetime], Sequence[Row[Any]]] = {}
+
+class MeasuredSuite(NamedTuple):
+    """What an experiment measures of one suite."""
+
+    suite: str
+    revisions: frozenset[str]
+    initial: frozenset[str]  # step 0 of which init_std took its scale
+
+
+_measured: dict[tuple[int, datetime], tuple[MeasuredSuite, ...]] = {}
 _lock = Lock()
 
 
 def experiment_remarks(session: Session, id: int) -> list[Remark]:
     """Return the remarks about the revisions that an experiment measures."""
-    revisions: dict[str, set[str]] = defaultdict(set)
-    initial: dict[str, set[str]] = defaultdict(set)  # step 0 of which init_std took its scale
-    for row in _rows(session, id):
-        if row.suite is not None:
-            revisions[row.suite].add(row.revision)
-            if row.scale == "init_std":
-                initial[row.suite].add(row.initial or "")
+    measured = {each.suite: each for each in _measured_suites(session, id)}
     return [
         remark
-        for suite in suites_of(session, list(revisions))
+        for suite in suites_of(session, list(measured))
         for each in suite.remarks
-        if (remark := _of_experiment(each, revisions[suite.name], initial[suite.name]))
+        if (remark := _of_experiment(each, measured[suite.name]))
     ]
 
 
-def _rows(session: Session, id: int) -> Sequence[Row[Any]]:
+def _measured_suites(session: Session, id: int) -> tuple[MeasuredSuite, ...]:
     """Return what an experiment measures, which never changes."""
     experiment = session.get(Experiment, id)
     assert experiment is not None, "the experiment exists"
@@ -49,23 +52,38 @@ def _rows(session: Session, id: int) -> Sequence[Row[Any]]:
     with _lock:
         if key in _measured:
             return _measured[key]
-    rows = measured_revisions(session, id)
+    measured = _read(session, id)
     with _lock:
         while len(_measured) >= MAX_EXPERIMENTS:
             del _measured[next(iter(_measured))]
-        _measured[key] = rows
-    return rows
+        _measured[key] = measured
+    return measured
 
 
-def _of_experiment(remark: Remark, revisions: set[str], initial: set[str]) -> Remark | None:
+def _read(session: Session, id: int) -> tuple[MeasuredSuite, ...]:
+    """Read what an experiment measures; kept names are one object each, whoever measured them."""
+    revisions: dict[str, set[str]] = defaultdict(set)
+    initial: dict[str, set[str]] = defaultdict(set)
+    for row in measured_revisions(session, id):
+        if row.suite is not None:
+            revisions[row.suite].add(intern(row.revision))
+            if row.scale == "init_std":
+                initial[row.suite].add(intern(row.initial or ""))
+    return tuple(
+        MeasuredSuite(intern(suite), frozenset(names), frozenset(initial[suite]))
+        for suite, names in revisions.items()
+    )
+
+
+def _of_experiment(remark: Remark, measured: MeasuredSuite) -> Remark | None:
     """Return a remark where it is about these revisions, or about the source of their scale."""
     if remark.kind != "initialisation":
-        return remark if revisions & set(remark.revisions) else None
-    if remark.revisions[0] in initial:
+        return remark if measured.revisions & set(remark.revisions) else None
+    if remark.revisions[0] in measured.initial:
         reason = remark.message.removesuffix(f" {USED_INSTEAD}.")
         message = f"{reason} init_std took sigma from it: submit the experiment again."
         return remark.model_copy(update={"message": message})
-    return remark if "" in initial else None
+    return remark if "" in measured.initial else None
 
 
 def with_caveats(verdicts: Iterable[Verdict], remarks: Sequence[Remark]) -> list[Verdict]:

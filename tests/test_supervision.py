@@ -109,6 +109,21 @@ def test_a_process_that_never_starts_ends_the_start_with_the_end_of_its_log(
     assert "no such device" in str(told.value)
 
 
+def test_exits_while_an_obstacle_lasts_end_no_start_and_name_it(tmp_path: Path) -> None:
+    obstacle, reports = ["The disk is full."], []
+    running = Supervision(reports.append, lambda: obstacle[0] if obstacle else None)
+    running.add(python(tmp_path, "blocked", "raise SystemExit('no space')"))
+    try:
+        tick_until(running, lambda: len(reports) >= 7)  # exits and restarts: more than it may fail
+        assert "The disk is full." in reports[0]
+        obstacle.clear()
+        with pytest.raises(StartError, match="blocked exited during startup, 3 times"):
+            tick_until(running, lambda: False)
+    finally:
+        running.end()
+        running.processes[0].child.stop()
+
+
 def test_exits_while_what_it_needs_does_not_work_do_not_count_against_a_process(
     supervised: Supervision, tmp_path: Path
 ) -> None:

@@ -15,11 +15,13 @@ from pathlib import Path
 
 import pytest
 from ports import free_port
+from small_disk import SmallDisk, why_not
 
 from ucurve.client import Client
 from ucurve.lab import launch
 from ucurve.lab.processes import command_line
 
+NO_DISK = why_not()
 pytestmark = pytest.mark.engines
 
 
@@ -194,12 +196,26 @@ def test_a_process_that_cannot_start_shows_the_end_of_its_log_and_leaves_no_proc
     assert not run.children()
 
 
+def test_a_gpu_driver_that_does_not_answer_is_named_instead_of_starting_on_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = tmp_path / "nvidia-smi"
+    silent.write_text("#!/bin/sh\nexec sleep 600\n")
+    silent.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(launch, "GPU_SECONDS", 0.5)
+    with pytest.raises(RuntimeError, match="its driver hangs. Restart the machine"):
+        launch.gpus()
+
+
 def test_a_process_killed_during_the_start_is_started_again(tmp_path: Path) -> None:
     run = Run(tmp_path / "home")
     run.home.mkdir()
     run.start("--workers", "1", "--no-demo")
     assert run.process is not None
     waiting = {
+        "bin/initdb -D": "initdb",  # which is no service: it is started again without a word
         "bin/postgres -D": "postgres",  # not `postgres --version`, nor what initdb starts
         "valkey-server": "valkey",
         "db.migrate": "migration",
@@ -216,12 +232,34 @@ def test_a_process_killed_during_the_start_is_started_again(tmp_path: Path) -> N
                     os.kill(pid, signal.SIGKILL)
                     waiting.pop(word)
         run.say("The lab is ready")
+        victims.pop("bin/initdb -D")
         for name in victims.values():
             run.say(f"{name} restarted")
     finally:
         if not run.ended():
             run.end(signal.SIGTERM)
     assert not run.children()
+
+
+@pytest.mark.skipif(bool(NO_DISK), reason=NO_DISK or "-")
+def test_a_start_on_a_full_disk_says_so_and_goes_on_when_there_is_space(tmp_path: Path) -> None:
+    with SmallDisk(tmp_path / "disk", 250) as disk:
+        run = Run(tmp_path / "home")
+        run.home.mkdir()
+        for _ in ("first start", "start of an existing lab"):
+            disk.fill()
+            run.log.write_text("")
+            data = str(disk.folder / "lab")
+            run.start("--data", data, "--no-demo", "--no-spare", UCURVE_MIN_DISK_GB="0.01")
+            try:
+                run.say("The disk of the lab is full")
+                assert "ready" not in run.log.read_text()
+                disk.clear()
+                run.say("The lab is ready")
+            finally:
+                if not run.ended():
+                    assert run.end(signal.SIGTERM) == 0
+        assert not run.children()
 
 
 def test_killed_processes_are_restarted(up: Run) -> None:

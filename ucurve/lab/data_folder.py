@@ -10,6 +10,7 @@ import pwd
 import re
 import stat
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -46,8 +47,11 @@ def lock_folder(data: Path) -> IO[str]:
     lock.truncate(0)
     name = pwd.getpwuid(os.getuid()).pw_name if _known(os.getuid()) else os.getuid()
     since = time.strftime("%Y-%m-%d %H:%M:%S")
-    lock.write(f"process {os.getpid()} of {name} on {platform.node()}, since {since}\n")
-    lock.flush()
+    with suppress(OSError):  # on a full disk the lock holds without the name of its holder
+        os.write(
+            lock.fileno(),
+            f"process {os.getpid()} of {name} on {platform.node()}, since {since}\n".encode(),
+        )
     return lock
 
 

@@ -39,6 +39,7 @@ from ucurve.lab.processes import (
     kill_processes_in,
     stop_leftover,
 )
+from ucurve.lab.supervision import FROM_OUTSIDE, MAX_START_FAILURES
 
 POSTGRES_VERSION = "18"
 DATABASE = "ucurve"
@@ -249,17 +250,34 @@ class Engines:
 
 
 def create_cluster(cluster: Path, binaries: Path, user: User | None, logs: Path) -> None:
-    """Create a database cluster; an interrupted attempt leaves none behind."""
+    """Create a database cluster; an interrupted attempt leaves none behind.
+
+    A killed initdb is started again, as every other process of the lab.
+    """
     new_cluster = cluster.with_name("postgres.new")
-    shutil.rmtree(new_cluster, ignore_errors=True)
-    new_cluster.mkdir(mode=0o700)
-    chown_to(user, new_cluster)
     logs.mkdir(parents=True, exist_ok=True)
     log = logs / "initdb.log"
-    command = [str(binaries / "initdb"), "-D", str(new_cluster), "-U", DATABASE]
+    for _ in range(MAX_START_FAILURES):
+        shutil.rmtree(new_cluster, ignore_errors=True)
+        new_cluster.mkdir(mode=0o700)
+        chown_to(user, new_cluster)
+        status = _initdb(new_cluster, binaries, user, log)
+        if -status not in FROM_OUTSIDE:
+            break
+    if status != 0:
+        output_tail = log.read_text()[-1500:].strip()
+        raise EmbeddedError(
+            f"cannot create a database in {cluster} (initdb ended with status {status}); end of "
+            f"{log}:\n{output_tail}{_root_hint(output_tail)}"
+        )
+    new_cluster.rename(cluster)
+
+
+def _initdb(cluster: Path, binaries: Path, user: User | None, log: Path) -> int:
+    options = ["-U", DATABASE, "--auth=trust", "--encoding=UTF8", "--locale=C"]
     with log.open("wb") as output:
-        status = subprocess.run(
-            [*command, "--auth=trust", "--encoding=UTF8", "--locale=C"],
+        return subprocess.run(
+            [str(binaries / "initdb"), "-D", str(cluster), *options],
             env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"},
             cwd="/",
             stdout=output,
@@ -267,13 +285,6 @@ def create_cluster(cluster: Path, binaries: Path, user: User | None, logs: Path)
             preexec_fn=before_exec(user, signal.SIGKILL),
             check=False,
         ).returncode
-    if status != 0:
-        output_tail = log.read_text()[-1500:].strip()
-        raise EmbeddedError(
-            f"cannot create a database in {cluster}; end of {log}:\n"
-            f"{output_tail}{_root_hint(output_tail)}"
-        )
-    new_cluster.rename(cluster)
 
 
 def _root_hint(error: object) -> str:

@@ -24,6 +24,7 @@ from ucurve.lab.processes import ChildProcess
 from ucurve.schemas.webhooks import SECRET
 from ucurve.settings import settings
 
+GPU_SECONDS = 30.0  # for the driver to list the GPUs
 MODELS = "models"  # in a data folder: checkpoints and texts that users may register
 
 
@@ -157,7 +158,11 @@ def dashboard(env: Mapping[str, str], host: str, port: int, logs: Path) -> Child
 
 
 def gpus() -> list[str]:
-    """Return the CUDA devices of this machine; empty without an NVIDIA driver."""
+    """Return the CUDA devices of this machine; empty without an NVIDIA driver.
+
+    Raises RuntimeError where the driver does not answer: starting on the CPU instead would look
+    like success.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [
@@ -165,7 +170,15 @@ def gpus() -> list[str]:
         ]
     if shutil.which("nvidia-smi") is None:
         return []
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=GPU_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(
+            f"nvidia-smi has not listed the GPUs within {GPU_SECONDS:g} s: its driver hangs. "
+            "Restart the machine, or set CUDA_VISIBLE_DEVICES= to start on the CPU"
+        ) from None
     return [
         str(index)
         for index, line in enumerate(listed.stdout.splitlines())

@@ -24,6 +24,13 @@ LONGEST_TICK = 1.0  # seconds; a longer pause is one of the supervisor, not of t
 FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
 
 
+Obstacle = Callable[[], str | None]
+
+
+def no_obstacle() -> None:
+    """Nothing outside keeps processes from starting."""
+
+
 class StartError(RuntimeError):
     """A process cannot start; the message has the end of its log."""
 
@@ -46,6 +53,7 @@ class SupervisedProcess:
     ever_ready: bool = False
     done: bool = False
     optional: bool = False  # the lab starts without it
+    obstacle: Obstacle = no_obstacle
     failures: int = 0  # exits in a row
     hangs: int = 0  # in a row
     start_failures: int = 0  # exits that nothing else explains, before it was ever ready
@@ -107,7 +115,8 @@ class SupervisedProcess:
         killed = status is not None and -status in FROM_OUTSIDE
         if not (killed and self.ready):  # a kill of a healthy process says nothing about it
             self.failures += 1
-        if not (self.ever_ready or self.optional or killed) and self._is_to_blame():
+        obstacle = self.obstacle()
+        if not (self.ever_ready or self.optional or killed or obstacle) and self._is_to_blame():
             self.start_failures += 1
         self.ready = False
         log_end = f"end of {self.child.log}:\n{self.child.tail()}"
@@ -119,6 +128,8 @@ class SupervisedProcess:
         delay = min(0.5 * 2.0 ** max(self.failures - 1, 0), MAX_RESTART_DELAY)
         self.restart_at = time.monotonic() + delay
         message = f"{self.child.name} exited with status {status}; restarting in {delay:g} s"
+        if obstacle:
+            return f"{message}. {obstacle}"
         return f"{message}; {log_end}" if self.failures >= 3 else message
 
     def _is_to_blame(self) -> bool:
@@ -139,9 +150,14 @@ class SupervisedProcess:
 
 @dataclass
 class Supervision:
-    """All supervised processes; call `tick` in a loop of the main thread."""
+    """All supervised processes; call `tick` in a loop of the main thread.
+
+    obstacle: says what outside keeps processes from starting, such as a full disk; None when
+    nothing does. While it lasts, a process that exits is started again without end.
+    """
 
     report: Callable[[str], None]
+    obstacle: Obstacle = no_obstacle
     processes: list[SupervisedProcess] = field(default_factory=list)
     _last_tick: float = field(default_factory=time.monotonic)
 
@@ -157,7 +173,7 @@ class Supervision:
         ask: returns its sign of life; it is called in a thread of its own and may block.
         """
         probe = Probe(child.name, ask) if ask else None
-        process = SupervisedProcess(child, probe, needs, once)
+        process = SupervisedProcess(child, probe, needs, once, obstacle=self.obstacle)
         self.processes.append(process)
         if probe:
             probe.start()

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from ucurve.client import Client, ClientError, RequestRejectedError
+from ucurve.disk_space import is_disk_full, measure
 from ucurve.lab import launch
 from ucurve.lab.data_folder import EmbeddedError
 from ucurve.lab.embedded import POSTGRES_VERSION, Engines
@@ -34,6 +35,7 @@ HOST = "127.0.0.1"  # behind a TLS proxy where a team shares the lab: requests c
 DEFAULT_DATA = Path("~/.ucurve")
 DEMO = Path(__file__).parents[1] / "builtin" / "demo"
 TICK_SECONDS = 0.1
+SPACE_SECONDS = 5.0  # between looks at a full disk
 DEMO_TIMEOUT = 120.0  # seconds
 
 
@@ -67,7 +69,7 @@ class LabSupervisor:
     services: list[SupervisedProcess] = field(default_factory=list)  # all but the engines
 
     def __post_init__(self) -> None:
-        self.supervision = Supervision(self._log)
+        self.supervision = Supervision(self._log, self._full_disk)
 
     @property
     def api_url(self) -> str:
@@ -137,8 +139,29 @@ class LabSupervisor:
                 f"the API and the dashboard cannot share port {self.port}: change --dashboard-port"
             )
 
+    def _full_disk(self) -> str | None:
+        disk = measure("lab", self.data.expanduser())
+        return disk.message if disk.state == "full" else None
+
+    def _prepare_engines(self, engines: Engines) -> None:
+        """Create what the engines need; on a full disk wait for space, as a running lab does."""
+        announced = False
+        while True:
+            try:
+                engines.prepare()
+                return
+            except (OSError, EmbeddedError) as error:
+                if not is_disk_full(error):
+                    raise
+                if not announced:
+                    self._log(self._full_disk() or str(error))
+                    announced = True
+            retry_at = time.monotonic() + SPACE_SECONDS
+            while time.monotonic() < retry_at:
+                self._tick()
+
     def _start(self, engines: Engines) -> None:
-        engines.prepare()
+        self._prepare_engines(engines)
         postgres = self.supervision.add(engines.postgres, engines.database_sign)
         valkey = self.supervision.add(engines.valkey, engines.broker_sign)
         self._wait_for(postgres, valkey)
