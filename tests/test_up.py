@@ -205,7 +205,7 @@ def test_a_gpu_driver_that_does_not_answer_is_named_instead_of_starting_on_the_c
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(launch, "GPU_SECONDS", 0.5)
-    with pytest.raises(RuntimeError, match="its driver hangs. Restart the machine"):
+    with pytest.raises(RuntimeError, match="its driver hangs"):
         launch.gpus()
 
 

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from ucurve.client import Client, ClientError, RequestRejectedError
-from ucurve.disk_space import is_disk_full, measure
+from ucurve.disk_space import is_disk_full, measure, naming_full_disk
 from ucurve.lab import launch
 from ucurve.lab.data_folder import EmbeddedError
 from ucurve.lab.embedded import POSTGRES_VERSION, Engines
@@ -148,9 +148,11 @@ class LabSupervisor:
         announced = False
         while True:
             try:
-                engines.prepare()
+                # The log that would have the words "no space" lies on the same disk.
+                with naming_full_disk(engines.data):
+                    engines.prepare()
                 return
-            except (OSError, EmbeddedError) as error:
+            except OSError as error:
                 if not is_disk_full(error):
                     raise
                 if not announced:
