@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastapi import Request
 from pydantic import Field
@@ -16,8 +16,13 @@ from sqlalchemy.orm import Session
 
 from api.auth.authorization import current_user
 from api.auth.quotas import check_planned, check_queued
+from api.catalogue import DatabaseCatalogue
 from api.errors import invalid, not_found
+from api.experiment_remarks import remarks_in_words
 from api.path_parameters import ExperimentId
+from api.plan_counts import count_states
+from api.plan_messages import PlanMessages, plan_messages
+from api.plan_texts import PlanTexts
 from api.planning import rows_of
 from api.webhook_addresses import check_webhook
 from db import submissions
@@ -28,14 +33,19 @@ from db.unit_of_work import after_commit
 from ucurve.experiments import union
 from ucurve.schemas import experiments as schemas
 from ucurve.schemas.webhooks import host_of
-from ucurve.spec import Catalogue, Spec
+from ucurve.spec import Spec
 from worker.queue import wake_workers
 
 MAX_WAKE_UPS = 8  # further workers find the work within seconds by polling
 
-ExperimentRows = tuple[
-    dict[str, Any], list[dict[str, Any]]
-]  # an experiment's row, its points' rows
+
+class ExperimentRows(NamedTuple):
+    """The rows to store for an experiment, and what its plan says."""
+
+    experiment: dict[str, Any]
+    points: list[dict[str, Any]]
+    messages: PlanMessages
+
 
 if TYPE_CHECKING:
     AnySpec = Spec
@@ -49,7 +59,7 @@ class Submission(schemas.Submission):
     spec: AnySpec = Field(description="What to measure; `kind` selects the experiment type.")  # type: ignore[assignment]
 
 
-def prepare(submission: Submission, catalogue: Catalogue) -> ExperimentRows:
+def prepare(submission: Submission, catalogue: DatabaseCatalogue) -> ExperimentRows:
     """Validate a submission and return the rows to store."""
     spec = submission.spec
     if submission.fresh and not spec.repeatable:
@@ -63,23 +73,32 @@ def prepare(submission: Submission, catalogue: Catalogue) -> ExperimentRows:
     return to_rows(spec, fields, catalogue)
 
 
-def to_rows(spec: Spec, fields: dict[str, Any], catalogue: Catalogue) -> ExperimentRows:
+def to_rows(spec: Spec, fields: dict[str, Any], catalogue: DatabaseCatalogue) -> ExperimentRows:
     """Return the experiment's row, with further fields, and the rows of its points."""
     experiment = {**fields, "kind": spec.kind, "spec": spec.model_dump(mode="json")}
-    return experiment, list(rows_of(spec, catalogue))
+    catalogue.warnings.clear()  # of an experiment of the same study
+    texts, session = PlanTexts(spec), catalogue.session
+    points = list(rows_of(spec, catalogue, texts))
+    counts = count_states(session, points, fields.get("fresh", False))
+    messages = plan_messages(session, catalogue, spec, counts, texts)
+    session.commit()  # no transaction is idle while the next experiment is planned
+    return ExperimentRows(experiment, points, messages)
 
 
 def submit_all(
     session: Session, owner: str, experiments: Sequence[ExperimentRows], request: Request
 ) -> list[schemas.Experiment]:
     """Commit the experiments, all or none, and wake workers."""
-    check_planned(session, owner, *(len(points) for _, points in experiments))
-    rows = submissions.submit_all(session, owner, experiments)
+    check_planned(session, owner, *(len(rows.points) for rows in experiments))
+    rows = submissions.submit_all(session, owner, [(e.experiment, e.points) for e in experiments])
     check_queued(session, owner)
     session.commit()
     for row in rows:
         session.refresh(row)
     records = to_records(session, rows, request)
+    for record, planned in zip(records, experiments, strict=True):
+        record.remarks = remarks_in_words(session, record.id)
+        record.warnings, record.plan_notes = planned.messages
     num_left = sum(record.progress.total - record.progress.done for record in records)
     after_commit(partial(wake_workers, min(MAX_WAKE_UPS, num_left)))
     return records

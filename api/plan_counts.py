@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from api.experiment_store import Submission
-from api.plan_texts import PlanTexts
-from api.planning import rows_of
 from db import submissions
 from db.label_conflicts import MAX_COMPARED
-from ucurve.spec import Catalogue
 
 CHUNK = 1_000  # rows held at one time
 
@@ -30,7 +27,6 @@ class PlanCounts:
     seconds: float = 0.0  # estimated, of those left
     requirements: set[tuple[str, float]] = field(default_factory=set)  # of those left
     new_rows: list[dict[str, Any]] = field(default_factory=list)  # the first without a measurement
-    notes: list[str] = field(default_factory=list)  # about texts and examples
 
     def add(self, row: dict[str, Any], state: str | None, remeasure: bool) -> None:
         """Count a point; state: of its measurement, None without one."""
@@ -47,13 +43,13 @@ class PlanCounts:
             self.new_rows.append(row)
 
 
-def count_states(session: Session, submission: Submission, catalogue: Catalogue) -> PlanCounts:
-    """Plan the submission and return its counts. Raises SpecError."""
-    texts = PlanTexts(submission.spec)
-    counts, rows = PlanCounts(), rows_of(submission.spec, catalogue, texts)
-    while chunk := list(islice(rows, CHUNK)):
+def count_states(
+    session: Session, rows: Iterable[dict[str, Any]], remeasure: bool = False
+) -> PlanCounts:
+    """Return the counts of the rows of a plan, which may be built while they are counted."""
+    counts, left = PlanCounts(), iter(rows)
+    while chunk := list(islice(left, CHUNK)):
         states = submissions.existing_states(session, [row["identity"] for row in chunk])
         for row in chunk:
-            counts.add(row, states.get(row["identity"]), submission.fresh)
-    counts.notes = texts.notes
+            counts.add(row, states.get(row["identity"]), remeasure)
     return counts

@@ -17,6 +17,7 @@ from sqlalchemy import create_engine, text
 
 import ucurve
 from ucurve.cli import main
+from ucurve.experiments.study import Study
 from ucurve.import_export.report import collect, html
 from ucurve.registry.suites import Suite
 from ucurve.spec import Verdict
@@ -181,5 +182,41 @@ def test_checkpoints_that_a_plan_leaves_out_are_named_in_the_plan_and_in_the_for
     assert main(["--url", lab.url, "plan", str(path)]) == 0
     assert left_out in capsys.readouterr().out
     submitted = lab.client.submit(spec, name="copies")
+    assert f"checkpoints: {left_out}" in submitted.warnings
     page.goto(f"/new?clone={submitted.id}")
     expect(page.get_by_text(left_out)).to_be_visible(timeout=30_000)
+    page.get_by_role("button", name="Submit").click()
+    page.wait_for_url("**/experiment?id=*", timeout=30_000)
+    expect(page.get_by_text(left_out)).to_be_visible(timeout=30_000)
+
+
+def test_a_submission_says_what_its_plan_said(
+    lab: Lab, suite: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = {
+        "kind": "gaussian_perturbation", "suite": suite, "gammas": [0.3], "draws": 1,
+        "checkpoints": ["step437", "step437", "step3500"], "by_group": True,
+    }  # fmt: skip
+    path = tmp_path / "spec.json"
+    path.write_text(json.dumps(spec))
+
+    def said(*command: str) -> list[str]:
+        assert main(["--url", lab.url, *command]) == 0
+        lines = capsys.readouterr().out.splitlines()[1:]
+        return [line for line in lines if not line.startswith("Queued: ")]
+
+    planned = said("plan", str(path))
+    assert_said(planned)
+    assert "checkpoints: named more than once, and measured once: step437." in planned
+    assert said("submit", str(path)) == planned
+    id = lab.client.experiments(suite=[suite], limit=1).experiments[0].id
+    assert said("extend", str(id), "--draws", "1") == planned
+    parts = [{"name": f"{n} seeds", "spec": {**spec, "draws": n}} for n in (1, 2)]
+    study = {"name": "said", "title": "Said", "experiments": parts}
+    answers = lab.client.submit_study(Study.model_validate(study))
+    preview = lab.client.plan(spec)
+    for answer in answers:
+        assert (answer.warnings, answer.plan_notes) == (preview.warnings, preview.notes)
+        assert_said(answer.remarks)
+    for each in lab.client.experiments(suite=[suite], state=["queued", "running"]).experiments:
+        lab.client.cancel(each.id)

@@ -25,14 +25,14 @@ from api.experiment_store import (
 )
 from api.path_parameters import ExperimentId
 from api.plan_counts import PlanCounts, count_states
-from api.planning import planning
+from api.plan_messages import plan_messages
+from api.plan_texts import PlanTexts
+from api.planning import planning, rows_of
 from db import submissions
 from db.eta import alive_workers, can_run, reason_to_wait, speed_of
-from db.label_conflicts import label_conflicts
 from db.session import open_session
 from db.unit_of_work import after_commit
 from ucurve.experiments import kinds
-from ucurve.formatting import label_conflict_warning
 from ucurve.schemas import experiments as schemas
 from worker.queue import wake_workers
 
@@ -55,33 +55,22 @@ def plan(submission: SubmissionBody, user: Viewer) -> schemas.PlanPreview:
     wait for. Nothing is stored.
     """
     with planning(user.name, submission.spec) as (session, catalogue):
-        counts = count_states(session, submission, catalogue)
+        texts = PlanTexts(submission.spec)
+        rows = rows_of(submission.spec, catalogue, texts)
+        counts = count_states(session, rows, submission.fresh)
+        messages = plan_messages(session, catalogue, submission.spec, counts, texts)
         limits = quota(session, user.name)
-        warnings = [
-            *catalogue.warnings,
-            *submission.spec.warnings(catalogue),
-            *_conflict_warnings(session, submission.spec.kind, counts.new_rows),
-            *filter(
-                None,
-                [limits.plan_refusal(counts.num_points), limits.queue_refusal(counts.num_left)],
-            ),
-        ]
+        refusals = [limits.plan_refusal(counts.num_points), limits.queue_refusal(counts.num_left)]
         return schemas.PlanPreview(
             num_points=counts.num_points,
             num_existing=counts.num_points - counts.num_left,
             num_running=counts.num_running,
             num_new=counts.num_new,
             num_again=counts.num_done if submission.fresh else 0,
-            warnings=list(dict.fromkeys(warnings)),
-            notes=counts.notes,
+            warnings=[*messages.warnings, *filter(None, refusals)],
+            notes=messages.notes,
             **_prospects(session, submission.spec.kind, counts),
         )
-
-
-def _conflict_warnings(session: Session, kind: str, new: list[dict[str, Any]]) -> list[str]:
-    """Return warnings about results that exist under the same labels but differ otherwise."""
-    conflicts = label_conflicts(session, kind, new) if new else {}
-    return [label_conflict_warning(reason, num) for reason, num in conflicts.items()]
 
 
 def _prospects(session: Session, kind: str, counts: PlanCounts) -> dict[str, Any]:
@@ -106,7 +95,6 @@ def submit(
     with planning(owner, submission.spec, submits=True) as (session, catalogue):
         rows = prepare(submission, catalogue)
         [experiment] = submit_all(session, owner, [rows], request)
-        experiment.remarks = remarks_in_words(session, experiment.id)
     response.headers["Location"] = experiment.url
     return experiment
 

@@ -50,7 +50,7 @@ def extend(
     try:
         with planning(owner, spec, submits=True) as (session, catalogue):
             rows = to_rows(spec, fields, catalogue)
-            if extension.changes and not _shares_points(session, id, rows[1]):
+            if extension.changes and not _shares_points(session, id, rows.points):
                 raise invalid(
                     "/changes",
                     f"Experiment {id} has no point in common with this: keep its values and add to "

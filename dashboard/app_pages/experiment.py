@@ -65,13 +65,19 @@ def header(snapshot: ExperimentSnapshot) -> None:
         st.warning(message(experiment.waits_for), icon=":material/hourglass:")
     with st.container():
         if not snapshot.verdicts:  # which show their caveats
-            for remark in experiment.remarks:
+            for remark in _said_of_plan(snapshot.id) or experiment.remarks:
                 st.warning(message(remark), icon=":material/compare_arrows:")
     with st.container():
         webhook_status(snapshot)
     with st.container():
         if experiment.notes:  # Markdown without images, which would be fetched from elsewhere
             st.markdown(experiment.notes.replace("![", "["))
+
+
+def _said_of_plan(id: int) -> list[str]:
+    """Return the warnings about the plan, remarks included, where this session submitted it."""
+    submitted, warnings = st.session_state.get("plan warnings", (0, []))
+    return list(warnings) if submitted == id else []
 
 
 def progress_text(snapshot: ExperimentSnapshot) -> str:

@@ -106,6 +106,7 @@ def submit(spec: dict[str, Any], form: list[Field], prefix: str, details: dict[s
         st.error(message(str(error)))
         return
     st.session_state["submitted fresh"] = details["fresh"]
+    st.session_state["plan warnings"] = (experiment.id, experiment.warnings)
     st.switch_page("app_pages/experiment.py", query_params={"id": str(experiment.id)})
 
 

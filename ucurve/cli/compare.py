@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ucurve.cli.arguments import Command, InputError, connect, write
+from ucurve.cli.experiments import print_messages
 from ucurve.client import Client
 from ucurve.client.comparisons import Comparison
 from ucurve.schemas.bits_per_byte import BITS_PER_BYTE
@@ -139,6 +140,7 @@ def _missing_points(client: Client, comparison: Comparison, submit: bool) -> Non
             counts = experiment.progress
             num_new = counts.total - counts.reused
             print(f"  experiment {experiment.id}: {num_new} of {counts.total} new")
+            print_messages(experiment.waits_for, experiment.warnings, experiment.plan_notes)
 
 
 def cite(args: argparse.Namespace) -> None:

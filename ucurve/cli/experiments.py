@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from ucurve.analysis.verdict_order import more_draws
@@ -163,7 +164,12 @@ def plan(args: argparse.Namespace) -> None:
     submission = checked(schemas.Submission, read_submission(args.spec))
     preview = connect(args).plan(submission.spec)
     print(f"{counted(preview.num_points, 'evaluation')}: {plan_summary(preview)}")
-    for message in filter(None, [preview.waits_for, *preview.warnings, *preview.notes]):
+    print_messages(preview.waits_for, preview.warnings, preview.notes)
+
+
+def print_messages(waits_for: str | None, warnings: Sequence[str], notes: Sequence[str]) -> None:
+    """Print what a plan says: the same before and after the submission."""
+    for message in filter(None, [waits_for, *warnings, *notes]):
         print(message)
 
 
@@ -216,8 +222,7 @@ def report_submission(client: Client, experiment: schemas.Experiment, follow: bo
     cached = f", {counts.reused:,} cached" if counts.reused else ""
     size = counted(counts.total, "evaluation")
     print(f"experiment {experiment.id} ({experiment.name}): {size}{cached}")
-    for remark in experiment.remarks:
-        print(f"caution: {remark}")
+    print_messages(experiment.waits_for, experiment.warnings, experiment.plan_notes)
     return follow_progress(client, experiment.id) if follow else 0
 
 

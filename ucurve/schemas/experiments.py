@@ -102,6 +102,16 @@ class Experiment(BaseModel):
         description="What the weights of its checkpoints say against their names, such as two that "
         "are one model; empty in lists.",
     )
+    warnings: list[str] = Field(
+        [],
+        description="What its plan warns of, as in the preview; only in the answer to a "
+        "submission.",
+    )
+    plan_notes: list[str] = Field(
+        [],
+        description="What its plan says of texts and examples (`notes` of the preview); only in "
+        "the answer to a submission.",
+    )
     fresh: bool = Field(False, description="Whether it re-measured cached points.")
     archived: bool = Field(False, description="Whether it is hidden from lists by default.")
     starred: bool = Field(False, description="Whether the current user has starred it.")
