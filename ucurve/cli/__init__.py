@@ -38,8 +38,9 @@ from ucurve.cli import (
     users,
 )
 from ucurve.cli.arguments import BAD_INPUT, FAILED, INTERRUPTED, InputError, fail
+from ucurve.cli.option_names import OptionNames
 from ucurve.client import ClientError, RequestRejectedError
-from ucurve.schemas.validation_messages import field_messages, lines
+from ucurve.schemas.validation_messages import field_messages
 from ucurve.settings import SettingsError
 
 GROUPS = (
@@ -73,13 +74,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     try:
         args = command_parser().parse_args(arguments)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    names = OptionNames(args)
+    try:
         return int(args.run(args) or 0)
-    except (InputError, SettingsError) as error:
+    except InputError as error:
+        return fail(names.text(str(error)), BAD_INPUT)
+    except SettingsError as error:
         return fail(error, BAD_INPUT)
     except ValidationError as error:
-        return fail(lines(field_messages(error.errors(), {})), BAD_INPUT)
+        return fail(names.lines(field_messages(error.errors(), {})), BAD_INPUT)
     except RequestRejectedError as error:
-        return fail(error, BAD_INPUT if error.status in (400, 404, 413, 422) else FAILED)
+        text = names.lines(error.fields()) or names.text(str(error))
+        return fail(text, BAD_INPUT if error.status in (400, 404, 413, 422) else FAILED)
     except (ClientError, TimeoutError) as error:
         return fail(error, FAILED)
     except KeyboardInterrupt:
@@ -115,7 +123,7 @@ def command_parser() -> argparse.ArgumentParser:
             epilog=_epilog(examples),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        subparser.set_defaults(run=run)
+        subparser.set_defaults(run=run, parser=subparser)
         _connection_options(subparser, argparse.SUPPRESS)  # also accepted after the command
         return subparser
 

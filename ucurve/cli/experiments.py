@@ -64,7 +64,7 @@ def _submission_commands(command: Command) -> None:
     )
     parser.add_argument("spec", help=SPEC)
     parser.add_argument("--name", default="", help="name (default: made from the spec)")
-    parser.add_argument("--tag", action="append", default=[], help="tag; repeatable")
+    parser.add_argument("--tag", action="append", default=[], dest="tags", help="tag; repeatable")
     parser.add_argument("--notes", default="", help="notes in Markdown")
     parser.add_argument("--priority", type=int, default=0, help=PRIORITY)
     parser.add_argument(
@@ -115,6 +115,7 @@ def _list_command(command: Command) -> None:
     parser.add_argument(
         "--before", dest="created_before", metavar="DATE", help="submitted before this day"
     )
+    parser.set_defaults(fields={"offset": "--page"})
     parser.add_argument("--starred", action="store_true", help="only experiments you starred")
     parser.add_argument(
         "--archived", choices=("also", "only"), help="include archived experiments, or only those"
@@ -145,6 +146,7 @@ def _extend_command(command: Command) -> None:
         metavar="FIELD=JSON",
         help="new value of a field; repeatable",
     )
+    parser.set_defaults(fields={"changes": "--set"})
     parser.add_argument("--wait", action="store_true", help=WAIT)
 
 
@@ -175,7 +177,7 @@ def print_messages(waits_for: str | None, warnings: Sequence[str], notes: Sequen
 
 def submit(args: argparse.Namespace) -> int:
     fields = read_submission(args.spec)
-    fields["tags"] = [*fields.get("tags", []), *args.tag]
+    fields["tags"] = [*fields.get("tags", []), *args.tags]
     options = ("name", "notes", "priority", "fresh", "webhook")
     fields |= {name: value for name in options if (value := getattr(args, name))}
     submission = checked(schemas.Submission, fields).model_dump()

@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from ucurve.cli.arguments import Command, InputError, connect
-from ucurve.client import RequestRejectedError
 from ucurve.formatting import counted, shortened
 from ucurve.schemas.references import Importer, SentFile
 
@@ -58,6 +57,7 @@ def commands(command: Command) -> None:
         metavar="NAME",
         help="how the files call the model, where the suite has it under another name",
     )
+    parser.set_defaults(fields={"files": ""})  # the messages name file, line and column
     parser = command("remove", remove_reference, "remove a reference curve", references)
     parser.add_argument("name", help="name of the curve")
 
@@ -78,13 +78,9 @@ def add_reference(args: argparse.Namespace) -> None:
     paths: list[Path] = args.lm_eval or args.csv
     importer: Importer = "lm-eval" if args.lm_eval else "csv"
     files = [SentFile(name=path.name, content=_text(path)) for path in paths]
-    try:
-        curve = connect(args).add_reference(
-            args.name, importer, files, args.suite, args.citation, args.same_model
-        )
-    except RequestRejectedError as error:  # the messages name file, line and column themselves
-        messages = [field.detail for field in error.problem.errors]
-        raise InputError("; ".join(messages) or error.problem.detail) from error
+    curve = connect(args).add_reference(
+        args.name, importer, files, args.suite, args.citation, args.same_model
+    )
     skipped = curve.origin.num_left_out
     skipped_text = f", {skipped:,} not finite and skipped" if skipped else ""
     print(

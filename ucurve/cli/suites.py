@@ -56,6 +56,7 @@ def _suite_commands(command: Command) -> None:
         help="Hugging Face repository with a branch per revision; repeat it for repositories of "
         "the same model, one per pre-training seed",
     )
+    parser.set_defaults(fields={"repositories": "--hub"})
     source.add_argument("--preset", help="suite that the package knows, such as polypythias-14m")
     _position_options(parser)
 

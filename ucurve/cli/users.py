@@ -39,6 +39,7 @@ def _token_commands(command: Command) -> None:
     parser.add_argument(
         "--days", type=days, default=90.0, help="lifetime in days, or 'never' (default: 90)"
     )
+    parser.set_defaults(fields={"owner": "--user"})
     command("list", list_tokens, "list your API keys; admins see those of all users", tokens)
     parser = command("revoke", revoke_token, "revoke an API key", tokens)
     parser.add_argument("id", type=int, help="id of the key, see `ucurve tokens list`")

@@ -18,6 +18,7 @@ from ucurve.client.api_keys import TokenFileError, default_token
 from ucurve.experiments import kinds
 from ucurve.schemas import validation_messages
 from ucurve.schemas.audit import SOURCE_HEADER, Source
+from ucurve.schemas.error_location import Step
 from ucurve.schemas.problems import INVALID_INPUT, FieldError, Problem, problem_of
 from ucurve.settings import settings
 from ucurve.spec import Spec
@@ -45,13 +46,17 @@ class RequestRejectedError(ClientError):
     """The API rejected the request: `status`, `problem`, and a message with a line per field."""
 
     def __init__(self, status: int, problem: Problem) -> None:
-        lines = [
-            f"{field_name(error.pointer)}: {error.detail}".removeprefix(": ")
-            for error in problem.errors
-        ]
-        super().__init__("\n".join(lines) or problem.detail or problem.title)
         self.status = status
         self.problem = problem
+        lines = validation_messages.lines(self.fields())
+        super().__init__(lines or problem.detail or problem.title)
+
+    def fields(self) -> list[validation_messages.FieldMessage]:
+        """Return what is wrong with each field; those of a spec by their names in the spec."""
+        return [
+            validation_messages.FieldMessage(field_path(error.pointer), error.detail)
+            for error in self.problem.errors
+        ]
 
 
 class HttpClient:
@@ -166,10 +171,14 @@ def as_json(spec: Spec | Mapping[str, Any]) -> dict[str, Any]:
 
 def field_name(pointer: str) -> str:
     """Format a JSON pointer as a field name: /spec/gammas/0 -> gammas[0]."""
+    return validation_messages.field_name(field_path(pointer))
+
+
+def field_path(pointer: str) -> tuple[Step, ...]:
+    """Return the path of a JSON pointer, within the spec: /spec/gammas/0 -> ("gammas", 0)."""
     parts = [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/") if part]
-    return validation_messages.field_name(
-        parts[1:] if len(parts) > 1 and parts[0] == "spec" else parts
-    )
+    path = parts[1:] if len(parts) > 1 and parts[0] == "spec" else parts
+    return tuple(int(part) if part.isascii() and part.isdigit() else part for part in path)
 
 
 def _transport_problem(url: str, error: httpx.TransportError) -> str:
