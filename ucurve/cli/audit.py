@@ -43,7 +43,8 @@ def commands(command: Command) -> None:
 
 
 def show_audit(args: argparse.Namespace) -> None:
-    from ucurve.cli.tables import audit_table, show
+    from ucurve.cli.table_layout import show
+    from ucurve.cli.tables import audit_table
 
     filters = {name: getattr(args, name) for name in AuditFilter.model_fields}
     if args.output and args.output.suffix not in (".csv", ".jsonl"):

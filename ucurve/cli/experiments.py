@@ -255,7 +255,8 @@ def follow_progress(client: Client, id: int) -> int:
 
 
 def list_experiments(args: argparse.Namespace) -> None:
-    from ucurve.cli.tables import experiments_table, show
+    from ucurve.cli.table_layout import show
+    from ucurve.cli.tables import experiments_table
 
     filters = {
         name: value for name in ExperimentFilter.model_fields if (value := getattr(args, name))

@@ -107,7 +107,7 @@ def print_labels(args: argparse.Namespace, filters: dict[str, Any]) -> None:
 
 def print_pivot(args: argparse.Namespace, filters: dict[str, Any]) -> None:
     """Print the pivot table and a sentence about its cells."""
-    from ucurve.cli.tables import show, table_of
+    from ucurve.cli.table_layout import show, table_of
     from ucurve.figures import pivot as layout
 
     options = {name: value for name in PIVOT_OPTIONS if (value := getattr(args, name))}

@@ -120,7 +120,8 @@ def _print_unit(args: argparse.Namespace) -> int:
 
 
 def workers(args: argparse.Namespace) -> None:
-    from ucurve.cli.tables import show, workers_table
+    from ucurve.cli.table_layout import show
+    from ucurve.cli.tables import workers_table
 
     show(workers_table(connect(args).workers()))
 

@@ -151,7 +151,7 @@ def _read_point(path: str) -> PointFile:
 def _print_comparison(point: PointFile, here: dict[str, float]) -> None:
     """Print the measured metrics beside the recorded ones."""
     from ucurve.analysis.reproducibility import TIME, difference
-    from ucurve.cli.tables import show, table_of
+    from ucurve.cli.table_layout import show, table_of
 
     recorded: dict[str, float] = {}
     if point.recorded:

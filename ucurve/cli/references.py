@@ -63,7 +63,7 @@ def commands(command: Command) -> None:
 
 
 def list_references(args: argparse.Namespace) -> None:
-    from ucurve.cli.tables import show, table_of
+    from ucurve.cli.table_layout import show, table_of
 
     table = table_of("name", "suite", "metrics", "numbers", "files", "owner")
     for curve in connect(args).references(args.suite, " ".join(args.words)):

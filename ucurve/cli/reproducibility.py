@@ -31,7 +31,7 @@ def commands(command: Command) -> None:
 
 
 def agreement(args: argparse.Namespace) -> None:
-    from ucurve.cli.tables import show
+    from ucurve.cli.table_layout import show
 
     report = connect(args).agreement(args.id, args.limit)
     print(summary(report))
@@ -56,7 +56,7 @@ def _print_machines(machines: DevicePair) -> None:
 
 
 def _metrics_table(report: Agreement) -> Table:
-    from ucurve.cli.tables import table_of
+    from ucurve.cli.table_layout import table_of
 
     table = table_of(
         "metric", "compared", "identical", "largest difference", "relative", "states differ"
@@ -74,7 +74,7 @@ def _metrics_table(report: Agreement) -> Table:
 
 
 def _differences_table(report: Agreement) -> Table:
-    from ucurve.cli.tables import table_of
+    from ucurve.cli.table_layout import table_of
 
     table = table_of("measurements", "point", "metric", "original", "re-measured", "relative")
     for point in report.points:

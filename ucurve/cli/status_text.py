@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
-
-from rich.console import Console
 from rich.table import Table
 
-from ucurve.cli.tables import table_of
+from ucurve.cli.table_layout import table_lines, table_of
 from ucurve.formatting import activity, ago, counted, duration, file_size, rate, roughly
 from ucurve.schemas.status import FailureGroup, LabStatus, RetriedFailures, UserQueue, WorkerStatus
 
@@ -49,10 +46,7 @@ def retried_text(retried: RetriedFailures) -> str:
 
 
 def _text(table: Table) -> str:
-    console = Console(width=160, file=io.StringIO())
-    with console.capture() as captured:
-        console.print(table)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+    return "\n".join(table_lines(table))
 
 
 def _workers(workers: list[WorkerStatus]) -> Table:

@@ -125,7 +125,8 @@ def _dataset_commands(command: Command) -> None:
 
 
 def list_suites(args: argparse.Namespace) -> None:
-    from ucurve.cli.tables import show, suites_table
+    from ucurve.cli.table_layout import show
+    from ucurve.cli.tables import suites_table
 
     suites = connect(args).suites()
     show(suites_table(suites))
@@ -136,7 +137,8 @@ def list_suites(args: argparse.Namespace) -> None:
 
 def add_suite(args: argparse.Namespace) -> None:
     """Show what is understood of the revisions, then register them."""
-    from ucurve.cli.tables import positions_table, show
+    from ucurve.cli.table_layout import show
+    from ucurve.cli.tables import positions_table
 
     client = connect(args)
     details = _suite_details(args)
@@ -182,7 +184,8 @@ def _text_of(path: Path) -> str:
 
 
 def list_datasets(args: argparse.Namespace) -> None:
-    from ucurve.cli.tables import datasets_table, show
+    from ucurve.cli.table_layout import show
+    from ucurve.cli.tables import datasets_table
 
     show(datasets_table(connect(args).datasets()))
 

@@ -18,6 +18,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from ucurve.cli.table_layout import table_of
 from ucurve.formatting import audit_details, count, duration, file_size, token_span
 from ucurve.formatting import tokens as format_tokens
 from ucurve.registry.suites import Checkpoint, Dataset, Suite
@@ -26,14 +27,6 @@ from ucurve.schemas.experiments import Experiment
 from ucurve.schemas.measurements import MeasurementRow
 from ucurve.schemas.users import Token, User
 from ucurve.schemas.workers import WorkerInfo
-
-
-def show(table: Table) -> None:
-    """Print a table; into a pipe at full width."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=10_000)
-    console.print(table)
 
 
 @contextmanager
@@ -230,12 +223,4 @@ def users_table(users: Sequence[User]) -> Table:
     for user in users:
         limits = (count(num) for num in (user.num_queued, user.most_queued, user.most_planned))
         table.add_row(user.name, user.role, *limits, day(user.blocked_at))
-    return table
-
-
-def table_of(*columns: str) -> Table:
-    """Return an empty table without borders."""
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
     return table

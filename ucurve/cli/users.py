@@ -113,7 +113,8 @@ def create_token(args: argparse.Namespace) -> None:
 
 
 def list_tokens(args: argparse.Namespace) -> None:
-    from ucurve.cli.tables import show, tokens_table
+    from ucurve.cli.table_layout import show
+    from ucurve.cli.tables import tokens_table
 
     show(tokens_table(connect(args).tokens()))
 
@@ -124,7 +125,8 @@ def revoke_token(args: argparse.Namespace) -> None:
 
 
 def list_users(args: argparse.Namespace) -> None:
-    from ucurve.cli.tables import show, users_table
+    from ucurve.cli.table_layout import show
+    from ucurve.cli.tables import users_table
 
     show(users_table(connect(args).users()))
 
