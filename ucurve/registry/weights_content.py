@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,6 +30,7 @@ DIGEST = 24  # hexadecimal digits of a tensor's hash: they need only differ with
 HEAD = 1 << 18  # numbers from the start of a tensor that its statistics are made of
 MAX_SAMPLED, SAMPLE = 8, 16  # matrices of which a few numbers are kept, and how many
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+STORED = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # little-endian
 
 Likeness = Literal["equal", "rounded"]
 
@@ -108,18 +110,31 @@ class TensorDigest:
 
         if not piece:
             return
+        stored = np.frombuffer(piece, STORED[self.dtype])
+        wide, values = self.dtype in ("F32", "F64"), None
+        looks = self._exact != {self.dtype.lower()} or self._constant or self._num_head < HEAD
         with np.errstate(all="ignore"):  # what fp16 cannot hold becomes inf
-            values = _as_floats(piece, self.dtype)
-            half = np.frombuffer(piece, "<f2") if self.dtype == "F16" else values.astype("<f2")
-            brain = np.frombuffer(piece, "<u2") if self.dtype == "BF16" else _as_bf16(values)
-            if self.dtype != "F16" and "f16" in self._exact:
-                self._keep("f16", np.array_equal(half.astype("<f4"), values))
-            if self.dtype != "BF16" and "bf16" in self._exact:
-                self._keep("bf16", np.array_equal(_from_bf16(brain), values))
-        if self.dtype in ("F32", "F64"):
-            self._hashes["f32"].update(values.tobytes())
-        self._hashes["f16"].update(half.tobytes())
-        self._hashes["bf16"].update(brain.tobytes())
+            if wide or looks:
+                values = _as_floats(stored, self.dtype)
+            half, brain = _rounded(stored, values, self.dtype)
+            if values is not None:
+                self._look_at(values, half, brain)
+        if wide:
+            assert values is not None, "fp32 values are what is hashed"
+            self._hashes["f32"].update(values.data)
+        self._hashes["f16"].update(half.data)
+        self._hashes["bf16"].update(brain.data)
+
+    def _look_at(
+        self, values: Floats, half: NDArray[np.float16], brain: NDArray[np.uint16]
+    ) -> None:
+        """See which types hold the values, whether they are constant, and keep the first ones."""
+        import numpy as np
+
+        if self.dtype != "F16" and "f16" in self._exact:
+            self._keep("f16", np.array_equal(half.astype("<f4"), values))
+        if self.dtype != "BF16" and "bf16" in self._exact:
+            self._keep("bf16", np.array_equal(_from_bf16(brain), values))
         if self._first is None:
             self._first = float(values[0])
         self._constant = self._constant and bool((values == values[0]).all())
@@ -189,19 +204,43 @@ def thinned(tensors: Mapping[str, TensorContent]) -> dict[str, TensorContent]:
     }
 
 
-def _as_floats(piece: bytes, dtype: str) -> Floats:
+def _as_floats(stored: NDArray[Any], dtype: str) -> Floats:
+    return _from_bf16(stored) if dtype == "BF16" else stored.astype("<f4", copy=False)
+
+
+def _rounded(
+    stored: NDArray[Any], values: Floats | None, dtype: str
+) -> tuple[NDArray[np.float16], NDArray[np.uint16]]:
+    """Return numbers rounded to fp16 and to bf16; of 16 bits there are few, so they are listed."""
+    if dtype == "F16":
+        return stored, _bf16_of_f16().take(stored.view("<u2"))
+    if dtype == "BF16":
+        return _f16_of_bf16().take(stored), stored
+    assert values is not None, "fp32 values are rounded themselves"
+    return values.astype("<f2"), _as_bf16(values)
+
+
+@cache
+def _f16_of_bf16() -> NDArray[np.float16]:
     import numpy as np
 
-    if dtype == "BF16":
-        return _from_bf16(np.frombuffer(piece, "<u2"))
-    return np.frombuffer(piece, {"F64": "<f8", "F32": "<f4", "F16": "<f2"}[dtype]).astype("<f4")
+    with np.errstate(all="ignore"):
+        return _from_bf16(np.arange(1 << 16, dtype="<u2")).astype("<f2")
+
+
+@cache
+def _bf16_of_f16() -> NDArray[np.uint16]:
+    import numpy as np
+
+    return _as_bf16(np.arange(1 << 16, dtype="<u2").view("<f2").astype("<f4"))
 
 
 def _from_bf16(bits: NDArray[np.uint16]) -> Floats:
     import numpy as np
 
-    widened: Floats = (bits.astype("<u4") << np.uint32(16)).view("<f4")
-    return widened
+    widened = bits.astype("<u4")
+    widened <<= np.uint32(16)
+    return widened.view("<f4")
 
 
 def _as_bf16(values: Floats) -> NDArray[np.uint16]:
@@ -209,9 +248,13 @@ def _as_bf16(values: Floats) -> NDArray[np.uint16]:
     import numpy as np
 
     bits = values.view("<u4")
-    rounded: NDArray[np.uint16] = (
-        bits + (np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))
-    ).view("<u2")[1::2]
-    if np.isnan(values).any():
-        rounded = np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
-    return np.ascontiguousarray(rounded)
+    rounded = bits >> np.uint32(16)
+    rounded &= np.uint32(1)
+    rounded += np.uint32(0x7FFF)
+    rounded += bits
+    rounded >>= np.uint32(16)
+    brain: NDArray[np.uint16] = rounded.astype("<u2")
+    missing = np.isnan(values)
+    if missing.any():
+        brain[missing] = np.uint16(0x7FC0)
+    return brain
