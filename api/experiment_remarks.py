@@ -61,7 +61,7 @@ def _measured_suites(session: Session, id: int) -> tuple[MeasuredSuite, ...]:
 
 
 def _read(session: Session, id: int) -> tuple[MeasuredSuite, ...]:
-    """Read what an experiment measures; kept names are one object each, whoever measured them."""
+    """Read what an experiment measures; a name is one object in all experiments that have it."""
     revisions: dict[str, set[str]] = defaultdict(set)
     initial: dict[str, set[str]] = defaultdict(set)
     for row in measured_revisions(session, id):
