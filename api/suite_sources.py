@@ -70,22 +70,34 @@ def _source(submission: SuiteSubmission) -> tuple[str, Path | str | Sequence[str
 
 
 def _as_known(checkpoint: Checkpoint, old: Checkpoint | None) -> Checkpoint:
-    """Keep what a table said, and tokens that the source does not give this time."""
+    """Keep what a table said, and tokens that the source does not give this time.
+
+    What an earlier release read of a name counts only where this one reads the same.
+    """
     if old is None:
         return checkpoint
-    same_phase = checkpoint.training_phase == old.training_phase
-    lost = checkpoint.tokens is None and old.tokens is not None and same_phase
+    lost = (
+        checkpoint.tokens is None
+        and old.tokens is not None
+        and checkpoint.training_phase == old.training_phase
+    )
+    if old.position_source is None:
+        same = checkpoint.step is not None and checkpoint.step == old.step
+        return checkpoint.model_copy(update={"tokens": old.tokens}) if lost and same else checkpoint
     if old.position_source != FROM_TABLE and not lost:
         return checkpoint
     return checkpoint.model_copy(update={name: getattr(old, name) for name in POSITION})
 
 
 def with_known_files(checkpoints: Sequence[Checkpoint], existing: Suite | None) -> list[Checkpoint]:
-    """Give hub checkpoints what the suite has read of their files: a commit never changes."""
+    """Give hub checkpoints what the suite has read of their files: a commit never changes.
+
+    What an earlier release read is read again: it knew less.
+    """
     usable = {
         (c.revision, c.location): c
         for c in (existing.checkpoints if existing else [])
-        if c.location.scheme == "hub" and c.is_read
+        if c.location.scheme == "hub" and c.is_read and c.structure
     }
     return [
         c.model_copy(update={name: getattr(old, name) for name in READ} | {"unresolved": None})

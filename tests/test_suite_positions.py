@@ -16,13 +16,19 @@ from test_suites import settled, write_model
 from ucurve.registry import presets
 from ucurve.registry.discover import Discovered, number_repositories
 from ucurve.registry.position_tables import TableError, corrected, table_text
-from ucurve.registry.suites import Checkpoint, Location, sort_checkpoints, suite_warnings
+from ucurve.registry.suite_warnings import suite_warnings
+from ucurve.registry.suites import Checkpoint, Location, sort_checkpoints
 from ucurve.registry.token_batches import parse_batches, tokens_at
 
 
-def checkpoint(revision: str, **fields: Any) -> Checkpoint:
+def checkpoint(revision: str, position_source: str = "", **fields: Any) -> Checkpoint:
+    """A checkpoint of this release: of earlier ones `position_source` is null."""
     return Checkpoint(
-        suite="s", revision=revision, location=Location(scheme="path", path="/x"), **fields
+        suite="s",
+        revision=revision,
+        location=Location(scheme="path", path="/x"),
+        position_source=position_source,
+        **fields,
     )
 
 

@@ -16,20 +16,25 @@ from fake_hub import FakeHub, serving
 from fastapi.testclient import TestClient
 
 from ucurve.registry import hashing, presets
+from ucurve.registry.suite_warnings import suite_warnings
 from ucurve.registry.suites import (
     Checkpoint,
     Location,
     Suite,
     combined_sha256,
     sort_checkpoints,
-    suite_warnings,
 )
 from ucurve.registry.weights_remarks import weights_remarks
 
 
-def checkpoint(revision: str, **fields: Any) -> Checkpoint:
+def checkpoint(revision: str, position_source: str = "", **fields: Any) -> Checkpoint:
+    """A checkpoint of this release: of earlier ones `position_source` is null."""
     return Checkpoint(
-        suite="s", revision=revision, location=Location(scheme="path", path="/x"), **fields
+        suite="s",
+        revision=revision,
+        location=Location(scheme="path", path="/x"),
+        position_source=position_source,
+        **fields,
     )
 
 

@@ -30,7 +30,8 @@ from ucurve.registry.hashing import Contents
 from ucurve.registry.position_tables import table_text
 from ucurve.registry.presets import ReplicatedPreset, SuitePreset
 from ucurve.registry.resolve import resolve_small
-from ucurve.registry.suites import Dataset, Suite, suite_warnings
+from ucurve.registry.suite_warnings import suite_warnings
+from ucurve.registry.suites import Dataset, Suite
 from ucurve.schemas.catalogue import SuitePreview, SuiteSubmission
 from worker.queue import wake_workers
 

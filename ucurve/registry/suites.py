@@ -8,7 +8,6 @@ dataset cannot be used; while it is being hashed in the background, the reason i
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -260,83 +259,12 @@ def is_initial(checkpoint: Checkpoint) -> bool:
     return checkpoint.tokens == 0 if checkpoint.tokens is not None else checkpoint.step == 0
 
 
-def suite_warnings(checkpoints: Iterable[Checkpoint], remarks: Iterable[Remark] = ()) -> list[str]:
-    """Return warnings about a suite: remarks about its weights, and revisions that cannot be used
-    or placed.
-    """
-    checkpoints = sort_checkpoints(checkpoints)
-    by_reason: dict[str, list[str]] = defaultdict(list)
-    without_tokenizer: dict[str, list[str]] = defaultdict(list)
-    for checkpoint in checkpoints:
-        for remark in checkpoint.remarks if checkpoint.is_read else ():
-            if remark.endswith(NO_TEXTS):
-                without_tokenizer[remark].append(checkpoint.revision)
-        if checkpoint.unresolved and not checkpoint.is_pending:
-            by_reason[checkpoint.unresolved].append(checkpoint.revision)
-    trying = [c for c in checkpoints if (c.unresolved or "").startswith(TRYING)]
-    pending = [c.revision for c in checkpoints if c.is_pending and c not in trying]
-    without_tokens = [c for c in checkpoints if c.tokens is None and c.training_phase is None]
-    only_step = [c.revision for c in without_tokens if c.step is not None]
-    only_words = [c.revision for c in without_tokens if c.step is None and c.words is not None]
-    neither = [c.revision for c in without_tokens if c.step is None and c.words is None]
-    messages = [remark.message for remark in remarks]
-    messages += [f"{enumerated(names)}: {reason}" for reason, names in by_reason.items()]
-    messages += [f"{enumerated(names)}: {what}." for what, names in without_tokenizer.items()]
-    if pending:
-        messages.append(f"{enumerated(pending)}: still being hashed.")
-    if trying:
-        messages.append(f"{enumerated([c.revision for c in trying])}: {trying[0].unresolved}.")
-    if only_step:
-        messages.append(f"{enumerated(only_step)}: step known, tokens unknown: {HINT_TOKENS}.")
-    if only_words:
-        messages.append(f"{enumerated(only_words)}: words known, tokens unknown: {HINT_TABLE}.")
-    if neither:
-        messages.append(f"{enumerated(neither)}: step and tokens unknown: {HINT_POSITION}.")
-    return [*messages, *_phase_warnings(checkpoints), *_same_position_warnings(checkpoints)]
-
-
-def _phase_warnings(checkpoints: Sequence[Checkpoint]) -> list[str]:
-    """Say which checkpoints are no part of pre-training, and what that means."""
-    after = [c for c in checkpoints if c.training_phase is not None]
-    if not after:
-        return []
-    phases = enumerated(list(dict.fromkeys(c.training_phase or "" for c in after)))
-    return [
-        f"{enumerated([c.revision for c in after])}: trained after pre-training ({phases}), with "
-        "a count of steps of its own. Charts and verdicts over pre-training tokens leave these "
-        'out, and so do "all" and log-spaced choices of checkpoints. Name them to measure them; '
-        f"to place them, {HINT_TABLE}."
-    ]
-
-
-def _same_position_warnings(checkpoints: Sequence[Checkpoint]) -> list[str]:
-    """Name checkpoints of one seed that claim the same position."""
-    places: dict[tuple[int, int | None, int | None], list[Checkpoint]] = defaultdict(list)
-    for c in checkpoints:
-        if c.tokens is not None and c.training_phase is None:
-            places[c.replicate, c.tokens, c.step].append(c)
-    return [
-        f"{enumerated([c.revision for c in same])} have the same position and pre-training seed: "
-        f"where they are different runs, {HINT_TABLE}."
-        for same in places.values()
-        if len({c.weights_sha256 or c.revision for c in same}) > 1
-    ]
-
-
 def enumerated(names: Sequence[str]) -> str:
     """Return "a, b and c", or the first five and how many more."""
     listed = [*names[:5], *([f"{len(names) - 5} more"] if len(names) > 5 else [])]
     return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
 
 
-HINT_TABLE = "correct the table of positions (`ucurve suites add --help`)"
-HINT_TOKENS = (
-    "register the suite with the tokens per step (`--tokens-per-step` of `ucurve suites add`)"
-)
-HINT_POSITION = (
-    "name it like step1000 or 2B_tokens, or add a suite.json beside the folders "
-    "(`ucurve suites add --help`)"
-)
 FOLDER_FORMAT = """\
 DIR/step1000/config.json, model.safetensors, tokenizer.json
 DIR/step2000/...
