@@ -16,6 +16,7 @@ from sqlalchemy import Row, bindparam, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from db import trials
 from db.explorer import record_labels
 from db.models import (
     Attempt,
@@ -341,8 +342,10 @@ def merge_experiment(
     return experiment, True
 
 
-def merge_catalogue(session: Session, rows: Json, owner: str) -> dict[str, list[str]]:
+def merge_catalogue(session: Session, rows: Json, owner: str, waiting: str) -> dict[str, list[str]]:
     """Add suites (with checkpoints), datasets and reference curves that have new names.
+
+    waiting: what models that a worker must try say until then.
 
     Returns the names that were added, kept, or differ: an existing name keeps what it means here,
     also where it means something else there.
@@ -351,7 +354,7 @@ def merge_catalogue(session: Session, rows: Json, owner: str) -> dict[str, list[
     add_user(session, owner, "submitter")
     names: dict[str, list[str]] = {"added": [], "kept": [], "differ": []}
     for suite in rows["suites"]:
-        names[_merge_suite(session, suite, owner)].append(f"suite {suite['name']}")
+        names[_merge_suite(session, suite, owner, waiting)].append(f"suite {suite['name']}")
     for dataset in rows["datasets"]:
         existing = session.get(Dataset, dataset["name"])
         if existing is None:
@@ -370,19 +373,41 @@ def merge_catalogue(session: Session, rows: Json, owner: str) -> dict[str, list[
     return names
 
 
-def _merge_suite(session: Session, suite: Json, owner: str) -> str:
+def _merge_suite(session: Session, suite: Json, owner: str, waiting: str) -> str:
     """Add a suite with its checkpoints; return "added", "kept" or "differ"."""
     checkpoints = suite.pop("checkpoints")
     if session.get(Suite, suite["name"]) is None:
         session.add(Suite(**suite, owner=owner))
         session.flush()
-        session.add_all(Checkpoint(**row, suite=suite["name"]) for row in checkpoints)
+        entered = _entered(session, checkpoints, waiting)
+        session.add_all(Checkpoint(**row, suite=suite["name"]) for row in entered)
         return "added"
-    query = select(Checkpoint.revision, Checkpoint.weights_sha256).where(
-        Checkpoint.suite == suite["name"]
-    )
-    here: dict[str, str | None] = {r.revision: r.weights_sha256 for r in session.execute(query)}
-    there = {row["revision"]: row["weights_sha256"] for row in checkpoints}
-    shared = here.keys() & there.keys()
-    differ = any(here[n] and there[n] and here[n] != there[n] for n in shared)
-    return "differ" if differ else "kept"
+    rows = session.scalars(select(Checkpoint).where(Checkpoint.suite == suite["name"]))
+    here = {row.revision: row for row in rows}
+    shared = [(here[row["revision"]], row) for row in checkpoints if row["revision"] in here]
+    if any(_differ(mine.weights_sha256, row["weights_sha256"]) for mine, row in shared):
+        return "differ"
+    found = [(mine, row) for mine, row in shared if mine.structure is None and row["structure"]]
+    _try_untried(session, [(mine, row) for mine, row in found if mine.remarks], waiting)
+    return "kept"
+
+
+def _differ(here: str | None, there: str | None) -> bool:
+    return bool(here and there and here != there)
+
+
+def _try_untried(session: Session, found: Sequence[tuple[Checkpoint, Json]], waiting: str) -> None:
+    """Let workers try checkpoints of an earlier import whose files are here now.
+
+    The remarks of an import say only that files were not here.
+    """
+    entered = {row["revision"]: row for row in _entered(session, [r for _, r in found], waiting)}
+    for mine, row in found:
+        for name in ("structure", "architecture", "initializer_std", "unresolved", "remarks"):
+            setattr(mine, name, entered[row["revision"]][name])
+
+
+def _entered(session: Session, checkpoints: Sequence[Json], waiting: str) -> list[Json]:
+    """Return the columns of checkpoints; those of structures not yet tried wait for a worker."""
+    locked_in_order = sorted(checkpoints, key=lambda row: str(row["structure"] or ""))
+    return [trials.enter(session, row, waiting) for row in locked_in_order]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -152,3 +153,83 @@ def test_files_of_a_hub_suite_of_an_earlier_release_are_read_again(
         new = settled(api, "older")
     assert new["remarks"] == remarks
     assert not any(EARLIER in warning for warning in new["warnings"])
+
+
+# ---- suites of another lab
+
+
+def exchanged(api: TestClient, suite: str, folder: Path | str, **changes: Any) -> dict[str, Any]:
+    """Import a registered suite under another name, as if it came from another lab."""
+    names = ("revision", "step", "tokens", "replicate", "position_source", "num_parameters",
+             "context", "weights_sha256", "config_sha256", "size_bytes", "unresolved")  # fmt: skip
+    checkpoints = [
+        {
+            **{name: c[name] for name in names},
+            "suite": f"{suite}-there",
+            "location": {"scheme": "path", "path": f"{folder}/{c['revision']}"},
+            **changes,
+        }
+        for c in api.get(f"/v1/suites/{suite}").json()["checkpoints"]
+    ]
+    described = {"name": f"{suite}-there", "description": "", "evaluation": None, "recipe": None}
+    body = {"origin": "lab A", "suites": [{**described, "checkpoints": checkpoints}]}
+    answer = api.post("/v1/import/catalogue", json=body)
+    assert answer.status_code == 200, answer.text
+    result: dict[str, Any] = answer.json()
+    return result
+
+
+def reasons(api: TestClient, suite: str) -> set[str | None]:
+    return {c["unresolved"] for c in api.get(f"/v1/suites/{suite}").json()["checkpoints"]}
+
+
+@pytest.mark.parametrize("there", [None, "being tried: waiting for a worker of lab A"])
+def test_an_imported_suite_is_tried_where_its_files_are(
+    api: TestClient, tmp_path: Path, there: str | None
+) -> None:
+    for step in (1000, 2000):
+        write(tmp_path / f"step{step}", "gpt2", step + bool(there))
+    name = f"shared-{bool(there)}".lower()
+    api.post("/v1/suites", json={"name": name, "path": str(tmp_path), "tokens_per_step": 1000})
+    with open_session() as session:
+        session.execute(text("DELETE FROM structures"))  # as if this lab had never seen it
+        session.commit()
+    assert exchanged(api, name, tmp_path, unresolved=there)["warnings"] == []
+    (reason,) = reasons(api, f"{name}-there")
+    assert str(reason).startswith("being tried: waiting for a worker to build the model")
+    pass_trials()
+    assert reasons(api, f"{name}-there") == {None}
+    assert not any("not tried" in w for w in warnings(api, f"{name}-there"))
+
+
+@pytest.mark.parametrize("case", ["elsewhere", "changed"])
+def test_an_imported_suite_without_its_files_says_that_it_was_not_tried(
+    api: TestClient, tmp_path: Path, case: str
+) -> None:
+    for step in (1000, 2000):
+        write(tmp_path / "here" / f"step{step}", "gpt2", step)
+    body = {"name": case, "path": str(tmp_path / "here"), "tokens_per_step": 1000}
+    api.post("/v1/suites", json=body)
+    pass_trials()
+    there = tmp_path / "there"
+    if case == "changed":
+        for step in (1000, 2000):
+            write(there / f"step{step}", "gpt_neox", step)
+    result = exchanged(api, case, there)
+    expected = "are others" if case == "changed" else f"their files are not in {there}"
+    (warning,) = (w for w in warnings(api, f"{case}-there") if "not tried" in w)
+    assert warning.startswith("step1000 and step2000: imported from lab A, and not tried: ")
+    assert expected in warning
+    assert result["warnings"] == [f"suite {case}-there: {warning}"]
+    assert reasons(api, f"{case}-there") == {None}, "finished points can be planned"
+    assert api.get(f"/v1/suites/{case}-there").json()["remarks"] == [], "not beside each number"
+
+    for step in (1000, 2000):
+        shutil.copytree(
+            tmp_path / "here" / f"step{step}", there / f"step{step}", dirs_exist_ok=True
+        )
+    assert exchanged(api, case, there)["kept"] == [f"suite {case}-there"]
+    assert not any("not tried" in w for w in warnings(api, f"{case}-there"))
+    with open_session() as session:
+        query = text("SELECT count(structure) FROM checkpoints WHERE suite = :suite")
+        assert session.scalar(query, {"suite": f"{case}-there"}) == 2

@@ -21,11 +21,15 @@ from sqlalchemy.orm import Session
 
 from api.auth.authorization import Admin
 from api.errors import invalid
+from api.imported_suites import read_again, untried
+from api.trials import WAITING
 from db import exports, imports
 from db.session import open_session
+from db.unit_of_work import after_commit
 from ucurve import __version__
 from ucurve.bounds import Cursor, Name
 from ucurve.schemas import import_export
+from worker.queue import wake_workers
 
 router = APIRouter(prefix="/v1", tags=["exchange"])
 
@@ -110,19 +114,26 @@ def _page_key(table: TableName, after: str) -> list[int | str]:
 def import_catalogue(
     catalogue: import_export.ImportedCatalogue, user: Admin, check: Check = False
 ) -> import_export.ImportCatalogueResult:
-    """New names are added as the other lab describes them; existing names keep their meaning."""
+    """New names are added as the other lab describes them; existing names keep their meaning.
+
+    Models whose files are here are tried like registered ones; warnings name the others.
+    """
     rows = catalogue.model_dump(exclude={"origin"})
     remark = f"Imported from {catalogue.origin}."
     for row in (*rows["suites"], *rows["datasets"]):
         if remark not in row["description"]:
             row["description"] = f"{row['description']} {remark}".strip()
-    for suite in rows["suites"]:
-        for checkpoint in suite["checkpoints"]:
-            del checkpoint["suite"]
+    warnings: dict[str, list[str]] = {}
+    for row, suite in zip(rows["suites"], catalogue.suites, strict=True):
+        read = [read_again(checkpoint, catalogue.origin) for checkpoint in suite.checkpoints]
+        row["checkpoints"] = [checkpoint.model_dump(exclude={"suite"}) for checkpoint in read]
+        warnings[f"suite {suite.name}"] = untried(read)
     with open_session() as session:
-        names = imports.merge_catalogue(session, rows, user.name)
+        names = imports.merge_catalogue(session, rows, user.name, WAITING)
         _end(session, check)
-    return import_export.ImportCatalogueResult(**names)
+    after_commit(wake_workers)
+    told = [f"{name}: {text}" for name in names["added"] for text in warnings.get(name, ())]
+    return import_export.ImportCatalogueResult(**names, warnings=told)
 
 
 @router.post("/import/measurements", summary="Import measurements with their attempts")

@@ -198,6 +198,7 @@ def summary_lines(summary: Summary) -> Iterator[str]:
         yield "  " + ", ".join(f"#{there} there is #{here} here" for there, here in pairs)
     if summary.added:
         yield f"added: {', '.join(summary.added)}"
+    yield from (f"warning: {warning}" for warning in summary.warnings)
     if summary.differ:
         yield f"not imported, the same name has other contents here: {', '.join(summary.differ)}"
     if summary.num_compared:

@@ -58,6 +58,7 @@ class Summary:
     existing_experiments: dict[int, int] = field(default_factory=dict)
     added: list[str] = field(default_factory=list)
     differ: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:
@@ -102,6 +103,7 @@ def _catalogue(
     with _row_in_errors("suites, checkpoints, datasets or reference_curves"):
         merged = client.import_catalogue(catalogue_of(folder, manifest), check)
     summary.added, summary.differ = merged.added, merged.differ
+    summary.warnings = merged.warnings
 
 
 def _measurements(

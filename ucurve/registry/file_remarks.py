@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from ucurve.registry.suites import NO_TEXTS, Checkpoint, Remark, enumerated, sort_checkpoints
+from ucurve.registry.suites import AT_THE_SUITE, Checkpoint, Remark, enumerated, sort_checkpoints
 
 MAX_GROUPS = 4  # of checkpoints that are named with their tokenizer or context
 
@@ -13,13 +13,13 @@ MAX_GROUPS = 4  # of checkpoints that are named with their tokenizer or context
 def file_remarks(checkpoints: Iterable[Checkpoint]) -> list[Remark]:
     """Return the remarks of all checkpoints, equal ones once, and how the checkpoints differ.
 
-    Of a missing tokenizer only the suite itself warns: numbers of texts do not exist then.
+    Of a missing tokenizer, or of files, only the suite itself warns: new numbers do not exist then.
     """
     usable = [c for c in sort_checkpoints(checkpoints) if c.is_read]
     by_remark: dict[str, list[str]] = defaultdict(list)
     for checkpoint in usable:
         for remark in checkpoint.remarks:
-            if remark.endswith(NO_TEXTS):
+            if remark.endswith(AT_THE_SUITE):
                 continue
             by_remark[remark].append(checkpoint.revision)
     return [

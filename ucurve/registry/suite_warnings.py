@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from ucurve.registry.suites import (
-    NO_TEXTS,
+    AT_THE_SUITE,
     TRYING,
     Checkpoint,
     Remark,
@@ -27,8 +27,8 @@ EARLIER = (
     "the weights of an older save where a newer index lies beside them"
 )
 REREAD = (
-    "Register the suite again from the same folder or repository to have its names and files read "
-    "anew: finished points of the same weights are reused"
+    "Register the suite again from the same folder or repository, which reads both again: finished "
+    "points of the same weights are reused"
 )
 
 
@@ -38,11 +38,11 @@ def suite_warnings(checkpoints: Iterable[Checkpoint], remarks: Iterable[Remark] 
     """
     checkpoints = sort_checkpoints(checkpoints)
     by_reason: dict[str, list[str]] = defaultdict(list)
-    without_tokenizer: dict[str, list[str]] = defaultdict(list)
+    at_the_suite: dict[str, list[str]] = defaultdict(list)
     for checkpoint in checkpoints:
         for remark in checkpoint.remarks if checkpoint.is_read else ():
-            if remark.endswith(NO_TEXTS):
-                without_tokenizer[remark].append(checkpoint.revision)
+            if remark.endswith(AT_THE_SUITE):
+                at_the_suite[remark].append(checkpoint.revision)
         if checkpoint.unresolved and not checkpoint.is_pending:
             by_reason[checkpoint.unresolved].append(checkpoint.revision)
     trying = [c for c in checkpoints if (c.unresolved or "").startswith(TRYING)]
@@ -53,7 +53,7 @@ def suite_warnings(checkpoints: Iterable[Checkpoint], remarks: Iterable[Remark] 
     neither = [c.revision for c in without_tokens if c.step is None and c.words is None]
     messages = [remark.message for remark in remarks]
     messages += [f"{enumerated(names)}: {reason}" for reason, names in by_reason.items()]
-    messages += [f"{enumerated(names)}: {what}." for what, names in without_tokenizer.items()]
+    messages += [f"{enumerated(names)}: {what}." for what, names in at_the_suite.items()]
     if pending:
         messages.append(f"{enumerated(pending)}: still being hashed.")
     if trying:

@@ -210,6 +210,9 @@ class ImportCatalogueResult(BaseModel):
     differ: list[str] = Field(
         description="Existing names with another meaning here, which they keep."
     )
+    warnings: list[str] = Field(
+        [], description="Models that cannot be tried, because their files are not here."
+    )
 
 
 class TableCounts(BaseModel):
