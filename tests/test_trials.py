@@ -75,14 +75,25 @@ def test_a_trial_learns_what_loading_the_model_shows(
 
 CHANGES: dict[str, tuple[str, dict[str, Any], str]] = {
     "more key heads than stored": ("stablelm", {"num_key_value_heads": 32}, "262,784 weights"),
-    "a model type of the future": ("llama", {"model_type": "llama9"}, "llama9"),
-    "no model type": ("llama", {"model_type": None}, "model_type"),
+    "a model type of the future": ("llama", {"model_type": "llama9"},
+        "has no model_type 'llama9'; correct"),
+    "no model type": ("llama", {"model_type": None}, "config.json: model_type is missing"),
     "code in the repository": ("llama", {"auto_map": {"AutoModelForCausalLM": "m.M"}}, "auto_map"),
-    "an unknown activation": ("llama", {"hidden_act": "mystery"}, "mystery"),
+    "an unknown activation": ("llama", {"hidden_act": "mystery"},
+        "no hidden_act 'mystery'; correct"),
+    "a vocabulary smaller than the embedding": ("llama", {"vocab_size": 500},
+        r"vocab_size is 500, but the embedding model\.embed_tokens\.weight has 512 rows: set "),
+    "a larger vocabulary": ("gpt_neox", {"vocab_size": 600},
+        r"600 words \(vocab_size\), but the largest side .* 512: copy the config"),
+    "a vocabulary of tied weights": ("gpt2", {"vocab_size": 300},
+        r"vocab_size is 300, but the embedding transformer\.wte\.weight has 512 rows"),
+    "a smaller model": ("llama", {"intermediate_size": 16},
+        r"asks for model\.layers\.0\.mlp\..* of .*16.*, while its files hold .*: copy the config"),
     "fewer layers than the file holds": ("gpt2", {"n_layer": 1}, r"layers 0 to 0.*h\.1\."),
     "more layers than the file holds": ("llama", {"num_hidden_layers": 3}, "weights"),
     "heads that do not divide the width": ("gpt2", {"n_head": 5}, "n_?heads|num_heads|divisible"),
-    "another kind of model": ("llama", {"model_type": "vit"}, "ViT"),
+    "another kind of model": ("llama", {"model_type": "vit"},
+        "no causal language model of model_type 'vit'"),
 }  # fmt: skip
 
 
@@ -92,6 +103,8 @@ def test_a_config_that_no_worker_can_build_is_found_before_anything_is_planned(
 ) -> None:
     found = reason_of(saved(family, tmp_path / "m" / "step1", **config))
     assert re.search(reason, found), found
+    for words in ("ignore_mismatched_sizes", "Unrecognized", "/ucurve-", "AutoModel"):
+        assert words not in found, "words of the library, or a temporary folder"
 
 
 def test_a_model_that_is_complete_and_cannot_be_run_is_found_before_anything_is_planned(
@@ -103,7 +116,9 @@ def test_a_model_that_is_complete_and_cannot_be_run_is_found_before_anything_is_
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model("stablelm", **shape))
     model.save_pretrained(tmp_path / "m" / "step1")
     load(architectures.registered(tmp_path / "m" / "step1"), "cpu", tmp_path)
-    assert "its model cannot be run: RuntimeError" in reason_of(tmp_path / "m" / "step1")
+    assert "its model cannot be run as config.json describes it: RuntimeError" in reason_of(
+        tmp_path / "m" / "step1"
+    )
 
 
 def test_tensors_under_other_names_are_found_before_anything_is_planned(tmp_path: Path) -> None:
@@ -127,7 +142,8 @@ def test_a_tokenizer_that_cannot_be_read_is_found_before_anything_is_planned(
 ) -> None:
     folder = saved("gpt2", tmp_path / "m" / "step1")
     (folder / "tokenizer.json").write_text('{"model": {"type": "Mystery", "vocab": {}}}')
-    assert "its tokenizer.json cannot be read" in reason_of(folder)
+    assert "its tokenizer.json cannot be read by tokenizers " in (reason := reason_of(folder))
+    assert "copy it again" in reason
 
 
 def test_one_trial_answers_for_all_checkpoints_that_differ_in_values_only(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -32,6 +33,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from ucurve.disk_space import naming_full_disk
 from ucurve.modeling.byte_level_tokenizer import byte_level_tokenizer
+from ucurve.modeling.loading_errors import misfit, refusal
 from ucurve.modeling.model_size import expect_fits
 from ucurve.registry import artifacts, hub
 from ucurve.registry.artifacts import Progress, cached_sha256, no_progress
@@ -148,10 +150,19 @@ def read_tokenizer(path: Path, artefacts: Path) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_buffer(content)
     except Exception as error:  # the library has no class of its own
-        raise CheckpointError(f"its {path.name} cannot be read: {error}") from error
+        raise CheckpointError(unreadable_tokenizer(path.name, error)) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def unreadable_tokenizer(name: str, error: Exception) -> str:
+    """Return what to say of a file that the tokenizers library does not read."""
+    return (
+        f"its {name} cannot be read by tokenizers {version('tokenizers')}: it is damaged, or of a "
+        "later release; copy it again, or write it with that release, AutoTokenizer"
+        f".from_pretrained(DIR).save_pretrained(DIR) (the library: {error})"
+    )
 
 
 def read_bytes(path: Path, artefacts: Path) -> bytes:
@@ -285,16 +296,13 @@ def build(
                 weights_only=True,
                 local_files_only=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are named below
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
-        raise CheckpointError(
-            f"{name} cannot be loaded: {str(error).strip().splitlines()[0]}"
-        ) from error
-    wrong = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
+        raise CheckpointError(refusal(error, staged, name)) from error
+    wrong = misfit(model, info)
     if wrong:
-        raise CheckpointError(
-            f"{name} lacks weights that its config requires: {', '.join(wrong[:3])}"
-        )
+        raise CheckpointError(f"{name} {wrong}")
     return model
 
 

@@ -28,6 +28,7 @@ from ucurve.modeling.checkpoints import (
     build,
     expect_own_code,
     tokenizer_of,
+    unreadable_tokenizer,
 )
 from ucurve.modeling.perplexity import window_losses
 from ucurve.registry.artifacts import folder_of
@@ -83,7 +84,7 @@ def try_checkpoint(checkpoint: Checkpoint) -> Facts:
     except (CheckpointError, RegistrationError, LocationError, HubError, OSError) as error:
         raise CheckpointError(str(error)) from error
     except Exception as error:  # of the tokenizers library, which has no class of its own
-        raise CheckpointError(f"its tokenizer.json cannot be read: {error}") from error
+        raise CheckpointError(unreadable_tokenizer("tokenizer.json", error)) from error
     return try_structure(config, tensors)
 
 
@@ -106,7 +107,9 @@ def try_structure(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> F
     except Exception as error:  # any exception of a model's code would fail every point
         message = str(error).strip().splitlines() or [""]
         raise CheckpointError(
-            f"its model cannot be run: {type(error).__name__}: {message[0]}"
+            f"its model cannot be run as config.json describes it: {type(error).__name__}: "
+            f"{message[0]}. Compare heads, key heads and sizes with the config.json that was saved "
+            "with these weights"
         ) from error
 
 

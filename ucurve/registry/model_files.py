@@ -19,6 +19,7 @@ from ucurve.registry.stored_tensor import Tensor as Tensor
 
 MAX_CONFIG_BYTES = 4_000_000
 MAX_HEADER_BYTES = 25_000_000  # the hub's own limit for a safetensors header
+SAVED_TOGETHER = "copy the config.json that was saved with these weights"
 FLOATS = ("F64", "F32", "F16", "BF16")
 # stored beside the parameters by older versions of GPT-NeoX
 BUFFERS = ("inv_freq", ".attention.bias", ".masked_bias")
@@ -120,22 +121,28 @@ def compare_sizes(config: Mapping[str, Any], tensors: Mapping[str, Tensor], num_
         words, width = (_count(part, names) for names in (VOCABULARY, WIDTHS))
         inner, layers = (_count(part, names) for names in (INNER, LAYERS))
         largest = max((size for t in tensors.values() for size in t.shape), default=num_bytes)
-        asked = {"words": words, "hidden units": width, "units or heads": inner}
-        for noun, count in asked.items():
+        asked = {
+            "words": (words, VOCABULARY),
+            "hidden units": (width, WIDTHS),
+            "units or heads": (inner, INNER),
+        }
+        for noun, (count, names) in asked.items():
             if count is not None and count > largest:
+                field = next(name for name in names if part.get(name) == count)
                 raise RegistrationError(
-                    f"config.json asks for {count:,} {noun}, but the largest side of a stored "
-                    f"tensor is {largest:,}"
+                    f"config.json asks for {count:,} {noun} ({field}), but the largest side of a "
+                    f"stored tensor is {largest:,}: {SAVED_TOGETHER}"
                 )
         if layers is not None and layers > (len(tensors) or num_bytes):
             raise RegistrationError(
-                f"config.json asks for {layers:,} layers, but {len(tensors):,} tensors are stored"
+                f"config.json asks for {layers:,} layers, but {len(tensors):,} tensors are stored: "
+                f"{SAVED_TOGETHER}"
             )
         stored = sum(math.prod(t.shape) for t in tensors.values()) if tensors else num_bytes
         if words is not None and width is not None and words * width > stored:
             raise RegistrationError(
                 f"config.json asks for {words:,} words of {width:,} numbers, but the files hold "
-                f"{stored:,} numbers"
+                f"{stored:,} numbers: {SAVED_TOGETHER}"
             )
 
 
