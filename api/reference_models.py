@@ -31,6 +31,10 @@ PLAIN_STEP = re.compile(
     r"(?:(?:global|model)?[-_]?(?:step|ckpt|checkpoint|iter|iteration)[-_=]?)?0*(\d+)", re.I
 )
 TOKENS_TOLERANCE = 0.01
+PLACE = (
+    "to draw it over pre-training tokens, give its tokens in the suite's table of positions "
+    "(`ucurve suites add --help`), or a CSV with tokens"
+)
 
 
 class UnknownCheckpointError(ValueError):
@@ -290,8 +294,14 @@ def _check_tokens_per_step(
 
 def _unknown_tokens(suite: Suite, checkpoint: Checkpoint | None, evaluated: EvaluatedModel) -> str:
     of_model = f" of {_quoted(evaluated.model)}" if evaluated.model else ""
-    if checkpoint is not None:
+    remedy = "register it, or give a CSV with tokens"
+    phase = parse_revision(evaluated.sought).training_phase
+    if checkpoint is not None and checkpoint.training_phase is not None:
+        reason = f"suite {suite.name!r} has it, and {after_pre_training(checkpoint)}"
+        remedy = PLACE
+    elif checkpoint is not None:
         reason = f"suite {suite.name!r} has {_quoted(checkpoint.revision)} without tokens"
+        remedy = PLACE
     else:
         known = [_quoted(c.revision) for c in suite.checkpoints]
         holds = f"which has {shortened(known)}" if known else "which is not registered"
@@ -299,9 +309,17 @@ def _unknown_tokens(suite: Suite, checkpoint: Checkpoint | None, evaluated: Eval
             f"revision {_quoted(evaluated.sought)}{of_model} is not in suite {suite.name!r}, "
             f"{holds}"
         )
+        if phase is not None:
+            reason += f", and its name says training after pre-training ({_quoted(phase)})"
+            remedy = "give a CSV with tokens, if it shall stand on the axis of pre-training tokens"
+    return f"the tokens of its checkpoint are unknown: {reason}; {remedy}"
+
+
+def after_pre_training(checkpoint: Checkpoint) -> str:
+    """Return why a registered checkpoint has no place on an axis of pre-training tokens."""
     return (
-        f"the tokens of its checkpoint are unknown: {reason}; register it, or give a CSV with "
-        "tokens"
+        f"{_quoted(checkpoint.revision)} is registered as training after pre-training "
+        f"({_quoted(checkpoint.training_phase or '')}), which counts its own steps"
     )
 
 

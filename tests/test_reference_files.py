@@ -442,3 +442,72 @@ def test_files_that_hold_no_results_say_what_to_give_instead() -> None:
     )
     assert "or a metrics.json of OLMES" in refused({"metrics": [1]})
     assert "f1: it has the same contents as f0" in refused(harness(HUBBED), harness(HUBBED))
+
+
+PHASES = {
+    "sft-step100": "sft",
+    "anneal-step500": "anneal",
+    "lc-4k-to-32k-step-4000": "lc-4k-to-32k",
+    "decay-step2000": "decay",
+}
+
+
+@pytest.mark.parametrize("revision", PHASES)
+@pytest.mark.parametrize("importer", ["lm-eval", "csv"])
+def test_a_checkpoint_after_pre_training_is_said_to_be_registered_and_why_it_has_no_place(
+    revision: str, importer: str
+) -> None:
+    at = Location(scheme="path", path=f"/models/late/{revision}")
+    phase = PHASES[revision]
+    late = Checkpoint(
+        suite="late", revision=revision, location=at, step=100, training_phase=phase
+    )  # fmt: skip
+    finder = CheckpointFinder([Suite(name="late", checkpoints=[late])], "late")
+    content = json.dumps(harness(f"pretrained={at.path}"))
+    if importer == "csv":
+        content = f"checkpoint,tokens,metric,value\n{revision},,a/acc,0.5\n"
+    with pytest.raises(FileProblemError) as caught:
+        reference_files.read(importer, [SentFile(name="f", content=content)], finder)
+    said = str(caught.value)
+    assert f"'{revision}' is registered as training after pre-training ('{phase}')" in said
+    assert "register it" not in said
+    assert ("table of positions" if importer == "lm-eval" else "give an integer") in said
+
+
+def test_a_phase_that_is_not_registered_is_not_asked_to_be() -> None:
+    said = refused(harness("pretrained=/models/mine/sft-step7"))
+    assert "is not in suite 'mine'" in said
+    assert "its name says training after pre-training ('sft')" in said
+    assert "register it" not in said
+
+
+@pytest.mark.parametrize(
+    ("content", "importer", "message"),
+    [
+        ({"results": {}}, "lm-eval", "f0, results: the file holds no task; looked for"),
+        ({"results": {}, "config_general": {"model_name": "a/b"}}, "lm-eval", "holds no task"),
+        (harness("pretrained=/models/mine/step500", {"a": {"alias": "a"}, "b": {"x": "N/A"}}),
+         "lm-eval", "the file holds 2 tasks without a number"),
+        ({"results": {"a": {}}}, "lm-eval", "1 task without a number"),
+        ({"results": []}, "lm-eval", 'an object whose "results" are no objects of tasks'),
+        ({"results": None, "x": 1}, "lm-eval", 'an object whose "results" are no objects of tasks'),
+        ({}, "lm-eval", "the file holds no object"),
+        ("[]", "lm-eval", "the file holds no object"),
+        ("null", "lm-eval", "the file holds no object"),
+        ({"a": 1, "b": 2}, "lm-eval", "the file holds an object with 2 fields"),
+        ({"all_primary_scores": [], "tasks": []}, "lm-eval", "no metrics are in this file"),
+        (" \n", "lm-eval", "the file is empty"),
+        ("\ufeff", "csv", "the file is empty"),
+        ("checkpoint,tokens,metric,value\n", "csv", "the file holds a header and no rows"),
+        ("checkpoint,tokens,metric,value\na,1,b,inf\n", "csv", "1 number, none of them finite"),
+    ],
+)  # fmt: skip
+def test_a_file_without_numbers_says_what_it_holds_and_what_was_looked_for(
+    content: Any, importer: str, message: str
+) -> None:
+    assert message in refused(content, importer=importer)
+
+
+def test_one_empty_file_among_others_is_named() -> None:
+    good = harness("pretrained=/models/mine/step500")
+    assert refused(good, {"results": {}}).startswith("f1, results: the file holds no task")

@@ -70,7 +70,9 @@ def read(importer: str, files: Sequence[SentFile], finder: CheckpointFinder) -> 
         tool, model = _tool(results), next((r.evaluated.model for *_, r in results), "")
         _read_results(upload, results, finder)
     if not upload.rows:
-        raise FileProblemError(0, files[0].name, "the file has no finite number")
+        held = f"{counted(upload.num_left_out, 'number')}, none of them finite"
+        message = f"the file holds {held if upload.num_left_out else 'a header and no rows'}"
+        raise FileProblemError(0, files[0].name, f"{message}; there is no finite number to draw")
     upload.rows.sort(key=lambda row: (row.metric, row.tokens, row.revision))
     return ParsedFiles(upload.rows, tool, model, upload.num_left_out, _notes(upload, tool))
 
@@ -97,7 +99,10 @@ def _read_table(upload: _Upload, position: int, file: SentFile, finder: Checkpoi
 def _results(position: int, file: SentFile) -> Iterator[Results]:
     try:
         for document in documents(file.content):
-            yield _read_document(document)
+            results = _read_document(document)
+            if not results.scores:
+                raise ContentError("results", _without_numbers(document))
+            yield results
     except ContentError as error:
         raise _problem(position, file, error) from error
 
@@ -113,10 +118,25 @@ def _read_document(document: dict[str, object]) -> Results:
         return harness.read(document)
     if "doc_id" in document:
         raise ContentError("", "these are single examples: give the results_*.json beside them")
+    held = f"an object with {counted(len(document), 'field')}" if document else "no object"
+    if "results" in document:
+        held = 'an object whose "results" are no objects of tasks'
     raise ContentError(
         "",
-        'there is no object "results": give a results_*.json of lm-evaluation-harness or '
-        "lighteval, or a metrics.json of OLMES",
+        f'there is no object "results", the file holds {held}: give a results_*.json of '
+        "lm-evaluation-harness or lighteval, or a metrics.json of OLMES",
+    )
+
+
+def _without_numbers(document: dict[str, object]) -> str:
+    """Return what a file holds instead of numbers; names of its contents are not quoted."""
+    rows = document.get("results")
+    num_tasks = len(rows) if isinstance(rows, dict) else 0
+    held = f"{counted(num_tasks, 'task')} without a number" if num_tasks else "no task"
+    return (
+        f'the file holds {held}; looked for {{"results": {{TASK: {{METRIC: NUMBER}}}}}}, such as '
+        '{"results": {"lambada_openai": {"acc,none": 0.27}}}: give the file that the evaluation '
+        "wrote when it ended, or evaluate again"
     )
 
 

@@ -71,6 +71,7 @@ class Results:
 
 def documents(content: str) -> list[dict[str, Any]]:
     """Return the JSON objects of a file: one, or one a line. Raises ContentError."""
+    expect_content(content)
     try:
         return [_object(json.loads(content))]
     except json.JSONDecodeError as error:
@@ -82,6 +83,12 @@ def documents(content: str) -> list[dict[str, Any]]:
         raise ContentError(where, "this is not JSON") from error
     except RecursionError as error:
         raise ContentError("", "this is nested too deeply for results of an evaluation") from error
+
+
+def expect_content(content: str) -> None:
+    """Raise ContentError where a file holds nothing."""
+    if not content.strip("\ufeff \t\r\n"):
+        raise ContentError("", "the file is empty: give it again, or evaluate again")
 
 
 def _object(document: Any) -> dict[str, Any]:

@@ -15,12 +15,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from api.reference_files.contents import ContentError
+from api.reference_files.contents import ContentError, expect_content
 from api.reference_models import (
     TOKENS_TOLERANCE,
     CheckpointFinder,
     EvaluatedModel,
     UnknownCheckpointError,
+    after_pre_training,
 )
 
 COLUMNS = ("checkpoint", "tokens", "metric", "value")
@@ -43,6 +44,7 @@ class Row:
 
 def read(content: str, finder: CheckpointFinder) -> Iterator[Row]:
     """Yield the numbers of a table. Raises ContentError."""
+    expect_content(content)
     text = content.removeprefix("\ufeff")
     separator = _separator(text)
     reader = csv.DictReader(
@@ -162,6 +164,8 @@ def _place(
                 "two runs, or the cell is wrong; correct it, or leave it empty",
             )
         return (registered.revision if registered else revision), int(tokens)
+    if (registered := finder.registered(revision)) and registered.training_phase is not None:
+        raise _CellError("tokens", f"give an integer: {after_pre_training(registered)}")
     try:
         found = finder.find(EvaluatedModel(revision=revision))
     except UnknownCheckpointError as error:
