@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard.auth import session
-from dashboard.components import references, suite_preview
+from dashboard.components import references, refusals, suite_preview
 from dashboard.components.theme import caption, counted, empty_state, message, plain, small, tokens
 from dashboard.forms import drafts, widgets
 from dashboard.forms.parsing import parse_tokens_per_step
@@ -119,12 +119,16 @@ def suite_form() -> None:
         barred = session.cannot_submit()
         off = barred is not None or problem is not None
         if st.button("Preview", disabled=off, help=barred):
-            suite_preview.ask(name or "", details)
+            suite_preview.ask(name or "", details, next(iter(location)))
         if suite_preview.draw_current(name or "", details) and st.button(
             "Register suite", type="primary", disabled=off, help=barred
         ):
             with st.spinner("Reading checkpoints and hashing weights…"):
-                register("suite", lambda: pages.client().add_suite(name or "", **details))
+                register(
+                    "suite",
+                    lambda: pages.client().add_suite(name or "", **details),
+                    next(iter(location)),
+                )
 
 
 def suite_details(location: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
@@ -225,15 +229,20 @@ def dataset_form() -> None:
         barred = session.cannot_submit()
         if st.button("Register dataset", type="primary", disabled=barred is not None, help=barred):
             details["description"] = description or ""
-            register("text", lambda: pages.client().add_dataset(name or "", **details))
+            source = "preset" if "preset" in details else "text"
+            register("text", lambda: pages.client().add_dataset(name or "", **details), source)
 
 
-def register(form: str, send: Callable[[], Suite | Dataset]) -> None:
-    """Register a suite or a dataset and clear its form; a refusal is shown below the button."""
+def register(form: str, send: Callable[[], Suite | Dataset], source: str) -> None:
+    """Register a suite or a dataset and clear its form; a refusal is shown below the button.
+
+    source: the field of the API that the form shows for it.
+    """
     try:
         registered = send()
     except (RequestRejectedError, ApiUnavailableError, ValueError) as error:
-        st.error(message(str(error)))
+        labels = refusals.SUITE if form == "suite" else refusals.DATASET
+        st.error(message(refusals.refusal(error, labels, source)))
         return
     for key in [
         key

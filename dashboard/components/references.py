@@ -9,6 +9,7 @@ import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from dashboard.auth import session
+from dashboard.components.refusals import REFERENCE, refusal
 from dashboard.components.theme import ago, caption, counted, message, plain, small
 from dashboard.forms import widgets
 from dashboard.live import pages
@@ -194,7 +195,7 @@ def add(importer: Importer, name: str, suite: str, files: list[UploadedFile], **
     except UnicodeDecodeError:
         st.error("One of the files is not UTF-8 text: save tables as “CSV UTF-8”.")
     except (ClientError, ValueError) as error:
-        st.error(message(str(error)))
+        st.error(message(refusal(error, REFERENCE)))
     else:
         _curves.clear()
         st.toast(f"Added {curve.name} to the figures of {curve.suite}.", icon=":material/check:")

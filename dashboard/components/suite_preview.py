@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard.components.downloads import download_link
+from dashboard.components.refusals import SUITE, refusal
 from dashboard.components.theme import caption, counted, message, tokens
 from dashboard.live import pages
 from ucurve.client import ApiUnavailableError, RequestRejectedError
@@ -40,14 +41,17 @@ def corrections() -> str | None:
         return None
 
 
-def ask(name: str, details: dict[str, Any]) -> None:
-    """Read the source and keep what is understood; a refusal is shown here."""
+def ask(name: str, details: dict[str, Any], source: str) -> None:
+    """Read the source and keep what is understood; a refusal is shown here.
+
+    source: the field of `details` that names it.
+    """
     st.session_state.pop(SHOWN, None)
     try:
         with st.spinner("Reading the names of the revisions…"):
             preview = pages.client().preview_suite(name, **details)
     except (RequestRejectedError, ApiUnavailableError, ValueError) as error:
-        st.error(message(str(error)))
+        st.error(message(refusal(error, SUITE, source)))
     else:
         st.session_state[SHOWN] = ((name, details), preview)
 
