@@ -16,6 +16,7 @@ from ucurve.registry.token_counts import (
     count_text,
     num_steps,
     vocabulary_of,
+    why_uncounted,
 )
 from ucurve.spec import Spec, SpecError
 
@@ -54,6 +55,7 @@ class PlanTexts:
         checkpoint = Checkpoint.model_validate(source["checkpoint"])
         count = count_text(dataset, checkpoint)
         if count is None:
+            self._add(_uncounted(dataset, checkpoint))
             return
         if count.num_tokens < 2 and count.complete:
             raise SpecError(
@@ -92,6 +94,13 @@ class PlanTexts:
     def _add(self, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
+
+
+def _uncounted(dataset: Dataset, checkpoint: Checkpoint) -> str:
+    return (
+        f"{dataset.name}: its tokens for the tokenizer of {checkpoint.suite} are not known: "
+        f"{why_uncounted(dataset, checkpoint)}."
+    )
 
 
 def _text_note(

@@ -17,8 +17,10 @@ from ucurve.registry import presets
 from ucurve.registry.discover import Discovered, number_repositories
 from ucurve.registry.position_tables import TableError, corrected, table_text
 from ucurve.registry.suite_warnings import suite_warnings
-from ucurve.registry.suites import Checkpoint, Location, sort_checkpoints
+from ucurve.registry.suites import Checkpoint, Dataset, Location, sort_checkpoints
 from ucurve.registry.token_batches import parse_batches, tokens_at
+from ucurve.registry.token_counts import count_text, why_uncounted
+from ucurve.settings import settings
 
 
 def checkpoint(revision: str, position_source: str = "", **fields: Any) -> Checkpoint:
@@ -174,6 +176,50 @@ def test_several_repositories_are_replicates_of_one_suite(
     assert all(c["weights_sha256"] for c in again.json()["checkpoints"])
     fewer = api.post("/v1/suites", json={**body, "repositories": names[:2]})
     assert fewer.status_code == 409
+
+
+def test_the_tokenizer_of_a_hub_suite_counts_texts_before_the_weights_are_downloaded(
+    api: TestClient, polypythias: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UCURVE_MODELS", str(tmp_path))
+    api.post("/v1/suites", json={"name": "counted", "hub": "EleutherAI/pythia-14m"})
+    first = Checkpoint.model_validate(settled(api, "counted")["checkpoints"][0])
+    text = tmp_path / "text.txt"
+    text.write_text("a a a")
+    here = Dataset(
+        name="text", kind="text", sha256="t", location=Location(scheme="path", path=str(text))
+    )
+    assert not [*(settings().artefacts / "hub").rglob("model.safetensors")]
+    count = count_text(here, first)
+    assert count is not None
+    assert count.num_bytes == len("a a a")
+    remote = Location(scheme="hub", path="someone/text", commit="0" * 40)
+    away = here.model_copy(update={"location": remote, "sha256": "u"})
+    assert count_text(away, first) is None
+    assert "the text is downloaded when" in why_uncounted(away, first)
+    moved = first.location.model_copy(update={"commit": "1" * 40})
+    gone = first.model_copy(update={"location": moved, "tokenizer_sha256": "gone"})
+    assert count_text(here, gone) is None
+    assert "the tokenizer is downloaded again" in why_uncounted(here, gone)
+
+
+@pytest.mark.parametrize(
+    ("revision", "remedies"),
+    [
+        ("step7", ["model card", "--tokens-per-step", "table of positions"]),
+        ("odd", ["model card", "table of positions"]),
+    ],
+)
+def test_a_repository_without_tokens_gets_remedies_that_its_user_can_follow(
+    revision: str, remedies: list[str]
+) -> None:
+    place = Location(scheme="hub", path="someone/model", commit="0" * 40)
+    unplaced = checkpoint(revision, step=7 if revision == "step7" else None)
+    (warning,) = suite_warnings([unplaced.model_copy(update={"location": place})])
+    assert all(remedy in warning for remedy in remedies)
+    assert "suite.json" not in warning, "there are no folders to put it beside"
+    (beside,) = suite_warnings([unplaced])
+    assert "model card" not in beside
 
 
 def test_a_preset_is_named_and_an_unknown_one_gets_the_list(

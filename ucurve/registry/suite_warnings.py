@@ -22,6 +22,13 @@ HINT_POSITION = (
     "name it like step1000 or 2B_tokens, or add a suite.json beside the folders "
     "(`ucurve suites add --help`)"
 )
+HINT_HUB_TOKENS = (
+    "no file of the repository says them, its model card may: register the suite with the tokens "
+    "per step (`--tokens-per-step` of `ucurve suites add`), or " + HINT_TABLE
+)
+HINT_HUB_POSITION = (
+    "neither their names nor the repository's files say them, its model card may: " + HINT_TABLE
+)
 EARLIER = (
     "read by an earlier release, which placed training after pre-training by its number and took "
     "the weights of an older save where a newer index lies beside them"
@@ -50,7 +57,9 @@ def suite_warnings(checkpoints: Iterable[Checkpoint], remarks: Iterable[Remark] 
     without_tokens = [c for c in checkpoints if c.tokens is None and c.training_phase is None]
     only_step = [c.revision for c in without_tokens if c.step is not None]
     only_words = [c.revision for c in without_tokens if c.step is None and c.words is not None]
-    neither = [c.revision for c in without_tokens if c.step is None and c.words is None]
+    neither = [c for c in without_tokens if c.step is None and c.words is None]
+    unplaced = [c.revision for c in neither if c.location.scheme != "hub"]
+    unplaced_on_hub = [c.revision for c in neither if c.location.scheme == "hub"]
     messages = [remark.message for remark in remarks]
     messages += [f"{enumerated(names)}: {reason}" for reason, names in by_reason.items()]
     messages += [f"{enumerated(names)}: {what}." for what, names in at_the_suite.items()]
@@ -59,11 +68,15 @@ def suite_warnings(checkpoints: Iterable[Checkpoint], remarks: Iterable[Remark] 
     if trying:
         messages.append(f"{enumerated([c.revision for c in trying])}: {trying[0].unresolved}.")
     if only_step:
-        messages.append(f"{enumerated(only_step)}: step known, tokens unknown: {HINT_TOKENS}.")
+        hint = HINT_HUB_TOKENS if without_tokens[0].location.scheme == "hub" else HINT_TOKENS
+        messages.append(f"{enumerated(only_step)}: step known, tokens unknown: {hint}.")
     if only_words:
         messages.append(f"{enumerated(only_words)}: words known, tokens unknown: {HINT_TABLE}.")
-    if neither:
-        messages.append(f"{enumerated(neither)}: step and tokens unknown: {HINT_POSITION}.")
+    if unplaced:
+        messages.append(f"{enumerated(unplaced)}: step and tokens unknown: {HINT_POSITION}.")
+    if unplaced_on_hub:
+        names = enumerated(unplaced_on_hub)
+        messages.append(f"{names}: step and tokens unknown: {HINT_HUB_POSITION}.")
     return [
         *messages,
         *_earlier_warnings(checkpoints),

@@ -91,6 +91,20 @@ def count_text(dataset: Dataset, checkpoint: Checkpoint) -> TextCount | None:
     return count
 
 
+def why_uncounted(dataset: Dataset, checkpoint: Checkpoint) -> str:
+    """Return why `count_text` knows no tokens, and when they will be known."""
+    if _text_file(dataset) is None:
+        return "the text is downloaded when it is first measured"
+    on_hub = checkpoint.location.scheme == "hub"
+    try:
+        folder = _model_folder(checkpoint)
+    except LocationError as error:
+        return str(error)
+    if on_hub and not (folder / "tokenizer.json").exists():
+        return "the tokenizer is downloaded again when the model is first measured"
+    return "only workers read its tokenizer; a tokenizer.json is read by plans, too"
+
+
 def count_examples(
     dataset: Dataset, checkpoint: Checkpoint, task: Mapping[str, Any]
 ) -> ExampleCount | None:
