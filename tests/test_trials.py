@@ -23,7 +23,9 @@ from db.session import open_session
 from ucurve.modeling import trial
 from ucurve.modeling.checkpoints import CheckpointError, load
 from ucurve.modeling.trial import try_checkpoint
+from ucurve.registry.file_remarks import file_remarks
 from ucurve.registry.structure import structure_sha256
+from ucurve.registry.suite_warnings import suite_warnings
 from worker.trials import try_one
 
 
@@ -82,13 +84,13 @@ CHANGES: dict[str, tuple[str, dict[str, Any], str]] = {
     "an unknown activation": ("llama", {"hidden_act": "mystery"},
         "no hidden_act 'mystery'; correct"),
     "a vocabulary smaller than the embedding": ("llama", {"vocab_size": 500},
-        r"vocab_size is 500, but the embedding model\.embed_tokens\.weight has 512 rows: set "),
+        r"vocab_size 500, but the embedding model\.embed_tokens\.weight has 512 rows: set "),
     "a larger vocabulary": ("gpt_neox", {"vocab_size": 600},
         r"600 words \(vocab_size\), but the largest side .* 512: copy the config"),
     "a vocabulary of tied weights": ("gpt2", {"vocab_size": 300},
-        r"vocab_size is 300, but the embedding transformer\.wte\.weight has 512 rows"),
+        r"vocab_size 300, but the embedding transformer\.wte\.weight has 512 rows"),
     "a smaller model": ("llama", {"intermediate_size": 16},
-        r"asks for model\.layers\.0\.mlp\..* of .*16.*, while its files hold .*: copy the config"),
+        r"asks for model\.layers\.0\.mlp\..* of .*16.*, while the files hold .*: copy the config"),
     "fewer layers than the file holds": ("gpt2", {"n_layer": 1}, r"layers 0 to 0.*h\.1\."),
     "more layers than the file holds": ("llama", {"num_hidden_layers": 3}, "weights"),
     "heads that do not divide the width": ("gpt2", {"n_head": 5}, "n_?heads|num_heads|divisible"),
@@ -144,6 +146,24 @@ def test_a_tokenizer_that_cannot_be_read_is_found_before_anything_is_planned(
     (folder / "tokenizer.json").write_text('{"model": {"type": "Mystery", "vocab": {}}}')
     assert "its tokenizer.json cannot be read by tokenizers " in (reason := reason_of(folder))
     assert "copy it again" in reason
+
+
+@pytest.mark.parametrize(("added", "warned"), [(511, False), (512, True), (50_000, True)])
+def test_a_tokenizer_that_is_larger_than_its_model_is_said_at_registration(
+    added: int, warned: bool, tmp_path: Path
+) -> None:
+    folder = saved("llama", tmp_path / "m" / "step1")
+    model = {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"}
+    token = {"id": added, "content": "<pad>"}
+    (folder / "tokenizer.json").write_text(json.dumps({"model": model, "added_tokens": [token]}))
+    checkpoint = architectures.registered(folder)
+    assert checkpoint.unresolved is None, "texts without these tokens can be measured"
+    told = suite_warnings([checkpoint], file_remarks([checkpoint]))
+    expected = f"tokens up to {added:,}, and its model knows 512 (vocab_size)"
+    assert [expected in warning for warning in told if "its tokenizer" in warning] == [
+        True
+    ] * warned
+    assert file_remarks([checkpoint]) == [], "not beside each number"
 
 
 def test_one_trial_answers_for_all_checkpoints_that_differ_in_values_only(tmp_path: Path) -> None:

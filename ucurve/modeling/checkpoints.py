@@ -302,7 +302,7 @@ def build(
         raise CheckpointError(refusal(error, staged, name)) from error
     wrong = misfit(model, info)
     if wrong:
-        raise CheckpointError(f"{name} {wrong}")
+        raise CheckpointError(f"{name} cannot be loaded: {wrong}")
     return model
 
 

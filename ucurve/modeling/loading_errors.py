@@ -8,9 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import CONFIG_MAPPING, PreTrainedModel
 from transformers.activations import ACT2FN
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ucurve.registry.model_files import SAVED_TOGETHER
@@ -28,7 +27,9 @@ def refusal(error: Exception, staged: Path, name: str) -> str:
     reason = _wrong_field(fields if isinstance(fields, dict) else {})
     if reason is None:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        return f"{name} cannot be loaded: {lines[0].replace(str(staged), name)}"
+        reason = lines[0].replace(str(staged), name).rstrip(".")
+        remedy = "" if SAVED_TOGETHER in reason else f": {COPY}"
+        return f"{name} cannot be loaded: {reason}{remedy}"
     return f"{name} cannot be loaded: config.json: {reason}"
 
 
@@ -36,7 +37,7 @@ def _wrong_field(fields: Mapping[str, Any]) -> str | None:
     kind, release = fields.get("model_type"), f"transformers {version('transformers')}"
     if not isinstance(kind, str) or not kind:
         return f"model_type is missing; {COPY}"
-    if kind not in CONFIG_MAPPING_NAMES:
+    if kind not in CONFIG_MAPPING:
         return (
             f"{release} of this worker has no model_type {kind!r}; correct it, or run workers with "
             "a release that has it"
@@ -56,7 +57,7 @@ def misfit(model: PreTrainedModel, info: Mapping[str, Any]) -> str | None:
     info: what `from_pretrained` says of loading with `ignore_mismatched_sizes`.
     """
     if missing := sorted(map(str, info["missing_keys"])):
-        return f"lacks weights that its config requires: {', '.join(missing[:3])}"
+        return f"it lacks weights that its config requires: {', '.join(missing[:3])}"
     misfits = sorted(
         (str(n), tuple(stored), tuple(asked)) for n, stored, asked in wrong_sizes(info)
     )
@@ -67,15 +68,14 @@ def misfit(model: PreTrainedModel, info: Mapping[str, Any]) -> str | None:
     for name, stored, asked in misfits:
         if name in own and stored[1:] == asked[1:]:
             return (
-                f"does not fit its config.json: vocab_size is {asked[0]:,}, but the embedding "
-                f"{name} has {stored[0]:,} rows: set vocab_size to {stored[0]}, and register the "
-                "suite again"
+                f"config.json has vocab_size {asked[0]:,}, but the embedding {name} has "
+                f"{stored[0]:,} rows: set vocab_size to {stored[0]}, and register the suite again"
             )
     name, stored, asked = misfits[0]
     more = f" ({len(misfits)} such tensors)" if misfits[1:] else ""
     return (
-        f"does not fit its config.json, which asks for {name} of {_size(asked)}, while its files "
-        f"hold {_size(stored)}{more}: {COPY}"
+        f"config.json asks for {name} of {_size(asked)}, while the files hold "
+        f"{_size(stored)}{more}: {COPY}"
     )
 
 

@@ -35,7 +35,7 @@ from ucurve.registry.artifacts import folder_of
 from ucurve.registry.checkpoint_files import checkpoint_files
 from ucurve.registry.config_words import context_length, initializer_std
 from ucurve.registry.hub_cache import HubError, HubUnreachableError
-from ucurve.registry.model_files import RegistrationError, Tensor
+from ucurve.registry.model_files import SAVED_TOGETHER, RegistrationError, Tensor
 from ucurve.registry.roots import LocationError
 from ucurve.registry.structure import described
 from ucurve.registry.suites import Checkpoint
@@ -166,7 +166,8 @@ def _expect_all_layers(model: PreTrainedModel, tensors: Mapping[str, Tensor]) ->
     ]
     if numbers and layers and max(layers)[0] > max(numbers):
         raise CheckpointError(
-            f"its config asks for layers 0 to {max(numbers)}, but its files hold {max(layers)[1]}"
+            f"its config asks for layers 0 to {max(numbers)}, but its files hold {max(layers)[1]}: "
+            f"{SAVED_TOGETHER}"
         )
 
 

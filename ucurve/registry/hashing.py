@@ -25,6 +25,7 @@ from ucurve.registry.model_files import (
 )
 from ucurve.registry.roots import LocationError, open_file
 from ucurve.registry.suites import Checkpoint, Dataset, combined_sha256
+from ucurve.registry.tokenizer_files import beyond_model
 from ucurve.registry.weights_content import TensorContent, WeightsContent, thinned
 from ucurve.registry.weights_hashing import hash_weights
 from ucurve.registry.weights_layout import Layout, merged
@@ -70,6 +71,8 @@ def _inspect(folder: Path, progress: Progress, contents: Contents) -> dict[str, 
             for name in (*parts.weights, "config.json")
         }
         fields = _describe(files, parts.layout, progress, contents)
+        files["config.json"].seek(0)
+        config = read_config(files["config.json"])
     tokenizer = described(parts)
     own = [path for path in parts.tokenizer.values() if path.parent == folder]
     return {
@@ -77,7 +80,11 @@ def _inspect(folder: Path, progress: Progress, contents: Contents) -> dict[str, 
         "size_bytes": fields["size_bytes"] + sum(path.stat().st_size for path in own),
         "tokenizer_sha256": tokenizer.sha256,
         "tokenizer_content": tokenizer.content,
-        "remarks": [*parts.layout.remarks, *tokenizer.remarks],
+        "remarks": [
+            *parts.layout.remarks,
+            *tokenizer.remarks,
+            *beyond_model(tokenizer.highest, config),
+        ],
     }
 
 

@@ -44,7 +44,12 @@ from ucurve.registry.remote_tensors import remote_tensors
 from ucurve.registry.roots import open_regular
 from ucurve.registry.stored_tensor import Tensor
 from ucurve.registry.suites import Checkpoint, Location, combined_sha256
-from ucurve.registry.tokenizer_files import described_tokenizer, missing_tokenizer, tokenizer_names
+from ucurve.registry.tokenizer_files import (
+    beyond_model,
+    described_tokenizer,
+    missing_tokenizer,
+    tokenizer_names,
+)
 from ucurve.registry.weights_content import WeightsContent
 from ucurve.registry.weights_layout import Layout, merged
 from ucurve.settings import settings
@@ -137,7 +142,11 @@ def _remote_hashes(repository: str, commit: str, cache: Path, contents: Contents
         or parameters_of_size(config, sum(files[name].size for name in weights)),
         "context": context_length(config),
         "size_bytes": sum(files[name].size for name in (*small, *weights)),
-        "remarks": [*layout.remarks, *tokenizer.remarks],
+        "remarks": [
+            *layout.remarks,
+            *tokenizer.remarks,
+            *beyond_model(tokenizer.highest, config),
+        ],
     }
 
 

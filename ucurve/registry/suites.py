@@ -19,7 +19,12 @@ from ucurve.registry.training_phases import phase_order
 
 NO_TEXTS = "texts cannot be evaluated before"  # end of a remark about a missing tokenizer
 UNTRIED = "copy them there and import again"  # end of a remark about a model that was not tried
-AT_THE_SUITE = (NO_TEXTS, UNTRIED)  # remarks that a suite tells, and not each of its numbers
+BEYOND = "a plan refuses texts with the others"  # end of a remark about a larger tokenizer
+AT_THE_SUITE = (
+    NO_TEXTS,
+    UNTRIED,
+    BEYOND,
+)  # remarks that a suite tells, and not each of its numbers
 TOKENS_FOR = "tokens of "  # prefix of a text's parameters: its tokens for a suite's tokenizer
 PENDING = "hashing"  # prefix of `unresolved` while the files are being hashed
 TRYING = "being tried"  # prefix of `unresolved` until a worker has built and run the model once

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from ucurve.registry.stored_tensor import RegistrationError
-from ucurve.registry.suites import NO_TEXTS, combined_sha256
+from ucurve.registry.suites import BEYOND, NO_TEXTS, combined_sha256
 
 COMPLETE = "tokenizer.json"
 PAIR = ("merges.txt", "vocab.json")
@@ -76,6 +76,20 @@ class DescribedTokenizer(NamedTuple):
     sha256: str | None  # of its files
     content: str | None  # of what decides how a text is cut
     remarks: list[str]
+    highest: int = -1  # number of a token
+
+
+def beyond_model(highest: int, config: Mapping[str, Any]) -> list[str]:
+    """Return the remark on a tokenizer with tokens that the model of a config does not know."""
+    text = config.get("text_config")
+    known = config.get("vocab_size") or (text.get("vocab_size") if isinstance(text, dict) else None)
+    if type(known) is not int or highest < known:
+        return []
+    return [
+        f"its tokenizer has tokens up to {highest:,}, and its model knows {known:,} (vocab_size): "
+        "if it is another model's, copy the right tokenizer.json and register the suite again; "
+        f"{BEYOND}"
+    ]
 
 
 def described_tokenizer(
@@ -91,11 +105,12 @@ def described_tokenizer(
     if not files or ("vocab.json" in files and not is_byte_level(files.get(SETTINGS[1]))):
         return DescribedTokenizer(None, None, [missing])
     try:
-        content = content_sha256(files)
+        cut = _how_texts_are_cut(files)
     except RegistrationError as error:
         return DescribedTokenizer(None, None, [f"{error}; {NO_TEXTS}"])
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    return DescribedTokenizer(combined_sha256(hashes), content, [remark] if remark else [])
+    remarks = [remark] if remark else []
+    return DescribedTokenizer(combined_sha256(hashes), _sha256(cut), remarks, _highest(cut))
 
 
 def content_sha256(files: Mapping[str, bytes]) -> str:
@@ -104,11 +119,25 @@ def content_sha256(files: Mapping[str, bytes]) -> str:
     The same tokenizer is saved with other bytes by another version of its library: merges as pairs
     or as lines, fields with their default or without. Raises RegistrationError.
     """
+    return _sha256(_how_texts_are_cut(files))
+
+
+def _sha256(cut: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(cut, sort_keys=True).encode()).hexdigest()
+
+
+def _how_texts_are_cut(files: Mapping[str, bytes]) -> dict[str, Any]:
     if COMPLETE in files:
-        described = _of_complete(_parsed(files[COMPLETE], COMPLETE))
-    else:
-        described = _of_pair(files)
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+        return _of_complete(_parsed(files[COMPLETE], COMPLETE))
+    return _of_pair(files)
+
+
+def _highest(cut: Mapping[str, Any]) -> int:
+    """Return the greatest number of a token; -1 without any."""
+    vocab = cut["vocab"]
+    numbers = vocab.values() if isinstance(vocab, dict) else [len(vocab) - 1]
+    added = [number for entry in cut["added"] for number in entry]
+    return max((n for n in (*numbers, *added) if type(n) is int), default=-1)
 
 
 def _of_complete(fields: dict[str, Any]) -> dict[str, Any]:
