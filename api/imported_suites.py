@@ -13,6 +13,7 @@ from ucurve.registry.structure import structure_sha256
 from ucurve.registry.suites import TRYING, UNTRIED, Checkpoint, Location, enumerated
 from ucurve.settings import settings
 
+MAX_REMARKS = 100  # of a checkpoint
 READ_HERE = ("structure", "architecture", "initializer_std", "layout_sha256")
 
 
@@ -36,7 +37,9 @@ def read_again(checkpoint: Checkpoint, origin: str) -> Checkpoint:
             f"imported from {origin}, and not tried: {missing}. Finished points are reused, new "
             f"ones would fail. To measure more, {UNTRIED}"
         )
-        return checkpoint.model_copy(update={"remarks": [*checkpoint.remarks, remark]})
+        return checkpoint.model_copy(
+            update={"remarks": [*checkpoint.remarks[: MAX_REMARKS - 1], remark]}
+        )
     return checkpoint.model_copy(update={"structure": structure})
 
 
@@ -60,9 +63,12 @@ def _missing(checkpoint: Checkpoint) -> str | None:
         parent = str(Path(settings().artefacts) / parent)
     try:
         config = cached_sha256(folder_of(location) / "config.json")
-    except LocationError as error:
-        return str(error)
-    except OSError:
+    except LocationError:
+        return (
+            f"{parent} is not below a folder that this lab reads (an admin adds one with "
+            "`ucurve up --models DIR`, or with UCURVE_MODELS)"
+        )
+    except (OSError, ValueError):  # a path with NUL
         return f"their files are not in {parent}"
     if checkpoint.config_sha256 not in (None, config):
         return f"the files in {parent} are others (config.json differs)"
@@ -71,6 +77,8 @@ def _missing(checkpoint: Checkpoint) -> str | None:
 
 def _not_on_hub(location: Location) -> str | None:
     """Return why a worker would not even ask the hub."""
+    if location.commit is None:
+        return f"no commit of {location.path} is named"
     try:
         snapshot = hub.commit_of(location)
     except HubError as error:

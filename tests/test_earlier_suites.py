@@ -15,7 +15,9 @@ from sqlalchemy import text
 from test_layouts import SPEC, write
 from test_suites import settled
 
+from api.imported_suites import read_again, untried
 from db.session import open_session
+from ucurve.registry.suites import Checkpoint
 
 EARLIER = "read by an earlier release"
 NAMED = ["step1000", "step2000", "extension_step250"]
@@ -233,3 +235,25 @@ def test_an_imported_suite_without_its_files_says_that_it_was_not_tried(
     with open_session() as session:
         query = text("SELECT count(structure) FROM checkpoints WHERE suite = :suite")
         assert session.scalar(query, {"suite": f"{case}-there"}) == 2
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        {"scheme": "hub", "path": "someone/model", "commit": None},
+        {"scheme": "hub", "path": "no name", "commit": "0" * 40},
+        {"scheme": "path", "path": "/nowhere/step1000"},
+        {"scheme": "artefacts", "path": "suites/other/step1000"},
+        {"scheme": "artefacts", "path": "../outside/step1000"},
+    ],
+)
+def test_a_place_that_leads_nowhere_is_a_reason_and_no_fault(location: dict[str, Any]) -> None:
+    described = Checkpoint.model_validate(
+        {"suite": "s", "revision": "r", "location": location, "remarks": ["x"] * 100,
+         "structure": "s" * 64, "architecture": "Claimed"}
+    )  # fmt: skip
+    read = read_again(described, "lab A")
+    assert (read.structure, read.architecture, read.unresolved) == (None, None, None)
+    (warning,) = untried([read])
+    assert warning.startswith("r: imported from lab A, and not tried: ")
+    assert Checkpoint.model_validate(read.model_dump()) == read

@@ -125,7 +125,7 @@ SECRET = "root:x:0:0:secret"
         ),
         ("--csv", f"{HEADER}a,1,perplexity,1,,7\n", "f, line 2: the row does not have 5 values"),
         ("--csv", f'{HEADER}a,1,perplexity,"1\n{SECRET}', "f, line 3: this is not CSV"),
-        ("--csv", HEADER, "f: the file has no finite number"),
+        ("--csv", HEADER, "f: the file holds a header and no rows"),
         ("--csv", SECRET, "f, line 1, column checkpoint: it is missing"),
         ("--lm-eval", f'{{"results": {SECRET}', "f, line 1, column 13: this is not JSON"),
         ("--lm-eval", f'["{SECRET}"]', 'f: there is no object "results"'),
