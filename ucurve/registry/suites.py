@@ -18,7 +18,8 @@ from ucurve.registry.tensor_layout import Layout
 from ucurve.registry.training_phases import phase_order
 
 NO_TEXTS = "texts cannot be evaluated before"  # end of a remark about a missing tokenizer
-UNTRIED = "make the files available there and import again"  # end of a remark about a model that was not tried
+# End of a remark about an imported model that was not tried.
+UNTRIED = "make the files available there and import again"
 BEYOND = "a plan refuses texts with the others"  # end of a remark about a larger tokenizer
 AT_THE_SUITE = (
     NO_TEXTS,
