@@ -80,7 +80,7 @@ def test_a_value_just_below_the_first_is_no_second_0() -> None:
     drawn = marks(figure([mean(tokens, 60.0) for tokens in (0, 2.097e9, 4.194e9, 8.389e9)]))
     texts = [one.get("text") for one in drawn if one["role"] == "axis-label"]
     assert texts.count("0") == 1
-    assert "5B" in texts
+    assert {"4B", "6B", "8B"} <= set(texts)
 
 
 def test_no_line_or_band_crosses_to_step_0_which_has_a_bar() -> None:

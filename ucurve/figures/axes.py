@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import altair as alt
 
+from ucurve.figures.ticks import TICK_LABEL, TICKS
+
 Scale = Literal["linear", "log", "symlog"]
 
 
@@ -17,7 +19,7 @@ COMPACT = (
     "datum.value == 0 ? '0' : datum.value >= 1e12 ? format(datum.value / 1e12, '.3~r') + 'T'"
     " : datum.value >= 1e9 ? format(datum.value / 1e9, '.3~r') + 'B'"
     " : datum.value >= 1e5 ? format(datum.value / 1e6, datum.value < 1e6 ? '.1~r' : '.3~r') + 'M'"
-    " : format(datum.value, '.3~s')"
+    " : format(datum.value, datum.value < 1e3 ? '.3~r' : '.3~s')"
 )
 
 
@@ -66,9 +68,7 @@ def encoded_scale(axis: Axis, **options: Any) -> Any:
 
 def _axis(axis: Axis) -> Any:
     if axis.compact and axis.scale == "log":
-        return alt.Axis(
-            labelExpr=COMPACT, values=[m * 10**e for e in range(3, 15) for m in (1, 2, 5)]
-        )
+        return alt.Axis(labelExpr=TICK_LABEL, values=alt.expr(TICKS))
     if axis.compact:
         return alt.Axis(labelExpr=COMPACT)
     if axis.scale == "symlog":  # Vega's own ticks are those of a linear scale: all at the top

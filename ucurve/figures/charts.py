@@ -54,7 +54,7 @@ def curves(
         layer.encode(color=_line_colour(lines))
         for layer in _layers(x, y, lines, selected, dash, also, height)
     ]
-    layers.append(note_layer())
+    layers.append(note_layer(bool(row or column)))
     if zero_line:
         layers.append(
             alt.Chart().mark_rule(color=NEUTRAL, strokeDash=[2, 2]).encode(y=alt.datum(0))

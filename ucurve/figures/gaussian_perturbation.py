@@ -92,8 +92,9 @@ def figures(
 def _heat_map(
     table: pd.DataFrame, increase: list[dict[str, Any]], lines: LineEncoding, num_scales: int
 ) -> Figure:
-    num_columns = max(1, table["tokens"].nunique() * num_scales)
-    width = max(16, min(46, 860 // num_columns))  # the page would cut off a long suite's
+    num_checkpoints = max(1, table["tokens"].nunique())
+    room = 860 // (num_checkpoints * max(1, num_scales))  # the page would cut off a long suite's
+    width = max(16, min(max(46, 180 // num_checkpoints), room))  # and titles need 180 pixels
     return Figure(
         "Loss increase by checkpoint and noise",
         "Mean loss increase in nats. ± marks cells whose 95% interval over noise seeds includes "

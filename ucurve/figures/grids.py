@@ -92,4 +92,4 @@ def text_table(
 def _gridded(chart: Any, row: str | None, column: str | None, width: int = 46) -> dict[str, Any]:
     """Return the chart with cells of a fixed size, faceted."""
     chart = chart.properties(width={"step": width}, height={"step": 26})
-    return finished(faceted(chart, row, column))
+    return finished(faceted(chart, row, column, low=True))

@@ -19,10 +19,15 @@ NOTE: dict[str, Any] = {
 }
 
 
-def note_layer() -> Any:
-    """Return the text above a panel: how many evaluations are missing, failed or not finite."""
+def note_layer(has_panels: bool) -> Any:
+    """Return the text above a panel: how many evaluations are missing, failed or not finite.
+
+    Cut at the width of the panel: the tooltip has all of it.
+    """
     text = alt.expr(r"replace(datum.label, /^of (\d+): /, '$1 evaluations: ')")
-    return filter_rows("note").mark_text(text=text, **NOTE)
+    return filter_rows("note").mark_text(
+        text=text, limit=alt.expr("child_width" if has_panels else "width"), tooltip=text, **NOTE
+    )
 
 
 def interval_tooltips() -> list[Any]:

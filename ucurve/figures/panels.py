@@ -25,24 +25,49 @@ CONFIG: dict[str, Any] = {
 }
 
 
+NARROW = "child_width < 250"  # pixels of a panel: a long title takes two lines
 PANELS = {  # Vega expressions of facet titles
     "tokens": f"({COMPACT}) + ' tokens'",
-    "scale": "datum.value == 'current_std' ? 'noise relative to current weights (current_std)'"
-    " : datum.value == 'init_std' ? 'noise relative to initialisation (init_std)'"
+    "scale": "datum.value == 'current_std' ? "
+    f"({NARROW} ? ['noise relative to current', 'weights (current_std)']"
+    " : 'noise relative to current weights (current_std)')"
+    f" : datum.value == 'init_std' ? ({NARROW} ? ['noise relative to', 'initialisation (init_std)']"
+    " : 'noise relative to initialisation (init_std)')"
     " : 'noise scale ' + datum.value",
 }
 
 
-def faceted(chart: Any, row: str | None, column: str | None) -> Any:
-    """Return the chart in panels by the given fields, or as it is."""
-    fields = {"row": row, "column": column}
-    panels = {name: facet(field) for name, field in fields.items() if field}
-    return chart.facet(**panels) if panels else chart
+def faceted(chart: Any, row: str | None, column: str | None, low: bool = False) -> Any:
+    """Return the chart in panels by the given fields, or as it is.
+
+    low: panels may be lower than the title of a row is long, which takes two lines then.
+    """
+    panels = {}
+    if row:
+        panels["row"] = _row(row, low)
+    if column:
+        panels["column"] = _column(column)
+    between = {"spacing": {"row": 40}} if low and row else {}
+    return chart.facet(**panels, **between) if panels else chart
 
 
-def facet(field: str) -> Any:
-    """Return panels by a field, with their titles."""
-    label = PANELS.get(field, f"'{LABEL_TITLES.get(field, field)} ' + datum.value")
+def _title(field: str) -> str:
+    return f"'{LABEL_TITLES.get(field, field)}'"
+
+
+def _column(field: str) -> Any:
+    """Return panels side by side; no title is wider than its panel."""
+    label = f"truncate({_title(field)} + ' ' + datum.value, max(16, floor(child_width / 7)))"
+    header = alt.Header(title=None, labelExpr=PANELS.get(field, label))
+    return alt.Facet(f"{field}:N", header=header)
+
+
+def _row(field: str, low: bool) -> Any:
+    """Return panels below one another, with turned titles, in two lines beside low panels."""
+    label = f"{_title(field)} + ' ' + datum.value"
+    *first, last = LABEL_TITLES.get(field, field).split()
+    if low and first:
+        label = f"['{' '.join(first)}', '{last} ' + datum.value]"
     return alt.Facet(f"{field}:N", header=alt.Header(title=None, labelExpr=label))
 
 

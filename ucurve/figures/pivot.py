@@ -187,6 +187,7 @@ def figure(pivot: Pivot, query: PivotQuery) -> Figure:
 
 def _x(name: str, rows: Sequence[Any], ordered: bool) -> dict[str, Any]:
     from ucurve.figures.axes import COMPACT
+    from ucurve.figures.ticks import TICK_LABEL, TICKS
 
     x: dict[str, Any] = {"field": "row", "title": UNITS.get(name, title(name))}
     if not ordered:
@@ -201,12 +202,11 @@ def _x(name: str, rows: Sequence[Any], ordered: bool) -> dict[str, Any]:
         (name == "tokens" and bool(positive)) or max(rows) > 20 * min(positive, default=1)
     )
     scale = {"type": "log" if wide else "linear", "zero": False, "nice": False, "padding": 12}
-    return {
-        **x,
-        "type": "quantitative",
-        "scale": scale,
-        "axis": {"labelExpr": COMPACT} if name == "tokens" else {},
-    }
+    axis: dict[str, Any] = {"labelExpr": COMPACT}
+    if wide:
+        axis = {"values": {"expr": TICKS}, "labelExpr": TICK_LABEL}
+    axis = axis if name == "tokens" else {}
+    return {**x, "type": "quantitative", "scale": scale, "axis": axis}
 
 
 def _colour(name: str | None, columns: Sequence[Any]) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def _swept(
         .encode(*at, silent, tooltip=tips),
         _draws(*at, silent, tips),
         _not_drawn(at[0], silent, tips[:4]),
-        note_layer(),
+        note_layer(bool(row or column)),
     ]
     if zero_line:
         layers.append(alt.Chart().mark_rule(strokeDash=[2, 2], opacity=0.6).encode(y=alt.datum(0)))

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ucurve.figures.ticks import ticks
 from ucurve.schemas.results import Figure
 
 Chart = dict[str, Any]
@@ -137,18 +138,13 @@ def _guide(guide: Chart, place: Place) -> Chart:
     if guide is None:
         guide = {}
     least = max(place.least * 0.9, place.beyond)  # below that would be a second "0"
-    values = [value for value in guide.get("values") or _steps(place) if value >= least]
+    values = [place.least] if place.least == place.most else ticks(least, place.most * 1.001)
     label = guide.get("labelExpr", LABEL)
     return {
         **guide,
         "values": [place.at, *values],
         "labelExpr": f"datum.value < {place.beyond!r} ? '0' : {label}",
     }
-
-
-def _steps(place: Place) -> list[float]:
-    steps = (float(f"{digit}e{power}") for power in range(-307, 308) for digit in (1, 2, 5))
-    return [step for step in steps if place.least * 0.9 <= step <= place.most * 1.001]
 
 
 def _break(chart: Chart, channel: str, place: Place) -> None:
