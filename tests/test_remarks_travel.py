@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from browser_helpers import chart
 from conftest import Lab
 from playwright.sync_api import Page, expect
 from safetensors.torch import load_file, save_file
@@ -133,8 +134,18 @@ def test_an_export_says_it(lab: Lab, id: int, tmp_path: Path) -> None:
 
 def test_the_page_of_an_experiment_says_it(lab: Lab, id: int, page: Page) -> None:
     page.goto(f"/experiment?id={id}")
-    expect(page.get_by_text(SAME).first).to_be_visible(timeout=30_000)
-    expect(page.get_by_text(TRAINED).first).to_be_visible()
+    remarks = page.locator("summary").filter(has_text="remarks on the weights")
+    expect(remarks).to_be_visible(timeout=30_000)
+    drawn = chart(page)
+    line, figure = remarks.bounding_box(), drawn.bounding_box()
+    assert line is not None
+    assert figure is not None
+    assert line["height"] < 60, "one line, so that the chart is not pushed down"
+    assert line["y"] < figure["y"]
+    remarks.click()
+    for words in (SAME, TRAINED):  # above the chart, then beside the verdicts
+        expect(page.get_by_text(words).first).to_be_visible()
+        expect(page.get_by_test_id("stAlert").filter(has_text=words)).to_be_visible()
     page.goto("/suites")
     expect(page.get_by_text(SAME).first).to_be_visible(timeout=30_000)
 

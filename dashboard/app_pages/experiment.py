@@ -4,7 +4,14 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard.auth import session
-from dashboard.components import evaluations, figures, reproducibility, toolbar, verdicts
+from dashboard.components import (
+    evaluations,
+    figures,
+    remarks,
+    reproducibility,
+    toolbar,
+    verdicts,
+)
 from dashboard.components.theme import (
     ago,
     badge,
@@ -64,9 +71,11 @@ def header(snapshot: ExperimentSnapshot) -> None:
     if experiment.waits_for and experiment.state in ("queued", "running"):
         st.warning(message(experiment.waits_for), icon=":material/hourglass:")
     with st.container():
+        remarks.section(snapshot)
         if not snapshot.verdicts:  # which show their caveats
-            for remark in _said_of_plan(snapshot.id) or experiment.remarks:
-                st.warning(message(remark), icon=":material/compare_arrows:")
+            for warning in _said_of_plan(snapshot.id):
+                if not any(remark in warning for remark in experiment.remarks):
+                    st.warning(message(warning), icon=":material/compare_arrows:")
     with st.container():
         webhook_status(snapshot)
     with st.container():
