@@ -50,3 +50,44 @@ def test_a_suite_is_previewed_corrected_and_registered(
         "odd": (40_000, None),
         "extension_step250": (None, "extension"),
     }
+
+
+def test_a_dataset_has_a_column_and_what_is_wrong_stands_below_its_field(
+    page: Page, lab: Lab, tmp_path: Path
+) -> None:
+    file = tmp_path / "documents.jsonl"
+    file.write_text('{"body": "It was a dark night."}\n{"body": "It rained."}\n' * 50)
+    page.goto("/suites")
+    page.get_by_text("Register a dataset").click()
+    page.get_by_role("button", name="File formats").click()
+    expect(page.get_by_text("prompt and completion, or instruction").last).to_be_visible()
+    page.keyboard.press("Escape")
+    box(page, "Name").last.fill("documents")
+    box(page, "File").fill(str(file))
+    page.get_by_role("button", name="Register dataset").click()
+    problem = page.get_by_role("alert").filter(has_text="body")
+    expect(problem).to_be_visible(timeout=PATIENCE)
+    box(page, "Column (optional)").fill("body")
+    page.get_by_role("button", name="Register dataset").click()
+    expect(page.get_by_text("Registered documents.")).to_be_visible(timeout=PATIENCE)
+    expect(problem).to_have_count(0)
+    (dataset,) = [each for each in lab.client.datasets() if each.name == "documents"]
+    assert dataset.unresolved is None
+
+
+def test_examples_are_registered_on_the_page_and_a_missing_file_is_named_at_its_field(
+    page: Page, lab: Lab, tmp_path: Path
+) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_text('{"prompt": "2 + 2 =", "completion": " 4"}\n' * 20)
+    page.goto("/suites")
+    page.get_by_text("Register a dataset").click()
+    page.get_by_text("Fine-tuning examples", exact=True).first.click()
+    box(page, "Name").last.fill("sums")
+    box(page, "Training examples").fill(str(file))
+    page.get_by_role("button", name="Register dataset").click()
+    expect(page.get_by_role("alert").filter(has_text="validation")).to_be_visible(timeout=PATIENCE)
+    box(page, "Validation examples").fill(str(file))
+    page.get_by_role("button", name="Register dataset").click()
+    expect(page.get_by_text("Registered sums.")).to_be_visible(timeout=PATIENCE)
+    assert [each.kind for each in lab.client.datasets() if each.name == "sums"] == ["examples"]

@@ -6,7 +6,9 @@ from typing import Any
 import streamlit as st
 
 from dashboard.auth import session
-from dashboard.components import references, refusals, suite_preview
+from dashboard.components import references, suite_preview
+from dashboard.components.dataset_form import READABLE, dataset_form
+from dashboard.components.refusals import SUITE, refusal
 from dashboard.components.theme import caption, counted, empty_state, message, plain, small, tokens
 from dashboard.forms import drafts, widgets
 from dashboard.forms.parsing import parse_tokens_per_step
@@ -21,11 +23,6 @@ KINDS = {
     "text": "text",
     "examples": "fine-tuning examples",
 }
-TEXT_FILE, WIKITEXT = "Text file", "WikiText-2 (Hugging Face Hub)"
-READABLE = (
-    "Must be readable by the API and all workers, below a folder of the lab: "
-    "`ucurve up --models DIR` adds one."
-)
 
 
 def suite_card(suite: Suite) -> None:
@@ -125,7 +122,6 @@ def suite_form() -> None:
         ):
             with st.spinner("Reading checkpoints and hashing weights…"):
                 register(
-                    "suite",
                     lambda: pages.client().add_suite(name or "", **details),
                     next(iter(location)),
                 )
@@ -199,60 +195,19 @@ def hub_field() -> dict[str, Any]:
     return {"repositories": repositories} if repositories[1:] else {"hub": text}
 
 
-def dataset_form() -> None:
-    with st.expander("Register a dataset", icon=":material/add:"):
-        name = widgets.persistent_widget(
-            st.text_input, "text:name", "Name", placeholder="my-dataset"
-        )
-        source = widgets.persistent_widget(
-            st.segmented_control,
-            "text:how",
-            "Source",
-            default=TEXT_FILE,
-            options=[TEXT_FILE, WIKITEXT],
-            required=True,
-        )
-        details: dict[str, Any] = {"preset": "wikitext-2"}
-        if source != WIKITEXT:
-            path = widgets.persistent_widget(
-                st.text_input,
-                "text:path",
-                "File",
-                placeholder="/data/novel.txt",
-                help="UTF-8 text, or .jsonl, .json, .csv or Parquet with a column text, also "
-                f"compressed; documents are joined by a blank line. {READABLE}",
-            )
-            details = {"text": path}
-        description = widgets.persistent_widget(
-            st.text_input, "text:description", "Description (optional)"
-        )
-        barred = session.cannot_submit()
-        if st.button("Register dataset", type="primary", disabled=barred is not None, help=barred):
-            details["description"] = description or ""
-            source = "preset" if "preset" in details else "text"
-            register("text", lambda: pages.client().add_dataset(name or "", **details), source)
-
-
-def register(form: str, send: Callable[[], Suite | Dataset], source: str) -> None:
-    """Register a suite or a dataset and clear its form; a refusal is shown below the button.
+def register(send: Callable[[], Suite], source: str) -> None:
+    """Register a suite and clear its form; a refusal is shown below the button.
 
     source: the field of the API that the form shows for it.
     """
     try:
-        registered = send()
+        suite = send()
     except (RequestRejectedError, ApiUnavailableError, ValueError) as error:
-        labels = refusals.SUITE if form == "suite" else refusals.DATASET
-        st.error(message(refusals.refusal(error, labels, source)))
+        st.error(message(refusal(error, SUITE, source)))
         return
-    for key in [
-        key
-        for key in st.session_state.get("drafts", {})
-        if key.startswith(f"{form}:") and not key.endswith(":how")
-    ]:
-        del st.session_state["drafts"][key]
-        st.session_state.pop(key, None)
+    drafts.forget("suite")
     suite_preview.forget()
-    st.toast(f"Registered {registered.name}.", icon=":material/check:")
+    st.toast(f"Registered {suite.name}.", icon=":material/check:")
     pages.invalidate("suites", "datasets")
     st.rerun(scope="fragment")
 

@@ -20,7 +20,6 @@ SUITE = {
     "description": "Description",
     "positions": "Corrected positions",
 }
-DATASET = {"name": "Name", "text": "File", "preset": "Source", "description": "Description"}
 REFERENCE = {
     "name": "Name",
     "suite": "Suite",

@@ -96,3 +96,11 @@ def _parsed(text: str) -> dict[str, Any]:
         return dict(stored["drafts"]) if stored.get("forms") == _forms_version() else {}
     except (ValueError, TypeError, KeyError, AttributeError):  # written by another program, or cut
         return {}
+
+
+def forget(form: str) -> None:
+    """Clear a form's fields, but for its choice of a source."""
+    kept = st.session_state.get("drafts", {})
+    for key in [key for key in kept if key.startswith(f"{form}:") and not key.endswith(":how")]:
+        del kept[key]
+        st.session_state.pop(key, None)
