@@ -44,6 +44,7 @@ def test_a_suite_is_previewed_corrected_and_registered(
     page.get_by_role("button", name="Preview").click()
     page.get_by_role("button", name="Register suite").click()
     expect(page.get_by_text("Registered previewed.")).to_be_visible(timeout=PATIENCE)
+    expect(box(page, "Folder")).to_have_value("", timeout=PATIENCE)
     suite = next(suite for suite in lab.client.suites() if suite.name == "previewed")
     assert {c.revision: (c.tokens, c.training_phase) for c in suite.checkpoints} == {
         "step2000": (30_000, None),
@@ -70,6 +71,8 @@ def test_a_dataset_has_a_column_and_what_is_wrong_stands_below_its_field(
     box(page, "Column (optional)").fill("body")
     page.get_by_role("button", name="Register dataset").click()
     expect(page.get_by_text("Registered documents.")).to_be_visible(timeout=PATIENCE)
+    for name in ("Name", "File", "Column (optional)"):
+        expect(box(page, name).last).to_have_value("", timeout=PATIENCE)
     expect(problem).to_have_count(0)
     (dataset,) = [each for each in lab.client.datasets() if each.name == "documents"]
     assert dataset.unresolved is None

@@ -96,6 +96,7 @@ def dataset_card(dataset: Dataset) -> None:
 
 def suite_form() -> None:
     """Draw the form; it keeps its content until the suite is registered."""
+    drafts.clear_forgotten("suite")
     with st.expander("Register a suite", icon=":material/add:"):
         source = (
             widgets.persistent_widget(

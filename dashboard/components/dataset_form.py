@@ -68,6 +68,7 @@ class Fields:
 
 def dataset_form() -> None:
     """Draw the form; it keeps its content until the dataset is registered."""
+    drafts.clear_forgotten("text")
     with st.expander("Register a dataset", icon=":material/add:"):
         fields = Fields()
         fields.draw("name", "Name", placeholder="my-dataset")

@@ -99,8 +99,15 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def forget(form: str) -> None:
-    """Clear a form's fields, but for its choice of a source."""
-    kept = st.session_state.get("drafts", {})
-    for key in [key for key in kept if key.startswith(f"{form}:") and not key.endswith(":how")]:
-        del kept[key]
-        st.session_state.pop(key, None)
+    """Clear a form when it is drawn next: a widget that is drawn takes no other value."""
+    st.session_state.setdefault("forgotten", set()).add(form)
+
+
+def clear_forgotten(form: str) -> None:
+    """Empty the fields of a form that was sent, but for its choice of a source."""
+    if form not in st.session_state.get("forgotten", ()):
+        return
+    st.session_state["forgotten"].discard(form)
+    for key in st.session_state.get("drafts", {}):
+        if key.startswith(f"{form}:") and not key.endswith(":how"):
+            widgets.set_value(key, "")
