@@ -4,6 +4,9 @@
 
 const colour = (element, name) => getComputedStyle(element).getPropertyValue(`--st-${name}`).trim();
 
+// On a telephone, a legend beside the chart would leave it no room.
+const NARROW = 560, BELOW = { orient: "bottom", direction: "vertical" };
+
 function theme(element) {
   const text = colour(element, "text-color"), quiet = colour(element, "gray-text-color") || text;
   const font = colour(element, "font") || "sans-serif";
@@ -14,7 +17,8 @@ function theme(element) {
   return {
     background: null, font, title: { color: text, subtitleColor: quiet, anchor: "start" },
     axis: { ...labels, gridColor: quiet, domainColor: quiet, tickColor: quiet, titlePadding: 10 },
-    legend: labels, header: labels, view: { stroke: null },
+    legend: { ...labels, ...(element.clientWidth < NARROW ? BELOW : {}) },
+    header: labels, view: { stroke: null },
     text: { color: text }, rule: { color: quiet },
   };
 }
