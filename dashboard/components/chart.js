@@ -5,7 +5,10 @@
 const colour = (element, name) => getComputedStyle(element).getPropertyValue(`--st-${name}`).trim();
 
 // On a telephone, a legend beside the chart would leave it no room.
-const NARROW = 560, BELOW = { orient: "bottom", direction: "vertical" };
+const NARROW = 560, BELOW = {
+  orient: "bottom", direction: "vertical",
+  layout: { bottom: { direction: "vertical", anchor: "start", margin: 8 } },
+};
 
 function theme(element) {
   const text = colour(element, "text-color"), quiet = colour(element, "gray-text-color") || text;
