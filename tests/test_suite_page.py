@@ -89,7 +89,9 @@ def test_examples_are_registered_on_the_page_and_a_missing_file_is_named_at_its_
     box(page, "Name").last.fill("sums")
     box(page, "Training examples").fill(str(file))
     page.get_by_role("button", name="Register dataset").click()
-    expect(page.get_by_role("alert").filter(has_text="validation")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("alert").filter(has_text="give validation")).to_be_visible(
+        timeout=PATIENCE
+    )
     box(page, "Validation examples").fill(str(file))
     page.get_by_role("button", name="Register dataset").click()
     expect(page.get_by_text("Registered sums.")).to_be_visible(timeout=PATIENCE)

@@ -156,7 +156,12 @@ def _files_of(submission: DatasetSubmission) -> dict[str, Path]:
     if submission.text:
         paths = {"text": submission.text}
     else:
-        paths = {"train": submission.train or "", "validation": submission.validation or ""}
+        both = {"train": submission.train, "validation": submission.validation}
+        paths = {name: path for name, path in both.items() if path}
+        for name in both.keys() - paths.keys():
+            raise invalid(
+                f"/{name}", f"Examples need two files, train and validation: give {name}."
+            )
     files = {field: registered_path(f"/{field}", path) for field, path in paths.items()}
     for field, path in files.items():
         try:
