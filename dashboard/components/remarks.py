@@ -15,7 +15,7 @@ def section(snapshot: ExperimentSnapshot) -> None:
     remarks = list(dict.fromkeys([*snapshot.experiment.remarks, *caveats_of(snapshot.verdicts)]))
     if not remarks:
         return
-    label = f"{counted(len(remarks), 'remark')} on the weights: {shortened(remarks[0])}"
+    label = f"{counted(len(remarks), 'remark')} on the weights: {shortened(remarks[0], 40)}"
     with st.expander(message(label), icon=":material/compare_arrows:"):
         for remark in remarks:
             st.markdown(message(remark))

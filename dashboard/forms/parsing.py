@@ -75,8 +75,8 @@ def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def shortened(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:60]}…"
+def shortened(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else f"{text[:most].rstrip()}…"
 
 
 def parse_bounded(text: str | None, low: int, high: int, default: int) -> int:
