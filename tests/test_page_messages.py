@@ -10,12 +10,13 @@ from pydantic import BaseModel
 
 import dashboard
 from dashboard.app_pages.suites import num_unexplained
-from dashboard.components.refusals import DATASET, REFERENCE, SUITE, refusal
+from dashboard.components.dataset_form import problems_of
+from dashboard.components.refusals import REFERENCE, SUITE, refusal
 from dashboard.components.suite_preview import position_rows
 from dashboard.components.theme import message
 from ucurve.client import RequestRejectedError
 from ucurve.registry.suites import Checkpoint, Suite
-from ucurve.schemas.catalogue import DatasetSubmission, SuiteSubmission
+from ucurve.schemas.catalogue import SuiteSubmission
 from ucurve.schemas.problems import FieldError, problem_of
 from ucurve.schemas.references import ReferenceSubmission
 
@@ -63,12 +64,10 @@ def test_a_checkpoint_that_a_warning_explains_is_not_announced_twice() -> None:
         ("/tokens_per_step", "Is no number.", SUITE, "path", "Tokens per step: Is no number."),
         ("/positions", "line 5: 1 cell.", SUITE, "path", "Corrected positions: line 5: 1 cell."),
         ("/path", "Give one of path, hub.", SUITE, "preset", "Preset: Fill in this field."),
-        ("/text", "Give one of text (a file).", DATASET, "text", "File: Fill in this field."),
-        ("/text", "/x is not a file.", DATASET, "text", "File: /x is not a file."),
         ("/files/0/content", "f, line 1: no.", REFERENCE, None, "Files: f, line 1: no."),
         ("/files/0/content", "confirm it with same_model.", REFERENCE, None,
          "Files: confirm it with “Model in the files”."),
-        ("/column", "Is unknown.", DATASET, "text", "column: Is unknown."),
+        ("/column", "Is unknown.", SUITE, "path", "column: Is unknown."),
         ("", "Not now.", SUITE, "path", "Not now."),
     ],
 )  # fmt: skip
@@ -82,10 +81,26 @@ def test_a_form_names_fields_by_its_labels_and_keeps_the_words_of_a_sentence(
 
 
 @pytest.mark.parametrize(
+    ("pointer", "detail", "shown"),
+    [
+        ("/text", "Give one of text (a file).", {"train": "Fill in this field."}),
+        ("/validation", "/x is not a file.", {"validation": "/x is not a file."}),
+        ("/column", "Is unknown.", {"column": "Is unknown."}),
+        ("", "Not now.", {"": "Not now."}),
+    ],
+)
+def test_a_refusal_of_a_dataset_stands_at_the_field_of_the_chosen_source(
+    pointer: str, detail: str, shown: dict[str, str]
+) -> None:
+    errors = [FieldError(pointer=pointer, detail=detail)]
+    error = RequestRejectedError(422, problem_of(422, "Invalid input", errors))
+    assert problems_of(error, "train") == shown
+
+
+@pytest.mark.parametrize(
     ("labels", "model", "page"),
     [
         (SUITE, SuiteSubmission, "app_pages/suites.py"),
-        (DATASET, DatasetSubmission, "app_pages/suites.py"),
         (REFERENCE, ReferenceSubmission, "components/references.py"),
     ],
 )
