@@ -122,6 +122,21 @@ def test_a_model_with_a_recurrent_state_is_fine_tuned_after_its_fisher_informati
         ({"context_length": 1024}, 1024),
         ({"text_config": {"max_position_embeddings": 8192}}, 8192),
         ({"max_position_embeddings": None, "n_positions": 64}, 64),
+        # allenai/OLMo, hf_olmo; databricks/dbrx; THUDM/ChatGLM; QwenLM/Qwen has both words
+        ({"max_sequence_length": 2048, "init_std": 0.02}, 2048),
+        ({"max_seq_len": 32768, "attn_config": {}}, 32768),
+        ({"seq_length": 2048, "max_position_embeddings": 8192}, 8192),
+        # baichuan-inc/Baichuan-13B and MoonshotAI/Kimi-Linear (lmstudio-bug-tracker issue 1256)
+        ({"model_max_length": 4096}, 4096),
+        # turboderp-org/exllamav2 issue 404: of two words, that of the position table
+        ({"model_max_length": 131072, "max_position_embeddings": 8192}, 8192),
+        # apple/corenet, OpenELM; togethercomputer/stripedhyena
+        ({"max_context_length": 2048}, 2048),
+        ({"max_seqlen": 8192}, 8192),
+        # OpenGVLab/InternVL and deepseek-ai/DeepSeek-VL
+        ({"llm_config": {"max_position_embeddings": 32768}}, 32768),
+        ({"language_config": {"max_position_embeddings": 4096}}, 4096),
+        ({"model_max_length": 10**30}, None),  # rapidsai/crossfit issue 54: no limit, as written
         ({"seq_length": "2048"}, None),
         ({"state_size": 16}, None),
     ],
@@ -139,6 +154,10 @@ def test_the_context_is_read_under_every_name_that_architectures_give_it(
         ({"init_std": 0.006}, 0.006),
         ({"initializer_std": 1}, 1.0),
         ({"text_config": {"init_std": 0.02}}, 0.02),
+        ({"init_method_std": 0.006}, 0.006),  # NVIDIA/Megatron-LM
+        ({"init_config": {"init_std": 0.02}}, 0.02),  # mosaicml/llm-foundry, MPT
+        ({"init_config": {"init_std": None}}, None),
+        ({"initializer_range": 0.0731}, 0.0731),  # Cerebras, BTLM
         ({"initializer_range": 0.0}, None),
         ({"initializer_range": True}, None),
         ({"init_std": float("inf")}, None),

@@ -5,7 +5,7 @@
 
 Registration reads the file; workers read the config as transformers completes it, with the
 defaults of its class (`config.to_dict()`). The first word of a row that is present counts; where
-the model reads texts among other things, its words are in `text_config`.
+the model reads texts among other things, its words are in `text_config` or the like.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 MAX_COUNT = 2**31 - 1
 VOCABULARY = ("vocab_size",)
-WIDTHS = ("hidden_size", "n_embd", "d_model")
+WIDTHS = ("hidden_size", "n_embd", "d_model", "n_embed")  # n_embed: the first Bloom
 INNER = ("intermediate_size", "n_inner", "ffn_dim", "num_attention_heads", "n_head")
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 CONTEXT = (
@@ -27,8 +27,18 @@ CONTEXT = (
     "seq_length",  # Bloom, ChatGLM
     "context_length",  # RWKV
     "n_ctx",
+    "max_seq_length",
+    "max_context_length",  # OpenELM
+    "max_seqlen",  # StripedHyena
+    "model_max_length",  # Baichuan, Kimi
 )
-INITIALIZER = ("initializer_range", "init_std", "initializer_std")  # OPT and XGLM: init_std
+INITIALIZER = (
+    "initializer_range",
+    "init_std",  # OPT and XGLM
+    "initializer_std",
+    "init_method_std",  # Megatron
+)
+PARTS = ("text_config", "llm_config", "language_config", "init_config")  # that hold such words, too
 
 
 def context_length(config: Mapping[str, Any]) -> int | None:
@@ -51,6 +61,6 @@ def num_layers(config: Mapping[str, Any]) -> int | None:
 
 
 def _first(config: Mapping[str, Any], words: tuple[str, ...]) -> Any:
-    text = config.get("text_config")
-    parts = (config, text if isinstance(text, Mapping) else {})
+    inner = (config.get(name) for name in PARTS)
+    parts = (config, *(part for part in inner if isinstance(part, Mapping)))
     return next((part[word] for part in parts for word in words if part.get(word)), None)
