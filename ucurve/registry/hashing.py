@@ -26,9 +26,10 @@ from ucurve.registry.model_files import (
 from ucurve.registry.roots import LocationError, open_file
 from ucurve.registry.suites import Checkpoint, Dataset, combined_sha256
 from ucurve.registry.tokenizer_files import beyond_model
-from ucurve.registry.weights_content import TensorContent, WeightsContent, thinned
+from ucurve.registry.weights_content import TensorContent, WeightsContent, not_finite, thinned
 from ucurve.registry.weights_hashing import hash_weights
 from ucurve.registry.weights_layout import Layout, merged
+from ucurve.registry.wrapped_names import expect_plain_names, expect_whole
 
 Contents = dict[str, WeightsContent]  # by the SHA-256 of the weights
 OF_THE_LAB = ("builtin", "artefacts")  # locations of models that it trained
@@ -82,6 +83,7 @@ def _inspect(folder: Path, progress: Progress, contents: Contents) -> dict[str, 
         "tokenizer_content": tokenizer.content,
         "remarks": [
             *parts.layout.remarks,
+            *fields["remarks"],
             *tokenizer.remarks,
             *beyond_model(tokenizer.highest, config),
         ],
@@ -97,6 +99,8 @@ def _describe(
     config = read_config(files["config.json"])
     shards = {name: stored_tensors(files[name], name) for name in weights}
     tensors = merged(shards, layout.placed)
+    expect_plain_names(tensors)
+    expect_whole(tensors)
     compare_sizes(config, tensors, sum(sizes[name] for name in weights))
     hashes: dict[str, str] = {}
     values: dict[str, TensorContent] = {}
@@ -122,6 +126,7 @@ def _describe(
         "num_parameters": sum(map(count_parameters, shards.values())) or None,
         "context": context_length(config),
         "size_bytes": total,
+        "remarks": not_finite(values),
     }
 
 

@@ -52,6 +52,7 @@ from ucurve.registry.tokenizer_files import (
 )
 from ucurve.registry.weights_content import WeightsContent
 from ucurve.registry.weights_layout import Layout, merged
+from ucurve.registry.wrapped_names import expect_plain_names, expect_whole
 from ucurve.settings import settings
 
 
@@ -126,6 +127,8 @@ def _remote_hashes(repository: str, commit: str, cache: Path, contents: Contents
         config = read_config(file)
     shards = {name: remote_tensors(files[name], _headers()) for name in weights}
     tensors = merged(shards, layout.placed if all(shards.values()) else None)
+    expect_plain_names(tensors)
+    expect_whole(tensors)
     compare_sizes(config, tensors, sum(files[name].size for name in weights))
     known = {name: hashes[name] or "" for name in weights}
     weights_sha256 = combined_sha256(known)

@@ -73,6 +73,16 @@ PREFIXES = {
 PREFIX = "model"
 HEADS = ("lm_head.", "embed_out.", "output_projection.", "head.", "decoder.weight", "decoder.bias")
 UNEMBEDDING = re.compile(r"(lm_head|embed_out|output_projection|head|decoder)\.weight")
+# The embedding of tokens under its prefix, where it is not called embed_tokens.
+EMBEDDINGS = {
+    **dict.fromkeys(("gpt2", "gpt_neo", "gptj", "mpt", "gpt_bigcode", "codegen"), "wte"),
+    **dict.fromkeys(("bloom", "falcon"), "word_embeddings"),
+    **dict.fromkeys(("mamba", "mamba2", "falcon_mamba", "nemotron_h", "rwkv"), "embeddings"),
+    "ctrl": "w",
+    "openai-gpt": "tokens_embed",
+    "gpt_neox": "embed_in",
+    "opt": "decoder.embed_tokens",
+}
 # Architectures that share the embedding with the unembedding where the config does not say.
 TIED = (
     *(
@@ -96,6 +106,8 @@ BUFFERS = re.compile(
     r"|\.(attention|attn)\.bias$|\.self_attn\.(query|key|diagonal)_decay$"
     r"|\.act_fn\.(beta|eps)$|embed_positions\.weights$"
 )
+# What trainers save beside the model: value heads, averages, moments of an optimizer.
+BESIDE = re.compile(r"(v_head|value_head|reward_head|score|ema|ema_model|optimizer)\.")
 
 
 @dataclass(frozen=True)
@@ -163,14 +175,28 @@ def named_tensors(
     shared = architecture in TIED if tied is None else tied
     gated = any(GATED.search(name) for name in shapes)
     parameters: dict[str, NamedTensor] = {}
+    head: str | None = None
     for name, shape in shapes.items():
         is_head = name.startswith(HEADS)
-        if BUFFERS.search(name) or (shared and UNEMBEDDING.fullmatch(name)):
+        if BUFFERS.search(name) or BESIDE.match(name):
+            continue
+        if shared and UNEMBEDDING.fullmatch(name):
+            head = name  # stored beside the embedding, or in its place
             continue
         full = name if prefixed or is_head else prefix + name
         tensor = NamedTensor.of(_fused(full, gated), architecture, shape)
         parameters.setdefault(tensor.canonical, tensor)
+    embedding = f"{prefix}{EMBEDDINGS.get(architecture, 'embed_tokens')}.weight"
+    if head and embedding not in parameters and not _has_shape(parameters, shapes[head]):
+        tensor = NamedTensor.of(embedding, architecture, shapes[head])
+        parameters = {tensor.canonical: tensor, **parameters}
     return list(parameters.values())
+
+
+def _has_shape(parameters: Mapping[str, NamedTensor], shape: Iterable[int]) -> bool:
+    """Return whether an embedding is there under a name that no table knows."""
+    wanted = tuple(shape)
+    return any("embed" in name and t.shape == wanted for name, t in parameters.items())
 
 
 def unexplained(name: str) -> str:

@@ -50,6 +50,7 @@ class TensorContent(BaseModel):
     std: float | None = None  # of the first rows of a matrix
     rows: float | None = None  # how much the rows' sizes differ; about 1 for independent numbers
     sample: tuple[float, ...] = ()
+    finite: bool = Field(default=True, exclude=True)  # said once, at registration; not stored
 
 
 class WeightsContent(BaseModel):
@@ -68,6 +69,17 @@ def compared(content: WeightsContent) -> dict[str, TensorContent]:
         for name, tensor in (content.tensors or {}).items()
         if tensor.dtype in FLOATS and not is_buffer(name, tensor.shape)
     }
+
+
+def not_finite(tensors: Mapping[str, TensorContent]) -> list[str]:
+    """Return the remark about weights with NaN or infinity, if there are any."""
+    names = [n for n, t in tensors.items() if not t.finite and not is_buffer(n, t.shape)]
+    if not names:
+        return []
+    return [
+        f"{len(names)} of {len(tensors)} tensors hold numbers that are not finite, such as "
+        f"{names[0]}: expect no finite loss, and use an earlier save where one is"
+    ]
 
 
 def is_buffer(name: str, shape: tuple[int, ...]) -> bool:
@@ -100,7 +112,7 @@ class TensorDigest:
         self._hashes = {name: hashlib.sha256() for name in ("f32", "f16", "bf16")}
         self._exact = {"f16", "bf16"}
         self._first: float | None = None
-        self._constant = True
+        self._constant = self._finite = True
         self._head: list[Floats] = []
         self._num_head = 0
 
@@ -119,6 +131,7 @@ class TensorDigest:
             half, brain = _rounded(stored, values, self.dtype)
             if values is not None:
                 self._look_at(values, half, brain)
+        self._finite = self._finite and _are_finite(stored, self.dtype)
         if wide:
             assert values is not None, "fp32 values are what is hashed"
             self._hashes["f32"].update(values.data)
@@ -158,6 +171,7 @@ class TensorDigest:
             f16=self._hashes["f16"].hexdigest()[:DIGEST],
             bf16=self._hashes["bf16"].hexdigest()[:DIGEST],
             exact=tuple(sorted(self._exact)),
+            finite=self._finite,
             **statistics,
         )
 
@@ -206,6 +220,14 @@ def thinned(tensors: Mapping[str, TensorContent]) -> dict[str, TensorContent]:
 
 def _as_floats(stored: NDArray[Any], dtype: str) -> Floats:
     return _from_bf16(stored) if dtype == "BF16" else stored.astype("<f4", copy=False)
+
+
+def _are_finite(stored: NDArray[Any], dtype: str) -> bool:
+    import numpy as np
+
+    if dtype == "BF16":  # whose exponent is all ones where it is not
+        return bool(((stored & np.uint16(0x7F80)) != 0x7F80).all())
+    return bool(np.isfinite(stored).all())
 
 
 def _rounded(
