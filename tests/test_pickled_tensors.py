@@ -79,6 +79,30 @@ def test_transposed_and_tied_tensors_and_parameters_say_so(zipped: bool) -> None
     assert count_parameters(tensors) == 12 + 12 + 12 + 9  # what is tied counts once
 
 
+@pytest.mark.parametrize("zipped", FORMATS)
+def test_what_trainers_save_of_modules_and_views_is_read_as_torch_reads_it(zipped: bool) -> None:
+    """State dicts carry `_metadata` (pytorch/pytorch, module.py); parameters carry attributes
+    (microsoft/DeepSpeed); views share one large storage (huggingface/safetensors, shared tensors);
+    an expanded mask repeats one row.
+    """
+    module = torch.nn.Linear(3, 4)
+    module.weight.ds_id = 7  # type: ignore[attr-defined]
+    large = torch.arange(100.0)
+    values: dict[str, Any] = OrderedDict(module.state_dict())
+    values |= {"p": module.weight, "x": large[10:20], "y": large[50:60]}
+    values |= {"mask": torch.ones(1, 4).expand(3, 4), "half": TIED.bfloat16()[:, ::2]}
+    tensors = stored_tensors(saved(values, zipped), "x.bin")
+    loaded = torch.load(saved(values, zipped), weights_only=True)
+    for name, value in loaded.items():
+        tensor = tensors[name]
+        assert (tensor.shape, tensor.stride or value.contiguous().stride()) == (
+            tuple(value.shape),
+            value.stride(),
+        ), name
+    assert tensors["y"].start != tensors["x"].start
+    assert (tensors["mask"].stride, tensors["half"].stride) == ((0, 1), (4, 2))
+
+
 def test_what_the_machine_accepts_torch_accepts_too() -> None:
     assert not ALLOWED - torch_pickles._get_allowed_globals().keys()
 
@@ -98,8 +122,15 @@ class Arguments:
         ([TIED], "does not hold tensors by name"),
         ({"w": TIED, "epoch": 3}, "'epoch'"),
         (TIED, "does not hold tensors by name"),
+        # pytorch/pytorch, what people put beside or in place of a state_dict
+        ({"module": {"w": TIED}, "ds_version": "0.9"}, "under 'module' alone"),
+        ({"w": TIED, "buffer": None}, "['buffer'] that are no tensors"),
+        ({0: TIED, 1: TIED}, "numbers its tensors, such as 0"),
+        ({}, "holds no tensors"),
+        ([("w", TIED)], "does not hold tensors by name"),
+        ({"w": TIED.to_sparse()}, "an object of torch._utils._rebuild_sparse_tensor"),
     ],
-    ids=range(7),
+    ids=range(13),
 )
 def test_files_of_more_than_tensors_are_refused_with_what_to_save(
     value: Any, reason: str, zipped: bool

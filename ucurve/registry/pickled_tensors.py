@@ -143,9 +143,14 @@ def _only_tensors(content: Any, name: str) -> dict[str, View]:
             f"{name} holds {', '.join(map(str, list(content)[:4]))}, not tensors by name: save "
             f"what is under {key!r} alone, torch.save(torch.load({name!r})[{key!r}], {name!r})"
         )
+    if not content:
+        raise RegistrationError(f"{name} holds no tensors: {SAVE_AGAIN}")
     other = [key for key, value in content.items() if not isinstance(value, View)]
-    if other or not all(isinstance(key, str) for key in content):
+    if other:
         raise RegistrationError(f"{name} holds {other[:1]} that are no tensors: {SAVE_AGAIN}")
+    numbers = [key for key in content if not isinstance(key, str)]
+    if numbers:
+        raise RegistrationError(f"{name} numbers its tensors, such as {numbers[0]}: {SAVE_AGAIN}")
     return content
 
 
