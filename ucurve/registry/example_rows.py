@@ -34,8 +34,21 @@ PROMPTS = (
     ("prompt", "response"),
     ("question", "answer"),
     ("input", "output"),
+    ("input", "target"),
+    ("inputs", "targets"),
 )
+MORE = ("input", "context", "passage")  # of a prompt; a blank line before each
+TURNS = ("system", "history")  # of some instructions: they are part of what the model reads
 REFUSED: Mapping[frozenset[str], str] = {
+    frozenset({"data"}): "its examples within one object: write an array of them, or an object per "
+    "line; of SQuAD, one per question, context and question as prompt",
+    frozenset(
+        {"question", "answers"}
+    ): "lists of answers: write one of them as completion, context and question as prompt",
+    frozenset({"choices"}): "a multiple-choice task: write the question as prompt and the right "
+    "choice as completion",
+    frozenset({"endings"}): "a multiple-choice task: write the context as prompt and the right "
+    "ending as completion",
     frozenset({"messages"}): "a chat: write what the model reads as prompt and its answer as "
     "completion, in the template that you mean",
     frozenset({"conversations"}): "a chat: write what the model reads as prompt and its answer as "
@@ -120,7 +133,8 @@ def _examples(split: str, path: Path) -> Examples:
                     "that says how to read it"
                 )
             for where, row in data.rows():
-                columns = columns or _columns(path, data.form, [str(name) for name in row])
+                row = {str(name).strip().lower(): value for name, value in row.items()}
+                columns = columns or _columns(path, data.form, list(row))
                 rows.append(columns.row(row, f"{where} of {path}"))
     except DataFileError as error:
         raise SplitError(split, str(error)) from error
@@ -137,8 +151,7 @@ def _columns(path: Path, form: str, names: list[str]) -> Columns:
     for prompt, completion in PROMPTS:
         if {prompt, completion} <= set(names):
             plain = (prompt, completion) == PROMPTED
-            more = "input" if prompt == "instruction" and "input" in names else None
-            read = partial(_prompted, names=(prompt, completion), more=more, plain=plain)
+            read = partial(_prompted, names=(prompt, completion), plain=plain)
             return Columns(PROMPTED, read)
     for refused, reason in REFUSED.items():
         if refused <= set(names):
@@ -158,15 +171,20 @@ def _labelled(row: Mapping[str, Any], at: str, first: str, second: str) -> tuple
     label = _value(row, at, second)
     if isinstance(label, float) and label.is_integer():
         label = int(label)
-    return _text(row, at, first), str(label)
+    text = str(label).strip()
+    if not text or text.lower() == "nan":
+        raise DataFileError(f"{second} in {at} is {text or 'empty'}: leave the example out")
+    return _text(row, at, first), text
 
 
 def _prompted(
-    row: Mapping[str, Any], at: str, names: tuple[str, str], more: str | None, plain: bool
+    row: Mapping[str, Any], at: str, names: tuple[str, str], plain: bool
 ) -> tuple[str, str]:
     prompt = _text(row, at, names[0])
-    if more and row.get(more):
+    for more in () if plain else (name for name in MORE if name not in names and row.get(name)):
         prompt = f"{prompt}\n\n{_text(row, at, more)}"
+    for turns in () if plain else filter(row.get, TURNS):
+        raise DataFileError(f"{turns} in {at} is not empty: write it into the prompt")
     return prompt if plain else f"{prompt}\n\n", _text(row, at, names[1])
 
 
@@ -186,7 +204,9 @@ def _value(row: Mapping[str, Any], at: str, name: str) -> Any:
     value = row[name]
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         remedy = "write it as text"
-        if isinstance(value, list):
+        if isinstance(value, list) and name in LABELS:
+            remedy = "write one class per example, an example per line"
+        elif isinstance(value, list):
             remedy = "of a chat, write the text that the model reads"
         elif value is None:
             remedy = "leave the example out"

@@ -43,7 +43,14 @@ REFUSED = {
     b"\x93NUMPY": "an array of numbers: register the text itself, which every suite tokenizes",
     b"7z\xbc\xaf": "a 7z archive: unpack it and register the text",
     b"SQLite": "a database: export its text",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself: run `git lfs pull`",
 }
+INSIDE = {  # a packed file, at this place
+    (b"PAR1", 0): "a packed Parquet file: unpack it, it is compressed within",
+    (b"ustar", 257): "an archive of files (tar): unpack it and register the files",
+    (b"WARC/", 0): "an archive of web pages (WARC): extract their text first",
+}
+csv.field_size_limit(MAX_BYTES)  # the library's 131,072 characters are fewer than a book has
 
 
 class DataFileError(ValueError):
@@ -93,6 +100,11 @@ class DataFile:
 
     def _json(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yield the objects of an array, or those of JSON lines that are named .json."""
+        if self._starts_with(b"{\n") or self._starts_with(b"{\r\n"):
+            raise DataFileError(
+                f"{self.path} holds one JSON object over several lines: write an array of objects, "
+                "or an object per line (.jsonl)"
+            )
         if not self._starts_with(b"["):
             yield from self._json_lines()
             return
@@ -128,6 +140,7 @@ class DataFile:
         reader = csv.reader(lines, strict=True)
         try:
             header = next(reader, [])
+            self._expect_commas(header)
             for values in reader:
                 if values:
                     yield self._row(reader.line_num, header, values)
@@ -135,6 +148,16 @@ class DataFile:
             raise DataFileError(f"line {reader.line_num} of {self.path}: {error}") from error
         finally:
             lines.detach()
+
+    def _expect_commas(self, header: list[str]) -> None:
+        """Raise DataFileError for a header that other separators cut."""
+        separators = {";": "semicolons", "\t": "tabs", "|": "bars"}
+        for mark, words in separators.items():
+            if len(header) == 1 and mark in header[0]:
+                raise DataFileError(
+                    f"{self.path} separates its columns by {words}: "
+                    + ("name it .tsv" if mark == "\t" else "save it with commas")
+                )
 
     def _tsv(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yield the rows of a TSV: no quoting, a tab or a line end is never part of a value."""
@@ -176,7 +199,13 @@ def kind_of(value: Any) -> str:
     """Return what a value is, as JSON calls it: "null", "a list"."""
     if value is None:
         return "null"
-    names = {bool: "true or false", list: "a list", dict: "an object", str: "a text"}
+    names = {
+        bool: "true or false",
+        list: "a list",
+        dict: "an object",
+        str: "a text",
+        bytes: "bytes",
+    }
     return names.get(type(value), "a number")
 
 
@@ -192,7 +221,7 @@ def too_large(path: Path) -> str:
 def open_data(path: Path, artefacts: Path | None = None) -> Iterator[DataFile]:
     """Open a data file. Raises LocationError, OSError and DataFileError."""
     with open_file(path, artefacts) as raw:
-        head = raw.read(8)
+        head = raw.read(32)
         raw.seek(0)
         packing = next((name for mark, name in PACKED.items() if head.startswith(mark)), "")
         suffixes = [suffix.lower() for suffix in path.suffixes]
@@ -208,11 +237,21 @@ def open_data(path: Path, artefacts: Path | None = None) -> Iterator[DataFile]:
         try:
             stream: Any = _unpacked(raw, packing) if packing else raw
             most = MAX_BYTES if packing else MAX_PLAIN_BYTES
-            yield DataFile(path, io.BufferedReader(_Bounded(stream, path, most)), form, packing)
+            file = io.BufferedReader(_Bounded(stream, path, most))
+            if packing:
+                _expect_data(path, file.peek(512)[:512])
+            yield DataFile(path, file, form, packing)
         except (EOFError, OSError, ValueError) as error:
             if isinstance(error, DataFileError) or not packing:
                 raise
             raise DataFileError(f"{path} is no complete {packing} file") from error
+
+
+def _expect_data(path: Path, head: bytes) -> None:
+    """Raise DataFileError where a packed file holds a format of its own."""
+    for (mark, place), reason in INSIDE.items():
+        if head[place:].startswith(mark):
+            raise DataFileError(f"{path} is {reason}")
 
 
 def _unpacked(file: BinaryIO, packing: str) -> Any:

@@ -37,6 +37,8 @@ def understood_text(dataset: Dataset, path: Path, column: str | None = None) -> 
             head = data.file.read(CHUNK)
             _expect_no_json(path, head)
             return _described(dataset, head, {})
+        if data.form == "text":
+            _expect_no_json(path, data.file.peek(CHUNK))  # type: ignore[attr-defined]
         target, facts = _written(data, column)
     with target.open("rb") as file:
         head = file.read(CHUNK)
