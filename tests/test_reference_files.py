@@ -301,6 +301,47 @@ def test_infinity_as_mlflow_stores_it_is_not_a_number() -> None:
     assert "no finite number" in refused(harness(HUBBED, infinite))
 
 
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [
+        # determined-ai/determined pull request 3101, cloudfoundry-community/splunk-firehose-nozzle
+        # pull request 271: numbers that JSON has not, as text
+        ('"NaN"', None),
+        ('"Infinity"', None),
+        ('"-inf"', None),
+        ("NaN", None),  # megaradrp pull request 93: as Python writes it
+        ("1e99999", None),  # godotengine/godot pull request 108837: beyond every float
+        ("1" + 400 * "0", None),
+        ('"12.5"', 12.5),  # wandb, summaries of a run
+        ('" 1.25e1 "', 12.5),
+        ('"N/A"', ...),  # EleutherAI/lm-evaluation-harness, no number at all
+        ("true", ...),
+    ],
+    ids=range(10),
+)
+def test_numbers_are_read_however_json_spells_them(written: str, number: Any) -> None:
+    """None: a number that is not finite, counted; an ellipsis: no number."""
+    document = json.dumps(harness(HUBBED, {"t": {"perplexity,none": "HERE", "acc,none": 0.5}}))
+    parsed = read(document.replace('"HERE"', written))
+    assert values(parsed).get("t/perplexity") == (None if number is ... else number)
+    assert (values(parsed)["t/acc"], parsed.num_left_out) == (0.5, int(number is None))
+
+
+@pytest.mark.parametrize("written", ["1.#INF", "N/A", "", "null", "12%", "0x10", "1_000"])
+def test_cells_that_are_no_number_are_refused_with_their_place(written: str) -> None:
+    """Microsoft's C library, spreadsheets, pandas and Python each have their own."""
+    table = f"checkpoint,tokens,metric,value\nstep1000,,loss,{written}\n"
+    message = refused(table, importer="csv", suite="hubbed")
+    assert "line 2, column value: it is not a number; write it like 12.5" in message
+
+
+@pytest.mark.parametrize("written", ["NAN", "+Inf", "-Infinity", "-1e400"])
+def test_cells_that_are_not_finite_are_left_out_and_counted(written: str) -> None:
+    table = f"checkpoint,tokens,metric,value\nstep1000,,loss,{written}\nstep4000,,loss,2\n"
+    parsed = read(table, importer="csv", suite="hubbed")
+    assert (values(parsed), parsed.num_left_out) == ({"loss": 2.0}, 1)
+
+
 LIGHTEVAL = {
     "config_general": {
         "lighteval_sha": "494ee12",

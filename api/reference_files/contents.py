@@ -17,6 +17,9 @@ ROLLING = frozenset({"word_perplexity", "byte_perplexity", "bits_per_byte"})
 NOT_METRICS = frozenset(
     {"alias", "name", "no_answer", "sample_count", "sample_len", "samples", "task_idx"}
 )
+NUMBER = re.compile(
+    r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE
+)
 TIMES = re.compile(r"(^|_)(seconds?|secondes|time|latency|duration|throughput)$")
 # Adapters and quantisation: the number is not that of the checkpoint.
 CHANGES = (
@@ -83,6 +86,8 @@ def documents(content: str) -> list[dict[str, Any]]:
         raise ContentError(where, "this is not JSON") from error
     except RecursionError as error:
         raise ContentError("", "this is nested too deeply for results of an evaluation") from error
+    except ValueError as error:  # Python reads no whole number of more than 4,300 digits
+        raise ContentError("", "this holds a number with too many digits") from error
 
 
 def expect_content(content: str) -> None:
@@ -103,24 +108,36 @@ def metrics_of(row: Mapping[str, Any]) -> Iterator[tuple[str, float, float | Non
     has_filters = any("," in key for key in row)
     for key, value in row.items():
         name, _, filter = key.partition(",")
-        if not is_number(value) or name.endswith("_stderr") or (has_filters and not filter):
+        number = number_of(value)
+        if number is None or name.endswith("_stderr") or (has_filters and not filter):
             continue
         if name in NOT_METRICS or name.startswith("num_") or TIMES.search(name):
             continue
-        error: Any = row.get(f"{name}_stderr,{filter}" if filter else f"{name}_stderr")  # or "N/A"
-        known = is_number(error) and math.isfinite(error)
+        error = number_of(row.get(f"{name}_stderr,{filter}" if filter else f"{name}_stderr"))
         name = {"ppl": "perplexity"}.get(name, name)
         metric = name + (f",{filter}" if filter not in ("", "none") else "")
-        yield metric, float(value), float(error) if known else None
+        yield metric, number, error if error is not None and math.isfinite(error) else None
 
 
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def number_of(value: Any) -> float | None:
+    """Return a number, or a text that is one; None for anything else, such as "N/A".
+
+    JSON has no NaN and no infinity, so that tools write them as text.
+    """
+    if isinstance(value, str):
+        return float(value) if NUMBER.fullmatch(value.strip()) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond the largest float
+        return math.copysign(math.inf, value)
 
 
 def whole_number(value: Any) -> int | None:
     """Return a count of at least 0, else None."""
-    if not is_number(value) or not math.isfinite(value) or value != int(value) or value < 0:
+    number = None if isinstance(value, str) else number_of(value)
+    if number is None or not math.isfinite(number) or value != int(value) or value < 0:
         return None
     return int(value)
 

@@ -103,6 +103,8 @@ def _numbers(text: str, separator: str) -> Callable[[str], float | None]:
     commas = separator != "," and "," in body and not _has_decimal_points(body, separator)
 
     def number(text: str) -> float | None:
+        if "_" in text:  # which Python reads over
+            return None
         try:
             return float(text.strip().replace(",", ".") if commas else text)
         except ValueError:
