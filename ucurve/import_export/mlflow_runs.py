@@ -227,9 +227,10 @@ def _clear_errors(uri: str) -> Iterator[None]:
 
 
 def _name(text: str) -> str:
-    """Return a name with only the characters that MLflow takes."""
+    """Return a name that MLflow takes: it may become the path of a file."""
     allowed = "".join(c if c.isascii() and (c.isalnum() or c in "_-. /") else "_" for c in text)
-    return allowed.strip("/ ")[:250]
+    parts = [part for part in allowed.strip("/ ")[:250].split("/") if part not in ("", ".", "..")]
+    return "/".join(parts) or "_"
 
 
 def _quoted(text: str) -> str:
