@@ -131,7 +131,7 @@ def number_of(value: Any) -> float | None:
     try:
         return float(value)
     except OverflowError:  # a whole number beyond the largest float
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def whole_number(value: Any) -> int | None:
