@@ -86,7 +86,7 @@ def test_results_of_lm_eval_become_a_curve_with_tokens_and_errors(
         "num_left_out": 1,
         "notes": ["No interval for lambada_openai/acc: the files give no standard error."],
     }
-    assert ucurve(lab, "add", "EleutherAI's", "--lm-eval", str(paths[0])) == 2
+    assert ucurve(lab, "add", "EleutherAI's", "--lm-eval", str(paths[0])) == 1  # as every conflict
     err = capsys.readouterr().err
     assert 'results_step1000.json is already in reference curve "EleutherAI\'s"' in err
     assert lab.client.references("pythia-70m") == [curve]

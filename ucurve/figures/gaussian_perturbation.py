@@ -92,7 +92,7 @@ def figures(
 def _heat_map(
     table: pd.DataFrame, increase: list[dict[str, Any]], lines: LineEncoding, num_scales: int
 ) -> Figure:
-    num_checkpoints = max(1, table["tokens"].nunique())
+    num_checkpoints = table["tokens"].nunique() or 5  # of a table that has not arrived yet
     room = 860 // (num_checkpoints * max(1, num_scales))  # the page would cut off a long suite's
     width = max(16, min(max(46, 180 // num_checkpoints), room))  # and titles need 180 pixels
     return Figure(
