@@ -19,7 +19,7 @@ from ucurve.registry import presets
 from ucurve.registry.file_remarks import file_remarks
 from ucurve.registry.suite_warnings import suite_warnings
 from ucurve.registry.suites import Checkpoint, Dataset, Suite, sort_checkpoints
-from ucurve.registry.tensor_layout import Layout
+from ucurve.registry.tensors.tensor_layout import Layout
 from ucurve.schemas.validation_messages import suggest
 from ucurve.spec import SpecError
 

@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 
 from api.catalogue import as_checkpoint
 from db.models import Checkpoint as CheckpointRow
+from ucurve.registry.datasets.token_counts import count_text
 from ucurve.registry.suites import TOKENS_FOR, Dataset
-from ucurve.registry.token_counts import count_text
 
 MAX_TOKENIZERS = 5  # that a registration waits for
 

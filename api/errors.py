@@ -20,7 +20,12 @@ from starlette.routing import Match
 from api.storage import database_space, full_database_disk
 from ucurve.disk_space import Disk, is_disk_full
 from ucurve.schemas.problems import INVALID_INPUT, MEDIA_TYPE, FieldError, Problem, problem_of
-from ucurve.schemas.validation_messages import FieldMessage, field_messages, not_json, pointer_of
+from ucurve.schemas.validation_messages import (
+    FieldMessage,
+    field_messages,
+    not_json,
+    pointer_of,
+)
 from ucurve.spec import SpecError
 
 DATABASE_DOWN = "The database does not respond; nothing was changed. Try again soon."

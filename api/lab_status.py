@@ -19,7 +19,13 @@ from db import status
 from db.eta import seen_workers
 from db.models import Worker
 from db.session import open_session
-from ucurve.schemas.status import DiskSpace, LabStatus, RunningPoint, WorkerState, WorkerStatus
+from ucurve.schemas.status import (
+    DiskSpace,
+    LabStatus,
+    RunningPoint,
+    WorkerState,
+    WorkerStatus,
+)
 from ucurve.settings import settings
 
 MAX_AGE = 2.0  # seconds

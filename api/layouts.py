@@ -15,7 +15,7 @@ from db.models import Json
 from ucurve.registry.hub_cache import HubUnreachableError
 from ucurve.registry.layouts import layout_of
 from ucurve.registry.suites import Checkpoint
-from ucurve.registry.tensor_layout import Layout
+from ucurve.registry.tensors.tensor_layout import Layout
 
 UNKNOWN = ""  # of a checkpoint whose files do not tell the names of their tensors
 

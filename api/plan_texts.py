@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ucurve.registry.suites import Checkpoint, Dataset
-from ucurve.registry.token_counts import (
+from ucurve.registry.datasets.token_counts import (
     ExampleCount,
     TextCount,
     count_examples,
@@ -18,6 +17,7 @@ from ucurve.registry.token_counts import (
     vocabulary_of,
     why_uncounted,
 )
+from ucurve.registry.suites import Checkpoint, Dataset
 from ucurve.spec import Spec, SpecError
 
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from ucurve.formatting import shortened
 from ucurve.registry import presets
+from ucurve.registry.names.revisions import infer_positions, parse_revision
 from ucurve.registry.presets import SuitePreset
-from ucurve.registry.revisions import infer_positions, parse_revision
 from ucurve.registry.suites import Checkpoint, Suite
 
 # Names of folders that say nothing about the model in them.

@@ -9,10 +9,10 @@ from api.errors import invalid
 from api.registration import registered_path
 from ucurve.registry import presets
 from ucurve.registry.discover import Discovered, discover
-from ucurve.registry.model_files import RegistrationError
+from ucurve.registry.names.revisions import Position
 from ucurve.registry.position_tables import FROM_TABLE, TableError, corrected
-from ucurve.registry.revisions import Position
 from ucurve.registry.suites import Checkpoint, Suite
+from ucurve.registry.tensors.model_files import RegistrationError
 from ucurve.schemas.catalogue import SuiteSubmission
 
 SOURCES = ("path", "hub", "repositories", "preset")

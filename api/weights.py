@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from db.weights import contents_known, contents_of, keep_contents
 from ucurve.registry.hashing import Contents
 from ucurve.registry.suites import Checkpoint, Remark
-from ucurve.registry.weights_content import WeightsContent
+from ucurve.registry.tensors.weights_content import WeightsContent
 from ucurve.registry.weights_remarks import weights_remarks
 
 MAX_SUITES = 100  # whose remarks a process keeps

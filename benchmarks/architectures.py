@@ -31,8 +31,8 @@ from ucurve.modeling.finetune import FinetuningConfig, FinetuningRun
 from ucurve.modeling.finetuning_data import build_task
 from ucurve.modeling.perplexity import window_losses
 from ucurve.registry import hashing
-from ucurve.registry.config_words import initializer_std
 from ucurve.registry.suites import Checkpoint, Dataset, Location
+from ucurve.registry.tensors.config_words import initializer_std
 from ucurve.settings import settings
 
 TABLE = Path(__file__).parents[1] / "docs" / "reference" / "architectures.md"

@@ -7,7 +7,7 @@
 Builds a small random model of each architecture and writes VERSION.json: names and shapes of the
 tensors in the file that it saves, and the names of its parameters where these are others.
 tests/test_tensor_names.py compares the recordings of two releases with the table of spellings in
-ucurve/registry/tensor_names.py.
+ucurve/registry/tensors/tensor_names.py.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from ucurve.modeling.checkpoints import load
 from ucurve.modeling.perplexity import window_losses
 from ucurve.modeling.regularizers import fisher
 from ucurve.modeling.trial import try_checkpoint
-from ucurve.registry.config_words import context_length, initializer_std
+from ucurve.registry.tensors.config_words import context_length, initializer_std
 
 # One of each kind; `python benchmarks/architectures.py` compares all of them.
 FAMILIES = (

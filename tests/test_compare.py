@@ -32,7 +32,12 @@ from ucurve.analysis.comparison import (
 from ucurve.analysis.differences import difference_at, differences, interpolated
 from ucurve.experiments import parse
 from ucurve.figures.citation import fingerprint
-from ucurve.figures.comparison import PlotOptions, available_references, figures, resolve_options
+from ucurve.figures.comparison import (
+    PlotOptions,
+    available_references,
+    figures,
+    resolve_options,
+)
 from ucurve.registry.suites import Checkpoint, Location, Suite
 from ucurve.schemas.measurements import MeasurementRow
 from ucurve.schemas.references import ReferenceCurve

@@ -14,13 +14,13 @@ import pytest
 from pyarrow import parquet
 from text_models import write_json_lines
 
-from ucurve.registry import example_files, record_files
 from ucurve.registry.artifacts import folder_of
-from ucurve.registry.example_rows import SplitError, understood_examples
+from ucurve.registry.datasets import example_files, record_files
+from ucurve.registry.datasets.example_rows import SplitError, understood_examples
+from ucurve.registry.datasets.record_files import DataFileError
+from ucurve.registry.datasets.text_files import understood_text
 from ucurve.registry.hashing import resolve_examples, resolve_text
-from ucurve.registry.record_files import DataFileError
 from ucurve.registry.suites import Dataset, Location, dataset_facts
-from ucurve.registry.text_files import understood_text
 
 DOCUMENTS = ["First document.\n", "Zweites: naïve café.", "", "Last."]
 JOINED = "\n\n".join(DOCUMENTS)

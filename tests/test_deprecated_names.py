@@ -11,7 +11,15 @@ from typing import Any, ClassVar, Literal
 import pytest
 
 from ucurve import spec as contract
-from ucurve.spec import Catalogue, Figure, Point, PointInterrupted, Resources, Spec, TableRoles
+from ucurve.spec import (
+    Catalogue,
+    Figure,
+    Point,
+    PointInterrupted,
+    Resources,
+    Spec,
+    TableRoles,
+)
 
 
 class Plain(Spec):

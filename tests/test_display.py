@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 from ucurve import spec
-from ucurve.client.display import Experiment, ExperimentPage, Figure, Figures, Verdict, Verdicts
+from ucurve.client.display import (
+    Experiment,
+    ExperimentPage,
+    Figure,
+    Figures,
+    Verdict,
+    Verdicts,
+)
 from ucurve.schemas import experiments as schemas
 
 RECORD: dict[str, Any] = {

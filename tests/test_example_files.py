@@ -11,8 +11,9 @@ from fake_hub import FakeHub, serving
 from ucurve.cli import main
 from ucurve.client import RequestRejectedError
 from ucurve.experiments.fine_tuning import FineTuning
-from ucurve.registry import example_files, hub_datasets, presets
-from ucurve.registry.example_files import Examples, ExamplesError
+from ucurve.registry import presets
+from ucurve.registry.datasets import example_files, hub_datasets
+from ucurve.registry.datasets.example_files import Examples, ExamplesError
 from ucurve.registry.hub_cache import HubError
 from ucurve.spec import Point
 

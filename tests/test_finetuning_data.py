@@ -13,7 +13,12 @@ from tiny_model import RECIPE, SENTIMENT, language_task, model_of, quiet, tuning
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from ucurve.modeling.batches import FinetunedModel, Row, collate, num_scored, token_loss
-from ucurve.modeling.finetune import FinetuningConfig, all_parameters, build_head, num_steps_of
+from ucurve.modeling.finetune import (
+    FinetuningConfig,
+    all_parameters,
+    build_head,
+    num_steps_of,
+)
 from ucurve.modeling.finetuning_data import SupervisedTask, build_task
 from ucurve.modeling.synthetic_language import WORDS, SyntheticLanguage
 from ucurve.modeling.token_data import DataError

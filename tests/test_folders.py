@@ -21,8 +21,8 @@ from ucurve.registry import hashing
 from ucurve.registry.discover import discover
 from ucurve.registry.file_remarks import file_remarks
 from ucurve.registry.foreign_files import foreign_files
-from ucurve.registry.model_files import RegistrationError
 from ucurve.registry.suites import Checkpoint, Location, Suite
+from ucurve.registry.tensors.model_files import RegistrationError
 from ucurve.registry.tokenizer_files import content_sha256
 from ucurve.spec import SpecError
 

@@ -23,7 +23,7 @@ from ucurve.modeling.token_data import tokens_of
 from ucurve.registry.artifacts import BUILTIN, file_sha256
 from ucurve.registry.layouts import layout_in
 from ucurve.registry.suites import Checkpoint, Dataset, Location, Remark, Suite
-from ucurve.registry.tensor_layout import Layout
+from ucurve.registry.tensors.tensor_layout import Layout
 from ucurve.spec import Point, Result, SpecError
 
 HELD_OUT = Dataset.model_validate(json.loads((BUILTIN / "datasets.json").read_text())[0])

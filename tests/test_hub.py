@@ -15,7 +15,8 @@ import pytest
 from fake_hub import FakeHub, serving
 from safetensors.numpy import save as safetensors_bytes
 
-from ucurve.registry import hub, hub_datasets, presets
+from ucurve.registry import hub, presets
+from ucurve.registry.datasets import hub_datasets
 from ucurve.registry.hub_cache import IN_USE_SECONDS, HubError, HubUnreachableError, size_of
 from ucurve.registry.suites import Checkpoint, Location
 

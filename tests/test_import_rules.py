@@ -56,7 +56,7 @@ ARROWS = {
         "ucurve.figures",
         "ucurve.import_export.report",
         "ucurve.registry.suites",
-        "ucurve.registry.token_batches",
+        "ucurve.registry.names.token_batches",
         *CONTRACT,
     ),
     "api": ("api", "db", "worker.queue", "ucurve.registry", "ucurve.analysis", *CONTRACT),
@@ -76,6 +76,9 @@ ARROWS = {
         "ucurve.settings",
     ),
     "db": ("db", "ucurve.settings"),
+    # What names say, and what files hold, for every suite.
+    "ucurve/registry/names": ("ucurve.registry.names", "ucurve.bounds"),
+    "ucurve/registry/tensors": ("ucurve.registry.tensors",),
     # It breaks a lab from outside: over REST, with signals, and in plain SQL.
     "ucurve/chaos": ("ucurve.chaos", "ucurve.client", "ucurve.lab"),
 }

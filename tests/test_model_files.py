@@ -14,8 +14,8 @@ from tiny_model import model_of
 from ucurve.modeling import checkpoints
 from ucurve.modeling.checkpoints import CheckpointError, load, save
 from ucurve.registry import hashing
-from ucurve.registry.model_files import RegistrationError, parse_header, read_config
 from ucurve.registry.suites import Checkpoint, Location
+from ucurve.registry.tensors.model_files import RegistrationError, parse_header, read_config
 
 
 def checkpoint(folder: Path) -> Checkpoint:

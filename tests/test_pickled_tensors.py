@@ -21,9 +21,13 @@ from torch import _weights_only_unpickler as torch_pickles
 from ucurve.experiments.gaussian_perturbation import GaussianPerturbation
 from ucurve.modeling.checkpoints import save
 from ucurve.registry import hashing, hub
-from ucurve.registry.model_files import RegistrationError, count_parameters, stored_tensors
-from ucurve.registry.pickle_machine import ALLOWED
 from ucurve.registry.suites import Checkpoint, Location, Suite
+from ucurve.registry.tensors.model_files import (
+    RegistrationError,
+    count_parameters,
+    stored_tensors,
+)
+from ucurve.registry.tensors.pickle_machine import ALLOWED
 
 TIED = torch.arange(12.0).reshape(3, 4)
 TENSORS: dict[str, torch.Tensor] = {

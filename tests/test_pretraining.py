@@ -24,7 +24,13 @@ from ucurve.figures import pretraining
 from ucurve.modeling import checkpoints
 from ucurve.modeling.checkpoints import file_sha256, load
 from ucurve.modeling.perplexity import window_losses
-from ucurve.modeling.pretrain import PretrainingConfig, build, learning_rate, loss_curve, phase
+from ucurve.modeling.pretrain import (
+    PretrainingConfig,
+    build,
+    learning_rate,
+    loss_curve,
+    phase,
+)
 from ucurve.modeling.token_data import END_OF_TEXT, tokens_of, train_tokenizer, training_data
 from ucurve.registry.artifacts import BUILTIN
 from ucurve.registry.suites import Dataset, Location, Suite

@@ -16,8 +16,8 @@ from pyarrow import parquet
 from test_data_files import content_of, examples_of, rows_of, text_of
 from text_models import write_json_lines
 
-from ucurve.registry.example_rows import SplitError
-from ucurve.registry.record_files import DataFileError
+from ucurve.registry.datasets.example_rows import SplitError
+from ucurve.registry.datasets.record_files import DataFileError
 
 
 @pytest.fixture(autouse=True)

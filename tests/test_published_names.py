@@ -29,8 +29,8 @@ from ucurve.modeling.trial import try_checkpoint
 from ucurve.registry import hashing
 from ucurve.registry.layouts import layout_in
 from ucurve.registry.suites import Checkpoint, Location
-from ucurve.registry.tensor_names import named_tensors
-from ucurve.registry.wrapped_names import expect_plain_names
+from ucurve.registry.tensors.tensor_names import named_tensors
+from ucurve.registry.tensors.wrapped_names import expect_plain_names
 
 Tensors = dict[str, torch.Tensor]
 NEW = json.loads((Path(__file__).parent / "tensor_names/5.24.0.json").read_text())

@@ -16,7 +16,7 @@ from weights_cases import Weights, trained, write
 from ucurve.registry import hashing
 from ucurve.registry.file_remarks import file_remarks
 from ucurve.registry.suites import Checkpoint, Location
-from ucurve.registry.weights_content import WeightsContent
+from ucurve.registry.tensors.weights_content import WeightsContent
 from ucurve.registry.weights_remarks import weights_remarks
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ucurve.registry.revisions import Revision, parse_revision
-from ucurve.registry.suite_names import read_names
-from ucurve.registry.token_batches import BatchesError, parse_batches, tokens_at
-from ucurve.registry.training_phases import phase_order
+from ucurve.registry.names.revisions import Revision, parse_revision
+from ucurve.registry.names.suite_names import read_names
+from ucurve.registry.names.token_batches import BatchesError, parse_batches, tokens_at
+from ucurve.registry.names.training_phases import phase_order
 
 MILLION, BILLION = 10**6, 10**9
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import pytest
 
 from ucurve.registry import presets
-from ucurve.registry.revisions import (
+from ucurve.registry.names.revisions import (
     Phase,
     Position,
     Revision,

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ucurve.experiments.checkpoint_selection import Choice, LogSpaced, choose, selection_warnings
+from ucurve.experiments.checkpoint_selection import (
+    Choice,
+    LogSpaced,
+    choose,
+    selection_warnings,
+)
 from ucurve.registry.suites import Checkpoint, Location, Suite
 
 WEIGHTS = {"step1": "a", "step2": "b", "step3": "b", "step4": "c", "final": "c", "best": "c"}

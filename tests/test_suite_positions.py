@@ -14,12 +14,12 @@ from fastapi.testclient import TestClient
 from test_suites import settled, write_model
 
 from ucurve.registry import presets
+from ucurve.registry.datasets.token_counts import count_text, why_uncounted
 from ucurve.registry.discover import Discovered, number_repositories
+from ucurve.registry.names.token_batches import parse_batches, tokens_at
 from ucurve.registry.position_tables import TableError, corrected, table_text
 from ucurve.registry.suite_warnings import suite_warnings
 from ucurve.registry.suites import Checkpoint, Dataset, Location, sort_checkpoints
-from ucurve.registry.token_batches import parse_batches, tokens_at
-from ucurve.registry.token_counts import count_text, why_uncounted
 from ucurve.settings import settings
 
 

@@ -18,9 +18,15 @@ from ucurve.modeling.parameter_names import (
     parameters_of,
 )
 from ucurve.modeling.perturb import standard_normal
-from ucurve.registry.tensor_layout import Layout
-from ucurve.registry.tensor_names import NamedTensor, named_tensors, prefix_of
-from ucurve.registry.tensor_selection import GROUPS, Selection, group_of, nearest, protocol
+from ucurve.registry.tensors.tensor_layout import Layout
+from ucurve.registry.tensors.tensor_names import NamedTensor, named_tensors, prefix_of
+from ucurve.registry.tensors.tensor_selection import (
+    GROUPS,
+    Selection,
+    group_of,
+    nearest,
+    protocol,
+)
 
 FOLDER = Path(__file__).parent / "tensor_names"
 OLD, NEW = (json.loads((FOLDER / f"{v}.json").read_text()) for v in ("4.57.3", "5.24.0"))

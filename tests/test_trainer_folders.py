@@ -14,8 +14,8 @@ from tiny_model import model_of
 from ucurve.modeling.checkpoints import save
 from ucurve.registry import hashing
 from ucurve.registry.discover import discover
-from ucurve.registry.model_files import RegistrationError
 from ucurve.registry.suites import Checkpoint, Location
+from ucurve.registry.tensors.model_files import RegistrationError
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from ucurve.registry.weights_content import BYTES, TensorDigest
+from ucurve.registry.tensors.weights_content import BYTES, TensorDigest
 
 GOLDEN = {
     "F16 all": "501e948fbf2842ba",

@@ -15,7 +15,7 @@ from weights_cases import Weights, initial, trained, write
 
 from ucurve.experiments.checkpoint_selection import initialisations
 from ucurve.registry.suites import Checkpoint, Location, Suite
-from ucurve.registry.weights_content import WeightsContent
+from ucurve.registry.tensors.weights_content import WeightsContent
 from ucurve.registry.weights_remarks import weights_remarks
 
 

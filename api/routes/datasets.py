@@ -27,13 +27,13 @@ from ucurve.bounds import Name
 from ucurve.disk_space import is_disk_full
 from ucurve.registry import presets
 from ucurve.registry.artifacts import location_of
+from ucurve.registry.datasets.example_rows import SplitError, understood_examples
+from ucurve.registry.datasets.record_files import DataFileError
+from ucurve.registry.datasets.text_files import understood_text
 from ucurve.registry.discover import WAITING
-from ucurve.registry.example_rows import SplitError, understood_examples
-from ucurve.registry.record_files import DataFileError
 from ucurve.registry.resolve import INLINE_BYTES, resolve_dataset
 from ucurve.registry.roots import LocationError, open_file
 from ucurve.registry.suites import Dataset
-from ucurve.registry.text_files import understood_text
 from ucurve.schemas.catalogue import DatasetSubmission
 
 router = APIRouter(prefix="/v1", tags=["datasets"])

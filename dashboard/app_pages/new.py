@@ -11,12 +11,7 @@ from dashboard.components.theme import caption, counted, message, plain, small
 from dashboard.forms import drafts, widgets
 from dashboard.forms.fields import Field, fields
 from dashboard.forms.parsing import parse_bounded, parse_id, shortened
-from dashboard.forms.schema_form import (
-    list_summaries,
-    problems_by_field,
-    spec_of,
-    titles,
-)
+from dashboard.forms.schema_form import list_summaries, problems_by_field, spec_of, titles
 from dashboard.live import pages
 from ucurve.client import ApiUnavailableError, RequestRejectedError
 from ucurve.experiments import kinds

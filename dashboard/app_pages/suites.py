@@ -9,7 +9,15 @@ from dashboard.auth import session
 from dashboard.components import references, suite_preview
 from dashboard.components.dataset_form import READABLE, dataset_form
 from dashboard.components.refusals import SUITE, refusal
-from dashboard.components.theme import caption, counted, empty_state, message, plain, small, tokens
+from dashboard.components.theme import (
+    caption,
+    counted,
+    empty_state,
+    message,
+    plain,
+    small,
+    tokens,
+)
 from dashboard.forms import drafts, widgets
 from dashboard.forms.parsing import parse_tokens_per_step
 from dashboard.live import pages

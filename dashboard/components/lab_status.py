@@ -13,7 +13,13 @@ from html import escape
 
 from dashboard.components.theme import Colour, ago, counted, roughly
 from ucurve.formatting import count, duration, file_size, progress_percent, rate
-from ucurve.schemas.status import ExperimentRef, FailureGroup, LabStatus, UserQueue, WorkerStatus
+from ucurve.schemas.status import (
+    ExperimentRef,
+    FailureGroup,
+    LabStatus,
+    UserQueue,
+    WorkerStatus,
+)
 
 STATES: dict[str, tuple[Colour, str]] = {  # of workers: colour and label
     "running": ("blue", "running"),

@@ -17,11 +17,7 @@ from dashboard.live.poller import ExperimentSnapshot
 from ucurve.client import ClientError
 from ucurve.figures.published import available_curves, metrics_of, with_curves
 from ucurve.formatting import shortened
-from ucurve.schemas.references import (
-    Importer,
-    ReferenceCurve,
-    SentFile,
-)
+from ucurve.schemas.references import Importer, ReferenceCurve, SentFile
 
 TOOL = "Evaluation tool (JSON)"
 IMPORTERS: dict[str, Importer] = {TOOL: "lm-eval", "Table (CSV)": "csv"}

@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from ucurve.registry.token_batches import batches_text, parse_batches
+from ucurve.registry.names.token_batches import batches_text, parse_batches
 
 MAX_LISTED = 8  # values of a list that are repeated beneath its field
 MAX_ID = 2**63 - 1  # of a bigint column

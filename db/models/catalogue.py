@@ -77,7 +77,7 @@ class Checkpoint(Base):
 
 
 class WeightsContent(Base):
-    """What weights are by their values: ucurve.registry.weights_content.WeightsContent.
+    """What weights are by their values: ucurve.registry.tensors.weights_content.WeightsContent.
 
     It is a function of the files alone: suites that share weights share the row, and a row without
     tensors (of a hub's metadata) is completed by who has the files.

@@ -14,7 +14,7 @@ from ucurve.analysis.verdict_order import by_claim, caveats_of
 from ucurve.client import Client
 from ucurve.client.api_keys import TokenFileError, token_from
 from ucurve.formatting import scope_title
-from ucurve.registry.token_batches import BatchesError, batches_text, parse_batches
+from ucurve.registry.names.token_batches import BatchesError, batches_text, parse_batches
 from ucurve.schemas.validation_messages import not_json
 from ucurve.spec import Verdict
 

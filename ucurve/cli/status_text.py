@@ -6,7 +6,13 @@ from rich.table import Table
 
 from ucurve.cli.table_layout import table_lines, table_of
 from ucurve.formatting import activity, ago, counted, duration, file_size, rate, roughly
-from ucurve.schemas.status import FailureGroup, LabStatus, RetriedFailures, UserQueue, WorkerStatus
+from ucurve.schemas.status import (
+    FailureGroup,
+    LabStatus,
+    RetriedFailures,
+    UserQueue,
+    WorkerStatus,
+)
 
 
 def status_text(status: LabStatus) -> str:

@@ -19,12 +19,7 @@ from ucurve.schemas.catalogue import (
     UploadedFile,
 )
 from ucurve.schemas.disks import DiskInfo
-from ucurve.schemas.references import (
-    Importer,
-    ReferenceCurve,
-    ReferenceSubmission,
-    SentFile,
-)
+from ucurve.schemas.references import Importer, ReferenceCurve, ReferenceSubmission, SentFile
 from ucurve.spec import Figure, Spec
 
 REGISTRATION_TIMEOUT = 600.0  # seconds: large checkpoints are hashed, hub refs are listed

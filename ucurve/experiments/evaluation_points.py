@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ucurve.registry import config_words
 from ucurve.registry.file_remarks import by_tokenizer
 from ucurve.registry.suites import Checkpoint, Dataset
+from ucurve.registry.tensors import config_words
 from ucurve.spec import Catalogue, Context, Point, Result, SpecError
 
 if TYPE_CHECKING:

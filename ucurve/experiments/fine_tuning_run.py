@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ucurve.experiments import evaluation_points
-from ucurve.registry.config_words import context_length
 from ucurve.registry.suites import Dataset
+from ucurve.registry.tensors.config_words import context_length
 from ucurve.spec import Context, Point, Result, canonical
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 from ucurve.registry.suites import Suite
-from ucurve.registry.tensor_names import NamedTensor, unexplained
-from ucurve.registry.tensor_selection import (
+from ucurve.registry.tensors.tensor_names import NamedTensor, unexplained
+from ucurve.registry.tensors.tensor_selection import (
     GROUPS,
     Selection,
     group_of,

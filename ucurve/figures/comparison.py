@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucurve.analysis.comparison import BITS_INCREASE, LOSS, ComparedExperiment, axes, quantities
+from ucurve.analysis.comparison import (
+    BITS_INCREASE,
+    LOSS,
+    ComparedExperiment,
+    axes,
+    quantities,
+)
 from ucurve.analysis.curve_rows import curve_rows
 from ucurve.analysis.differences import differences
 from ucurve.figures import charts

@@ -29,11 +29,7 @@ from ucurve.import_export.parquet import (
     Row,
     read_manifest,
 )
-from ucurve.schemas.import_export import (
-    BATCH,
-    ImportMeasurementsResult,
-    ValueConflict,
-)
+from ucurve.schemas.import_export import BATCH, ImportMeasurementsResult, ValueConflict
 
 if TYPE_CHECKING:
     from ucurve.client import Client

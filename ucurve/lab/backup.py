@@ -29,9 +29,9 @@ from ucurve.lab.backup_file import (
 from ucurve.lab.installation import Installation, database_errors
 from ucurve.registry.checkpoint_files import read_small
 from ucurve.registry.roots import LocationError
-from ucurve.registry.stored_tensor import RegistrationError
 from ucurve.registry.suites import combined_sha256
-from ucurve.registry.weights_layout import weights_layout
+from ucurve.registry.tensors.stored_tensor import RegistrationError
+from ucurve.registry.tensors.weights_layout import weights_layout
 
 if TYPE_CHECKING:
     from ucurve.lab.table_copy import Session

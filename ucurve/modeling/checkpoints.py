@@ -38,18 +38,18 @@ from ucurve.modeling.model_size import expect_fits
 from ucurve.registry import artifacts, hub
 from ucurve.registry.artifacts import Progress, cached_sha256, no_progress
 from ucurve.registry.checkpoint_files import checkpoint_files
-from ucurve.registry.config_words import context_length
 from ucurve.registry.hub_cache import HubError
-from ucurve.registry.model_files import (
+from ucurve.registry.roots import LocationError, open_file
+from ucurve.registry.suites import Checkpoint, Location, combined_sha256
+from ucurve.registry.tensors.config_words import context_length
+from ucurve.registry.tensors.model_files import (
     RegistrationError,
     Tensor,
     compare_sizes,
     parse_config,
     stored_tensors,
 )
-from ucurve.registry.roots import LocationError, open_file
-from ucurve.registry.suites import Checkpoint, Location, combined_sha256
-from ucurve.registry.weights_layout import Layout, merged
+from ucurve.registry.tensors.weights_layout import Layout, merged
 
 disable_progress_bar()  # type: ignore[no-untyped-call]
 # Without the fused kernels of state-space layers the library's own path is right, only slower.

@@ -37,8 +37,8 @@ from ucurve.modeling.token_data import (
     text_batches,
     training_stream,
 )
-from ucurve.registry import example_files, hub_datasets
 from ucurve.registry.artifacts import no_progress
+from ucurve.registry.datasets import example_files, hub_datasets
 from ucurve.registry.hub_cache import HubError
 from ucurve.registry.roots import LocationError
 from ucurve.registry.suites import Dataset, combined_sha256

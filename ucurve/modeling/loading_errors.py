@@ -12,7 +12,7 @@ from transformers import CONFIG_MAPPING, PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from ucurve.registry.model_files import SAVED_TOGETHER
+from ucurve.registry.tensors.model_files import SAVED_TOGETHER
 
 COPY = f"{SAVED_TOGETHER}, and register the suite again"
 ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function", "mlp_hidden_act")

@@ -9,8 +9,8 @@ from __future__ import annotations
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
-from ucurve.registry.tensor_layout import Layout
-from ucurve.registry.tensor_names import NamedTensor, unexplained
+from ucurve.registry.tensors.tensor_layout import Layout
+from ucurve.registry.tensors.tensor_names import NamedTensor, unexplained
 
 
 class UnknownNameError(RuntimeError):

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from ucurve.modeling.throughput import count_tokens
-from ucurve.registry.config_words import context_length
+from ucurve.registry.tensors.config_words import context_length
 
 Precision = Literal["fp32", "bf16"]
 LOGITS = 1 << 24  # logits computed at once: 64 MiB in fp32

@@ -19,10 +19,10 @@ import torch
 from transformers import PreTrainedModel
 
 from ucurve.modeling.parameter_names import parameters_of
-from ucurve.registry import tensor_selection
-from ucurve.registry.tensor_names import NamedTensor
-from ucurve.registry.tensor_selection import GROUPS as GROUPS
-from ucurve.registry.tensor_selection import Selection
+from ucurve.registry.tensors import tensor_selection
+from ucurve.registry.tensors.tensor_names import NamedTensor
+from ucurve.registry.tensors.tensor_selection import GROUPS as GROUPS
+from ucurve.registry.tensors.tensor_selection import Selection
 
 STREAMS = "gaussian/1"  # of both versions: where they name a tensor alike, its noise is the same
 CHUNK = 1 << 16  # numbers drawn at once: fits a core's cache

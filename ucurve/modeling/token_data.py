@@ -25,8 +25,8 @@ from ucurve.modeling.checkpoints import (
     read_tokenizer,
 )
 from ucurve.modeling.synthetic_language import VERSION, WORDS, SyntheticLanguage
-from ucurve.registry import hub_datasets
 from ucurve.registry.artifacts import Progress, no_progress, replacement
+from ucurve.registry.datasets import hub_datasets
 from ucurve.registry.hub_cache import HubError
 from ucurve.registry.suites import Dataset
 

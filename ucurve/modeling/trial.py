@@ -33,12 +33,12 @@ from ucurve.modeling.checkpoints import (
 from ucurve.modeling.perplexity import window_losses
 from ucurve.registry.artifacts import folder_of
 from ucurve.registry.checkpoint_files import checkpoint_files
-from ucurve.registry.config_words import context_length, initializer_std
 from ucurve.registry.hub_cache import HubError, HubUnreachableError
-from ucurve.registry.model_files import SAVED_TOGETHER, RegistrationError, Tensor
 from ucurve.registry.roots import LocationError
 from ucurve.registry.structure import described
 from ucurve.registry.suites import Checkpoint
+from ucurve.registry.tensors.config_words import context_length, initializer_std
+from ucurve.registry.tensors.model_files import SAVED_TOGETHER, RegistrationError, Tensor
 from ucurve.settings import settings
 
 MAX_RUN = 5 * 10**8  # parameters of a model that is run: 2 GB in fp32

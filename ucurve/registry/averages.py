@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ucurve.registry.suites import Checkpoint
-from ucurve.registry.weights_content import WeightsContent
+from ucurve.registry.tensors.weights_content import WeightsContent
 
 MAX_AVERAGED = 20
 PRECISION = 2.0**-10  # of numbers in fp16; those of bf16 are coarser

@@ -15,14 +15,14 @@ from typing import NamedTuple
 from ucurve.registry.foreign_files import foreign_files, is_adapted
 from ucurve.registry.misplaced_models import misplaced
 from ucurve.registry.roots import LocationError, open_file
-from ucurve.registry.stored_tensor import RegistrationError
+from ucurve.registry.tensors.stored_tensor import RegistrationError
+from ucurve.registry.tensors.weights_layout import Layout, weights_layout
 from ucurve.registry.tokenizer_files import (
     DescribedTokenizer,
     described_tokenizer,
     missing_tokenizer,
     tokenizer_names,
 )
-from ucurve.registry.weights_layout import Layout, weights_layout
 
 Reader = Callable[[str], bytes]
 MAX_SMALL_BYTES = 100_000_000  # of an index or a file of a tokenizer

@@ -20,11 +20,11 @@ from ucurve.registry import artifacts, hub, presets
 from ucurve.registry.foreign_files import foreign_files
 from ucurve.registry.hub_cache import HubError
 from ucurve.registry.misplaced_models import misplaced
-from ucurve.registry.model_files import RegistrationError
-from ucurve.registry.revisions import Position, parse_revision
+from ucurve.registry.names.revisions import Position, parse_revision
+from ucurve.registry.names.suite_names import Understood, read_names
 from ucurve.registry.roots import LocationError, open_file, registered
-from ucurve.registry.suite_names import Understood, read_names
 from ucurve.registry.suites import PENDING, Checkpoint, Location, Suite, sort_checkpoints
+from ucurve.registry.tensors.model_files import RegistrationError
 from ucurve.settings import settings
 
 WAITING = f"{PENDING}: waiting"

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from ucurve.registry.suites import AT_THE_SUITE, Checkpoint, Remark, enumerated, sort_checkpoints
+from ucurve.registry.suites import (
+    AT_THE_SUITE,
+    Checkpoint,
+    Remark,
+    enumerated,
+    sort_checkpoints,
+)
 
 MAX_GROUPS = 4  # of checkpoints that are named with their tokenizer or context
 

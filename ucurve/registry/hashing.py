@@ -12,24 +12,35 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ucurve.registry import example_files
-from ucurve.registry.artifacts import CHUNK, Progress, bytes_sha256, no_progress, stream_sha256
+from ucurve.registry.artifacts import (
+    CHUNK,
+    Progress,
+    bytes_sha256,
+    no_progress,
+    stream_sha256,
+)
 from ucurve.registry.checkpoint_files import checkpoint_files, described
-from ucurve.registry.config_words import context_length, initializer_std, num_layers
-from ucurve.registry.model_files import (
+from ucurve.registry.datasets import example_files
+from ucurve.registry.roots import LocationError, open_file
+from ucurve.registry.suites import Checkpoint, Dataset, combined_sha256
+from ucurve.registry.tensors.config_words import context_length, initializer_std, num_layers
+from ucurve.registry.tensors.model_files import (
     RegistrationError,
     compare_sizes,
     count_parameters,
     read_config,
     stored_tensors,
 )
-from ucurve.registry.roots import LocationError, open_file
-from ucurve.registry.suites import Checkpoint, Dataset, combined_sha256
+from ucurve.registry.tensors.weights_content import (
+    TensorContent,
+    WeightsContent,
+    not_finite,
+    thinned,
+)
+from ucurve.registry.tensors.weights_layout import Layout, merged
+from ucurve.registry.tensors.wrapped_names import expect_plain_names, expect_whole
 from ucurve.registry.tokenizer_files import beyond_model
-from ucurve.registry.weights_content import TensorContent, WeightsContent, not_finite, thinned
 from ucurve.registry.weights_hashing import hash_weights
-from ucurve.registry.weights_layout import Layout, merged
-from ucurve.registry.wrapped_names import expect_plain_names, expect_whole
 
 Contents = dict[str, WeightsContent]  # by the SHA-256 of the weights
 OF_THE_LAB = ("builtin", "artefacts")  # locations of models that it trained

@@ -22,7 +22,6 @@ import httpx
 from ucurve.registry import hashing
 from ucurve.registry.artifacts import Progress, file_sha256, folder_of, no_progress
 from ucurve.registry.checkpoint_files import usable_layout
-from ucurve.registry.config_words import context_length
 from ucurve.registry.hashing import Contents, part_of, unusable
 from ucurve.registry.hub_cache import (
     HubError,
@@ -33,26 +32,27 @@ from ucurve.registry.hub_cache import (
     is_complete,
     repository_folder,
 )
-from ucurve.registry.model_files import (
+from ucurve.registry.remote_tensors import remote_tensors
+from ucurve.registry.roots import open_regular
+from ucurve.registry.suites import Checkpoint, Location, combined_sha256
+from ucurve.registry.tensors.config_words import context_length
+from ucurve.registry.tensors.model_files import (
     RegistrationError,
     compare_sizes,
     count_parameters,
     parameters_of_size,
     read_config,
 )
-from ucurve.registry.remote_tensors import remote_tensors
-from ucurve.registry.roots import open_regular
-from ucurve.registry.stored_tensor import Tensor
-from ucurve.registry.suites import Checkpoint, Location, combined_sha256
+from ucurve.registry.tensors.stored_tensor import Tensor
+from ucurve.registry.tensors.weights_content import WeightsContent
+from ucurve.registry.tensors.weights_layout import Layout, merged
+from ucurve.registry.tensors.wrapped_names import expect_plain_names, expect_whole
 from ucurve.registry.tokenizer_files import (
     beyond_model,
     described_tokenizer,
     missing_tokenizer,
     tokenizer_names,
 )
-from ucurve.registry.weights_content import WeightsContent
-from ucurve.registry.weights_layout import Layout, merged
-from ucurve.registry.wrapped_names import expect_plain_names, expect_whole
 from ucurve.settings import settings
 
 

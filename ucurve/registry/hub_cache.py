@@ -27,8 +27,8 @@ import httpx
 from ucurve.disk_space import is_disk_full
 from ucurve.formatting import file_size
 from ucurve.registry.artifacts import CHUNK, Progress
-from ucurve.registry.stored_tensor import RegistrationError
-from ucurve.registry.weights_layout import weights_layout
+from ucurve.registry.tensors.stored_tensor import RegistrationError
+from ucurve.registry.tensors.weights_layout import weights_layout
 
 MAX_EMPTY_TRIES = 5  # consecutive tries without a byte
 IN_USE_SECONDS = 600.0  # a snapshot used less long ago is not evicted

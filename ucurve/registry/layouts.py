@@ -20,17 +20,12 @@ from ucurve.registry.hub_cache import (
     is_complete,
     repository_folder,
 )
-from ucurve.registry.model_files import (
-    FLOATS,
-    Tensor,
-    read_config,
-    stored_tensors,
-)
 from ucurve.registry.roots import open_file
 from ucurve.registry.suites import Checkpoint
-from ucurve.registry.tensor_layout import Layout
-from ucurve.registry.tensor_names import UNEMBEDDING, NamedTensor
-from ucurve.registry.tensor_selection import group_of
+from ucurve.registry.tensors.model_files import FLOATS, Tensor, read_config, stored_tensors
+from ucurve.registry.tensors.tensor_layout import Layout
+from ucurve.registry.tensors.tensor_names import UNEMBEDDING, NamedTensor
+from ucurve.registry.tensors.tensor_selection import group_of
 from ucurve.settings import settings
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ucurve.csv_cells import FORMULA_STARTS, plain_row
 from ucurve.registry.discover import Discovered
-from ucurve.registry.revisions import MAX_COUNT
+from ucurve.registry.names.revisions import MAX_COUNT
 from ucurve.registry.suites import Checkpoint, sort_checkpoints
 
 COUNTS = ("step", "tokens", "words")

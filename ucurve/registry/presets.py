@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from ucurve.registry.artifacts import BUILTIN
-from ucurve.registry.revisions import Phase
+from ucurve.registry.names.revisions import Phase
 from ucurve.registry.suites import Dataset
 
 FILE = BUILTIN / "presets.json"

@@ -8,8 +8,13 @@ from collections.abc import Mapping
 import httpx
 
 from ucurve.registry.hub_cache import HubUnreachableError, RemoteFile
-from ucurve.registry.model_files import MAX_HEADER_BYTES, RegistrationError, Tensor, parse_header
-from ucurve.registry.pickled_tensors import pickled_tensors
+from ucurve.registry.tensors.model_files import (
+    MAX_HEADER_BYTES,
+    RegistrationError,
+    Tensor,
+    parse_header,
+)
+from ucurve.registry.tensors.pickled_tensors import pickled_tensors
 
 BLOCK = 1 << 18
 

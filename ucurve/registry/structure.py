@@ -15,10 +15,15 @@ from typing import Any
 
 from ucurve.registry import artifacts, hub
 from ucurve.registry.checkpoint_files import checkpoint_files
-from ucurve.registry.model_files import RegistrationError, Tensor, read_config, stored_tensors
 from ucurve.registry.roots import LocationError, open_file
 from ucurve.registry.suites import Checkpoint
-from ucurve.registry.weights_layout import merged
+from ucurve.registry.tensors.model_files import (
+    RegistrationError,
+    Tensor,
+    read_config,
+    stored_tensors,
+)
+from ucurve.registry.tensors.weights_layout import merged
 from ucurve.settings import settings
 
 NO_MODEL = ("transformers_version", "_name_or_path")  # of a config: they change no weight

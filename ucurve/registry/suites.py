@@ -14,8 +14,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from ucurve.bounds import FilePath, Name, Prose
-from ucurve.registry.tensor_layout import Layout
-from ucurve.registry.training_phases import phase_order
+from ucurve.registry.names.training_phases import phase_order
+from ucurve.registry.tensors.tensor_layout import Layout
 
 NO_TEXTS = "texts cannot be evaluated before"  # end of a remark about a missing tokenizer
 # End of a remark about an imported model that was not tried.

@@ -11,8 +11,8 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from ucurve.registry.stored_tensor import RegistrationError
 from ucurve.registry.suites import BEYOND, NO_TEXTS, combined_sha256
+from ucurve.registry.tensors.stored_tensor import RegistrationError
 
 COMPLETE = "tokenizer.json"
 PAIR = ("merges.txt", "vocab.json")

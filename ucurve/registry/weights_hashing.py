@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from ucurve.registry.artifacts import Progress, no_progress
-from ucurve.registry.model_files import Tensor
-from ucurve.registry.weights_content import BYTES, TensorContent, TensorDigest
+from ucurve.registry.tensors.model_files import Tensor
+from ucurve.registry.tensors.weights_content import BYTES, TensorContent, TensorDigest
 
 MAX_APART = 1 << 31  # bytes of a tensor that is read at once
 PIECE = 1 << 18  # bytes at a time: what is made of them fits a core's cache

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
 from ucurve.registry.averages import averaged_steps
-from ucurve.registry.initialisation import why_not_initial
 from ucurve.registry.suites import (
     Checkpoint,
     Remark,
@@ -20,8 +19,9 @@ from ucurve.registry.suites import (
     is_initial,
     sort_checkpoints,
 )
-from ucurve.registry.tensor_matches import Matches, matches_of
-from ucurve.registry.weights_content import WeightsContent
+from ucurve.registry.tensors.initialisation import why_not_initial
+from ucurve.registry.tensors.tensor_matches import Matches, matches_of
+from ucurve.registry.tensors.weights_content import WeightsContent
 
 Contents = Mapping[str, WeightsContent]  # by the SHA-256 of the weights
 MAINS = ("main", "master")

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ucurve.bounds import FilePath, Name, Prose
+from ucurve.registry.names.token_batches import MAX_TOKENS_PER_STEP, parse_batches
 from ucurve.registry.suites import Checkpoint
-from ucurve.registry.token_batches import MAX_TOKENS_PER_STEP, parse_batches
 from ucurve.schemas.strict_numbers import StrictNumbers
 
 UPLOAD = "upload:"  # prefix of an uploaded file where a path may be named

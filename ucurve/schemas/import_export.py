@@ -17,7 +17,14 @@ from ucurve.bounds import MAX_REVISIONS, JsonObject, Log, Name, Names, Prose
 from ucurve.registry.suites import Checkpoint, Dataset
 from ucurve.schemas.canonical_json import canonical
 from ucurve.schemas.catalogue import NAME
-from ucurve.schemas.measurements import LABELS, METRICS, NONFINITE, VERSIONS, Metrics, NonFinite
+from ucurve.schemas.measurements import (
+    LABELS,
+    METRICS,
+    NONFINITE,
+    VERSIONS,
+    Metrics,
+    NonFinite,
+)
 from ucurve.schemas.references import MAX_ROWS
 
 FORMAT = 1  # version of an export; readers reject newer ones

@@ -12,10 +12,10 @@ import os
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
-from ucurve.registry.config_words import INNER, LAYERS, MAX_COUNT, VOCABULARY, WIDTHS
-from ucurve.registry.pickled_tensors import pickled_tensors
-from ucurve.registry.stored_tensor import RegistrationError as RegistrationError
-from ucurve.registry.stored_tensor import Tensor as Tensor
+from ucurve.registry.tensors.config_words import INNER, LAYERS, MAX_COUNT, VOCABULARY, WIDTHS
+from ucurve.registry.tensors.pickled_tensors import pickled_tensors
+from ucurve.registry.tensors.stored_tensor import RegistrationError as RegistrationError
+from ucurve.registry.tensors.stored_tensor import Tensor as Tensor
 
 MAX_CONFIG_BYTES = 4_000_000
 MAX_HEADER_BYTES = 25_000_000  # the hub's own limit for a safetensors header

@@ -13,8 +13,8 @@ from functools import cached_property
 from pydantic import BaseModel, ConfigDict, Field
 
 from ucurve.bounds import Name
-from ucurve.registry.tensor_names import NamedTensor, named_tensors
-from ucurve.registry.tensor_selection import group_of
+from ucurve.registry.tensors.tensor_names import NamedTensor, named_tensors
+from ucurve.registry.tensors.tensor_selection import group_of
 
 
 class Layout(BaseModel):

@@ -15,13 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ucurve.registry import example_files
 from ucurve.registry.artifacts import bytes_sha256, location_of, write_atomically
-from ucurve.registry.example_files import LABELLED, PROMPTED, Examples, ExamplesError
-from ucurve.registry.record_files import DataFileError, kind_of, open_data
+from ucurve.registry.datasets import example_files
+from ucurve.registry.datasets.example_files import LABELLED, PROMPTED, Examples, ExamplesError
+from ucurve.registry.datasets.record_files import DataFileError, kind_of, open_data
+from ucurve.registry.datasets.text_files import preview_of, uploads_with_room
 from ucurve.registry.roots import UPLOADS
 from ucurve.registry.suites import Dataset
-from ucurve.registry.text_files import preview_of, uploads_with_room
 from ucurve.settings import settings
 
 # Column names that are read as sentence and label, or as prompt and completion. Between the latter,

@@ -6,7 +6,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from ucurve.registry.weights_content import Likeness, TensorContent, WeightsContent, compared, same
+from ucurve.registry.tensors.weights_content import (
+    Likeness,
+    TensorContent,
+    WeightsContent,
+    compared,
+    same,
+)
 
 Key = tuple[str, int]  # a revision, and the place of a tensor among its distinct ones
 

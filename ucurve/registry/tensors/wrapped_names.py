@@ -12,8 +12,8 @@ import math
 import re
 from collections.abc import Collection, Mapping
 
-from ucurve.registry.stored_tensor import RegistrationError, Tensor
-from ucurve.registry.tensor_names import PREFIX, PREFIXES
+from ucurve.registry.tensors.stored_tensor import RegistrationError, Tensor
+from ucurve.registry.tensors.tensor_names import PREFIX, PREFIXES
 
 # Part of a name: what puts it there. Those of the second table are wrappers only in front.
 WITHIN = {

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ucurve.registry.model_files import BUFFERS, FLOATS
+from ucurve.registry.tensors.model_files import BUFFERS, FLOATS
 
 if TYPE_CHECKING:
     import numpy as np

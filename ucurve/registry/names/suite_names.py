@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from ucurve.registry.revisions import (
+from ucurve.registry.names.revisions import (
     EXPONENTS,
     MAX_COUNT,
     Phase,
@@ -24,7 +24,7 @@ from ucurve.registry.revisions import (
     infer_positions,
     read_name,
 )
-from ucurve.registry.training_phases import natural_order
+from ucurve.registry.names.training_phases import natural_order
 
 # 1000, base_0720000: what the number counts is not said. 10B, 1.2T: tokens, or the model's size.
 NUMBER = re.compile(r"(?:(base|model|pretrain(?:ed|ing)?|weights|save)[-_])?(\d{1,18})")

@@ -17,8 +17,8 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any, BinaryIO, NamedTuple
 
-from ucurve.registry.pickle_machine import Storage, View, interpret
-from ucurve.registry.stored_tensor import RegistrationError, Tensor
+from ucurve.registry.tensors.pickle_machine import Storage, View, interpret
+from ucurve.registry.tensors.stored_tensor import RegistrationError, Tensor
 
 MAX_TABLE_BYTES = 25_000_000  # as for the header of a safetensors file
 MAGIC = 0x1950A86A20F9469CFC6C  # first object of a file of torch before 1.6

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from ucurve.registry.token_batches import Batches, parse_batches, tokens_at
-from ucurve.registry.training_phases import find_phase
+from ucurve.registry.names.token_batches import Batches, parse_batches, tokens_at
+from ucurve.registry.names.training_phases import find_phase
 
 
 class Revision(NamedTuple):
@@ -112,7 +112,7 @@ def parse_revision(name: str) -> Revision:
     """Read step, tokens, stage and replicate from a revision's name; nothing is guessed.
 
     Numbers without a word, such as 1000 or 10B, mean something only beside others of their kind:
-    `ucurve.registry.suite_names`.
+    `ucurve.registry.names.suite_names`.
 
     >>> parse_revision("step143000").step, parse_revision("ckpt_010").step
     (143000, 10)

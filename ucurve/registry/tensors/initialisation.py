@@ -10,7 +10,12 @@ import math
 import re
 from collections.abc import Iterator
 
-from ucurve.registry.weights_content import HEAD, TensorContent, WeightsContent, compared
+from ucurve.registry.tensors.weights_content import (
+    HEAD,
+    TensorContent,
+    WeightsContent,
+    compared,
+)
 
 TOLERANCE = 0.05  # of a spread, as for a normal distribution cut at 3 sigma; sampling error extra
 USUAL = 0.02  # where a config does not say

@@ -21,7 +21,7 @@ from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Literal, TypeVar
 
-from ucurve.registry.tensor_names import NamedTensor
+from ucurve.registry.tensors.tensor_names import NamedTensor
 
 GROUPS = ("embedding", "attention", "mixer", "mlp", "norm", "unembedding", "other")
 NEAREST = 3  # names in a message

@@ -10,7 +10,7 @@ import pickletools
 from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple
 
-from ucurve.registry.stored_tensor import RegistrationError
+from ucurve.registry.tensors.stored_tensor import RegistrationError
 
 MAX_INSTRUCTIONS = 2_000_000  # 40 per tensor; 2 s
 VALUES = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINSTRING")

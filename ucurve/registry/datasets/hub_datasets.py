@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ucurve.registry.artifacts import Progress, bytes_sha256, no_progress, write_atomically
-from ucurve.registry.example_files import SPLITS
+from ucurve.registry.datasets.example_files import SPLITS
 from ucurve.registry.hub import commit_of, fetch_all, remote_files
 from ucurve.registry.hub_cache import HubError, repository_folder
 from ucurve.registry.suites import Dataset, combined_sha256

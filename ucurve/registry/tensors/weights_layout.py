@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from ucurve.registry.stored_tensor import RegistrationError, Tensor
+from ucurve.registry.tensors.stored_tensor import RegistrationError, Tensor
 
 FORMATS = (("model", ".safetensors"), ("pytorch_model", ".bin"))  # the first is preferred
 MAX_INDEX_BYTES = 25_000_000

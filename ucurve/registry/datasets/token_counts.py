@@ -18,10 +18,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ucurve.registry import example_files
 from ucurve.registry.artifacts import LocationError, folder_of, write_atomically
+from ucurve.registry.datasets import example_files
+from ucurve.registry.datasets.hub_datasets import cached_files
 from ucurve.registry.hub_cache import repository_folder
-from ucurve.registry.hub_datasets import cached_files
 from ucurve.registry.roots import open_file
 from ucurve.registry.suites import Checkpoint, Dataset
 from ucurve.settings import settings

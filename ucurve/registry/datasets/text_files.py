@@ -15,8 +15,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ucurve.registry.artifacts import CHUNK, location_of
-from ucurve.registry.record_files import MAX_BYTES, DataFile, DataFileError, kind_of, open_data
-from ucurve.registry.record_files import too_large as too_large
+from ucurve.registry.datasets.record_files import (
+    MAX_BYTES,
+    DataFile,
+    DataFileError,
+    kind_of,
+    open_data,
+)
+from ucurve.registry.datasets.record_files import too_large as too_large
 from ucurve.registry.roots import UPLOADS
 from ucurve.registry.suites import Dataset
 from ucurve.settings import settings

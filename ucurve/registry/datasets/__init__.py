@@ -1,0 +1,1 @@
+"""Texts and examples: reading, counting and checking what people bring."""

@@ -1,0 +1,1 @@
+"""What names say: revisions and suites into steps, tokens, phases and seeds."""

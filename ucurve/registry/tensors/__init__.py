@@ -1,0 +1,1 @@
+"""What the files of a model hold: tensors by name, shape and content, read without loading them."""
