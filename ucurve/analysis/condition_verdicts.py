@@ -9,10 +9,10 @@ noise convention: p-values are corrected over it (Holm). "yes" when the correcte
 is below `Condition.alpha`: 0.03 at the first interim analysis, less at later ones; "no" when the
 95% interval excludes the smallest effect of interest, or the opposite is significant; else
 "undetermined", with the number of draws that could resolve an effect of the size observed.
-Overtraining also needs an unperturbed loss that does not significantly rise after the minimum, and
-whose 95% interval excludes that it explains half of the rise. `ucurve.analysis.combined_verdicts`
-summarizes over conditions, pre-training seeds and noise conventions. Every test is calibrated in
-`benchmarks/calibration.py`.
+Overtraining also needs an unperturbed loss that explains less than half of the rise: the 95%
+interval of its change since the minimum stays below that; above it the answer is "no".
+`ucurve.analysis.combined_verdicts` summarizes over conditions, pre-training seeds and noise
+conventions. Every test is calibrated in `benchmarks/calibration.py`.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def _sensitivity(
 
 
 def catastrophic_overtraining(conditions: Sequence[Condition]) -> list[Verdict]:
-    """Test whether the loss after the modification rises while the unperturbed loss does not.
+    """Test whether the loss after the modification rises by more than the base explains.
 
     Returns one verdict per condition.
     """
@@ -241,6 +241,7 @@ def _overtraining(
             "base": finite_values(condition.base_mean),
             "base_change_since_lowest": base,
             "base_interval": [base_low, base_high],
+            "base_share": None if replaced or rise.rise <= 0 else base / rise.rise,
         },
     )
 
@@ -271,16 +272,28 @@ def _overtrained(
                 f"a rise of {smallest:g} {condition.unit} or more is not ruled out.",
             )
         return "undetermined", f"{risen}, which is not significant."
-    single_window = condition.base.shape[1] == 1 and condition.unit == "nats"
-    if not single_window and base[0] >= smallest and (base[1] > 0 or base[1] == base[2]):
+    half = max(rise.rise, 0.0) / 2
+    if condition.base.shape[1] == 1 and condition.unit == "nats":  # its error is unknown
+        base = (base[0], -np.inf, np.inf)
+    if not broken and base[0] > 0:
+        since += f", which explains {_share(base, rise.rise)}"
+    if not broken and (base[1] > half or base[1] == base[2] == half):
         return "no", f"{risen}, but {since}: the unperturbed loss rises, too."
-    if single_window or base[2] > max(rise.rise, 0.0) / 2:
+    if base[2] > half:
         return (
             "undetermined",
-            f"{risen}, but whether the unperturbed loss rises is undetermined ({since}): use more "
-            "evaluation text.",
+            f"{risen}, but whether the unperturbed loss explains less than half of the rise is "
+            f"undetermined ({since}): use more evaluation text.",
         )
     return "yes", f"{risen}; {since}."
+
+
+def _share(base: tuple[float, float, float], rise: float) -> str:
+    """Return for people how much of a rise a change of the base with its interval explains."""
+    share, low, high = (f"{change / rise:.1%}" for change in base)
+    if not np.isfinite(base).all() or base[1] == base[2]:
+        return f"{share} of the rise"
+    return f"{share} of the rise (95% CI: {low} to {high})"
 
 
 def inflection_point(
