@@ -78,7 +78,7 @@ ARROWS = {
     "db": ("db", "ucurve.settings"),
     # What names say, and what files hold, for every suite.
     "ucurve/registry/names": ("ucurve.registry.names", "ucurve.bounds"),
-    "ucurve/registry/tensors": ("ucurve.registry.tensors",),
+    "ucurve/registry/tensors": ("ucurve.registry.tensors", "ucurve.bounds"),
     # It breaks a lab from outside: over REST, with signals, and in plain SQL.
     "ucurve/chaos": ("ucurve.chaos", "ucurve.client", "ucurve.lab"),
 }
