@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ucurve.cli import builtin_text
 from ucurve.cli.arguments import Command, InputError, connect, tokens_per_step, write
 from ucurve.client import Client, RequestRejectedError
 from ucurve.formatting import counted, file_size
@@ -122,6 +123,7 @@ def _dataset_commands(command: Command) -> None:
     )
     parser.add_argument("--validation", type=Path, help="validation examples; needs --train")
     parser.add_argument("--column", help="column of the documents in --text (default: text)")
+    builtin_text.add_command(command, datasets)
 
 
 def list_suites(args: argparse.Namespace) -> None:

@@ -1,0 +1,208 @@
+"""Recompute one number of each protocol from the built-in suite's files, by docs/protocols/ alone.
+
+    python recompute.py SUITE IDS    # needs torch, numpy and safetensors, and nothing of ucurve
+
+SUITE is the folder of the suite `tiny`; IDS has the four files that docs/protocols/index.md writes.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy, gelu, layer_norm, linear
+from torch.nn.functional import scaled_dot_product_attention as attention
+
+BODY, WORD32, GOOD = "gpt_neox.", np.uint64(0xFFFFFFFF), 285
+FILES = ("held-out", "tuning", "validation", "labelled", "labelled-validation", "training")
+
+
+def hidden(t, config, ids):  # t: tensors by their names in the file
+    num_heads, rope = config["num_attention_heads"], config["rope_parameters"]
+    size = config["hidden_size"] // num_heads
+    num = int(size * rope["partial_rotary_factor"])
+    frequencies = rope["rope_theta"] ** -(torch.arange(0, num, 2) / num)
+    angles = torch.outer(torch.arange(ids.shape[1]), frequencies).repeat(1, 2)
+
+    def norm(x, name):
+        return layer_norm(x, x.shape[-1:], t[name + ".weight"], t[name + ".bias"], 1e-5)
+
+    def affine(x, name):
+        return linear(x, t[name + ".weight"], t[name + ".bias"])
+
+    def rotated(x):
+        a, b = x[..., :num].chunk(2, -1)
+        turned = x[..., :num] * angles.cos() + torch.cat([-b, a], -1) * angles.sin()
+        return torch.cat([turned, x[..., num:]], -1)
+
+    x = t[BODY + "embed_in.weight"][ids]
+    for i in range(config["num_hidden_layers"]):
+        p = f"{BODY}layers.{i}."
+        qkv = affine(norm(x, p + "input_layernorm"), p + "attention.query_key_value")
+        q, k, v = qkv.view(*ids.shape, num_heads, 3 * size).transpose(1, 2).chunk(3, -1)
+        mixed = attention(rotated(q), rotated(k), v, is_causal=True).transpose(1, 2).flatten(2)
+        inner = gelu(affine(norm(x, p + "post_attention_layernorm"), p + "mlp.dense_h_to_4h"))
+        x = x + affine(mixed, p + "attention.dense") + affine(inner, p + "mlp.dense_4h_to_h")
+    return norm(x, BODY + "final_layer_norm")
+
+
+def logits(t, config, ids):
+    head = t["embed_out.weight" if "embed_out.weight" in t else "lm_head.weight"]
+    return linear(hidden(t, config, ids), head)
+
+
+def loss_of(t, config, rows, first=1):  # mean over the tokens of every row from `first` on
+    scores = logits(t, config, rows)[:, first - 1 : -1]
+    return cross_entropy(scores.flatten(0, 1), rows[:, first:].flatten())
+
+
+def class_loss(t, config, rows):  # linear_head/1: the last token is the label, and is not read
+    scores = linear(hidden(t, config, rows[:, :-1])[:, -1], t["head.weight"])
+    return cross_entropy(scores, (rows[:, -1] == GOOD).long())
+
+
+@torch.no_grad()
+def mean_loss(loss, t, config, rows, *first):  # rows are windows, all equally long here
+    parts = rows.split(32)
+    return float(np.mean([loss(t, config, part, *first).item() for part in parts]))
+
+
+def standard_normal(seed, name, shape):  # Philox 4x32-10
+    num = int(np.prod(shape))
+    key = np.frombuffer(hashlib.sha256(f"gaussian/1/{seed}/{name}".encode()).digest()[:8], "<u4")
+    k0, k1 = (np.uint64(k) for k in key)
+    c0 = np.arange(-(-num // 4), dtype=np.uint64)
+    c1 = c2 = c3 = np.zeros_like(c0)
+    for _ in range(10):
+        a, b = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)
+        c0, c1 = (b >> np.uint64(32)) ^ c1 ^ k0, b & WORD32
+        c2, c3 = (a >> np.uint64(32)) ^ c3 ^ k1, a & WORD32
+        k0, k1 = (k0 + np.uint64(0x9E3779B9)) & WORD32, (k1 + np.uint64(0xBB67AE85)) & WORD32
+    words = np.stack([c0, c1, c2, c3], 1).ravel()[:num]
+    return torch.special.ndtri(torch.tensor((words + 0.5) * 2.0**-32)).float().view(shape)
+
+
+def perturbed(t, gamma, seed, scale_of):  # scale_of: the checkpoint itself, or that of step 0
+    std = {name: scale_of[name].double().std(correction=0).item() for name in t}
+    return {n: t[n] + standard_normal(seed, n, t[n].shape) * (gamma * std[n]) for n in t}
+
+
+def train(t, loss, batches, rate, warmup, decay=0.0, beta2=0.999, cosine=False):
+    t, losses = {name: tensor.clone().requires_grad_() for name, tensor in t.items()}, []
+    matrices, others = ([p for p in t.values() if (p.dim() == 2) == two] for two in (True, False))
+    groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, betas=(0.9, beta2), eps=1e-8)
+    for step, rows in enumerate(batches):
+        optimiser.zero_grad()
+        value = loss(t, rows)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(list(t.values()), 1.0)
+        done = (step - warmup) / (len(batches) - warmup)
+        factor = (1 + np.cos(np.pi * done)) / 2 if cosine else 1 - done
+        for group in optimiser.param_groups:
+            group["lr"] = rate * ((step + 1) / warmup if step < warmup else factor)
+        optimiser.step()
+        losses.append(value.item())
+    return {name: tensor.detach() for name, tensor in t.items()}, losses
+
+
+def last_bin(losses, bins=80):  # of the stored training loss: bins on a log axis of updates
+    edges = sorted({0, *(round(len(losses) ** (k / (bins - 1))) for k in range(bins))})
+    return float(np.mean(losses[edges[-2] :]))
+
+
+def linear_model(learned=10, width=32, seed=0, step=0.2):
+    def target(*key):
+        generator = np.random.default_rng([seed, *key])
+        pairs = [np.linalg.qr(generator.standard_normal((width, width))) for _ in range(2)]
+        U, V = (Q * np.sign(np.diag(R)) for Q, R in pairs)
+        return U, V, (U * strengths) @ V.T
+
+    def slope(W1, W2):
+        return (A - W1 @ W2) @ W2.T, W1.T @ (A - W1 @ W2)
+
+    def loss(W1, W2):
+        return np.square(W1 @ W2 - A).sum() / 2
+
+    strengths = np.geomspace(1.0, 0.05, width)
+    U, V, A = target(0)
+    W = 1e-12 * np.random.default_rng([seed, 2]).standard_normal((2, width, width))
+    progress = np.zeros(width)
+    while progress[learned - 1 : learned + 1].sum() < 1.0:  # Runge-Kutta of fourth order
+        k1 = np.stack(slope(*W))
+        k2 = np.stack(slope(*(W + step / 2 * k1)))
+        k3 = np.stack(slope(*(W + step / 2 * k2)))
+        k4 = np.stack(slope(*(W + step * k3)))
+        W = W + step / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+        progress = np.einsum("ir,ij,jr->r", U, W[0] @ W[1], V) / strengths
+    root = np.sqrt(np.where(np.arange(width) < learned, strengths, 0.0))
+    exact, forgotten = np.stack([U * root, (V * root).T]), []
+    generators = [np.random.default_rng([seed, 3, j]) for j in range(40)]
+    noises = [generator.standard_normal((2, width, width)) for generator in generators]
+    for j in range(8):
+        tuned, B = W, target(1, j)[2]
+        for _ in range(40):
+            gap = tuned[0] @ tuned[1] - B
+            tuned = tuned - 0.05 * np.stack([gap @ tuned[1].T, tuned[0].T @ gap])
+        forgotten.append(loss(*tuned))
+    noisy = {
+        name: np.mean([loss(*(state + 0.08 * noise)) for noise in noises])
+        for name, state in (("linear_flow/1", W), ("linear_ideal/1", exact))
+    }
+    return {**noisy, "linear_fine_tuning/1": np.mean(forgotten)}
+
+
+def main(suite, ids):
+    folders = (suite / "seed0-step0-tokens0", suite / "seed0-step7000-tokens14336000")
+    config = json.loads((folders[0] / "config.json").read_text())
+    initial, last = (load_file(folder / "model.safetensors") for folder in folders)
+    held_out, tuning, validation, labelled, labelled_validation, training = (
+        torch.from_numpy(np.loadtxt(ids / f"{name}.ids", dtype=np.int64)) for name in FILES
+    )
+    stored = {name.replace("lm_head", "embed_out"): tensor for name, tensor in last.items()}
+    at_start = {name.replace("lm_head", "embed_out"): tensor for name, tensor in initial.items()}
+
+    def every_token(t, rows):
+        return loss_of(t, config, rows)
+
+    def evaluated(t):
+        return mean_loss(loss_of, t, config, held_out)
+
+    def tuned(t, loss, rows, *first, rate=1e-3):
+        batches = rows.split(16)
+        warmup = round(0.06 * len(batches))
+        return train(t, lambda t, part: loss(t, config, part, *first), batches, rate, warmup)
+
+    result = {
+        "perplexity/1": evaluated(last),
+        "gaussian/1 current_std": evaluated(perturbed(last, 0.1, 3, last)),
+        "gaussian/1 init_std": evaluated(perturbed(last, 0.2, 0, initial)),
+        "gaussian/2 init_std": evaluated(perturbed(stored, 0.2, 0, at_start)),
+    }
+    after, losses = tuned(last, loss_of, tuning)
+    half = {name: torch.lerp(last[name], after[name], 0.5) for name in last}
+    result |= {
+        "fine_tune/1": evaluated(after),
+        "fine_tune/1 training_loss": last_bin(losses),
+        "language_modelling/1": mean_loss(loss_of, after, config, validation),
+        "wise_ft/1": evaluated(half),
+    }
+    fast, _ = tuned(last, loss_of, tuning, rate=1e-2)
+    result["fine_tune/1 rate 0.01"] = evaluated(fast)
+    after, _ = tuned(last, loss_of, labelled, 63)
+    result["label_words/1"] = mean_loss(loss_of, after, config, labelled_validation, 63)
+    head = config["initializer_range"] * standard_normal(0, "head.weight", (2, 32))
+    after, _ = tuned({**last, "head.weight": head}, class_loss, labelled)
+    result["linear_head/1"] = mean_loss(class_loss, after, config, labelled_validation)
+    batches = training.split(32)
+    after, _ = train(initial, every_token, batches, 5e-3, 5, 0.15, 0.95, cosine=True)
+    result["pretrain/1"] = evaluated(after)
+    print(json.dumps({**result, **linear_model()}, indent=1))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(*map(Path, sys.argv[1:]))
