@@ -15,6 +15,10 @@ from db.models import Json
 
 MAX_COMPARED = 5000  # points of a plan that are compared
 MODEL_INPUTS = ("weights", "config", "tokenizer", "initial")
+# The numbers that a user chose, seeds included. Where they differ, the results answer other
+# questions, and of those a lab may have thousands under the same labels: they stay in the database.
+NUMBERS = """jsonb_path_query_array(
+    {}, 'strict $.** ? (@.type() == "number" || @.type() == "boolean")')"""
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -28,13 +32,16 @@ def label_conflicts(session: Session, kind: str, points: Sequence[Json]) -> dict
     suites = sorted({str(suite) for point in compared if (suite := point["labels"].get("suite"))})
     rows = session.execute(
         text(f"""
-            SELECT l.number, m.inputs, m.evaluation
-            FROM jsonb_array_elements(CAST(:labels AS jsonb)) WITH ORDINALITY l(value, number)
-            JOIN measurements m ON m.labels = l.value
+            SELECT p.number, m.inputs, m.evaluation
+            FROM jsonb_array_elements(CAST(:points AS jsonb)) WITH ORDINALITY p(value, number)
+            JOIN measurements m ON m.labels = p.value -> 'labels'
             WHERE m.state = 'done' AND m.repeat = 0 AND m.kind = :kind
-                AND {"m.suite = ANY(:suites)" if suites else "m.suite IS NULL"}"""),
+                AND {"m.suite = ANY(:suites)" if suites else "m.suite IS NULL"}
+                AND {NUMBERS.format("m.inputs")} = {NUMBERS.format("p.value -> 'inputs'")}"""),
         {
-            "labels": json.dumps([point["labels"] for point in compared]),
+            "points": json.dumps(
+                [{"labels": point["labels"], "inputs": point["inputs"]} for point in compared]
+            ),
             "kind": kind,
             "suites": suites,
         },
