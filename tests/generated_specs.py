@@ -48,6 +48,14 @@ FIELDS: dict[str, Callable[[random.Random], dict[str, Any]]] = {
         "l2_sp": some(rng, [0.0, 1.0]),
         "targets": rng.choice([2, 8, 9, 33]),
     },
+    "quantisation": lambda rng: {
+        "suite": rng.choice(["tiny", "tiny-constant"]),
+        "checkpoints": rng.choice(CHECKPOINTS),
+        "bits": some(rng, [2, 3, 4, 8], 1),
+        "granularities": some(rng, ["tensor", "row", "group"], 1),
+        "ranges": rng.choice(["symmetric", "asymmetric", "both"]),
+        "group_size": rng.choice([16, 32]),
+    },
     "pretraining": lambda rng: {
         "steps": sorted({200 + rng.randrange(1000) for _ in range(rng.randint(1, 6))}),
         "seeds": list(range(rng.randint(1, 4))),

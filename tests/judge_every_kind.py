@@ -17,7 +17,7 @@ from ucurve.schemas.measurements import MeasurementRow
 from ucurve.spec import Spec
 
 TOKENS = (1_000_000, 2_000_000, 4_000_000, 8_000_000)
-BUILTIN = ("gaussian_perturbation", "fine_tuning", "linear_model", "pretraining")
+BUILTIN = ("gaussian_perturbation", "fine_tuning", "linear_model", "pretraining", "quantisation")
 
 
 def row(
@@ -75,6 +75,19 @@ def linear_rows(spec: Spec) -> list[MeasurementRow]:
     return rows
 
 
+def changed_rows(**levels: float) -> list[MeasurementRow]:
+    """Rows of a change without draws; levels: its label, and the value at the changed models."""
+    ((level, size),) = levels.items()
+    rows: list[MeasurementRow] = []
+    for i, tokens in enumerate(TOKENS):
+        place = {"suite": "s", "revision": str(i), "tokens": tokens, "replicate": 0, "phase": None}
+        for scheme, loss in ((None, 3 - 0.1 * i), ("per row, symmetric", 3.2 + 0.2 * i)):
+            labels = {**place, level: size if scheme else 0.0, "scheme": scheme}
+            metrics = {"nll_mean": loss, "relative_change": 0.1 + 0.01 * i}
+            rows.append(row(len(rows), labels, metrics, **windows(loss)))
+    return rows
+
+
 def pretraining_rows() -> list[MeasurementRow]:
     series = {
         "checkpoint_tokens": [0.0, 1e6, 2e6],
@@ -93,6 +106,7 @@ def main() -> None:
         "fine_tuning": fine_tuning_rows(),
         "linear_model": linear_rows(specs["linear_model"]),
         "pretraining": pretraining_rows(),
+        "quantisation": changed_rows(bits=3.0),
     }
     for kind, rows in tables.items():
         answers = {verdict.answer for verdict in specs[kind].verdicts(to_frame(rows))}

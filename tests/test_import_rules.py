@@ -92,6 +92,7 @@ SHARED = (
     "fine_tuning_run",
     "pretraining_run",
     "tensor_choice",
+    "weight_changes",
 )
 
 

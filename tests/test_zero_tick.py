@@ -159,6 +159,7 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[], pd.DataFrame]]] = {
         {**fine_tuning_cases.EXAMPLE, "methods": ["full", "l2_sp"]},
         fine_tuning_table,
     ),
+    "quantisation": ({}, lambda: to_frame(judge_every_kind.changed_rows(bits=3.0))),
     "pretraining": ({}, lambda: to_frame(pretraining_rows())),
 }
 

@@ -394,14 +394,14 @@ def _growth(builder: VerdictBuilder, seed: int) -> Verdict:
                 f"({law.interval[0]:.2f} to {law.interval[1]:.2f})"
             )
         reason += "."
+    text_error = "includes" if condition.same_blocks else "excludes"
     return builder(
         answer,
         reason,
         effect=ratio if bounded else None,
         effect_name="loss increase at the last checkpoint over that at the first",
         interval=(low, high) if bounded else None,
-        test=f"bootstrap over {condition.draw_name}, paired over checkpoints; excludes the "
-        "sampling "
-        "error of the unperturbed loss; not corrected for multiple conditions",
+        test=f"bootstrap over {condition.draw_name}, paired over checkpoints; {text_error} the "
+        "sampling error of the unperturbed loss; not corrected for multiple conditions",
         evidence={"exponent": law.exponent, "exponent_interval": list(law.interval)} if law else {},
     )

@@ -49,6 +49,8 @@ class Condition:
     smallest_effect: smallest effect of interest, in the unit of the loss; 0.01 nats is 1% of
         perplexity.
     draw_name: what one column of losses is, in the plural: draws, seeds, targets.
+    same_blocks: the columns of losses are the blocks of base, so that there are no draws: what is
+        resampled is the evaluation text, and the loss increase is paired block by block.
     broken_base: True where the loss before was measured and is not finite.
     look: number of this interim analysis, from 1; earlier ones had fewer draws (see `alpha`).
     labels: labels of the table's rows that this condition consists of.
@@ -66,6 +68,7 @@ class Condition:
     look: int = 1
     labels: Mapping[str, Any] = field(default_factory=dict)
     broken_base: NDArray[np.bool_] | None = None
+    same_blocks: bool = False
 
     @property
     def alpha(self) -> float:
@@ -116,7 +119,7 @@ class Condition:
     @property
     def loss_increase(self) -> Array:
         """Loss after minus before, [num_checkpoints, num_draws]; non-finite where the loss is."""
-        return self.losses - self.base_mean[:, None]
+        return self.losses - (self.base if self.same_blocks else self.base_mean[:, None])
 
     def at(self, index: int) -> str:
         """Return a checkpoint for people: "1.75M tokens"."""
@@ -203,6 +206,9 @@ class VerdictBuilder:
             reason += " Whether that holds to the last checkpoint cannot be said."
         if answer != "undetermined":
             more_draws = None
+        elif self.used.same_blocks:
+            reason += " More evaluation text could resolve it." if more_draws else ""
+            more_draws = None  # there is nothing to draw
         elif more_draws:
             reason += f" About {more_draws} more {draws} could resolve it."
         elif more_draws == 0:

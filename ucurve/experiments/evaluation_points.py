@@ -171,6 +171,18 @@ def loaded_for(point: Point, context: Context) -> LoadedCheckpoint:
     )
 
 
+def expect_stored_names(point: Point, context: Context, loaded: LoadedCheckpoint) -> None:
+    """Raise an error where the library has a name for a tensor that its files do not explain."""
+    from ucurve.modeling import parameter_names
+    from ucurve.modeling.checkpoints import local_copy
+    from ucurve.registry.layouts import layout_in
+
+    location = Checkpoint.model_validate(point.artifacts["checkpoint"]).location
+    folder = local_copy(location, context.artefacts, context.progress)
+    layout = layout_in(folder, context.artefacts, compare=False)
+    parameter_names.expect_stored_names(loaded.model, layout)
+
+
 def base(point: Point, context: Context) -> Result:
     """Measure the unperturbed model: its loss, and the RMS of its weights by tensor group."""
     from ucurve.modeling import perturb

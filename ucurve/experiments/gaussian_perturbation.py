@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     import torch
 
     from ucurve.analysis.replication import Reference
-    from ucurve.modeling.checkpoints import LoadedCheckpoint
 
 Gamma = Annotated[float, Field(gt=0, le=100)]
 Scale = Literal["current_std", "init_std"]
@@ -359,7 +358,7 @@ class GaussianPerturbation(Spec):
         if change["protocol"] not in PROTOCOLS:
             raise ValueError(f"this release does not know {change['protocol']}: upgrade the worker")
         loaded = evaluation_points.loaded_for(point, context)
-        _expect_stored_names(point, context, loaded)
+        evaluation_points.expect_stored_names(point, context, loaded)
         tensors = perturb.select(loaded.model, **change["tensors"])
         noise = context.cached(f"noise/{change['seed']}", lambda: perturb.Noise(change["seed"]))
         stds = _stds(tensors, point, context, loaded.model.config)
@@ -413,17 +412,6 @@ class GaussianPerturbation(Spec):
 def _identity_of(initial: Checkpoint | None) -> str | None:
     """Return what identifies the weights at initialisation; without them, the config's range."""
     return initial.weights_sha256 if initial else "config"
-
-
-def _expect_stored_names(point: Point, context: Context, loaded: LoadedCheckpoint) -> None:
-    """Raise an error where the library has a name for a tensor that its files do not explain."""
-    from ucurve.modeling.checkpoints import local_copy
-    from ucurve.modeling.parameter_names import expect_stored_names
-    from ucurve.registry.layouts import layout_in
-
-    location = Checkpoint.model_validate(point.artifacts["checkpoint"]).location
-    folder = local_copy(location, context.artefacts, context.progress)
-    expect_stored_names(loaded.model, layout_in(folder, context.artefacts, compare=False))
 
 
 def _stds(

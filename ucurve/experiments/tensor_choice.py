@@ -1,4 +1,4 @@
-"""Which tensors of a suite's models noise is added to: checked in the plan, by their stored names.
+"""Which tensors of a suite's models are changed: checked in the plan, by their stored names.
 
 choice = TensorChoice(suite, "all", include=[], exclude=["*embed_out*"])
 choice.check()                        # SpecError for a pattern that matches nothing
@@ -107,6 +107,16 @@ class TensorChoice:
                 # A worker of an earlier release fails here, and draws no noise by other names.
                 **({} if chosen == "gaussian/1" else {"names": "canonical"}),
             },
+        }
+
+    def matrices(self) -> dict[str, Any]:
+        """Return the inputs of a point that select the matrices, by canonical names."""
+        return {
+            "which": "matrices",
+            "include": self.include,
+            "exclude": self.exclude,
+            "group": None,
+            "names": "canonical",
         }
 
     def warnings(self, by_group: bool) -> list[str]:

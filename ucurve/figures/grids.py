@@ -81,9 +81,9 @@ def text_table(
             orient="top", labelAngle=0, labelExpr=label_expression(x), domain=False, ticks=False
         ),
     )
-    lines = alt.Y(
-        f"{y.field}:O", title=y.title, axis=alt.Axis(labelExpr=COMPACT, domain=False, ticks=False)
-    )
+    names = {"labelExpr": COMPACT} if y.compact else {"labelLimit": 420}
+    axis = alt.Axis(**names, domain=False, ticks=False)
+    lines = alt.Y(f"{y.field}:O", title=y.title, axis=axis)
     text = alt.expr("indexof(datum.label, 'nan') < 0 ? datum.label : 'not finite'")
     texts = alt.Chart().mark_text(text=text, color=NEUTRAL, fontSize=12).encode(columns, lines)
     return _gridded(alt.layer(texts, data=alt.NamedData(dataset)), row, column, width)
