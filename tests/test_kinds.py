@@ -96,7 +96,8 @@ def test_plans_are_deterministic_and_their_points_are_plain_json(spec: Spec) -> 
         for part in (point.inputs, point.labels, point.artifacts):
             assert json.loads(canonical(part)) == part
         assert point.estimated_seconds > 0
-        assert spec.kind not in canonical(point.inputs), "the kind must not be part of the identity"
+        kind = json.dumps(spec.kind)  # "pruning/1" is a protocol, not the kind
+        assert kind not in canonical(point.inputs), "the kind must not be part of the identity"
 
 
 @pytest.mark.parametrize("kind", FIELDS)

@@ -108,4 +108,4 @@ class Quantisation(WeightChange):
         """Round the matrices of the loaded model, evaluate it, and restore its weights."""
         from ucurve.modeling.quantisation import Rounding
 
-        return measure(point, context, Rounding.of)
+        return measure(point, context, lambda change, _: Rounding.of(change))

@@ -3,7 +3,7 @@
 class Rounded(WeightChange):
     level, unchanged = "bits", 32.0
     def changes(self): ...       # labels and inputs of every change
-    def run(point, context): return measure(point, context, Rounding.of)
+    def run(point, context): return measure(point, context, lambda change, _: Rounding.of(change))
 
 It plans the unperturbed loss and one point per change at every checkpoint. The same blocks of
 evaluation windows are the replicates before and after.
@@ -46,7 +46,7 @@ from ucurve.spec import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ucurve.modeling.changed_matrices import Change
+    from ucurve.modeling.changed_matrices import Change, Tensors
 
 Labelled = tuple[dict[str, Any], dict[str, Any]]  # labels and inputs of a change
 METRICS = {
@@ -211,8 +211,8 @@ class WeightChange(Spec):
         """Return loss and perplexity over tokens, their change, and what was changed."""
         from ucurve.figures import weight_changes
 
-        shown = weight_changes.Shown(self.level, self.level_title, self.levels, self.unchanged)
-        return weight_changes.figures(table, verdicts, shown)
+        levels = weight_changes.Levels(self.level, self.level_title, self.levels, self.unchanged)
+        return weight_changes.figures(table, verdicts, levels)
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
         """Return the summaries of every scheme, then verdicts per level and pre-training seed."""
@@ -227,11 +227,11 @@ class WeightChange(Spec):
 
 
 def measure(
-    point: Point, context: Context, change_of: Callable[[Mapping[str, Any]], Change]
+    point: Point, context: Context, change_of: Callable[[Mapping[str, Any], Tensors], Change]
 ) -> Result:
     """Change the matrices of the loaded model, evaluate it, and restore its weights.
 
-    change_of: returns the change that the inputs of a point ask for.
+    change_of: returns the change of these tensors that the inputs of a point ask for.
     """
     from ucurve.modeling import perturb
     from ucurve.modeling.changed_matrices import changed, relative
@@ -239,11 +239,10 @@ def measure(
     inputs = point.inputs["perturbation"]
     if inputs is None:
         return evaluation_points.base(point, context)
-    change = change_of(inputs)
     loaded = evaluation_points.loaded_for(point, context)
     evaluation_points.expect_stored_names(point, context, loaded)
     tensors = perturb.select(loaded.model, **inputs["tensors"])
-    with changed(tensors, change) as matrices:
+    with changed(tensors, change_of(inputs, tensors)) as matrices:
         measured = evaluation_points.measure(point, context, loaded)
     num = sum(tensor.numel() for tensor in tensors.values())
     zeros = sum(tensors[name].numel() * matrix.zeros for name, matrix in matrices.items())

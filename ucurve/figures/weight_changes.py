@@ -1,6 +1,6 @@
 """The figures of changes without draws: loss before and after rounding or pruning, over tokens.
 
-    figures(table, verdicts, Shown("bits", "bits", [2, 3, 4], unchanged=32))
+    figures(table, verdicts, Levels("bits", "bits", [2, 3, 4], unchanged=32))
 
 The table is that of `ucurve.analysis.weight_changes`; its verdicts hold the minima.
 """
@@ -43,58 +43,58 @@ MINIMA = (
 
 
 @dataclass(frozen=True)
-class Shown:
+class Levels:
     """The label that distinguishes lines: title, values, and that of the unperturbed model."""
 
-    level: str
+    field: str
     title: str
-    levels: Sequence[float]
+    values: Sequence[float]
     unchanged: float
 
     @property
     def lines(self) -> LineEncoding:
         """A line per level."""
-        return LineEncoding(self.level, self.title, list(self.levels))
+        return LineEncoding(self.field, self.title, list(self.values))
 
     @property
     def lines_and_base(self) -> LineEncoding:
         """A line per level, and a grey one for the unperturbed model."""
-        values = sorted([self.unchanged, *self.levels])
-        return LineEncoding(self.level, self.title, values, neutral=[self.unchanged])
+        every = sorted([self.unchanged, *self.values])
+        return LineEncoding(self.field, self.title, every, neutral=[self.unchanged])
 
 
-def figures(table: pd.DataFrame, verdicts: Sequence[Verdict], shown: Shown) -> dict[str, Figure]:
+def figures(table: pd.DataFrame, verdicts: Sequence[Verdict], levels: Levels) -> dict[str, Figure]:
     """Return all figures by name, of the rows measured so far, with the minima of verdicts."""
-    table = prepared(table, shown.level)
+    table = prepared(table, levels.field)
     after = table[table["gamma"] > 0]
     increase = with_intervals(
-        _rows(after, shown, lambda loss, row: loss - row["base"]),
+        _rows(after, levels, lambda loss, row: loss - row["base"]),
         table,
-        shown.level,
+        levels.field,
         np.asarray,
         increase=True,
     )
-    absolute = _absolute(table, verdicts, shown)
+    absolute = _absolute(table, verdicts, levels)
     return {
         **absolute,
-        **_bits(absolute["loss"], table, shown),
+        **_bits(absolute["loss"], table, levels),
         "loss_change": _curves(
             "Loss increase",
             "Loss after the change minus loss before, in nats. Comparable across checkpoints, "
             "unlike a change in perplexity.",
             NATS,
-            shown.lines,
+            levels.lines,
             increase,
             zero_line=True,
         ),
-        "heat_map": _heat_map(after, increase, shown),
-        "relative_change": _relative_change(after, shown),
-        "matrices": _matrices(table, shown),
+        "heat_map": _heat_map(after, increase, levels),
+        "relative_change": _relative_change(after, levels),
+        "matrices": _matrices(table, levels),
     }
 
 
-def _rows(frame: pd.DataFrame, shown: Shown, transform: YTransform) -> list[dict[str, Any]]:
-    by = [shown.level, "phase", "base"]
+def _rows(frame: pd.DataFrame, levels: Levels, transform: YTransform) -> list[dict[str, Any]]:
+    by = [levels.field, "phase", "base"]
     return curve_rows(frame, "tokens", "nll_mean", by, facets=FACETS, transform=transform)
 
 
@@ -113,16 +113,18 @@ def _curves(
     return Figure(title, f"{caption} {REPLICATES}", chart, {"curves": drawn})
 
 
-def _absolute(table: pd.DataFrame, verdicts: Sequence[Verdict], shown: Shown) -> dict[str, Figure]:
+def _absolute(
+    table: pd.DataFrame, verdicts: Sequence[Verdict], levels: Levels
+) -> dict[str, Figure]:
     """Return the U-curve in perplexity and in nats."""
     rows = _with_base_in_every_panel(table)
-    labels = (*FACETS, shown.level)
+    labels = (*FACETS, levels.field)
 
     def banded(transform: Any) -> list[dict[str, Any]]:
-        means = _rows(rows, shown, lambda loss, _: transform(loss))
-        means = with_intervals(means, table, shown.level, transform)
+        means = _rows(rows, levels, lambda loss, _: transform(loss))
+        means = with_intervals(means, table, levels.field, transform)
         return with_base_intervals(
-            [{**row, "gamma": float(row.get(shown.level) != shown.unchanged)} for row in means],
+            [{**row, "gamma": float(row.get(levels.field) != levels.unchanged)} for row in means],
             table,
             "gamma",
             transform,
@@ -134,7 +136,7 @@ def _absolute(table: pd.DataFrame, verdicts: Sequence[Verdict], shown: Shown) ->
             "Perplexity (exp of the mean loss) against pre-training tokens, unperturbed model in "
             "grey. " + MINIMA,
             Axis("y", "perplexity", "log"),
-            shown.lines_and_base,
+            levels.lines_and_base,
             [*banded(np.exp), *minimum_rows(verdicts, labels, "tokens", np.exp)],
             metric="perplexity",
         ),
@@ -142,7 +144,7 @@ def _absolute(table: pd.DataFrame, verdicts: Sequence[Verdict], shown: Shown) ->
             "Loss after the change",
             f"Mean loss against pre-training tokens, unperturbed model in grey. {MINIMA}",
             Axis("y", "loss / nats"),
-            shown.lines_and_base,
+            levels.lines_and_base,
             [*banded(np.asarray), *minimum_rows(verdicts, labels, "tokens", float)],
         ),
     }
@@ -159,17 +161,17 @@ def _with_base_in_every_panel(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(filled, ignore_index=True) if filled else after
 
 
-def _bits(loss: Figure, table: pd.DataFrame, shown: Shown) -> dict[str, Figure]:
+def _bits(loss: Figure, table: pd.DataFrame, levels: Levels) -> dict[str, Figure]:
     """Return the U-curve in bits per byte; none where the bytes of the text are unknown."""
     rows = in_bits_per_byte(loss.datasets["curves"], table, ("replicate", "tokens"))
     if not rows:
         return {}
     axis, title = Axis("y", "bits per byte"), "Bits per byte after the change"
-    figure = _curves(title, f"{CAPTION} {MINIMA}", axis, shown.lines_and_base, rows)
+    figure = _curves(title, f"{CAPTION} {MINIMA}", axis, levels.lines_and_base, rows)
     return {BITS_PER_BYTE: figure}
 
 
-def _heat_map(after: pd.DataFrame, increase: list[dict[str, Any]], shown: Shown) -> Figure:
+def _heat_map(after: pd.DataFrame, increase: list[dict[str, Any]], levels: Levels) -> Figure:
     """Return the loss increase of every checkpoint and level."""
     num = max(1, after["revision"].nunique())
     width = max(16, min(46, 860 // (num * max(1, after["scheme"].nunique()))))
@@ -182,15 +184,15 @@ def _heat_map(after: pd.DataFrame, increase: list[dict[str, Any]], shown: Shown)
         "Loss increase by checkpoint and change",
         "Loss increase in nats. ± marks cells whose 95% interval over blocks of evaluation windows "
         "includes zero.",
-        heat_map(TOKENS, shown.lines, NATS, row="replicate", column="scheme", width=width),
+        heat_map(TOKENS, levels.lines, NATS, row="replicate", column="scheme", width=width),
         {"cells": cells},
     )
 
 
-def _relative_change(after: pd.DataFrame, shown: Shown) -> Figure:
+def _relative_change(after: pd.DataFrame, levels: Levels) -> Figure:
     """Return how far the weights are moved: the size of the change that causes the increase."""
-    rows = curve_rows(after, "tokens", "relative_change", [shown.level], facets=FACETS)
-    lines, y = shown.lines, Axis("y", "relative change of the weights", "log")
+    rows = curve_rows(after, "tokens", "relative_change", [levels.field], facets=FACETS)
+    lines, y = levels.lines, Axis("y", "relative change of the weights", "log")
     return Figure(
         "Relative change of the weights",
         "Root of the sum of squared changes over that of squared weights, of the matrices that "
@@ -201,7 +203,7 @@ def _relative_change(after: pd.DataFrame, shown: Shown) -> Figure:
     )
 
 
-def _matrices(table: pd.DataFrame, shown: Shown) -> Figure:
+def _matrices(table: pd.DataFrame, levels: Levels) -> Figure:
     """Return which matrices were changed, and how, as a table."""
     return Figure(
         "What was changed",
@@ -210,7 +212,7 @@ def _matrices(table: pd.DataFrame, shown: Shown) -> Figure:
         "weights that share a range or are compared with each other (and of the last block of a "
         "row, where that is shorter). Other tensors keep their weights.",
         text_table(
-            Axis("matrix", "matrix"), shown.lines, row="replicate", column="scheme", width=150
+            Axis("matrix", "matrix"), levels.lines, row="replicate", column="scheme", width=150
         ),
-        {"cells": matrix_rows(table, shown.level)},
+        {"cells": matrix_rows(table, levels.field)},
     )
