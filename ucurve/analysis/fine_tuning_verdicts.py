@@ -17,6 +17,7 @@ from ucurve.analysis import (
     combined_verdicts,
     condition_verdicts,
     learning_rate_fits,
+    loss_increase_law,
     replication,
 )
 from ucurve.analysis import fine_tuning as numbers
@@ -44,6 +45,7 @@ def verdicts(
     table = numbers.prepared(table)
     summaries: list[Verdict] = []
     details: list[Verdict] = []
+    laws: list[tuple[Panel, Verdict]] = []
     for method in design.methods:
         families = [
             (panel, list(family.values()))
@@ -56,10 +58,29 @@ def verdicts(
         if method == design.methods[0]:
             details += [_base(panel, family, design) for panel, family in families]
             details += [verdict for _, group in judged for verdict in group]
+            laws = [(panel, _law(panel, family, method, design)) for panel, family in families]
     published = replication.verdict(
         replication.compare(references, numbers.comparable_rows(table, design))
     )
-    return [*summaries, *([published] if published else []), *details]
+    return [*summaries, *([published] if published else []), *details, *_with_summary(laws, design)]
+
+
+def _law(panel: Panel, family: Sequence[Condition], method: str, design: Design) -> Verdict:
+    """Return the law over learning rates and tokens of one pre-training seed."""
+    scope = f"{method}, {_scope(panel, design)}"
+    return loss_increase_law.law_verdict(family, "learning_rate", "learning rate", scope)
+
+
+def _with_summary(laws: Sequence[tuple[Panel, Verdict]], design: Design) -> list[Verdict]:
+    """Return the laws after their summaries over pre-training seeds, per evaluation set."""
+    summaries = []
+    for evaluation in dict.fromkeys(panel["evaluation"] for panel, _ in laws):
+        group = [verdict for panel, verdict in laws if panel["evaluation"] == evaluation]
+        if len(group) > 1:
+            scope = design.methods[0]
+            scope += f", {evaluation}" if design.num_evaluations > 1 else ""
+            summaries.append(loss_increase_law.over_replicates(group, scope))
+    return [*summaries, *(verdict for _, verdict in laws)]
 
 
 def _scope(panel: Panel, design: Design) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ucurve.analysis import combined_verdicts, condition_verdicts, replication
+from ucurve.analysis import combined_verdicts, condition_verdicts, loss_increase_law, replication
 from ucurve.analysis.base_loss import base_blocks, broken_bases
 from ucurve.analysis.conditions import Condition, paired
 from ucurve.schemas.results import Verdict
@@ -121,7 +121,27 @@ def verdicts(
         for replicate, condition in sorted(bases.items())
     ]
     details = [verdict for group in judged.values() for verdict in group]
-    return [*first, *summaries, *base, *details]
+    return [*first, *summaries, *base, *details, *_laws(families)]
+
+
+def _laws(families: Mapping[Family, Sequence[Condition]]) -> list[Verdict]:
+    """Return the law over gammas and tokens of every convention and pre-training seed.
+
+    Each convention's summary over pre-training seeds comes first, where there are several.
+    """
+    summaries, details = [], []
+    for scale in dict.fromkeys(scale for scale, _ in families):
+        laws = [
+            loss_increase_law.law_verdict(
+                gammas, "gamma", "gamma", f"under {scale}, pre-training seed {replicate}"
+            )
+            for (name, replicate), gammas in families.items()
+            if name == scale
+        ]
+        if len(laws) > 1:
+            summaries.append(loss_increase_law.over_replicates(laws, f"under {scale}"))
+        details += laws
+    return [*summaries, *details]
 
 
 def _summaries(judged: Mapping[Family, Sequence[Verdict]]) -> list[Verdict]:

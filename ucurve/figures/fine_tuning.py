@@ -21,7 +21,7 @@ from ucurve.analysis.bits_per_byte import CAPTION, in_bits_per_byte
 from ucurve.analysis.curve_rows import YTransform, curve_rows, minimum_rows
 from ucurve.analysis.fine_tuning import Design
 from ucurve.analysis.replication import Reference, compare
-from ucurve.figures import charts, sweep_charts
+from ucurve.figures import charts, loss_increase_law, sweep_charts
 from ucurve.figures.axes import Axis, tokens_axis
 from ucurve.figures.colours import LineEncoding
 from ucurve.figures.grids import text_table
@@ -71,6 +71,8 @@ def figures(
     result["displacement"] = _displacement(table, design)
     if len(design.methods) > 1 or design.alphas:
         result["methods"] = _methods(table, design)
+    rates = LineEncoding("learning_rate", "learning rate", list(design.rates))
+    result |= loss_increase_law.figures(verdicts, rates, row="replicate", column="evaluation")
     result["training"] = _training(table, design)
     if not references:
         return result

@@ -16,7 +16,7 @@ from ucurve.analysis.base_loss import with_base_intervals
 from ucurve.analysis.bits_per_byte import CAPTION, in_bits_per_byte
 from ucurve.analysis.curve_rows import YTransform, curve_rows, minimum_rows
 from ucurve.analysis.gaussian_perturbation import perturbed, prepared
-from ucurve.figures import charts
+from ucurve.figures import charts, loss_increase_law
 from ucurve.figures.axes import Axis, tokens_axis
 from ucurve.figures.colours import LineEncoding
 from ucurve.figures.grids import heat_map, text_table
@@ -83,6 +83,7 @@ def figures(
             {"cells": cells(perplexity, ".4g", spread=True)},
         ),
         "weights": _weights(base),
+        **loss_increase_law.figures(verdicts, lines, row="replicate", column="scale"),
     }
     if group_gamma is not None:
         result["by_group"] = _by_group(table, group_gamma)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ucurve.formatting import compact, counted, p_value
+from ucurve.schemas.loss_increase_laws import LossIncreaseLaw
 
 Answer = Literal["yes", "no", "undetermined"]
 
@@ -118,6 +119,9 @@ class Verdict(BaseModel):
     )
     holds_for: list[str] = Field(
         [], description='Conditions for which a summarized claim holds, such as "gamma 0.2".'
+    )
+    law: LossIncreaseLaw | None = Field(
+        None, description="The power law of the loss increase; the claim about it only."
     )
     evidence: dict[str, Any] = Field({}, description="Further numbers behind the answer.")
     caveats: list[str] = Field(
