@@ -255,3 +255,29 @@ def test_an_unfinished_table_is_drawn_with_what_is_missing_and_says_how_much_it_
 def test_a_spec_that_cannot_be_measured_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         parse({"kind": "linear_model", **fields})
+
+
+def test_the_law_of_features_fails_where_the_closed_form_says_so_and_both_are_drawn(
+    table: pd.DataFrame, verdicts: list[Verdict]
+) -> None:
+    laws = {
+        verdict.scope: verdict
+        for verdict in verdicts
+        if verdict.claim == "loss increase follows a power law"
+    }
+    fixed = laws["under fixed noise"]
+    assert fixed.law is not None
+    assert fixed.law.size_exponent is not None
+    assert fixed.answer == "no", "late features are small: their sum saturates"
+    assert "features exponent" in fixed.sentence
+    exponents = [item.exponent.value for item in fixed.law.size_exponents]
+    assert exponents == sorted(exponents, reverse=True)
+    assert 2 < exponents[-1] < exponents[0] < 4, "N_k gamma^2, and p n h gamma^4 of all features"
+    figures = SPEC.figures(table, verdicts)
+    rows = figures["law_fixed_noise"].datasets["curves"]
+    place = {"gamma": 0.08, "tokens": 12.0}
+    by_type = {row["what"]: row for row in rows if place.items() <= row.items()}
+    assert by_type["reference"]["y"] == pytest.approx(by_type["closed form"]["y"], rel=0.1)
+    onsets = figures["law_onset_fixed_noise"].datasets["curves"]
+    dashes = [row["y"] for row in onsets if row["what"] == "closed form"]
+    assert dashes == sorted(dashes, reverse=True), "larger noise, earlier U"

@@ -15,7 +15,7 @@ from ucurve.schemas.results import Answer
 def law_text(law: LossIncreaseLaw) -> str:
     """Return the law for people: "1.2e-05 gamma^1.98 tokens^0.61"."""
     size = f" {law.size_name}^{law.size_exponent.value:.3g}" if law.size_exponent else ""
-    return f"{law.factor.value:.3g}{size} tokens^{law.tokens_exponent.value:.3g}"
+    return f"{law.factor.value:.3g}{size} {law.x_name}^{law.tokens_exponent.value:.3g}"
 
 
 def sentence(answer: Answer, law: LossIncreaseLaw) -> str:
@@ -46,6 +46,10 @@ def sentence(answer: Answer, law: LossIncreaseLaw) -> str:
     return " ".join(filter(None, parts))
 
 
+def _at(law: LossIncreaseLaw, x: float) -> str:
+    return f"{tokens(x)} tokens" if law.x_name == "tokens" else f"{x:.3g} {law.x_name}"
+
+
 def _between(number: LawNumber) -> str:
     return f"{number.low:.3g} to {number.high:.3g}"
 
@@ -54,12 +58,12 @@ def _intervals(law: LossIncreaseLaw) -> str:
     parts = [f"factor {_between(law.factor)}"]
     if law.size_exponent:
         parts.append(f"{law.size_name} exponent {_between(law.size_exponent)}")
-    return ", ".join([*parts, f"tokens exponent {_between(law.tokens_exponent)}"])
+    return ", ".join([*parts, f"{law.x_name} exponent {_between(law.tokens_exponent)}"])
 
 
 def _worst(law: LossIncreaseLaw) -> str:
     worst = law.worst
-    place = f"{law.size_name} {worst.size:.3g} at {tokens(worst.tokens)} tokens"
+    place = f"{law.size_name} {worst.size:.3g} at {_at(law, worst.tokens)}"
     return (
         f"{place} has {worst.ratio:.3g} times the loss increase of the law (95% CI: "
         f"{worst.low:.3g} to {worst.high:.3g})"
@@ -70,7 +74,7 @@ def _spread(law: LossIncreaseLaw) -> str:
     """Return how the exponents differ where only one factor changes."""
     parts = []
     for name, exponents in (
-        ("tokens", law.tokens_exponents),
+        (law.x_name, law.tokens_exponents),
         (law.size_name, law.size_exponents),
     ):
         values = [item.exponent.value for item in exponents]
@@ -91,9 +95,9 @@ def _onset_text(law: LossIncreaseLaw) -> str:
 
 
 def _onset(law: LossIncreaseLaw, onset: LawOnset) -> str:
-    place = "before the first checkpoint" if onset.before_first else tokens(onset.low) + " tokens"
+    place = "before the first checkpoint" if onset.before_first else _at(law, onset.low)
     beyond = "beyond " if onset.after_last else ""
     return (
-        f"{tokens(onset.tokens)} tokens for {law.size_name} {onset.size:.3g} (95% CI: from {place} "
-        f"to {beyond}{tokens(onset.high)} tokens)"
+        f"{_at(law, onset.tokens)} for {law.size_name} {onset.size:.3g} (95% CI: from {place} "
+        f"to {beyond}{_at(law, onset.high)})"
     )

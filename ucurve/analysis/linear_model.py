@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ucurve.analysis import combined_verdicts, condition_verdicts, statistics
+from ucurve.analysis import (
+    combined_verdicts,
+    condition_verdicts,
+    loss_increase_law,
+    statistics,
+)
 from ucurve.analysis.conditions import Condition
 from ucurve.analysis.statistics import Array
 from ucurve.schemas.results import Verdict
@@ -174,6 +179,10 @@ def _family_verdicts(
         ]
         summaries.append(combined_verdicts.over_conditions(sizes, f"under {family}"))
     closed_form = closed_form_verdicts(curves, family) if family.endswith("noise") else []
+    if closed_form:
+        conditions = [replace(curve.condition, look=look) for curve in curves]
+        law = loss_increase_law.law_verdict(conditions, "gamma", "gamma", f"under {family}")
+        closed_form.append(law)
     return [*summaries, *([base] if with_base else []), *details, *closed_form]
 
 

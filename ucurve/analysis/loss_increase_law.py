@@ -12,7 +12,7 @@ where the U begins by that law.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ucurve.analysis import combined_verdicts, law_text, power_law_surface
 from ucurve.analysis.conditions import Condition
+from ucurve.analysis.inflection_points import run_of
 from ucurve.analysis.law_onset import onsets
 from ucurve.analysis.power_law_surface import Interval, Surface, finite_cells
 from ucurve.analysis.statistics import Array
@@ -56,11 +57,11 @@ class LawData:
     increase: Array
     base: Array
     num_unused: int = 0
-    labels: dict[str, Any] = field(default_factory=dict)
+    x_name: str = "tokens"
 
     def within(self, first: int, end: int) -> LawData:
         """Return the data of a range of sizes."""
-        return LawData(self.x, self.sizes[first:end], self.increase[:, first:end], self.base)
+        return replace(self, sizes=self.sizes[first:end], increase=self.increase[:, first:end])
 
 
 def law_data(conditions: Sequence[Condition], size: str) -> LawData | None:
@@ -85,6 +86,7 @@ def law_data(conditions: Sequence[Condition], size: str) -> LawData | None:
         increase,
         base[usable],
         int(losses.size - increase.size),
+        ordered[0].x_name,
     )
 
 
@@ -119,7 +121,7 @@ def law_verdict(conditions: Sequence[Condition], size: str, size_name: str, scop
         answer=answer,
         sentence=law_text.sentence(answer, law),
         effect=exponent.value,
-        effect_name="exponent b of tokens",
+        effect_name=f"exponent b of {data.x_name}",
         interval=(exponent.low, exponent.high),
         num_draws=surface.num_draws,
         num_unused=data.num_unused,
@@ -131,7 +133,8 @@ def law_verdict(conditions: Sequence[Condition], size: str, size_name: str, scop
 
 def over_replicates(verdicts: Sequence[Verdict], scope: str) -> Verdict:
     """Summarize the laws of several pre-training seeds, with their exponents side by side."""
-    summary = combined_verdicts.over_replicates(verdicts, scope)
+    runs = [v.model_copy(update={"scope": run_of(v) or v.scope}) for v in verdicts]
+    summary = combined_verdicts.over_replicates(runs, scope)
     laws = [verdict.law for verdict in verdicts if verdict.law]
     texts = [f"tokens {_listed([law.tokens_exponent for law in laws])}"]
     sizes = [law.size_exponent for law in laws if law.size_exponent]
@@ -223,6 +226,7 @@ def _law(
     finite, refuting = finite_cells(data.increase), _refuting(whole)
     return LossIncreaseLaw(
         size_name=size_name,
+        x_name=data.x_name,
         sizes=(float(surface.sizes[0]), float(surface.sizes[-1])),
         holds=held is not None,
         all_sizes=len(surface.sizes) == len(data.sizes),

@@ -18,6 +18,7 @@ from ucurve.analysis.statistics import Array
 from ucurve.figures import charts
 from ucurve.figures.axes import Axis
 from ucurve.figures.colours import NEUTRAL, LineEncoding
+from ucurve.figures.linear_model_law import law_figures
 from ucurve.schemas.results import Figure, Verdict
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def figures(table: pd.DataFrame, verdicts: Sequence[Verdict], design: Design) ->
     for scale, gammas in design.gammas.items():
         if gammas:
             result |= _noise(table, verdicts, scale, sorted(set(gammas)), design.num_draws)
+            result |= law_figures(table, verdicts, scale, sorted(set(gammas)))
     return result
 
 

@@ -54,7 +54,7 @@ def figures(
             "for all points of a panel, fitted to the range of sizes in which it is not refuted; "
             "beyond that range it is extrapolated.",
             fitted,
-            {"curves": [entry for panel, law in laws for entry in _fitted(panel, law, lines)]},
+            {"curves": [entry for panel, law in laws for entry in fitted_rows(panel, law, lines)]},
         ),
         "law_residuals": Figure(
             "Residuals of the power law",
@@ -73,7 +73,7 @@ def figures(
             onsets,
             {
                 "curves": [
-                    *(entry for panel, law in laws for entry in _onsets(panel, law)),
+                    *(entry for panel, law in laws for entry in onset_rows(panel, law)),
                     *_minima(verdicts, [panel for panel, _ in laws], lines.field, (row, column)),
                 ]
             },
@@ -81,7 +81,7 @@ def figures(
     }
 
 
-def _fitted(panel: Mapping[str, Any], law: LossIncreaseLaw, lines: LineEncoding) -> list[Row]:
+def fitted_rows(panel: Mapping[str, Any], law: LossIncreaseLaw, lines: LineEncoding) -> list[Row]:
     """Return a line of the law and a cross per measured point."""
     rows: list[Row] = []
     for point in law.points:
@@ -117,7 +117,7 @@ def _residuals(panel: Mapping[str, Any], law: LossIncreaseLaw, lines: LineEncodi
     return clip_bands(rows)
 
 
-def _onsets(panel: Mapping[str, Any], law: LossIncreaseLaw) -> list[Row]:
+def onset_rows(panel: Mapping[str, Any], law: LossIncreaseLaw) -> list[Row]:
     return [
         {
             "what": "mean",

@@ -72,6 +72,7 @@ class LossIncreaseLaw(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     size_name: str = Field(description='What the size is: "gamma" or "learning rate".')
+    x_name: str = Field("tokens", description='"tokens", or "features" of the linear model.')
     sizes: tuple[float, float] = Field(description="Smallest and largest size that it is about.")
     holds: bool = Field(description="No point between these sizes refutes it.")
     all_sizes: bool = Field(description="These are all measured sizes.")
