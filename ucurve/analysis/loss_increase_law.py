@@ -44,6 +44,8 @@ TEST = (
     "for where the U begins"
 )
 
+LawPoints = list[LawPoint]
+
 
 @dataclass(frozen=True)
 class LawData:
@@ -262,32 +264,36 @@ def _worst(whole: Surface, refuting: NDArray[np.bool_]) -> LawPoint:
     distance = np.abs(np.log(np.maximum(whole.ratios[candidates], 1e-300)))
     k = int(candidates[distance.argmax()])
     i, j = np.nonzero(whole.used)
-    return _point(whole, k, float(whole.x[i[k]]), float(whole.sizes[j[k]]), bool(refuting[k]))
+    return _point_rows(whole, whole.x[i], whole.sizes[j], refuting)[k]
 
 
-def _point(surface: Surface, k: int, at: float, size: float, refutes: bool) -> LawPoint:
+def _point_rows(surface: Surface, x: Array, sizes: Array, refutes: NDArray[np.bool_]) -> LawPoints:
+    """Return a row per cell of the surface, at these x and sizes."""
     low, high = surface.ratio_intervals(0.95)
-    return LawPoint(
-        size=size,
-        tokens=at,
-        increase=float(surface.means[k]),
-        fitted=float(surface.fitted[k]),
-        ratio=float(surface.ratios[k]),
-        low=float(low[k]),
-        high=float(high[k]),
-        refutes=refutes,
-    )
+    columns = zip(sizes, x, surface.means, surface.fitted, surface.ratios, low, high, strict=True)
+    return [
+        LawPoint(
+            size=float(size),
+            tokens=float(at),
+            increase=float(mean),
+            fitted=float(fitted),
+            ratio=float(ratio),
+            low=float(lower),
+            high=float(upper),
+            refutes=bool(refuted),
+        )
+        for (size, at, mean, fitted, ratio, lower, upper), refuted in zip(
+            columns, refutes, strict=True
+        )
+    ]
 
 
-def _points(surface: Surface, data: LawData) -> list[LawPoint]:
+def _points(surface: Surface, data: LawData) -> LawPoints:
     """Return all points with finite draws against the law, beyond its range too."""
     i, j = np.nonzero(finite_cells(data.increase))
-    everywhere = surface.extended(data.x[i], data.sizes[j], data.increase[i, j])
-    refutes = _refuting(everywhere)
-    return [
-        _point(everywhere, k, float(data.x[at]), float(data.sizes[size]), bool(refutes[k]))
-        for k, (at, size) in enumerate(zip(i, j, strict=True))
-    ]
+    x, sizes = data.x[i], data.sizes[j]
+    everywhere = surface.extended(x, sizes, data.increase[i, j])
+    return _point_rows(everywhere, x, sizes, _refuting(everywhere))
 
 
 def _exponents_of_tokens(data: LawData) -> list[LawExponent]:
