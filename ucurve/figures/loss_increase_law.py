@@ -8,6 +8,7 @@ All numbers come from the verdicts on `ucurve.analysis.loss_increase_law.CLAIM`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ucurve.analysis.curve_rows import clip_bands
@@ -25,6 +26,23 @@ RATIO = Axis("y", "measured / law")
 ONSET = Axis("y", "tokens where the U begins", "log")
 OBSERVED, BY_LAW = "measured minimum", "law"
 
+FITTED = (
+    "Crosses with 95% intervals: mean loss increase. Lines: the law c size^a tokens^b, one for all "
+    "points of a panel, fitted to the range of sizes in which it is not refuted; beyond that range "
+    "it is extrapolated."
+)
+RESIDUALS = (
+    "Measured loss increase over that of the law, with 95% intervals over draws. Points between "
+    f"{1 / TOLERANCE:g} and {TOLERANCE:g} agree with the law; a curve that all sizes share means "
+    "that tokens follow no power law."
+)
+ONSETS = (
+    "Tokens at which unperturbed loss plus law is lowest, with a 95% band over draws and text that "
+    "takes the law as exact. Crosses: minimum of the measured loss among the checkpoints, with its "
+    "95% interval. A line along the first or last checkpoint means that the U may begin before it, "
+    "or that there is none."
+)
+
 
 def figures(
     verdicts: Sequence[Verdict], lines: LineEncoding, row: str, column: str
@@ -38,45 +56,28 @@ def figures(
         for verdict in verdicts
         if verdict.claim == CLAIM and verdict.law
     ]
-    fitted = charts.curves(TOKENS, INCREASE, lines, row=row, column=column)
-    ratios = charts.curves(TOKENS, RATIO, lines, row=row, column=column)
-    onsets = charts.curves(
-        Axis("size", lines.title, "log"),
-        ONSET,
-        LineEncoding("line", "", [BY_LAW, OBSERVED], ordered=False),
-        row=row,
-        column=column,
-    )
+    minima = _minima(verdicts, [panel for panel, _ in laws], lines.field, (row, column))
+    onsets = [entry for panel, law in laws for entry in onset_rows(panel, law)]
+    charted = partial(charts.curves, row=row, column=column)
+    by_line = LineEncoding("line", "", [BY_LAW, OBSERVED], ordered=False)
     return {
         "law": Figure(
             "Power law of the loss increase",
-            "Crosses with 95% intervals: mean loss increase. Lines: the law c size^a tokens^b, one "
-            "for all points of a panel, fitted to the range of sizes in which it is not refuted; "
-            "beyond that range it is extrapolated.",
-            fitted,
+            FITTED,
+            charted(TOKENS, INCREASE, lines),
             {"curves": [entry for panel, law in laws for entry in fitted_rows(panel, law, lines)]},
         ),
         "law_residuals": Figure(
             "Residuals of the power law",
-            "Measured loss increase over that of the law, with 95% intervals over draws. Points "
-            f"between {1 / TOLERANCE:g} and {TOLERANCE:g} agree with the law; a curve that all "
-            "sizes share means that tokens follow no power law.",
-            ratios,
+            RESIDUALS,
+            charted(TOKENS, RATIO, lines),
             {"curves": [entry for panel, law in laws for entry in _residuals(panel, law, lines)]},
         ),
         "law_onset": Figure(
             "Where the U begins by the law",
-            "Tokens at which unperturbed loss plus law is lowest, with a 95% band over draws and "
-            "evaluation text that takes the law as exact. Crosses: minimum of the "
-            "measured loss among the checkpoints, with its 95% interval. A line along the first or "
-            "last checkpoint means that the U may begin before it, or that there is none.",
-            onsets,
-            {
-                "curves": [
-                    *(entry for panel, law in laws for entry in onset_rows(panel, law)),
-                    *_minima(verdicts, [panel for panel, _ in laws], lines.field, (row, column)),
-                ]
-            },
+            ONSETS,
+            charted(Axis("size", lines.title, "log"), ONSET, by_line),
+            {"curves": [*onsets, *minima]},
         ),
     }
 
