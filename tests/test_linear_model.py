@@ -17,7 +17,7 @@ from ucurve.experiments import parse
 from ucurve.experiments.linear_model import LinearModel
 from ucurve.figures import linear_model
 from ucurve.schemas.measurements import MeasurementRow
-from ucurve.spec import Point, Result, Verdict
+from ucurve.spec import Figure, Point, Result, Verdict
 
 T = TypeVar("T")
 SPEC = LinearModel()
@@ -227,6 +227,35 @@ def test_the_chart_is_the_same_for_any_table_and_its_rows_are_the_measured_numbe
     assert mean["y"] == pytest.approx(measured["mse_mean"] - measured["base_mse"])
     assert line["y"] == pytest.approx(measured["closed_form"] - measured["base_mse"])
     assert mean["low"] < mean["y"] < mean["high"]
+
+
+@pytest.mark.parametrize("scale", ["fixed", "relative"])
+def test_figure_8_shows_its_u_by_default(
+    scale: str, table: pd.DataFrame, verdicts: list[Verdict]
+) -> None:
+    """Fall and rise take a visible part of the axis."""
+    figure = SPEC.figures(table, verdicts)[f"8_loss_{scale}_noise"]
+    rows = [row for row in figure.datasets["curves"] if row["what"] == "mean"]
+    assert y_of(figure)["scale"]["type"] == "linear"
+    values = [row["y"] for row in rows]
+    largest = max(row["gamma"] for row in rows)
+    curve = {row["features"]: row["y"] for row in rows if row["gamma"] == largest}
+    lowest = min(curve.values())
+    assert min(curve[0], curve[32]) - lowest > 0.08 * (max(values) - min(values))
+
+
+def test_axes_name_the_normalisation_of_the_loss(table: pd.DataFrame) -> None:
+    figures = SPEC.figures(table)
+    assert len(figures) == 6
+    for name, figure in figures.items():
+        assert "(½ sum of squared errors)" in y_of(figure)["title"], name
+
+
+def y_of(figure: Figure) -> dict[str, Any]:
+    """The first vertical axis of a figure's chart."""
+    layers = figure.chart["layer"]
+    axes = [layer["encoding"]["y"] for layer in layers if "y" in layer.get("encoding", {})]
+    return next(axis for axis in axes if "title" in axis)
 
 
 def test_an_unfinished_table_is_drawn_with_what_is_missing_and_says_how_much_it_used(

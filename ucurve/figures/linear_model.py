@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 FEATURES = Axis("features", "features learned")
 BEFORE = "before"  # the line of the loss before fine-tuning
+UNIT = "½ sum of squared errors"  # the normalisation of every loss here
 MINIMA = "Triangles: minima with 95% bootstrap intervals."
 
 
@@ -69,7 +70,7 @@ def _noise(
     return {
         f"7_change_{scale}_noise": _figure(
             table,
-            Axis("y", "loss increase"),
+            Axis("y", f"loss increase ({UNIT})"),
             lines,
             labels,
             minus_base=True,
@@ -79,7 +80,8 @@ def _noise(
         ),
         f"8_loss_{scale}_noise": _figure(
             table,
-            Axis("y", "pre-training loss after noise", "log"),
+            # Linear: with the default gammas a logarithm flattens the rise after the minimum.
+            Axis("y", f"loss after noise ({UNIT})"),
             lines,
             labels,
             verdicts=verdicts,
@@ -97,7 +99,7 @@ def _fine_tuning(
     labels = {"part": "fine-tuning"}
     main = _figure(
         table,
-        Axis("y", "pre-training loss", zero=True),
+        Axis("y", f"pre-training loss ({UNIT})", zero=True),
         LineEncoding(
             "l2_sp", "after, L2-SP", [BEFORE, *strengths], ordered=False, neutral=[BEFORE]
         ),
@@ -113,7 +115,7 @@ def _fine_tuning(
     )
     task = _figure(
         table,
-        Axis("y", "fine-tuning loss", zero=True),
+        Axis("y", f"fine-tuning loss ({UNIT})", zero=True),
         LineEncoding("l2_sp", "L2-SP", strengths, ordered=False),
         labels,
         value="tuning_loss_mean",
