@@ -58,6 +58,8 @@ def claim_card(claim: ClaimGroup) -> None:
         if claim.details:
             with st.expander(claim.details_title):
                 _answers(claim.details, several_tests)
+        if discoveries := claim.discoveries:
+            st.markdown(small(discoveries))
         if len(claim.tests) == 1:
             st.markdown(small(f"Test: {claim.tests[0]}"))
 

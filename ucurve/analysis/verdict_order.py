@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ucurve.analysis import false_discovery
 from ucurve.schemas.results import Verdict
 
 MAX_VISIBLE = 4  # up to this many answers to a claim are all visible
@@ -40,6 +41,11 @@ class ClaimGroup:
         """The distinct tests; one when all verdicts come from the same test."""
         verdicts = [*self.summaries, *self.details]
         return list(dict.fromkeys(verdict.test for verdict in verdicts if verdict.test))
+
+    @property
+    def discoveries(self) -> str:
+        """How many single answers are discoveries when all are read together; may be empty."""
+        return false_discovery.statement([*self.summaries, *self.details])
 
 
 def by_claim(verdicts: Iterable[Verdict]) -> list[ClaimGroup]:

@@ -132,3 +132,5 @@ def print_verdicts(verdicts: Sequence[Verdict], all_settings: bool = False) -> N
             print(f"  {verdict.answer:<12}  {scope}{verdict.sentence}{basis}")
         if claim.details and not all_settings:
             print(f"  {claim.details_title} (use --all to list)")
+        if discoveries := claim.discoveries:
+            print(f"  {discoveries}")

@@ -23,11 +23,12 @@ def _claim_html(claim: ClaimGroup) -> str:
     if claim.details:
         details = _verdicts_html(claim.details)
         folded = f"<details><summary>{claim.details_title}</summary>{details}</details>"
+    discoveries = f"<p class='test'>{escape(claim.discoveries)}</p>" if claim.discoveries else ""
     tests = escape("; ".join(claim.tests))
     test = f"<p class='test'>Test: {tests}</p>" if tests else ""
     return (
         f"<article class='claim'><h4>{escape(sentence_case(claim.name))}</h4>"
-        f"{_verdicts_html(claim.summaries)}{folded}{test}</article>"
+        f"{_verdicts_html(claim.summaries)}{folded}{discoveries}{test}</article>"
     )
 
 
