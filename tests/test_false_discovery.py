@@ -34,7 +34,8 @@ def test_the_statement_counts_discoveries_and_names_what_is_none() -> None:
         single("no", 0.001, "seed 3"),  # the p-value of the opposite
     ]
     text = statement(verdicts)
-    assert text.startswith("Of 4 tests on this claim, 2 say yes; 1 of them are discoveries")
+    assert text.startswith("Of 4 tests on this claim, yes: 2; discoveries at a")
+    assert "over all of them: 1 (" in text
     assert text.endswith("not seed 1.")
     assert "Benjamini-Yekutieli" in text
 
@@ -44,7 +45,7 @@ def test_summaries_and_verdicts_without_a_test_are_no_part_of_the_family() -> No
         update={"summarizes": [VerdictRef(scope="a", answer="yes", p_value=0.01)]}
     )
     assert statement([single("yes", 0.01), summary, single("yes", None)]) == ""
-    assert "none says yes" in statement([single("no", 0.9), single("undetermined", 0.5)])
+    assert "yes: none" in statement([single("no", 0.9), single("undetermined", 0.5)])
 
 
 def test_among_true_nulls_a_discovery_is_rarer_than_the_rate_however_tests_depend() -> None:
@@ -61,4 +62,4 @@ def test_page_and_report_have_the_statement_of_every_claim() -> None:
     verdicts = [single("yes", 0.001, "seed 0"), single("yes", 0.0001, "seed 1")]
     [claim] = by_claim([*verdicts])
     assert claim.discoveries == statement(verdicts)
-    assert "2 of them are discoveries" in claims_html(verdicts)
+    assert "over all of them: 2" in claims_html(verdicts)

@@ -52,11 +52,11 @@ def statement(verdicts: Sequence[Verdict]) -> str:
     discoveries = [verdict for verdict, q in affirmed if q <= RATE]
     tests = counted(len(family), "test")
     if not affirmed:
-        return f"Of {tests} on this claim, none says yes: there is no discovery to correct."
+        return f"Of {tests} on this claim, yes: none."
     text = (
-        f"Of {tests} on this claim, {len(affirmed)} say yes; {len(discoveries)} of them are "
-        f"discoveries at a false-discovery rate of {RATE:.0%} over all of them "
-        "(Benjamini-Yekutieli, as tests share seeds and text)"
+        f"Of {tests} on this claim, yes: {len(affirmed)}; discoveries at a false-discovery rate of "
+        f"{RATE:.0%} over all of them: {len(discoveries)} (Benjamini-Yekutieli, as tests share "
+        "seeds and text)"
     )
     lost = [verdict.scope for verdict, q in affirmed if q > RATE]
     return f"{text}; not {'; '.join(lost)}." if lost else f"{text}."
