@@ -65,7 +65,11 @@ def table_as_of(
 
 
 def with_original(session: Session, experiment: int) -> list[Row[Any]]:
-    """Return the points in the plan's order, re-measured ones with the first result too."""
+    """Return the points in the plan's order, re-measured ones with the first result too.
+
+    Losses in blocks of text do not count: they follow from those by window, and early results have
+    none.
+    """
     sides = ", ".join(
         f"{m}.id AS {name}_id, {m}.metrics AS {name}_metrics, "
         f"{m}.nonfinite AS {name}_nonfinite, {a}.worker AS {name}_worker, "
@@ -75,7 +79,8 @@ def with_original(session: Session, experiment: int) -> list[Row[Any]]:
     return list(
         session.execute(
             text(f"""
-                SELECT p.position, p.labels, m.state, a.series = b.series AS same_series, {sides}
+                SELECT p.position, p.labels, m.state,
+                    a.series - 'block_loss' = b.series - 'block_loss' AS same_series, {sides}
                 FROM experiment_points p JOIN measurements m ON m.id = p.measurement_id
                 LEFT JOIN attempts a ON a.id = m.attempt_id
                 LEFT JOIN measurements f ON f.identity = m.identity AND f.repeat = 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ucurve.analysis import statistics
+from ucurve.analysis import statistics, text_error
 from ucurve.analysis.statistics import Array
 
 if TYPE_CHECKING:
@@ -30,6 +30,70 @@ def base_blocks(table: pd.DataFrame, tokens: Array) -> Array:
     blocks = {at: _blocks(series[at]) for at in tokens if "window_nll" in series.get(at, {})}
     width = max(map(len, blocks.values()), default=1)
     return np.stack([blocks.get(at, np.full(width, np.nan)) for at in tokens])
+
+
+def with_text_blocks(table: pd.DataFrame, curve: Sequence[str], base: pd.Series) -> pd.DataFrame:
+    """Return the table with losses of changed models in blocks of text, for `curve_rows`.
+
+    `increase_blocks`: minus those of the base; `loss_blocks`: minus the mean over the curve's
+    checkpoints and draws, for comparing checkpoints as `paired_intervals` does. None where a row or
+    its base has none. curve: columns that tell curves apart; base: where the rows of bases are,
+    which belong to the curve points of the same revision (and evaluation set).
+    """
+    if "series" not in table:
+        return table.assign(increase_blocks=None, loss_blocks=None)
+    place = [name for name in ("revision", "evaluation") if name in table]
+    own = [_stored_blocks(series) for series in table["series"]]
+    done = (table["state"] == "done").to_numpy()
+    keys = list(table[place].itertuples(index=False, name=None))
+    bases = {
+        key: blocks
+        for key, blocks, is_base, ready in zip(keys, own, base, done, strict=True)
+        if is_base and ready and blocks is not None
+    }
+    own = [
+        None if is_base or not ready else blocks
+        for blocks, is_base, ready in zip(own, base, done, strict=True)
+    ]
+    increases = [
+        blocks - bases[key]
+        if blocks is not None and key in bases and len(bases[key]) == len(blocks)
+        else None
+        for key, blocks in zip(keys, own, strict=True)
+    ]
+    table = table.assign(increase_blocks=_objects(increases), loss_blocks=_objects(own))
+    return table.assign(loss_blocks=_objects(_centred(table, list(curve))))
+
+
+def _objects(blocks: Sequence[Array | None]) -> NDArray[np.object_]:
+    """Return a column of arrays, which pandas would take for columns."""
+    column = np.empty(len(blocks), dtype=object)
+    for position, found in enumerate(blocks):
+        column[position] = found
+    return column
+
+
+def _centred(table: pd.DataFrame, curve: list[str]) -> list[Array | None]:
+    """Return `loss_blocks` minus their mean over a curve, times Morey's factor."""
+    centred: list[Array | None] = [None] * len(table)
+    numbered = table.assign(_position=range(len(table)))
+    for _, rows in numbered[numbered["loss_blocks"].notna()].groupby(curve, dropna=False):
+        blocks, num = rows["loss_blocks"].tolist(), rows["tokens"].nunique()
+        if num < 2 or len({len(found) for found in blocks}) != 1:
+            continue
+        mean, factor = np.mean(blocks, axis=0), np.sqrt(num / (num - 1))
+        for position, found in zip(rows["_position"], blocks, strict=True):
+            centred[position] = (found - mean) * factor
+    return centred
+
+
+def _stored_blocks(series: Any) -> Array | None:
+    """Return a row's blocks of the loss; those of a base also from its windows."""
+    if not isinstance(series, Mapping):
+        return None
+    if series.get(text_error.SERIES):
+        return np.array(series[text_error.SERIES], dtype=float)
+    return _blocks(series) if series.get("window_nll") else None
 
 
 def broken_bases(table: pd.DataFrame, tokens: Array) -> NDArray[np.bool_]:

@@ -18,10 +18,11 @@ conventions. Every test is calibrated in `benchmarks/calibration.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from ucurve.analysis import statistics
+from ucurve.analysis import broken_losses, statistics, text_error
 from ucurve.analysis.conditions import (
     Condition,
     VerdictBuilder,
@@ -99,7 +100,10 @@ def base_degrades(condition: Condition) -> Verdict:
 def _base_obstacle(condition: Condition, base: Array) -> str:
     """Return why nothing can be said of the unperturbed loss; empty where something can."""
     if condition.broken:
-        return f"{condition.broken_text} Such a loss cannot be compared with the others."
+        return (
+            f"{condition.broken_text} Such a loss cannot be compared with the others. "
+            f"{broken_losses.BASE_REMEDY}"
+        )
     if len(base) < 2:
         return "Fewer than two checkpoints are measured."
     if base.shape[1] == 1 and condition.unit == "nats":
@@ -136,6 +140,13 @@ def progressive_sensitivity(conditions: Sequence[Condition]) -> list[Verdict]:
     return verdicts
 
 
+def _growth_interval(condition: Condition, increase: Array) -> tuple[float, float, float]:
+    """Return how much larger the last loss increase is than the first, with its interval."""
+    growth, low, high = statistics.mean_interval(increase[-1] - increase[0])
+    half = condition.text_half(0, of_increase=True)
+    return growth, *text_error.widened((low, high), growth, half)
+
+
 def _sensitivity(
     builder: VerdictBuilder,
     trend: statistics.Trend,
@@ -146,7 +157,7 @@ def _sensitivity(
     """Return the verdict of one condition; p-values are corrected over num_conditions."""
     condition = builder.used
     increase = statistics.capped(condition.loss_increase)
-    growth, low, high = statistics.mean_interval(increase[-1] - increase[0])
+    growth, low, high = _growth_interval(condition, increase)
     falls = p_falling < condition.alpha
     answer: Answer = "undetermined"
     if p_rising < condition.alpha and growth > 0:
@@ -173,7 +184,7 @@ def _sensitivity(
         more_draws=builder.more_draws(growth, std, 1, num_conditions, least),
         effect=None if replaced else growth,
         effect_name="growth of the loss increase from the first to the last checkpoint, "
-        f"{condition.unit}",
+        f"{condition.unit}{condition.text_note}",
         interval=None if replaced else (low, high),
         p_value=p_falling if answer == "no" and falls else p_rising,
         test=f"larger p-value of Page's trend test ({condition.draw_name} as blocks) and a t-test "
@@ -193,7 +204,9 @@ def catastrophic_overtraining(conditions: Sequence[Condition]) -> list[Verdict]:
     """
     family = [condition.complete() for condition in conditions]
     rises = [
-        statistics.rise_after_minimum(statistics.capped(condition.losses))
+        _on_new_text(
+            condition, statistics.rise_after_minimum(broken_losses.rankable(condition.losses))
+        )
         if is_sufficient(condition, 2)
         else None
         for condition in family
@@ -206,6 +219,12 @@ def catastrophic_overtraining(conditions: Sequence[Condition]) -> list[Verdict]:
             _overtraining(builder, rise, p, len(family)) if rise else builder.too_few(2)
         )
     return verdicts
+
+
+def _on_new_text(condition: Condition, rise: statistics.Rise) -> statistics.Rise:
+    """Return the rise with an interval that has the text's error too, where it is known."""
+    half = condition.text_half(rise.minimum)
+    return replace(rise, interval=text_error.widened(rise.interval, rise.rise, half))
 
 
 def _overtraining(
@@ -229,7 +248,7 @@ def _overtraining(
         reason,
         more_draws=more,
         effect=None if replaced else rise.rise,
-        effect_name=f"rise of the loss after its minimum, {condition.unit}",
+        effect_name=f"rise of the loss after its minimum, {condition.unit}{condition.text_note}",
         interval=None if replaced else rise.interval,
         p_value=p,
         test="paired t-tests, last checkpoint against each earlier one, combined by Simes' method, "
@@ -317,7 +336,7 @@ def inflection_point(
 def _inflection(builder: VerdictBuilder, overtraining: Verdict, seed: int) -> Verdict:
     condition = builder.used
     minimum, low, high = statistics.minimum_interval(
-        statistics.capped(condition.losses), np.random.default_rng(seed)
+        broken_losses.rankable(condition.losses), np.random.default_rng(seed)
     )
     last = len(condition.x) - 1
     answer = overtraining.answer
@@ -363,12 +382,33 @@ def growth_of_sensitivity(conditions: Sequence[Condition], seed: int = 0) -> lis
     return verdicts
 
 
-def _growth(builder: VerdictBuilder, seed: int) -> Verdict:
-    condition = builder.used
-    increase: Array = statistics.capped(condition.loss_increase)
+def _ratio_interval(condition: Condition, increase: Array, seed: int) -> tuple[float, float, float]:
+    """Return the ratio of the last to the first loss increase with its interval."""
     ratio, low, high = statistics.ratio_interval(
         increase[0], increase[-1], np.random.default_rng(seed)
     )
+    half = _log_ratio_half(condition)
+    if half and np.isfinite([low, high]).all() and min(ratio, low, high) > 0:
+        logs = np.log([low, high]).tolist()
+        low, high = np.exp(text_error.widened((logs[0], logs[1]), np.log(ratio), half)).tolist()
+    return ratio, low, high
+
+
+def _log_ratio_half(condition: Condition) -> float:
+    """Return half of the text's 95% interval of the log ratio of last to first loss increase.
+
+    Linear in the blocks (delta method): ratios of single blocks would be biased.
+    """
+    if condition.same_blocks or condition.blocks is None or not condition.knows_text:
+        return 0.0
+    first, last = (condition.blocks[index] - condition.base[index] for index in (0, -1))
+    return text_error.half_width(last / last.mean() - first / first.mean())
+
+
+def _growth(builder: VerdictBuilder, seed: int) -> Verdict:
+    condition = builder.used
+    increase: Array = statistics.capped(condition.loss_increase)
+    ratio, low, high = _ratio_interval(condition, increase, seed)
     law = statistics.power_law(condition.x, increase, np.random.default_rng(seed))
     answer: Answer = "yes" if low > 1 else "no" if high < 1 else "undetermined"
     bounded = bool(np.isfinite([low, high]).all())
@@ -376,11 +416,12 @@ def _growth(builder: VerdictBuilder, seed: int) -> Verdict:
         "The loss increase at the first checkpoint is not significantly above zero, so no ratio "
         "can be given."
     )
-    replaced = [index for index in (0, -1) if builder.is_broken_at(index)]
-    if replaced:  # the largest finite loss stands for them: a ratio of it means nothing
+    if builder.broken_at_last:  # the largest finite loss stands for it: no ratio of that
         answer, bounded = "undetermined", False
-        places = " and ".join(condition.at(index) for index in replaced)
-        reason = f"Losses at {places} are not finite, so no ratio can be given."
+        reason = (
+            f"{broken_losses.said(condition, [-1])}, so no ratio can be given. "
+            f"{broken_losses.remedy(condition.labels)}"
+        )
     if not np.isfinite(condition.losses).all():
         law = None
     if bounded:
@@ -394,14 +435,16 @@ def _growth(builder: VerdictBuilder, seed: int) -> Verdict:
                 f"({law.interval[0]:.2f} to {law.interval[1]:.2f})"
             )
         reason += "."
-    text_error = "includes" if condition.same_blocks else "excludes"
+    error = "includes" if condition.same_blocks else "excludes"
     return builder(
         answer,
         reason,
         effect=ratio if bounded else None,
-        effect_name="loss increase at the last checkpoint over that at the first",
+        effect_name="loss increase at the last checkpoint over that at the first"
+        + condition.text_note,
         interval=(low, high) if bounded else None,
-        test=f"bootstrap over {condition.draw_name}, paired over checkpoints; {text_error} the "
-        "sampling error of the unperturbed loss; not corrected for multiple conditions",
+        test=f"bootstrap over {condition.draw_name}, paired over checkpoints; {error} the "
+        f"sampling error of the unperturbed loss{condition.ratio_note}; not corrected for multiple "
+        "conditions",
         evidence={"exponent": law.exponent, "exponent_interval": list(law.interval)} if law else {},
     )

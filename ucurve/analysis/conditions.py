@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ucurve.analysis import statistics
+from ucurve.analysis import broken_losses, statistics, text_error
 from ucurve.analysis.statistics import Array
 from ucurve.formatting import tokens
 from ucurve.schemas.measurements import finite_or_none
@@ -24,6 +24,9 @@ from ucurve.schemas.results import Answer, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+NOT_TO_THE_LAST = "Whether that holds to the last checkpoint cannot be said."
 
 
 def alpha(look: int) -> float:
@@ -54,6 +57,8 @@ class Condition:
     broken_base: True where the loss before was measured and is not finite.
     look: number of this interim analysis, from 1; earlier ones had fewer draws (see `alpha`).
     labels: labels of the table's rows that this condition consists of.
+    blocks: the losses after in the blocks of windows of the base, [num_checkpoints, num_draws,
+        num_blocks]; None: not stored, so that intervals are on this text.
     """
 
     scope: str
@@ -69,6 +74,7 @@ class Condition:
     labels: Mapping[str, Any] = field(default_factory=dict)
     broken_base: NDArray[np.bool_] | None = None
     same_blocks: bool = False
+    blocks: Array | None = None
 
     @property
     def alpha(self) -> float:
@@ -93,6 +99,7 @@ class Condition:
             x=self.x[usable],
             losses=self.losses[usable][:, full],
             base=self.base[usable],
+            blocks=None if self.blocks is None else self.blocks[usable][:, full],
             measured=None,
             broken_base=None,
         )
@@ -120,6 +127,41 @@ class Condition:
     def loss_increase(self) -> Array:
         """Loss after minus before, [num_checkpoints, num_draws]; non-finite where the loss is."""
         return self.losses - (self.base if self.same_blocks else self.base_mean[:, None])
+
+    def text_half(self, index: int, of_increase: bool = False) -> float:
+        """Return half of the text's 95% interval of the last loss minus that at a checkpoint.
+
+        of_increase: of the loss increase instead. 0 where it is unknown.
+        """
+        if self.same_blocks or self.blocks is None or not self.knows_text:
+            return 0.0
+        difference = self.blocks[-1] - self.blocks[index]
+        if of_increase:
+            difference = difference - (self.base[-1] - self.base[index])
+        return text_error.half_width(difference)
+
+    @property
+    def knows_text(self) -> bool:
+        """Whether intervals have the text's error: losses in the blocks of the base are stored."""
+        return self.same_blocks or (
+            self.blocks is not None
+            and self.blocks.shape[2] == self.base.shape[1] > 1
+            and bool(np.isfinite(self.blocks).all())
+        )
+
+    @property
+    def text_note(self) -> str:
+        """What an interval says of the text, for the name of an effect; empty without a text."""
+        if self.unit != "nats":
+            return ""
+        return "" if self.knows_text else f" ({text_error.ON_THIS_TEXT})"
+
+    @property
+    def ratio_note(self) -> str:
+        """What a ratio's interval says of the text and its power law does not, for its test."""
+        if self.same_blocks or not self.knows_text:
+            return ""
+        return " in the exponent, and includes that of the text in the ratio"
 
     def at(self, index: int) -> str:
         """Return a checkpoint for people: "1.75M tokens"."""
@@ -159,6 +201,24 @@ def paired(
         wide["_value"].to_numpy(dtype=float),
         np.equal(wide["_done"].to_numpy(), True),
     )
+
+
+def paired_blocks(table: pd.DataFrame, x: str = "tokens", draw: str = "draw") -> Array | None:
+    """Return `block_loss` of the rows that `paired` takes.
+
+    [num_checkpoints, num_draws, num_blocks]; NaN where nothing is measured; None where a measured
+    row has no blocks.
+    """
+    table = table[table[x].notna()].drop_duplicates([x, draw])
+    done = (table["state"] == "done").to_numpy()
+    found = text_error.of_rows(table["series"][done].tolist()) if "series" in table else None
+    if found is None:
+        return None
+    places, i = np.unique(table[x].to_numpy(dtype=float), return_inverse=True)
+    draws, j = np.unique(table[draw].to_numpy(dtype=float), return_inverse=True)
+    blocks = np.full((len(places), len(draws), found.shape[1]), np.nan)
+    blocks[i[done], j[done]] = found
+    return blocks
 
 
 @dataclass(frozen=True)
@@ -201,9 +261,14 @@ class VerdictBuilder:
         used only when the answer is undetermined. fields: of `Verdict`.
         """
         draws = self.used.draw_name
-        if self.base_broken_at_last and answer != "undetermined":
-            answer, more_draws = "undetermined", None
-            reason += " Whether that holds to the last checkpoint cannot be said."
+        obstacle = broken_losses.obstacle(self.claim, self.planned, self.used)
+        if obstacle:
+            answer, reason = "undetermined", obstacle
+        elif self.base_broken_at_last and answer != "undetermined":
+            answer, reason = "undetermined", f"{reason} {NOT_TO_THE_LAST}"
+        if obstacle or self.base_broken_at_last:  # of other checkpoints, or of replaced values
+            fields |= dict.fromkeys(("effect", "interval", "p_value", "minimum"))
+            evidence, more_draws = {}, None
         if answer != "undetermined":
             more_draws = None
         elif self.used.same_blocks:
@@ -216,7 +281,7 @@ class VerdictBuilder:
         lost = len(self.planned.broken) * self.planned.losses.shape[1]
         num_unused = max(0, int(self.planned.losses.size - self.used.losses.size) - lost)
         num_nonfinite = int((~np.isfinite(self.used.losses)).sum())
-        reason += self._caveats(num_nonfinite, num_unused)
+        reason += self._caveats(0 if obstacle else num_nonfinite, num_unused)
         return Verdict(
             claim=self.claim,
             scope=self.planned.scope,
@@ -237,7 +302,9 @@ class VerdictBuilder:
 
     def _caveats(self, num_nonfinite: int, num_unused: int) -> str:
         """Return sentences about what is not finite, replaced or left out."""
-        text = f" {self.planned.broken_text}" if self.planned.broken else ""
+        text = ""
+        if self.planned.broken:
+            text = f" {self.planned.broken_text} {broken_losses.BASE_REMEDY}"
         if num_nonfinite:
             text += f" {num_nonfinite} non-finite losses count as the largest finite one."
         if num_unused:

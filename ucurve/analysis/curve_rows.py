@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ucurve.analysis import text_error
 from ucurve.formatting import INFINITY
 from ucurve.schemas.measurements import finite_or_none
 from ucurve.schemas.results import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
+
+OF_EDGES = ("num_nonfinite", "num_failed", "measurement", "label", "slot")
 
 YTransform = Callable[["pd.Series", "pd.DataFrame"], Any]
 
@@ -32,6 +35,7 @@ def curve_rows(
     facets: Sequence[str] = (),
     transform: YTransform | None = None,
     y: str = "y",
+    blocks: str = "",
 ) -> list[dict[str, Any]]:
     """Return the rows that `charts.curves` draws: means with bands, draws, edge marks, ticks.
 
@@ -39,6 +43,7 @@ def curve_rows(
         and columns that `transform` needs), `facets` and, once measured, `value`.
     transform: from the mean (or low, high, one draw) of `value` and its rows to the y axis. The
         mean is taken before: on the loss, not on perplexity. Default: the value itself.
+    blocks: a column of the value in blocks of the text, or None: bands have its error too.
 
     The band is the 95% t interval of the mean over draws; none with fewer than two draws (see
     `clip_bands`). A mean with any non-finite draw is not finite: it is left out of the line and
@@ -47,10 +52,12 @@ def curve_rows(
     if table.empty:
         return []
     keys = [x, *facets, *by]
-    table = table.assign(value=table[value].astype(float) if value in table else np.nan)
+    table = table.assign(
+        value=table[value].astype(float) if value in table else np.nan, blocks=table.get(blocks)
+    )
     placed = table[table[x].notna()]
-    means, draws = _means(placed, keys), placed[placed["state"] == "done"].copy()
     transform = transform or (lambda values, rows: values)
+    means, draws = _means(placed, keys), placed[placed["state"] == "done"].copy()
     means["measured"] = np.isfinite(means["mean"])
     with np.errstate(over="ignore", invalid="ignore"):
         for column in ("mean", "low", "high"):
@@ -59,8 +66,7 @@ def curve_rows(
     finite = means[np.isfinite(means["mean"])].rename(columns={"mean": y})
     waiting = means[means["num_waiting"] > 0]
     dots = draws.loc[np.isfinite(draws[y]), [*keys, y, "measurement"]]
-    edges = _not_drawn(means, [x, *facets])
-    edges = edges[[*keys, "num_nonfinite", "num_failed", "measurement", "label", "slot"]]
+    edges = _not_drawn(means, [x, *facets])[[*keys, *OF_EDGES]]
     return (
         clip_bands(
             to_rows("mean", finite[[*keys, y, "low", "high", "num_draws"]]) + to_rows("draw", dots),
@@ -178,12 +184,14 @@ def _means(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
             num_failed=("failed", "sum"),
             num_waiting=("waiting", "sum"),
             measurement=("trouble", "first"),
+            blocks=("blocks", list),
         )
         .reset_index()
     )
     num = means["num_draws"].to_numpy(dtype=float)
     means["mean"] = means["mean"].where(means["num_nonfinite"] == 0)
     half = stdtrit(np.maximum(num - 1, 1), 0.975) * means["std"] / np.sqrt(np.maximum(num, 1))
+    half = np.hypot(half, [text_error.half_of(found) for found in means["blocks"]])
     return means.assign(low=means["mean"] - half, high=means["mean"] + half)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from ucurve.analysis import learning_rate_fits
 from ucurve.analysis.base_loss import base_blocks, broken_bases
-from ucurve.analysis.conditions import Condition, paired
+from ucurve.analysis.conditions import Condition, paired, paired_blocks
 from ucurve.analysis.statistics import Array
 
 if TYPE_CHECKING:
@@ -178,6 +178,7 @@ def conditions(
                 base_blocks(base, tokens),
                 measured,
                 broken_base=broken_bases(base, tokens),
+                blocks=paired_blocks(rows, draw="seed"),
                 draw_name="seeds",
                 look=design.look,
                 labels={**panel, "method": method, "learning_rate": rate},

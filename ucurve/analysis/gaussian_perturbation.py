@@ -16,7 +16,7 @@ import numpy as np
 
 from ucurve.analysis import combined_verdicts, condition_verdicts, loss_increase_law, replication
 from ucurve.analysis.base_loss import base_blocks, broken_bases
-from ucurve.analysis.conditions import Condition, paired
+from ucurve.analysis.conditions import Condition, paired, paired_blocks
 from ucurve.schemas.results import Verdict
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def conditions(table: pd.DataFrame, look: int = 1) -> dict[Family, list[Conditio
             base_blocks(base, tokens),
             measured,
             broken_base=broken_bases(base, tokens),
+            blocks=paired_blocks(group),
             draw_name="noise seeds",
             look=look,
             labels=labels,

@@ -119,7 +119,7 @@ def rate_trend(
     """
     positive = x > 0  # step 0 has no place on a logarithmic axis
     x, losses, forgetting = x[positive], losses[positive], forgetting[positive]
-    if obstacle := _obstacle(losses, forgetting):
+    if obstacle := _obstacle(rates, losses, forgetting):
         return _unknown(obstacle)
     generator = np.random.default_rng(seed)
     shape = losses.shape
@@ -155,7 +155,7 @@ def rate_trend(
     )
 
 
-def _obstacle(losses: Array, forgetting: Array) -> str:
+def _obstacle(rates: Array, losses: Array, forgetting: Array) -> str:
     """Return why no trend can be computed; empty if it can."""
     num_checkpoints, num_rates, num_seeds = losses.shape
     if num_checkpoints < 3 or num_rates < 3 or num_seeds < 2:
@@ -163,7 +163,15 @@ def _obstacle(losses: Array, forgetting: Array) -> str:
     bests = [best_rate(checkpoint) for checkpoint in losses]
     if any(best is None or best.at_edge for best in bests):
         return "a best learning rate is at the edge of the grid: widen the grid"
-    if not (np.isfinite(forgetting).all() and (forgetting.mean(axis=2) > 0).all()):
+    if broken := int((~np.isfinite(forgetting)).sum()):
+        places = ", ".join(
+            f"{rate:g}" for rate in rates[(~np.isfinite(forgetting)).any(axis=(0, 2))]
+        )
+        return (
+            f"{broken} of {forgetting.size} forgettings {'is' if broken == 1 else 'are'} not "
+            f"finite, at learning rate {places}: leave that rate out"
+        )
+    if not (forgetting.mean(axis=2) > 0).all():
         return "forgetting is not positive everywhere"
     return ""
 
@@ -210,6 +218,7 @@ def growth_law(rates: Array, forgetting: Array, seed: int = 0) -> GrowthLaw | No
         [cells.mean(axis=1)[None], statistics.resampled_means(cells, np.random.default_rng(seed))]
     )
     positive = ((means <= 0).mean(axis=0) < 0.0125).reshape(num_checkpoints, num_rates)
+    positive &= np.isfinite(forgetting).all(axis=2)  # no law of replaced values
     log_means = np.log(np.maximum(means, 1e-12)).reshape(-1, num_checkpoints, num_rates)
     advantage, exponents, used = np.zeros(len(means)), [], 0
     for i in range(num_checkpoints):

@@ -32,6 +32,8 @@ NO_INITIALIZER = (
 LABELS = ("suite", "revision", "step", "tokens", "replicate", "phase")
 # Series of every evaluation; figures and verdicts read those of the unperturbed models only.
 WINDOWS = ("window_nll", "window_tokens")
+# The loss per token in at most 32 blocks of windows, which goes with every row: the text's error.
+BLOCKS = "block_loss"
 
 
 def labels_of(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -227,5 +229,9 @@ def measure(
         )
     return Result(
         metrics=metrics,
-        series={"window_nll": losses.nll_sum.tolist(), "window_tokens": losses.num_tokens.tolist()},
+        series={
+            "window_nll": losses.nll_sum.tolist(),
+            "window_tokens": losses.num_tokens.tolist(),
+            BLOCKS: losses.in_blocks().tolist(),
+        },
     )

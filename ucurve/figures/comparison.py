@@ -48,8 +48,8 @@ GROUPS = {
 }
 COLUMN = {"loss": LOSS, "perplexity": LOSS}  # of the table, if not named like the quantity
 BANDS = (
-    "Bands: pointwise 95% t intervals of the mean over seeds of noise or fine-tuning. Dots: "
-    "individual seeds. Intervals do not reflect variation between pre-training runs."
+    "Bands: pointwise 95% t intervals of the mean over seeds of noise or fine-tuning, on this "
+    "text. Dots: individual seeds. Intervals do not reflect variation between pre-training runs."
 )
 NOTES = {
     "damage": " Loss increase: loss minus the loss of the same checkpoint unperturbed.",
@@ -328,7 +328,8 @@ def _difference(
     ratio = " (the logarithm of the ratio of perplexities)" if options.y == "perplexity" else ""
     caption = (
         f"A = {mark}{pair[0]}, B = {mark}{pair[1]}; {unit}{ratio}. Bands: pointwise 95% "
-        "intervals; the method is shown above the chart and in each tooltip."
+        "intervals, on this text where paired by draw; the method is shown above the chart and in "
+        "each tooltip."
     )
     datasets = {"curves": [_plain(row) for row in rows] + _notes(rows, column)}
     return Figure(

@@ -16,11 +16,12 @@ import numpy as np
 
 from ucurve.analysis import fine_tuning as numbers
 from ucurve.analysis import fine_tuning_rows
-from ucurve.analysis.base_loss import with_base_intervals
+from ucurve.analysis.base_loss import with_base_intervals, with_text_blocks
 from ucurve.analysis.bits_per_byte import CAPTION, in_bits_per_byte
 from ucurve.analysis.curve_rows import YTransform, curve_rows, minimum_rows
 from ucurve.analysis.fine_tuning import Design
 from ucurve.analysis.replication import Reference, compare
+from ucurve.analysis.text_error import CAPTION as TEXT
 from ucurve.figures import charts, loss_increase_law, sweep_charts
 from ucurve.figures.axes import Axis, tokens_axis
 from ucurve.figures.colours import LineEncoding
@@ -42,10 +43,12 @@ curves = partial(charts.curves, row="replicate", column="evaluation")
 by_checkpoint = partial(sweep_charts.by_checkpoint, row="replicate", column="evaluation")
 BANDS = (
     "Bands and bars: 95% t intervals over seeds (unperturbed model: over paired blocks of "
-    "evaluation windows), clipped near the outermost point. Dots: individual seeds. Triangles at "
-    "the top: seeds that diverged or failed. Intervals reflect fine-tuning seeds only, not "
-    "variation between pre-training runs."
+    f"evaluation windows), clipped near the outermost point. {TEXT} Bars over learning rates, and "
+    "of the task, are on this text. Dots: individual seeds. Triangles at the top: seeds that "
+    "diverged or failed. Intervals reflect fine-tuning seeds only, not variation between "
+    "pre-training runs."
 )
+CURVE = (*numbers.FACETS, "method", "alpha", "learning_rate")
 SPREAD = f"One line per checkpoint, from the smallest to the largest learning rate. {BANDS}"
 METHODS = ("full", "wise_ft", "l2_sp", "ewc", "lora", "head")
 
@@ -61,6 +64,7 @@ def figures(
     verdicts: their minima are marked. references: published numbers of this experiment.
     """
     table = numbers.prepared(table)
+    table = with_text_blocks(table, CURVE, table["method"] == "base")
     result = {
         "table_1": _table_1(table, design),
         **_over_tokens(table, verdicts, design),
@@ -92,16 +96,19 @@ def _table_1(table: pd.DataFrame, design: Design) -> Figure:
     caption = (
         "Task metric (± standard error over seeds); perplexity on the first evaluation set "
         "before and after fine-tuning, and their difference (means over seeds with 95% t "
-        "intervals)."
+        "intervals on this text)."
     )
     return Figure("Table 1", caption, cells, {"cells": first})
 
 
 def _rows(
-    frame: pd.DataFrame, transform: YTransform | None = None, value: str = "nll_mean"
+    frame: pd.DataFrame,
+    transform: YTransform | None = None,
+    value: str = "nll_mean",
+    blocks: str = "",
 ) -> Rows:
-    by = ["learning_rate", "phase", "base"]
-    return curve_rows(frame, "tokens", value, by, facets=numbers.FACETS, transform=transform)
+    by, facets = ["learning_rate", "phase", "base"], numbers.FACETS
+    return curve_rows(frame, "tokens", value, by, facets=facets, transform=transform, blocks=blocks)
 
 
 def _tokens_figure(
@@ -125,12 +132,9 @@ def _over_tokens(
     lines = LineEncoding("learning_rate", "learning rate", [0.0, *design.rates], neutral=[0.0])
     after = numbers.fine_tuned(table, design.methods[0])
     base = table[table["method"] == "base"]
-    perplexity = with_base_intervals(
-        _rows(_stacked([base, after]), lambda loss, _: np.exp(loss)),
-        base.assign(gamma=0.0),
-        "learning_rate",
-        np.exp,
-    )
+    losses = _rows(_stacked([base, after]), lambda loss, _: np.exp(loss), blocks="loss_blocks")
+    perplexity = with_base_intervals(losses, base.assign(gamma=0.0), "learning_rate", np.exp)
+    increases = partial(_rows, after, blocks="increase_blocks")
     labels = (*numbers.FACETS, "learning_rate")
     learned = _capital(TASK[design.metric].split(" / ")[0])
     over_tokens = partial(_tokens_figure, lines)
@@ -148,7 +152,7 @@ def _over_tokens(
             "Forgetting as a change in perplexity",
             "Perplexity after fine-tuning minus perplexity before, against pre-training tokens.",
             CHANGE,
-            _rows(after, lambda loss, row: np.exp(loss) - np.exp(row["base"])),
+            increases(transform=lambda loss, row: np.exp(loss) - np.exp(row["base"])),
             "perplexity_change",
             zero_line=True,
         ),
@@ -157,7 +161,7 @@ def _over_tokens(
             "Loss after fine-tuning minus loss before, in nats. Comparable across checkpoints, "
             "unlike a change in perplexity.",
             FORGETTING,
-            _rows(after, lambda loss, row: loss - row["base"]),
+            increases(transform=lambda loss, row: loss - row["base"]),
             zero_line=True,
         ),
         "learned": over_tokens(
@@ -175,7 +179,9 @@ def _in_bits(table: pd.DataFrame, verdicts: Sequence[Verdict], design: Design) -
     lines = LineEncoding("learning_rate", "learning rate", [0.0, *design.rates], neutral=[0.0])
     base = table[table["method"] == "base"].assign(gamma=0.0)
     drawn = _stacked([base, numbers.fine_tuned(table, design.methods[0])])
-    loss = with_base_intervals(_rows(drawn), base, "learning_rate", np.asarray)
+    loss = with_base_intervals(
+        _rows(drawn, blocks="loss_blocks"), base, "learning_rate", np.asarray
+    )
     minima = minimum_rows(verdicts, (*numbers.FACETS, "learning_rate"), "tokens", float)
     rows = in_bits_per_byte([*loss, *minima], table, (*numbers.FACETS, "tokens"))
     if not rows:

@@ -8,14 +8,16 @@ The table is that of `ucurve.analysis.gaussian_perturbation`; its verdicts hold 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucurve.analysis.base_loss import with_base_intervals
+from ucurve.analysis.base_loss import with_base_intervals, with_text_blocks
 from ucurve.analysis.bits_per_byte import CAPTION, in_bits_per_byte
 from ucurve.analysis.curve_rows import YTransform, curve_rows, minimum_rows
 from ucurve.analysis.gaussian_perturbation import perturbed, prepared
+from ucurve.analysis.text_error import CAPTION as TEXT
 from ucurve.figures import charts, loss_increase_law
 from ucurve.figures.axes import Axis, tokens_axis
 from ucurve.figures.colours import LineEncoding
@@ -29,12 +31,13 @@ if TYPE_CHECKING:
 GROUPS = ("embedding", "attention", "mlp", "norm", "unembedding")
 RARE_GROUPS = ("mixer", "other")  # shown where a model has them
 FACETS = ("scale", "replicate")
+CURVE = (*FACETS, "gamma", "group")
 TOKENS = tokens_axis()
 NATS = Axis("y", "loss increase / nats", "symlog", constant=0.01)
 BANDS = (
     "Bands: 95% t intervals of the mean loss over noise seeds (unperturbed model: over paired "
-    "blocks of evaluation windows), clipped near the outermost point. Dots: individual noise "
-    "seeds. Triangles at the top: non-finite or failed evaluations, whose mean is not drawn. "
+    f"blocks of evaluation windows), clipped near the outermost point. {TEXT} Dots: individual "
+    "noise seeds. Triangles at the top: non-finite or failed evaluations, whose mean is not drawn. "
     "Intervals reflect noise seeds only, not variation between pre-training runs."
 )
 MINIMA = (
@@ -54,18 +57,15 @@ def figures(
     verdicts: their minima are marked. group_gamma: also draw the loss increase by tensor group,
     measured at this gamma.
     """
-    table = prepared(table)
+    table = _with_blocks(prepared(table))
     base, after = table[table["gamma"] == 0], perturbed(table)
     scales = [scale for scale in dict.fromkeys(table["scale"]) if isinstance(scale, str)]
     before_and_after = _stacked([*(base.assign(scale=scale) for scale in scales), after])
     lines = LineEncoding("gamma", "γ", list(gammas))
     lines_and_base = LineEncoding("gamma", "γ", [0.0, *gammas], neutral=[0.0])
-    perplexity = with_base_intervals(
-        _rows(before_and_after, lambda loss, _: np.exp(loss)), table, "gamma", np.exp
-    )
-    loss = with_base_intervals(
-        _rows(before_and_after, lambda loss, _: loss), table, "gamma", np.asarray
-    )
+    losses = partial(_rows, before_and_after, blocks="loss_blocks")
+    perplexity = with_base_intervals(losses(lambda loss, _: np.exp(loss)), table, "gamma", np.exp)
+    loss = with_base_intervals(losses(lambda loss, _: loss), table, "gamma", np.asarray)
     increase = _rows(after, lambda loss, row: loss - row["base"])
     change = _rows(after, lambda loss, row: np.exp(loss) - np.exp(row["base"]))
     absolute = _absolute(perplexity, loss, verdicts, lines_and_base)
@@ -135,9 +135,19 @@ def cells(
     return list(by_place.values())
 
 
-def _rows(frame: pd.DataFrame, transform: YTransform, line: str = "gamma") -> list[dict[str, Any]]:
+def _with_blocks(table: pd.DataFrame) -> pd.DataFrame:
+    return with_text_blocks(table, CURVE, table["gamma"] == 0)
+
+
+def _rows(
+    frame: pd.DataFrame,
+    transform: YTransform,
+    line: str = "gamma",
+    blocks: str = "increase_blocks",
+) -> list[dict[str, Any]]:
+    by = [line, "phase", "base"]
     return curve_rows(
-        frame, "tokens", "nll_mean", [line, "phase", "base"], facets=FACETS, transform=transform
+        frame, "tokens", "nll_mean", by, facets=FACETS, transform=transform, blocks=blocks
     )
 
 

@@ -37,6 +37,15 @@ class WindowLosses:
         """Return the mean loss in nats per scored token."""
         return float(self.nll_sum.sum() / self.num_tokens.sum())
 
+    def in_blocks(self, num_blocks: int = 32) -> NDArray[np.float64]:
+        """Return losses of consecutive windows, [num_blocks], whose mean is the mean loss.
+
+        The blocks are those of `ucurve.analysis.statistics.blocks`.
+        """
+        parts = np.array_split(self.nll_sum, min(num_blocks, len(self.nll_sum)))
+        sums = np.array([part.sum() for part in parts])
+        return np.asarray(sums * len(parts) / self.num_tokens.sum(), dtype=np.float64)
+
 
 @dataclass(frozen=True)
 class Window:

@@ -1,0 +1,56 @@
+"""Intervals of changed models hold the value on new text, not only on the one measured."""
+
+from __future__ import annotations
+
+import calibrate_text
+import numpy as np
+import pytest
+
+from ucurve.analysis import statistics, text_error
+
+
+def test_the_interval_of_a_rise_holds_it_on_new_text_in_95_percent() -> None:
+    """The measured case: text 0.0016 nats, 8 draws 0.0008 to 0.0013 nats; seed 1."""
+    for draws_error in (0.0008, 0.0013):
+        found = calibrate_text.coverage(2000, 1, draws_error=draws_error, text_error=0.0016)
+        assert 0.93 < found["with text"] < 0.97, (draws_error, found)
+        assert found["draws only"] < 0.85  # what it was
+
+
+@pytest.mark.parametrize(("draws", "text"), [(0.002, 0.0), (0.0, 0.002), (0.001, 0.001)])
+def test_coverage_holds_where_one_of_both_errors_is_all_there_is(draws: float, text: float) -> None:
+    found = calibrate_text.coverage(1500, 2, draws_error=draws, text_error=text)
+    assert 0.93 < found["with text"] < 0.975, found
+
+
+def test_what_draws_and_blocks_share_counts_once() -> None:
+    """Noise of single cells is in the variance of draws already."""
+    found = calibrate_text.coverage(1500, 3, draws_error=0.0, text_error=0.0, cell_error=0.001)
+    assert 0.93 < found["with text"] < 0.985, found
+
+
+def test_blocks_without_text_error_or_with_broken_draws_widen_nothing() -> None:
+    draws = np.arange(4.0)[:, None] * np.ones(32)
+    assert text_error.half_width(draws) == pytest.approx(0, abs=1e-12)
+    draws[1, 3] = np.nan
+    assert text_error.half_width(draws) == 0
+    assert text_error.half_width(None) == 0
+    assert text_error.widened((1.0, 4.0), 2.0, 0.0) == (1.0, 4.0)
+    assert text_error.widened((1.0, 4.0), 2.0, 1.5)[1] == pytest.approx(4.5)
+
+
+def test_a_half_width_is_that_of_students_t_over_blocks() -> None:
+    blocks = np.random.default_rng(0).standard_normal((1, 32))
+    mean, low, _ = statistics.mean_interval(blocks[0])
+    assert text_error.half_width(blocks) == pytest.approx(mean - low)
+
+
+def test_rows_without_blocks_or_of_another_text_have_none() -> None:
+    row = {"block_loss": [1.0, 2.0]}
+    found = text_error.of_rows([row, {"block_loss": [3.0, None]}])
+    assert found is not None
+    assert found.shape == (2, 2)
+    assert text_error.of_rows([row, {}]) is None
+    assert text_error.of_rows([row, {"block_loss": [1.0, 2.0, 3.0]}]) is None
+    assert text_error.of_rows([]) is None
+    assert text_error.of_rows([None]) is None

@@ -1,0 +1,77 @@
+"""The error of the evaluation text in means over draws that were measured on the same windows.
+
+    half = half_width(blocks)                  # [num_draws, num_blocks] -> half of a 95% interval
+    low, high = widened((low, high), mean, half)
+
+A changed model's `block_loss` holds its loss in blocks of consecutive windows (their mean is the
+loss per token), as `statistics.blocks` makes them. An interval over draws says how the mean over
+draws varies on this text; with the variance over blocks of the mean over draws it holds the value
+on new text of this kind. Where blocks are not stored, an interval is "on this text".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ucurve.analysis.statistics import Array, t_quantile
+
+SERIES = "block_loss"
+ON_THIS_TEXT = "on this text"
+CAPTION = (
+    "They have the error of the evaluation text where every seed's loss is stored in blocks of it; "
+    "those of earlier releases are on this text."
+)
+
+
+def of_rows(series: Sequence[Any]) -> Array | None:
+    """Return the blocks of rows from their `series`, [num_rows, num_blocks], NaN where broken.
+
+    None where a row has none, or a number of its own: its text was another.
+    """
+    found = [row.get(SERIES) if isinstance(row, Mapping) else None for row in series]
+    if not found or not all(found) or len({len(blocks) for blocks in found if blocks}) != 1:
+        return None
+    return np.array(found, dtype=float)
+
+
+def half_width(blocks: Array | None, level: float = 0.95) -> float:
+    """Return half of the interval that the text's error alone gives the mean; 0 where unknown.
+
+    blocks [num_draws, num_blocks]: of a loss or a difference of losses on the same windows. The
+    variance over blocks contains 1 / num_draws of that of draws within blocks, which the interval
+    over draws has too, so it counts once.
+    """
+    if blocks is None or blocks.shape[1] < 2 or not np.isfinite(blocks).all():
+        return 0.0
+    num_draws, num_blocks = blocks.shape
+    of_blocks = blocks.mean(axis=0)
+    variance = of_blocks.var(ddof=1) / num_blocks
+    if num_draws > 1:
+        rest = blocks - of_blocks - blocks.mean(axis=1, keepdims=True) + blocks.mean()
+        degrees = (num_draws - 1) * (num_blocks - 1)
+        variance -= np.square(rest).sum() / degrees / num_draws / num_blocks
+    quantile = t_quantile(0.5 + level / 2, num_blocks - 1)
+    return float(quantile * np.sqrt(max(variance, 0.0)))
+
+
+def half_of(draws: Sequence[Array | None]) -> float:
+    """Return `half_width` of draws of one curve point; 0 where one has no blocks."""
+    found = [blocks for blocks in draws if blocks is not None]
+    if not found or len(found) < len(draws) or len({len(blocks) for blocks in found}) != 1:
+        return 0.0
+    return half_width(np.stack(found))
+
+
+def widened(interval: tuple[float, float], estimate: float, half: float) -> tuple[float, float]:
+    """Return an interval that has the text's error too: independent half-widths add in squares.
+
+    Zou and Donner 2008 (method of variance estimates recovery).
+    """
+    low, high = interval
+    return (
+        estimate - float(np.hypot(estimate - low, half)),
+        estimate + float(np.hypot(high - estimate, half)),
+    )
