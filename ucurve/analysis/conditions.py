@@ -260,7 +260,6 @@ class VerdictBuilder:
         more_draws: additional draws expected to resolve it, 0: too many to ask for, None: unknown;
         used only when the answer is undetermined. fields: of `Verdict`.
         """
-        draws = self.used.draw_name
         obstacle = broken_losses.obstacle(self.claim, self.planned, self.used)
         if obstacle:
             answer, reason = "undetermined", obstacle
@@ -269,15 +268,10 @@ class VerdictBuilder:
         if obstacle or self.base_broken_at_last:  # of other checkpoints, or of replaced values
             fields |= dict.fromkeys(("effect", "interval", "p_value", "minimum"))
             evidence, more_draws = {}, None
-        if answer != "undetermined":
+        if answer == "undetermined":
+            reason += self._resolution(more_draws)
+        if answer != "undetermined" or self.used.same_blocks:  # or there is nothing to draw
             more_draws = None
-        elif self.used.same_blocks:
-            reason += " More evaluation text could resolve it." if more_draws else ""
-            more_draws = None  # there is nothing to draw
-        elif more_draws:
-            reason += f" About {more_draws} more {draws} could resolve it."
-        elif more_draws == 0:
-            reason += f" More {draws} are unlikely to resolve it."
         lost = len(self.planned.broken) * self.planned.losses.shape[1]
         num_unused = max(0, int(self.planned.losses.size - self.used.losses.size) - lost)
         num_nonfinite = int((~np.isfinite(self.used.losses)).sum())
@@ -288,7 +282,7 @@ class VerdictBuilder:
             answer=answer,
             sentence=reason,
             num_draws=self.used.losses.shape[1],
-            draw_name=draws,
+            draw_name=self.used.draw_name,
             labels={name: _plain(value) for name, value in self.planned.labels.items()},
             alpha=self.used.alpha,
             x=self.used.x.tolist(),
@@ -299,6 +293,15 @@ class VerdictBuilder:
             evidence=evidence,
             **fields,
         )
+
+    def _resolution(self, more_draws: int | None) -> str:
+        """Return a sentence about what could resolve an undetermined answer, if that is known."""
+        if self.used.same_blocks:
+            return " More evaluation text could resolve it." if more_draws else ""
+        draws = self.used.draw_name
+        if more_draws == 0:
+            return f" More {draws} are unlikely to resolve it."
+        return f" About {more_draws} more {draws} could resolve it." if more_draws else ""
 
     def _caveats(self, num_nonfinite: int, num_unused: int) -> str:
         """Return sentences about what is not finite, replaced or left out."""
