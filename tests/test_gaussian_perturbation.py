@@ -256,6 +256,8 @@ def test_a_perturbed_loss_is_what_numpy_and_a_plain_loop_give(
     assert found.metrics["num_tokens"] == count == 40 * 63
     assert found.metrics["nll_mean"] == pytest.approx(total / count, rel=1e-5)
     assert sum(found.series["window_nll"]) == pytest.approx(total, rel=1e-5)
+    assert len(found.series["block_loss"]) == 32
+    assert np.mean(found.series["block_loss"]) == pytest.approx(total / count, rel=1e-5)
 
 
 GOLDEN = {"base": 6.371631487589034, "current_std": 6.513026500694336, "init_std": 6.35180042726653}

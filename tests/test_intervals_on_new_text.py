@@ -131,3 +131,17 @@ def test_blocks_belong_to_the_revision_and_to_measured_rows_only() -> None:
     assert np.mean(found["increase_blocks"].iloc[2]) == pytest.approx(RISING[0], abs=0.05)
     centred = np.stack(found["loss_blocks"].dropna().tolist())
     assert centred.mean(axis=0) == pytest.approx(np.zeros(NUM_BLOCKS), abs=1e-12)
+
+
+@pytest.mark.parametrize("num", [1, 5, 32, 33, 100])
+def test_a_result_stores_its_loss_in_the_blocks_of_the_unperturbed_model(num: int) -> None:
+    """Windows of different lengths, the last one short: the mean over blocks is the mean loss."""
+    from ucurve.modeling.perplexity import WindowLosses
+
+    generator = np.random.default_rng(num)
+    nll, tokens = generator.uniform(1, 9, num), np.full(num, 63)
+    tokens[-1] = 7
+    losses = WindowLosses(nll, tokens)
+    expected = statistics.blocks(nll[None], tokens.astype(float))[0]
+    assert losses.in_blocks() == pytest.approx(expected, rel=1e-12)
+    assert losses.in_blocks().mean() == pytest.approx(losses.nll_mean, rel=1e-12)
