@@ -246,8 +246,9 @@ def test_figure_8_shows_its_u_by_default(
 
 def test_axes_name_the_normalisation_of_the_loss(table: pd.DataFrame) -> None:
     figures = SPEC.figures(table)
-    assert len(figures) == 6
-    for name, figure in figures.items():
+    numbered = {name: figure for name, figure in figures.items() if name[0] in "678"}
+    assert len(numbered) == 6
+    for name, figure in numbered.items():
         assert "(½ sum of squared errors)" in y_of(figure)["title"], name
 
 
