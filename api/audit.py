@@ -58,7 +58,7 @@ MAX_LENGTH = 500  # characters of a recorded value
 
 def record(unit: UnitOfWork, scope: Scope, body: bytes, answer: bytes) -> None:
     """Append the record of a successful request to its unit."""
-    route_path = str(getattr(scope.get("route"), "path", scope["path"]))
+    route_path = str(getattr(scope.get("route"), "path_format", scope["path"]))
     action, object = ACTIONS.get(
         (scope["method"], route_path), (scope["method"].lower(), scope["path"])
     )

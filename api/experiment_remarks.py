@@ -65,7 +65,7 @@ def _read(session: Session, id: int) -> tuple[MeasuredSuite, ...]:
     revisions: dict[str, set[str]] = defaultdict(set)
     initial: dict[str, set[str]] = defaultdict(set)
     for row in measured_revisions(session, id):
-        if row.suite is not None:
+        if row.suite is not None and row.revision is not None:  # not of a model to be trained
             revisions[row.suite].add(intern(row.revision))
             if row.scale == "init_std":
                 initial[row.suite].add(intern(row.initial or ""))

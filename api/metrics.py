@@ -85,7 +85,7 @@ class LatencyMiddleware:
 
 def route_of(scope: Scope) -> str:
     """Return the template of the request's route; "none" where no route answered."""
-    return str(getattr(scope.get("route"), "path", "none"))
+    return str(getattr(scope.get("route"), "path_format", "none"))
 
 
 def install(app: FastAPI) -> None:

@@ -69,11 +69,11 @@ def _describe_errors(app: FastAPI, document: dict[str, Any]) -> None:
         schemas.pop(name, None)
     for route in routes_of(app):
         for method in route.methods or ():
-            operation = document["paths"].get(route.path, {}).get(method.lower())
+            operation = document["paths"].get(route.path_format, {}).get(method.lower())
             if operation is not None:
                 if changes(route, method):
                     operation.setdefault("parameters", []).append(KEY_PARAMETER)
-                if media_types := FILES.get((method.lower(), route.path)):
+                if media_types := FILES.get((method.lower(), route.path_format)):
                     documented = operation["responses"]["200"].get("content", {})
                     operation["responses"]["200"]["content"] = {
                         name: documented.get(name, {}) if name == "application/json" else {}
@@ -85,15 +85,15 @@ def _describe_errors(app: FastAPI, document: dict[str, Any]) -> None:
 
 def changes(route: APIRoute, method: str) -> bool:
     """Return whether a request of this method and route changes something."""
-    return method.upper() not in READ_METHODS and route.path not in CHANGES_NOTHING
+    return method.upper() not in READ_METHODS and route.path_format not in CHANGES_NOTHING
 
 
 def _error_statuses(route: APIRoute, method: str, operation: dict[str, Any]) -> list[int]:
-    key, role = (method, route.path), required_role(route)
+    key, role = (method, route.path_format), required_role(route)
     statuses = {
         401: role != "public" or key in OWNED,
         403: role in ("submitter", "admin") or key in OWNED,
-        404: re.search(r"\{(id|name|cause)\}", route.path) is not None or key in MISSING,
+        404: re.search(r"\{(id|name|cause)\}", route.path_format) is not None or key in MISSING,
         409: changes(route, method),  # at least: the first request with its key is in progress
         408: True,
         413: "requestBody" in operation,

@@ -35,7 +35,7 @@ class RouteTable:
         """Return the route of a request, None where the app answers 404 or 405."""
         if not self._rows:
             self._rows = [
-                (route.path_regex, route.methods or set(), route.path, required_role(route))
+                (route.path_regex, route.methods or set(), route.path_format, required_role(route))
                 for route in routes_of(self._app())
             ]
         for pattern, methods, path, role in self._rows:

@@ -66,7 +66,7 @@ def changing_routes() -> set[tuple[str, str]]:
     from api.main import app
 
     return {
-        (method, route.path)
+        (method, route.path_format)
         for route in routes_of(app)
         for method in route.methods or ()
         if changes(route, method)

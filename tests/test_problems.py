@@ -217,12 +217,15 @@ def test_a_405_names_the_methods_of_the_path_whatever_its_parameters(
     for method, path, allowed in (
         ("PUT", "/v1/experiments", "GET, POST"),
         ("PUT", "/v1/experiments/7", "DELETE, GET, PATCH"),
-        ("GET", "/v1/experiments/7/star", "DELETE, POST, PUT"),  # POST: an action
+        ("GET", "/v1/experiments/7/star", "DELETE, PUT"),
+        ("POST", "/v1/experiments/7/star", "DELETE, PUT"),  # star is no action of an experiment
+        ("POST", "/v1/experiments/7/verdicts", "GET"),
+        ("GET", "/v1/experiments/7/pause", "POST"),
         ("PATCH", "/v1/users/ada", "PUT"),
         ("GET", "/v1/plan", "POST"),
         ("PUT", "/v1/experiments/7/extend", "POST"),  # a key counts for what the path has only
         ("PUT", "/v1/tokens/7", "DELETE"),
-        ("TRACE", "/v1/experiments/7/star", "DELETE, POST, PUT"),
+        ("TRACE", "/v1/experiments/7/star", "DELETE, PUT"),
     ):
         answer = httpx.request(method, team.url + path, headers=headers | key)
         check(answer, 405, path)

@@ -65,7 +65,7 @@ def routes() -> dict[str, APIRoute]:
     while waiting:
         route = waiting.pop()
         if isinstance(route, APIRoute):
-            found |= {f"{method} {route.path}": route for method in route.methods or ()}
+            found |= {f"{method} {route.path_format}": route for method in route.methods or ()}
         elif hasattr(route, "original_router"):
             waiting += route.original_router.routes
     assert len(found) > 25, "the walk misses routes: this test would prove little"

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Path, Request, Response
 from sqlalchemy.orm import Session
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from api.auth.authorization import Owner, Submitter, Viewer, require_owner
 from api.auth.quotas import check_queued, quota
@@ -47,6 +48,15 @@ EXAMPLES: dict[str, Any] = {
 }
 SubmissionBody = Annotated[Submission, Body(openapi_examples=EXAMPLES)]
 Action = Annotated[Literal["pause", "resume", "cancel", "retry"], Path(description="What to do.")]
+
+
+class ActionConvertor(StringConvertor):
+    """Matches the actions only: what else lies below an experiment has methods of its own."""
+
+    regex = "pause|resume|cancel|retry"
+
+
+register_url_convertor("action", ActionConvertor())
 
 
 @router.post("/plan", summary="Preview an experiment without submitting it")
@@ -108,7 +118,9 @@ def get_experiment(id: ExperimentId, request: Request) -> schemas.Experiment:
         return experiment
 
 
-@router.post("/experiments/{id}/{action}", summary="Pause, resume, cancel or retry an experiment")
+@router.post(
+    "/experiments/{id}/{action:action}", summary="Pause, resume, cancel or retry an experiment"
+)
 def change_state(
     id: ExperimentId, action: Action, user: Submitter, request: Request
 ) -> schemas.Experiment:
