@@ -186,7 +186,9 @@ def required_roles() -> dict[tuple[str, str], str]:
         route = waiting.pop()
         if isinstance(route, APIRoute):
             for method in route.methods or ():
-                roles[method.lower(), route.path] = names.get(role := required_role(route), role)
+                roles[method.lower(), route.path_format] = names.get(
+                    role := required_role(route), role
+                )
         elif hasattr(route, "original_router"):  # FastAPI keeps included routers as they are
             waiting += route.original_router.routes
     return roles

@@ -177,12 +177,13 @@ def test_charts_depend_on_the_spec_only_and_render_from_nothing_to_everything() 
     spec, points = FineTuning(**{**EXAMPLE, **fields}), planned(**fields)
     nothing, everything = table_of(points, lambda labels: None), table_of(points, sensitive)
     tables = [nothing[:0], nothing, everything[: len(everything) // 10], everything]
-    made = [spec.figures(table) for table in tables]
+    made = [spec.figures(table, spec.verdicts(table)) for table in tables]
     names = (
         "table_1 perplexity forgetting forgetting_nats learned best_rate forgetting_by_rate "
-        "learned_by_rate trade_off matched"
+        "learned_by_rate trade_off matched displacement methods law law_residuals law_onset "
+        "training"
     )
-    assert list(made[0]) == [*names.split(), "displacement", "methods", "training"]
+    assert list(made[0]) == names.split()
     for name in made[0]:
         assert len({json.dumps(figures[name].chart) for figures in made}) == 1, name
         for figures in made:

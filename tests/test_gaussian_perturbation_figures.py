@@ -134,8 +134,11 @@ def test_charts_depend_on_the_spec_only_and_render_from_nothing_to_everything() 
     spec, points = GaussianPerturbation(**EXAMPLE, by_group=True), planned(by_group=True)
     nothing, everything = table_of(points, lambda labels: None), table_of(points, growth_of_weights)
     tables = [nothing[:0], nothing, everything[::10], everything]  # each of all checkpoints or none
-    made = [spec.figures(table) for table in tables]
-    names = "perplexity loss perplexity_change loss_change heat_map table weights by_group"
+    made = [spec.figures(table, spec.verdicts(table)) for table in tables]
+    names = (
+        "perplexity loss perplexity_change loss_change heat_map table weights law law_residuals "
+        "law_onset by_group"
+    )
     assert list(made[0]) == names.split()
     for name in made[0]:
         assert len({json.dumps(figures[name].chart) for figures in made}) == 1, name

@@ -108,20 +108,20 @@ def law_verdict(conditions: Sequence[Condition], size: str, size_name: str, scop
         "labels": _shared_labels(conditions),
         "test": TEST,
     }
-    obstacle = _obstacle(data)
+    obstacle, broken = _obstacle(data), conditions[0].broken_text if conditions else ""
     surface = None
     if data is not None and not obstacle:
         surface = power_law_surface.fit(data.x, data.sizes, data.increase)
         obstacle = "" if surface else "The mean loss increase is not above zero: no law fits."
     if data is None or surface is None:
-        return Verdict(answer="undetermined", sentence=obstacle, **common)
+        return Verdict(answer="undetermined", sentence=f"{obstacle} {broken}".strip(), **common)
     answer = _answer(surface)
     held, held_data = _longest_range(surface, data) if answer == "no" else (surface, data)
     law = _law(surface, held, held_data if held else data, data, size_name)
     exponent = law.tokens_exponent
     return Verdict(
         answer=answer,
-        sentence=law_text.sentence(answer, law),
+        sentence=f"{law_text.sentence(answer, law)} {broken}".strip(),
         effect=exponent.value,
         effect_name=f"exponent b of {data.x_name}",
         interval=(exponent.low, exponent.high),
