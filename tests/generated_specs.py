@@ -56,6 +56,12 @@ FIELDS: dict[str, Callable[[random.Random], dict[str, Any]]] = {
         "ranges": rng.choice(["symmetric", "asymmetric", "both"]),
         "group_size": rng.choice([16, 32]),
     },
+    "pruning": lambda rng: {
+        "checkpoints": rng.choice(CHECKPOINTS),
+        "sparsities": some(rng, [0.1, 0.3, 0.5, 0.7], 1),
+        "scopes": some(rng, ["tensor", "global"], 1),
+        "patterns": some(rng, ["1:4", "2:4", "4:8"]),
+    },
     "pretraining": lambda rng: {
         "steps": sorted({200 + rng.randrange(1000) for _ in range(rng.randint(1, 6))}),
         "seeds": list(range(rng.randint(1, 4))),

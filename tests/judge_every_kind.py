@@ -17,7 +17,14 @@ from ucurve.schemas.measurements import MeasurementRow
 from ucurve.spec import Spec
 
 TOKENS = (1_000_000, 2_000_000, 4_000_000, 8_000_000)
-BUILTIN = ("gaussian_perturbation", "fine_tuning", "linear_model", "pretraining", "quantisation")
+BUILTIN = (
+    "gaussian_perturbation",
+    "fine_tuning",
+    "linear_model",
+    "pretraining",
+    "quantisation",
+    "pruning",
+)
 
 
 def row(
@@ -107,6 +114,7 @@ def main() -> None:
         "linear_model": linear_rows(specs["linear_model"]),
         "pretraining": pretraining_rows(),
         "quantisation": changed_rows(bits=3.0),
+        "pruning": changed_rows(sparsity=0.5),
     }
     for kind, rows in tables.items():
         answers = {verdict.answer for verdict in specs[kind].verdicts(to_frame(rows))}

@@ -203,7 +203,11 @@ def _described(matrices: Sequence[Sequence[float | None]]) -> str:
     size = _range([min(block), max(block)], "{:.0f}")
     if min(last) < min(block):
         size += f", last {_range([min(last), max(last)], '{:.0f}')}"
-    return f"{_range(change, '{:.2g}')} · {_range(zeros, '{:.1%}')} · {size}"
+    return f"{_range(change, '{:.2g}')} · {_shares(zeros)} · {size}"
+
+
+def _shares(values: Sequence[float]) -> str:
+    return _range(values, "{:.1%}" if min(values) == max(values) else "{:.0%}")
 
 
 def _range(values: Sequence[float], number: str) -> str:

@@ -83,7 +83,7 @@ def text_table(
     )
     names = {"labelExpr": COMPACT} if y.compact else {"labelLimit": 420}
     axis = alt.Axis(**names, domain=False, ticks=False)
-    lines = alt.Y(f"{y.field}:O", title=y.title, axis=axis)
+    lines = alt.Y(f"{y.field}:O", title=y.title or None, axis=axis)
     text = alt.expr("indexof(datum.label, 'nan') < 0 ? datum.label : 'not finite'")
     texts = alt.Chart().mark_text(text=text, color=NEUTRAL, fontSize=12).encode(columns, lines)
     return _gridded(alt.layer(texts, data=alt.NamedData(dataset)), row, column, width)

@@ -199,7 +199,7 @@ def _relative_change(after: pd.DataFrame, levels: Levels) -> Figure:
         "are changed. Where it is flat, the change is as large for every checkpoint, relative to "
         "its weights. No intervals: the weights determine it.",
         charts.curves(TOKENS, y, lines, row="replicate", column="scheme"),
-        {"curves": [row for row in rows if row["what"] == "mean"]},
+        {"curves": [row for row in rows if row["what"] != "draw"]},
     )
 
 
@@ -211,8 +211,6 @@ def _matrices(table: pd.DataFrame, levels: Levels) -> Figure:
         "their number: relative change of its weights · share of its weights that are 0 after it · "
         "weights that share a range or are compared with each other (and of the last block of a "
         "row, where that is shorter). Other tensors keep their weights.",
-        text_table(
-            Axis("matrix", "matrix"), levels.lines, row="replicate", column="scheme", width=150
-        ),
+        text_table(Axis("matrix", ""), levels.lines, row="replicate", column="scheme", width=190),
         {"cells": matrix_rows(table, levels.field)},
     )
