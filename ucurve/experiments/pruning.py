@@ -73,8 +73,8 @@ class Pruning(WeightChange):
         if not self.scopes and not self.patterns:
             raise ValueError("scopes and patterns are both empty: name at least one of either")
         for pattern in self.patterns:
-            kept, block = _numbers(pattern)
-            if kept >= block:
+            num_kept, block = _numbers(pattern)
+            if num_kept >= block:
                 raise ValueError(
                     f"patterns: {pattern} removes nothing: the first number must be the smaller one"
                 )
@@ -89,8 +89,8 @@ class Pruning(WeightChange):
             for sparsity in sorted(set(self.sparsities))
         ]
         for pattern in dict.fromkeys(self.patterns):
-            kept, block = _numbers(pattern)
-            changes.append(_labelled(pattern, "blocks", 1 - kept / block, kept, block))
+            num_kept, block = _numbers(pattern)
+            changes.append(_labelled(pattern, "blocks", 1 - num_kept / block, num_kept, block))
         return changes
 
     @staticmethod
@@ -111,12 +111,12 @@ class Pruning(WeightChange):
 
 
 def _numbers(pattern: str) -> tuple[int, int]:
-    kept, block = pattern.split(":")
-    return int(kept), int(block)
+    num_kept, block = pattern.split(":")
+    return int(num_kept), int(block)
 
 
 def _labelled(
-    scheme: str, scope: str, sparsity: float, kept: int | None = None, block: int | None = None
+    scheme: str, scope: str, sparsity: float, num_kept: int | None = None, block: int | None = None
 ) -> Labelled:
     return (
         {"sparsity": sparsity, "scheme": scheme},
@@ -124,8 +124,8 @@ def _labelled(
             "protocol": "pruning/1",
             "criterion": "magnitude",
             "scope": scope,
-            "sparsity": None if kept else sparsity,
-            "kept": kept,
+            "sparsity": None if num_kept else sparsity,
+            "kept": num_kept,
             "of": block,
             "count": "half_to_even",
             "ties": "first_removed",

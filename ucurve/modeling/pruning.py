@@ -34,14 +34,14 @@ RULES = {
 
 @dataclass(frozen=True)
 class Pruning:
-    """Which weights go: `sparsity` of a tensor or of all, or all but `kept` in blocks of `of`.
+    """Which weights go: `sparsity` of a tensor or of all, or all but `num_kept` in blocks of `of`.
 
     removed: of the global scope, the mask of every tensor by name.
     """
 
     scope: Scope
     sparsity: float | None = None
-    kept: int | None = None
+    num_kept: int | None = None
     block: int | None = None
     removed: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False)
 
@@ -73,9 +73,9 @@ class Pruning:
         if self.scope == "global":
             return self.removed[name]
         if self.scope == "blocks":
-            assert self.kept is not None
+            assert self.num_kept is not None
             assert self.block is not None
-            return all_but(matrix, self.kept, self.block)
+            return all_but(matrix, self.num_kept, self.block)
         assert self.sparsity is not None
         num = round(self.sparsity * matrix.numel())
         return smallest(magnitudes(matrix), num).view(matrix.shape)
@@ -106,17 +106,17 @@ def smallest_of_all(tensors: Tensors, sparsity: float) -> dict[str, torch.Tensor
     return {name: part.view(tensors[name].shape) for name, part in zip(names, parts, strict=True)}
 
 
-def all_but(matrix: torch.Tensor, kept: int, block: int) -> torch.Tensor:
-    """Return the mask of all but the `kept` largest of each `block` weights of a row."""
+def all_but(matrix: torch.Tensor, num_kept: int, block: int) -> torch.Tensor:
+    """Return the mask of all but the `num_kept` largest of each `block` weights of a row."""
     rows = magnitudes(matrix).view(as_rows(matrix).shape)
     full = rows.shape[1] // block * block
-    parts = [_all_but(rows[:, :full].reshape(-1, block), kept).view(len(rows), full)]
+    parts = [_all_but(rows[:, :full].reshape(-1, block), num_kept).view(len(rows), full)]
     if full < rows.shape[1]:
-        parts.append(_all_but(rows[:, full:], kept))
+        parts.append(_all_but(rows[:, full:], num_kept))
     return torch.cat(parts, dim=1).view(matrix.shape)
 
 
-def _all_but(blocks: torch.Tensor, kept: int) -> torch.Tensor:
-    num = max(0, blocks.shape[1] - kept)
+def _all_but(blocks: torch.Tensor, num_kept: int) -> torch.Tensor:
+    num = max(0, blocks.shape[1] - num_kept)
     order = blocks.argsort(dim=1, stable=True)  # ascending, of equal ones the first
     return torch.zeros_like(blocks, dtype=torch.bool).scatter_(1, order[:, :num], True)
