@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from ucurve.formatting import counted
 from ucurve.schemas.results import Verdict
 
@@ -22,14 +20,14 @@ RATE = 0.05  # expected share of wrong ones among the discoveries
 
 def q_values(p_values: Sequence[float]) -> list[float]:
     """Return p-values adjusted for the false-discovery rate under any dependence."""
-    values = np.asarray(p_values, dtype=np.float64)
-    num = len(values)
-    order = values.argsort()
-    ranks = np.arange(1, num + 1)
-    raised = values[order] * num / ranks * (1 / ranks).sum()
-    adjusted = np.empty(num)
-    adjusted[order] = np.minimum.accumulate(raised[::-1])[::-1].clip(max=1.0)
-    return [float(q) for q in adjusted]
+    num = len(p_values)
+    dependence = sum(1 / rank for rank in range(1, num + 1))
+    adjusted, smallest = [1.0] * num, 1.0
+    by_size = sorted(range(num), key=lambda index: p_values[index])
+    for rank, index in reversed(list(enumerate(by_size, start=1))):
+        smallest = min(smallest, p_values[index] * num / rank * dependence)
+        adjusted[index] = smallest
+    return adjusted
 
 
 def tested(verdicts: Sequence[Verdict]) -> list[Verdict]:
