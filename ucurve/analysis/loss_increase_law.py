@@ -116,8 +116,8 @@ def law_verdict(conditions: Sequence[Condition], size: str, size_name: str, scop
     if data is None or surface is None:
         return Verdict(answer="undetermined", sentence=f"{obstacle} {broken}".strip(), **common)
     answer = _answer(surface)
-    held, held_data = _longest_range(surface, data) if answer == "no" else (surface, data)
-    law = _law(surface, held, held_data if held else data, data, size_name)
+    accepted, accepted_data = _longest_range(surface, data) if answer == "no" else (surface, data)
+    law = _law(surface, accepted, accepted_data if accepted else data, data, size_name)
     exponent = law.tokens_exponent
     return Verdict(
         answer=answer,
@@ -219,18 +219,18 @@ def _typical(surface: Surface) -> float:
 
 
 def _law(
-    whole: Surface, held: Surface | None, part: LawData, data: LawData, size_name: str
+    complete: Surface, accepted: Surface | None, part: LawData, data: LawData, size_name: str
 ) -> LossIncreaseLaw:
     """Return the law of the range that holds, else of all sizes, with all points against it."""
-    surface = held or whole
+    surface = accepted or complete
     exponent = surface.x_exponent
     assert exponent is not None, "at least three checkpoints"
-    finite, refuting = finite_cells(data.increase), _refuting(whole)
+    finite, refuting = finite_cells(data.increase), _refuting(complete)
     return LossIncreaseLaw(
         size_name=size_name,
         x_name=data.x_name,
         sizes=(float(surface.sizes[0]), float(surface.sizes[-1])),
-        holds=held is not None,
+        holds=accepted is not None,
         all_sizes=len(surface.sizes) == len(data.sizes),
         factor=_number(surface.factor),
         level=_number(surface.level),
@@ -246,10 +246,10 @@ def _law(
         points=_points(surface, data),
         tokens_exponents=_exponents_of_tokens(data),
         size_exponents=_exponents_of_size(data),
-        onsets=_onsets(surface, part) if held else [],
+        onsets=_onsets(surface, part) if accepted else [],
         num_left_out=int((~finite).sum()),
         num_refuting=int(refuting.sum()),
-        worst=_worst(whole, refuting),
+        worst=_worst(complete, refuting),
     )
 
 
@@ -258,13 +258,13 @@ def _number(interval: Interval) -> LawNumber:
     return LawNumber(value=value, low=low, high=min(high, float(np.finfo(float).max)))
 
 
-def _worst(whole: Surface, refuting: NDArray[np.bool_]) -> LawPoint:
+def _worst(complete: Surface, refuting: NDArray[np.bool_]) -> LawPoint:
     """Return the point that deviates most, of those beyond the tolerance if there are any."""
     candidates = np.flatnonzero(refuting) if refuting.any() else np.arange(len(refuting))
-    distance = np.abs(np.log(np.maximum(whole.ratios[candidates], 1e-300)))
+    distance = np.abs(np.log(np.maximum(complete.ratios[candidates], 1e-300)))
     k = int(candidates[distance.argmax()])
-    i, j = np.nonzero(whole.used)
-    return _point_rows(whole, whole.x[i], whole.sizes[j], refuting)[k]
+    i, j = np.nonzero(complete.used)
+    return _point_rows(complete, complete.x[i], complete.sizes[j], refuting)[k]
 
 
 def _point_rows(surface: Surface, x: Array, sizes: Array, refutes: NDArray[np.bool_]) -> LawPoints:

@@ -31,10 +31,14 @@ def of_rows(series: Sequence[Any]) -> Array | None:
 
     None where a row has none, or a number of its own: its text was another.
     """
-    found = [row.get(SERIES) if isinstance(row, Mapping) else None for row in series]
-    if not found or not all(found) or len({len(blocks) for blocks in found if blocks}) != 1:
+    blocks_of_draws = [row.get(SERIES) if isinstance(row, Mapping) else None for row in series]
+    if (
+        not blocks_of_draws
+        or not all(blocks_of_draws)
+        or len({len(blocks) for blocks in blocks_of_draws if blocks}) != 1
+    ):
         return None
-    return np.array(found, dtype=float)
+    return np.array(blocks_of_draws, dtype=float)
 
 
 def half_width(blocks: Array | None, level: float = 0.95) -> float:
@@ -59,10 +63,10 @@ def half_width(blocks: Array | None, level: float = 0.95) -> float:
 
 def half_of(draws: Sequence[Array | None]) -> float:
     """Return `half_width` of draws of one curve point; 0 where one has no blocks."""
-    found = [blocks for blocks in draws if blocks is not None]
-    if not found or len(found) < len(draws) or len({len(blocks) for blocks in found}) != 1:
+    present = [blocks for blocks in draws if blocks is not None]
+    if not present or len(present) < len(draws) or len({len(blocks) for blocks in present}) != 1:
         return 0.0
-    return half_width(np.stack(found))
+    return half_width(np.stack(present))
 
 
 def widened(interval: tuple[float, float], estimate: float, half: float) -> tuple[float, float]:
