@@ -186,7 +186,7 @@ def deviates(z: Array, bend: Array) -> Array:
     z' = z + a z^2 / 3 + a^2 z^3 / 27 + a / 6 (Hall 1992, on the removal of skewness by
     transformation), of which z + a (2 z^2 + 1) / 6 of Cornish and Fisher has the first order; that
     one falls again for large z, so clear effects would lose. Hall's is flat at z = -3 / a; from
-    there on z' continues with slope 1.
+    there on z' goes on with slope 1.
     """
     a = np.where(bend < 0, bend, -1.0)
     turn = -3 / a
