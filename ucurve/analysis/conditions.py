@@ -25,13 +25,6 @@ from ucurve.schemas.results import Answer, Verdict
 if TYPE_CHECKING:
     import pandas as pd
 
-# The version of the tests behind verdicts: stored numbers stay, answers may change with it. Two
-# labs that answer differently on the same measurements compare it first. 1: t tests with each
-# contrast's own variance, ranks alone for trends. 2: `ucurve.analysis.contrasts` and slopes in
-# `ucurve.analysis.trends` (docs/decisions/0053-verdict-method-2.md).
-METHOD = 2
-METHOD_TEXT = f"; verdict method {METHOD}"
-
 
 NOT_TO_THE_LAST = "Whether that holds to the last checkpoint cannot be said."
 
@@ -260,7 +253,6 @@ class VerdictBuilder:
         *,
         evidence: dict[str, Any],
         more_draws: int | None = None,
-        test: str = "",
         **fields: Any,
     ) -> Verdict:
         """Return the verdict.
@@ -299,8 +291,6 @@ class VerdictBuilder:
             num_unused=num_unused,
             more_draws=more_draws or None,
             evidence=evidence,
-            test=f"{test}{METHOD_TEXT}" if test else "",
-            method=METHOD,
             **fields,
         )
 
