@@ -109,9 +109,9 @@ def test_edit_extend_and_delete_from_the_command_line(
     assert lab.client.experiment(int(made)).starred
     assert ucurve("edit", made)[0] == 2
     status, _, err = ucurve("edit", made, "--webhook", "chat")
-    assert (status, err.startswith("ucurve: webhook: ")) == (2, True)
+    assert (status, err.startswith("ucurve: --webhook: ")) == (2, True)
     status, _, err = ucurve("table", made, "--at", "noon")
-    assert (status, err.startswith("ucurve: at: ")) == (2, True)
+    assert (status, err.startswith("ucurve: --at: ")) == (2, True)
     assert "open" in ucurve("table", made, "--at", "2020-01-01")[1]
     assert "its measurements stay" in ucurve("delete", made)[1]
     assert ucurve("show", made)[0] == 2

@@ -165,7 +165,7 @@ def test_the_command_writes_the_report_and_each_figure_as_pdf(
     assert files[0] == output
     assert "<h1>My &lt;own&gt; title</h1>" in output.read_text()
     assert 'id="together"' not in output.read_text()  # one experiment has nothing beside it
-    assert len(files) == 7
+    assert len(files) == 11
     assert all(
         path.read_bytes().startswith(b"%PDF") and path.parent == output.with_suffix("")
         for path in files[1:]

@@ -19,7 +19,7 @@ from ucurve.spec import Context, Point, Result, TableRoles
 if TYPE_CHECKING:
     from ucurve.modeling.changed_matrices import Change, Tensors
 
-Blocks = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]?:[1-9][0-9]?$")]
+Blocks = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]?:[1-9][0-9]?$", max_length=5)]
 Scope = Literal["tensor", "global"]
 
 

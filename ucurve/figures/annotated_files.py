@@ -174,6 +174,5 @@ def _csv_rows(content: bytes) -> Counter[tuple[tuple[str, str], ...]]:
     """Return the rows by their cells, regardless of the order of rows and columns."""
     rows = csv.DictReader(io.StringIO(content.decode()))
     measured = (row for row in rows if row.get("what") != "reference")
-    return Counter(
-        tuple(sorted((k, v) for k, v in row.items() if k != COLUMN and v)) for row in measured
-    )
+    cells = (tuple(sorted((k, v) for k, v in row.items() if k != COLUMN and v)) for row in measured)
+    return Counter(row for row in cells if row)

@@ -139,6 +139,8 @@ def _json_citation(content: bytes) -> str | None:
 def _in_csv(content: bytes, citation: Citation) -> bytes:
     """Return the table with one more column, which names the source of each row."""
     rows = list(csv.reader(io.StringIO(content.decode())))
+    if len(rows) == 1:  # of a figure with nothing to draw yet: a row for the citation alone
+        rows.append([""] * len(rows[0]))
     text = io.StringIO()
     csv.writer(text).writerows(
         plain_row([*row, COLUMN if i == 0 else citation.uri]) for i, row in enumerate(rows)
