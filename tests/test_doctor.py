@@ -77,6 +77,7 @@ def test_a_healthy_lab_has_no_problem(
     }  # fmt: skip
 
 
+@pytest.mark.engines
 def test_a_stopped_lab_is_no_problem_and_can_be_examined(
     stopped: Surroundings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
