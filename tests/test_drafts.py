@@ -17,6 +17,16 @@ KEPT = """([key, value]) => {
     const found = JSON.parse(sessionStorage.getItem("ucurve-drafts") ?? "{}");
     return found.drafts?.[key] === value;
 }"""
+SEEN = """() => {
+    window.seen = [];
+    const look = () => {
+        const name = document.querySelector('.st-key-new-name input');
+        const visible = name && getComputedStyle(name).visibility === "visible";
+        if (visible && window.seen.at(-1) !== name.value) window.seen.push(name.value);
+        requestAnimationFrame(look);
+    };
+    look();
+}"""  # what a person could have clicked on, frame by frame
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +93,18 @@ def test_a_double_click_submits_once(tabs: BrowserContext, lab: Lab) -> None:
     page.wait_for_url(re.compile(r"/experiment\?id=\d+"))
     expect(page.get_by_role("heading", name="clicked <b>twice")).to_be_visible(timeout=PATIENCE)
     assert lab.client.experiments().total == 1
+
+
+def test_a_clone_shows_its_form_only_once_it_is_filled(tabs: BrowserContext, lab: Lab) -> None:
+    spec = {"kind": "linear_model", "draws": 3}
+    original = lab.client.submit(spec, name="original")
+    page = tabs.new_page()
+    page.add_init_script(f"({SEEN})()")
+    tabs.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 4})
+    page.goto(f"/new?clone={original.id}")
+    holds(page, **{"Name": "original (copy)", "Noise seeds": "3"})
+    assert page.evaluate("window.seen") == ["original (copy)"]
+    page.get_by_text("Re-measure (ignore cached results)").click()
+    again = page.get_by_role("switch", name="Re-measure (ignore cached results)")
+    expect(again).to_be_checked(timeout=PATIENCE)
+    holds(page, **{"Name": "original (copy)", "Noise seeds": "3"})

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from dashboard.auth import session
 from dashboard.components.theme import caption, counted, message, plain, small
-from dashboard.forms import drafts, widgets
+from dashboard.forms import delivery, drafts, widgets
 from dashboard.forms.fields import Field, fields
 from dashboard.forms.parsing import parse_bounded, parse_id, shortened
 from dashboard.forms.schema_form import list_summaries, problems_by_field, spec_of, titles
@@ -27,6 +27,9 @@ DOUBLE_CLICK = 3.0  # seconds within which a second submission is the same click
 def clone(typed: str) -> None:
     """Fill the form from an experiment, once: ?clone=7."""
     del st.query_params["clone"]
+    if delivery.under_way() and st.session_state.get("cloned") == typed:
+        return  # the browser has not drawn it yet and sends its old address
+    st.session_state["cloned"] = typed
     id = parse_id(typed)
     if id is None:
         st.warning(f"No such experiment: {plain(shortened(typed))}.")
@@ -241,6 +244,7 @@ def body() -> None:
         widgets.set_value("new:fresh", False)
     if drafts.restored() and "clone" in st.query_params:
         clone(st.query_params["clone"])
+    drafts.cover()
     main, side = st.columns([2, 1], gap="large")
     with main:
         name = kind_selector()

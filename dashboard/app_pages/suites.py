@@ -250,6 +250,7 @@ def body() -> None:
     datasets = pages.shared_query("datasets", lambda client: client.datasets(), interval=3)
     if suites is None or datasets is None:
         return
+    drafts.cover()
     left, right = st.columns([3, 2], gap="large")
     with left:
         suites_section(suites)

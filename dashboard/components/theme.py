@@ -48,7 +48,7 @@ def style(dark: bool) -> str:
 .muted {{ color: {muted}; font-size: 0.875rem; }}
 .problem {{ color: {alarm}; font-size: 0.85rem; margin: -0.7rem 0 0.4rem; }}
 .parsed {{ color: {muted}; font-size: 0.8rem; margin: -0.7rem 0 0.4rem; overflow-wrap: anywhere; }}
-.st-key-drafts-ask, .st-key-drafts-keep, .st-key-pulse {{
+.st-key-drafts-ask, .st-key-drafts-cover, .st-key-drafts-keep, .st-key-pulse {{
   position: absolute; height: 0; overflow: hidden;
 }}
 .st-key-preview {{ min-height: 8rem; }}

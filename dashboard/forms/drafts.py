@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import streamlit as st
 
-from dashboard.forms import widgets
+from dashboard.forms import delivery, widgets
 from dashboard.forms.fields import fields
 from ucurve.experiments import kinds
 
@@ -28,8 +28,13 @@ LOAD = """export default function ({ data, setStateValue }) {
   try { text = sessionStorage.getItem(key) ?? localStorage.getItem(key) ?? ""; } catch {}
   setStateValue("found", { session: data.session, text });
 }"""
-SAVE = """export default function ({ data }) {
+SAVE = """let answered = null;
+export default function ({ data, setStateValue }) {
   const key = "ucurve-drafts";
+  if (data.receipt && data.receipt !== answered) {
+    answered = data.receipt;
+    setStateValue("drawn", data.receipt);
+  }
   try {
     if (sessionStorage.getItem(key) === data.text) return;
     sessionStorage.setItem(key, data.text);
@@ -80,6 +85,17 @@ def restored() -> bool:
     return True
 
 
+def cover() -> None:
+    """Hide the forms until the browser has drawn what this page has set.
+
+    A click on a form about to be filled would be undone by the filling. Call it when the drafts
+    are restored and nothing is drawn yet.
+    """
+    with st.container(key="drafts-cover"):
+        if delivery.under_way():
+            st.markdown(HIDDEN, unsafe_allow_html=True)
+
+
 def keep() -> None:
     """Send the drafts to the browser; call it when all fields are drawn."""
     place = st.container(key="drafts-keep")
@@ -87,7 +103,17 @@ def keep() -> None:
         drafts = st.session_state.get("drafts", {})
         text = json.dumps({"forms": _forms_version(), "drafts": drafts})
         with place:
-            _saver()(key="drafts:keep", data={"text": text}, height=1)
+            _saver()(
+                key="drafts:keep",
+                data={"text": text, "receipt": delivery.receipt()},
+                on_drawn_change=_take_receipt,
+                height=1,
+            )
+
+
+def _take_receipt() -> None:
+    """Take the browser's receipt before the run it starts compares any field."""
+    delivery.acknowledge(st.session_state["drafts:keep"].get("drawn"))
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
+from dashboard.forms import delivery
 from dashboard.forms.fields import Field
 from dashboard.forms.schema_form import entries
 
@@ -49,6 +50,8 @@ def remember() -> None:
 
     A field typed into just before its form was left is not drawn any more.
     """
+    for key, value in delivery.stale().items():
+        set_value(key, value)
     drafts = st.session_state.setdefault("drafts", {})
     arrived = {
         key: st.session_state[key]
@@ -76,6 +79,7 @@ def set_value(key: str, value: Any, by_user: bool = True) -> None:
     if by_user:
         st.session_state.setdefault("typed", set()).add(key)
     st.session_state.setdefault("drafts", {})[key] = value
+    delivery.send(key, value)
     st.session_state[key] = value
     st.session_state.setdefault("put", set()).add(key)
 
