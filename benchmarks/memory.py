@@ -62,7 +62,7 @@ class Sample:
     """Memory of the processes of one name, in bytes, at a time in seconds since the start."""
 
     seconds: float
-    pids: tuple[int, ...]
+    pids: tuple[int, ...]  # the oldest process first
     private: int
     proportional: int
 
@@ -140,6 +140,14 @@ def name_of(pid: int) -> str | None:
     return None
 
 
+def started_at(pid: int) -> int:
+    """Return when a process began, in clock ticks since boot: numbers of processes come again."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return sys.maxsize
+
+
 def memory_of(pid: int) -> tuple[int, int]:
     """Return a process's own memory and its share of everything, in bytes: (private, PSS)."""
     try:
@@ -161,7 +169,10 @@ def take_samples(root: int, seconds: float) -> dict[str, Sample]:
     for name, pids in groups.items():
         sizes = [memory_of(pid) for pid in pids]
         samples[name] = Sample(
-            seconds, tuple(sorted(pids)), sum(s[0] for s in sizes), sum(s[1] for s in sizes)
+            seconds,
+            tuple(sorted(pids, key=started_at)),
+            sum(size[0] for size in sizes),
+            sum(size[1] for size in sizes),
         )
     return samples
 
