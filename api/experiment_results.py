@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from api.derived_metrics import with_derived_metrics
 from api.experiment_remarks import experiment_remarks, with_caveats
 from api.experiment_store import get_or_404
 from api.single_flight import SingleFlightCache
+from api.text_blocks import add_missing_blocks
 from db import changes, history
 from db.models import Experiment, Json
 from db.session import open_session
@@ -49,12 +50,14 @@ def changed_page(session: Session, id: int, after: int, series: SeriesFilter) ->
     elif more:
         changed = changes.changes_after(session, id, after, sparse=series)
         changed = [row for row in changed if row.version == changed[0].version]
-    return [_to_record(row) for row in changed], changed[-1].version if changed else after, more
+    cursor = changed[-1].version if changed else after
+    return _to_records(session, changed, series), cursor, more
 
 
 def page_as_of(session: Session, id: int, at: datetime, start: int, series: SeriesFilter) -> Page:
     """Return a page of the table as of a past moment, which no longer changes: rows are counted."""
-    rows = [_to_record(r) for r in history.table_as_of(session, id, at, start, PAGE_ROWS, series)]
+    found = history.table_as_of(session, id, at, start, PAGE_ROWS, series)
+    rows = _to_records(session, found, series)
     return rows, start + len(rows), len(rows) == PAGE_ROWS
 
 
@@ -63,12 +66,16 @@ def all_rows(
 ) -> list[MeasurementRow]:
     """Return all rows, current or as of a past moment."""
     if at is not None:
-        return [_to_record(row) for row in history.table_as_of(session, id, at, sparse=series)]
-    return [_to_record(row) for row in changes.changes_after(session, id, 0, sparse=series)]
+        return _to_records(session, history.table_as_of(session, id, at, sparse=series), series)
+    return _to_records(session, changes.changes_after(session, id, 0, sparse=series), series)
 
 
-def _to_record(row: Row[Any]) -> MeasurementRow:
-    return MeasurementRow.model_validate(with_derived_metrics(row))
+def _to_records(
+    session: Session, rows: Sequence[Row[Any]], series: SeriesFilter
+) -> list[MeasurementRow]:
+    records = [MeasurementRow.model_validate(with_derived_metrics(row)) for row in rows]
+    add_missing_blocks(session, records, series)
+    return records
 
 
 async def verdicts_for(id: int, at: datetime | None = None) -> list[Verdict]:

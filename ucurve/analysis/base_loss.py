@@ -43,7 +43,7 @@ def with_text_blocks(table: pd.DataFrame, curve: Sequence[str], base: pd.Series)
     if "series" not in table:
         return table.assign(increase_blocks=None, loss_blocks=None)
     place = [name for name in ("revision", "evaluation") if name in table]
-    own = [_stored_blocks(series) for series in table["series"]]
+    own = [text_error.of_series(series) for series in table["series"]]
     done = (table["state"] == "done").to_numpy()
     keys = list(table[place].itertuples(index=False, name=None))
     bases = {
@@ -85,15 +85,6 @@ def _centred(table: pd.DataFrame, curve: list[str]) -> list[Array | None]:
         for position, found in zip(rows["_position"], blocks, strict=True):
             centred[position] = (found - mean) * factor
     return centred
-
-
-def _stored_blocks(series: Any) -> Array | None:
-    """Return a row's blocks of the loss; those of a base also from its windows."""
-    if not isinstance(series, Mapping):
-        return None
-    if series.get(text_error.SERIES):
-        return np.array(series[text_error.SERIES], dtype=float)
-    return _blocks(series) if series.get("window_nll") else None
 
 
 def broken_bases(table: pd.DataFrame, tokens: Array) -> NDArray[np.bool_]:

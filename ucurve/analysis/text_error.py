@@ -6,7 +6,8 @@
 A changed model's `block_loss` holds its loss in blocks of consecutive windows (their mean is the
 loss per token), as `statistics.blocks` makes them. An interval over draws says how the mean over
 draws varies on this text; with the variance over blocks of the mean over draws it holds the value
-on new text of this kind. Where blocks are not stored, an interval is "on this text".
+on new text of this kind. Results of earlier releases hold their losses by window only, which
+`of_windows` reduces to the same numbers; without either, an interval is "on this text".
 """
 
 from __future__ import annotations
@@ -17,13 +18,35 @@ from typing import Any
 import numpy as np
 
 from ucurve.analysis.statistics import Array, t_quantile
+from ucurve.analysis.statistics import blocks as blocks_of_windows
 
 SERIES = "block_loss"
 ON_THIS_TEXT = "on this text"
 CAPTION = (
-    "They have the error of the evaluation text where every seed's loss is stored in blocks of it; "
-    "those of earlier releases are on this text."
+    "They have the error of the evaluation text where every seed's loss is stored by window; "
+    "others are on this text."
 )
+
+
+def of_windows(nll: Sequence[float | None], scored: Sequence[float | None]) -> Array | None:
+    """Return the blocks that a new measurement of the same windows stores, bit by bit.
+
+    nll: the summed loss of each window, None where it is not finite (NaN in its block). scored:
+    scored tokens of each window. None where the two do not belong together: nothing is guessed.
+    """
+    if not nll or len(nll) != len(scored) or not all(scored):
+        return None
+    sums = np.array(nll, dtype=float)
+    return np.asarray(blocks_of_windows(sums[None], np.array(scored, dtype=float))[0])
+
+
+def of_series(series: Any) -> Array | None:
+    """Return the blocks of one row from its series; None where it has neither them nor windows."""
+    if not isinstance(series, Mapping):
+        return None
+    if series.get(SERIES):
+        return np.array(series[SERIES], dtype=float)
+    return of_windows(series.get("window_nll") or (), series.get("window_tokens") or ())
 
 
 def of_rows(series: Sequence[Any]) -> Array | None:
@@ -31,14 +54,13 @@ def of_rows(series: Sequence[Any]) -> Array | None:
 
     None where a row has none, or a number of its own: its text was another.
     """
-    blocks_of_draws = [row.get(SERIES) if isinstance(row, Mapping) else None for row in series]
-    if (
-        not blocks_of_draws
-        or not all(blocks_of_draws)
-        or len({len(blocks) for blocks in blocks_of_draws if blocks}) != 1
-    ):
-        return None
-    return np.array(blocks_of_draws, dtype=float)
+    blocks_of_draws: list[Array] = []
+    for row in series:
+        blocks = of_series(row)
+        if blocks is None or (blocks_of_draws and len(blocks) != len(blocks_of_draws[0])):
+            return None
+        blocks_of_draws.append(blocks)
+    return np.stack(blocks_of_draws) if blocks_of_draws else None
 
 
 def half_width(blocks: Array | None, level: float = 0.95) -> float:
