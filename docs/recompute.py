@@ -182,6 +182,9 @@ def main(suite, ids):
         "gaussian/1 init_std": evaluated(perturbed(last, 0.2, 0, initial)),
         "gaussian/2 init_std": evaluated(perturbed(stored, 0.2, 0, at_start)),
     }
+    other = load_file(suite / "seed1-step7000-tokens14336000" / "model.safetensors")
+    average = {name: 0.5 * last[name].double() + 0.5 * other[name].double() for name in last}
+    result["interpolation/1"] = evaluated({name: w.float() for name, w in average.items()})
     after, losses = tuned(last, loss_of, tuning)
     half = {name: torch.lerp(last[name], after[name], 0.5) for name in last}
     result |= {

@@ -62,6 +62,12 @@ FIELDS: dict[str, Callable[[random.Random], dict[str, Any]]] = {
         "scopes": some(rng, ["tensor", "global"], 1),
         "patterns": some(rng, ["1:4", "2:4", "4:8"]),
     },
+    "interpolation": lambda rng: {
+        "suite": rng.choice(["tiny", "tiny-constant"]),
+        "checkpoints": rng.choice(CHECKPOINTS[:3]),
+        "pairs": rng.choice([["checkpoints"], ["seeds", "checkpoints"]]),
+        "steps": rng.choice([2, 4, 8, 10]),
+    },
     "pretraining": lambda rng: {
         "steps": sorted({200 + rng.randrange(1000) for _ in range(rng.randint(1, 6))}),
         "seeds": list(range(rng.randint(1, 4))),

@@ -24,6 +24,7 @@ BUILTIN = (
     "pretraining",
     "quantisation",
     "pruning",
+    "interpolation",
 )
 
 
@@ -95,6 +96,19 @@ def changed_rows(**levels: float) -> list[MeasurementRow]:
     return rows
 
 
+def line_rows() -> list[MeasurementRow]:
+    """Rows of a line with a barrier between two checkpoints."""
+    rows: list[MeasurementRow] = []
+    for i, t in enumerate((0.0, 0.0, 0.25, 0.5, 0.75)):
+        inside = t > 0
+        labels = {"revision": str(i % 2 if not inside else 0), "tokens": TOKENS[i == 1], "t": t}
+        labels |= {"between": "pre-training seeds 0 and 1" if inside else None, "replicate": 0}
+        labels |= {"to_revision": "1" if inside else None, "to_tokens": TOKENS[1]}
+        loss = 3 + 4 * t * (1 - t)
+        rows.append(row(i, labels, {"nll_mean": loss}, **windows(loss)))
+    return rows
+
+
 def pretraining_rows() -> list[MeasurementRow]:
     series = {
         "checkpoint_tokens": [0.0, 1e6, 2e6],
@@ -115,6 +129,7 @@ def main() -> None:
         "pretraining": pretraining_rows(),
         "quantisation": changed_rows(bits=3.0),
         "pruning": changed_rows(sparsity=0.5),
+        "interpolation": line_rows(),
     }
     for kind, rows in tables.items():
         answers = {verdict.answer for verdict in specs[kind].verdicts(to_frame(rows))}

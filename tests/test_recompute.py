@@ -135,6 +135,11 @@ def published(product: Product) -> float:
     return kinds()["gaussian_perturbation"].run(point, product.context).metrics["nll_mean"]
 
 
+def averaged(product: Product) -> float:
+    spec = {"kind": "interpolation", "pairs": ["seeds"], "steps": 2}
+    return product.result(spec, revision=LAST, t=0.5).metrics["nll_mean"]
+
+
 def tuned(product: Product, rate: float = 1e-3, alpha: float = 1.0, **fields: Any) -> Result:
     spec = {**TUNING, "learning_rates": [rate], "alphas": [0.5], **fields}
     return product.result(spec, revision=LAST, method="full", alpha=alpha)
@@ -154,6 +159,7 @@ MEASURED: dict[str, Callable[[Product], float]] = {
     "gaussian/1 current_std": lambda p: noisy(p, "current_std", 0.1, 3),
     "gaussian/1 init_std": lambda p: noisy(p, "init_std", 0.2, 0),
     "gaussian/2 init_std": published,
+    "interpolation/1": averaged,
     "fine_tune/1": lambda p: tuned(p).metrics["nll_mean"],
     "fine_tune/1 training_loss": lambda p: tuned(p).series["training_loss"][-1],
     "fine_tune/1 rate 0.01": lambda p: tuned(p, rate=1e-2).metrics["nll_mean"],
@@ -199,6 +205,7 @@ PAGES = {
     "fine_tuning": ("evaluation", "fine-tuning"),
     "pretraining": ("pre-training",),
     "linear_model": ("linear-model",),
+    "interpolation": ("evaluation", "interpolation"),
 }
 EVERY_FIELD: dict[str, dict[str, Any]] = {
     "gaussian_perturbation": {"by_group": True},
@@ -235,6 +242,7 @@ def test_every_metric_and_series_is_described(product: Product) -> None:
         ("gaussian_perturbation", NOISE, {"revision": LAST, "gamma": 0.0}),
         ("gaussian_perturbation", {**NOISE, "gammas": [0.1]}, {"revision": LAST, "gamma": 0.1}),
         ("fine_tuning", classes, labels),
+        ("interpolation", {"kind": "interpolation", "steps": 2}, {"revision": LAST, "t": 0.5}),
         ("pretraining", SHORT, {}),
         ("linear_model", {"kind": "linear_model"}, {"features": 10, "part": "noise"}),
         ("linear_model", {"kind": "linear_model"}, {"features": 10, "part": "fine-tuning"}),

@@ -1,4 +1,4 @@
-"""Charts of a sweep: a line per checkpoint, coloured by its tokens, or a line per method.
+"""Charts of a sweep: a line per checkpoint or pair of them, coloured by its tokens, or per method.
 
     rate = Axis("learning_rate", "learning rate", "log")
     chart = by_checkpoint(rate, Axis("y", "forgetting / nats"), row="replicate")
@@ -14,9 +14,15 @@ from typing import Any
 
 import altair as alt
 
-from ucurve.figures.axes import COMPACT, Axis, encoded_x, encoded_y
-from ucurve.figures.colours import ORDERED, LineEncoding
-from ucurve.figures.layers import band_layer, filter_rows, note_layer, tooltip
+from ucurve.figures.axes import COMPACT, Axis, encoded_x, encoded_y, tokens_axis
+from ucurve.figures.colours import DISTINCT, NEUTRAL, ORDERED, LineEncoding
+from ucurve.figures.layers import (
+    band_layer,
+    filter_rows,
+    interval_tooltips,
+    note_layer,
+    tooltip,
+)
 from ucurve.figures.memoized import memoize_chart
 from ucurve.figures.panels import faceted, finished
 
@@ -26,14 +32,17 @@ def by_checkpoint(
     x: Axis, y: Axis, *, row: str | None = None, column: str | None = None, zero_line: bool = False
 ) -> dict[str, Any]:
     """Return Vega-Lite of lines over x and y per checkpoint, from blue (few tokens) to orange."""
-    scale = alt.Scale(type="log", range=ORDERED)
-    colour = alt.Color(
+    return _swept(x, y, _by_tokens(), "tokens", row, column, zero_line)
+
+
+def _by_tokens() -> Any:
+    """Return the colour of a line by its tokens, with a gradient as its legend."""
+    return alt.Color(
         "tokens:Q",
         title="tokens",
-        scale=scale,
+        scale=alt.Scale(type="log", range=ORDERED),
         legend=alt.Legend(type="gradient", labelExpr=COMPACT),
     )
-    return _swept(x, y, colour, "tokens", row, column, zero_line)
 
 
 @memoize_chart
@@ -50,6 +59,63 @@ def by_method(
     scale = alt.Scale(domain=list(lines.values), range=lines.colours())
     colour = alt.Color(f"{lines.field}:N", title=lines.title, scale=scale)
     return _swept(x, y, colour, lines.field, row, column, zero_line=False, dots=dots)
+
+
+@memoize_chart
+def along_lines(x: Axis, y: Axis) -> dict[str, Any]:
+    """Return Vega-Lite of a line with a band per pair of checkpoints (field `line`).
+
+    A row of panels per kind of pair (`between`); tooltips name the ends.
+    """
+    colour, at = _by_tokens(), (encoded_x(x), encoded_y(y))
+    silent: Any = colour.copy()
+    silent.legend = None  # a legend of dots and lines cannot be a gradient
+    detail, mean = alt.Detail("line:N"), filter_rows("mean")
+    ends = [tooltip("revision", "from"), tooltip("to_revision", "to")]
+    ends += [tooltip(x.field, x.title, ".4~g")]
+    tips = [*ends, tooltip(y.field, y.title, ".4~g"), *interval_tooltips()[:2]]
+    layers = [
+        mean.mark_line(clip=True, strokeWidth=2)
+        .encode(*at, silent, detail)
+        .properties(name="lines")
+        .add_params(alt.selection_interval(name="zoom", bind="scales")),
+        band_layer(mean)
+        .mark_area(clip=True, opacity=0.18)
+        .encode(at[0], alt.Y("from:Q"), alt.Y2("to"), silent, detail),
+        mean.mark_point(clip=True, filled=True, size=36, opacity=1).encode(
+            *at, colour, tooltip=tips
+        ),
+        _not_drawn(at[0], silent, ends),
+        note_layer(True),
+    ]
+    chart: Any = alt.layer(*layers, data=alt.NamedData("curves")).properties(width=380, height=260)
+    return finished(faceted(chart.resolve_legend(color="independent"), "between", None))
+
+
+@memoize_chart
+def over_tokens(y: Axis) -> dict[str, Any]:
+    """Return Vega-Lite of one number per pair of checkpoints with bars, a line per `between`."""
+    legend = alt.Legend(orient="bottom", columns=1, labelLimit=300)  # its labels are long
+    scale = alt.Scale(range=DISTINCT)
+    colour = alt.Color("between:N", title="between", scale=scale, legend=legend)
+    at, mean = (encoded_x(tokens_axis()), encoded_y(y)), filter_rows("mean")
+    tips = [tooltip("between"), tooltip("revision", "from"), tooltip("to_revision", "to")]
+    tips += [tooltip("t", "position t", ".4~g"), tooltip(y.field, y.title, ".4~g")]
+    layers = [
+        mean.mark_line(clip=True, strokeWidth=2)
+        .encode(*at, colour)
+        .properties(name="lines")
+        .add_params(alt.selection_interval(name="zoom", bind="scales")),
+        band_layer(mean)
+        .mark_rule(clip=True, strokeWidth=2, opacity=0.6)
+        .encode(at[0], alt.Y("from:Q"), alt.Y2("to"), colour),
+        mean.mark_point(clip=True, filled=True, size=48, opacity=1).encode(
+            *at, colour, tooltip=[*tips, *interval_tooltips()[:2]]
+        ),
+        alt.Chart().mark_rule(color=NEUTRAL, strokeDash=[2, 2]).encode(y=alt.datum(0)),
+    ]
+    chart: Any = alt.layer(*layers, data=alt.NamedData("curves"))
+    return finished(chart.properties(width=380, height=260))
 
 
 def _swept(

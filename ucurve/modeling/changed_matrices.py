@@ -100,7 +100,7 @@ def changed(tensors: Tensors, change: Change) -> Iterator[dict[str, ChangedMatri
 
 def as_rows(matrix: torch.Tensor) -> torch.Tensor:
     """Return the matrix as [rows, columns]: its last axis against all others."""
-    return matrix.reshape(-1, matrix.shape[-1])
+    return matrix.reshape(-1, matrix.shape[-1] if matrix.dim() else 1)
 
 
 def _record(before: torch.Tensor, after: torch.Tensor, block_size: int) -> ChangedMatrix:
