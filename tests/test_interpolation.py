@@ -190,7 +190,7 @@ def test_a_suite_of_one_seed_has_no_lines_between_seeds_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"steps": 3}, "steps must be even.*2 or 4"),
+        ({"steps": 3}, "steps\n.*must be even.*2 or 4"),
         ({"steps": 0}, "greater"),
         ({"pairs": []}, "at least"),
     ],

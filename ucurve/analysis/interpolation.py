@@ -127,13 +127,13 @@ def prepared(table: pd.DataFrame) -> pd.DataFrame:
     ):
         revision, to = cast(tuple[str, float, str, str], key)[2:]
         place = {name: rows[name].iloc[0] for name in LABELS if name != "t"}
-        found = [
+        both_ends = [
             ends.loc[[name]].reset_index().assign(**place, t=t)
             for name, t in ((revision, 0.0), (to, 1.0))
             if name in ends.index
         ]
         losses = [float(ends["nll_mean"].get(name, np.nan)) for name in (revision, to)]
-        line = pd.concat([*found, rows], ignore_index=True).sort_values("t")
+        line = pd.concat([*both_ends, rows], ignore_index=True).sort_values("t")
         chord = (1 - line["t"]) * losses[0] + line["t"] * losses[1]
         pieces.append(line.assign(line=number, chord=chord.astype(float)))
     if not pieces:
@@ -143,12 +143,12 @@ def prepared(table: pd.DataFrame) -> pd.DataFrame:
 
 def lines(table: pd.DataFrame) -> list[Line]:
     """Return the lines of a table, sorted by what they are between, then by tokens."""
-    found = []
+    every_line = []
     for _, rows in prepared(table).groupby("line"):
         t = rows["t"].to_numpy(dtype=float)
         losses = base_blocks(rows.assign(gamma=0.0, tokens=rows["t"]), t)
         label = rows.iloc[0]
-        found.append(
+        every_line.append(
             Line(
                 str(label["between"]),
                 str(label["revision"]),
@@ -160,7 +160,7 @@ def lines(table: pd.DataFrame) -> list[Line]:
                 (rows["state"] == "done").to_numpy(dtype=bool),
             )
         )
-    return found
+    return every_line
 
 
 def barrier(line: Line) -> Height:
@@ -191,10 +191,10 @@ def gain(line: Line) -> Height:
 
 def verdicts(table: pd.DataFrame) -> list[Verdict]:
     """Return both claims, each with its summaries first and then a verdict per line."""
-    found = lines(table)
-    if not found:
+    every_line = lines(table)
+    if not every_line:
         return []
-    judged = [(line, barrier(line), gain(line)) for line in found if not line.obstacle]
+    judged = [(line, barrier(line), gain(line)) for line in every_line if not line.obstacle]
     result: list[Verdict] = []
     for claim, index in ((BARRIER, 1), (AVERAGE, 2)):
         heights = [cast(Height, entry[index]) for entry in judged]
@@ -205,16 +205,16 @@ def verdicts(table: pd.DataFrame) -> list[Verdict]:
             _undetermined(claim, line)
             if line.obstacle
             else _judged(claim, line, *next(numbers), len(judged))
-            for line in found
+            for line in every_line
         ]
-        result += [*_summaries(found, single), *single]
+        result += [*_summaries(every_line, single), *single]
     return result
 
 
-def _summaries(found: Sequence[Line], single: Sequence[Verdict]) -> list[Verdict]:
+def _summaries(every_line: Sequence[Line], single: Sequence[Verdict]) -> list[Verdict]:
     """Summarize one claim: over the lines of every run or pair of runs, then over these."""
     runs: dict[str, list[Verdict]] = {}
-    for line, verdict in zip(found, single, strict=True):
+    for line, verdict in zip(every_line, single, strict=True):
         runs.setdefault(line.between, []).append(verdict.model_copy(update={"scope": line.span}))
     summaries = []
     for along, scope in ((True, "consecutive checkpoints"), (False, "pre-training seeds")):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ucurve.experiments import evaluation_points
 from ucurve.experiments.checkpoint_selection import (
@@ -69,7 +69,7 @@ class Interpolation(Spec):
 
     kind: Literal["interpolation"] = "interpolation"
     title: ClassVar[str] = "Interpolation"
-    order: ClassVar[int] = 6
+    order: ClassVar[int] = 7
     name_template: ClassVar[str] = "{title} of {suite}, between {pairs}, {steps} steps"
     columns: ClassVar[TableRoles] = TableRoles(
         x="tokens",
@@ -132,12 +132,15 @@ class Interpolation(Spec):
         json_schema_extra=ADVANCED,
     )
 
+    @field_validator("steps")
+    @classmethod
+    def _check_steps(cls, steps: int) -> int:
+        if steps % 2:
+            raise ValueError(f"must be even, so that one is half-way: {steps - 1} or {steps + 1}")
+        return steps
+
     @model_validator(mode="after")
-    def _check_numbers(self) -> Self:
-        if self.steps % 2:
-            raise ValueError(
-                f"steps must be even, so that one is half-way: {self.steps - 1} or {self.steps + 1}"
-            )
+    def _check_windows(self) -> Self:
         if self.stride and self.window and self.stride > self.window:
             raise ValueError(
                 "stride must not be larger than window, or tokens between windows would be skipped"
@@ -174,22 +177,24 @@ class Interpolation(Spec):
         """Return which checkpoints and lines are left out, and which configs differ."""
         suite = catalogue.suite(self.suite)
         pairs = self._pairs(suite)
-        found = selection_warnings(suite, self.checkpoints)
+        messages = selection_warnings(suite, self.checkpoints)
         if "seeds" in self.pairs and not any(_of_seeds(pair) for pair in pairs):
-            found.append(
+            messages.append(
                 "pairs: no two pre-training seeds have a checkpoint of the same tokens, so that no "
                 "line between seeds is planned."
             )
         if "checkpoints" in self.pairs and all(_of_seeds(pair) for pair in pairs):
-            found.append("pairs: no pre-training seed has two of the checkpoints: no line between.")
+            messages.append(
+                "pairs: no pre-training seed has two of the checkpoints: no line between."
+            )
         different = [p for p in pairs if p.first.config_sha256 != p.second.config_sha256]
         if different:
-            found.append(
+            messages.append(
                 f"checkpoints: the configs of {different[0].names} differ"
                 + (f" (and of {len(different) - 1} more pairs)" if different[1:] else "")
                 + ": models on the line have that of the first."
             )
-        return found
+        return messages
 
     def _pairs(self, suite: Suite) -> list[Pair]:
         """Return the lines of the plan. Raises SpecError where there is none."""
@@ -336,9 +341,9 @@ def _expect_one_model(suite: Suite, pair: Pair) -> None:
     if a and b and a.sha256 != b.sha256:
         shapes = [{t.canonical: t.shape for t in layout.parameters} for layout in (a, b)]
         for name in sorted(shapes[0].keys() | shapes[1].keys()):
-            mine, other = (found.get(name) for found in shapes)
-            if mine != other:
-                reason = f"{name} is {_shape(mine)} in one and {_shape(other)} in the other"
+            one, other = (names.get(name) for names in shapes)
+            if one != other:
+                reason = f"{name} is {_shape(one)} in one and {_shape(other)} in the other"
                 break
         if not reason and a.architecture != b.architecture:
             reason = f"one is {a.architecture}, the other {b.architecture}"

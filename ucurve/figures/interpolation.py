@@ -33,15 +33,15 @@ LINES = "One line per pair of checkpoints, coloured by the tokens of its first e
 
 def figures(table: pd.DataFrame) -> dict[str, Figure]:
     """Return all figures by name, of the rows measured so far."""
-    positions, found = prepared(table), lines(table)
-    usable = [line for line in found if not line.obstacle]
+    positions, every_line = prepared(table), lines(table)
+    usable = [line for line in every_line if not line.obstacle]
     return {
         "loss": Figure(
             "Loss between two checkpoints",
             LINES + f"the unperturbed models. Bands: 95% intervals for comparing positions of one "
             f"line. {REPLICATES}",
             along_lines(POSITION, Axis("y", "loss / nats")),
-            {"curves": _rows(positions, found, "nll_mean", _losses)},
+            {"curves": _rows(positions, every_line, "nll_mean", _losses)},
         ),
         "excess": Figure(
             "Loss minus the chord",
@@ -49,7 +49,7 @@ def figures(table: pd.DataFrame) -> dict[str, Figure]:
             "would give; above zero is a barrier, below zero a line through one basin. Bands: 95% "
             f"t intervals over blocks. {REPLICATES}",
             along_lines(POSITION, Axis("y", "loss minus chord / nats")),
-            {"curves": _rows(positions, found, "excess", _excess)},
+            {"curves": _rows(positions, every_line, "excess", _excess)},
         ),
         "barrier": Figure(
             "Barrier over tokens",
@@ -87,7 +87,7 @@ def _excess(line: Line) -> tuple[statistics.Array, statistics.Array, statistics.
 
 def _rows(
     positions: pd.DataFrame,
-    found: Sequence[Line],
+    every_line: Sequence[Line],
     value: str,
     band_of: Callable[[Line], tuple[statistics.Array, ...]],
 ) -> list[dict[str, Any]]:
@@ -100,7 +100,7 @@ def _rows(
     rows = curve_rows(table, "t", value, by, facets=["between"])
     bands = {
         (number, float(at)): (float(low), float(high))
-        for number, line in enumerate(found)
+        for number, line in enumerate(every_line)
         if not line.obstacle
         for at, low, high in zip(*band_of(line), strict=True)
     }
@@ -119,10 +119,12 @@ def _with_band(
     return {**row, "low": low, "high": high}
 
 
-def _heights(found: Sequence[Line], height_of: Callable[[Line], Height]) -> list[dict[str, Any]]:
+def _heights(
+    every_line: Sequence[Line], height_of: Callable[[Line], Height]
+) -> list[dict[str, Any]]:
     """Return a row per line with its height, at the tokens of its second end."""
     rows = []
-    for line in found:
+    for line in every_line:
         height = height_of(line)
         rows.append(
             {

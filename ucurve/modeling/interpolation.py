@@ -47,12 +47,12 @@ class Line:
 class Towards:
     """The change of weights that moves them by t towards those of another model."""
 
-    others: Tensors
+    targets: Tensors
     t: float
 
     def __call__(self, name: str, matrix: torch.Tensor) -> torch.Tensor:
         """Return (1 - t) matrix + t other."""
-        other = self.others[name]
+        other = self.targets[name]
         if self.t == 0:  # 0 times a weight that is not finite is NaN, and -0 + 0 is +0
             return matrix
         if self.t == 1:
@@ -82,12 +82,12 @@ def interpolated(first: PreTrainedModel, second: PreTrainedModel, t: float) -> I
     Raises DifferentModelsError where their parameters differ in name or shape.
     """
     assert first is not second, "a line needs two models"
-    mine, others = _floating(first), _floating(second)
-    _expect_same(mine, others)
-    moved = sum(_square(others[name], tensor) for name, tensor in mine.items())
-    size = sum(_square(tensor) for tensor in mine.values())
-    line = Line(relative(moved, size), len(mine), _num_differing(first, second))
-    with changed(mine, Towards(others, t)):
+    starts, targets = _floating(first), _floating(second)
+    _expect_same(starts, targets)
+    moved = sum(_square(targets[name], tensor) for name, tensor in starts.items())
+    size = sum(_square(tensor) for tensor in starts.values())
+    line = Line(relative(moved, size), len(starts), _num_differing(first, second))
+    with changed(starts, Towards(targets, t)):
         yield line
 
 
@@ -100,15 +100,15 @@ def _floating(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     }
 
 
-def _expect_same(mine: Tensors, others: Tensors) -> None:
-    for name in sorted(mine.keys() | others.keys()):
-        if name not in mine or name not in others:
+def _expect_same(starts: Tensors, targets: Tensors) -> None:
+    for name in sorted(starts.keys() | targets.keys()):
+        if name not in starts or name not in targets:
             raise DifferentModelsError(
                 f"one checkpoint has no tensor {name}: a line needs two checkpoints of one "
                 "architecture, tied alike"
             )
-        if mine[name].shape != others[name].shape:
-            shapes = " and ".join(str(tuple(t.shape)) for t in (mine[name], others[name]))
+        if starts[name].shape != targets[name].shape:
+            shapes = " and ".join(str(tuple(t.shape)) for t in (starts[name], targets[name]))
             raise DifferentModelsError(
                 f"{name} has the shapes {shapes}: a line needs two checkpoints of one size"
             )
@@ -125,7 +125,7 @@ def _square(tensor: torch.Tensor, other: torch.Tensor | None = None) -> float:
 
 def _num_differing(first: PreTrainedModel, second: PreTrainedModel) -> int:
     """Return how many tensors that are not interpolated differ."""
-    mine, others = (
+    starts, targets = (
         {
             **dict(model.named_buffers()),
             **{n: p.data for n, p in model.named_parameters() if not p.is_floating_point()},
@@ -133,9 +133,9 @@ def _num_differing(first: PreTrainedModel, second: PreTrainedModel) -> int:
         for model in (first, second)
     )
     return sum(
-        name not in mine
-        or name not in others
-        or mine[name].shape != others[name].shape
-        or not torch.equal(mine[name], others[name])
-        for name in mine.keys() | others.keys()
+        name not in starts
+        or name not in targets
+        or starts[name].shape != targets[name].shape
+        or not torch.equal(starts[name], targets[name])
+        for name in starts.keys() | targets.keys()
     )
