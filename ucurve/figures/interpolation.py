@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 POSITION = Axis("t", "position t on the line, from the first end to the second")
 HEIGHT = Axis("y", "barrier / nats", "symlog", constant=0.01)
 GAIN = Axis("y", "better end minus average / nats", "symlog", constant=0.01)
+EXCESS = Axis("y", "loss minus chord / nats", "symlog", constant=0.01)
 REPLICATES = (
     "There are no draws: the replicates are 32 blocks of consecutive evaluation windows, the same "
     "at every position, so that intervals reflect the evaluation text only. Triangles at the top: "
@@ -48,7 +49,7 @@ def figures(table: pd.DataFrame) -> dict[str, Figure]:
             LINES + "at zero. The chord (1 − t)·L(0) + t·L(1) is what a straight line of the loss "
             "would give; above zero is a barrier, below zero a line through one basin. Bands: 95% "
             f"t intervals over blocks. {REPLICATES}",
-            along_lines(POSITION, Axis("y", "loss minus chord / nats")),
+            along_lines(POSITION, EXCESS),
             {"curves": _rows(positions, every_line, "excess", _excess)},
         ),
         "barrier": Figure(
