@@ -2,7 +2,7 @@
 
     python recompute.py SUITE IDS    # needs torch, numpy and safetensors, and nothing of ucurve
 
-SUITE is the folder of the suite `tiny`; IDS has the four files that docs/protocols/index.md writes.
+SUITE is the folder of the suite `tiny`; IDS has the six files that docs/protocols/index.md writes.
 """
 
 import hashlib
@@ -88,6 +88,24 @@ def standard_normal(seed, name, shape):  # Philox 4x32-10
 def perturbed(t, gamma, seed, scale_of):  # scale_of: the checkpoint itself, or that of step 0
     std = {name: scale_of[name].double().std(correction=0).item() for name in t}
     return {n: t[n] + standard_normal(seed, n, t[n].shape) * (gamma * std[n]) for n in t}
+
+
+def rounded(t, bits):  # quantisation/1 per row, symmetric
+    t = dict(t)
+    for name in (name for name in t if t[name].dim() > 1):
+        weights = t[name].double()
+        step = weights.abs().amax(-1, keepdim=True) / (2 ** (bits - 1) - 1)
+        t[name] = torch.where(step > 0, (weights / step).round() * step, weights).float()
+    return t
+
+
+def pruned(t, sparsity):  # pruning/1 per tensor
+    t = dict(t)
+    for name in (name for name in t if t[name].dim() > 1):
+        order = t[name].abs().flatten().argsort(stable=True)  # of equal magnitudes the first
+        gone = order[: round(sparsity * len(order))]
+        t[name] = t[name].flatten().index_fill(0, gone, 0.0).view(t[name].shape)
+    return t
 
 
 def train(t, loss, batches, rate, warmup, decay=0.0, beta2=0.999, cosine=False):
@@ -181,6 +199,8 @@ def main(suite, ids):
         "gaussian/1 current_std": evaluated(perturbed(last, 0.1, 3, last)),
         "gaussian/1 init_std": evaluated(perturbed(last, 0.2, 0, initial)),
         "gaussian/2 init_std": evaluated(perturbed(stored, 0.2, 0, at_start)),
+        "quantisation/1": evaluated(rounded(last, 3)),
+        "pruning/1": evaluated(pruned(last, 0.5)),
     }
     other = load_file(suite / "seed1-step7000-tokens14336000" / "model.safetensors")
     average = {name: 0.5 * last[name].double() + 0.5 * other[name].double() for name in last}

@@ -36,6 +36,8 @@ TUNING = {"kind": "fine_tuning", "seeds": [0], "steps": 60, "batch_rows": 16}
 LABELLED = {**TUNING, "data": "tiny-sentiment", "learning_rates": [1e-3]}
 SHORT = {"kind": "pretraining", "suite": "short", "steps": [30], "warmup_steps": 5}
 NOISE = {"kind": "gaussian_perturbation", "suite": "tiny"}
+ROUNDING = {"kind": "quantisation", "suite": "tiny"}
+PRUNING = {"kind": "pruning", "suite": "tiny", "patterns": ["2:4"]}
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +142,10 @@ def averaged(product: Product) -> float:
     return product.result(spec, revision=LAST, t=0.5).metrics["nll_mean"]
 
 
+def changed(product: Product, spec: dict[str, Any], **labels: Any) -> float:
+    return product.result(spec, revision=LAST, **labels).metrics["nll_mean"]
+
+
 def tuned(product: Product, rate: float = 1e-3, alpha: float = 1.0, **fields: Any) -> Result:
     spec = {**TUNING, "learning_rates": [rate], "alphas": [0.5], **fields}
     return product.result(spec, revision=LAST, method="full", alpha=alpha)
@@ -160,6 +166,8 @@ MEASURED: dict[str, Callable[[Product], float]] = {
     "gaussian/1 init_std": lambda p: noisy(p, "init_std", 0.2, 0),
     "gaussian/2 init_std": published,
     "interpolation/1": averaged,
+    "quantisation/1": lambda p: changed(p, ROUNDING, bits=3.0),
+    "pruning/1": lambda p: changed(p, PRUNING, sparsity=0.5, scheme="per tensor"),
     "fine_tune/1": lambda p: tuned(p).metrics["nll_mean"],
     "fine_tune/1 training_loss": lambda p: tuned(p).series["training_loss"][-1],
     "fine_tune/1 rate 0.01": lambda p: tuned(p, rate=1e-2).metrics["nll_mean"],
@@ -203,6 +211,8 @@ def test_the_script_imports_nothing_of_ours() -> None:
 PAGES = {
     "gaussian_perturbation": ("evaluation", "gaussian-noise"),
     "fine_tuning": ("evaluation", "fine-tuning"),
+    "quantisation": ("evaluation", "quantisation"),
+    "pruning": ("evaluation", "pruning"),
     "pretraining": ("pre-training",),
     "linear_model": ("linear-model",),
     "interpolation": ("evaluation", "interpolation"),
@@ -210,6 +220,8 @@ PAGES = {
 EVERY_FIELD: dict[str, dict[str, Any]] = {
     "gaussian_perturbation": {"by_group": True},
     "fine_tuning": {"methods": ["full", "head", "lora", "l2_sp", "ewc"], "alphas": [0.5]},
+    "quantisation": {"granularities": ["tensor", "row", "group"], "ranges": "both"},
+    "pruning": {"scopes": ["tensor", "global"], "patterns": ["2:4"]},
     "linear_model": {"draws": 50, "targets": 10},
 }
 
@@ -241,6 +253,8 @@ def test_every_metric_and_series_is_described(product: Product) -> None:
     for kind, spec, chosen in (
         ("gaussian_perturbation", NOISE, {"revision": LAST, "gamma": 0.0}),
         ("gaussian_perturbation", {**NOISE, "gammas": [0.1]}, {"revision": LAST, "gamma": 0.1}),
+        ("quantisation", ROUNDING, {"revision": LAST, "bits": 3.0}),
+        ("pruning", PRUNING, {"revision": LAST, "sparsity": 0.5, "scheme": "per tensor"}),
         ("fine_tuning", classes, labels),
         ("interpolation", {"kind": "interpolation", "steps": 2}, {"revision": LAST, "t": 0.5}),
         ("pretraining", SHORT, {}),
@@ -250,4 +264,5 @@ def test_every_metric_and_series_is_described(product: Product) -> None:
         result, text = product.result(spec, **chosen), text_of(kind)
         for name in (*result.metrics, *result.series):
             general = re.sub(r"^(rms|displacement)_.*", r"\1_GROUP", name)
+            general = re.sub(r"^matrix/.*", "matrix/NAME", general)
             assert f"`{general}`" in text, f"docs/protocols does not describe {name} of {kind}"
