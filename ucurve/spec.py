@@ -268,6 +268,10 @@ class Spec(RenamedSpecAttributes, StrictNumbers):
         """Return the title of the experiment type."""
         return cls.title or str(cls.model_fields["kind"].default).replace("_", " ")
 
+    def first_seed(self, labels: Mapping[str, Any]) -> int:
+        """Return the seed of the first draw at a point with these labels; later ones count on."""
+        return int(getattr(self, self.columns.seed_field)) if self.columns.seed_field else 0
+
     def with_more_draws(self, more: int) -> Self | None:
         """Return the spec with `more` additional draws or seeds, None without repeat_fields.
 

@@ -79,16 +79,12 @@ class ComparedExperiment:
     def draw(self, labels: Mapping[str, Any]) -> str:
         """Return a key that is equal in two experiments exactly when their random numbers are."""
         values = [labels.get(name) for name in self.columns.draws]
+        first = self.spec.first_seed(labels)
         return ",".join(
-            str(value + self.first if isinstance(value, int) else value)
+            str(value + first if isinstance(value, int) else value)
             for value in values
             if value is not None
         )
-
-    @property
-    def first(self) -> int:
-        """The seed of the first draw."""
-        return int(getattr(self.spec, self.columns.seed_field)) if self.columns.seed_field else 0
 
     def changed(self, labels: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
         """Return the modification, and what it is measured on, as (label, value)."""
@@ -179,7 +175,8 @@ def _rows_of(
                 metric: float("nan") if values[i] is None else values[i]
                 for metric, values in inside.items()
             }
-            draw = f"{side.first}:{(row.labels.get('draw') or 0) + i}"
+            first = side.spec.first_seed(row.labels)
+            draw = f"{first}:{(row.labels.get('draw') or 0) + i}"
             yield {**metrics, **drawn, **fixed, "draw": draw}
 
 

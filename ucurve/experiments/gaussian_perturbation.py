@@ -9,7 +9,7 @@ gammas and noise scales share the eps of a noise seed. With `init_std` and gamma
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -25,6 +25,7 @@ from ucurve.experiments.checkpoint_selection import (
     initialisations,
     selection_warnings,
 )
+from ucurve.experiments.noise_seeds import noise_text
 from ucurve.experiments.tensor_choice import TensorChoice
 from ucurve.registry.suites import Checkpoint, Dataset, Suite
 from ucurve.spec import (
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 Gamma = Annotated[float, Field(gt=0, le=100)]
 Scale = Literal["current_std", "init_std"]
 PROTOCOLS = ("gaussian/1", "gaussian/2")
+MOST_DRAWS = 1000  # also between the first noise seeds of two replicates, so that none is in both
 
 
 class GaussianPerturbation(Spec):
@@ -79,6 +81,7 @@ class GaussianPerturbation(Spec):
             "gammas",
             "draws",
             "seed",
+            "noise_seeds",
             "scale",
             "by_group",
             "group_gamma",
@@ -121,7 +124,7 @@ class GaussianPerturbation(Spec):
     draws: int = Field(
         8,
         ge=1,
-        le=1000,
+        le=MOST_DRAWS,
         title="Noise seeds",
         description="Per checkpoint and gamma, the same for all of them.",
     )
@@ -131,6 +134,13 @@ class GaussianPerturbation(Spec):
         le=2**31,
         title="First noise seed",
         description="Later noise seeds increment it.",
+        json_schema_extra=ADVANCED,
+    )
+    noise_seeds: Literal["shared", "per_replicate"] = Field(
+        "shared",
+        title="Noise of pre-training seeds",
+        description="shared: the same noise seeds for all pre-training seeds. per_replicate: "
+        f"pre-training seed r begins {MOST_DRAWS} r later, so that no noise is in two of them.",
         json_schema_extra=ADVANCED,
     )
     scale: Literal["both", "current_std", "init_std"] = Field(
@@ -232,6 +242,11 @@ class GaussianPerturbation(Spec):
             cells += [(s, self.one_gamma, group) for s in self.scales for group in choice.groups(s)]
         return cells
 
+    def first_seed(self, labels: Mapping[str, Any]) -> int:
+        """Return the first noise seed at a point: that of its pre-training seed, or of all."""
+        apart = MOST_DRAWS if self.noise_seeds == "per_replicate" else 0
+        return self.seed + apart * int(labels.get("replicate") or 0)
+
     # ---- plan
 
     def plan(self, catalogue: Catalogue) -> Iterator[Point]:
@@ -304,7 +319,7 @@ class GaussianPerturbation(Spec):
                     "scale": scale,
                     "initial": _identity_of(initial) if scale == "init_std" else None,
                     "gamma": gamma,
-                    "seed": self.seed + draw,
+                    "seed": self.first_seed(before.labels) + draw,
                 }
                 labels = {"gamma": gamma, "scale": scale, "draw": draw, "group": group or "all"}
                 yield replace(
@@ -377,8 +392,14 @@ class GaussianPerturbation(Spec):
         from ucurve.figures import gaussian_perturbation
         from ucurve.figures.published import with_references
 
+        replicates = sorted(set(table["replicate"])) if "replicate" in table else []
+        firsts = {name: self.first_seed({"replicate": name}) for name in replicates}
         figures = gaussian_perturbation.figures(
-            table, verdicts, self.sorted_gammas, self.one_gamma if self.by_group else None
+            table,
+            verdicts,
+            self.sorted_gammas,
+            self.one_gamma if self.by_group else None,
+            noise_text(firsts, self.draws),
         )
         references = self._published()
         if not references:

@@ -8,6 +8,7 @@ The table is that of `ucurve.analysis.gaussian_perturbation`; its verdicts hold 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -51,11 +52,12 @@ def figures(
     verdicts: Sequence[Verdict],
     gammas: Sequence[float],
     group_gamma: float | None = None,
+    noise: str = "",
 ) -> dict[str, Figure]:
     """Return all figures by name, from the rows measured so far.
 
     verdicts: their minima are marked. group_gamma: also draw the loss increase by tensor group,
-    measured at this gamma.
+    measured at this gamma. noise: which noise seeds were used, a sentence for captions of curves.
     """
     table = _with_blocks(prepared(table))
     base, after = table[table["gamma"] == 0], perturbed(table)
@@ -87,7 +89,17 @@ def figures(
     }
     if group_gamma is not None:
         result["by_group"] = _by_group(table, group_gamma)
-    return result
+    return _with_noise(result, noise) if noise else result
+
+
+def _with_noise(figures: Mapping[str, Figure], noise: str) -> dict[str, Figure]:
+    """Return the figures with the noise seeds in the captions that speak of their intervals."""
+    return {
+        name: replace(figure, caption=f"{figure.caption} {noise}")
+        if figure.caption.endswith(BANDS)
+        else figure
+        for name, figure in figures.items()
+    }
 
 
 def _heat_map(
