@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from ucurve.analysis.effect_sizes import is_negligible
 from ucurve.schemas.results import Answer, Verdict, VerdictRef
 
 CONVENTIONS = {
@@ -83,7 +84,9 @@ def _by_answer(verdicts: Sequence[Verdict]) -> str:
     """Return the scopes by answer: "Yes for gamma 0.2, gamma 0.3; no for gamma 0.05."."""
     scopes = {
         answer: [
-            verdict.scope + _where(verdict) for verdict in verdicts if verdict.answer == answer
+            verdict.scope + _where(verdict) + (" (negligible)" if is_negligible(verdict) else "")
+            for verdict in verdicts
+            if verdict.answer == answer
         ]
         for answer in ("yes", "no", "undetermined")
     }

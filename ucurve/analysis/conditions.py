@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ucurve.analysis import broken_losses, statistics, text_error
+from ucurve.analysis import broken_losses, effect_sizes, statistics, text_error
 from ucurve.analysis.statistics import Array
 from ucurve.formatting import tokens
 from ucurve.schemas.measurements import finite_or_none
@@ -275,6 +275,13 @@ class VerdictBuilder:
         lost = len(self.planned.broken) * self.planned.losses.shape[1]
         num_unused = max(0, int(self.planned.losses.size - self.used.losses.size) - lost)
         num_nonfinite = int((~np.isfinite(self.used.losses)).sum())
+        if answer == "yes" and self.claim in effect_sizes.CLAIMS:
+            reason += effect_sizes.remark(
+                fields.get("effect"),
+                fields.get("interval"),
+                self.used.smallest_effect,
+                self.used.unit,
+            )
         reason += self._caveats(0 if obstacle else num_nonfinite, num_unused)
         return Verdict(
             claim=self.claim,
