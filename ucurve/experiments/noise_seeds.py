@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-SHARED = (
-    "the same for all pre-training seeds, whose errors over noise are therefore not independent"
-)
+SHARED = "the same for all pre-training seeds, so that their errors are not independent"
 
 
 def noise_text(first_seeds: Mapping[int, int], draws: int) -> str:
