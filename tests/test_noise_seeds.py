@@ -11,7 +11,7 @@ from test_kinds import Catalogue
 from ucurve.analysis.comparison import ComparedExperiment
 from ucurve.experiments import parse
 from ucurve.experiments.gaussian_perturbation import GaussianPerturbation
-from ucurve.experiments.noise_seeds import noise_text
+from ucurve.figures.noise_seeds import noise_text
 from ucurve.spec import Point
 
 NOISE: dict[str, Any] = {"kind": "gaussian_perturbation", "gammas": [0.1, 0.2], "draws": 3}

@@ -275,13 +275,8 @@ class VerdictBuilder:
         lost = len(self.planned.broken) * self.planned.losses.shape[1]
         num_unused = max(0, int(self.planned.losses.size - self.used.losses.size) - lost)
         num_nonfinite = int((~np.isfinite(self.used.losses)).sum())
-        if answer == "yes" and self.claim in effect_sizes.CLAIMS:
-            reason += effect_sizes.remark(
-                fields.get("effect"),
-                fields.get("interval"),
-                self.used.smallest_effect,
-                self.used.unit,
-            )
+        if answer == "yes":
+            reason += self._size(fields.get("effect"), fields.get("interval"))
         reason += self._caveats(0 if obstacle else num_nonfinite, num_unused)
         return Verdict(
             claim=self.claim,
@@ -300,6 +295,12 @@ class VerdictBuilder:
             evidence=evidence,
             **fields,
         )
+
+    def _size(self, effect: float | None, interval: tuple[float, float] | None) -> str:
+        """Return what to say of the size of a significant effect."""
+        if self.claim not in effect_sizes.CLAIMS:
+            return ""
+        return effect_sizes.remark(effect, interval, self.used.smallest_effect, self.used.unit)
 
     def _resolution(self, more_draws: int | None) -> str:
         """Return a sentence about what could resolve an undetermined answer, if that is known."""

@@ -25,7 +25,6 @@ from ucurve.experiments.checkpoint_selection import (
     initialisations,
     selection_warnings,
 )
-from ucurve.experiments.noise_seeds import noise_text
 from ucurve.experiments.tensor_choice import TensorChoice
 from ucurve.registry.suites import Checkpoint, Dataset, Suite
 from ucurve.spec import (
@@ -390,6 +389,7 @@ class GaussianPerturbation(Spec):
         from ucurve.analysis.gaussian_perturbation import comparable_rows
         from ucurve.analysis.replication import compare
         from ucurve.figures import gaussian_perturbation
+        from ucurve.figures.noise_seeds import noise_text
         from ucurve.figures.published import with_references
 
         replicates = sorted(set(table["replicate"])) if "replicate" in table else []
