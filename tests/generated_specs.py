@@ -68,6 +68,14 @@ FIELDS: dict[str, Callable[[random.Random], dict[str, Any]]] = {
         "pairs": rng.choice([["checkpoints"], ["seeds", "checkpoints"]]),
         "steps": rng.choice([2, 4, 8, 10]),
     },
+    "sharpness": lambda rng: {
+        "suite": rng.choice(["tiny", "tiny-constant"]),
+        "checkpoints": rng.choice(CHECKPOINTS),
+        "draws": rng.randint(1, 6),
+        "sigmas": some(rng, [0.001, 0.003, 0.01, 0.03]),
+        "by_group": rng.random() < 0.5,
+        "windows": rng.choice([8, 64]),
+    },
     "pretraining": lambda rng: {
         "steps": sorted({200 + rng.randrange(1000) for _ in range(rng.randint(1, 6))}),
         "seeds": list(range(rng.randint(1, 4))),

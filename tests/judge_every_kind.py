@@ -25,6 +25,7 @@ BUILTIN = (
     "quantisation",
     "pruning",
     "interpolation",
+    "sharpness",
 )
 
 
@@ -109,6 +110,29 @@ def line_rows() -> list[MeasurementRow]:
     return rows
 
 
+def sharpness_rows() -> list[MeasurementRow]:
+    """Rows of a loss that is quadratic up to a share of 100 sigma^2, with a trace that grows."""
+    rows: list[MeasurementRow] = []
+    for i, tokens in enumerate(TOKENS):
+        place = {"suite": "s", "revision": str(i), "tokens": tokens, "replicate": 0, "phase": None}
+        rest = {"group": None, "draw": None, "sigma": 0.0}
+        found = {"top_eigenvalue": 20.0 + i, "residual": 0.01}
+        rows.append(row(len(rows), {**place, **rest, "part": "eigenvalue"}, found))
+        for draw in range(5):
+            trace = (200 + 100 * i) * (1 + 0.02 * draw)
+            groups = ("embedding", "attention", "mlp", "norm")
+            metrics = {"trace": trace, **{f"trace_{group}": trace / 4 for group in groups}}
+            metrics |= {f"weights_{group}": 100.0 for group in groups}
+            labels = {**place, **rest, "draw": draw, "part": "trace"}
+            rows.append(row(len(rows), labels, metrics))
+            for sigma in (0.01, 0.1):
+                rise = trace * sigma**2 / 2 * (1 + 100 * sigma**2)
+                labels = {**labels, "part": "noise", "sigma": sigma}
+                metrics = {"rise": rise, "curvature": 2 * rise / sigma**2}
+                rows.append(row(len(rows), labels, metrics))
+    return rows
+
+
 def pretraining_rows() -> list[MeasurementRow]:
     series = {
         "checkpoint_tokens": [0.0, 1e6, 2e6],
@@ -130,6 +154,7 @@ def main() -> None:
         "quantisation": changed_rows(bits=3.0),
         "pruning": changed_rows(sparsity=0.5),
         "interpolation": line_rows(),
+        "sharpness": sharpness_rows(),
     }
     for kind, rows in tables.items():
         answers = {verdict.answer for verdict in specs[kind].verdicts(to_frame(rows))}

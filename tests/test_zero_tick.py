@@ -160,6 +160,10 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[], pd.DataFrame]]] = {
         fine_tuning_table,
     ),
     "quantisation": ({}, lambda: to_frame(judge_every_kind.changed_rows(bits=3.0))),
+    "sharpness": (
+        {"sigmas": [0.01, 0.1]},
+        lambda: to_frame(judge_every_kind.sharpness_rows()),
+    ),
     "pretraining": ({}, lambda: to_frame(pretraining_rows())),
 }
 

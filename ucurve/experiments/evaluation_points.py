@@ -22,6 +22,8 @@ from ucurve.registry.tensors import config_words
 from ucurve.spec import Catalogue, Context, Point, Result, SpecError
 
 if TYPE_CHECKING:
+    import torch
+
     from ucurve.modeling.checkpoints import LoadedCheckpoint
 
 WINDOW = 1024
@@ -185,6 +187,18 @@ def expect_stored_names(point: Point, context: Context, loaded: LoadedCheckpoint
     parameter_names.expect_stored_names(loaded.model, layout)
 
 
+def tokens_for(point: Point, context: Context, loaded: LoadedCheckpoint) -> torch.Tensor:
+    """Return the evaluation set of a point in the model's tokens, cached between points."""
+    from ucurve.modeling.token_data import tokens_of
+
+    evaluation = point.inputs["evaluation"]
+    dataset = Dataset.model_validate(point.artifacts["dataset"])
+    return context.cached(
+        f"tokens/{evaluation['dataset']}/{evaluation['tokenizer']}",
+        lambda: tokens_of(dataset, loaded.tokenizer, context.artefacts, context.progress),
+    )
+
+
 def base(point: Point, context: Context) -> Result:
     """Measure the unperturbed model: its loss, and the RMS of its weights by tensor group."""
     from ucurve.modeling import perturb
@@ -209,14 +223,9 @@ def measure(
     progress: replaces that of the context when evaluation is only a part of the work.
     """
     from ucurve.modeling.perplexity import window_losses
-    from ucurve.modeling.token_data import tokens_of
 
     evaluation, precision = point.inputs["evaluation"], point.inputs["precision"]["evaluation"]
-    dataset = Dataset.model_validate(point.artifacts["dataset"])
-    tokens = context.cached(
-        f"tokens/{evaluation['dataset']}/{evaluation['tokenizer']}",
-        lambda: tokens_of(dataset, loaded.tokenizer, context.artefacts, context.progress),
-    )
+    tokens = tokens_for(point, context, loaded)
     losses_of = partial(
         window_losses, loaded.model, window=evaluation["window"], stride=evaluation["stride"]
     )

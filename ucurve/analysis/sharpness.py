@@ -1,0 +1,171 @@
+"""Numbers and verdicts of sharpness: curvature over checkpoints, and where it stops to explain.
+
+    for replicate, curve in curves(table).items():
+        curve.forms                        # [num_checkpoints, num_draws]: v . H v
+        departures(curve)                  # of the measured rise from sigma^2 / 2 v . H v
+
+The table has a row per point: part "trace" (trace, trace_GROUP), "eigenvalue" (top_eigenvalue) or
+"noise" (rise, curvature). Directions of one draw are the same for all parts and checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ucurve.analysis import statistics
+from ucurve.analysis.conditions import paired
+from ucurve.analysis.statistics import Array
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LIMIT = 0.1  # the departure that ends the quadratic regime
+COLUMNS = ("revision", "tokens", "replicate", "phase", "part", "group", "sigma", "draw", "state")
+METRICS = ("trace", "top_eigenvalue", "residual", "rise", "curvature")
+
+
+def prepared(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with all columns that figures and verdicts read."""
+    missing = [name for name in (*COLUMNS, "measurement") if name not in table]
+    if table.empty or missing:
+        table = table.reindex(columns=[*dict.fromkeys([*table.columns, *COLUMNS, "measurement"])])
+    for name in METRICS:
+        if name not in table:
+            table = table.assign(**{name: np.nan})
+    return table
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One pre-training run: NaN where nothing is measured, or where it is not finite.
+
+    x: tokens [num_checkpoints]. forms: v . H v [num_checkpoints, num_draws]; measured: of these.
+    rises: of every sigma, [num_checkpoints, num_draws].
+    """
+
+    x: Array
+    forms: Array
+    measured: NDArray[np.bool_]
+    rises: Mapping[float, Array]
+
+
+def curves(table: pd.DataFrame) -> dict[int, Curve]:
+    """Return the curve of every pre-training seed."""
+    table = prepared(table)
+    found: dict[int, Curve] = {}
+    for key, rows in table[table["tokens"].notna()].groupby("replicate"):
+        probes = rows[rows["part"] == "trace"]
+        if probes.empty:
+            continue
+        x, forms, measured = paired(probes, value="trace")
+        draws = np.unique(probes["draw"].to_numpy(dtype=float))
+        rises = {
+            float(cast(float, sigma)): _placed(group, x, draws)
+            for sigma, group in rows[rows["part"] == "noise"].groupby("sigma")
+        }
+        found[int(cast(int, key))] = Curve(x, forms, measured, rises)
+    return found
+
+
+def _placed(rows: pd.DataFrame, x: Array, draws: Array) -> Array:
+    """Return the rises at these checkpoints and draws, NaN where there is none."""
+    at, values, measured = paired(rows, value="rise")
+    full = np.full((len(x), len(draws)), np.nan)
+    columns = np.searchsorted(draws, np.unique(rows["draw"].to_numpy(dtype=float)))
+    full[np.ix_(np.searchsorted(x, at), columns)] = np.where(measured, values, np.nan)
+    return full
+
+
+@dataclass(frozen=True)
+class Departure:
+    """How far the mean rise is from sigma^2 / 2 v . H v at one checkpoint, with its 95% interval.
+
+    Of the same directions: 0.1 is a tenth more than the Hessian says.
+    """
+
+    tokens: float
+    sigma: float
+    value: float
+    low: float
+    high: float
+    num_draws: int
+
+
+def departures(curve: Curve, level: float = 0.95) -> list[Departure]:
+    """Return the departure of every checkpoint and sigma with at least two finite pairs.
+
+    The ratio of means with the t interval of its linearisation; a checkpoint whose mean of v . H v
+    is not above 0 has none.
+    """
+    found = []
+    for sigma, rises in sorted(curve.rises.items()):
+        predicted = curve.forms * sigma**2 / 2
+        for at, rise, expected in zip(curve.x, rises, predicted, strict=True):
+            usable = np.isfinite(rise) & np.isfinite(expected)
+            num = int(usable.sum())
+            if num < 2 or np.any(np.isinf(rise)) or expected[usable].mean() <= 0:
+                continue
+            mean = float(expected[usable].mean())
+            ratio = float(rise[usable].mean()) / mean
+            rest = (rise - ratio * expected)[usable] / mean
+            half = (
+                statistics.t_quantile(0.5 + level / 2, num - 1)
+                * float(rest.std(ddof=1))
+                / np.sqrt(num)
+            )
+            value = ratio - 1
+            found.append(Departure(float(at), sigma, value, value - half, value + half, num))
+    return found
+
+
+@dataclass(frozen=True)
+class Regime:
+    """The sigma at which the departure reaches LIMIT, with its interval.
+
+    None: not within the sigmas measured, so above the largest (value, high) or below the smallest
+    (`below`: the smallest sigma has left already; value and low are that sigma).
+    """
+
+    tokens: float
+    value: float | None
+    low: float | None
+    high: float | None
+    below: bool
+
+
+def regimes(found: list[Departure]) -> list[Regime]:
+    """Return the end of the quadratic regime at every checkpoint, from its departures.
+
+    Straight lines between logarithms of sigma and departure. The ends of the interval are where the
+    larger and the smaller end of the departure's interval reach the limit.
+    """
+    result = []
+    for at in dict.fromkeys(one.tokens for one in found):
+        mine = [one for one in found if one.tokens == at]
+        sigmas = np.array([one.sigma for one in mine])
+        sizes = np.array([abs(one.value) for one in mine])
+        most = np.array([max(abs(one.low), abs(one.high)) for one in mine])
+        least = np.array(
+            [0.0 if one.low < 0 < one.high else min(abs(one.low), abs(one.high)) for one in mine]
+        )
+        value, low, high = (_crossing(sigmas, line) for line in (sizes, most, least))
+        result.append(Regime(at, value, low, high, bool((sizes > LIMIT).all())))
+    return result
+
+
+def _crossing(sigmas: Array, sizes: Array) -> float | None:
+    """Return where the departure reaches the limit for good, the smallest sigma if it is above."""
+    above = sizes > LIMIT
+    if not above[-1]:
+        return None
+    first = int(np.flatnonzero(~above)[-1]) + 1 if not above.all() else 0
+    if first == 0:
+        return float(sigmas[0])
+    below = max(float(sizes[first - 1]), 1e-6)
+    share = np.log(LIMIT / below) / np.log(sizes[first] / below)
+    return float(np.exp(np.interp(share, [0, 1], np.log(sigmas[first - 1 : first + 1]))))

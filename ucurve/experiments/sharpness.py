@@ -1,0 +1,325 @@
+"""Sharpness: trace and largest eigenvalue of the Hessian, and the loss around a checkpoint.
+
+    {"kind": "sharpness", "suite": "tiny", "draws": 8, "sigmas": [0.001, 0.003, 0.01, 0.03]}
+
+The mechanism that the report gives for fragility: to second order, noise of standard deviation
+sigma on every weight costs sigma^2 / 2 times the trace. Both sides are measured along the same
+directions of +1 and -1, on the first windows of the evaluation set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from ucurve.experiments import evaluation_points
+from ucurve.experiments.checkpoint_selection import (
+    Choice,
+    bisection_levels,
+    by_replicate,
+    choose,
+    count_chosen,
+    selection_warnings,
+)
+from ucurve.experiments.tensor_choice import TensorChoice
+from ucurve.registry.suites import Checkpoint, Dataset, Suite
+from ucurve.spec import (
+    ADVANCED,
+    Catalogue,
+    Context,
+    Figure,
+    Looks,
+    Name,
+    Point,
+    Resources,
+    Result,
+    Spec,
+    SpecError,
+    TableRoles,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TRACE, EIGENVALUE, RISE = "hessian_trace/1", "hessian_top_eigenvalue/1", "antithetic_rise/1"
+STEPS = 30  # of Lanczos' method, as a plan expects them
+LARGEST_VOCABULARY = 50_000  # assumed for the memory of models that read texts
+
+
+class Sharpness(Spec):
+    """Does the loss become more sharply curved, the longer a model was pre-trained?
+
+    Trace and largest eigenvalue of the Hessian of every checkpoint, by tensor group, and how much
+    the loss really rises when all weights are moved by a small sigma.
+    """
+
+    kind: Literal["sharpness"] = "sharpness"
+    title: ClassVar[str] = "Sharpness"
+    order: ClassVar[int] = 7
+    name_template: ClassVar[str] = "{title} of {suite}, σ {sigmas}, {draws} directions"
+    repeat_fields: ClassVar[tuple[str, ...]] = ("draws",)
+    columns: ClassVar[TableRoles] = TableRoles(
+        x="tokens",
+        treatment=("sigma", "part", "group"),
+        draws=("draw",),
+        seed_field="seed",
+        metrics={
+            "trace": "trace of the Hessian",
+            "top_eigenvalue": "largest eigenvalue of the Hessian",
+            "curvature": "loss increase / (σ²/2)",
+            "rise": "loss increase / nats",
+        },
+        fields=("checkpoints", "draws", "seed", "sigmas", "by_group", "looks"),
+    )
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "tiny, two minutes": {"suite": "tiny"},
+        "tiny-constant, the counter-example": {"suite": "tiny-constant"},
+    }
+
+    suite: Name = Field(
+        "tiny", description="Name of a registered suite.", json_schema_extra={"widget": "suite"}
+    )
+    checkpoints: Choice = Field(
+        "all",
+        description='"all", {"log_spaced": n} per pre-training seed, or a list of revisions. '
+        "Step 0 only if listed.",
+    )
+    draws: int = Field(
+        8,
+        ge=1,
+        le=1000,
+        title="Directions",
+        description="Random vectors of +1 and −1 per checkpoint, the same for all of them: probes "
+        "of the trace, and directions of the noise.",
+    )
+    sigmas: list[Annotated[float, Field(gt=0, le=10)]] = Field(
+        [0.001, 0.003, 0.01, 0.03],
+        max_length=16,
+        title="Noise σ",
+        description="Standard deviations of the noise, the same for every weight. Below 0.001 the "
+        "rounding of fp32 shows. Empty: the Hessian only.",
+    )
+    by_group: bool = Field(
+        True,
+        title="Eigenvalues by tensor group",
+        description="Also the largest eigenvalue of embedding, attention, MLP, norms and "
+        "unembedding, each with all others fixed. The trace is always divided among them.",
+    )
+    windows: int = Field(
+        64,
+        ge=1,
+        le=1 << 16,
+        description="Windows of the evaluation set, from its start; all where it has fewer. Cost "
+        "is proportional.",
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        le=2**31,
+        title="First seed",
+        description="Of the directions; later directions increment it.",
+        json_schema_extra=ADVANCED,
+    )
+    evaluation: Name | None = Field(
+        None,
+        title="Evaluation set",
+        description="Default: that of the suite.",
+        json_schema_extra={"widget": "dataset"},
+    )
+    window: int | None = Field(
+        None,
+        ge=2,
+        le=1 << 20,
+        description="Tokens per window. Default: 1024, or a row of the built-in language.",
+        json_schema_extra=ADVANCED,
+    )
+    tolerance: float = Field(
+        1e-3,
+        ge=1e-6,
+        le=0.5,
+        description="Lanczos' method stops when its error bound is below this share of the "
+        "eigenvalue.",
+        json_schema_extra=ADVANCED,
+    )
+    most_steps: int = Field(
+        100,
+        ge=1,
+        le=1000,
+        description="Most products of the Hessian with a vector per eigenvalue.",
+        json_schema_extra=ADVANCED,
+    )
+    looks: Looks = 1
+
+    @property
+    def sorted_sigmas(self) -> list[float]:
+        """The sigmas in ascending order, without duplicates."""
+        return sorted(set(self.sigmas))
+
+    # ---- plan
+
+    def plan(self, catalogue: Catalogue) -> Iterator[Point]:
+        """Yield the first direction and the eigenvalues of every checkpoint, then more directions.
+
+        First and last checkpoints come first, those between follow by bisection.
+        """
+        suite = catalogue.suite(self.suite)
+        name = self.evaluation or suite.evaluation
+        if name is None:
+            raise SpecError("evaluation", f"{suite.name!r} has no evaluation set: name one.")
+        dataset = evaluation_points.usable_set(catalogue, name, "evaluation")
+        _choice(suite).check()
+        chosen = choose(suite, self.checkpoints)
+        evaluation_points.expect_one_curve(chosen, dataset, self.window)
+        groups = self._groups(suite)
+        for replicate in by_replicate(chosen):
+            levels = bisection_levels(len(replicate))
+            for checkpoint, level in zip(replicate, levels, strict=True):
+                yield from self._points(
+                    self._template(checkpoint, dataset, level), groups, max(levels) + 1
+                )
+
+    def count(self, catalogue: Catalogue) -> int:
+        """Return the number of points: directions with their sigmas, and eigenvalues."""
+        suite = catalogue.suite(self.suite)
+        per_checkpoint = self.draws * (1 + len(self.sorted_sigmas)) + len(self._groups(suite))
+        return count_chosen(suite, self.checkpoints) * per_checkpoint
+
+    def warnings(self, catalogue: Catalogue) -> list[str]:
+        """Return which checkpoints and tensor groups are left out."""
+        suite = catalogue.suite(self.suite)
+        return [
+            *selection_warnings(suite, self.checkpoints),
+            *_choice(suite).warnings(self.by_group),
+        ]
+
+    def _groups(self, suite: Suite) -> list[str | None]:
+        """Return the tensor groups whose eigenvalue is wanted; None stands for all tensors."""
+        return [None, *(_choice(suite).groups("current_std") if self.by_group else [])]
+
+    def _points(
+        self, template: Point, groups: Sequence[str | None], num_levels: int
+    ) -> Iterator[Point]:
+        for draw in range(self.draws):
+            seed, stage = self.seed + draw, draw * num_levels + template.priority_stage
+            yield _changed(template, TRACE, {"seed": seed}, "trace", stage, draw=draw)
+            for sigma in self.sorted_sigmas:
+                change = {"seed": seed, "sigma": sigma}
+                yield _changed(template, RISE, change, "noise", stage, draw=draw, sigma=sigma)
+            if draw == 0:
+                yield from self._eigenvalues(template, groups)
+
+    def _eigenvalues(self, template: Point, groups: Sequence[str | None]) -> Iterator[Point]:
+        num = template.artifacts["checkpoint"]["num_parameters"] or 0
+        for group in groups:
+            change = {
+                "seed": self.seed,
+                "group": group,
+                "method": "lanczos",
+                "tolerance": self.tolerance,
+                "most_steps": self.most_steps,
+            }
+            point = _changed(
+                template, EIGENVALUE, change, "eigenvalue", template.priority_stage, group=group
+            )
+            vectors = 4 * num * min(self.most_steps, STEPS) / 1e9
+            yield replace(
+                point,
+                estimated_seconds=STEPS * template.estimated_seconds,
+                resources=Resources(memory_gb=round(template.resources.memory_gb + vectors, 2)),
+            )
+
+    def _template(self, checkpoint: Checkpoint, dataset: Dataset, level: int) -> Point:
+        """Return what the points of a checkpoint have in common, with the cost of one product."""
+        read = evaluation_points.evaluation_of(checkpoint, dataset, self.window, None, "fp32")
+        window = read["evaluation"]["window"]
+        num = checkpoint.num_parameters or 0
+        logits = 0.0 if dataset.kind == "language" else 32e-9 * window * LARGEST_VOCABULARY
+        return Point(
+            inputs={
+                "checkpoint": evaluation_points.weights_of(checkpoint),
+                **read,
+                "evaluation": {**read["evaluation"], "first_windows": self.windows},
+            },
+            labels=evaluation_points.labels_of(checkpoint),
+            artifacts={
+                "checkpoint": checkpoint.model_dump(mode="json"),
+                "dataset": dataset.model_dump(mode="json"),
+            },
+            affinity=checkpoint.weights_sha256 or "",
+            priority_stage=level,
+            # Two passes forwards and backwards, the second through the first.
+            estimated_seconds=0.02 + 6 * self.windows * window * (2e-6 + 2 * num / 5e10),
+            resources=Resources(memory_gb=round(0.6 + 32 * num / 1e9 + logits, 2)),
+        )
+
+    # ---- run
+
+    @staticmethod
+    def run(point: Point, context: Context) -> Result:
+        """Measure a quadratic form, an eigenvalue, or the loss on both sides of a checkpoint."""
+        from ucurve.modeling.curvature import Directions
+        from ucurve.modeling.landscape import Landscape
+
+        change, evaluation = point.inputs["curvature"], point.inputs["evaluation"]
+        if change["protocol"] not in (TRACE, EIGENVALUE, RISE):
+            raise ValueError(f"this release does not know {change['protocol']}: upgrade the worker")
+        loaded = evaluation_points.loaded_for(point, context)
+        evaluation_points.expect_stored_names(point, context, loaded)
+        tokens = evaluation_points.tokens_for(point, context, loaded)
+        window = evaluation["window"]
+        landscape = Landscape.of(
+            loaded.model, tokens[: evaluation["first_windows"] * window], window
+        )
+        seed, progress = change["seed"], context.progress
+        directions = context.cached(f"directions/{seed}", lambda: Directions(seed))
+        if change["protocol"] == TRACE:
+            return Result(landscape.quadratic_form(directions, progress))
+        if change["protocol"] == EIGENVALUE:
+            rule = change["tolerance"], change["most_steps"]
+            found = landscape.top_eigenvalue(directions, change["group"], *rule, progress)
+            return Result(found)
+        base = context.cached(f"loss/{point.inputs['checkpoint']}/{evaluation}", landscape.loss)
+        return Result(landscape.antithetic_rise(directions, change["sigma"], base, progress))
+
+    # ---- figures and verdicts
+
+    def figures(self, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
+        """Return curvature over tokens, by tensor group, and the end of the quadratic regime."""
+        from ucurve.figures import sharpness
+
+        return sharpness.figures(table, self.sorted_sigmas)
+
+    def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
+        """Return whether the trace grows, and whether it explains the smallest noise."""
+        from ucurve.analysis import sharpness_verdicts
+
+        return sharpness_verdicts.verdicts(table, self.looks)
+
+
+def _choice(suite: Suite) -> TensorChoice:
+    """Return all tensors of a suite's models."""
+    return TensorChoice(suite, "all", [], [])
+
+
+def _changed(
+    template: Point, protocol: str, change: dict[str, Any], part: str, stage: int, **labels: Any
+) -> Point:
+    """Return the point of one protocol; a label that it has no value for is None."""
+    full = {
+        "protocol": protocol,
+        "directions": "signs of gaussian/1",
+        "names": "canonical",
+        "attention": "plain",
+        **change,
+    }
+    rest = {"draw": None, "sigma": 0.0, "group": None, **labels}
+    return replace(
+        template,
+        inputs={**template.inputs, "curvature": full},
+        labels={**template.labels, "part": part, **rest},
+        priority_stage=stage,
+    )
