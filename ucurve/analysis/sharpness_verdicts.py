@@ -13,7 +13,7 @@ from ucurve.analysis import combined_verdicts, statistics
 from ucurve.analysis.conditions import alpha, finite_values
 from ucurve.analysis.sharpness import LIMIT, Curve, curves, departures
 from ucurve.analysis.statistics import Array
-from ucurve.formatting import counted, tokens
+from ucurve.formatting import compact, counted, tokens
 from ucurve.schemas.results import Answer, Verdict
 
 if TYPE_CHECKING:
@@ -69,10 +69,11 @@ def _grows(curve: Curve, scope: str, look: int) -> Verdict:
     elif trend.p_falling < alpha(look) and growth < 0:
         answer = "no"
     means = forms.mean(axis=1)
+    first, last = (compact(float(f"{means[index]:.3g}")) for index in (0, -1))
     return Verdict(
         **common,
         answer=answer,
-        sentence=f"The trace of the Hessian goes from {means[0]:.3g} to {means[-1]:.3g} between "
+        sentence=f"The trace of the Hessian goes from {first} to {last} between "
         f"{tokens(x[0])} and {tokens(x[-1])} tokens; it grows at "
         f"{int((np.diff(means) > 0).sum())} of {counted(len(x) - 1, 'step')}.",
         effect=growth,

@@ -18,6 +18,7 @@ from ucurve.figures import charts
 from ucurve.figures.axes import Axis, tokens_axis
 from ucurve.figures.colours import LineEncoding
 from ucurve.figures.grids import text_table
+from ucurve.formatting import compact
 from ucurve.registry.tensors.tensor_selection import GROUPS
 from ucurve.schemas.measurements import finite_or_none
 from ucurve.schemas.results import Figure
@@ -261,6 +262,10 @@ def _standard_error(values: Any) -> float:
 
 
 def _with_error(value: float, error: float) -> str:
-    if finite_or_none(error) is None:
-        return f"{value:.3g}"
-    return f"{value:.3g} ± {error:.1g}"
+    text = _rounded(value, 3)
+    return text if finite_or_none(error) is None else f"{text} ± {_rounded(error, 1)}"
+
+
+def _rounded(value: float, digits: int) -> str:
+    """Return "1,200" rather than "1.2e+03"."""
+    return compact(float(f"{value:.{digits}g}"))
