@@ -57,7 +57,7 @@ class Curve:
 def curves(table: pd.DataFrame) -> dict[int, Curve]:
     """Return the curve of every pre-training seed."""
     table = prepared(table)
-    found: dict[int, Curve] = {}
+    by_seed: dict[int, Curve] = {}
     for key, rows in table[table["tokens"].notna()].groupby("replicate"):
         probes = rows[rows["part"] == "trace"]
         if probes.empty:
@@ -68,8 +68,8 @@ def curves(table: pd.DataFrame) -> dict[int, Curve]:
             float(cast(float, sigma)): _placed(group, x, draws)
             for sigma, group in rows[rows["part"] == "noise"].groupby("sigma")
         }
-        found[int(cast(int, key))] = Curve(x, forms, measured, rises)
-    return found
+        by_seed[int(cast(int, key))] = Curve(x, forms, measured, rises)
+    return by_seed
 
 
 def _placed(rows: pd.DataFrame, x: Array, draws: Array) -> Array:
@@ -102,7 +102,7 @@ def departures(curve: Curve, level: float = 0.95) -> list[Departure]:
     The ratio of means with the t interval of its linearisation; a checkpoint whose mean of v . H v
     is not above 0 has none.
     """
-    found = []
+    ratios = []
     for sigma, rises in sorted(curve.rises.items()):
         predicted = curve.forms * sigma**2 / 2
         for at, rise, expected in zip(curve.x, rises, predicted, strict=True):
@@ -119,8 +119,8 @@ def departures(curve: Curve, level: float = 0.95) -> list[Departure]:
                 / np.sqrt(num)
             )
             value = ratio - 1
-            found.append(Departure(float(at), sigma, value, value - half, value + half, num))
-    return found
+            ratios.append(Departure(float(at), sigma, value, value - half, value + half, num))
+    return ratios
 
 
 @dataclass(frozen=True)
@@ -138,20 +138,25 @@ class Regime:
     below: bool
 
 
-def regimes(found: list[Departure]) -> list[Regime]:
+def regimes(measured: list[Departure]) -> list[Regime]:
     """Return the end of the quadratic regime at every checkpoint, from its departures.
 
     Straight lines between logarithms of sigma and departure. The ends of the interval are where the
     larger and the smaller end of the departure's interval reach the limit.
     """
     result = []
-    for at in dict.fromkeys(one.tokens for one in found):
-        mine = [one for one in found if one.tokens == at]
-        sigmas = np.array([one.sigma for one in mine])
-        sizes = np.array([abs(one.value) for one in mine])
-        most = np.array([max(abs(one.low), abs(one.high)) for one in mine])
+    for at in dict.fromkeys(departure.tokens for departure in measured):
+        here = [departure for departure in measured if departure.tokens == at]
+        sigmas = np.array([departure.sigma for departure in here])
+        sizes = np.array([abs(departure.value) for departure in here])
+        most = np.array([max(abs(departure.low), abs(departure.high)) for departure in here])
         least = np.array(
-            [0.0 if one.low < 0 < one.high else min(abs(one.low), abs(one.high)) for one in mine]
+            [
+                0.0
+                if departure.low < 0 < departure.high
+                else min(abs(departure.low), abs(departure.high))
+                for departure in here
+            ]
         )
         value, low, high = (_crossing(sigmas, line) for line in (sizes, most, least))
         result.append(Regime(at, value, low, high, bool((sizes > LIMIT).all())))

@@ -25,12 +25,12 @@ GROWS, EXPLAINS = "sharpness grows", "curvature explains the smallest noise"
 
 def verdicts(table: pd.DataFrame, look: int = 1) -> list[Verdict]:
     """Return the summaries over pre-training seeds first, then the verdicts of each."""
-    found = curves(table)
+    by_seed = curves(table)
     families = [
-        [_grows(curve, f"pre-training seed {seed}", look) for seed, curve in found.items()],
+        [_grows(curve, f"pre-training seed {seed}", look) for seed, curve in by_seed.items()],
         [
             _explains(curve, f"pre-training seed {seed}")
-            for seed, curve in found.items()
+            for seed, curve in by_seed.items()
             if curve.rises
         ],
     ]
@@ -99,18 +99,21 @@ def _explains(curve: Curve, scope: str) -> Verdict:
     """Test whether the rise under the smallest sigma is that of the Hessian, to within LIMIT."""
     sigma = min(curve.rises)
     num = max(len(curve.x), 1)
-    found = [one for one in departures(curve, 1 - 0.05 / num) if one.sigma == sigma]
+    smallest = [
+        departure for departure in departures(curve, 1 - 0.05 / num) if departure.sigma == sigma
+    ]
     common: dict[str, Any] = {"claim": EXPLAINS, "scope": scope, "draw_name": DRAW_NAME}
-    if len(found) < len(curve.x):
+    num_missing = len(curve.x) - len(smallest)
+    if num_missing:
         return Verdict(
             **common,
             answer="undetermined",
-            sentence=f"{len(curve.x) - len(found)} of {counted(len(curve.x), 'checkpoint')} lack "
+            sentence=f"{num_missing} of {counted(len(curve.x), 'checkpoint')} lack "
             f"2 finite {DRAW_NAME} with σ {sigma:g} and a positive trace.",
         )
-    worst = max(found, key=lambda one: abs(one.value))
-    inside = all(one.low > -LIMIT and one.high < LIMIT for one in found)
-    outside = any(one.low > LIMIT or one.high < -LIMIT for one in found)
+    worst = max(smallest, key=lambda departure: abs(departure.value))
+    inside = all(departure.low > -LIMIT and departure.high < LIMIT for departure in smallest)
+    outside = any(departure.low > LIMIT or departure.high < -LIMIT for departure in smallest)
     answer: Answer = "yes" if inside else "no" if outside else "undetermined"
     return Verdict(
         **common,
@@ -120,10 +123,10 @@ def _explains(curve: Curve, scope: str) -> Verdict:
         effect=worst.value,
         effect_name="largest departure from the Hessian's prediction, as a share of it",
         interval=(worst.low, worst.high),
-        num_draws=min(one.num_draws for one in found),
+        num_draws=min(departure.num_draws for departure in smallest),
         x=curve.x.tolist(),
         smallest_effect=LIMIT,
         test="t interval of the ratio of means over directions, Bonferroni-corrected over "
         f"{counted(num, 'checkpoint')}: yes where all lie within ±{LIMIT:.0%}",
-        evidence={"departure": [one.value for one in found]},
+        evidence={"departure": [departure.value for departure in smallest]},
     )

@@ -103,18 +103,18 @@ class Sharpness(Spec):
         description="Standard deviations of the noise, the same for every weight. Below 0.001 the "
         "rounding of fp32 shows. Empty: the Hessian only.",
     )
-    by_group: bool = Field(
-        True,
-        title="Eigenvalues by tensor group",
-        description="Also the largest eigenvalue of embedding, attention, MLP, norms and "
-        "unembedding, each with all others fixed. The trace is always divided among them.",
-    )
     windows: int = Field(
         64,
         ge=1,
         le=1 << 16,
         description="Windows of the evaluation set, from its start; all where it has fewer. Cost "
         "is proportional.",
+    )
+    by_group: bool = Field(
+        True,
+        title="Eigenvalues by tensor group",
+        description="Also the largest eigenvalue of embedding, attention, MLP, norms and "
+        "unembedding, each with all others fixed. The trace is always divided among them.",
     )
     seed: int = Field(
         0,
@@ -280,8 +280,8 @@ class Sharpness(Spec):
             return Result(landscape.quadratic_form(directions, progress))
         if change["protocol"] == EIGENVALUE:
             rule = change["tolerance"], change["most_steps"]
-            found = landscape.top_eigenvalue(directions, change["group"], *rule, progress)
-            return Result(found)
+            group = change["group"]
+            return Result(landscape.top_eigenvalue(directions, group, *rule, progress))
         base = context.cached(f"loss/{point.inputs['checkpoint']}/{evaluation}", landscape.loss)
         return Result(landscape.antithetic_rise(directions, change["sigma"], base, progress))
 

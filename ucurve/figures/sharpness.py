@@ -32,8 +32,7 @@ BANDS = (
     "directions only, neither the evaluation text nor variation between pre-training runs."
 )
 HESSIAN = "Hessian"
-PARTS = ["all", *GROUPS]
-PART_LINES = LineEncoding("part", "tensors", PARTS, ordered=False, neutral=["all"])
+DEPARTURE = f"{LIMIT:.0%}"
 NUMBERS = ["weights", "trace", "share of the trace", "trace per weight", "largest eigenvalue"]
 
 
@@ -70,7 +69,7 @@ def _curvature(table: pd.DataFrame, sigmas: Sequence[float]) -> Figure:
     return Figure(
         "Sharpness over tokens",
         "Trace of the Hessian, and the measured loss increase over σ²/2 along the same directions, "
-        "which is the trace as long as the loss is quadratic. Noise of the same σ on every weight "
+        "which is the trace as long as the loss is quadratic: the lines then coincide. Noise of the same σ on every weight "
         f"costs σ²/2 times this. {BANDS}",
         charts.curves(TOKENS, Axis("y", "curvature / nats", zero=True), lines, row="replicate"),
         {"curves": _one_note(rows)},
@@ -80,21 +79,23 @@ def _curvature(table: pd.DataFrame, sigmas: Sequence[float]) -> Figure:
 def _one_note(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows with the first note of each panel: notes have one place."""
     seen: set[Any] = set()
-    kept = []
+    notes_once = []
     for row in rows:
         if row["what"] == "note":
             if row.get("replicate") in seen:
                 continue
             seen.add(row.get("replicate"))
-        kept.append(row)
-    return kept
+        notes_once.append(row)
+    return notes_once
 
 
 def _eigenvalues(table: pd.DataFrame) -> Figure:
     """Return the largest eigenvalue over tokens, of all tensors and of each group."""
-    found = table[table["part"] == "eigenvalue"]
-    found = found.assign(part=found["group"].fillna("all"))
-    rows = curve_rows(found, "tokens", "top_eigenvalue", ["part", "residual"], facets=["replicate"])
+    values = table[table["part"] == "eigenvalue"]
+    values = values.assign(part=values["group"].fillna("all"))
+    rows = curve_rows(
+        values, "tokens", "top_eigenvalue", ["part", "residual"], facets=["replicate"]
+    )
     with_bounds = [
         {**row, "low": row["y"] - row["residual"], "high": row["y"] + row["residual"]}
         if row["what"] == "mean" and row.get("residual") is not None
@@ -108,10 +109,23 @@ def _eigenvalues(table: pd.DataFrame) -> Figure:
         "fixed. Bands: the bound of Lanczos' method, within which an eigenvalue lies for certain. "
         "Whether it grows is not tested: there are no draws.",
         charts.curves(
-            TOKENS, Axis("y", "eigenvalue / nats", zero=True), PART_LINES, row="replicate"
+            TOKENS,
+            Axis("y", "eigenvalue / nats", zero=True),
+            _part_lines(["all", *_planned_groups(table)]),
+            row="replicate",
         ),
         {"curves": clip_bands(with_bounds)},
     )
+
+
+def _planned_groups(table: pd.DataFrame) -> list[str]:
+    """Return the tensor groups of the plan; none where only all tensors are examined."""
+    planned = set(table["group"].dropna())
+    return [group for group in GROUPS if group in planned]
+
+
+def _part_lines(parts: Sequence[str]) -> LineEncoding:
+    return LineEncoding("part", "tensors", parts, ordered=False)
 
 
 def _by_group(table: pd.DataFrame) -> Figure:
@@ -130,7 +144,7 @@ def _by_group(table: pd.DataFrame) -> Figure:
         if frames
         else []
     )
-    lines = LineEncoding("part", "tensors", list(GROUPS), ordered=False)
+    lines = _part_lines(_planned_groups(table) or list(GROUPS))
     return Figure(
         "Trace by tensor group",
         f"The diagonal blocks of the Hessian, whose traces add up to that of all. {BANDS}",
@@ -145,15 +159,15 @@ def _departure(table: pd.DataFrame, sigmas: Sequence[float]) -> Figure:
         {
             "what": "mean",
             "replicate": replicate,
-            "tokens": one.tokens,
-            "sigma": one.sigma,
-            "y": one.value,
-            "low": one.low,
-            "high": one.high,
-            "num_draws": one.num_draws,
+            "tokens": departure.tokens,
+            "sigma": departure.sigma,
+            "y": departure.value,
+            "low": departure.low,
+            "high": departure.high,
+            "num_draws": departure.num_draws,
         }
         for replicate, curve in curves(table).items()
-        for one in departures(curve)
+        for departure in departures(curve)
     ]
     return Figure(
         "Departure from the quadratic",
@@ -174,13 +188,15 @@ def _regime(table: pd.DataFrame) -> Figure:
     """Return the sigma at which the departure reaches the limit, over tokens."""
     rows: list[dict[str, Any]] = []
     for replicate, curve in curves(table).items():
-        for one in regimes(departures(curve)):
-            place = {"replicate": replicate, "tokens": one.tokens, "part": "all"}
-            if one.value is None or one.below:
-                label = "below the smallest σ" if one.below else "above the largest σ"
+        for regime in regimes(departures(curve)):
+            place = {"replicate": replicate, "tokens": regime.tokens, "departure": DEPARTURE}
+            if regime.value is None or regime.below:
+                label = "below the smallest σ" if regime.below else "above the largest σ"
                 rows.append({"what": "edge", **place, "label": label, "slot": 0})
                 continue
-            rows.append({"what": "mean", **place, "y": one.value, "low": one.low, "high": one.high})
+            rows.append(
+                {"what": "mean", **place, "y": regime.value, "low": regime.low, "high": regime.high}
+            )
     return Figure(
         "End of the quadratic regime",
         f"The σ at which the departure reaches {LIMIT:.0%}, by straight lines between logarithms. "
@@ -189,7 +205,7 @@ def _regime(table: pd.DataFrame) -> Figure:
         charts.curves(
             TOKENS,
             Axis("y", f"σ at a departure of {LIMIT:.0%}", "log"),
-            LineEncoding("part", "tensors", ["all"], ordered=False),
+            LineEncoding("departure", "departure", [DEPARTURE], ordered=False),
             row="replicate",
         ),
         {"curves": clip_bands(rows)},
@@ -225,7 +241,7 @@ def _numbers(rows: pd.DataFrame) -> dict[str, dict[str, str]]:
     if probes.empty:
         return {}
     ends = sorted({probes["tokens"].min(), probes["tokens"].max()})
-    found: dict[str, dict[str, str]] = {}
+    by_part: dict[str, dict[str, str]] = {}
     groups = [g for g in GROUPS if f"trace_{g}" in rows and probes[f"trace_{g}"].notna().any()]
     num_all = sum(float(probes[f"weights_{group}"].iloc[0]) for group in groups)
     for part in ["all", *groups]:
@@ -235,15 +251,15 @@ def _numbers(rows: pd.DataFrame) -> dict[str, dict[str, str]]:
         for at in ends:
             here = probes[probes["tokens"] == at]
             values = here[column].to_numpy(dtype=float)
-            mean, whole = float(values.mean()), float(here["trace"].mean())
+            mean, trace = float(values.mean()), float(here["trace"].mean())
             texts["trace"].append(_with_error(mean, _standard_error(values)))
-            texts["share of the trace"].append(f"{mean / whole:.0%}" if whole > 0 else "–")
+            texts["share of the trace"].append(f"{mean / trace:.0%}" if trace > 0 else "–")
             texts["trace per weight"].append(f"{mean / num:.2g}")
             texts["largest eigenvalue"] += _eigenvalue(rows, part, at)
-        found[part] = {"weights": f"{num:,.0f}"} | {
+        by_part[part] = {"weights": f"{num:,.0f}"} | {
             name: " → ".join(text) for name, text in texts.items() if text
         }
-    return found
+    return by_part
 
 
 def _eigenvalue(rows: pd.DataFrame, part: str, at: float) -> list[str]:

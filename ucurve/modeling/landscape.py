@@ -96,17 +96,17 @@ class Landscape:
         def product(vector: torch.Tensor) -> torch.Tensor:
             nonlocal done
             along = curvature.unflat(vector, wanted)
-            found = curvature.hessian_product(self.model, wanted, text, along)
+            image = curvature.hessian_product(self.model, wanted, text, along)
             done += 1
             progress(done, most_steps)
-            return curvature.flat(found.vector)
+            return curvature.flat(image.vector)
 
         start = curvature.flat(curvature.signs(directions, wanted))
-        found = curvature.top_eigenvalue(product, start, tolerance, most_steps)
+        eigenvalue = curvature.top_eigenvalue(product, start, tolerance, most_steps)
         return {
-            "top_eigenvalue": found.value,
-            "residual": found.residual,
-            "num_products": float(found.num_steps),
+            "top_eigenvalue": eigenvalue.value,
+            "residual": eigenvalue.residual,
+            "num_products": float(eigenvalue.num_steps),
         }
 
     def antithetic_rise(
