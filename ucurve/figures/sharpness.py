@@ -69,8 +69,8 @@ def _curvature(table: pd.DataFrame, sigmas: Sequence[float]) -> Figure:
     return Figure(
         "Sharpness over tokens",
         "Trace of the Hessian, and the measured loss increase over σ²/2 along the same directions, "
-        "which is the trace as long as the loss is quadratic: the lines then coincide. Noise of the same σ on every weight "
-        f"costs σ²/2 times this. {BANDS}",
+        "which is the trace as long as the loss is quadratic: the lines then coincide. "
+        f"Noise of the same σ on every weight costs σ²/2 times this. {BANDS}",
         charts.curves(TOKENS, Axis("y", "curvature / nats", zero=True), lines, row="replicate"),
         {"curves": _one_note(rows)},
     )
