@@ -357,6 +357,18 @@ def test_the_trace_grows_and_explains_the_noise_on_a_made_up_table() -> None:
     assert details[0].effect == pytest.approx(float((curve.forms[-1] - curve.forms[0]).mean()))
 
 
+def test_a_trace_that_is_lower_at_the_end_does_not_grow_even_if_it_rose_on_the_way() -> None:
+    last = max(row.labels["tokens"] for row in sharpness_rows())
+    rows = [
+        row.model_copy(update={"metrics": {**row.metrics, "trace": row.metrics["trace"] / 5}})
+        if row.labels["part"] == "trace" and row.labels["tokens"] == last
+        else row
+        for row in sharpness_rows()
+    ]
+    grows = Sharpness(sigmas=[0.01, 0.1]).verdicts(to_frame(rows))[0]
+    assert grows.answer == "no"
+
+
 def test_a_departure_is_that_of_the_same_directions_and_not_of_two_means() -> None:
     table = to_frame(sharpness_rows())
     (curve,) = curves(table).values()

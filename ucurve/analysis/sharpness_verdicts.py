@@ -63,10 +63,11 @@ def _grows(curve: Curve, scope: str, look: int) -> Verdict:
         )
     trend = statistics.trend(forms)
     growth, low, high = statistics.mean_interval(forms[-1] - forms[0])
+    falls = trend.p_falling < alpha(look) and growth < 0
     answer: Answer = "undetermined"
     if trend.p_rising < alpha(look) and growth > 0:
         answer = "yes"
-    elif trend.p_falling < alpha(look) and growth < 0:
+    elif falls or high < 0:
         answer = "no"
     means = forms.mean(axis=1)
     first, last = (compact(float(f"{means[index]:.3g}")) for index in (0, -1))
@@ -79,9 +80,10 @@ def _grows(curve: Curve, scope: str, look: int) -> Verdict:
         effect=growth,
         effect_name="growth of the trace from the first to the last checkpoint (on this text)",
         interval=(low, high),
-        p_value=trend.p_falling if answer == "no" else trend.p_rising,
+        p_value=trend.p_falling if falls else trend.p_rising,
         test=f"larger p-value of Page's trend test ({DRAW_NAME} as blocks) and a t-test on their "
-        f"rank correlations (one-sided, interim analysis {look}, alpha = {alpha(look):.2g})",
+        f"rank correlations (one-sided, interim analysis {look}, alpha = {alpha(look):.2g}); "
+        "no also where the interval of the growth lies below 0",
         evidence={"trace": finite_values(means), "rank_correlation": trend.correlation},
         num_unused=int(curve.forms.size - forms.size),
     )
