@@ -59,7 +59,7 @@ class Sharpness(Spec):
 
     kind: Literal["sharpness"] = "sharpness"
     title: ClassVar[str] = "Sharpness"
-    order: ClassVar[int] = 7
+    order: ClassVar[int] = 8
     name_template: ClassVar[str] = "{title} of {suite}, σ {sigmas}, {draws} directions"
     repeat_fields: ClassVar[tuple[str, ...]] = ("draws",)
     columns: ClassVar[TableRoles] = TableRoles(
