@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from browser_helpers import chart, marks, until
 from conftest import Lab
 from in_process import Context
+from playwright.sync_api import Page
 from pydantic import ValidationError
 from safetensors.torch import load_file
 from test_kinds import Catalogue
@@ -444,6 +446,18 @@ def test_a_line_goes_through_a_lab_to_figures_and_verdicts(lab: Lab) -> None:
     answers = {v.claim: v.answer for v in lab.client.verdicts(id) if not v.is_summary}
     assert answers == {BARRIER: "yes", AVERAGE: "no"}
     assert lab.client.figures(id).keys() >= {"loss", "excess", "barrier", "average"}
+
+
+def test_panels_that_were_opened_empty_draw_their_first_results(page: Page, lab: Lab) -> None:
+    ahead = lab.client.submit({"kind": "slow_count", "to": [100_000], "step_seconds": 0.05}).id
+    until(lambda: lab.client.experiment(ahead).state == "running")
+    spec = {"kind": "interpolation", "checkpoints": [SHORT, LONG, OTHER], "steps": 2}
+    id = lab.client.submit(spec, remeasure=True).id
+    page.goto(f"/experiment?id={id}")
+    figure = chart(page)
+    assert marks(figure) == 0
+    lab.client.cancel(ahead)
+    until(lambda: marks(figure) == 6, seconds=90)
 
 
 def test_a_lab_refuses_what_is_no_line_at_its_field(lab: Lab) -> None:
