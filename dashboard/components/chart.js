@@ -43,10 +43,6 @@ async function library() {
   return window.vegaEmbed;
 }
 
-// Whether there is a value to draw, not only ticks for what is not measured yet.
-const hasValues = (datasets) =>
-  Object.values(datasets).flat().some((row) => row.what !== "waiting");
-
 async function build(root, { chart, datasets, dark }, signature, style) {
   const embed = await library();
   const sized = hasPanels(chart)
@@ -65,17 +61,13 @@ async function build(root, { chart, datasets, dark }, signature, style) {
     const datum = item?.datum?.datum ?? item?.datum;
     if (datum?.measurement != null) root.pick(datum.measurement);
   });
-  const begun = hasValues(datasets);
-  root.live = { view: result.view, finalize: result.finalize, signature, begun };
+  root.live = { view: result.view, finalize: result.finalize, signature };
 }
 
 async function show(root, data) {
   const style = theme(root);
   const signature = JSON.stringify([data.chart, style]);
-  // Vega does not recover panels whose colours began without a value: such a chart is built anew
-  // with its first one. Nobody has zoomed in on it yet.
-  const started = root.live && !root.live.begun && hasValues(data.datasets);
-  if (root.live?.signature !== signature || started) await build(root, data, signature, style);
+  if (root.live?.signature !== signature) await build(root, data, signature, style);
   else {
     const view = root.live.view;
     for (const [name, rows] of Object.entries(data.datasets)) view.data(name, rows);

@@ -36,12 +36,21 @@ def by_checkpoint(
 
 
 def _by_tokens() -> Any:
-    """Return the colour of a line by its tokens, with a gradient as its legend."""
+    """Return the colour of a line by its tokens, with dots as its legend.
+
+    A gradient is possible only in a legend per panel, which Vega does not recover when a chart
+    begins without a value: its panels stay empty.
+    """
+    dots = alt.Legend(
+        type="symbol",
+        symbolType="circle",
+        symbolStrokeWidth=0,
+        symbolOpacity=1,
+        tickCount=6,
+        labelExpr=COMPACT,
+    )
     return alt.Color(
-        "tokens:Q",
-        title="tokens",
-        scale=alt.Scale(type="log", range=ORDERED),
-        legend=alt.Legend(type="gradient", labelExpr=COMPACT),
+        "tokens:Q", title="tokens", scale=alt.Scale(type="log", range=ORDERED), legend=dots
     )
 
 
@@ -68,28 +77,26 @@ def along_lines(x: Axis, y: Axis) -> dict[str, Any]:
     A row of panels per kind of pair (`between`); tooltips name the ends.
     """
     colour, at = _by_tokens(), (encoded_x(x), encoded_y(y))
-    silent: Any = colour.copy()
-    silent.legend = None  # a legend of dots and lines cannot be a gradient
     detail, mean = alt.Detail("line:N"), filter_rows("mean")
     ends = [tooltip("revision", "from"), tooltip("to_revision", "to")]
     ends += [tooltip(x.field, x.title, ".4~g")]
     tips = [*ends, tooltip(y.field, y.title, ".4~g"), *interval_tooltips()[:2]]
     layers = [
         mean.mark_line(clip=True, strokeWidth=2)
-        .encode(*at, silent, detail)
+        .encode(*at, colour, detail)
         .properties(name="lines")
         .add_params(alt.selection_interval(name="zoom", bind="scales")),
         band_layer(mean)
         .mark_area(clip=True, opacity=0.18)
-        .encode(at[0], alt.Y("from:Q"), alt.Y2("to"), silent, detail),
+        .encode(at[0], alt.Y("from:Q"), alt.Y2("to"), colour, detail),
         mean.mark_point(clip=True, filled=True, size=36, opacity=1).encode(
             *at, colour, tooltip=tips
         ),
-        _not_drawn(at[0], silent, ends),
+        _not_drawn(at[0], colour, ends),
         note_layer(True),
     ]
     chart: Any = alt.layer(*layers, data=alt.NamedData("curves")).properties(width=380, height=260)
-    return finished(faceted(chart.resolve_legend(color="independent"), "between", None))
+    return finished(faceted(chart, "between", None))
 
 
 @memoize_chart
@@ -132,34 +139,29 @@ def _swept(
     names = [tooltip(name) for name in ("method", "learning_rate", "alpha", "num_draws")]
     tips = [tooltip("tokens", "tokens", ","), *names]
     tips += [tooltip(axis.field, axis.title, ".4~g") for axis in (x, y)]
-    silent = colour.copy()
-    if by == "tokens":  # a legend of dots and lines cannot be a gradient
-        silent.legend = None
     detail, order = alt.Detail([f"{by}:N", "line:N"]), alt.Order("order:Q")
     mean, zoom = filter_rows("mean"), alt.selection_interval(name="zoom", bind="scales")
     layers = [
         mean.mark_line(clip=True, strokeWidth=2 if dots else 1)
-        .encode(*at, silent, detail, order)
+        .encode(*at, colour, detail, order)
         .properties(name="lines")
         .add_params(zoom),
         band_layer(mean)
         .mark_rule(clip=True, opacity=0.5)
-        .encode(at[0], alt.Y("from:Q"), alt.Y2("to"), silent, detail),
+        .encode(at[0], alt.Y("from:Q"), alt.Y2("to"), colour, detail),
         mean.mark_point(clip=True, filled=True, size=36 if dots else 6, opacity=1).encode(
             *at, colour, tooltip=tips
         ),
         filter_rows("dominated")
         .mark_point(clip=True, filled=False, size=36, opacity=0.7)
-        .encode(*at, silent, tooltip=tips),
-        _draws(*at, silent, tips),
-        _not_drawn(at[0], silent, tips[:4]),
+        .encode(*at, colour, tooltip=tips),
+        _draws(*at, colour, tips),
+        _not_drawn(at[0], colour, tips[:4]),
         note_layer(bool(row or column)),
     ]
     if zero_line:
         layers.append(alt.Chart().mark_rule(strokeDash=[2, 2], opacity=0.6).encode(y=alt.datum(0)))
     chart: Any = alt.layer(*layers, data=alt.NamedData("curves")).properties(width=380, height=260)
-    if by == "tokens":
-        chart = chart.resolve_legend(color="independent")
     return finished(faceted(chart, row, column))
 
 
