@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from dashboard.live.shared_query import SharedQuery
 from ucurve.analysis.measurement_table import to_frame
@@ -23,6 +23,8 @@ from ucurve.schemas.experiments import Experiment
 from ucurve.schemas.measurements import MeasurementRow
 from ucurve.spec import Figure, Verdict
 
+T = TypeVar("T")
+Timed: TypeAlias = tuple[T, float]
 FIGURE_WAIT = 0.4  # seconds that new rows wait for their figures, to be shown together
 EXPERIMENT_INTERVAL = 3.0  # seconds after which an unchanged experiment is fetched again
 ENDED = ("done", "failed", "cancelled")
@@ -73,12 +75,12 @@ class ExperimentPoller(SharedQuery[ExperimentSnapshot]):
         self.id = id
         self._run_in_background = run_in_background
         self._experiment_due = 0.0
-        self._figures: Future[tuple[dict[str, Figure], str | None]] | None = None
+        self._figures: Future[Timed[tuple[dict[str, Figure], str | None]]] | None = None
         self._figures_cursor = 0
         self._drawn_verdicts: list[Verdict] = []
         self._figures_started = 0.0
         self._figures_due = 0.0
-        self._verdicts: Future[list[Verdict]] | None = None
+        self._verdicts: Future[Timed[list[Verdict]]] | None = None
         self._num_judged = 0
         self._verdicts_started = 0.0
         self._verdicts_due = 0.0
@@ -119,12 +121,12 @@ class ExperimentPoller(SharedQuery[ExperimentSnapshot]):
         if self._figures is None and outdated and time.monotonic() >= self._figures_due:
             self._figures_cursor, self._figures_started = snapshot.cursor, time.monotonic()
             self._drawn_verdicts = snapshot.verdicts
-            self._figures = self._run_in_background(lambda: draw_figures(snapshot))
+            self._figures = self._run_in_background(lambda: timed(lambda: draw_figures(snapshot)))
         if self._figures is None or wait([self._figures], FIGURE_WAIT).not_done:
             return snapshot
-        figures, problem = self._figures.result()
+        (figures, problem), ended = self._figures.result()
         self._figures = None
-        self._figures_due = 2 * time.monotonic() - self._figures_started
+        self._figures_due = 2 * ended - self._figures_started
         return replace(
             snapshot,
             figures=figures if problem is None else snapshot.figures,
@@ -138,20 +140,23 @@ class ExperimentPoller(SharedQuery[ExperimentSnapshot]):
         if self._verdicts is not None and self._verdicts.done():
             snapshot = self._collect_verdicts(self._verdicts, snapshot)
             self._verdicts = None
-            self._verdicts_due = 2 * time.monotonic() - self._verdicts_started
         outdated = snapshot.verdicts_cursor != snapshot.cursor
         if self._verdicts is None and outdated and time.monotonic() >= self._verdicts_due:
             snapshot = replace(snapshot, verdicts_cursor=snapshot.cursor)
             self._num_judged = snapshot.experiment.progress.done
             self._verdicts_started = time.monotonic()
-            self._verdicts = self._run_in_background(lambda: client.verdicts(self.id))
+            self._verdicts = self._run_in_background(
+                lambda: timed(lambda: client.verdicts(self.id))
+            )
         return replace(snapshot, verdicts_pending=self._verdicts is not None)
 
     def _collect_verdicts(
-        self, verdicts: Future[list[Verdict]], snapshot: ExperimentSnapshot
+        self, verdicts: Future[Timed[list[Verdict]]], snapshot: ExperimentSnapshot
     ) -> ExperimentSnapshot:
+        self._verdicts_due = 0.0  # a refused or lost request took no time worth waiting for
         try:
-            latest = verdicts.result()
+            latest, ended = verdicts.result()
+            self._verdicts_due = 2 * ended - self._verdicts_started
             return replace(
                 snapshot,
                 verdicts=snapshot.verdicts if latest == snapshot.verdicts else latest,
@@ -162,6 +167,11 @@ class ExperimentPoller(SharedQuery[ExperimentSnapshot]):
             return replace(snapshot, verdicts_cursor=-1)
         except RequestRejectedError as error:
             return replace(snapshot, verdict_problem=str(error))
+
+
+def timed(work: Callable[[], T]) -> Timed[T]:
+    """Return what slow work returned and when it ended; its result may be collected much later."""
+    return work(), time.monotonic()
 
 
 def draw_figures(snapshot: ExperimentSnapshot) -> tuple[dict[str, Figure], str | None]:
