@@ -30,14 +30,16 @@ def clone(typed: str) -> None:
     if delivery.under_way() and st.session_state.get("cloned") == typed:
         return  # the browser has not drawn it yet and sends its old address
     st.session_state["cloned"] = typed
+    st.session_state.pop("not cloned", None)
     id = parse_id(typed)
     if id is None:
-        st.warning(f"No such experiment: {plain(shortened(typed))}.")
+        st.session_state["not cloned"] = f"No such experiment: {plain(shortened(typed))}."
         return
     try:
         original = pages.client().experiment(id)
     except (ApiUnavailableError, RequestRejectedError) as error:
-        st.warning(f"Experiment {id} cannot be cloned: {message(str(error))}")
+        refusal = f"Experiment {id} cannot be cloned: {message(str(error))}"
+        st.session_state["not cloned"] = refusal
         return
     if original.kind in kinds():
         widgets.set_value("new:kind", original.kind)
@@ -104,6 +106,7 @@ def submit(spec: dict[str, Any], form: list[Field], prefix: str, details: dict[s
         st.error(message(str(error)))
         return
     st.session_state["submitted fresh"] = details["fresh"]
+    st.session_state.pop("not cloned", None)
     st.session_state["plan warnings"] = (experiment.id, experiment.warnings)
     st.switch_page("app_pages/experiment.py", query_params={"id": str(experiment.id)})
 
@@ -245,6 +248,8 @@ def body() -> None:
     if drafts.restored() and "clone" in st.query_params:
         clone(st.query_params["clone"])
     drafts.cover()
+    if refusal := st.session_state.get("not cloned"):  # until another clone, or a submission
+        st.warning(refusal)
     main, side = st.columns([2, 1], gap="large")
     with main:
         name = kind_selector()
