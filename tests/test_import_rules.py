@@ -86,6 +86,7 @@ PACKAGE = ("ucurve.spec", "ucurve.experiments", "ucurve.schemas", "ucurve.client
 # Parts of experiment types in ucurve/experiments; none of them defines a kind.
 SHARED = (
     "checkpoint_selection",
+    "evaluation_fields",
     "evaluation_points",
     "fine_tuning_datasets",
     "fine_tuning_fields",

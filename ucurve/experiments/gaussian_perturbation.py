@@ -25,6 +25,7 @@ from ucurve.experiments.checkpoint_selection import (
     initialisations,
     selection_warnings,
 )
+from ucurve.experiments.evaluation_fields import EvaluationSet, Stride, Window
 from ucurve.experiments.tensor_choice import TensorChoice
 from ucurve.registry.suites import Checkpoint, Dataset, Suite
 from ucurve.spec import (
@@ -177,26 +178,9 @@ class GaussianPerturbation(Spec):
         description="Gamma by tensor group. Default: the middle one of the gammas.",
         json_schema_extra=ADVANCED,
     )
-    evaluation: Name | None = Field(
-        None,
-        title="Evaluation set",
-        description="Default: that of the suite.",
-        json_schema_extra={"widget": "dataset"},
-    )
-    window: int | None = Field(
-        None,
-        ge=2,
-        le=1 << 20,
-        description="Tokens per window. Default: 1024, or a row of the built-in language.",
-        json_schema_extra=ADVANCED,
-    )
-    stride: int | None = Field(
-        None,
-        ge=1,
-        le=1 << 20,
-        description="Tokens between the starts of windows. Default: the window.",
-        json_schema_extra=ADVANCED,
-    )
+    evaluation: EvaluationSet = None
+    window: Window = None
+    stride: Stride = None
     precision: Literal["fp32", "bf16"] = Field(
         "fp32",
         description="Of the evaluation; weights and noise are fp32. bf16 hides gammas below "

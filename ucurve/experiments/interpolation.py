@@ -24,6 +24,7 @@ from ucurve.experiments.checkpoint_selection import (
     choose,
     selection_warnings,
 )
+from ucurve.experiments.evaluation_fields import EvaluationSet, Stride, Window
 from ucurve.registry.suites import Checkpoint, Dataset, Suite
 from ucurve.spec import (
     ADVANCED,
@@ -106,26 +107,9 @@ class Interpolation(Spec):
         description='"all", {"log_spaced": n} per pre-training seed, or a list of revisions. '
         "Step 0 only if listed.",
     )
-    evaluation: Name | None = Field(
-        None,
-        title="Evaluation set",
-        description="Default: that of the suite.",
-        json_schema_extra={"widget": "dataset"},
-    )
-    window: int | None = Field(
-        None,
-        ge=2,
-        le=1 << 20,
-        description="Tokens per window. Default: 1024, or a row of the built-in language.",
-        json_schema_extra=ADVANCED,
-    )
-    stride: int | None = Field(
-        None,
-        ge=1,
-        le=1 << 20,
-        description="Tokens between the starts of windows. Default: the window.",
-        json_schema_extra=ADVANCED,
-    )
+    evaluation: EvaluationSet = None
+    window: Window = None
+    stride: Stride = None
     precision: Literal["fp32", "bf16"] = Field(
         "fp32",
         description="Of the evaluation; the weights are interpolated in fp64 and rounded to fp32.",

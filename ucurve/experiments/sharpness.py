@@ -24,6 +24,7 @@ from ucurve.experiments.checkpoint_selection import (
     count_chosen,
     selection_warnings,
 )
+from ucurve.experiments.evaluation_fields import EvaluationSet, Window
 from ucurve.experiments.tensor_choice import TensorChoice
 from ucurve.registry.suites import Checkpoint, Dataset, Suite
 from ucurve.spec import (
@@ -124,19 +125,8 @@ class Sharpness(Spec):
         description="Of the directions; later directions increment it.",
         json_schema_extra=ADVANCED,
     )
-    evaluation: Name | None = Field(
-        None,
-        title="Evaluation set",
-        description="Default: that of the suite.",
-        json_schema_extra={"widget": "dataset"},
-    )
-    window: int | None = Field(
-        None,
-        ge=2,
-        le=1 << 20,
-        description="Tokens per window. Default: 1024, or a row of the built-in language.",
-        json_schema_extra=ADVANCED,
-    )
+    evaluation: EvaluationSet = None
+    window: Window = None
     tolerance: float = Field(
         1e-3,
         ge=1e-6,

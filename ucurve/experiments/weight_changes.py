@@ -26,6 +26,7 @@ from ucurve.experiments.checkpoint_selection import (
     count_chosen,
     selection_warnings,
 )
+from ucurve.experiments.evaluation_fields import EvaluationSet, Stride, Window
 from ucurve.experiments.tensor_choice import TensorChoice
 from ucurve.registry.suites import Checkpoint, Dataset, Suite
 from ucurve.spec import (
@@ -85,26 +86,9 @@ class WeightChange(Spec):
         description='No matrices that match, such as "*embed*".',
         json_schema_extra=ADVANCED,
     )
-    evaluation: Name | None = Field(
-        None,
-        title="Evaluation set",
-        description="Default: that of the suite.",
-        json_schema_extra={"widget": "dataset"},
-    )
-    window: int | None = Field(
-        None,
-        ge=2,
-        le=1 << 20,
-        description="Tokens per window. Default: 1024, or a row of the built-in language.",
-        json_schema_extra=ADVANCED,
-    )
-    stride: int | None = Field(
-        None,
-        ge=1,
-        le=1 << 20,
-        description="Tokens between the starts of windows. Default: the window.",
-        json_schema_extra=ADVANCED,
-    )
+    evaluation: EvaluationSet = None
+    window: Window = None
+    stride: Stride = None
     precision: Literal["fp32", "bf16"] = Field(
         "fp32",
         description="Of the evaluation; the change of the weights is exact.",
