@@ -6,7 +6,9 @@
 Starts a lab of its own in a temporary folder, opens the viewers in one headless chromium, moves
 them from page to page, and submits small experiments without end. Every ten seconds it reads each
 process's own memory: private and swapped, so that neither a library another program loads, nor
-Postgres's shared buffers, which fill up to a set size, count. Linux only; needs chromium.
+Postgres's shared buffers, which fill up to a set size, count. Linux only; needs chromium. At the
+start many requests arrive at once: the pools, whose size is limited, then have all their
+connections, and Postgres does not start backends for them in the middle of the hour.
 
 The rule, fixed before any run: a line is fitted to the means of each minute after the warm-up. A
 process is flat when the upper end of the slope's 95 % interval lies below 5 MB or 2 % of its start
@@ -28,6 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +47,7 @@ from ucurve.lab.launch import free_port
 SAMPLE_SECONDS = 10.0
 BLOCK_SECONDS = 60.0  # neighbouring samples say nearly the same: the line is fitted to their means
 MAX_ACTIVE = 4  # unfinished experiments; more are submitted only below this
+REQUESTS_AT_ONCE = 40  # more than the connections that a pool keeps
 LIMIT_MB, LIMIT_SHARE = 5.0, 0.02  # per hour
 MB = 1e6
 NAMES = (  # of processes, by their command line
@@ -243,6 +247,12 @@ def submit_when_idle(client: Client, stream: Iterator[dict[str, Any]]) -> int:
     return max(0, MAX_ACTIVE - active)
 
 
+def fill_pools(client: Client) -> None:
+    """Send many requests at once, so that the API opens all connections that it keeps."""
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as threads:
+        list(threads.map(lambda _: client.experiments(), range(20 * REQUESTS_AT_ONCE)))
+
+
 def move(page: Page, turn: int, newest: int) -> None:
     """Let a viewer open the next page."""
     places = ("/", f"/experiment?id={newest}", "/workers", "/explorer", f"/experiment?id={newest}")
@@ -326,6 +336,7 @@ def main() -> int:
     file = args.csv.open("w", newline="") if args.csv else None
     with lab(args.workers) as (root, client, address), sync_playwright() as playwright:
         running = browser(playwright)
+        fill_pools(client)
         pages = [running.new_context(base_url=address).new_page() for _ in range(args.viewers)]
         history = watch(root, client, pages, args, file)
         running.close()

@@ -62,7 +62,7 @@ SPECS: list[tuple[dict[str, Any], str, str]] = [
     (
         {"noise_scale": "both"},
         "/noise_scale",
-        "There is no field “noise_scale”. Did you mean scale?",
+        "There is no field “noise_scale”. Did you mean scale or noise_seeds?",
     ),
     ({"xyzzy": 1}, "/xyzzy", "There is no field “xyzzy”. There are: by_group, checkpoints,"),
     (
