@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy, gelu, layer_norm, linear
 from torch.nn.functional import scaled_dot_product_attention as attention
 
@@ -127,6 +128,39 @@ def train(t, loss, batches, rate, warmup, decay=0.0, beta2=0.999, cosine=False):
     return {name: tensor.detach() for name, tensor in t.items()}, losses
 
 
+def hessian(t, loss):  # v -> H v; the plain attention is the only one with a second derivative
+    def product(v):
+        weights = [tensor.clone().requires_grad_() for tensor in t.values()]
+        parts = v.split([tensor.numel() for tensor in weights])
+        with sdpa_kernel(SDPBackend.MATH):
+            value = loss(dict(zip(t, weights, strict=True)))
+            slopes = torch.autograd.grad(value, weights, create_graph=True)
+            along = sum((a.flatten() * b).sum() for a, b in zip(slopes, parts, strict=True))
+            return torch.cat([part.flatten() for part in torch.autograd.grad(along, weights)])
+
+    return product
+
+
+def inner(a, b):
+    return (a.double() @ b.double()).item()
+
+
+def top_eigenvalue(product, v, tolerance=1e-3):  # Lanczos, orthogonal to all vectors before
+    basis, matrix = [v / inner(v, v) ** 0.5], np.zeros((100, 100))
+    for k in range(100):
+        w = product(basis[k])
+        matrix[k, k] = inner(basis[k], w)
+        for q in basis * 2:
+            w = w - inner(q, w) * q
+        values, vectors = np.linalg.eigh(matrix[: k + 1, : k + 1])
+        length = inner(w, w) ** 0.5
+        if length * abs(vectors[-1, -1]) <= tolerance * abs(values[-1]):
+            break
+        matrix[k, k + 1] = matrix[k + 1, k] = length
+        basis.append(w / length)
+    return values[-1]
+
+
 def last_bin(losses, bins=80):  # of the stored training loss: bins on a log axis of updates
     edges = sorted({0, *(round(len(losses) ** (k / (bins - 1))) for k in range(bins))})
     return float(np.mean(losses[edges[-2] :]))
@@ -205,6 +239,16 @@ def main(suite, ids):
     other = load_file(suite / "seed1-step7000-tokens14336000" / "model.safetensors")
     average = {name: 0.5 * last[name].double() + 0.5 * other[name].double() for name in last}
     result["interpolation/1"] = evaluated({name: w.float() for name, w in average.items()})
+    sign = {n: standard_normal(0, n, w.shape).sign() for n, w in stored.items()}  # a direction
+    v, first = torch.cat([part.flatten() for part in sign.values()]), held_out[:64]
+    product = hessian(stored, lambda t: loss_of(t, config, first))
+    ends = [{n: w + sigma * sign[n] for n, w in stored.items()} for sigma in (0.03, -0.03, 0.0)]
+    above, below, middle = (mean_loss(loss_of, end, config, first) for end in ends)
+    result |= {
+        "hessian_trace/1": inner(v, product(v)),
+        "hessian_top_eigenvalue/1": top_eigenvalue(product, v),
+        "antithetic_rise/1": (above + below) / 2 - middle,
+    }
     after, losses = tuned(last, loss_of, tuning)
     half = {name: torch.lerp(last[name], after[name], 0.5) for name in last}
     result |= {

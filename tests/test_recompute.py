@@ -38,6 +38,7 @@ SHORT = {"kind": "pretraining", "suite": "short", "steps": [30], "warmup_steps":
 NOISE = {"kind": "gaussian_perturbation", "suite": "tiny"}
 ROUNDING = {"kind": "quantisation", "suite": "tiny"}
 PRUNING = {"kind": "pruning", "suite": "tiny", "patterns": ["2:4"]}
+SHARPNESS = {"kind": "sharpness", "draws": 1, "sigmas": [0.03], "by_group": False}
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +152,10 @@ def tuned(product: Product, rate: float = 1e-3, alpha: float = 1.0, **fields: An
     return product.result(spec, revision=LAST, method="full", alpha=alpha)
 
 
+def sharpness(product: Product, part: str, metric: str) -> float:
+    return product.result(SHARPNESS, revision=LAST, part=part).metrics[metric]
+
+
 def linear(product: Product, snapshots: str, **labels: Any) -> float:
     spec = {"kind": "linear_model", "snapshots": snapshots}
     return product.result(spec, features=10, **labels).metrics["mse_mean"]
@@ -176,6 +181,9 @@ MEASURED: dict[str, Callable[[Product], float]] = {
     "label_words/1": lambda p: tuned(p, task="label_words", **LABELLED).metrics["id_loss"],
     "linear_head/1": lambda p: tuned(p, task="linear_head", **LABELLED).metrics["id_loss"],
     "pretrain/1": pretrained,
+    "hessian_trace/1": lambda p: sharpness(p, "trace", "trace"),
+    "hessian_top_eigenvalue/1": lambda p: sharpness(p, "eigenvalue", "top_eigenvalue"),
+    "antithetic_rise/1": lambda p: sharpness(p, "noise", "rise"),
     "linear_flow/1": lambda p: linear(p, "flow", scale="fixed", gamma=0.08),
     "linear_ideal/1": lambda p: linear(p, "ideal", scale="fixed", gamma=0.08),
     "linear_fine_tuning/1": lambda p: linear(p, "flow", part="fine-tuning", l2_sp=0.0),
@@ -216,6 +224,7 @@ PAGES = {
     "pretraining": ("pre-training",),
     "linear_model": ("linear-model",),
     "interpolation": ("evaluation", "interpolation"),
+    "sharpness": ("evaluation", "sharpness"),
 }
 EVERY_FIELD: dict[str, dict[str, Any]] = {
     "gaussian_perturbation": {"by_group": True},
@@ -257,12 +266,15 @@ def test_every_metric_and_series_is_described(product: Product) -> None:
         ("pruning", PRUNING, {"revision": LAST, "sparsity": 0.5, "scheme": "per tensor"}),
         ("fine_tuning", classes, labels),
         ("interpolation", {"kind": "interpolation", "steps": 2}, {"revision": LAST, "t": 0.5}),
+        ("sharpness", SHARPNESS, {"revision": LAST, "part": "trace"}),
+        ("sharpness", SHARPNESS, {"revision": LAST, "part": "eigenvalue"}),
+        ("sharpness", SHARPNESS, {"revision": LAST, "part": "noise"}),
         ("pretraining", SHORT, {}),
         ("linear_model", {"kind": "linear_model"}, {"features": 10, "part": "noise"}),
         ("linear_model", {"kind": "linear_model"}, {"features": 10, "part": "fine-tuning"}),
     ):
         result, text = product.result(spec, **chosen), text_of(kind)
         for name in (*result.metrics, *result.series):
-            general = re.sub(r"^(rms|displacement)_.*", r"\1_GROUP", name)
+            general = re.sub(r"^(rms|displacement|trace|weights)_.*", r"\1_GROUP", name)
             general = re.sub(r"^matrix/.*", "matrix/NAME", general)
             assert f"`{general}`" in text, f"docs/protocols does not describe {name} of {kind}"
