@@ -67,9 +67,10 @@ def table_as_of(
 def with_original(session: Session, experiment: int) -> list[Row[Any]]:
     """Return the points in the plan's order, re-measured ones with the first result too.
 
-    Losses in blocks of text do not count: they follow from those by window, and early results have
-    none.
+    Losses in blocks of text or of validation data do not count: early results have none, and their
+    means are metrics, which are compared.
     """
+    blocks = "ARRAY['block_loss', 'id_block_loss', 'block_accuracy']"
     sides = ", ".join(
         f"{m}.id AS {name}_id, {m}.metrics AS {name}_metrics, "
         f"{m}.nonfinite AS {name}_nonfinite, {a}.worker AS {name}_worker, "
@@ -80,7 +81,7 @@ def with_original(session: Session, experiment: int) -> list[Row[Any]]:
         session.execute(
             text(f"""
                 SELECT p.position, p.labels, m.state,
-                    a.series - 'block_loss' = b.series - 'block_loss' AS same_series, {sides}
+                    a.series - {blocks} = b.series - {blocks} AS same_series, {sides}
                 FROM experiment_points p JOIN measurements m ON m.id = p.measurement_id
                 LEFT JOIN attempts a ON a.id = m.attempt_id
                 LEFT JOIN measurements f ON f.identity = m.identity AND f.repeat = 0

@@ -72,9 +72,10 @@ def test_sentiment_of_the_built_in_language_is_learned_and_measured_as_a_plain_l
         **{**RECIPE.__dict__, "num_steps": 60, "batch_rows": 16, "learning_rate": 1e-2}
     )
     tuning = tuning_of({"name": "full"}, task, recipe)
-    before = task.validate(tuning.finetuned, "fp32")
+    before = task.validate(tuning.finetuned, "fp32").metrics
     tuning.run(tmp_path, quiet)
-    after = task.validate(tuning.finetuned, "fp32")
+    validation = task.validate(tuning.finetuned, "fp32")
+    after = validation.metrics
     assert after["id_loss"] < before["id_loss"]
     documents = [
         SyntheticLanguage(0).labelled_documents(64, 32, split="fine-tuning validation", step=i)
@@ -95,6 +96,9 @@ def test_sentiment_of_the_built_in_language_is_learned_and_measured_as_a_plain_l
     accuracy = float((scores.argmax(1) == labels).double().mean())
     assert after["accuracy"] == pytest.approx(accuracy)
     assert after["accuracy_se"] == pytest.approx(math.sqrt(accuracy * (1 - accuracy) / 512))
+    of_blocks = (scores.argmax(1) == labels).double().reshape(8, 64).mean(1)
+    assert validation.series["block_accuracy"] == pytest.approx(of_blocks.tolist())
+    assert np.mean(validation.series["id_block_loss"]) == pytest.approx(after["id_loss"])
 
 
 def test_a_new_head_is_drawn_from_its_seed_alone() -> None:

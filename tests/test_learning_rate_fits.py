@@ -13,17 +13,17 @@ from ucurve.analysis.learning_rate_fits import (
 )
 
 
-def test_the_set_within_one_standard_error_grows_with_the_error() -> None:
-    losses = np.array([[1.30, 1.34], [1.00, 1.04], [1.03, 1.07], [1.20, 1.24]])
+def test_the_set_of_rates_that_may_be_the_best_grows_with_the_error() -> None:
+    losses = np.array([[1.30, 1.34], [1.00, 1.041], [1.03, 1.07], [1.20, 1.24]])
     tight = best_rate(losses)
     assert tight is not None
-    assert (tight.index, tight.within, tight.at_edge) == (1, (1,), False)
+    assert (tight.index, tight.candidates, tight.at_edge) == (1, (1,), False)
     loose = best_rate(losses, error=0.2)
     assert loose is not None
-    assert loose.within == (1, 2, 3)
+    assert loose.candidates == (0, 1, 2, 3)
     edge = best_rate(np.array([[1.0], [np.inf], [2.0]]))
     assert edge is not None
-    assert (edge.index, edge.within, edge.at_edge) == (0, (0,), True)
+    assert (edge.index, edge.candidates, edge.at_edge) == (0, (0, 2), True)
     assert best_rate(np.array([[np.inf], [np.inf]])) is None
 
 

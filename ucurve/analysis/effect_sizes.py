@@ -9,7 +9,13 @@ from __future__ import annotations
 from ucurve.schemas.results import Verdict
 
 # Claims whose effect is a rise of a loss, in its unit.
-CLAIMS = ("progressive sensitivity", "catastrophic overtraining")
+CLAIMS = (
+    "progressive sensitivity",
+    "catastrophic overtraining",
+    "progressive sensitivity at the best learning rate",
+    "catastrophic overtraining at the best learning rate",
+    "the new task is learned worse after more pre-training",
+)
 
 
 def remark(

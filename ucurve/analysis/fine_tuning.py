@@ -10,7 +10,7 @@ base), and once measured nll_mean, id_loss, accuracy, displacement.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -106,6 +106,58 @@ def grid(table: pd.DataFrame, values: Array, rates: Sequence[float]) -> tuple[Ar
     return tokens, cells
 
 
+def task_blocks(table: pd.DataFrame, design: Design) -> Array | None:
+    """Return the task metric in blocks of the validation data, as `grid`, lower as better.
+
+    [num_checkpoints, num_rates, num_seeds, num_blocks]; None where a finite value has no blocks, as
+    in results of earlier releases.
+    """
+    values = badness(table, design)
+    if "series" not in table:
+        return None
+    blocks = [
+        _validation_blocks(series, design) if np.isfinite(value) else None
+        for series, value in zip(table["series"], values, strict=True)
+    ]
+    return block_grid(table, values, blocks, design.rates)
+
+
+def _validation_blocks(series: Any, design: Design) -> Array | None:
+    name = "id_block_loss" if design.metric == "id_loss" else "block_accuracy"
+    if not isinstance(series, Mapping) or not series.get(name):
+        return None
+    values = np.array(series[name], dtype=float)
+    return values if design.metric == "id_loss" else 1 - values
+
+
+def block_grid(
+    table: pd.DataFrame, values: Array, blocks: Sequence[Array | None], rates: Sequence[float]
+) -> Array | None:
+    """Return the blocks of a grid's values, [num_checkpoints, num_rates, num_seeds, num_blocks].
+
+    values, blocks: one per row. NaN where the value is not finite; None if a finite one has none.
+    """
+    needed = np.isfinite(values) & (table["state"] == "done").to_numpy()
+    present = [found for found, ok in zip(blocks, needed, strict=True) if ok and found is not None]
+    widths = {len(found) for found in present}
+    if len(present) < needed.sum() or len(widths) != 1 or widths == {1}:
+        return None
+    flat = np.full((len(table), widths.pop()), np.nan)
+    flat[needed] = np.stack(present)
+    _, positions = grid(table, np.arange(len(table), dtype=float), rates)
+    measured = ~np.isnan(positions)
+    cells = np.full((*positions.shape, flat.shape[1]), np.nan)
+    cells[measured] = flat[positions[measured].astype(int)]
+    return cells
+
+
+def validation_error(table: pd.DataFrame, design: Design) -> float:
+    """Return the standard error of one task metric from the validation data, where it is known."""
+    if design.metric != "accuracy":
+        return 0.0
+    return float(np.nan_to_num(table["accuracy_se"].to_numpy(dtype=float)).max(initial=0.0))
+
+
 def complete_seeds(*grids: Array) -> list[Array]:
     """Return the grids with only the seeds that are measured everywhere in all of them."""
     complete = np.logical_and.reduce([~np.isnan(cells).any(axis=(0, 1)) for cells in grids])
@@ -127,16 +179,17 @@ def best_rates(
     """Return the best rate of every checkpoint: (family, tokens, number of seeds, Best)."""
     rows = []
     for panel, group in families(table, method):
-        error = 0.0
-        if design.metric == "accuracy":
-            error = float(np.nan_to_num(group["accuracy_se"].to_numpy(dtype=float).max()))
+        error = validation_error(group, design)
         tokens, losses = grid(group, badness(group, design), design.rates)
-        for at, cells in zip(tokens, losses, strict=True):
-            [complete] = complete_seeds(cells[None])
-            if not complete.size:
+        blocks = task_blocks(group, design)
+        for i, at in enumerate(tokens):
+            complete = ~np.isnan(losses[i]).any(axis=0)
+            if not complete.any():
                 continue
-            if (best := learning_rate_fits.best_rate(complete[0], error)) is not None:
-                rows.append((panel, float(at), complete.shape[2], best))
+            of_text = None if blocks is None else blocks[i][:, complete]
+            best = learning_rate_fits.best_rate(losses[i][:, complete], of_text, error)
+            if best is not None:
+                rows.append((panel, float(at), int(complete.sum()), best))
     return rows
 
 

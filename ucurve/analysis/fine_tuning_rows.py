@@ -33,7 +33,7 @@ Row = dict[str, Any]
 
 
 def best_rate_rows(table: pd.DataFrame, design: Design) -> list[Row]:
-    """Return the best rate (y) and the rates within one standard error of it (low, high).
+    """Return the best rate (y) and the range of its confidence set (low, high; none of one seed).
 
     "open bottom" marks best rates at the edge of the grid.
     """
@@ -44,8 +44,8 @@ def best_rate_rows(table: pd.DataFrame, design: Design) -> list[Row]:
             "tokens": tokens,
             "line": "best",
             "y": design.rates[best.index],
-            "low": design.rates[min(best.within)],
-            "high": design.rates[max(best.within)],
+            "low": design.rates[min(best.candidates)] if num_seeds > 1 else None,
+            "high": design.rates[max(best.candidates)] if num_seeds > 1 else None,
             "num_draws": num_seeds,
         }
         rows.append({"what": "mean", **row})

@@ -19,6 +19,7 @@ from ucurve.analysis import (
     learning_rate_fits,
     loss_increase_law,
     replication,
+    tuned_rate_verdicts,
 )
 from ucurve.analysis import fine_tuning as numbers
 from ucurve.analysis.conditions import Condition
@@ -54,7 +55,9 @@ def verdicts(
         judged = [
             (panel, condition_verdicts.all_verdicts(family)[1:]) for panel, family in families
         ]
-        summaries += _summaries(judged, method, design) + _sweep_verdicts(table, design, method)
+        summaries += _summaries(judged, method, design)
+        summaries += tuned_rate_verdicts.verdicts(table, design, method)
+        summaries += _sweep_verdicts(table, design, method)
         if method == design.methods[0]:
             details += [_base(panel, family, design) for panel, family in families]
             details += [verdict for _, group in judged for verdict in group]

@@ -2,7 +2,7 @@
 
     >>> losses = np.array([[1.3, 1.32], [1.0, 1.02], [1.6, 1.7]])  # [num_rates, num_seeds]
     >>> best_rate(losses)  # lower is better
-    Best(index=1, within=(1,), at_edge=False)
+    Best(index=1, candidates=(1,), at_edge=False)
 
 Seeds are paired: column j is the same seed everywhere. Intervals are over seeds
 (`statistics.resampled_means`); false positives and coverage: `tests/test_learning_rate_fits.py`.
@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from ucurve.analysis import statistics
+from ucurve.analysis import rate_confidence_sets, statistics
 from ucurve.analysis.statistics import Array
 
 Speed = Literal[
@@ -27,12 +27,12 @@ Speed = Literal[
 class Best:
     """The rate with the lowest mean loss.
 
-    within: rates no more than one standard error above it. at_edge: it is at the edge of the grid,
-    so the optimum may lie beyond.
+    candidates: the 95% confidence set of the best rate on the grid, see `rate_confidence_sets`.
+    at_edge: it is at the edge of the grid, so the optimum may lie beyond.
     """
 
     index: int
-    within: tuple[int, ...]
+    candidates: tuple[int, ...]
     at_edge: bool
 
 
@@ -68,19 +68,17 @@ class GrowthLaw:
     num_rates: int
 
 
-def best_rate(losses: Array, error: float = 0.0) -> Best | None:
+def best_rate(losses: Array, blocks: Array | None = None, error: float = 0.0) -> Best | None:
     """Return the best of losses [num_rates, num_seeds]; None without a finite mean.
 
-    Lower is better, non-finite is worst. error: standard error of one loss from the validation set,
-    which all seeds share; it adds to the standard error of the best mean over seeds.
+    Lower is better, non-finite is worst. blocks, error: see `rate_confidence_sets.candidates`.
     """
     means = np.where(np.isfinite(losses).all(axis=1), losses.mean(axis=1), np.inf)
     if not np.isfinite(means).any():
         return None
-    index, num_seeds = int(means.argmin()), losses.shape[1]
-    spread = losses[index].std(ddof=1) ** 2 / num_seeds if num_seeds > 1 else 0.0
-    within = np.flatnonzero(means <= means[index] + np.sqrt(spread + error**2))
-    return Best(index, tuple(int(i) for i in within), index in (0, len(means) - 1))
+    index = int(means.argmin())
+    found = rate_confidence_sets.candidates(losses, blocks, error)
+    return Best(index, found, index in (0, len(means) - 1))
 
 
 def optima(rates: Array, means: Array) -> Array:

@@ -63,24 +63,31 @@ def of_rows(series: Sequence[Any]) -> Array | None:
     return np.stack(blocks_of_draws) if blocks_of_draws else None
 
 
-def half_width(blocks: Array | None, level: float = 0.95) -> float:
-    """Return half of the interval that the text's error alone gives the mean; 0 where unknown.
+def variance(blocks: Array) -> float:
+    """Return the variance that the text alone gives the mean of blocks [num_draws, num_blocks].
 
-    blocks [num_draws, num_blocks]: of a loss or a difference of losses on the same windows. The
-    variance over blocks contains 1 / num_draws of that of draws within blocks, which the interval
-    over draws has too, so it counts once.
+    The variance over blocks contains 1 / num_draws of that of draws within blocks, which the
+    variance over draws has too, so it counts once.
     """
-    if blocks is None or blocks.shape[1] < 2 or not np.isfinite(blocks).all():
-        return 0.0
     num_draws, num_blocks = blocks.shape
     of_blocks = blocks.mean(axis=0)
-    variance = of_blocks.var(ddof=1) / num_blocks
+    own = float(of_blocks.var(ddof=1)) / num_blocks
     if num_draws > 1:
         rest = blocks - of_blocks - blocks.mean(axis=1, keepdims=True) + blocks.mean()
         degrees = (num_draws - 1) * (num_blocks - 1)
-        variance -= np.square(rest).sum() / degrees / num_draws / num_blocks
-    quantile = t_quantile(0.5 + level / 2, num_blocks - 1)
-    return float(quantile * np.sqrt(max(variance, 0.0)))
+        own -= float(np.square(rest).sum()) / degrees / num_draws / num_blocks
+    return float(max(own, 0.0))
+
+
+def half_width(blocks: Array | None, level: float = 0.95) -> float:
+    """Return half of the interval that the text's error alone gives the mean; 0 where unknown.
+
+    blocks [num_draws, num_blocks]: of a loss or a difference of losses on the same windows.
+    """
+    if blocks is None or blocks.shape[1] < 2 or not np.isfinite(blocks).all():
+        return 0.0
+    quantile = t_quantile(0.5 + level / 2, blocks.shape[1] - 1)
+    return float(quantile * np.sqrt(variance(blocks)))
 
 
 def half_of(draws: Sequence[Array | None]) -> float:

@@ -85,7 +85,10 @@ def _measure(
         forgotten = evaluation_points.measure(
             point, context, loaded, _progress(steps, context, 0.5)
         )
-    return Result({**learned, **displacement, **forgotten.metrics}, forgotten.series)
+    return Result(
+        {**learned.metrics, **displacement, **forgotten.metrics},
+        {**learned.series, **forgotten.series},
+    )
 
 
 def _progress(steps: int, context: Context, start: float) -> Callable[[float, float], None]:

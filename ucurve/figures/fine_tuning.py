@@ -22,7 +22,7 @@ from ucurve.analysis.curve_rows import YTransform, curve_rows, minimum_rows
 from ucurve.analysis.fine_tuning import Design
 from ucurve.analysis.replication import Reference, compare
 from ucurve.analysis.text_error import CAPTION as TEXT
-from ucurve.figures import charts, loss_increase_law, sweep_charts
+from ucurve.figures import charts, loss_increase_law, sweep_charts, tuned_rates
 from ucurve.figures.axes import Axis, tokens_axis
 from ucurve.figures.colours import LineEncoding
 from ucurve.figures.grids import text_table
@@ -71,7 +71,7 @@ def figures(
         **_in_bits(table, verdicts, design),
     }
     if len(design.rates) > 1:
-        result |= _over_rates(table, design)
+        result |= {**_over_rates(table, design), **tuned_rates.figures(table, design)}
     result["displacement"] = _displacement(table, design)
     if len(design.methods) > 1 or design.alphas:
         result["methods"] = _methods(table, design)
@@ -199,9 +199,9 @@ def _over_rates(table: pd.DataFrame, design: Design) -> dict[str, Figure]:
     return {
         "best_rate": Figure(
             "Best learning rate",
-            f"Learning rate with the best {task}. Band: all within one standard error of it. "
-            "Triangle around a point: the best rate is at the edge of the grid, so the optimum "
-            "may be outside.",
+            f"Learning rate with the best {task}. Band: 95% confidence set, all rates that no "
+            "other is significantly better than (paired over seeds). Triangle around a point: the "
+            "best rate is at the edge of the grid, so the optimum may be outside.",
             curves(TOKENS, Axis("y", "best learning rate", "log"), BEST),
             {"curves": fine_tuning_rows.best_rate_rows(table, design)},
         ),

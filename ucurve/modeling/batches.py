@@ -4,7 +4,7 @@ A task has label words, a linear head, or is plain language modelling.
 
     model = FinetunedModel(model)
     loss = token_loss(model, batch) / num_scored(model, batch)        # nats per scored token
-    classification_metrics(model, batches, words, "fp32", progress)   # {"id_loss": 0.41, ...}
+    classified(model, batches, words, "fp32", progress).metrics       # {"id_loss": 0.41, ...}
 
 Rows are padded on the right: attention is causal, so padding changes nothing before it and needs no
 mask.
@@ -12,6 +12,7 @@ mask.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -138,44 +139,69 @@ def token_loss(finetuned: FinetunedModel, batch: Batch) -> torch.Tensor:
     )
 
 
+@dataclass(frozen=True)
+class Validation:
+    """What was learned of the new task, on validation data.
+
+    Attributes:
+        metrics: "id_loss" and "id_tokens"; "accuracy", its standard error and "num_validation".
+        series: the loss and the accuracy in blocks of consecutive examples, whose means are those
+            over all: "id_block_loss", "block_accuracy".
+    """
+
+    metrics: dict[str, float]
+    series: dict[str, list[float]]
+
+
 @torch.inference_mode()
-def classification_metrics(
+def classified(
     finetuned: FinetunedModel,
     parts: Sequence[Batch],
     words: Sequence[int],
     precision: Precision,
     progress: Progress,
-) -> dict[str, float]:
+) -> Validation:
     """Return the mean loss in nats ("id_loss"), and accuracy with its standard error.
 
     The loss is that of the scored tokens; with a linear head, of the classes. The predicted class
     has the largest logit: of the head, or of `words`, the first tokens of the label words.
     """
-    loss, num_scored, correct, num_rows = 0.0, 0, 0, 0
+    losses: list[float] = []
+    hits: list[int] = []
+    total, num_scored, num_rows = 0.0, 0, 0
     for done, batch in enumerate((part.to(finetuned.model.device) for part in parts), start=1):
         rows = torch.arange(len(batch.ids), device=batch.ids.device)
         count_tokens(batch.ids.numel())
         with autocast(finetuned.model, precision):
             if finetuned.head is not None:
                 scores = finetuned.head(finetuned.hidden(batch.ids)[rows, batch.last]).float()
-                loss += float(cross_entropy(scores.double(), batch.labels, reduction="sum"))
+                loss = cross_entropy(scores.double(), batch.labels, reduction="sum")
                 num_scored += len(rows)
             else:
                 selected = batch.targets != IGNORE_INDEX
                 logits = finetuned.logits(batch.ids, pad(selected, (0, 1)))
-                loss += float(
-                    cross_entropy(logits.double(), batch.targets[selected], reduction="sum")
-                )
+                loss = cross_entropy(logits.double(), batch.targets[selected], reduction="sum")
                 num_scored += len(logits)
                 # Index of each row's first scored position among all scored positions.
                 first = torch.cumsum(selected.sum(1), 0) - selected.sum(1)
                 scores = logits[first][:, list(words)]
-        correct += int((scores.argmax(1) == batch.labels).sum()) if scores.shape[1] else 0
+        losses.append(float(loss))
+        total += losses[-1]  # sum() would round otherwise from Python 3.12 on
+        hits.append(int((scores.argmax(1) == batch.labels).sum()) if scores.shape[1] else 0)
         num_rows += len(rows)
         progress(done, len(parts))
-    metrics = {"id_loss": loss / num_scored, "id_tokens": float(num_scored)}
+    metrics = {"id_loss": total / num_scored, "id_tokens": float(num_scored)}
+    series = {"id_block_loss": _in_blocks(losses, num_scored)}
     if words or finetuned.head is not None:
-        accuracy = correct / num_rows
+        accuracy = sum(hits) / num_rows
         error = math.sqrt(accuracy * (1 - accuracy) / num_rows)
         metrics |= {"accuracy": accuracy, "accuracy_se": error, "num_validation": float(num_rows)}
-    return metrics
+        series["block_accuracy"] = _in_blocks(hits, num_rows)
+    return Validation(metrics, series)
+
+
+def _in_blocks(sums: Sequence[float], total: int, num_blocks: int = 32) -> list[float]:
+    """Return sums over batches in at most num_blocks blocks whose mean is sum(sums) / total."""
+    size, rest = divmod(len(sums), min(num_blocks, len(sums)))
+    ends = [i * size + min(i, rest) for i in range(min(num_blocks, len(sums)) + 1)]
+    return [sum(sums[low:high]) * (len(ends) - 1) / total for low, high in itertools.pairwise(ends)]

@@ -2,7 +2,7 @@
 
 task = build_task(inputs["task"], dataset, tokenizer, context, artefacts)
 batch = task.batch(seed, step, num_rows)      # determined by (seed, step)
-task.validate(finetuned, "fp32", progress)    # {"id_loss": 0.41, "accuracy": 0.83, ...}
+task.validate(finetuned, "fp32", progress).metrics    # {"id_loss": 0.41, "accuracy": 0.83, ...}
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from ucurve.modeling.batches import (
     FinetunedModel,
     Progress,
     Row,
-    classification_metrics,
+    Validation,
+    classified,
     collate,
 )
 from ucurve.modeling.checkpoints import file_sha256, local_copy
@@ -61,7 +62,7 @@ class FinetuningTask(Protocol):
     def batch(self, seed: int, step: int, num_rows: int) -> Batch: ...
     def validate(
         self, finetuned: FinetunedModel, precision: Precision, progress: Progress = no_progress
-    ) -> dict[str, float]: ...
+    ) -> Validation: ...
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,15 @@ class LanguageModelingTask:
 
     def validate(
         self, finetuned: FinetunedModel, precision: Precision, progress: Progress = no_progress
-    ) -> dict[str, float]:
+    ) -> Validation:
         measure = partial(
             window_losses, finetuned.model, self.held_out, window=self.context, stride=self.context
         )
         losses = measure(precision=precision, progress=progress)
-        return {"id_loss": losses.nll_mean, "id_tokens": float(losses.num_tokens.sum())}
+        return Validation(
+            {"id_loss": losses.nll_mean, "id_tokens": float(losses.num_tokens.sum())},
+            {"id_block_loss": losses.in_blocks().tolist()},
+        )
 
 
 @dataclass(frozen=True)
@@ -119,12 +123,12 @@ class SyntheticSentimentTask:
 
     def validate(
         self, finetuned: FinetunedModel, precision: Precision, progress: Progress = no_progress
-    ) -> dict[str, float]:
+    ) -> Validation:
         words = [TOKEN[word] for word in LABEL_WORDS]
         parts = [
             self.batch(0, i, 64, "fine-tuning validation") for i in range(VALIDATION_ROWS // 64)
         ]
-        return classification_metrics(finetuned, parts, words, precision, progress)
+        return classified(finetuned, parts, words, precision, progress)
 
 
 @dataclass(frozen=True)
@@ -149,9 +153,9 @@ class SupervisedTask:
 
     def validate(
         self, finetuned: FinetunedModel, precision: Precision, progress: Progress = no_progress
-    ) -> dict[str, float]:
+    ) -> Validation:
         parts = [collate(self.validation[i : i + 32]) for i in range(0, len(self.validation), 32)]
-        return classification_metrics(finetuned, parts, self.words, precision, progress)
+        return classified(finetuned, parts, self.words, precision, progress)
 
 
 def _order(num: int, seed: int, epoch: int) -> NDArray[np.int64]:
