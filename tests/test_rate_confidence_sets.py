@@ -22,6 +22,7 @@ def test_the_set_holds_the_best_rate_however_rates_share_the_validation_error(
     assert held["blocks"] >= 88
     assert held["bound"] >= 88
     assert (held["seeds only"] >= 88) == (share == 1.0), "seeds alone do not know of that error"
+    assert held["one standard error"] < 80, "the rule of Breiman et al. (1984) is no confidence set"
 
 
 def test_rates_that_are_clearly_worse_are_left_out() -> None:
@@ -47,6 +48,15 @@ def test_more_rates_make_the_set_larger_not_smaller() -> None:
     losses = np.random.default_rng(1).normal(0, 1, (8, 5)) + np.arange(8)[:, None]
     few = set(candidates(losses[:4]))
     assert few <= set(candidates(losses))
+
+
+def test_a_known_order_of_models_is_cut_where_it_is_certain() -> None:
+    """As in examples of the model confidence set: nine models, each worse than the one before."""
+    rng = np.random.default_rng(2)
+    losses = rng.standard_normal((9, 200)) + np.linspace(0.0, 1.0, 9)[:, None]
+    found = candidates(losses)
+    assert found[0] == 0
+    assert set(range(4, 9)).isdisjoint(found), "0.5 worse is 5 standard errors"
 
 
 def rows(series: list[dict[str, list[float]]]) -> list[MeasurementRow]:

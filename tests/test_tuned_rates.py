@@ -18,6 +18,7 @@ from ucurve.experiments.fine_tuning import FineTuning
 from ucurve.schemas.results import Verdict
 
 TIE = RateWorld(gap=0.001)
+SCOPE = "full, pre-training seed 0"
 
 
 def by_hand(task: np.ndarray, values: np.ndarray) -> float:
@@ -98,6 +99,15 @@ def test_the_loss_at_a_rate_that_was_chosen_on_other_seeds_is_not_too_good() -> 
     assert truth == pytest.approx(exact, abs=0.01)
 
 
+def test_the_best_of_many_rates_that_learn_nothing_is_no_better_than_chance() -> None:
+    """The example of nested cross-validation (Cawley and Talbot 2010): candidates of pure noise."""
+    rng = np.random.default_rng(3)
+    errors = rng.binomial(872, 0.5, (40, 32, 4)) / 872
+    judged = tuned_rates.draws(tuned_rates.cross_fitted(errors), errors).mean()
+    assert errors.mean(axis=2).min(axis=1).mean() < 0.485
+    assert judged == pytest.approx(0.5, abs=0.003)
+
+
 def verdicts_of(**fields: Any) -> dict[tuple[str, str], Verdict]:
     spec = FineTuning(**{**EXAMPLE, **fields})
     table = table_of(planned(**fields), sensitive)
@@ -121,9 +131,6 @@ def test_verdicts_at_the_best_rate_find_what_the_table_was_made_with() -> None:
     assert learned.effect is not None
     assert learned.effect < 0.01
     assert verdicts[OVERTRAINING, SCOPE].p_value is not None
-
-
-SCOPE = "full, pre-training seed 0"
 
 
 def test_a_best_rate_at_the_edge_of_the_grid_is_said() -> None:

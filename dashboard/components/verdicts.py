@@ -19,6 +19,10 @@ DEFINITIONS = {  # of the paper's terms, shown on hover
     "the longer the model was pre-trained.",
     "catastrophic overtraining": "After the perturbation, a model that was pre-trained longer "
     "has the higher loss.",
+    "progressive sensitivity at the best learning rate": "Fine-tuned at its own best learning "
+    "rate, a model forgets more, the longer it was pre-trained.",
+    "catastrophic overtraining at the best learning rate": "Fine-tuned at its own best learning "
+    "rate, a model that was pre-trained longer has the higher loss on pre-training text.",
     "inflection point": "The amount of pre-training with the minimum loss after the "
     "perturbation: beyond it, more pre-training hurts.",
 }

@@ -63,14 +63,14 @@ def front_band(task: Array, retention: Array) -> FrontBand | None:
     lows = [(x[1], y[1]) for x, y in zip(learned, kept, strict=True)]
     highs = [(x[2], y[2]) for x, y in zip(learned, kept, strict=True)]
     places = sorted({x for x, _ in lows} | {x for x, _ in highs})
-    steps = [(place, _height(lows, place), _height(highs, place)) for place in places]
+    steps = [(float(place), _height(lows, place), _height(highs, place)) for place in places]
     means = [(x[0], y[0]) for x, y in zip(learned, kept, strict=True)]
     front = sorted(
         (x, y, int(rate))
         for (x, y), rate in zip(means, usable, strict=True)
         if not any(a <= x and b <= y and (a, b) != (x, y) for a, b in means)
     )
-    return FrontBand(_changes(steps), [(rate, x, y) for x, y, rate in front])
+    return FrontBand(_changes(steps), [(rate, float(x), float(y)) for x, y, rate in front])
 
 
 def true_front(task: Array, retention: Array) -> list[tuple[float, float]]:

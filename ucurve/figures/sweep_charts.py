@@ -79,17 +79,18 @@ def fronts(
     `what`: mean: a rate on the front; end: where its last step ends; band: a step of the band.
     """
     at, colour, order = (encoded_x(x), encoded_y(y)), _by_tokens(), alt.Order("order:Q")
+    detail = alt.Detail("tokens:N")
     tips = [tooltip("tokens", "tokens", ","), tooltip("learning_rate"), tooltip("num_draws")]
     tips += [tooltip(axis.field, axis.title, ".4~g") for axis in (x, y)]
     on_front = alt.Chart().transform_filter("datum.what == 'mean' || datum.what == 'end'")
     layers = [
         on_front.mark_line(clip=True, strokeWidth=2, interpolate="step-after")
-        .encode(*at, colour, order)
+        .encode(*at, colour, detail, order)
         .properties(name="lines")
         .add_params(alt.selection_interval(name="zoom", bind="scales")),
         filter_rows("band")
         .mark_area(clip=True, opacity=0.15, interpolate="step-after")
-        .encode(at[0], alt.Y("band_low:Q"), alt.Y2("band_high"), colour, order),
+        .encode(at[0], alt.Y("band_low:Q"), alt.Y2("band_high"), colour, detail),
         filter_rows("mean")
         .mark_point(clip=True, filled=True, size=36, opacity=1)
         .encode(*at, colour, tooltip=tips),
