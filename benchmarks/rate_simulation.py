@@ -59,7 +59,7 @@ class RateWorld:
         x = 1e6 * 2.0 ** np.arange(NUM_CHECKPOINTS)
         base = np.zeros((NUM_CHECKPOINTS, NUM_BLOCKS))
         panel = {"replicate": 0, "evaluation": "text"}
-        return Sweep(panel, x, losses, forgotten, base, None, None, 0.0, 0)
+        return Sweep(panel, x, losses, forgotten, base, None, None)
 
 
 def validated(

@@ -168,6 +168,17 @@ def test_a_checkpoint_at_which_every_rate_diverges_is_named() -> None:
     assert verdict.sentence.startswith("At 4M tokens every learning rate has a seed that diverged")
 
 
+def test_an_unperturbed_loss_that_is_not_finite_at_the_last_checkpoint_leaves_it_open() -> None:
+    def broken(labels: dict[str, Any]) -> dict[str, float]:
+        is_base = not labels["learning_rate"]
+        return {"nll_mean": math.nan} if is_base and labels["tokens"] == 8e6 else sensitive(labels)
+
+    spec, table = FineTuning(**EXAMPLE), table_of(planned(), broken)
+    [verdict] = [v for v in spec.verdicts(table) if (v.claim, v.scope) == (SENSITIVITY, SCOPE)]
+    assert verdict.answer == "undetermined"
+    assert "The unperturbed loss is not finite at 8M tokens." in verdict.sentence
+
+
 def test_an_unfinished_experiment_is_judged_by_its_complete_seeds() -> None:
     def unfinished(labels: dict[str, Any]) -> dict[str, float] | None:
         is_open = labels["seed"] == 4 and labels["learning_rate"] == 1e-3

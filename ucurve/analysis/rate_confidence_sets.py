@@ -36,35 +36,29 @@ def candidates(
     validation data. One seed tells no rates apart.
     """
     usable = np.flatnonzero(np.isfinite(losses).all(axis=1))
-    threshold = (1 - level) / max(len(usable) - 1, 1)
-    kept = [
-        int(rate)
-        for rate in usable
-        if all(
-            _p_worse(losses, blocks, error, int(rate), int(other)) >= threshold
-            for other in usable
-            if other != rate
-        )
-    ]
-    return tuple(kept)
+    if losses.shape[1] < 2 or len(usable) < 2:
+        return tuple(int(rate) for rate in usable)
+    p_values = _p_worse(losses[usable], None if blocks is None else blocks[usable], error)
+    least = p_values.min(axis=1) * (len(usable) - 1)
+    return tuple(int(rate) for rate in usable[least >= 1 - level])
 
 
-def _p_worse(losses: Array, blocks: Array | None, error: float, rate: int, other: int) -> float:
-    """Return the one-sided p-value against "the rate is no worse than the other"."""
+def _p_worse(losses: Array, blocks: Array | None, error: float) -> Array:
+    """Return one-sided p-values against "no worse than the other", [num_rates, other]."""
     from scipy.special import stdtr
 
-    difference, num_seeds = losses[rate] - losses[other], losses.shape[1]
-    if num_seeds < 2:
-        return 1.0
-    over_seeds = float(difference.var(ddof=1)) / num_seeds
-    over_text, text_degrees = 2 * error**2, np.inf
+    num_seeds = losses.shape[1]
+    differences = losses[:, None] - losses[None]
+    mean, over_seeds = differences.mean(axis=2), differences.var(axis=2, ddof=1) / num_seeds
+    over_text, text_degrees = np.full(mean.shape, 2 * error**2), np.inf
     if blocks is not None:
-        over_text = text_error.variance(blocks[rate] - blocks[other])
+        over_text = text_error.variance(blocks[:, None] - blocks[None])
         text_degrees = blocks.shape[2] - 1
     total = over_seeds + over_text
-    if total == 0:
-        return float(difference.mean() <= 0)
-    degrees = float(num_seeds - 1)
-    if num_seeds >= FEW_SEEDS:
-        degrees = total**2 / (over_seeds**2 / degrees + over_text**2 / text_degrees)
-    return float(stdtr(degrees, -difference.mean() / np.sqrt(total)))
+    degrees = np.full(mean.shape, num_seeds - 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if num_seeds >= FEW_SEEDS:
+            parts = over_seeds**2 / degrees + over_text**2 / text_degrees
+            degrees = np.where(total > 0, total**2 / parts, degrees)
+        p_values = stdtr(degrees, -mean / np.sqrt(total))
+    return np.asarray(np.where(total > 0, p_values, mean <= 0), dtype=np.float64)

@@ -63,20 +63,21 @@ def of_rows(series: Sequence[Any]) -> Array | None:
     return np.stack(blocks_of_draws) if blocks_of_draws else None
 
 
-def variance(blocks: Array) -> float:
-    """Return the variance that the text alone gives the mean of blocks [num_draws, num_blocks].
+def variance(blocks: Array) -> Array:
+    """Return the variance that the text alone gives the mean of blocks [..., draws, num_blocks].
 
     The variance over blocks contains 1 / num_draws of that of draws within blocks, which the
     variance over draws has too, so it counts once.
     """
-    num_draws, num_blocks = blocks.shape
-    of_blocks = blocks.mean(axis=0)
-    own = float(of_blocks.var(ddof=1)) / num_blocks
+    num_draws, num_blocks = blocks.shape[-2:]
+    of_blocks = blocks.mean(axis=-2, keepdims=True)
+    own = of_blocks.var(axis=-1, ddof=1)[..., 0] / num_blocks
     if num_draws > 1:
-        rest = blocks - of_blocks - blocks.mean(axis=1, keepdims=True) + blocks.mean()
+        rest = blocks - of_blocks - blocks.mean(axis=-1, keepdims=True)
+        rest += blocks.mean(axis=(-2, -1), keepdims=True)
         degrees = (num_draws - 1) * (num_blocks - 1)
-        own -= float(np.square(rest).sum()) / degrees / num_draws / num_blocks
-    return float(max(own, 0.0))
+        own = own - np.square(rest).sum(axis=(-2, -1)) / degrees / num_draws / num_blocks
+    return np.asarray(np.maximum(own, 0.0), dtype=np.float64)
 
 
 def half_width(blocks: Array | None, level: float = 0.95) -> float:

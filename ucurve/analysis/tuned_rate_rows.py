@@ -18,6 +18,7 @@ from ucurve.analysis.tuned_rate_sweeps import Sweep
 from ucurve.analysis.tuned_rates import MIN_SEEDS
 
 Row = dict[str, Any]
+Estimate = tuple[float, float, float]  # with the limits of its band
 MARGIN = 0.3  # of the fronts' range, to which bands are drawn beyond it
 
 
@@ -34,41 +35,47 @@ def best_rate_curve(sweeps: Sequence[Sweep], of: Literal["retention", "task"]) -
             rows.append({"what": "note", **sweep.panel, "label": label})
         if not sweep.is_judged:
             continue
-        for i, tokens in enumerate(sweep.x):
-            y, low, high = _estimate(sweep, i, of)
+        estimates = _task(sweep) if of == "task" else _forgetting(sweep)
+        for tokens, (y, low, high) in zip(sweep.x, estimates, strict=True):
             place = {**sweep.panel, "tokens": float(tokens), "line": "best learning rate"}
             row = {"what": "mean", **place, "y": y, "low": low, "high": high}
             rows.append({**row, "num_draws": sweep.num_seeds})
     return rows
 
 
-def _estimate(sweep: Sweep, i: int, of: str) -> tuple[float, float, float]:
-    """Return the value at the best rate of checkpoint i with the limits of its band."""
-    values = sweep.task if of == "task" else sweep.retention
-    blocks = sweep.task_blocks if of == "task" else sweep.blocks
-    base = 0.0 if of == "task" else float(sweep.base[i].mean())
-    of_text = None if of == "task" else sweep.base[i]
-    y, low, high = _with_text(
-        sweep.at_best_rate(values)[i],
-        None if blocks is None else sweep.at_best_rate(blocks)[i],
-        of_text,
-    )
-    if of == "retention":
-        for rate in sweep.candidates[i]:
-            one = None if blocks is None else blocks[i, rate]
-            _, rate_low, rate_high = _with_text(values[i, rate], one, of_text)
+def _task(sweep: Sweep) -> list[Estimate]:
+    """Return the new task's loss or error rate at the best rate of each checkpoint."""
+    values, blocks = sweep.at_best_rate(sweep.task), None
+    if sweep.task_blocks is not None:
+        blocks = sweep.at_best_rate(sweep.task_blocks)
+    return [
+        _with_text(values[i], None if blocks is None else blocks[i]) for i in range(len(sweep.x))
+    ]
+
+
+def _forgetting(sweep: Sweep) -> list[Estimate]:
+    """Return forgetting at the best rate of each checkpoint; limits hold all that may be it."""
+    increase, blocks = sweep.retention - sweep.base.mean(axis=1)[:, None, None], None
+    if sweep.blocks is not None and sweep.blocks.shape[3] == sweep.base.shape[1]:
+        blocks = sweep.blocks - sweep.base[:, None, None, :]
+    values = sweep.at_best_rate(increase)
+    values_by_block = None if blocks is None else sweep.at_best_rate(blocks)
+    estimates = []
+    for i, rates in enumerate(sweep.candidates):
+        of_text = None if values_by_block is None else values_by_block[i]
+        y, low, high = _with_text(values[i], of_text)
+        for rate in rates:
+            of_text = None if blocks is None else blocks[i, rate]
+            _, rate_low, rate_high = _with_text(increase[i, rate], of_text)
             low, high = min(low, rate_low), max(high, rate_high)
-    return y - base, low - base, high - base
+        estimates.append((y, low, high))
+    return estimates
 
 
-def _with_text(
-    values: Array, blocks: Array | None, base: Array | None
-) -> tuple[float, float, float]:
+def _with_text(values: Array, blocks: Array | None) -> Estimate:
     """Return the mean over draws with an interval over draws and, where it is known, text."""
     mean, low, high = mean_interval(values)
-    if blocks is None or (base is not None and len(base) != blocks.shape[1]):
-        return mean, low, high
-    half = text_error.half_width(blocks if base is None else blocks - base)
+    half = text_error.half_width(blocks)
     return mean, *text_error.widened((low, high), mean, half)
 
 

@@ -10,7 +10,7 @@ a gap.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from ucurve.analysis import fine_tuning as numbers
 from ucurve.analysis import learning_rate_fits, text_error, tuned_rates
-from ucurve.analysis.base_loss import base_blocks
+from ucurve.analysis.base_loss import base_blocks, broken_bases
 from ucurve.analysis.fine_tuning import Design, Panel
 from ucurve.analysis.learning_rate_fits import Best
 from ucurve.analysis.statistics import Array
@@ -46,8 +46,9 @@ class Sweep:
     base: Array
     blocks: Array | None
     task_blocks: Array | None
-    error: float
-    num_unused: int
+    error: float = 0.0
+    num_unused: int = 0
+    broken: Array = field(default_factory=lambda: np.zeros(0))
 
     @property
     def num_seeds(self) -> int:
@@ -117,6 +118,7 @@ def _sweep(table: pd.DataFrame, rows: pd.DataFrame, panel: Panel, design: Design
     task_blocks = numbers.task_blocks(placed, design)
     measured = ~(np.isnan(task) | np.isnan(retention))
     base = base_blocks(bases, x) if len(x) else np.zeros((0, 1))
+    broken = x[broken_bases(bases, x)]
     per_checkpoint = measured.sum(axis=(1, 2))
     usable = np.isfinite(base).all(axis=1) & (2 * per_checkpoint >= per_checkpoint.max(initial=0))
     complete = measured[usable].all(axis=(0, 1)) & usable.any()
@@ -132,5 +134,6 @@ def _sweep(table: pd.DataFrame, rows: pd.DataFrame, panel: Panel, design: Design
         None if blocks is None else blocks[kept],
         None if task_blocks is None else task_blocks[kept],
         numbers.validation_error(placed, design),
-        len(placed) - task.size,
+        len(placed) - task.size - int(placed["tokens"].isin(broken).sum()),
+        broken,
     )

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ucurve.analysis import combined_verdicts, condition_verdicts, statistics, text_error
 from ucurve.analysis import tuned_rate_sweeps as sweeps_of
 from ucurve.analysis.conditions import Condition, VerdictBuilder
@@ -99,14 +101,38 @@ def _judged(
         return _not_judged(claim, condition, sweep)
     of_draws = sweep.at_best_rate(sweep.retention)
     of_blocks = None if sweep.blocks is None else sweep.at_best_rate(sweep.blocks)
-    [main] = judge([replace(condition, losses=of_draws, blocks=of_blocks)])
+    [main] = judge([_with_broken(replace(condition, losses=of_draws, blocks=of_blocks), sweep)])
     ends = []
     for highest in (flat, [not one for one in flat]):
         rates = extreme(sweep.retention, sweep.candidates, highest)
         blocks = None if sweep.blocks is None else sweep.at_rates(sweep.blocks, rates)
         losses = sweep.at_rates(sweep.retention, rates)
-        ends += judge([replace(condition, losses=losses, blocks=blocks)])
+        ends += judge([_with_broken(replace(condition, losses=losses, blocks=blocks), sweep)])
     return _combined(claim, sweep, design, main, *ends)
+
+
+def _with_broken(condition: Condition, sweep: Sweep) -> Condition:
+    """Return the condition with the checkpoints whose unperturbed loss is not finite, as gaps."""
+    num = len(sweep.broken)
+    if not num:
+        return condition
+    x = np.concatenate([condition.x, sweep.broken])
+    order = np.argsort(x)
+
+    def padded(values: Array) -> Array:
+        gaps = np.full((num, *values.shape[1:]), np.nan)
+        return np.asarray(np.concatenate([values, gaps])[order], dtype=np.float64)
+
+    is_broken = np.isin(x[order], sweep.broken)
+    return replace(
+        condition,
+        x=x[order],
+        losses=padded(condition.losses),
+        base=padded(condition.base),
+        blocks=None if condition.blocks is None else padded(condition.blocks),
+        measured=np.repeat(~is_broken[:, None], condition.losses.shape[1], axis=1),
+        broken_base=is_broken,
+    )
 
 
 def _combined(
@@ -239,6 +265,11 @@ def _rates_text(sweep: Sweep, design: Design) -> str:
         )
     most = max(len(one.candidates) for one in best)
     text += "." if most == 1 else f"; up to {most} rates of a checkpoint may be the best (95% set)."
+    if sweep.num_unused:
+        text += (
+            f" Preliminary: {counted(sweep.num_unused, 'fine-tuning')} not used yet (not measured, "
+            "or of a seed without all rates)."
+        )
     if num := sum(one.at_edge for one in best):
         text += (
             f" At {num} of {len(best)} checkpoints it is at the edge of the grid, so the best of "

@@ -71,7 +71,7 @@ class TuningFields(Spec):
         max_length=64,
         description="Seeds of the order of the data, the same for all checkpoints. Three can "
         "confirm a rise at one learning rate; several rates, whose p values are corrected for "
-        "multiple tests, need five.",
+        "multiple tests, need five. Verdicts at each checkpoint's best rate need three.",
     )
     evaluations: list[Name] = Field(
         [],
