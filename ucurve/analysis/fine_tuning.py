@@ -138,8 +138,8 @@ def block_grid(
     values, blocks: one per row. NaN where the value is not finite; None if a finite one has none.
     """
     needed = np.isfinite(values) & (table["state"] == "done").to_numpy()
-    present = [found for found, ok in zip(blocks, needed, strict=True) if ok and found is not None]
-    widths = {len(found) for found in present}
+    present = [own for own, ok in zip(blocks, needed, strict=True) if ok and own is not None]
+    widths = {len(own) for own in present}
     if len(present) < needed.sum() or len(widths) != 1 or widths == {1}:
         return None
     flat = np.full((len(table), widths.pop()), np.nan)

@@ -77,8 +77,8 @@ def best_rate(losses: Array, blocks: Array | None = None, error: float = 0.0) ->
     if not np.isfinite(means).any():
         return None
     index = int(means.argmin())
-    found = rate_confidence_sets.candidates(losses, blocks, error)
-    return Best(index, found, index in (0, len(means) - 1))
+    rates = rate_confidence_sets.candidates(losses, blocks, error)
+    return Best(index, rates, index in (0, len(means) - 1))
 
 
 def optima(rates: Array, means: Array) -> Array:

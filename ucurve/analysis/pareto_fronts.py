@@ -59,12 +59,12 @@ def front_band(task: Array, retention: Array) -> FrontBand | None:
         return None
     level = 1 - (1 - LEVEL) / (2 * len(usable))
     learned = [mean_interval(task[rate], level) for rate in usable]
-    kept = [mean_interval(retention[rate], level) for rate in usable]
-    lows = [(x[1], y[1]) for x, y in zip(learned, kept, strict=True)]
-    highs = [(x[2], y[2]) for x, y in zip(learned, kept, strict=True)]
+    retained = [mean_interval(retention[rate], level) for rate in usable]
+    lows = [(x[1], y[1]) for x, y in zip(learned, retained, strict=True)]
+    highs = [(x[2], y[2]) for x, y in zip(learned, retained, strict=True)]
     places = sorted({x for x, _ in lows} | {x for x, _ in highs})
     steps = [(float(place), _height(lows, place), _height(highs, place)) for place in places]
-    means = [(x[0], y[0]) for x, y in zip(learned, kept, strict=True)]
+    means = [(x[0], y[0]) for x, y in zip(learned, retained, strict=True)]
     front = sorted(
         (x, y, int(rate))
         for (x, y), rate in zip(means, usable, strict=True)

@@ -122,8 +122,8 @@ def _sweep(table: pd.DataFrame, rows: pd.DataFrame, panel: Panel, design: Design
     per_checkpoint = measured.sum(axis=(1, 2))
     usable = np.isfinite(base).all(axis=1) & (2 * per_checkpoint >= per_checkpoint.max(initial=0))
     complete = measured[usable].all(axis=(0, 1)) & usable.any()
-    kept = np.ix_(usable, np.ones(len(design.rates), dtype=bool), complete)
-    task, retention = task[kept], retention[kept]
+    complete_cells = np.ix_(usable, np.ones(len(design.rates), dtype=bool), complete)
+    task, retention = task[complete_cells], retention[complete_cells]
     finite = (np.isfinite(task) & np.isfinite(retention)).all(axis=2, keepdims=True)
     return Sweep(
         panel,
@@ -131,8 +131,8 @@ def _sweep(table: pd.DataFrame, rows: pd.DataFrame, panel: Panel, design: Design
         np.where(finite, task, np.inf),
         retention,
         base[usable],
-        None if blocks is None else blocks[kept],
-        None if task_blocks is None else task_blocks[kept],
+        None if blocks is None else blocks[complete_cells],
+        None if task_blocks is None else task_blocks[complete_cells],
         numbers.validation_error(placed, design),
         len(placed) - task.size - int(placed["tokens"].isin(broken).sum()),
         broken,

@@ -103,7 +103,7 @@ def _judged(
     of_blocks = None if sweep.blocks is None else sweep.at_best_rate(sweep.blocks)
     [main] = judge([_with_broken(replace(condition, losses=of_draws, blocks=of_blocks), sweep)])
     ends = []
-    for highest in (flat, [not one for one in flat]):
+    for highest in (flat, [not is_high for is_high in flat]):
         rates = extreme(sweep.retention, sweep.candidates, highest)
         blocks = None if sweep.blocks is None else sweep.at_rates(sweep.blocks, rates)
         losses = sweep.at_rates(sweep.retention, rates)
@@ -254,8 +254,8 @@ def _not_judged(claim: str, condition: Condition, sweep: Sweep) -> Verdict:
 
 def _rates_text(sweep: Sweep, design: Design) -> str:
     """Return sentences about the best rates: how they change, how certain, whether at the edge."""
-    best = [one for one in sweep.best if one]
-    rates = [design.rates[one.index] for one in best]
+    choices = [best for best in sweep.best if best]
+    rates = [design.rates[best.index] for best in choices]
     text = f"The best learning rate is {rates[0]:g} at every checkpoint"
     if len(set(rates)) > 1:
         changes = [(i, rate) for i, rate in enumerate(rates) if i == 0 or rate != rates[i - 1]]
@@ -263,17 +263,17 @@ def _rates_text(sweep: Sweep, design: Design) -> str:
         text = "The best learning rate is " + ", then ".join(
             f"{rate:g}" + (f" from {at(i)} on" if i else "") for i, rate in changes
         )
-    most = max(len(one.candidates) for one in best)
+    most = max(len(best.candidates) for best in choices)
     text += "." if most == 1 else f"; up to {most} rates of a checkpoint may be the best (95% set)."
     if sweep.num_unused:
         text += (
             f" Preliminary: {counted(sweep.num_unused, 'fine-tuning')} not used yet (not measured, "
             "or of a seed without all rates)."
         )
-    if num := sum(one.at_edge for one in best):
+    if num := sum(best.at_edge for best in choices):
         text += (
-            f" At {num} of {len(best)} checkpoints it is at the edge of the grid, so the best of "
-            "all rates may lie beyond: widen the grid."
+            f" At {num} of {len(choices)} checkpoints it is at the edge of the grid, so the best "
+            "of all rates may lie beyond: widen the grid."
         )
     return text
 
@@ -281,9 +281,9 @@ def _rates_text(sweep: Sweep, design: Design) -> str:
 def _evidence(sweep: Sweep, design: Design) -> dict[str, Any]:
     """Return rates, confidence sets, and both losses at the best rate."""
     return {
-        "best_rates": [design.rates[one.index] for one in sweep.best if one],
+        "best_rates": [design.rates[best.index] for best in sweep.best if best],
         "rates_that_may_be_best": [[design.rates[i] for i in rates] for rates in sweep.candidates],
-        "at_edge": [one.at_edge for one in sweep.best if one],
+        "at_edge": [best.at_edge for best in sweep.best if best],
         "forgetting_at_best_rate": (
             sweep.at_best_rate(sweep.retention).mean(axis=1) - sweep.base.mean(axis=1)
         ).tolist(),

@@ -36,7 +36,7 @@ def figures(table: pd.DataFrame, design: Design) -> dict[str, Figure]:
     """Return the figures by name, of the first method."""
     if len(design.rates) < 2:
         return {}
-    found = sweeps(table, design, design.methods[0])
+    swept = sweeps(table, design, design.methods[0])
     task = TASK[design.metric]
     name = task.split(" / ")[0]
     forgetting = Axis("y", "forgetting / nats", "symlog", constant=0.01)
@@ -46,13 +46,13 @@ def figures(table: pd.DataFrame, design: Design) -> dict[str, Figure]:
             f"Loss after fine-tuning minus loss before. {CHOICE}, and the intervals at all rates "
             "that may be the best.",
             curves(tokens_axis(), forgetting, LINE, zero_line=True),
-            {"curves": tuned_rate_rows.best_rate_curve(found, "retention")},
+            {"curves": tuned_rate_rows.best_rate_curve(swept, "retention")},
         ),
         "tuned_learned": Figure(
             f"{name[:1].upper()}{name[1:]} at the best learning rate",
             f"On validation data. {CHOICE}.",
             curves(tokens_axis(), Axis("y", task), LINE),
-            {"curves": tuned_rate_rows.best_rate_curve(found, "task")},
+            {"curves": tuned_rate_rows.best_rate_curve(swept, "task")},
         ),
         "pareto_fronts": Figure(
             "Pareto fronts with bands",
@@ -62,6 +62,6 @@ def figures(table: pd.DataFrame, design: Design) -> dict[str, Figure]:
             "intervals of both axes at all rates over seeds; on these texts); it is open above "
             "where no rate reaches that value for certain.",
             fronts(Axis("x", task), Axis("y", "loss on pre-training text / nats")),
-            {"curves": tuned_rate_rows.front_rows(found, design.rates)},
+            {"curves": tuned_rate_rows.front_rows(swept, design.rates)},
         ),
     }
