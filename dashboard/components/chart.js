@@ -26,16 +26,22 @@ function theme(element) {
   };
 }
 
+const LEAST_PANEL = 350;
 const PANELS = ["hconcat", "vconcat", "concat", "facet", "repeat"];
 const hasPanels = (chart) => PANELS.some((key) => key in chart);
 
 // How many panels lie beside one another: 0 for a single chart, -1 if unknown.
 function numColumns({ chart, datasets }) {
-  const field = chart.facet?.column?.field;
+  const field = chart.facet?.column?.field ?? chart.facet?.field;
   if (!hasPanels(chart)) return 0;
   if (!chart.facet?.row && !field) return -1;
-  return new Set(Object.values(datasets).flat().map((row) => row[field])).size || 1;
+  const num = new Set(Object.values(datasets).flat().map((row) => row[field])).size || 1;
+  return Math.min(num, chart.columns ?? num);
 }
+
+// Panels that wrap lie below one another where two of readable width do not fit.
+const wrapped = (chart, width) =>
+  chart.columns && width && width < 2 * LEAST_PANEL ? { ...chart, columns: 1 } : chart;
 
 // The libraries are set as globals by another component of the page, which may still be loading.
 async function library() {
@@ -64,7 +70,8 @@ async function build(root, { chart, datasets, dark }, signature, style) {
   root.live = { view: result.view, finalize: result.finalize, signature };
 }
 
-async function show(root, data) {
+async function show(root, received) {
+  const data = { ...received, chart: wrapped(received.chart, root.clientWidth) };
   const style = theme(root);
   const signature = JSON.stringify([data.chart, style]);
   if (root.live?.signature !== signature) await build(root, data, signature, style);

@@ -1,12 +1,13 @@
-"""Numbers and verdicts of lines between two checkpoints: the barrier, and the average of both ends.
+"""Numbers and verdicts of lines between two models: the barrier, and the average of both ends.
 
     for line in lines(table):            # one per pair, ends included
         barrier(line)                    # its height over the chord, interval, place and p-value
     verdicts(table)
 
 The table has a row per point: labels revision, tokens, to_revision, to_tokens, between (None: an
-end of a line, the unperturbed model) and t, and once measured nll_mean and the series window_nll
-and window_tokens. Nothing is random but the text: its blocks of windows are the replicates.
+end of a line) and t, and once measured nll_mean and the series window_nll and window_tokens. An end
+with a `seed` is the checkpoint after fine-tuning with this seed; `to_seed` is that of the other
+end. Nothing is random but the text: its blocks of windows are the replicates.
 """
 
 from __future__ import annotations
@@ -30,9 +31,15 @@ if TYPE_CHECKING:
 ALPHA = 0.05
 SMALLEST = 0.01  # nats: the smallest barrier or gain of interest
 REPLICATES = "blocks of evaluation windows"
-LABELS = ("revision", "tokens", "between", "to_revision", "to_tokens", "t")
+LABELS = ("revision", "tokens", "between", "to_revision", "to_tokens", "seed", "to_seed", "t")
 COLUMNS = (*LABELS, "nll_mean", "state", "series", "measurement")
 ALONG = "checkpoints of "  # how `between` begins on lines between budgets of one seed
+FAMILIES = {
+    ALONG: "consecutive checkpoints",
+    "before and after fine-tuning": "before and after fine-tuning",
+    "fine-tuning seeds": "fine-tuning seeds",
+    "pre-training seeds": "pre-training seeds",
+}
 BARRIER, AVERAGE = "loss barrier", "average better than both ends"
 
 
@@ -40,7 +47,8 @@ BARRIER, AVERAGE = "loss barrier", "average better than both ends"
 class Line:
     """The losses of one pair at positions t [num], in blocks [num, num_blocks], NaN where unknown.
 
-    done: the measured positions; the loss at one of them may not be finite.
+    done: the measured positions; the loss at one of them may not be finite. seed and to_seed: of
+    the fine-tuning of an end, None where it is a checkpoint as it is.
     """
 
     between: str
@@ -51,11 +59,29 @@ class Line:
     t: Array
     losses: Array
     done: NDArray[np.bool_]
+    seed: int | None = None
+    to_seed: int | None = None
 
     @property
     def scope(self) -> str:
         """The pair for people: "0.9M to 1.79M tokens, pre-training seed 0"."""
-        return f"{self.span}, {self.between.removeprefix(ALONG)}"
+        return f"{self.span}, {self.curve.removeprefix(ALONG)}"
+
+    @property
+    def curve(self) -> str:
+        """What lines of other tokens have in common with it: what they are between, and seeds."""
+        is_tuned = self.seed is None and self.to_seed is not None
+        return f"{self.between}, fine-tuning seed {self.to_seed}" if is_tuned else self.between
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """The labels of a verdict on this line."""
+        seeds = {"seed": self.seed, "to_seed": self.to_seed}
+        return {
+            "revision": self.first,
+            "to_revision": self.second,
+            **{name: seed for name, seed in seeds.items() if seed is not None},
+        }
 
     @property
     def span(self) -> str:
@@ -119,26 +145,37 @@ def prepared(table: pd.DataFrame) -> pd.DataFrame:
 
     if table.empty or "nll_mean" not in table:
         table = table.reindex(columns=[*dict.fromkeys([*table.columns, *COLUMNS])])
-    ends = table[table["between"].isna()].drop_duplicates("revision").set_index("revision")
+    table = table.assign(**{name: None for name in ("seed", "to_seed") if name not in table})
+    ends = {
+        (row["revision"], _seed(row["seed"])): row
+        for row in reversed(table[table["between"].isna()].to_dict("records"))
+    }
     pieces = []
     inside = table[table["between"].notna()]
-    for number, (key, rows) in enumerate(
-        inside.groupby(["between", "tokens", "revision", "to_revision"])
-    ):
-        revision, to = cast(tuple[str, float, str, str], key)[2:]
+    by = ["between", "tokens", "revision", "to_revision", "seed", "to_seed"]
+    for number, (_, rows) in enumerate(inside.groupby(by, dropna=False)):
         place = {name: rows[name].iloc[0] for name in LABELS if name != "t"}
-        both_ends = [
-            ends.loc[[name]].reset_index().assign(**place, t=t)
-            for name, t in ((revision, 0.0), (to, 1.0))
-            if name in ends.index
+        keys = [
+            (place["revision"], _seed(place["seed"])),
+            (place["to_revision"], _seed(place["to_seed"])),
         ]
-        losses = [float(ends["nll_mean"].get(name, np.nan)) for name in (revision, to)]
-        line = pd.concat([*both_ends, rows], ignore_index=True).sort_values("t")
+        both_ends = [
+            {**ends[key], **place, "t": t} for key, t in zip(keys, (0.0, 1.0), strict=True)
+            if key in ends
+        ]  # fmt: skip
+        losses = [float(ends[key]["nll_mean"]) if key in ends else np.nan for key in keys]
+        whole = [*both_ends, *rows.to_dict("records")]
+        line = pd.DataFrame(whole, columns=table.columns).sort_values("t", kind="stable")
         chord = (1 - line["t"]) * losses[0] + line["t"] * losses[1]
         pieces.append(line.assign(line=number, chord=chord.astype(float)))
     if not pieces:
         return table.iloc[:0].assign(line=0, chord=np.nan)
     return pd.concat(pieces, ignore_index=True)
+
+
+def _seed(label: Any) -> int | None:
+    """Return the fine-tuning seed of a label; pandas has NaN for None among numbers."""
+    return None if label is None or label != label else int(label)
 
 
 def lines(table: pd.DataFrame) -> list[Line]:
@@ -158,6 +195,8 @@ def lines(table: pd.DataFrame) -> list[Line]:
                 t,
                 losses,
                 (rows["state"] == "done").to_numpy(dtype=bool),
+                _seed(label["seed"]),
+                _seed(label["to_seed"]),
             )
         )
     return every_line
@@ -215,29 +254,30 @@ def _summaries(every_line: Sequence[Line], single: Sequence[Verdict]) -> list[Ve
     """Summarize one claim: over the lines of every run or pair of runs, then over these."""
     runs: dict[str, list[Verdict]] = {}
     for line, verdict in zip(every_line, single, strict=True):
-        runs.setdefault(line.between, []).append(verdict.model_copy(update={"scope": line.span}))
+        scope = line.scope.replace(f", {line.between.removeprefix(ALONG)}", "")
+        runs.setdefault(line.between, []).append(verdict.model_copy(update={"scope": scope}))
     summaries = []
-    for along, scope in ((True, "consecutive checkpoints"), (False, "pre-training seeds")):
+    for beginning, scope in FAMILIES.items():
         judged = [
             combined_verdicts.over_conditions(group, between.removeprefix(ALONG))
             for between, group in runs.items()
-            if between.startswith(ALONG) == along
+            if between.startswith(beginning)
         ]
-        if (along and judged) or judged[1:]:
-            summaries.append(combined_verdicts.over_replicates(judged, f"between {scope}"))
+        word = "" if scope.startswith("before") else "between "
+        if (beginning == ALONG and judged) or judged[1:]:
+            summaries.append(combined_verdicts.over_replicates(judged, word + scope))
         elif judged:
-            summaries.append(judged[0].model_copy(update={"scope": f"between {judged[0].scope}"}))
+            summaries.append(judged[0].model_copy(update={"scope": word + judged[0].scope}))
     return summaries
 
 
 def _undetermined(claim: str, line: Line) -> Verdict:
-    labels = {"revision": line.first, "to_revision": line.second}
     return Verdict(
         claim=claim,
         scope=line.scope,
         answer="undetermined",
         sentence=line.obstacle,
-        labels=labels,
+        labels=line.labels,
         draw_name=REPLICATES,
     )
 
@@ -272,7 +312,7 @@ def _judged(
         f"{ALPHA:g}), over {REPLICATES}",
         num_draws=line.losses.shape[1],
         draw_name=REPLICATES,
-        labels={"revision": line.first, "to_revision": line.second},
+        labels=line.labels,
         x=[line.tokens, line.to_tokens],
         alpha=ALPHA,
         smallest_effect=SMALLEST,

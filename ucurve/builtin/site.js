@@ -9,6 +9,7 @@ const composed = (chart) => ["hconcat", "vconcat", "concat", "facet", "repeat"].
 
 for (const container of document.querySelectorAll(".live")) {
   const chart = JSON.parse(container.nextElementSibling.textContent);
+  if (chart.columns && container.clientWidth < 700) chart.columns = 1;
   const sized = composed(chart) ? {} : { width: container.clientWidth, autosize: { type: "fit-x", contains: "padding" } };
   const num_rows = Object.values(chart.datasets).reduce((sum, rows) => sum + rows.length, 0);
   vegaEmbed(container, { ...chart, ...sized }, {

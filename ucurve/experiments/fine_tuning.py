@@ -23,7 +23,14 @@ from ucurve.experiments.checkpoint_selection import (
     selection_warnings,
 )
 from ucurve.experiments.fine_tuning_datasets import FinetuningDatasets, select_datasets
-from ucurve.experiments.fine_tuning_fields import Method, TuningFields
+from ucurve.experiments.fine_tuning_fields import TuningFields
+from ucurve.experiments.fine_tuning_points import (
+    datasets_of,
+    seconds_of,
+    tuned_inputs,
+    tuned_point,
+    wise_ft,
+)
 from ucurve.registry.suites import Checkpoint, Dataset, Suite
 from ucurve.spec import (
     Catalogue,
@@ -50,7 +57,6 @@ PYTHIA: dict[str, Any] = {
     "data": "sst2",
     "evaluations": ["wikitext-2"],
 }
-Cell = tuple[Method, float, int, float]  # method, learning rate, seed, alpha
 
 
 class FineTuning(TuningFields):
@@ -200,56 +206,28 @@ class FineTuning(TuningFields):
 
         Further evaluation sets and interpolations of the same weights have a later stage.
         """
-        data, ewc = (part and part.model_dump(mode="json") for part in (sets.data, sets.ewc))
-        task, level = self.task_inputs(checkpoint, sets.data), bases[0].priority_stage
+        level = bases[0].priority_stage
         levels = dict(zip(self.rates, bisection_levels(len(self.rates)), strict=True))
         rank = 0
         for seed in dict.fromkeys(self.seeds):
             for method in dict.fromkeys(self.methods):
-                penalized = ewc if method == "ewc" else None
+                datasets = datasets_of(sets, method)
                 alphas = (1.0, *sorted(set(self.alphas))) if method == "full" else (1.0,)
                 cells = [(base, alpha) for base in bases for alpha in alphas]
                 for rate in self.rates:
-                    change = {
-                        "protocol": "fine_tune/1",
-                        "task": task,
-                        "recipe": self.recipe_inputs(sets.data, rate),
-                        "method": self.method_inputs(method, sets.ewc),
-                        "seed": seed,
-                    }
+                    change = tuned_inputs(self, checkpoint, sets, method, rate, seed)
                     for i, (base, alpha) in enumerate(cells):
                         later = (i > 0) * len(self.seeds) * len(self.methods)
+                        labels = {"method": method, "learning_rate": rate, "seed": seed}
                         yield replace(
-                            self._point(base, change, (method, rate, seed, alpha)),
-                            artifacts={**base.artifacts, "data": data, "ewc": penalized},
+                            tuned_point(base, datasets, change, wise_ft(alpha)),
+                            labels={**base.labels, **labels, "alpha": alpha},
                             priority_stage=20 * (rank + later) + level + levels[rate],
-                            estimated_seconds=self._seconds(checkpoint, sets, base, trains=i == 0),
-                            resources=_resources(checkpoint, method),
+                            estimated_seconds=seconds_of(
+                                self, checkpoint, sets, base, trains=i == 0
+                            ),
                         )
                 rank += 1
-
-    def _point(self, base: Point, change: dict[str, Any], cell: Cell) -> Point:
-        """Return the point of one cell: the evaluation of an unperturbed model, after a change."""
-        method, rate, seed, alpha = cell
-        weights = None if alpha == 1 else {"protocol": "wise_ft/1", "alpha": alpha}
-        labels = {"method": method, "learning_rate": rate, "seed": seed, "alpha": alpha}
-        return replace(
-            base,
-            inputs={**base.inputs, "perturbation": {**change, "interpolation": weights}},
-            labels={**base.labels, **labels},
-        )
-
-    def _seconds(
-        self, checkpoint: Checkpoint, sets: FinetuningDatasets, base: Point, *, trains: bool
-    ) -> float:
-        """Estimate the duration of a point.
-
-        trains: the point is the first of its fine-tuned model. Later ones read the weights from
-            disk and differ in estimated time only.
-        """
-        tokens, steps = self.size_of(sets.data)
-        step = 0.005 + 6 * (checkpoint.num_parameters or 0) * tokens / 5e10
-        return 2 * base.estimated_seconds + trains * steps * step
 
     # ---- run
 
@@ -319,13 +297,6 @@ class FineTuning(TuningFields):
             if reference.labels.get("learning_rate", 0.0) in (0.0, *self.rates)
             and "gamma" not in reference.labels
         ]
-
-
-def _resources(checkpoint: Checkpoint, method: Method) -> Resources:
-    """Return the memory to fine-tune a checkpoint; penalties keep the pre-trained weights too."""
-    bytes_per_weight = 36 if method in ("l2_sp", "ewc") else 24
-    size = (checkpoint.num_parameters or 0) / 1e9
-    return Resources(memory_gb=round(1.5 + bytes_per_weight * size, 2))
 
 
 def _labels(

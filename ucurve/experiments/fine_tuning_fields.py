@@ -18,6 +18,7 @@ Rate = Annotated[float, Field(gt=0, le=10)]
 Seed = Annotated[int, Field(ge=0, le=2**31)]
 Alpha = Annotated[float, Field(gt=0, lt=1)]
 Method = Literal["full", "head", "lora", "l2_sp", "ewc"]
+Task = Literal["language_modelling", "label_words", "linear_head"]
 RARE: dict[str, Any] = {"advanced": True}
 
 
@@ -32,7 +33,7 @@ class TuningFields(Spec):
         description='"all", {"log_spaced": n} per pre-training seed, or a list of revisions. '
         "Step 0 only if listed.",
     )
-    task: Literal["language_modelling", "label_words", "linear_head"] = Field(
+    task: Task = Field(
         "language_modelling",
         description="language_modelling: every token of the new text, or the completions where "
         "examples have prompts. label_words: a prompt and one word per class, whose token is "

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,11 +74,20 @@ def _measure(
     from ucurve.modeling.batches import FinetunedModel
 
     change, steps = point.inputs["perturbation"], tuned.summary.steps
-    alpha = change["interpolation"]["alpha"] if change["interpolation"] else 1.0
+    line = change["interpolation"] or {}
     head = finetune.build_head(loaded.model, task.num_classes, change["seed"])
     trainee = FinetunedModel(loaded.model, head)
+    parameters, weights = finetune.all_parameters(trainee), tuned.weights
+    metrics: dict[str, float] = {}
+    if "second" in line:
+        second = _finetuned(_other_end(point), context, loaded, task)
+        if second.summary.diverged:
+            return Result({"nll_mean": math.nan, "id_loss": math.nan})
+        weights, metrics["distance"] = finetuned_weights.between(
+            parameters, weights, second.weights, line
+        )
     with finetuned_weights.interpolated(
-        finetune.all_parameters(trainee), tuned.weights, alpha, new_head=head is not None
+        parameters, weights, line.get("alpha", 1.0), new_head=head is not None
     ) as displacement:
         learned = task.validate(
             trainee, point.inputs["precision"]["evaluation"], _progress(steps, context, 0.0)
@@ -85,9 +95,15 @@ def _measure(
         forgotten = evaluation_points.measure(
             point, context, loaded, _progress(steps, context, 0.5)
         )
-    return Result(
-        {**learned.metrics, **displacement, **forgotten.metrics},
-        {**learned.series, **forgotten.series},
+    metrics |= {**learned.metrics, **displacement, **forgotten.metrics}
+    return Result(metrics, {**learned.series, **forgotten.series})
+
+
+def _other_end(point: Point) -> Point:
+    """Return the point of the second fine-tuning of a line."""
+    second = point.inputs["perturbation"]["interpolation"]["second"]
+    return replace(
+        point, inputs={**point.inputs, "perturbation": {**second, "interpolation": None}}
     )
 
 

@@ -1,41 +1,38 @@
-"""Interpolation: the loss along the straight line between the weights of two checkpoints.
+"""Interpolation: the loss along the straight line between the weights of two models.
 
     {"kind": "interpolation", "suite": "tiny", "pairs": ["checkpoints", "seeds"], "steps": 8}
+    {"kind": "interpolation", "suite": "tiny", "pairs": ["fine_tuning", "fine_tuning_seeds"]}
 
-Consecutive checkpoints of one pre-training run, and the same budget of two pre-training seeds. The
-ends are the unperturbed models, which all experiments share; half-way lies their average. There are
-no draws; blocks of evaluation windows are the replicates.
+Consecutive checkpoints of one pre-training run, the same budget of two pre-training seeds, a
+checkpoint before and after fine-tuning, and two fine-tunings of it. The ends are the unperturbed
+and fine-tuned models that all experiments share; half-way lies their average. There are no draws;
+blocks of evaluation windows are the replicates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
-
-from pydantic import Field, field_validator, model_validator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ucurve.experiments import evaluation_points
 from ucurve.experiments.checkpoint_selection import (
-    Choice,
     bisection_levels,
-    by_replicate,
     choose,
     selection_warnings,
 )
-from ucurve.experiments.evaluation_fields import EvaluationSet, Stride, Window
+from ucurve.experiments.fine_tuning_datasets import FinetuningDatasets, select_datasets
+from ucurve.experiments.interpolation_fields import TUNING_FIELDS, InterpolationFields
+from ucurve.experiments.interpolation_pairs import Pair, expect_one_model, pairs_of
+from ucurve.experiments.interpolation_tuned import NOT_TUNED, RULES, tuned_lines
 from ucurve.registry.suites import Checkpoint, Dataset, Suite
 from ucurve.spec import (
-    ADVANCED,
     Catalogue,
     Context,
     Figure,
-    Name,
     Point,
     Resources,
     Result,
-    Spec,
     SpecError,
     TableRoles,
     Verdict,
@@ -44,28 +41,18 @@ from ucurve.spec import (
 if TYPE_CHECKING:
     import pandas as pd
 
-METRICS = {"nll_mean": "loss / nats", "distance": "distance of the ends, relative to the first"}
-PairKind = Literal["checkpoints", "seeds"]
+METRICS = {
+    "nll_mean": "loss / nats",
+    "id_loss": "loss on the new task / nats",
+    "distance": "distance of the ends, relative to the first",
+}
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two checkpoints; `between` says what they are, for people."""
+class Interpolation(InterpolationFields):
+    """Does a barrier lie between two models, or is even their average a good one?
 
-    between: str
-    first: Checkpoint
-    second: Checkpoint
-
-    @property
-    def names(self) -> str:
-        """The revisions of both ends."""
-        return f"{self.first.revision} and {self.second.revision}"
-
-
-class Interpolation(Spec):
-    """Does a barrier lie between two checkpoints, or is even their average a good model?
-
-    The loss is measured at models on the straight line between the weights of two checkpoints.
+    The loss is measured at models on the straight line between the weights of two checkpoints,
+    before and after fine-tuning, or between two fine-tunings.
     """
 
     kind: Literal["interpolation"] = "interpolation"
@@ -74,62 +61,21 @@ class Interpolation(Spec):
     name_template: ClassVar[str] = "{title} of {suite}, between {pairs}, {steps} steps"
     columns: ClassVar[TableRoles] = TableRoles(
         x="tokens",
-        treatment=("t", "to_revision"),
+        treatment=("t", "to_revision", "seed", "to_seed", "learning_rate", "method"),
         baseline={"t": 0.0},
         metrics=METRICS,
-        fields=("checkpoints", "pairs", "steps"),
+        fields=("checkpoints", "pairs", "steps", "learning_rate", "method", "tuning_seeds"),
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "tiny, two minutes": {"suite": "tiny", "pairs": ["checkpoints", "seeds"]},
+        "tiny, fine-tuned models": {
+            "suite": "tiny",
+            "pairs": ["fine_tuning", "fine_tuning_seeds"],
+            "learning_rate": 3e-3,
+            "steps": 4,
+        },
         "tiny-constant, one run": {"suite": "tiny-constant", "pairs": ["checkpoints"]},
     }
-
-    suite: Name = Field(
-        "tiny", description="Name of a registered suite.", json_schema_extra={"widget": "suite"}
-    )
-    pairs: list[PairKind] = Field(
-        ["checkpoints", "seeds"],
-        min_length=1,
-        max_length=2,
-        title="Lines between",
-        description="checkpoints: each and the next of its pre-training seed. seeds: the same "
-        "tokens of a pre-training seed and the next.",
-    )
-    steps: int = Field(
-        8,
-        ge=2,
-        le=100,
-        title="Steps along a line",
-        description="Even, so that one is half-way: the average of both ends.",
-    )
-    checkpoints: Choice = Field(
-        "all",
-        description='"all", {"log_spaced": n} per pre-training seed, or a list of revisions. '
-        "Step 0 only if listed.",
-    )
-    evaluation: EvaluationSet = None
-    window: Window = None
-    stride: Stride = None
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32",
-        description="Of the evaluation; the weights are interpolated in fp64 and rounded to fp32.",
-        json_schema_extra=ADVANCED,
-    )
-
-    @field_validator("steps")
-    @classmethod
-    def _check_steps(cls, steps: int) -> int:
-        if steps % 2:
-            raise ValueError(f"must be even, so that one is half-way: {steps - 1} or {steps + 1}")
-        return steps
-
-    @model_validator(mode="after")
-    def _check_windows(self) -> Self:
-        if self.stride and self.window and self.stride > self.window:
-            raise ValueError(
-                "stride must not be larger than window, or tokens between windows would be skipped"
-            )
-        return self
 
     # ---- plan
 
@@ -140,34 +86,52 @@ class Interpolation(Spec):
         if name is None:
             raise SpecError("evaluation", f"{suite.name!r} has no evaluation set: name one.")
         dataset = evaluation_points.usable_set(catalogue, name, "evaluation")
-        pairs = self._pairs(suite)
-        ends = _ends(pairs)
-        evaluation_points.expect_one_curve(ends, dataset, self.window)
+        pairs, ends = self._pairs(suite), self._ends(suite)
+        chosen = choose(suite, self.checkpoints)
+        evaluation_points.expect_one_curve(
+            chosen if self.with_tuning else ends, dataset, self.window
+        )
         for pair in pairs:
-            _expect_one_model(suite, pair)
+            expect_one_model(suite, pair)
+        sets = self._datasets(catalogue, name, chosen) if self.with_tuning else None
         for checkpoint in ends:
             yield self._end(checkpoint, dataset)
         stages = bisection_levels(self.steps + 1)
         for pair in pairs:
             for k in range(1, self.steps):
                 yield self._between(pair, k / self.steps, dataset, stages[k])
+        for checkpoint in chosen if sets else ():
+            assert sets, "the datasets of the fine-tuning"
+            yield from tuned_lines(self, self._end(checkpoint, dataset), checkpoint, sets)
 
     def count(self, catalogue: Catalogue) -> int:
         """Return the number of points: one per end, and one per step inside every line."""
-        pairs = self._pairs(catalogue.suite(self.suite))
-        return len(_ends(pairs)) + len(pairs) * (self.steps - 1)
+        suite = catalogue.suite(self.suite)
+        num_lines, num_ends = len(self._pairs(suite)), len(self._ends(suite))
+        if self.with_tuning:
+            num, seeds = len(choose(suite, self.checkpoints)), len(set(self.tuning_seeds))
+            num_ends += num * seeds
+            num_lines += num * seeds * ("fine_tuning" in self.pairs)
+            num_lines += num * (seeds - 1) * ("fine_tuning_seeds" in self.pairs)
+        return num_ends + num_lines * (self.steps - 1)
 
     def warnings(self, catalogue: Catalogue) -> list[str]:
         """Return which checkpoints and lines are left out, and which configs differ."""
         suite = catalogue.suite(self.suite)
         pairs = self._pairs(suite)
         messages = selection_warnings(suite, self.checkpoints)
-        if "seeds" in self.pairs and not any(_of_seeds(pair) for pair in pairs):
+        fields = type(self).model_fields
+        unused = [n for n in TUNING_FIELDS if getattr(self, n) != fields[n].get_default()]
+        if unused and not self.with_tuning:
+            messages.append(
+                f"{unused[0]}: not used: no line between fine-tuned models is among the pairs."
+            )
+        if "seeds" in self.pairs and not any(pair.of_seeds for pair in pairs):
             messages.append(
                 "pairs: no two pre-training seeds have a checkpoint of the same tokens, so that no "
                 "line between seeds is planned."
             )
-        if "checkpoints" in self.pairs and all(_of_seeds(pair) for pair in pairs):
+        if "checkpoints" in self.pairs and all(pair.of_seeds for pair in pairs):
             messages.append(
                 "pairs: no pre-training seed has two of the checkpoints: no line between."
             )
@@ -180,38 +144,37 @@ class Interpolation(Spec):
             )
         return messages
 
+    def _datasets(
+        self, catalogue: Catalogue, evaluation: str, chosen: list[Checkpoint]
+    ) -> FinetuningDatasets:
+        """Return the datasets of the fine-tuning. Raises SpecError naming a field of this spec."""
+        try:
+            return select_datasets(self.tuning, catalogue, [evaluation], chosen)
+        except SpecError as error:
+            if error.field == "epochs":
+                raise SpecError("epochs", "The dataset is endless: give tuning_steps.") from None
+            field = error.field if error.field in type(self).model_fields else "data"
+            raise SpecError(field, error.message) from None
+
     def _pairs(self, suite: Suite) -> list[Pair]:
-        """Return the lines of the plan. Raises SpecError where there is none."""
-        replicates = by_replicate(choose(suite, self.checkpoints))
-        chosen = [checkpoint for replicate in replicates for checkpoint in replicate]
-        if unplaced := [c.revision for c in chosen if c.tokens is None]:
-            raise SpecError(
-                "checkpoints",
-                f"The tokens of {unplaced[0]} are unknown, so that it is next to no other: leave "
-                "it out, or register the suite again with a table of positions.",
-            )
-        pairs = []
-        if "checkpoints" in self.pairs:
-            pairs += [
-                Pair(f"checkpoints of pre-training seed {a.replicate}", a, b)
-                for replicate in replicates
-                for a, b in pairwise(replicate)
-            ]
-        if "seeds" in self.pairs:
-            pairs += [
-                Pair(f"pre-training seeds {a.replicate} and {b.replicate}", a, b)
-                for one, other in pairwise(replicates)
-                for a in one
-                for b in other
-                if a.tokens == b.tokens and a.training_phase == b.training_phase
-            ]
-        if not pairs:
+        """Return the lines between checkpoints. Raises SpecError where the plan has no line."""
+        chosen = choose(suite, self.checkpoints)
+        pairs = pairs_of(chosen, self.pairs)
+        if not pairs and not self.with_tuning:
             raise SpecError(
                 "pairs",
                 f"No two of the selected checkpoints of {suite.name!r} are a pair: checkpoints "
                 "needs two of one pre-training seed, seeds the same tokens of two seeds.",
             )
         return pairs
+
+    def _ends(self, suite: Suite) -> list[Checkpoint]:
+        """Return the checkpoints that are an end of a line as they are, each once."""
+        pairs = self._pairs(suite)
+        every = [checkpoint for pair in pairs for checkpoint in (pair.first, pair.second)]
+        if "fine_tuning" in self.pairs:
+            every += choose(suite, self.checkpoints)
+        return list({checkpoint.revision: checkpoint for checkpoint in every}.values())
 
     def _end(self, checkpoint: Checkpoint, dataset: Dataset) -> Point:
         """Return the unperturbed loss: the same measurement as in all other experiment types."""
@@ -230,6 +193,7 @@ class Interpolation(Spec):
                 "between": None,
                 "to_revision": None,
                 "to_tokens": None,
+                **(NOT_TUNED if self.with_tuning else {}),
             },
             artifacts={
                 "checkpoint": checkpoint.model_dump(mode="json"),
@@ -252,8 +216,7 @@ class Interpolation(Spec):
                     "protocol": "interpolation/1",
                     "second": evaluation_points.weights_of(pair.second),
                     "t": t,
-                    "arithmetic": "fp64",
-                    "buffers": "first",
+                    **RULES,
                 },
             },
             labels={
@@ -274,6 +237,10 @@ class Interpolation(Spec):
         change = point.inputs["perturbation"]
         if change is None:
             return evaluation_points.base(point, context)
+        if change["protocol"] == "fine_tune/1":
+            from ucurve.experiments import fine_tuning_run
+
+            return fine_tuning_run.run(point, context)
         from ucurve.modeling.interpolation import interpolated, position
 
         other = replace(
@@ -303,40 +270,3 @@ class Interpolation(Spec):
         from ucurve.analysis import interpolation
 
         return interpolation.verdicts(table)
-
-
-def _of_seeds(pair: Pair) -> bool:
-    return pair.first.replicate != pair.second.replicate
-
-
-def _ends(pairs: Sequence[Pair]) -> list[Checkpoint]:
-    """Return the checkpoints of all pairs, each once."""
-    every = [checkpoint for pair in pairs for checkpoint in (pair.first, pair.second)]
-    return list({checkpoint.revision: checkpoint for checkpoint in every}.values())
-
-
-def _expect_one_model(suite: Suite, pair: Pair) -> None:
-    """Raise SpecError where tensors differ in name or shape, as far as the files tell."""
-    a, b = (suite.layouts.get(c.layout_sha256 or "") for c in (pair.first, pair.second))
-    reason = ""
-    sizes = [c.num_parameters for c in (pair.first, pair.second)]
-    if None not in sizes and sizes[0] != sizes[1]:
-        reason = f"they have {sizes[0]:,} and {sizes[1]:,} parameters"
-    if a and b and a.sha256 != b.sha256:
-        shapes = [{t.canonical: t.shape for t in layout.parameters} for layout in (a, b)]
-        for name in sorted(shapes[0].keys() | shapes[1].keys()):
-            one, other = (names.get(name) for names in shapes)
-            if one != other:
-                reason = f"{name} is {_shape(one)} in one and {_shape(other)} in the other"
-                break
-        if not reason and a.architecture != b.architecture:
-            reason = f"one is {a.architecture}, the other {b.architecture}"
-    if reason:
-        raise SpecError(
-            "checkpoints",
-            f"No line joins {pair.names}: {reason}. List checkpoints of one model.",
-        )
-
-
-def _shape(shape: Sequence[int] | None) -> str:
-    return "missing" if shape is None else "of shape " + " × ".join(map(str, shape))

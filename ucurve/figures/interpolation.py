@@ -29,26 +29,29 @@ REPLICATES = (
     "at every position, so that intervals reflect the evaluation text only. Triangles at the top: "
     "non-finite or failed evaluations."
 )
-LINES = "One line per pair of checkpoints, coloured by the tokens of its first end; the ends are "
+LINES = "One line per pair of models, coloured by the tokens of its first end; the ends are "
+LINE_LABELS = ["line", "revision", "to_revision", "tokens", "to_tokens", "seed", "to_seed"]
+OWN_AXES = "Each panel has a y axis of its own."
 
 
 def figures(table: pd.DataFrame) -> dict[str, Figure]:
     """Return all figures by name, of the rows measured so far."""
     positions, every_line = prepared(table), lines(table)
     usable = [line for line in every_line if not line.obstacle]
-    return {
+    every_figure = {
         "loss": Figure(
             "Loss between two checkpoints",
-            LINES + f"the unperturbed models. Bands: 95% intervals for comparing positions of one "
-            f"line. {REPLICATES}",
+            LINES
+            + f"unperturbed or fine-tuned models. {OWN_AXES} Bands: 95% intervals for comparing "
+            f"positions of one line. {REPLICATES}",
             along_lines(POSITION, Axis("y", "loss / nats")),
             {"curves": _rows(positions, every_line, "nll_mean", _losses)},
         ),
         "excess": Figure(
             "Loss minus the chord",
             LINES + "at zero. The chord (1 − t)·L(0) + t·L(1) is what a straight line of the loss "
-            "would give; above zero is a barrier, below zero a line through one basin. Bands: 95% "
-            f"t intervals over blocks. {REPLICATES}",
+            f"would give; above zero is a barrier, below zero a line through one basin. {OWN_AXES} "
+            f"Bands: 95% t intervals over blocks. {REPLICATES}",
             along_lines(POSITION, EXCESS),
             {"curves": _rows(positions, every_line, "excess", _excess)},
         ),
@@ -69,6 +72,25 @@ def figures(table: pd.DataFrame) -> dict[str, Figure]:
             {"curves": _heights(usable, gain)},
         ),
     }
+    return {**every_figure, **_task_loss(positions)}
+
+
+def _task_loss(positions: pd.DataFrame) -> dict[str, Figure]:
+    """Return the figure of the loss on the new task, where a fine-tuned model is measured."""
+    if "id_loss" not in positions or positions["to_seed"].isna().all():
+        return {}
+    tuned = positions[positions["to_seed"].notna()]
+    title = "Loss on the new task between two models"
+    words = (
+        LINES + f"fine-tuned models, or a checkpoint, whose loss on the new task is not measured. "
+        f"{OWN_AXES} No bands: the validation set is one."
+    )
+    rows = curve_rows(tuned, "t", "id_loss", LINE_LABELS, facets=["between"])
+    drawn = [
+        row for row in rows if row["what"] == "mean" or (row["what"] == "edge" and row["t"] > 0)
+    ]
+    chart = along_lines(POSITION, Axis("y", "loss on the new task / nats"))
+    return {"task_loss": Figure(title, words, chart, {"curves": drawn})}
 
 
 # ---- rows
@@ -97,8 +119,7 @@ def _rows(
     if value == "excess":
         ends = table["t"].isin((0.0, 1.0)) & table["excess"].notna()
         table.loc[ends, "excess"] = 0.0  # not what is left of rounding
-    by = ["line", "revision", "to_revision", "tokens", "to_tokens"]
-    rows = curve_rows(table, "t", value, by, facets=["between"])
+    rows = curve_rows(table, "t", value, LINE_LABELS, facets=["between"])
     bands = {
         (number, float(at)): (float(low), float(high))
         for number, line in enumerate(every_line)
@@ -132,8 +153,11 @@ def _heights(
                 "what": "mean",
                 "tokens": line.to_tokens,
                 "between": line.between,
+                "curve": line.curve,
                 "revision": line.first,
                 "to_revision": line.second,
+                "seed": line.seed,
+                "to_seed": line.to_seed,
                 "t": height.t,
                 "y": height.value,
                 "low": height.interval[0],

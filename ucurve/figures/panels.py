@@ -34,6 +34,7 @@ PANELS = {  # Vega expressions of facet titles
     f" : datum.value == 'init_std' ? ({NARROW} ? ['noise relative to', 'initialisation (init_std)']"
     " : 'noise relative to initialisation (init_std)')"
     " : 'noise scale ' + datum.value",
+    "between": "split((indexof(datum.value, 'before') == 0 ? '' : 'between ') + datum.value, ', ')",
 }
 
 
@@ -49,6 +50,15 @@ def faceted(chart: Any, row: str | None, column: str | None, low: bool = False) 
         panels["column"] = _column(column)
     between = {"spacing": {"row": 40}} if low and row else {}
     return chart.facet(**panels, **between) if panels else chart
+
+
+def wrapped(chart: Any, field: str) -> Any:
+    """Return panels by a field, two beside one another, each with a y axis of its own.
+
+    The page sets the number of columns that fit.
+    """
+    panels = chart.facet(facet=_column(field), columns=2, spacing={"row": 30})
+    return panels.resolve_scale(y="independent")
 
 
 def _title(field: str) -> str:

@@ -24,7 +24,7 @@ from ucurve.figures.layers import (
     tooltip,
 )
 from ucurve.figures.memoized import memoize_chart
-from ucurve.figures.panels import faceted, finished
+from ucurve.figures.panels import faceted, finished, wrapped
 
 
 @memoize_chart
@@ -104,11 +104,11 @@ def fronts(
 def along_lines(x: Axis, y: Axis) -> dict[str, Any]:
     """Return Vega-Lite of a line with a band per pair of checkpoints (field `line`).
 
-    A row of panels per kind of pair (`between`); tooltips name the ends.
+    A panel with its own y axis per kind of pair (`between`); tooltips name the ends.
     """
     colour, at = _by_tokens(), (encoded_x(x), encoded_y(y))
     detail, mean = alt.Detail("line:N"), filter_rows("mean")
-    ends = [tooltip("revision", "from"), tooltip("to_revision", "to")]
+    ends = _ends()
     ends += [tooltip(x.field, x.title, ".4~g")]
     tips = [*ends, tooltip(y.field, y.title, ".4~g"), *interval_tooltips()[:2]]
     layers = [
@@ -126,21 +126,24 @@ def along_lines(x: Axis, y: Axis) -> dict[str, Any]:
         note_layer(True),
     ]
     chart: Any = alt.layer(*layers, data=alt.NamedData("curves")).properties(width=380, height=260)
-    return finished(faceted(chart, "between", None))
+    return finished(wrapped(chart, "between"))
 
 
 @memoize_chart
 def over_tokens(y: Axis) -> dict[str, Any]:
-    """Return Vega-Lite of one number per pair of checkpoints with bars, a line per `between`."""
+    """Return Vega-Lite of one number per pair of models with bars, a line per `curve`.
+
+    The colour is that of `between`.
+    """
     legend = alt.Legend(orient="bottom", columns=1, labelLimit=300)  # its labels are long
     scale = alt.Scale(range=DISTINCT)
     colour = alt.Color("between:N", title="between", scale=scale, legend=legend)
     at, mean = (encoded_x(tokens_axis()), encoded_y(y)), filter_rows("mean")
-    tips = [tooltip("between"), tooltip("revision", "from"), tooltip("to_revision", "to")]
+    tips = [tooltip("between"), *_ends()]
     tips += [tooltip("t", "position t", ".4~g"), tooltip(y.field, y.title, ".4~g")]
     layers = [
         mean.mark_line(clip=True, strokeWidth=2)
-        .encode(*at, colour)
+        .encode(*at, colour, alt.Detail("curve:N"))
         .properties(name="lines")
         .add_params(alt.selection_interval(name="zoom", bind="scales")),
         band_layer(mean)
@@ -153,6 +156,13 @@ def over_tokens(y: Axis) -> dict[str, Any]:
     ]
     chart: Any = alt.layer(*layers, data=alt.NamedData("curves"))
     return finished(chart.properties(width=380, height=260))
+
+
+def _ends() -> list[Any]:
+    """Return tooltips that name the ends of a line."""
+    names = {"revision": "from", "seed": "from fine-tuning seed"}
+    names |= {"to_revision": "to", "to_seed": "to fine-tuning seed"}
+    return [tooltip(field, title) for field, title in names.items()]
 
 
 def _swept(

@@ -22,11 +22,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
+from ucurve.modeling.changed_matrices import relative
+from ucurve.modeling.interpolation import Towards, position
 from ucurve.modeling.perturb import GROUPS, checksum, group_of
 from ucurve.registry.artifacts import write_atomically
 from ucurve.settings import settings
@@ -155,6 +158,29 @@ def interpolated(
             for name, tensor in originals.items():
                 parameters[name].copy_(tensor)
         assert checksum(parameters) == before, "the weights were not restored"
+
+
+def between(
+    parameters: Tensors, first: Tensors, second: Tensors, line: Mapping[str, Any]
+) -> tuple[dict[str, torch.Tensor], float]:
+    """Return weights on the line between two fine-tunings, and the distance of its ends.
+
+    "interpolation/1": (1 - t) a + t b in fp64, rounded once. What one of them did not train has its
+    pre-trained weights there. The distance is |b - a| / |a| over all parameters.
+    """
+    t = position(line)
+    names = dict.fromkeys([*first, *second])
+    starts, targets = (
+        {name: tuned.get(name, parameters[name].detach()).cpu() for name in names}
+        for tuned in (first, second)
+    )
+    towards = Towards(targets, t)
+    weights = {name: towards(name, tensor) for name, tensor in starts.items()}
+    moved = math.fsum(float((targets[n].double() - a.double()).square().sum())
+                      for n, a in starts.items())  # fmt: skip
+    rest = (p.detach() for name, p in parameters.items() if name not in names)
+    size = math.fsum(float(a.double().square().sum()) for a in (*starts.values(), *rest))
+    return weights, relative(moved, size)
 
 
 def _displacement(parameters: Tensors, originals: Tensors) -> dict[str, float]:
