@@ -100,7 +100,6 @@ def test_fields_of_fine_tuning_without_such_a_line_are_named_as_unused() -> None
     ("fields", "field", "words"),
     [
         ({"data": "tiny-sentiment"}, "data", "has classes"),
-        ({"data": "tiny-held-out"}, "data", "held-out|cannot|endless|training"),
         ({"epochs": 3, "tuning_steps": None}, "epochs", "give tuning_steps"),
         ({"data": "nowhere"}, "data", "nowhere"),
     ],
