@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from ucurve.analysis.measurement_table import to_frame
-from ucurve.analysis.sharpness import LIMIT, Departure, curves, departures, regimes
+from ucurve.analysis.sharpness import LIMIT, Departure, curves, departures, growth, regimes
 from ucurve.experiments import parse
 from ucurve.experiments.sharpness import Sharpness
 from ucurve.modeling import perturb
@@ -167,7 +167,7 @@ def test_weights_and_gradients_are_left_alone_in_fp32() -> None:
     before = {name: p.detach().clone() for name, p in scene.parameters.items()}
     scene.quadratic_form(Directions(0))
     scene.top_eigenvalue(Directions(0), "attention", 1e-3, 5)
-    scene.antithetic_rise(Directions(0), 0.01, scene.loss())
+    scene.antithetic_rise(Directions(0), 0.01, scene.losses())
     for name, parameter in scene.parameters.items():
         assert torch.equal(parameter, before[name])
         assert parameter.grad is None
@@ -175,12 +175,16 @@ def test_weights_and_gradients_are_left_alone_in_fp32() -> None:
 
 def test_small_noise_costs_what_the_hessian_says_along_the_same_direction() -> None:
     scene = landscape("untied", torch.float32)
-    base = scene.loss()
+    base = scene.losses()
     for seed in range(3):
         form = scene.quadratic_form(Directions(seed))["trace"]
-        measured = scene.antithetic_rise(Directions(seed), 0.003, base)
+        measured, series = scene.antithetic_rise(Directions(seed), 0.003, base)
         assert measured["curvature"] == pytest.approx(form, rel=0.002, abs=0.05)
-        assert measured["rise"] == measured["nll_mean"] - base
+        assert measured["rise"] == measured["nll_mean"] - base.nll_mean
+        blocks = series["block_rise"]
+        assert 1 < len(blocks) <= 32
+        assert sum(blocks) / len(blocks) == pytest.approx(measured["rise"], abs=1e-12)
+        assert max(blocks) > min(blocks)
 
 
 def test_directions_are_the_signs_of_the_noise_of_their_seed() -> None:
@@ -200,7 +204,7 @@ def test_a_model_that_is_not_finite_has_no_curvature_and_keeps_its_weights(broke
     found = scene.top_eigenvalue(Directions(0), None, 1e-3, 50)
     assert math.isnan(found["top_eigenvalue"])
     assert found["num_products"] == 1, "it stops at once"
-    assert math.isnan(scene.antithetic_rise(Directions(0), 0.01, scene.loss())["rise"])
+    assert math.isnan(scene.antithetic_rise(Directions(0), 0.01, scene.losses())[0]["rise"])
 
 
 def test_a_run_that_is_stopped_early_reports_the_bound_it_reached() -> None:
@@ -446,6 +450,138 @@ def test_figures_hold_the_estimates_with_their_intervals() -> None:
     texts = {(c["group"], c["number"]): c["label"] for c in figures["groups"].datasets["cells"]}
     assert texts["embedding", "share of the trace"] == "25% → 25%"
     assert texts["all", "weights"] == "400"
+
+
+# ---- the text's own error
+
+
+def with_text(rows: list[MeasurementRow], sigma: float = 0.01) -> list[MeasurementRow]:
+    """The rows with rises in 32 blocks, which differ by a fifth of the rise and grow with it."""
+    shape = np.linspace(-1, 1, 32)
+    return [
+        row.model_copy(
+            update={"series": {"block_rise": (row.metrics["rise"] * (1 + 0.2 * shape)).tolist()}}
+        )
+        if row.labels["part"] == "noise" and row.labels["sigma"] == sigma
+        else row
+        for row in rows
+    ]
+
+
+def test_the_growth_of_the_trace_has_the_error_of_the_text_where_rises_are_stored_by_block() -> (
+    None
+):
+    spec = Sharpness(sigmas=[0.01, 0.1])
+    rows = sharpness_rows()
+    plain, full = (
+        next(v for v in spec.verdicts(to_frame(r)) if not v.is_summary)
+        for r in (rows, with_text(rows))
+    )
+    assert plain.effect_name.endswith("(on this text)")
+    assert not full.effect_name.endswith("(on this text)")
+    assert full.effect == plain.effect
+    (curve,) = curves(to_frame(with_text(rows))).values()
+    growth = (curve.rises[0.01][-1] - curve.rises[0.01][0]).mean() * 2 / 0.01**2
+    # Every draw has the same shape over blocks, but for its size: a two-way table of rank one.
+    expected = 2.0395 * growth * 0.2 * np.linspace(-1, 1, 32).std(ddof=1) / math.sqrt(32)
+    own = plain.effect - plain.interval[0]
+    assert full.interval[1] - full.effect == pytest.approx(math.hypot(own, expected), rel=0.02)
+
+
+def test_bands_have_the_error_of_the_text_and_a_missing_block_leaves_them_on_this_text() -> None:
+    rows = sharpness_rows()
+    spec = Sharpness(sigmas=[0.01, 0.1])
+
+    def widths(table: Any) -> dict[str, float]:
+        means = spec.figures(table)["curvature"].datasets["curves"]
+        last = [r for r in means if r["what"] == "mean" and r["tokens"] == 8e6]
+        return {r["estimate"]: r["high"] - r["low"] for r in last}
+
+    plain, full = widths(to_frame(rows)), widths(to_frame(with_text(rows)))
+    assert full["Hessian"] > 1.05 * plain["Hessian"]
+    assert full["σ 0.01"] > 1.05 * plain["σ 0.01"]
+    assert full["σ 0.1"] == plain["σ 0.1"], "its rises are not stored by block"
+    broken = with_text(rows)
+    first = next(i for i, row in enumerate(broken) if row.series)
+    broken[first] = broken[first].model_copy(update={"series": {}})
+    (curve,) = curves(to_frame(broken)).values()
+    assert curve.blocks is None
+
+
+# ---- measured noise beside it
+
+
+def test_noise_beside_it_is_that_of_noise_experiments() -> None:
+    noise = parse({"kind": "gaussian_perturbation", "gammas": [0.05], "draws": 3})
+    spec = parse({"kind": "sharpness", "draws": 3, "noise_gamma": 0.05})
+    points = list(spec.plan(Catalogue()))
+    beside = [p for p in points if p.labels["part"] in ("gaussian", "unperturbed")]
+    assert {p.identity for p in beside} == {p.identity for p in noise.plan(Catalogue())}
+    assert spec.count(Catalogue()) == len(points) == len({p.identity for p in points})
+    without = list(parse({"kind": "sharpness", "draws": 3}).plan(Catalogue()))
+    assert {p.identity for p in without} == {p.identity for p in points} - {
+        p.identity for p in beside
+    }
+    assert all("scale" not in p.labels for p in without)
+
+
+def test_a_worker_measures_the_noise_as_a_noise_experiment_does(tmp_path: Path) -> None:
+    context = Context(tmp_path)
+    found = {}
+    for kind, fields in (
+        ("gaussian_perturbation", {"gammas": [0.1]}),
+        ("sharpness", {"noise_gamma": 0.1, "sigmas": []}),
+    ):
+        spec = parse({"kind": kind, "checkpoints": [LAST], "draws": 1, **fields})
+        (point,) = (p for p in spec.plan(Catalogue()) if p.labels.get("scale") == "init_std")
+        found[kind] = spec.run(point, context)
+    assert found["sharpness"] == found["gaussian_perturbation"]
+
+
+def with_noise(rows: list[MeasurementRow]) -> list[MeasurementRow]:
+    """The rows with an unperturbed loss of 2 and noise that costs in proportion to the trace."""
+    added = []
+    for i, row in enumerate(rows):
+        if row.labels["part"] != "trace":
+            continue
+        place = {**row.labels, "sigma": 0.0, "scale": None}
+        base = {**place, "part": "unperturbed", "draw": None}
+        noise = [
+            ({**place, "part": "gaussian", "scale": scale}, 2 + row.metrics["trace"] * size)
+            for scale, size in (("init_std", 1e-4), ("current_std", 3e-4))
+        ]
+        for labels, loss in [*([(base, 2.0)] if row.labels["draw"] == 0 else []), *noise]:
+            id = 10_000 + 10 * i + len(added)
+            update = {"id": id, "identity": str(id), "labels": labels, "series": {}}
+            added.append(row.model_copy(update={**update, "metrics": {"nll_mean": loss}}))
+    return [*rows, *added]
+
+
+def test_noise_that_costs_as_the_trace_says_grows_as_the_trace_does() -> None:
+    table = to_frame(with_noise(sharpness_rows()))
+    spec = Sharpness(sigmas=[0.01, 0.1], noise_gamma=0.05)
+    rows = spec.figures(table)["growth"].datasets["curves"]
+    by_name: dict[str, list[float]] = {}
+    for row in rows:
+        by_name.setdefault(row["estimate"], []).append(row["y"])
+    assert by_name.keys() == {"Hessian", "σ 0.01", "γ 0.05, init_std", "γ 0.05, current_std"}
+    for values in by_name.values():
+        assert values == pytest.approx([1, 1.5, 2, 2.5])
+    assert "growth" not in Sharpness().figures(to_frame(sharpness_rows()))
+    assert spec.verdicts(table)[0] == Sharpness(sigmas=[0.01, 0.1]).verdicts(table)[0]
+
+
+def test_a_growth_has_the_interval_of_a_ratio_over_the_same_draws() -> None:
+    first, last = np.array([1.0, 2.0, 3.0, 4.0]), np.array([2.1, 3.9, 6.2, 7.8])
+    found = growth(np.array([1e6, 2e6]), np.stack([first, last]))
+    assert (found[0].value, found[0].low, found[0].high) == (1, 1, 1)
+    rest = (last - 2 * first) / 2.5
+    half = 3.1824 * rest.std(ddof=1) / 2
+    assert found[1].value == pytest.approx(2.0)
+    assert found[1].high - 2 == pytest.approx(half, rel=1e-3)
+    assert growth(np.array([1e6]), np.array([[0.0, -1.0]])) == [], "nothing to compare with"
+    gap = growth(np.array([1e6, 2e6]), np.array([[1.0, 2.0, np.nan], [2.0, 4.0, 9.0]]))
+    assert gap[1].num_draws == 2
 
 
 # ---- a worker

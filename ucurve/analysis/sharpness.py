@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,9 @@ def prepared(table: pd.DataFrame) -> pd.DataFrame:
     for name in METRICS:
         if name not in table:
             table = table.assign(**{name: np.nan})
+    if "text_blocks" not in table:
+        table = table.reset_index(drop=True)
+        table = table.assign(text_blocks=text_blocks(table.assign(index=table.index)))
     return table
 
 
@@ -45,13 +48,47 @@ class Curve:
     """One pre-training run: NaN where nothing is measured, or where it is not finite.
 
     x: tokens [num_checkpoints]. forms: v . H v [num_checkpoints, num_draws]; measured: of these.
-    rises: of every sigma, [num_checkpoints, num_draws].
+    rises: of every sigma, [num_checkpoints, num_draws]. blocks: what v . H v is in blocks of the
+    text, [num_checkpoints, num_draws, num_blocks], by the rise under the smallest sigma; None where
+    a row does not hold it.
     """
 
     x: Array
     forms: Array
     measured: NDArray[np.bool_]
     rises: Mapping[float, Array]
+    blocks: Array | None = None
+
+
+def text_blocks(table: pd.DataFrame) -> pd.Series:
+    """Return the curvature of every row in blocks of the text, None where it is not known.
+
+    Of v . H v it is 2 / sigma^2 times the rise along the same direction under the smallest sigma,
+    which differs from it by terms of sigma^2.
+    """
+    import pandas as pd
+
+    noise = table[(table["part"] == "noise") & table["sigma"].notna()]
+    sigma = noise["sigma"].min()
+    own: dict[Any, Array] = {}
+    smallest: dict[tuple[Any, ...], Array] = {}
+    for row in noise.to_dict("records"):
+        series = row.get("series")
+        rise = series.get("block_rise") if isinstance(series, Mapping) else None
+        if rise and row["state"] == "done" and None not in rise:
+            own[row["index"]] = 2 * np.array(rise, dtype=float) / row["sigma"] ** 2
+            if row["sigma"] == sigma:
+                smallest[row["revision"], row["draw"]] = own[row["index"]]
+    return pd.Series(
+        [
+            smallest.get((row["revision"], row["draw"]))
+            if row["part"] == "trace"
+            else own.get(row["index"])
+            for row in table.to_dict("records")
+        ],
+        index=table.index,
+        dtype=object,
+    )
 
 
 def curves(table: pd.DataFrame) -> dict[int, Curve]:
@@ -68,8 +105,21 @@ def curves(table: pd.DataFrame) -> dict[int, Curve]:
             float(cast(float, sigma)): _placed(group, x, draws)
             for sigma, group in rows[rows["part"] == "noise"].groupby("sigma")
         }
-        by_seed[int(cast(int, key))] = Curve(x, forms, measured, rises)
+        blocks = _stacked(probes, x, draws)
+        by_seed[int(cast(int, key))] = Curve(x, forms, measured, rises, blocks)
     return by_seed
+
+
+def _stacked(probes: pd.DataFrame, x: Array, draws: Array) -> Array | None:
+    """Return the blocks of all checkpoints and draws, None where one is missing."""
+    found = {
+        (row["tokens"], row["draw"]): row["text_blocks"]
+        for row in probes.to_dict("records")
+        if row["text_blocks"] is not None
+    }
+    cells = [[found.get((at, draw)) for draw in draws] for at in x]
+    sizes = {None if cell is None else len(cell) for row in cells for cell in row}
+    return np.array(cells, dtype=float) if len(sizes) == 1 and None not in sizes else None
 
 
 def _placed(rows: pd.DataFrame, x: Array, draws: Array) -> Array:
@@ -79,6 +129,57 @@ def _placed(rows: pd.DataFrame, x: Array, draws: Array) -> Array:
     columns = np.searchsorted(draws, np.unique(rows["draw"].to_numpy(dtype=float)))
     full[np.ix_(np.searchsorted(x, at), columns)] = np.where(measured, values, np.nan)
     return full
+
+
+def noise_curves(table: pd.DataFrame) -> dict[tuple[int, str], tuple[Array, Array]]:
+    """Return tokens and loss increases under Gaussian noise, by pre-training seed and noise scale.
+
+    [num_checkpoints, num_draws] in nats, of checkpoints whose unperturbed loss is measured; NaN
+    where one is not finite or not measured.
+    """
+    table = prepared(table)
+    bases = table[table["part"] == "unperturbed"].set_index("revision").get("nll_mean")
+    noise = table[(table["part"] == "gaussian") & table["tokens"].notna()]
+    found: dict[tuple[int, str], tuple[Array, Array]] = {}
+    if noise.empty or bases is None:
+        return found
+    noise = noise.assign(increase=noise["nll_mean"] - noise["revision"].map(bases))
+    for key, rows in noise.groupby(["replicate", "scale"]):
+        replicate, scale = cast(tuple[int, str], key)
+        x, values, measured = paired(rows, value="increase")
+        found[int(replicate), str(scale)] = x, np.where(measured, values, np.nan)
+    return found
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How large something is relative to its first checkpoint, with its 95% interval."""
+
+    tokens: float
+    value: float
+    low: float
+    high: float
+    num_draws: int
+
+
+def growth(x: Array, values: Array) -> list[Growth]:
+    """Return means over draws [num_checkpoints, num_draws] relative to that of the first one.
+
+    The ratio of means over the draws that both have, with the t interval of its linearisation;
+    nothing where the first mean is not above 0.
+    """
+    result: list[Growth] = []
+    for at, row in zip(x, values, strict=True):
+        usable = np.isfinite(row) & np.isfinite(values[0])
+        num = int(usable.sum())
+        if num < 2 or np.isinf(row).any() or values[0][usable].mean() <= 0:
+            continue
+        first = float(values[0][usable].mean())
+        ratio = float(row[usable].mean()) / first
+        rest = (row - ratio * values[0])[usable] / first
+        half = statistics.t_quantile(0.975, num - 1) * float(rest.std(ddof=1)) / np.sqrt(num)
+        result.append(Growth(float(at), ratio, ratio - half, ratio + half, num))
+    return result
 
 
 @dataclass(frozen=True)

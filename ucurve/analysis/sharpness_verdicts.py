@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucurve.analysis import combined_verdicts, statistics
+from ucurve.analysis import combined_verdicts, statistics, text_error
 from ucurve.analysis.conditions import alpha, finite_values
 from ucurve.analysis.sharpness import LIMIT, Curve, curves, departures
 from ucurve.analysis.statistics import Array
@@ -63,6 +63,10 @@ def _grows(curve: Curve, scope: str, look: int) -> Verdict:
         )
     trend = statistics.trend(forms)
     growth, low, high = statistics.mean_interval(forms[-1] - forms[0])
+    blocks = _complete_blocks(curve)
+    if blocks is not None:
+        half = text_error.half_width(blocks[-1] - blocks[0])
+        low, high = text_error.widened((low, high), growth, half)
     falls = trend.p_falling < alpha(look) and growth < 0
     answer: Answer = "undetermined"
     if trend.p_rising < alpha(look) and growth > 0:
@@ -78,7 +82,8 @@ def _grows(curve: Curve, scope: str, look: int) -> Verdict:
         f"{tokens(x[0])} and {tokens(x[-1])} tokens; it grows at "
         f"{int((np.diff(means) > 0).sum())} of {counted(len(x) - 1, 'step')}.",
         effect=growth,
-        effect_name="growth of the trace from the first to the last checkpoint (on this text)",
+        effect_name="growth of the trace from the first to the last checkpoint"
+        + (f" ({text_error.ON_THIS_TEXT})" if blocks is None else ""),
         interval=(low, high),
         p_value=trend.p_falling if falls else trend.p_rising,
         test=f"larger p-value of Page's trend test ({DRAW_NAME} as blocks) and a t-test on their "
@@ -87,6 +92,16 @@ def _grows(curve: Curve, scope: str, look: int) -> Verdict:
         evidence={"trace": finite_values(means), "rank_correlation": trend.correlation},
         num_unused=int(curve.forms.size - forms.size),
     )
+
+
+def _complete_blocks(curve: Curve) -> Array | None:
+    """Return the blocks of the checkpoints and directions of `_complete`."""
+    if curve.blocks is None:
+        return None
+    num = curve.measured.sum(axis=1)
+    used = (num > 0) & (num * 2 >= num.max(initial=0))
+    blocks: Array = curve.blocks[used][:, curve.measured[used].all(axis=0)]
+    return blocks
 
 
 def _complete(curve: Curve) -> tuple[Array, Array]:

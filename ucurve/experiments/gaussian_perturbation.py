@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ucurve.experiments import evaluation_points
+from ucurve.experiments import evaluation_points, noise_points
 from ucurve.experiments.checkpoint_selection import (
     Choice,
     bisection_levels,
@@ -26,6 +26,7 @@ from ucurve.experiments.checkpoint_selection import (
     selection_warnings,
 )
 from ucurve.experiments.evaluation_fields import EvaluationSet, Stride, Window
+from ucurve.experiments.noise_points import Scale
 from ucurve.experiments.tensor_choice import TensorChoice
 from ucurve.registry.suites import Checkpoint, Dataset, Suite
 from ucurve.spec import (
@@ -47,13 +48,10 @@ from ucurve.spec import (
 
 if TYPE_CHECKING:
     import pandas as pd
-    import torch
 
     from ucurve.analysis.replication import Reference
 
 Gamma = Annotated[float, Field(gt=0, le=100)]
-Scale = Literal["current_std", "init_std"]
-PROTOCOLS = ("gaussian/1", "gaussian/2")
 MOST_DRAWS = 1000  # also between the first noise seeds of two replicates, so that none is in both
 
 
@@ -297,13 +295,8 @@ class GaussianPerturbation(Spec):
         files = {"current_std": before.artifacts, "init_std": at_start}
         for draw in range(self.draws):
             for scale, gamma, group, tensors in cells:
-                change = {
-                    **tensors,
-                    "scale": scale,
-                    "initial": _identity_of(initial) if scale == "init_std" else None,
-                    "gamma": gamma,
-                    "seed": self.first_seed(before.labels) + draw,
-                }
+                seed = self.first_seed(before.labels) + draw
+                change = noise_points.noise_inputs(tensors, scale, initial, gamma, seed)
                 labels = {"gamma": gamma, "scale": scale, "draw": draw, "group": group or "all"}
                 yield replace(
                     before,
@@ -348,23 +341,7 @@ class GaussianPerturbation(Spec):
     @staticmethod
     def run(point: Point, context: Context) -> Result:
         """Load the checkpoint, perturb and evaluate it, and restore its weights."""
-        from ucurve.modeling import perturb
-
-        change = point.inputs["perturbation"]
-        if change is None:
-            return evaluation_points.base(point, context)
-        if change["protocol"] not in PROTOCOLS:
-            raise ValueError(f"this release does not know {change['protocol']}: upgrade the worker")
-        loaded = evaluation_points.loaded_for(point, context)
-        evaluation_points.expect_stored_names(point, context, loaded)
-        tensors = perturb.select(loaded.model, **change["tensors"])
-        noise = context.cached(f"noise/{change['seed']}", lambda: perturb.Noise(change["seed"]))
-        stds = _stds(tensors, point, context, loaded.model.config)
-        with perturb.perturbed(tensors, stds, change["gamma"], noise) as relative_change:
-            measured = evaluation_points.measure(point, context, loaded)
-        return Result(
-            metrics={**measured.metrics, "relative_change": relative_change}, series=measured.series
-        )
+        return noise_points.run(point, context)
 
     # ---- figures and verdicts
 
@@ -412,34 +389,3 @@ class GaussianPerturbation(Spec):
             for reference in replication.builtin(self.suite, self.evaluation)
             if all(value in measured.get(name, []) for name, value in reference.labels.items())
         ]
-
-
-def _identity_of(initial: Checkpoint | None) -> str | None:
-    """Return what identifies the weights at initialisation; without them, the config's range."""
-    return initial.weights_sha256 if initial else "config"
-
-
-def _stds(
-    tensors: dict[str, torch.Tensor], point: Point, context: Context, config: Any
-) -> dict[str, float]:
-    """Return sigma of every tensor under the noise scale of the point."""
-    from ucurve.modeling import perturb
-    from ucurve.modeling.checkpoints import load
-
-    if point.inputs["perturbation"]["scale"] == "current_std":
-        return perturb.current_std(tensors)
-    if point.artifacts["initial"] is None:
-        std = evaluation_points.initializer_std(config.to_dict())
-        return perturb.init_std(tensors, std)
-    initial = Checkpoint.model_validate(point.artifacts["initial"])
-    names = point.inputs["perturbation"]["tensors"].get("names", "library")
-    stds = context.cached(
-        f"init_std/{initial.weights_sha256}/{names}",
-        lambda: perturb.current_std(
-            perturb.select(
-                load(initial, "cpu", context.artefacts, context.progress).model,
-                names=names,
-            )
-        ),
-    )
-    return {name: stds[name] for name in tensors}

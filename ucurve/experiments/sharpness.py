@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from ucurve.experiments import evaluation_points
+from ucurve.experiments import evaluation_points, noise_points
 from ucurve.experiments.checkpoint_selection import (
     Choice,
     bisection_levels,
     by_replicate,
     choose,
     count_chosen,
+    initialisations,
     selection_warnings,
 )
 from ucurve.experiments.evaluation_fields import EvaluationSet, Window
+from ucurve.experiments.sharpness_noise import SCALES, noise_beside, unperturbed
 from ucurve.experiments.tensor_choice import TensorChoice
 from ucurve.registry.suites import Checkpoint, Dataset, Suite
 from ucurve.spec import (
@@ -65,7 +67,7 @@ class Sharpness(Spec):
     repeat_fields: ClassVar[tuple[str, ...]] = ("draws",)
     columns: ClassVar[TableRoles] = TableRoles(
         x="tokens",
-        treatment=("sigma", "part", "group"),
+        treatment=("sigma", "part", "group", "scale"),
         draws=("draw",),
         seed_field="seed",
         metrics={
@@ -74,10 +76,14 @@ class Sharpness(Spec):
             "curvature": "loss increase / (σ²/2)",
             "rise": "loss increase / nats",
         },
-        fields=("checkpoints", "draws", "seed", "sigmas", "by_group", "looks"),
+        fields=("checkpoints", "draws", "seed", "sigmas", "noise_gamma", "by_group", "looks"),
     )
+    series_filter: ClassVar[dict[str, dict[str, Any]]] = {
+        name: {"part": "unperturbed"} for name in evaluation_points.WINDOWS
+    }
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "tiny, two minutes": {"suite": "tiny"},
+        "tiny, beside measured noise": {"suite": "tiny", "noise_gamma": 0.05},
         "tiny-constant, the counter-example": {"suite": "tiny-constant"},
     }
 
@@ -103,6 +109,15 @@ class Sharpness(Spec):
         title="Noise σ",
         description="Standard deviations of the noise, the same for every weight. Below 0.001 the "
         "rounding of fp32 shows. Empty: the Hessian only.",
+    )
+    noise_gamma: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        title="Noise γ beside it",
+        description="Also the loss increase under Gaussian noise of this γ, on the whole set and "
+        "under both noise scales, to compare its growth with the trace's. Noise experiments have "
+        "the same evaluations, which are cached where they are measured. Empty: none.",
     )
     windows: int = Field(
         64,
@@ -165,17 +180,28 @@ class Sharpness(Spec):
         chosen = choose(suite, self.checkpoints)
         evaluation_points.expect_one_curve(chosen, dataset, self.window)
         groups = self._groups(suite)
+        initial = {c.replicate: c for c in initialisations(suite)}
         for replicate in by_replicate(chosen):
             levels = bisection_levels(len(replicate))
             for checkpoint, level in zip(replicate, levels, strict=True):
                 yield from self._points(
                     self._template(checkpoint, dataset, level), groups, max(levels) + 1
                 )
+                if self.noise_gamma:
+                    start = initial.get(checkpoint.replicate)
+                    if start is None:
+                        evaluation_points.require_initializer(checkpoint, "noise_gamma")
+                    base = unperturbed(checkpoint, dataset, self.window, level)
+                    yield base
+                    seeds = range(self.seed, self.seed + self.draws)
+                    yield from noise_beside(base, _choice(suite), start, self.noise_gamma, seeds)
 
     def count(self, catalogue: Catalogue) -> int:
         """Return the number of points: directions with their sigmas, and eigenvalues."""
         suite = catalogue.suite(self.suite)
         per_checkpoint = self.draws * (1 + len(self.sorted_sigmas)) + len(self._groups(suite))
+        if self.noise_gamma:
+            per_checkpoint += 1 + len(SCALES) * self.draws
         return count_chosen(suite, self.checkpoints) * per_checkpoint
 
     def warnings(self, catalogue: Catalogue) -> list[str]:
@@ -251,6 +277,8 @@ class Sharpness(Spec):
     @staticmethod
     def run(point: Point, context: Context) -> Result:
         """Measure a quadratic form, an eigenvalue, or the loss on both sides of a checkpoint."""
+        if "curvature" not in point.inputs:
+            return noise_points.run(point, context)
         from ucurve.modeling.curvature import Directions
         from ucurve.modeling.landscape import Landscape
 
@@ -272,8 +300,9 @@ class Sharpness(Spec):
             rule = change["tolerance"], change["most_steps"]
             group = change["group"]
             return Result(landscape.top_eigenvalue(directions, group, *rule, progress))
-        base = context.cached(f"loss/{point.inputs['checkpoint']}/{evaluation}", landscape.loss)
-        return Result(landscape.antithetic_rise(directions, change["sigma"], base, progress))
+        key = f"losses/{point.inputs['checkpoint']}/{evaluation}"
+        base = context.cached(key, landscape.losses)
+        return Result(*landscape.antithetic_rise(directions, change["sigma"], base, progress))
 
     # ---- figures and verdicts
 
@@ -281,7 +310,7 @@ class Sharpness(Spec):
         """Return curvature over tokens, by tensor group, and the end of the quadratic regime."""
         from ucurve.figures import sharpness
 
-        return sharpness.figures(table, self.sorted_sigmas)
+        return sharpness.figures(table, self.sorted_sigmas, self.noise_gamma)
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
         """Return whether the trace grows, and whether it explains the smallest noise."""

@@ -148,5 +148,10 @@ class TensorChoice:
             )
         return messages
 
+    @property
+    def selected(self) -> list[NamedTensor]:
+        """The selected parameters; empty where no file tells their names."""
+        return list(self._selection(None).of(self.tensors, 2).values())
+
     def _selection(self, group: str | None) -> Selection:
         return Selection(self.which, self.include, self.exclude, group)

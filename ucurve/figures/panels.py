@@ -58,7 +58,7 @@ def wrapped(chart: Any, field: str) -> Any:
     The page sets the number of columns that fit.
     """
     panels = chart.facet(facet=_column(field), columns=2, spacing={"row": 30})
-    return panels.resolve_scale(y="independent")
+    return panels.resolve_scale(y="independent").resolve_axis(x="independent")
 
 
 def _title(field: str) -> str:

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ucurve.analysis.curve_rows import clip_bands, curve_rows
-from ucurve.analysis.sharpness import LIMIT, curves, departures, prepared, regimes
+from ucurve.analysis.sharpness import (
+    LIMIT,
+    curves,
+    departures,
+    growth,
+    noise_curves,
+    prepared,
+    regimes,
+)
 from ucurve.figures import charts
 from ucurve.figures.axes import Axis, tokens_axis
 from ucurve.figures.colours import LineEncoding
@@ -31,16 +39,24 @@ BANDS = (
     "Bands: 95% t intervals over directions, clipped near the outermost point. They reflect the "
     "directions only, neither the evaluation text nor variation between pre-training runs."
 )
+WITH_TEXT = (
+    "Bands: 95% intervals over directions and blocks of the evaluation text, clipped near the "
+    "outermost point; over directions only where losses by block are not stored. They do not "
+    "reflect variation between pre-training runs."
+)
 HESSIAN = "Hessian"
 DEPARTURE = f"{LIMIT:.0%}"
 NUMBERS = ["weights", "trace", "share of the trace", "trace per weight", "largest eigenvalue"]
 
 
-def figures(table: pd.DataFrame, sigmas: Sequence[float]) -> dict[str, Figure]:
+def figures(
+    table: pd.DataFrame, sigmas: Sequence[float], noise_gamma: float | None = None
+) -> dict[str, Figure]:
     """Return all figures by name, of the rows measured so far."""
     table = prepared(table)
     return {
         "curvature": _curvature(table, sigmas),
+        **({"growth": _growth(table, sigmas, noise_gamma)} if noise_gamma else {}),
         "top_eigenvalue": _eigenvalues(table),
         "trace_by_group": _by_group(table),
         **({"departure": _departure(table, sigmas), "regime": _regime(table)} if sigmas else {}),
@@ -57,22 +73,72 @@ def _curvature(table: pd.DataFrame, sigmas: Sequence[float]) -> Figure:
     probes = table[table["part"] == "trace"]
     noise = table[table["part"] == "noise"]
     rows = curve_rows(
-        probes.assign(estimate=HESSIAN), "tokens", "trace", ["estimate"], facets=["replicate"]
+        probes.assign(estimate=HESSIAN),
+        "tokens",
+        "trace",
+        ["estimate"],
+        facets=["replicate"],
+        blocks="text_blocks",
     ) + curve_rows(
         noise.assign(estimate=[_name_of(sigma) for sigma in noise["sigma"]]),
         "tokens",
         "curvature",
         ["estimate"],
         facets=["replicate"],
+        blocks="text_blocks",
     )
     lines = LineEncoding("estimate", "from", [HESSIAN, *map(_name_of, sigmas)], ordered=False)
     return Figure(
         "Sharpness over tokens",
         "Trace of the Hessian, and the measured loss increase over σ²/2 along the same directions, "
         "which is the trace as long as the loss is quadratic: the lines then coincide. "
-        f"Noise of the same σ on every weight costs σ²/2 times this. {BANDS}",
+        f"Noise of the same σ on every weight costs σ²/2 times this. {WITH_TEXT}",
         charts.curves(TOKENS, Axis("y", "curvature / nats", zero=True), lines, row="replicate"),
         {"curves": _one_note(rows)},
+    )
+
+
+def _growth(table: pd.DataFrame, sigmas: Sequence[float], gamma: float) -> Figure:
+    """Return the trace and the cost of noise relative to the first checkpoint, over tokens."""
+    series = {}
+    for replicate, curve in curves(table).items():
+        series[replicate, HESSIAN] = (curve.x, curve.forms)
+        if curve.rises:
+            smallest = min(curve.rises)
+            series[replicate, _name_of(smallest)] = (curve.x, curve.rises[smallest])
+    for (replicate, scale), (x, increases) in noise_curves(table).items():
+        series[replicate, f"γ {gamma:g}, {scale}"] = (x, increases)
+    rows = [
+        {
+            "what": "mean",
+            "replicate": replicate,
+            "estimate": name,
+            "tokens": point.tokens,
+            "y": point.value,
+            "low": point.low,
+            "high": point.high,
+            "num_draws": point.num_draws,
+        }
+        for (replicate, name), values in series.items()
+        for point in growth(*values)
+    ]
+    names = [HESSIAN, *([_name_of(min(sigmas))] if sigmas else [])]
+    names += [f"γ {gamma:g}, {scale}" for scale in ("init_std", "current_std")]
+    return Figure(
+        "Growth of sharpness and of the cost of noise",
+        "Each relative to its first checkpoint: the trace, the loss increase along the directions "
+        f"of ±1, and that under Gaussian noise of γ {gamma:g} on the whole evaluation set. Noise "
+        "of one size (init_std, σ) grows as the trace does as long as curvature explains it; "
+        "under current_std the growth of the weights comes on top. Bands: 95% intervals of the "
+        "ratio over directions or noise seeds; they have neither the text's error nor variation "
+        "between pre-training runs.",
+        charts.curves(
+            TOKENS,
+            Axis("y", "relative to the first checkpoint", "log"),
+            LineEncoding("estimate", "of", names, ordered=False),
+            row="replicate",
+        ),
+        {"curves": clip_bands(rows)},
     )
 
 

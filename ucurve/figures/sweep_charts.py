@@ -115,7 +115,7 @@ def along_lines(x: Axis, y: Axis) -> dict[str, Any]:
         mean.mark_line(clip=True, strokeWidth=2)
         .encode(*at, colour, detail)
         .properties(name="lines")
-        .add_params(alt.selection_interval(name="zoom", bind="scales")),
+        .add_params(alt.selection_interval(name="zoom", bind="scales", encodings=["x"])),
         band_layer(mean)
         .mark_area(clip=True, opacity=0.18)
         .encode(at[0], alt.Y("from:Q"), alt.Y2("to"), colour, detail),

@@ -2,7 +2,7 @@
 
 landscape = Landscape.of(model, tokens, window=64)
 landscape.quadratic_form(Directions(0))["trace"]      # one Hutchinson estimate
-landscape.antithetic_rise(Directions(0), 0.01)["rise"]
+landscape.antithetic_rise(Directions(0), 0.01, landscape.losses())[0]["rise"]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from ucurve.modeling import curvature
 from ucurve.modeling.curvature import Directions
 from ucurve.modeling.parameter_names import parameters_of
-from ucurve.modeling.perplexity import window_losses
+from ucurve.modeling.perplexity import WindowLosses, window_losses
 from ucurve.modeling.perturb import perturbed
 from ucurve.registry.tensors.tensor_selection import group_of
 
@@ -51,11 +51,10 @@ class Landscape:
             window,
         )
 
-    def loss(self) -> float:
-        """Return the mean loss on the text, in nats per scored token."""
+    def losses(self) -> WindowLosses:
+        """Return the loss on the text by window."""
         with curvature.plain_attention():
-            losses = window_losses(self.model, self.tokens, window=self.window, stride=self.window)
-        return losses.nll_mean
+            return window_losses(self.model, self.tokens, window=self.window, stride=self.window)
 
     def quadratic_form(self, directions: Directions, progress: Progress = silent) -> Metrics:
         """Return v . H v along a direction, which estimates the trace, and its part by group."""
@@ -110,25 +109,35 @@ class Landscape:
         }
 
     def antithetic_rise(
-        self, directions: Directions, sigma: float, base: float, progress: Progress = silent
-    ) -> Metrics:
-        """Return the mean rise of the loss over both ends of a direction, from `base` = loss()."""
+        self,
+        directions: Directions,
+        sigma: float,
+        base: WindowLosses,
+        progress: Progress = silent,
+    ) -> tuple[Metrics, dict[str, list[float]]]:
+        """Return the mean rise of the loss over both ends of a direction, from `base` = losses().
+
+        And in blocks of the text, whose mean it is.
+        """
         tensors = {name: parameter.data for name, parameter in self.parameters.items()}
         stds = dict.fromkeys(tensors, 1.0)
         ends, moved = [], []
         for i, size in enumerate((sigma, -sigma)):
             with perturbed(tensors, stds, size, directions) as relative_change:
-                ends.append(self.loss())
+                ends.append(self.losses())
             moved.append(relative_change)
             progress(i + 1, 2)
-        rise = sum(ends) / 2 - base
-        return {
+        mean = sum(end.nll_mean for end in ends) / 2
+        rise = mean - base.nll_mean
+        metrics = {
             "rise": rise,
             "curvature": 2 * rise / sigma**2,
-            "nll_mean": sum(ends) / 2,
-            "base_nll": base,
+            "nll_mean": mean,
+            "base_nll": base.nll_mean,
             "relative_change": sum(moved) / 2,
         }
+        blocks = (ends[0].in_blocks() + ends[1].in_blocks()) / 2 - base.in_blocks()
+        return metrics, {"block_rise": blocks.tolist()}
 
     def _text(self) -> curvature.Text:
         embedding = self.model.get_input_embeddings()
