@@ -30,9 +30,7 @@ def run(point: Point, context: Context) -> Result:
     """Train the model, save the checkpoints, and evaluate each on the held-out set."""
     from ucurve.modeling import pretrain
 
-    inputs = point.inputs
-    data_key = [inputs["data"], inputs["evaluation"], inputs["recipe"]["context"]]
-    data: TrainingData = context.cached(canonical(data_key), lambda: _read(point, context))
+    inputs, data = point.inputs, data_of(point, context)
     recipe = pretrain.PretrainingConfig(vocab_size=data.vocab_size, **inputs["recipe"])
     training = pretrain.PretrainingRun(recipe, inputs["seed"], context.device)
     state = context.state_dir / "state.pt"
@@ -44,6 +42,14 @@ def run(point: Point, context: Context) -> Result:
         series=_series(training, saved),
         suite=_suite(point, saved) if saved else None,
     )
+
+
+def data_of(point: Point, context: Context) -> TrainingData:
+    """Return the training data and the held-out tokens of a point, cached between points."""
+    inputs = point.inputs
+    data_key = [inputs["data"], inputs["evaluation"], inputs["recipe"]["context"]]
+    data: TrainingData = context.cached(canonical(data_key), lambda: _read(point, context))
+    return data
 
 
 def _suite(point: Point, saved: Sequence[Mapping[str, Any]]) -> Suite:
@@ -117,6 +123,29 @@ def _read(point: Point, context: Context) -> TrainingData:
     )
 
 
+def save_checkpoint(
+    training: PretrainingRun, data: TrainingData, point: Point, context: Context, step: int
+) -> Checkpoint:
+    """Save the weights after `step` updates into the suite of the point."""
+    from ucurve.modeling import checkpoints, pretrain
+
+    recipe, suite = training.recipe, context.artefacts / "suites" / point.inputs["suite"]
+    checkpoints.claim(suite, point.artifacts["recipe"])
+    tokens = step * recipe.batch_rows * recipe.context
+    revision = f"seed{training.seed}-step{step}-tokens{tokens}"
+    saved = checkpoints.save(training.model, suite / revision, data.tokenizer)
+    return Checkpoint(
+        suite=suite.name,
+        revision=revision,
+        location=Location(scheme="artefacts", path=f"suites/{suite.name}/{revision}"),
+        step=step,
+        tokens=tokens,
+        replicate=training.seed,
+        phase=pretrain.phase(recipe, step),
+        **asdict(saved),
+    )
+
+
 def _keep(
     training: PretrainingRun, data: TrainingData, point: Point, context: Context, step: int
 ) -> dict[str, Any]:
@@ -127,29 +156,15 @@ def _keep(
     """
     import numpy as np
 
-    from ucurve.modeling import checkpoints, perplexity, pretrain
+    from ucurve.modeling import perplexity, pretrain
 
-    recipe, suite = training.recipe, context.artefacts / "suites" / point.inputs["suite"]
-    checkpoints.claim(suite, point.artifacts["recipe"])
-    tokens = step * recipe.batch_rows * recipe.context
-    revision = f"seed{training.seed}-step{step}-tokens{tokens}"
-    saved = checkpoints.save(training.model, suite / revision, data.tokenizer)
-    checkpoint = Checkpoint(
-        suite=suite.name,
-        revision=revision,
-        location=Location(scheme="artefacts", path=f"suites/{suite.name}/{revision}"),
-        step=step,
-        tokens=tokens,
-        replicate=training.seed,
-        phase=pretrain.phase(recipe, step),
-        **asdict(saved),
-    )
+    checkpoint = save_checkpoint(training, data, point, context, step)
     losses = perplexity.window_losses(
         training.model,
         data.held_out,
         window=data.window,
         stride=data.window,
-        progress=lambda done, total: context.progress(step, recipe.num_steps),
+        progress=lambda done, total: context.progress(step, training.recipe.num_steps),
     )
     blocks = min(NUM_BLOCKS, len(losses.nll_sum))
     return {

@@ -169,6 +169,11 @@ class PretrainingRun(ResumableRun):
         self.kept: dict[int, dict[str, Any]] = {}  # by step: the record that `keep` returned
         self.diverged = False  # the last loss or gradient was not finite; no update follows
 
+    @property
+    def last_step(self) -> int:
+        """The number of updates after which the run ends."""
+        return int(self.recipe.num_steps)
+
     def run(
         self,
         batches: Batches,
@@ -191,13 +196,13 @@ class PretrainingRun(ResumableRun):
         saved = time.monotonic()
         with one_thread(self.device):
             while True:
-                finished = self.step == self.recipe.num_steps or self.diverged
+                finished = self.step == self.last_step or self.diverged
                 try:
                     if self.step in steps and self.step not in self.kept and not self.diverged:
                         self.kept[self.step] = keep(self.step)
                     progress(
                         self.step,
-                        self.recipe.num_steps,
+                        self.last_step,
                         **({"loss": self.losses[-1]} if self.losses else {}),
                     )
                 except BaseException:
@@ -208,27 +213,39 @@ class PretrainingRun(ResumableRun):
                     saved = time.monotonic()
                 if finished:
                     return
-                self._update(batches(self.seed, self.step, self.recipe.batch_rows))
+                self._update(self._rows(batches))
+
+    def _rows(self, batches: Batches) -> torch.Tensor:
+        """Return the rows of the next update, int64 [batch_rows, context]."""
+        return batches(self.seed, self.step, self.recipe.batch_rows)
 
     def _update(self, rows: torch.Tensor) -> None:
-        """Make one optimiser step on `rows`, int64 [batch_rows, context]."""
+        """Make one optimiser step on `rows`."""
         began = time.monotonic()
         count_tokens(rows.numel())
-        rows = rows.to(self.device)
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
-            logits = self.model(input_ids=rows).logits
-        loss = functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), rows[:, 1:].flatten())
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = self._gradient(rows.to(self.device))
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.grad_clip)
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.recipe, self.step)
+        self._set_rates()
         self.losses.append(loss.item())
         self.diverged = not (math.isfinite(self.losses[-1]) and bool(norm.isfinite()))
         if not self.diverged:
             self.optimiser.step()
             self.step += 1
         self.seconds += time.monotonic() - began
+
+    def _gradient(self, rows: torch.Tensor) -> torch.Tensor:
+        """Compute the gradient of the loss of `rows`, and return the loss."""
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+            logits = self.model(input_ids=rows).logits
+        loss = functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), rows[:, 1:].flatten())
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _set_rates(self) -> None:
+        """Give the optimiser the learning rate of the next update."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.recipe, self.step)
 
     def weights(self) -> Mapping[str, torch.Tensor]:
         """Return the model's tensors by name."""

@@ -1,0 +1,76 @@
+"""Measure a checkpoint under Gaussian noise, for every experiment type that does so.
+
+    result = noise_run.run(point, context)
+    result.metrics["nll_mean"]  # loss in nats per token; without a perturbation, unperturbed
+
+Only running imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ucurve.experiments import evaluation_points
+from ucurve.registry.suites import Checkpoint
+from ucurve.spec import Context, Point, Result
+
+if TYPE_CHECKING:
+    import torch
+
+PROTOCOLS = ("gaussian/1", "gaussian/2")
+MOST_DRAWS = 1000  # also between the first noise seeds of two replicates, so that none is in both
+
+
+def run(point: Point, context: Context, initial_stds: Mapping[str, float] | None = None) -> Result:
+    """Load the checkpoint, perturb and evaluate it, and restore its weights.
+
+    initial_stds: standard deviations of the tensors at initialisation, where these are known
+        without a checkpoint of step 0.
+    """
+    from ucurve.modeling import perturb
+
+    change = point.inputs["perturbation"]
+    if change is None:
+        return evaluation_points.base(point, context)
+    if change["protocol"] not in PROTOCOLS:
+        raise ValueError(f"this release does not know {change['protocol']}: upgrade the worker")
+    loaded = evaluation_points.loaded_for(point, context)
+    evaluation_points.expect_stored_names(point, context, loaded)
+    tensors = perturb.select(loaded.model, **change["tensors"])
+    noise = context.cached(f"noise/{change['seed']}", lambda: perturb.Noise(change["seed"]))
+    if change["scale"] == "init_std" and initial_stds is not None:
+        stds = {name: initial_stds[name] for name in tensors}
+    else:
+        stds = _stds(tensors, point, context, loaded.model.config)
+    with perturb.perturbed(tensors, stds, change["gamma"], noise) as relative_change:
+        measured = evaluation_points.measure(point, context, loaded)
+    return Result(
+        metrics={**measured.metrics, "relative_change": relative_change}, series=measured.series
+    )
+
+
+def _stds(
+    tensors: dict[str, torch.Tensor], point: Point, context: Context, config: Any
+) -> dict[str, float]:
+    """Return sigma of every tensor under the noise scale of the point."""
+    from ucurve.modeling import perturb
+    from ucurve.modeling.checkpoints import load
+
+    if point.inputs["perturbation"]["scale"] == "current_std":
+        return perturb.current_std(tensors)
+    if point.artifacts["initial"] is None:
+        std = evaluation_points.initializer_std(config.to_dict())
+        return perturb.init_std(tensors, std)
+    initial = Checkpoint.model_validate(point.artifacts["initial"])
+    names = point.inputs["perturbation"]["tensors"].get("names", "library")
+    stds = context.cached(
+        f"init_std/{initial.weights_sha256}/{names}",
+        lambda: perturb.current_std(
+            perturb.select(
+                load(initial, "cpu", context.artefacts, context.progress).model,
+                names=names,
+            )
+        ),
+    )
+    return {name: stds[name] for name in tensors}
