@@ -44,17 +44,11 @@ class Part:
     share: float  # of the total, when the part is finished
     total: float
 
-    @property
-    def device(self) -> str:
-        return self.whole.device
-
-    @property
-    def state_dir(self) -> Path:
-        return self.whole.state_dir
-
-    @property
-    def artefacts(self) -> Path:
-        return self.whole.artefacts
+    def __post_init__(self) -> None:
+        """Take device and folders from the whole."""
+        self.device: str = self.whole.device
+        self.state_dir: Path = self.whole.state_dir
+        self.artefacts: Path = self.whole.artefacts
 
     def progress(self, done: float, total: float, **metrics: float) -> None:
         """Report progress of the whole point."""

@@ -13,6 +13,7 @@ ORDERED = ["#3050c8", "#5c58ac", "#80598e", "#a2546e", "#bb5e57", "#cd7442", "#e
 
 
 DISTINCT = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6d31", "#7f7f7f"]  # after Okabe and Ito
+FURTHER = ["#56b4e9", "#9a2b5c"]  # of charts with more than six lines
 
 
 NEUTRAL = "#808080"
@@ -34,7 +35,7 @@ class LineEncoding:
         palette = (
             ordered_palette(len(coloured))
             if self.ordered
-            else [DISTINCT[i % 6] for i in range(len(coloured))]
+            else [(DISTINCT + FURTHER)[i % 8] for i in range(len(coloured))]
         )
         by_value = dict(zip(coloured, palette, strict=True))
         return [by_value.get(value, NEUTRAL) for value in self.values]
