@@ -109,7 +109,7 @@ def pruned(t, sparsity):  # pruning/1 per tensor
     return t
 
 
-def train(t, loss, batches, rate, warmup, decay=0.0, beta2=0.999, cosine=False):
+def train(t, loss, batches, rate, warmup, decay=0.0, beta2=0.999, cosine=False, sharp=None):
     t, losses = {name: tensor.clone().requires_grad_() for name, tensor in t.items()}, []
     matrices, others = ([p for p in t.values() if (p.dim() == 2) == two] for two in (True, False))
     groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
@@ -118,6 +118,12 @@ def train(t, loss, batches, rate, warmup, decay=0.0, beta2=0.999, cosine=False):
         optimiser.zero_grad()
         value = loss(t, rows)
         value.backward()
+        if sharp is not None and step >= sharp:  # intervention/1: sharpness_aware, rho 0.05
+            step_up = 0.05 / (torch.stack([w.grad.norm() for w in t.values()]).norm() + 1e-12)
+            uphill = {n: (w + step_up * w.grad).detach().requires_grad_() for n, w in t.items()}
+            slopes = torch.autograd.grad(loss(uphill, rows), list(uphill.values()))
+            for w, slope in zip(t.values(), slopes, strict=True):
+                w.grad = slope
         torch.nn.utils.clip_grad_norm_(list(t.values()), 1.0)
         done = (step - warmup) / (len(batches) - warmup)
         factor = (1 + np.cos(np.pi * done)) / 2 if cosine else 1 - done
@@ -267,6 +273,8 @@ def main(suite, ids):
     batches = training.split(32)
     after, _ = train(initial, every_token, batches, 5e-3, 5, 0.15, 0.95, cosine=True)
     result["pretrain/1"] = evaluated(after)
+    after, _ = train(initial, every_token, batches, 5e-3, 5, 0.15, 0.95, cosine=True, sharp=15)
+    result["intervention/1"] = evaluated(after)
     print(json.dumps({**result, **linear_model()}, indent=1))
 
 

@@ -12,6 +12,7 @@ from ucurve.experiments import parse
 from ucurve.spec import Spec
 
 CHECKPOINTS = ["all", {"log_spaced": 2}, {"log_spaced": 4}, ["seed0-step0-tokens0"]]
+BRANCHES = ["weight_decay", "constant", "anneal", "sharpness_aware", "replay", "early_stop"]
 METHODS = ["full", "head", "lora", "l2_sp", "ewc"]
 
 
@@ -75,6 +76,15 @@ FIELDS: dict[str, Callable[[random.Random], dict[str, Any]]] = {
         "sigmas": some(rng, [0.001, 0.003, 0.01, 0.03]),
         "by_group": rng.random() < 0.5,
         "windows": rng.choice([8, 64]),
+    },
+    "interventions": lambda rng: {
+        "suite": "branches",
+        "steps": sorted({400 + rng.randrange(1000) for _ in range(rng.randint(1, 4))}),
+        "seeds": list(range(rng.randint(1, 4))),
+        "interventions": rng.sample(BRANCHES, rng.randint(1, 6)),
+        "branch_at": rng.choice([0.5, 0.8]),
+        "draws": rng.randint(1, 4),
+        "scale": rng.choice(["both", "current_std", "init_std"]),
     },
     "pretraining": lambda rng: {
         "steps": sorted({200 + rng.randrange(1000) for _ in range(rng.randint(1, 6))}),

@@ -26,6 +26,7 @@ BUILTIN = (
     "pruning",
     "interpolation",
     "sharpness",
+    "interventions",
 )
 
 
@@ -143,6 +144,22 @@ def pretraining_rows() -> list[MeasurementRow]:
     return [row(0, {"replicate": 0, "step": 10}, metrics, **series)]
 
 
+def branch_rows() -> list[MeasurementRow]:
+    """Rows of a control with a U under noise, and of an intervention that bends it."""
+    rows: list[MeasurementRow] = []
+    for i, seed, name in itertools.product(
+        range(3), range(4), ("none", "weight_decay", "constant", "sharpness_aware")
+    ):
+        bent = 0.0 if name == "none" else 0.2 * i
+        labels = {"intervention": name, "replicate": seed, "tokens": TOKENS[i], "step": i}
+        labels |= {"budget": TOKENS[i], "suite": f"s-{name}"}
+        loss = 3 - 0.1 * i + 0.001 * seed * (name == "none")
+        after = [loss + (0.1, 0.2, 0.6)[i] - bent + 0.01 * seed * i] * 2
+        series = {"noise_gamma": [0.3], "noise_seed": [0.0, 1.0], "noise_loss_init_std": after}
+        rows.append(row(len(rows), labels, {"nll_mean": loss}, **series))
+    return rows
+
+
 def main() -> None:
     specs = {kind: kinds()[kind]() for kind in BUILTIN if kind != "fine_tuning"}
     specs["fine_tuning"] = kinds()["fine_tuning"](learning_rates=[1e-3, 3e-3, 1e-2])
@@ -155,6 +172,7 @@ def main() -> None:
         "pruning": changed_rows(sparsity=0.5),
         "interpolation": line_rows(),
         "sharpness": sharpness_rows(),
+        "interventions": branch_rows(),
     }
     for kind, rows in tables.items():
         answers = {verdict.answer for verdict in specs[kind].verdicts(to_frame(rows))}

@@ -14,22 +14,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from conftest import Lab
 from in_process import Context as Runtime
 from pydantic import ValidationError
 from safetensors.torch import load_file
+from scipy.special import stdtr
 from test_pretraining import Catalogue, weights
 from torch.nn import functional
 
+from ucurve.analysis import interventions
+from ucurve.analysis.measurement_table import to_frame
 from ucurve.experiments.gaussian_perturbation import GaussianPerturbation
 from ucurve.experiments.interventions import Interventions
 from ucurve.experiments.pretraining import Pretraining
 from ucurve.modeling import pretrain
 from ucurve.modeling.token_data import language_batches
 from ucurve.registry.suites import Suite
+from ucurve.schemas.measurements import MeasurementRow
 from ucurve.spec import Point, PointInterrupted, Result, SpecError
 
+SHARED_LAB = True
+NUM_WORKERS = 1
 SMALL: dict[str, Any] = {
     "hidden_size": 16, "num_layers": 1, "num_heads": 1, "intermediate_size": 32,
     "batch_rows": 4, "warmup_steps": 5, "steps": [20, 30], "seeds": [3], "gammas": [0.2],
@@ -59,10 +67,10 @@ def planned(**fields: Any) -> list[Point]:
 
 def branch(intervention: str, steps: int = 20, **fields: Any) -> Point:
     fields = {"steps": [20, steps] if steps > 20 else [20], **fields}
-    interventions = [intervention] if intervention != "none" else ["constant"]
+    names = [intervention] if intervention != "none" else ["constant"]
     [point] = [
         p
-        for p in planned(interventions=interventions, **fields)
+        for p in planned(interventions=names, **fields)
         if p.inputs["branch"]["intervention"] == intervention
         and p.inputs["recipe"]["num_steps"] == steps
     ]
@@ -379,3 +387,192 @@ def test_a_run_that_diverges_says_so(tmp_path: Path) -> None:
     point = branch("constant", learning_rate=1.0, grad_clip=1e6, init_std=1.0)
     result = run(point, tmp_path)
     assert np.isnan(result.metrics["training_loss"]) or np.isfinite(result.metrics["nll_mean"])
+
+
+# ---- numbers and verdicts
+
+
+def loss_table(
+    base: dict[str, Any], after: dict[str, Any], gammas: tuple[float, ...] = (0.3,)
+) -> pd.DataFrame:
+    """A table of losses by intervention, [num_budgets, num_seeds]; after: the same per gamma."""
+    rows = []
+    for name, losses in base.items():
+        for (i, seed), loss in np.ndenumerate(np.array(losses, float)):
+            noisy = [float(np.array(after[name])[i, seed]) + g - gammas[0] for g in gammas]
+            series = {
+                "noise_gamma": list(gammas),
+                "noise_seed": [0.0, 1.0],
+                # The mean over noise seeds is what counts.
+                "noise_loss_init_std": [x for mean in noisy for x in (mean - 0.5, mean + 0.5)],
+            }
+            labels = {"intervention": name, "replicate": seed, "tokens": (i + 1) * 1000}
+            rows.append(
+                MeasurementRow(
+                    id=len(rows), identity=str(len(rows)), position=len(rows), state="done",
+                    labels={**labels, "budget": (i + 1) * 1000, "step": i + 1},
+                    metrics={"nll_mean": float(loss)}, series=series,
+                )
+            )  # fmt: skip
+    return to_frame(rows)
+
+
+# Four seeds, three budgets. The control rises by 0.3 after the second budget.
+BASE = np.array([[3.0, 3.1, 2.9, 3.0], [2.8, 2.9, 2.7, 2.8], [2.7, 2.8, 2.6, 2.7]])
+WOBBLE = np.array([[0.0, 0.01, -0.01, 0.0]])
+U = BASE + np.array([[0.4], [0.3], [0.7]]) + WOBBLE
+
+
+def answers(table: pd.DataFrame, *names: str) -> dict[tuple[str, str], str]:
+    found = interventions.verdicts(table, ["none", *names])
+    return {(v.claim, v.scope): v.answer for v in found if v.claim != interventions.LOWERS}
+
+
+def test_an_intervention_that_bends_the_u_at_the_same_base_is_a_yes() -> None:
+    bent = U - np.array([[0.0], [0.0], [0.2]])
+    bent[2] += 2 * WOBBLE[0]
+    table = loss_table({"none": BASE, "sharpness_aware": BASE + 0.002 + WOBBLE / 10},
+                       {"none": U, "sharpness_aware": bent})  # fmt: skip
+    given = answers(table, "sharpness_aware")
+    assert given[interventions.KEEPS, "sharpness aware"] == "yes"
+    assert given[interventions.BENDS, "gamma 0.3 under init_std, sharpness aware"] == "yes"
+    # With one noise scale the summary over both is open, as everywhere.
+    assert given[interventions.BOTH, "sharpness aware"] == "undetermined"
+    single = next(
+        v for v in interventions.verdicts(table, ["none", "sharpness_aware"])
+        if v.claim == interventions.BENDS and v.labels
+    )  # fmt: skip
+    by_hand = (bent[2] - bent[1]) - (U[2] - U[1])
+    assert single.effect == pytest.approx(by_hand.mean())
+    half = 3.182446 * by_hand.std(ddof=1) / 2
+    assert single.interval == pytest.approx((by_hand.mean() - half, by_hand.mean() + half))
+    t = -by_hand.mean() / (by_hand.std(ddof=1) / 2)
+    assert single.p_value == pytest.approx(float(stdtr(3, -t)), rel=1e-6)
+    assert (single.num_draws, single.draw_name) == (4, "pre-training seeds")
+
+
+def test_an_intervention_that_costs_the_base_does_not_keep_it() -> None:
+    table = loss_table({"none": BASE, "constant": BASE + 0.05 + WOBBLE / 10},
+                       {"none": U, "constant": U - 0.1})  # fmt: skip
+    given = answers(table, "constant")
+    assert given[interventions.KEEPS, "constant"] == "no"
+    assert given[interventions.BOTH, "constant"] == "no"
+    # The whole curve is lower, and rises as before: that bends nothing.
+    assert given[interventions.BENDS, "gamma 0.3 under init_std, constant"] == "no"
+
+
+def test_two_seeds_that_differ_are_not_enough_and_one_is_the_least_said() -> None:
+    table = loss_table({"none": BASE[:, :2], "replay": BASE[:, :2] + [[0.0, 0.03]]},
+                       {"none": U[:, :2], "replay": U[:, :2] - [[0.0, 0.1]]})  # fmt: skip
+    found = interventions.verdicts(table, ["none", "replay"])
+    keeps = next(v for v in found if v.claim == interventions.KEEPS)
+    assert keeps.answer == "undetermined"
+    assert keeps.sentence.startswith("Needs more seeds")
+    assert keeps.more_draws
+    alone = loss_table({"none": BASE[:, :1], "replay": BASE[:, :1]},
+                       {"none": U[:, :1], "replay": U[:, :1]})  # fmt: skip
+    assert {v.answer for v in interventions.verdicts(alone, ["none", "replay"])} == {"undetermined"}
+
+
+def test_where_the_control_does_not_rise_there_is_no_u_to_bend() -> None:
+    falling = BASE + 0.3 + WOBBLE
+    table = loss_table({"none": BASE, "anneal": BASE}, {"none": falling, "anneal": falling - 0.1})
+    found = interventions.verdicts(table, ["none", "anneal"])
+    bends = next(v for v in found if v.claim == interventions.BENDS and v.labels)
+    assert bends.answer == "undetermined"
+    assert bends.sentence.startswith("There is no U to bend")
+    lowers = next(v for v in found if v.claim == interventions.LOWERS and v.labels)
+    assert (lowers.answer, lowers.effect) == ("yes", pytest.approx(-0.1))
+
+
+def test_the_minimum_of_a_seed_is_chosen_by_the_other_seeds() -> None:
+    # Seed 0 alone is lowest at the first budget; the others are lowest at the second.
+    control = np.array([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0], [4.0, 4.0, 4.0]])
+    found = interventions.rises({"none": control}, "none")
+    assert found[0] == control[2, 0] - control[1, 0]
+    # The mean of seeds 0 and 2 is the same at both: the first counts.
+    assert found[1] == control[2, 1] - control[0, 1]
+
+
+def test_p_values_are_corrected_over_all_interventions() -> None:
+    one = loss_table({"none": BASE, "anneal": BASE + 0.005 + WOBBLE},
+                     {"none": U, "anneal": U})  # fmt: skip
+    worse = BASE + 0.005 + WOBBLE
+    two = loss_table({"none": BASE, "anneal": worse, "replay": worse},
+                     {"none": U, "anneal": U, "replay": U})  # fmt: skip
+    p = [
+        next(v.p_value for v in interventions.verdicts(t, names) if v.claim == interventions.KEEPS)
+        for t, names in ((one, ["none", "anneal"]), (two, ["none", "anneal", "replay"]))
+    ]
+    assert p[1] == pytest.approx(2 * p[0])
+
+
+def test_losses_that_are_not_finite_or_not_measured_are_left_out() -> None:
+    broken = U.copy()
+    broken[2, 0] = np.inf
+    table = loss_table({"none": BASE, "anneal": BASE + 0.001}, {"none": U, "anneal": broken})
+    table.loc[len(table) - 1, "state"] = "open"
+    measured = interventions.Branches.of(table)
+    curves = measured.after["init_std", 0.3]
+    assert np.isnan(curves["anneal"][2]).tolist() == [True, False, False, True]
+    assert len(interventions.change(curves, "anneal")) == 2
+    for verdict in interventions.verdicts(table, ["none", "anneal"]):
+        if verdict.claim == interventions.LOWERS and verdict.labels:
+            assert verdict.num_draws == 2
+
+
+# ---- figures
+
+
+def test_the_figures_show_every_branch_and_the_plane_both_changes() -> None:
+    table = loss_table({"none": BASE, "anneal": BASE + 0.01 + WOBBLE / 10},
+                       {"none": U, "anneal": U - 0.1 + WOBBLE}, (0.3, 0.5))  # fmt: skip
+    spec = Interventions(interventions=["anneal"], gammas=[0.3, 0.5], scale="init_std")
+    drawn = spec.figures(table)
+    base = [r for r in drawn["base"].datasets["curves"] if r["what"] == "mean"]
+    assert {(r["intervention"], r["tokens"]) for r in base} == {
+        (name, 1000 * i) for name in ("none", "anneal") for i in (1, 2, 3)
+    }
+    last = next(r for r in base if r["intervention"] == "anneal" and r["tokens"] == 3000)
+    assert last["y"] == pytest.approx(2.71)
+    increase = [r for r in drawn["increase"].datasets["curves"] if r["what"] == "mean"]
+    assert {r["gamma"] for r in increase} == {0.3, 0.5}
+    [point] = [r for r in drawn["plane"].datasets["curves"] if r["gamma"] == 0.5]
+    assert (point["x"], point["y"]) == (pytest.approx(0.01), pytest.approx(-0.11))
+    assert point["x_low"] < point["x"] < point["x_high"] < 0.02
+    colours = drawn["base"].chart["layer"][0]["encoding"]["color"]["scale"]["range"]
+    assert len(colours) == 2
+    every = Interventions(interventions=ALL).figures(table.iloc[:0])
+    colours = every["base"].chart["layer"][0]["encoding"]["color"]["scale"]["range"]
+    assert len(set(colours)) == 8, "no two lines have one colour"
+
+
+# ---- a lab
+
+
+def test_branches_go_through_a_lab_and_every_suite_can_be_measured(lab: Lab) -> None:
+    fields = {**SMALL, "suite": "lab-branches", "seeds": [0, 1], "interventions": ["constant"]}
+    id = lab.client.submit({"kind": "interventions", **fields}).id
+    assert lab.client.wait(id, timeout=180).state == "done"
+    claims = {verdict.claim for verdict in lab.client.verdicts(id)}
+    assert claims == {
+        interventions.KEEPS, interventions.BENDS, interventions.BOTH, interventions.LOWERS,
+    }  # fmt: skip
+    assert lab.client.figures(id).keys() == {"base", "loss", "increase", "plane"}
+    rows = lab.client.rows(id)
+    noise = {
+        "kind": "gaussian_perturbation", "suite": "lab-branches-constant", "gammas": [0.2],
+        "draws": 1, "scale": "init_std", "noise_seeds": "per_replicate",
+    }  # fmt: skip
+    other = lab.client.submit(noise).id
+    assert lab.client.wait(other, timeout=120).state == "done"
+    after = {
+        (row.labels["replicate"], row.labels["tokens"]): row.metrics["nll_mean"]
+        for row in lab.client.rows(other)
+        if row.labels["gamma"]
+    }
+    branches = [row for row in rows if row.labels["intervention"] == "constant"]
+    assert len(branches) == len(after) == 4
+    for row in branches:
+        [loss] = row.series["noise_loss_init_std"]
+        assert loss == after[row.labels["replicate"], row.labels["tokens"]]

@@ -35,6 +35,14 @@ LAST = "seed0-step7000-tokens14336000"
 TUNING = {"kind": "fine_tuning", "seeds": [0], "steps": 60, "batch_rows": 16}
 LABELLED = {**TUNING, "data": "tiny-sentiment", "learning_rates": [1e-3]}
 SHORT = {"kind": "pretraining", "suite": "short", "steps": [30], "warmup_steps": 5}
+BRANCHED = {
+    **SHORT,
+    "kind": "interventions",
+    "seeds": [0],
+    "interventions": ["sharpness_aware"],
+    "gammas": [0.3],
+    "draws": 1,
+}
 NOISE = {"kind": "gaussian_perturbation", "suite": "tiny"}
 ROUNDING = {"kind": "quantisation", "suite": "tiny"}
 PRUNING = {"kind": "pruning", "suite": "tiny", "patterns": ["2:4"]}
@@ -165,6 +173,10 @@ def pretrained(product: Product) -> float:
     return product.result(SHORT).metrics["nll_mean"]
 
 
+def branched(product: Product) -> float:
+    return product.result(BRANCHED, intervention="sharpness_aware").metrics["nll_mean"]
+
+
 MEASURED: dict[str, Callable[[Product], float]] = {
     "perplexity/1": lambda p: p.result(NOISE, revision=LAST, gamma=0.0).metrics["nll_mean"],
     "gaussian/1 current_std": lambda p: noisy(p, "current_std", 0.1, 3),
@@ -181,6 +193,7 @@ MEASURED: dict[str, Callable[[Product], float]] = {
     "label_words/1": lambda p: tuned(p, task="label_words", **LABELLED).metrics["id_loss"],
     "linear_head/1": lambda p: tuned(p, task="linear_head", **LABELLED).metrics["id_loss"],
     "pretrain/1": pretrained,
+    "intervention/1": branched,
     "hessian_trace/1": lambda p: sharpness(p, "trace", "trace"),
     "hessian_top_eigenvalue/1": lambda p: sharpness(p, "eigenvalue", "top_eigenvalue"),
     "antithetic_rise/1": lambda p: sharpness(p, "noise", "rise"),
@@ -222,6 +235,7 @@ PAGES = {
     "quantisation": ("evaluation", "quantisation"),
     "pruning": ("evaluation", "pruning"),
     "pretraining": ("pre-training",),
+    "interventions": ("interventions", "pre-training", "gaussian-noise", "evaluation"),
     "linear_model": ("linear-model",),
     "interpolation": ("evaluation", "interpolation"),
     "sharpness": ("evaluation", "sharpness"),
@@ -270,6 +284,7 @@ def test_every_metric_and_series_is_described(product: Product) -> None:
         ("sharpness", SHARPNESS, {"revision": LAST, "part": "eigenvalue"}),
         ("sharpness", SHARPNESS, {"revision": LAST, "part": "noise"}),
         ("pretraining", SHORT, {}),
+        ("interventions", BRANCHED, {"intervention": "sharpness_aware"}),
         ("linear_model", {"kind": "linear_model"}, {"features": 10, "part": "noise"}),
         ("linear_model", {"kind": "linear_model"}, {"features": 10, "part": "fine-tuning"}),
     ):

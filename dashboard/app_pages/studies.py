@@ -55,8 +55,9 @@ def submit_button(study: Study, experiments: list[Experiment]) -> None:
     barred = session.cannot_submit()
     active = any(experiment.state not in ENDED for experiment in experiments)
     submitting = st.session_state.get("wanted") == study.name
+    first = "Reproduce the report" if "report" in study.title else "Submit the study"
     st.button(
-        "Submit again" if experiments else "Reproduce the report",
+        "Submit again" if experiments else first,
         f"submit:{study.name}",
         barred or ("Existing evaluations are reused." if experiments else None),
         on_click=lambda: st.session_state.update(wanted=study.name, refused=None),
