@@ -14,7 +14,8 @@ import argparse
 
 import numpy as np
 
-from ucurve.analysis.interventions import ALPHA, Branches, change_of_rise, p_below
+from ucurve.analysis.intervention_verdicts import ALPHA
+from ucurve.analysis.interventions import Branches, change_of_rise, p_below
 from ucurve.analysis.statistics import Array, mean_interval
 
 TRUTHS = {

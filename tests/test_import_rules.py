@@ -91,6 +91,7 @@ SHARED = (
     "fine_tuning_datasets",
     "fine_tuning_fields",
     "fine_tuning_run",
+    "intervention_fields",
     "interventions_run",
     "noise_run",
     "pretraining_fields",

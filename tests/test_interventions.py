@@ -11,13 +11,12 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import Lab
 from in_process import Context as Runtime
 from pydantic import ValidationError
 from safetensors.torch import load_file
@@ -26,6 +25,7 @@ from test_pretraining import Catalogue, weights
 from torch.nn import functional
 
 from ucurve.analysis import interventions
+from ucurve.analysis.intervention_verdicts import BENDS, BOTH, KEEPS, LOWERS, verdicts
 from ucurve.analysis.measurement_table import to_frame
 from ucurve.experiments.gaussian_perturbation import GaussianPerturbation
 from ucurve.experiments.interventions import Interventions
@@ -35,6 +35,9 @@ from ucurve.modeling.token_data import language_batches
 from ucurve.registry.suites import Suite
 from ucurve.schemas.measurements import MeasurementRow
 from ucurve.spec import Point, PointInterrupted, Result, SpecError
+
+if TYPE_CHECKING:
+    from conftest import Lab
 
 SHARED_LAB = True
 NUM_WORKERS = 1
@@ -241,24 +244,27 @@ def test_a_branch_stopped_anywhere_continues_to_the_same_numbers(
 
 
 def test_a_branch_killed_in_the_middle_continues_to_the_same_weights(tmp_path: Path) -> None:
-    point = branch("weight_average", 200)
+    point = branch("weight_average", 300)
     whole = run(point, tmp_path / "whole")
     program = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
         "from pathlib import Path; from test_interventions import *\n"
-        "pretrain.SAVE_EVERY_SECONDS = 0.05\n"
-        "run(branch('weight_average', 200), Path(sys.argv[1]))"
+        "pretrain.SAVE_EVERY_SECONDS = 0.0\n"
+        "run(branch('weight_average', 300), Path(sys.argv[1]))"
     )
     state = tmp_path / "killed/state" / point.identity / "branch.pt"
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path / "killed"), str(Path(__file__).parent)]
     )
-    while process.poll() is None and not state.exists():
+
+    def step() -> int:
+        return torch.load(state, weights_only=True)["step"] if state.exists() else 0
+
+    while process.poll() is None and step() <= 150:
         time.sleep(0.01)
-    time.sleep(0.2)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the process was killed in the middle of its work"
-    assert 100 <= torch.load(state, weights_only=True)["step"] < 200
+    assert 150 < step() < 300
     assert weights(run(point, tmp_path / "killed")) == weights(whole)
 
 
@@ -380,7 +386,7 @@ def test_the_identity_of_a_branch_is_frozen() -> None:
     assert point.inputs["branch"] == {"at": 15, "intervention": "sharpness_aware", "strength": 0.05}
     assert point.inputs["keep"] == [30]
     assert json.loads(json.dumps(point.inputs)) == point.inputs
-    assert point.identity == "?"
+    assert point.identity == ("dcc93a9029f1bb10587874b4c2d724ea0982f961ae790670398751190d7810c4")
 
 
 def test_a_run_that_diverges_says_so(tmp_path: Path) -> None:
@@ -424,8 +430,8 @@ U = BASE + np.array([[0.4], [0.3], [0.7]]) + WOBBLE
 
 
 def answers(table: pd.DataFrame, *names: str) -> dict[tuple[str, str], str]:
-    found = interventions.verdicts(table, ["none", *names])
-    return {(v.claim, v.scope): v.answer for v in found if v.claim != interventions.LOWERS}
+    found = verdicts(table, ["none", *names])
+    return {(v.claim, v.scope): v.answer for v in found if v.claim != LOWERS}
 
 
 def test_an_intervention_that_bends_the_u_at_the_same_base_is_a_yes() -> None:
@@ -434,13 +440,13 @@ def test_an_intervention_that_bends_the_u_at_the_same_base_is_a_yes() -> None:
     table = loss_table({"none": BASE, "sharpness_aware": BASE + 0.002 + WOBBLE / 10},
                        {"none": U, "sharpness_aware": bent})  # fmt: skip
     given = answers(table, "sharpness_aware")
-    assert given[interventions.KEEPS, "sharpness aware"] == "yes"
-    assert given[interventions.BENDS, "gamma 0.3 under init_std, sharpness aware"] == "yes"
+    assert given[KEEPS, "sharpness aware"] == "yes"
+    assert given[BENDS, "gamma 0.3 under init_std, sharpness aware"] == "yes"
     # With one noise scale the summary over both is open, as everywhere.
-    assert given[interventions.BOTH, "sharpness aware"] == "undetermined"
+    assert given[BOTH, "sharpness aware"] == "undetermined"
     single = next(
-        v for v in interventions.verdicts(table, ["none", "sharpness_aware"])
-        if v.claim == interventions.BENDS and v.labels
+        v for v in verdicts(table, ["none", "sharpness_aware"])
+        if v.claim == BENDS and v.labels
     )  # fmt: skip
     by_hand = (bent[2] - bent[1]) - (U[2] - U[1])
     assert single.effect == pytest.approx(by_hand.mean())
@@ -455,33 +461,33 @@ def test_an_intervention_that_costs_the_base_does_not_keep_it() -> None:
     table = loss_table({"none": BASE, "constant": BASE + 0.05 + WOBBLE / 10},
                        {"none": U, "constant": U - 0.1})  # fmt: skip
     given = answers(table, "constant")
-    assert given[interventions.KEEPS, "constant"] == "no"
-    assert given[interventions.BOTH, "constant"] == "no"
+    assert given[KEEPS, "constant"] == "no"
+    assert given[BOTH, "constant"] == "no"
     # The whole curve is lower, and rises as before: that bends nothing.
-    assert given[interventions.BENDS, "gamma 0.3 under init_std, constant"] == "no"
+    assert given[BENDS, "gamma 0.3 under init_std, constant"] == "no"
 
 
 def test_two_seeds_that_differ_are_not_enough_and_one_is_the_least_said() -> None:
     table = loss_table({"none": BASE[:, :2], "replay": BASE[:, :2] + [[0.0, 0.03]]},
                        {"none": U[:, :2], "replay": U[:, :2] - [[0.0, 0.1]]})  # fmt: skip
-    found = interventions.verdicts(table, ["none", "replay"])
-    keeps = next(v for v in found if v.claim == interventions.KEEPS)
+    found = verdicts(table, ["none", "replay"])
+    keeps = next(v for v in found if v.claim == KEEPS)
     assert keeps.answer == "undetermined"
     assert keeps.sentence.startswith("Needs more seeds")
     assert keeps.more_draws
     alone = loss_table({"none": BASE[:, :1], "replay": BASE[:, :1]},
                        {"none": U[:, :1], "replay": U[:, :1]})  # fmt: skip
-    assert {v.answer for v in interventions.verdicts(alone, ["none", "replay"])} == {"undetermined"}
+    assert {v.answer for v in verdicts(alone, ["none", "replay"])} == {"undetermined"}
 
 
 def test_where_the_control_does_not_rise_there_is_no_u_to_bend() -> None:
     falling = BASE + 0.3 + WOBBLE
     table = loss_table({"none": BASE, "anneal": BASE}, {"none": falling, "anneal": falling - 0.1})
-    found = interventions.verdicts(table, ["none", "anneal"])
-    bends = next(v for v in found if v.claim == interventions.BENDS and v.labels)
+    found = verdicts(table, ["none", "anneal"])
+    bends = next(v for v in found if v.claim == BENDS and v.labels)
     assert bends.answer == "undetermined"
     assert bends.sentence.startswith("There is no U to bend")
-    lowers = next(v for v in found if v.claim == interventions.LOWERS and v.labels)
+    lowers = next(v for v in found if v.claim == LOWERS and v.labels)
     assert (lowers.answer, lowers.effect) == ("yes", pytest.approx(-0.1))
 
 
@@ -501,24 +507,39 @@ def test_p_values_are_corrected_over_all_interventions() -> None:
     two = loss_table({"none": BASE, "anneal": worse, "replay": worse},
                      {"none": U, "anneal": U, "replay": U})  # fmt: skip
     p = [
-        next(v.p_value for v in interventions.verdicts(t, names) if v.claim == interventions.KEEPS)
+        next(v.p_value for v in verdicts(t, names) if v.claim == KEEPS)
         for t, names in ((one, ["none", "anneal"]), (two, ["none", "anneal", "replay"]))
     ]
     assert p[1] == pytest.approx(2 * p[0])
 
 
-def test_losses_that_are_not_finite_or_not_measured_are_left_out() -> None:
-    broken = U.copy()
-    broken[2, 0] = np.inf
-    table = loss_table({"none": BASE, "anneal": BASE + 0.001}, {"none": U, "anneal": broken})
+def test_losses_not_measured_are_left_out_and_a_broken_one_leaves_no_verdict() -> None:
+    changed = U - 0.1 + WOBBLE
+    table = loss_table({"none": BASE, "anneal": BASE + 0.001}, {"none": U, "anneal": changed})
     table.loc[len(table) - 1, "state"] = "open"
-    measured = interventions.Branches.of(table)
-    curves = measured.after["init_std", 0.3]
-    assert np.isnan(curves["anneal"][2]).tolist() == [True, False, False, True]
-    assert len(interventions.change(curves, "anneal")) == 2
-    for verdict in interventions.verdicts(table, ["none", "anneal"]):
-        if verdict.claim == interventions.LOWERS and verdict.labels:
-            assert verdict.num_draws == 2
+    curves = interventions.Branches.of(table).after["init_std", 0.3]
+    assert np.isnan(curves["anneal"][2]).tolist() == [False, False, False, True]
+    [lowers] = [v for v in verdicts(table, ["none", "anneal"]) if v.claim == LOWERS and v.labels]
+    assert (lowers.answer, lowers.num_draws) == ("yes", 3)
+    changed[2, 0] = np.inf
+    table = loss_table({"none": BASE, "anneal": BASE + 0.001}, {"none": U, "anneal": changed})
+    for verdict in verdicts(table, ["none", "anneal"]):
+        if verdict.labels and verdict.claim != KEEPS:
+            assert (verdict.answer, verdict.effect, verdict.p_value) == ("undetermined", None, None)
+            assert "1 of 4 pre-training seeds" in verdict.sentence
+
+
+def test_over_several_interventions_one_that_does_it_is_enough_and_is_named() -> None:
+    bent = U - np.array([[0.0], [0.0], [0.2]])
+    bent[2] += WOBBLE[0]
+    keeps = BASE + WOBBLE / 10
+    table = loss_table({"none": BASE, "anneal": keeps, "sharpness_aware": keeps},
+                       {"none": U, "anneal": U + 0.1, "sharpness_aware": bent})  # fmt: skip
+    for row in table["series"]:
+        row["noise_loss_current_std"] = row["noise_loss_init_std"]
+    over_all = next(v for v in verdicts(table, ["none", "anneal", "sharpness_aware"]))
+    assert (over_all.claim, over_all.scope, over_all.answer) == (BOTH, "any intervention", "yes")
+    assert over_all.holds_for == ["sharpness aware"]
 
 
 # ---- figures
@@ -555,9 +576,7 @@ def test_branches_go_through_a_lab_and_every_suite_can_be_measured(lab: Lab) -> 
     id = lab.client.submit({"kind": "interventions", **fields}).id
     assert lab.client.wait(id, timeout=180).state == "done"
     claims = {verdict.claim for verdict in lab.client.verdicts(id)}
-    assert claims == {
-        interventions.KEEPS, interventions.BENDS, interventions.BOTH, interventions.LOWERS,
-    }  # fmt: skip
+    assert claims == {KEEPS, BENDS, BOTH, LOWERS}
     assert lab.client.figures(id).keys() == {"base", "loss", "increase", "plane"}
     rows = lab.client.rows(id)
     noise = {

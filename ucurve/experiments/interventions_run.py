@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ucurve.modeling.token_data import TrainingData
 
 T = TypeVar("T")
-KEPT_SECONDS = 7 * 24 * 3600.0  # states that nobody used for a week are removed
+KEPT_SECONDS = 7 * 24 * 3600.0  # states that were not used for a week are removed
 PHASES = {"constant": "constant", "anneal": "annealed"}  # others end in that of the recipe
 
 
@@ -39,24 +39,26 @@ PHASES = {"constant": "constant", "anneal": "annealed"}  # others end in that of
 class Part:
     """The context of a part of a point: its progress is shown as that of all of it."""
 
-    whole: Context
+    point_context: Context
     done: float
     share: float  # of the total, when the part is finished
     total: float
 
     def __post_init__(self) -> None:
-        """Take device and folders from the whole."""
-        self.device: str = self.whole.device
-        self.state_dir: Path = self.whole.state_dir
-        self.artefacts: Path = self.whole.artefacts
+        """Take device and folders from the point_context."""
+        self.device: str = self.point_context.device
+        self.state_dir: Path = self.point_context.state_dir
+        self.artefacts: Path = self.point_context.artefacts
 
     def progress(self, done: float, total: float, **metrics: float) -> None:
-        """Report progress of the whole point."""
-        self.whole.progress(self.done + self.share * done / max(total, 1), self.total, **metrics)
+        """Report progress of the point_context point."""
+        self.point_context.progress(
+            self.done + self.share * done / max(total, 1), self.total, **metrics
+        )
 
     def cached(self, key: str, make: Callable[[], T]) -> T:
         """Return the value that the process has under this key, or make it."""
-        return self.whole.cached(key, make)
+        return self.point_context.cached(key, make)
 
 
 def run(point: Point, context: Context) -> Result:
@@ -109,7 +111,7 @@ def _train(training: BranchRun, data: TrainingData, point: Point, context: Part)
     def keep(step: int) -> dict[str, Any]:
         if step:
             training.load_average()
-        saved = pretraining_run.save_checkpoint(training, data, point, context.whole, step)
+        saved = pretraining_run.save_checkpoint(training, data, point, context.point_context, step)
         phase = PHASES.get(training.recipe.intervention) if step else None
         return saved.model_copy(update={"phase": phase or saved.phase}).model_dump(mode="json")
 
@@ -130,7 +132,7 @@ def _train(training: BranchRun, data: TrainingData, point: Point, context: Part)
 
 
 def _trunk(branch: BranchRun, data: TrainingData, point: Point, context: Part) -> Trunk:
-    """Return the trunk of a branch, trained by whoever needed it first."""
+    """Return the trunk of a branch, trained by the first that needs it."""
     from ucurve.modeling import interventions, pretrain
 
     inputs = {name: point.inputs[name] for name in ("recipe", "data", "seed")}
@@ -177,7 +179,7 @@ def _publish(own: Path, shared: Path) -> None:
 
 
 def _remove_unused(folder: Path) -> None:
-    """Remove the states that nobody used for a week."""
+    """Remove the states that were not used for a week."""
     for path in folder.glob("*.pt"):
         with contextlib.suppress(FileNotFoundError):  # another worker was faster
             if time.time() - path.stat().st_mtime > KEPT_SECONDS:
