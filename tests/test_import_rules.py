@@ -93,7 +93,6 @@ SHARED = (
     "fine_tuning_run",
     "intervention_fields",
     "interventions_run",
-    "noise_run",
     "pretraining_fields",
     "pretraining_run",
     "tensor_choice",

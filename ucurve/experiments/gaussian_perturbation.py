@@ -26,7 +26,7 @@ from ucurve.experiments.checkpoint_selection import (
     selection_warnings,
 )
 from ucurve.experiments.evaluation_fields import EvaluationSet, Stride, Window
-from ucurve.experiments.noise_points import Scale
+from ucurve.experiments.noise_points import MOST_DRAWS, Scale
 from ucurve.experiments.tensor_choice import TensorChoice
 from ucurve.registry.suites import Checkpoint, Dataset, Suite
 from ucurve.spec import (
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from ucurve.analysis.replication import Reference
 
 Gamma = Annotated[float, Field(gt=0, le=100)]
-MOST_DRAWS = 1000  # also between the first noise seeds of two replicates, so that none is in both
 
 
 class GaussianPerturbation(Spec):

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ucurve.experiments.noise_run import MOST_DRAWS
+from ucurve.experiments.noise_points import MOST_DRAWS
 from ucurve.experiments.pretraining_fields import ModelFields, Seed, Step
 from ucurve.spec import ADVANCED
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from ucurve.experiments.intervention_fields import CONTROL, BranchFields
-from ucurve.experiments.noise_run import MOST_DRAWS
+from ucurve.experiments.noise_points import MOST_DRAWS
 from ucurve.experiments.pretraining_fields import OptimiserFields
 from ucurve.formatting import file_size
 from ucurve.registry.suites import Dataset

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ucurve.experiments import evaluation_points, noise_run, pretraining_run
+from ucurve.experiments import evaluation_points, noise_points, pretraining_run
 from ucurve.registry.artifacts import replacement
 from ucurve.registry.suites import Checkpoint, Dataset, Suite
 from ucurve.spec import Context, Point, Result, canonical
@@ -222,12 +222,14 @@ def _measured(
     }
     at_start = pretrain.build(training.recipe, training.seed)
     stds = perturb.current_std(perturb.select(at_start))
-    base = noise_run.run(Point({**inputs, "perturbation": None}, {}, artifacts), parts[0])
+    base = noise_points.run(Point({**inputs, "perturbation": None}, {}, artifacts), parts[0])
     file = parts[0].state_dir / "noise.json"
     losses: list[float] = json.loads(file.read_text()) if file.exists() else []
     changes = [change for _, _, change in _changes(point)]
     for change, part in list(zip(changes, parts[1:], strict=True))[len(losses) :]:
-        result = noise_run.run(Point({**inputs, "perturbation": change}, {}, artifacts), part, stds)
+        result = noise_points.run(
+            Point({**inputs, "perturbation": change}, {}, artifacts), part, stds
+        )
         losses.append(result.metrics["nll_mean"])
         with replacement(file) as temporary:
             temporary.write_text(json.dumps(losses))

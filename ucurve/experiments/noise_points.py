@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Scale = Literal["current_std", "init_std"]
 PROTOCOLS = ("gaussian/1", "gaussian/2")
+MOST_DRAWS = 1000  # also between the first noise seeds of two replicates, so that none is in both
 
 
 def noise_inputs(
@@ -34,8 +35,12 @@ def noise_inputs(
     }
 
 
-def run(point: Point, context: Context) -> Result:
-    """Load the checkpoint, perturb and evaluate it, and restore its weights."""
+def run(point: Point, context: Context, initial_stds: Mapping[str, float] | None = None) -> Result:
+    """Load the checkpoint, perturb and evaluate it, and restore its weights.
+
+    initial_stds: standard deviations of the tensors at initialisation, where these are known
+        without a checkpoint of step 0.
+    """
     from ucurve.modeling import perturb
 
     change = point.inputs["perturbation"]
@@ -47,7 +52,10 @@ def run(point: Point, context: Context) -> Result:
     evaluation_points.expect_stored_names(point, context, loaded)
     tensors = perturb.select(loaded.model, **change["tensors"])
     noise = context.cached(f"noise/{change['seed']}", lambda: perturb.Noise(change["seed"]))
-    stds = _stds(tensors, point, context, loaded.model.config)
+    if change["scale"] == "init_std" and initial_stds is not None:
+        stds = {name: initial_stds[name] for name in tensors}
+    else:
+        stds = _stds(tensors, point, context, loaded.model.config)
     with perturb.perturbed(tensors, stds, change["gamma"], noise) as relative_change:
         measured = evaluation_points.measure(point, context, loaded)
     return Result(
