@@ -23,7 +23,7 @@ import sweep_calibration
 from numpy.typing import NDArray
 from simulation import SIZES, World, lengths
 
-from ucurve.analysis import condition_verdicts, statistics
+from ucurve.analysis import condition_verdicts, contrasts, statistics
 from ucurve.analysis.conditions import Condition
 
 Array = NDArray[np.float64]
@@ -99,7 +99,7 @@ def coverage(world: World, truth: Array, num: int, seed: int) -> dict[str, float
     growing = 20 * x**0.3
     for _ in range(num):
         losses = truth[:, None] + world.noise(rng)
-        low, high = statistics.rise_after_minimum(losses).interval
+        low, high = contrasts.rise_after_minimum(losses).interval
         hits["rise"] += low <= float(truth[-1] - truth[:-1].min()) <= high
         _, first, last = statistics.minimum_interval(losses, rng)
         hits["bottom"] += first <= int(truth.argmin()) <= last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,14 @@ class World:
         spread = np.geomspace(1, self.spread_ratio, self.num_checkpoints)[:, None]
         return spread * own + self.shared * standard(rng, self.tails, (1, self.num_draws))
 
+    def noises(self, num: int, rng: np.random.Generator) -> Array:
+        """Draw noise [num, num_checkpoints, num_draws]: `num` tables at once."""
+        own = standard(rng, self.tails, (num, self.num_checkpoints, self.num_draws))
+        for c in range(1, self.num_checkpoints):
+            own[:, c] = self.rho * own[:, c - 1] + np.sqrt(1 - self.rho**2) * own[:, c]
+        own *= np.geomspace(1, self.spread_ratio, self.num_checkpoints)[:, None]
+        return own + self.shared * standard(rng, self.tails, (num, 1, self.num_draws))
+
     def condition(
         self, truth: Array, rng: np.random.Generator, relevant: float = 1e-9
     ) -> Condition:
@@ -55,8 +64,16 @@ def lengths(num_checkpoints: int) -> Array:
     return np.geomspace(1.0, 2.0 ** (num_checkpoints - 1), num_checkpoints)
 
 
-def standard(rng: np.random.Generator, tails: str, shape: tuple[int, int]) -> Array:
+def standard(rng: np.random.Generator, tails: str, shape: tuple[int, ...]) -> Array:
     """Draw numbers of mean 0 and std 1."""
+    if tails == "laplace":
+        return rng.laplace(size=shape) / np.sqrt(2)
+    if tails == "left weibull":
+        return -standard(rng, "weibull", shape)
+    if tails == "weibull":
+        shape_parameter = 1.1  # skewness 1.7
+        first, second = (math.gamma(1 + k / shape_parameter) for k in (1, 2))
+        return (rng.weibull(shape_parameter, shape) - first) / np.sqrt(second - first**2)
     if tails == "heavy":
         return np.asarray(rng.standard_t(3, shape) / np.sqrt(3), dtype=np.float64)
     if tails == "skewed":

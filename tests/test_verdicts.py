@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from scipy.stats import binom, t
 
-from ucurve.analysis import combined_verdicts, condition_verdicts, statistics
-from ucurve.analysis.conditions import Condition, paired
+from ucurve.analysis import combined_verdicts, condition_verdicts, contrasts, statistics, trends
+from ucurve.analysis.conditions import METHOD, Condition, paired
 from ucurve.spec import Verdict
 
 TOKENS = np.array([0.9e6, 1.8e6, 3.5e6, 7e6, 14e6])
@@ -79,13 +79,13 @@ def test_effects_of_five_to_eight_standard_errors_are_seen(size: tuple[int, int]
         calibration.says(calibration.overtraining, world, calibration.u_shape(world, 5), 200, 1)[
             "yes"
         ]
-        > 0.85
+        > 0.75
     )
     assert (
         calibration.says(calibration.overtraining, world, calibration.u_shape(world, 8), 200, 2)[
             "yes"
         ]
-        > 0.98
+        > 0.92  # 5 x 5: 85% and 97% in docs/calibration.md
     )
     rise = 5 * world.error * np.linspace(0, 1, size[0])
     assert calibration.says(calibration.sensitivity, world, rise, 200, 3)["yes"] > 0.9
@@ -113,13 +113,73 @@ def test_resampled_means_have_the_quantiles_of_students_t() -> None:
 def test_what_draws_share_does_not_matter() -> None:
     losses = condition([3.0, 2.5, 2.4, 2.6, 2.9]).losses
     shared = losses + 100 * np.arange(5)
-    one, other = statistics.rise_after_minimum(losses), statistics.rise_after_minimum(shared)
+    one, other = contrasts.rise_after_minimum(losses), contrasts.rise_after_minimum(shared)
     assert one.minimum == other.minimum == 2
     np.testing.assert_allclose(
         [one.rise, *one.interval, one.p_value],
         [other.rise, *other.interval, other.p_value],
         rtol=1e-6,
     )
+
+
+def test_the_correction_for_skewness_is_monotone_and_the_limits_invert_it() -> None:
+    z = np.linspace(-5, 30, 400)
+    for a in (0.0, -0.05, -0.3, -1.0):
+        bend = np.full_like(z, a)
+        corrected = contrasts.deviates(z, bend)
+        assert (np.diff(corrected) >= 0).all()
+        assert (corrected <= z + 1e-12).all()
+        np.testing.assert_allclose(contrasts.plain_deviates(corrected, bend), z, atol=1e-6)
+    first_order = -1e-4 * (2 * 3.0**2 + 1) / 6
+    corrected = contrasts.deviates(np.array([3.0]), np.array([-1e-4]))
+    assert corrected[0] - 3 == pytest.approx(first_order, rel=1e-3)
+
+
+def test_draws_missing_from_a_long_left_tail_say_yes_less_often_than_with_students_t() -> None:
+    """Left-skewed contrasts: right-skewed losses whose spread shrinks, the documented limit."""
+    world = calibration.World(5, 8, tails="skewed", spread_ratio=0.2, shared=0)
+    rng = np.random.default_rng(0)
+    losses = np.stack([world.noise(rng) for _ in range(1500)])
+    tested = contrasts.of(losses)
+    wrong = float((contrasts.simes(contrasts.p_values(tested)) < 0.03).mean())
+    students = t.sf(tested.mean / np.sqrt(tested.own / 8), 7)
+    assert wrong < 1.5 * 0.03 + 3 * np.sqrt(0.03 / 1500)
+    assert float((contrasts.simes(students) < 0.03).mean()) > 2 * 0.03
+
+
+def test_a_right_tail_that_is_missing_excludes_a_rise_less_often_than_students_t() -> None:
+    world = calibration.World(5, 8, tails="skewed", spread_ratio=5, shared=0)
+    rng = np.random.default_rng(1)
+    tested = contrasts.of(np.stack([world.noise(rng) for _ in range(1500)]))
+    wrong = float((contrasts.upper_limits(tested)[:, 2] < 0).mean())
+    limit = tested.mean + t.ppf(0.975, 7) * np.sqrt(tested.own / 8)
+    assert wrong < float((limit[:, 2] < 0).mean()) - 0.01
+
+
+def test_the_largest_contrast_of_equal_normal_draws_has_satterthwaites_degrees() -> None:
+    """Two uncorrelated contrasts of equal variance: known in closed form."""
+    values = np.array([[1.0, -1.0, 1.0, -1.0], [1.0, 1.0, -1.0, -1.0], [0.0, 0.0, 0.0, 0.0]])
+    tested = contrasts.of(values)
+    weight = 4 / 7
+    expected = 3 / ((1 - weight / 2) ** 2 + (weight / 2) ** 2)
+    np.testing.assert_allclose(tested.degrees, expected)
+
+
+def test_a_trend_in_ranks_alone_is_no_yes() -> None:
+    """Every draw rises by a little but one falls far: the mean does not rise."""
+    values = np.arange(5.0)[:, None] * np.array([1.0, 1.1, 0.9, 1.0, 1.2, 0.8, 1.0, -20.0])
+    assert trends.trend(values).p_rising > 0.5
+    assert trends.trend(values[:, :7]).p_rising < 0.001
+
+
+def test_verdicts_name_the_version_of_their_method() -> None:
+    found = condition_verdicts.all_verdicts([condition([2.9, 2.7, 2.65, 2.8, 3.2])])
+    assert {verdict.method for verdict in found} == {METHOD}
+    for verdict in found:
+        assert f"verdict method {METHOD}" in verdict.test
+    assert Verdict(claim="", answer="no", sentence="").method == 1  # of labs before it was named
+    summary = combined_verdicts.over_conditions(found[1:2], "")
+    assert summary.method == METHOD
 
 
 def test_holm_multiplies_the_smallest_p_by_the_number_of_tests() -> None:

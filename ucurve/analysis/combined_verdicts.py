@@ -123,6 +123,7 @@ def _summary(
         answer=answer,
         sentence=sentence,
         test="; ".join(dict.fromkeys(verdict.test for verdict in verdicts if verdict.test)),
+        method=max(verdict.method for verdict in verdicts),
         num_draws=min(nums, default=None),
         draw_name=verdicts[0].draw_name,
         summarizes=[

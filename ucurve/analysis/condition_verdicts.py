@@ -22,8 +22,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ucurve.analysis import broken_losses, statistics, text_error
+from ucurve.analysis import broken_losses, contrasts, statistics, text_error, trends
 from ucurve.analysis.conditions import (
+    METHOD,
+    METHOD_TEXT,
     Condition,
     VerdictBuilder,
     alpha,
@@ -64,7 +66,7 @@ def base_degrades(condition: Condition) -> Verdict:
         minimum, rise = int(base[:-1, 0].argmin()), float(base[-1, 0] - base[:-1, 0].min())
         interval, p = (rise, rise), float(rise <= 0)
     else:
-        test = statistics.rise_after_minimum(base)
+        test = contrasts.rise_after_minimum(base)
         minimum, rise, interval, p = test.minimum, test.rise, test.interval, test.p_value
     answer: Answer = "undetermined"
     if p < BASE_ALPHA:
@@ -90,8 +92,8 @@ def base_degrades(condition: Condition) -> Verdict:
         p_value=None if exact else p,
         test="exact losses: last checkpoint against the lowest earlier one"
         if exact
-        else "paired t-tests over blocks of consecutive windows, last checkpoint against each "
-        "earlier one, combined by Simes' method",
+        else f"blocks of consecutive windows: {contrasts.TEST}{METHOD_TEXT}",
+        method=METHOD,
         x=x.x.tolist(),
         evidence={"base": x.base_mean.tolist(), "num_blocks": base.shape[1]},
     )
@@ -121,15 +123,15 @@ def progressive_sensitivity(conditions: Sequence[Condition]) -> list[Verdict]:
     """
     family = [condition.complete() for condition in conditions]
     sufficient = [is_sufficient(condition, 3) for condition in family]
-    trends = [
-        statistics.trend(condition.loss_increase) if ok else statistics.Trend(0.0, 1.0, 1.0)
+    tested = [
+        trends.trend(condition.loss_increase) if ok else trends.Trend(0.0, 1.0, 1.0)
         for condition, ok in zip(family, sufficient, strict=True)
     ]
-    rising = statistics.holm([trend.p_rising for trend in trends])
-    falling = statistics.holm([trend.p_falling for trend in trends])
+    rising = statistics.holm([trend.p_rising for trend in tested])
+    falling = statistics.holm([trend.p_falling for trend in tested])
     verdicts = []
     for planned, used, ok, trend, p_rising, p_falling in zip(
-        conditions, family, sufficient, trends, rising, falling, strict=True
+        conditions, family, sufficient, tested, rising, falling, strict=True
     ):
         builder = VerdictBuilder(planned, used, "progressive sensitivity")
         verdicts.append(
@@ -142,14 +144,15 @@ def progressive_sensitivity(conditions: Sequence[Condition]) -> list[Verdict]:
 
 def _growth_interval(condition: Condition, increase: Array) -> tuple[float, float, float]:
     """Return how much larger the last loss increase is than the first, with its interval."""
-    growth, low, high = statistics.mean_interval(increase[-1] - increase[0])
+    growth, low, _ = statistics.mean_interval(increase[-1] - increase[0])
+    high = float(contrasts.upper_limits(contrasts.of(increase))[0])
     half = condition.text_half(0, of_increase=True)
     return growth, *text_error.widened((low, high), growth, half)
 
 
 def _sensitivity(
     builder: VerdictBuilder,
-    trend: statistics.Trend,
+    trend: trends.Trend,
     p_rising: float,
     p_falling: float,
     num_conditions: int,
@@ -175,7 +178,7 @@ def _sensitivity(
         for index in (0, -1)
     ]
     num_rises = int((np.diff(means) > 0).sum())
-    least = statistics.least_draws(num_steps + 1, alpha(condition.look + 1) / num_conditions)
+    least = trends.least_draws(num_steps + 1, alpha(condition.look + 1) / num_conditions)
     std = float((increase[-1] - increase[0]).std(ddof=1))
     return builder(
         answer,
@@ -187,8 +190,8 @@ def _sensitivity(
         f"{condition.unit}{condition.text_note}",
         interval=None if replaced else (low, high),
         p_value=p_falling if answer == "no" and falls else p_rising,
-        test=f"larger p-value of Page's trend test ({condition.draw_name} as blocks) and a t-test "
-        "on their rank correlations (one-sided, Holm-corrected over "
+        test=f"largest p-value of Page's trend test ({condition.draw_name} as blocks), a t-test on "
+        "their rank correlations and a t-test on their slopes (one-sided, Holm-corrected over "
         f"{counted(num_conditions, 'setting')}, {condition.threshold_text})",
         evidence={
             "damage": finite_values(condition.loss_increase.mean(axis=1)),
@@ -205,7 +208,7 @@ def catastrophic_overtraining(conditions: Sequence[Condition]) -> list[Verdict]:
     family = [condition.complete() for condition in conditions]
     rises = [
         _on_new_text(
-            condition, statistics.rise_after_minimum(broken_losses.rankable(condition.losses))
+            condition, contrasts.rise_after_minimum(broken_losses.rankable(condition.losses))
         )
         if is_sufficient(condition, 2)
         else None
@@ -221,14 +224,14 @@ def catastrophic_overtraining(conditions: Sequence[Condition]) -> list[Verdict]:
     return verdicts
 
 
-def _on_new_text(condition: Condition, rise: statistics.Rise) -> statistics.Rise:
+def _on_new_text(condition: Condition, rise: contrasts.Rise) -> contrasts.Rise:
     """Return the rise with an interval that has the text's error too, where it is known."""
     half = condition.text_half(rise.minimum)
     return replace(rise, interval=text_error.widened(rise.interval, rise.rise, half))
 
 
 def _overtraining(
-    builder: VerdictBuilder, rise: statistics.Rise, p: float, num_conditions: int
+    builder: VerdictBuilder, rise: contrasts.Rise, p: float, num_conditions: int
 ) -> Verdict:
     """Return the verdict of one condition; p is corrected over num_conditions."""
     condition = builder.used
@@ -251,8 +254,8 @@ def _overtraining(
         effect_name=f"rise of the loss after its minimum, {condition.unit}{condition.text_note}",
         interval=None if replaced else rise.interval,
         p_value=p,
-        test="paired t-tests, last checkpoint against each earlier one, combined by Simes' method, "
-        "which accounts for selecting the minimum (one-sided, Holm-corrected over "
+        test=f"{contrasts.TEST}, which accounts for selecting the minimum (one-sided, "
+        "Holm-corrected over "
         f"{counted(num_conditions, 'setting')}, {condition.threshold_text})",
         evidence={
             "lowest_at": float(condition.x[rise.minimum]),
@@ -267,7 +270,7 @@ def _overtraining(
 
 def _overtrained(
     condition: Condition,
-    rise: statistics.Rise,
+    rise: contrasts.Rise,
     p: float,
     base: tuple[float, float, float],
     broken: bool,

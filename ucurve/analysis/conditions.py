@@ -25,6 +25,13 @@ from ucurve.schemas.results import Answer, Verdict
 if TYPE_CHECKING:
     import pandas as pd
 
+# The version of the tests behind verdicts: stored numbers stay, answers may change with it. Two
+# labs that answer differently on the same measurements compare it first. 1: t tests with each
+# contrast's own variance, ranks alone for trends. 2: `ucurve.analysis.contrasts` and slopes in
+# `ucurve.analysis.trends` (docs/decisions/0061-verdict-method-2.md).
+METHOD = 2
+METHOD_TEXT = f"; verdict method {METHOD}"
+
 
 NOT_TO_THE_LAST = "Whether that holds to the last checkpoint cannot be said."
 
@@ -253,6 +260,7 @@ class VerdictBuilder:
         *,
         evidence: dict[str, Any],
         more_draws: int | None = None,
+        test: str = "",
         **fields: Any,
     ) -> Verdict:
         """Return the verdict.
@@ -272,12 +280,10 @@ class VerdictBuilder:
             reason += self._resolution(more_draws)
         if answer != "undetermined" or self.used.same_blocks:  # or there is nothing to draw
             more_draws = None
-        lost = len(self.planned.broken) * self.planned.losses.shape[1]
-        num_unused = max(0, int(self.planned.losses.size - self.used.losses.size) - lost)
         num_nonfinite = int((~np.isfinite(self.used.losses)).sum())
         if answer == "yes":
             reason += self._size(fields.get("effect"), fields.get("interval"))
-        reason += self._caveats(0 if obstacle else num_nonfinite, num_unused)
+        reason += self._caveats(0 if obstacle else num_nonfinite, self._num_unused)
         return Verdict(
             claim=self.claim,
             scope=self.planned.scope,
@@ -290,11 +296,19 @@ class VerdictBuilder:
             x=self.used.x.tolist(),
             smallest_effect=self.used.smallest_effect,
             num_nonfinite=num_nonfinite,
-            num_unused=num_unused,
+            num_unused=self._num_unused,
             more_draws=more_draws or None,
             evidence=evidence,
+            test=f"{test}{METHOD_TEXT}" if test else "",
+            method=METHOD,
             **fields,
         )
+
+    @property
+    def _num_unused(self) -> int:
+        """Number of measurements left out of draws that are not complete."""
+        lost = len(self.planned.broken) * self.planned.losses.shape[1]
+        return max(0, int(self.planned.losses.size - self.used.losses.size - lost))
 
     def _size(self, effect: float | None, interval: tuple[float, float] | None) -> str:
         """Return what to say of the size of a significant effect."""

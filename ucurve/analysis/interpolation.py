@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ucurve.analysis import combined_verdicts, statistics
+from ucurve.analysis import combined_verdicts, contrasts, statistics
 from ucurve.analysis.base_loss import base_blocks
+from ucurve.analysis.conditions import METHOD, METHOD_TEXT
 from ucurve.analysis.statistics import Array
 from ucurve.formatting import counted, tokens
 from ucurve.schemas.results import Answer, Verdict
@@ -209,7 +210,7 @@ def barrier(line: Line) -> Height:
     selected minimum: the chord takes the place of the last checkpoint.
     """
     excess = line.excess
-    rise = statistics.rise_after_minimum(np.vstack([-excess, np.zeros(excess.shape[1])]))
+    rise = contrasts.rise_after_minimum(np.vstack([-excess, np.zeros(excess.shape[1])]))
     t = float(line.t[1:-1][rise.minimum])
     return Height(rise.rise, rise.interval, rise.p_value, 1.0, t)
 
@@ -219,7 +220,7 @@ def gain(line: Line) -> Height:
 
     It is better than both only if it is better than each, so the larger p-value counts.
     """
-    rise = statistics.rise_after_minimum(line.average)
+    rise = contrasts.rise_after_minimum(line.average)
     differences = line.average[:2] - line.average[2]
     error = differences.std(axis=1, ddof=1) / np.sqrt(differences.shape[1])
     t = differences.mean(axis=1) / np.maximum(error, 1e-300)
@@ -294,7 +295,10 @@ def _judged(
     if claim == BARRIER:
         words = _barrier_words(answer, height)
         effect = "highest loss inside the line minus the chord, nats"
-        test = "paired t-tests of every position against the chord, combined by Simes' method"
+        test = (
+            "paired t-tests of every position against the chord, with pooled variance and "
+            "corrected for skewness, combined by Simes' method"
+        )
     else:
         words = _average_words(answer, line)
         effect = "loss of the better end minus loss of the average, nats"
@@ -309,7 +313,8 @@ def _judged(
         interval=height.interval,
         p_value=p_opposite if answer == "no" and p_opposite < ALPHA else p_value,
         test=f"{test} (one-sided, Holm-corrected over {counted(num_lines, 'line')}, yes below "
-        f"{ALPHA:g}), over {REPLICATES}",
+        f"{ALPHA:g}), over {REPLICATES}{METHOD_TEXT}",
+        method=METHOD,
         num_draws=line.losses.shape[1],
         draw_name=REPLICATES,
         labels=line.labels,

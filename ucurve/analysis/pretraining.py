@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucurve.analysis import statistics
+from ucurve.analysis import contrasts
+from ucurve.analysis.conditions import METHOD, METHOD_TEXT
 from ucurve.analysis.statistics import Array
 from ucurve.schemas.results import Answer, Verdict
 
@@ -74,7 +75,7 @@ def _keeps_falling(replicate: int, by_tokens: dict[int, Array]) -> Verdict:
             else "A held-out loss is not finite."
         )
         return Verdict(**fields, answer="undetermined", sentence=reason)
-    rise = statistics.rise_after_minimum(losses)
+    rise = contrasts.rise_after_minimum(losses)
     place = f"{list(by_tokens)[rise.minimum]:,} tokens"
     answer: Answer = "undetermined"
     reason = (
@@ -102,6 +103,6 @@ def _keeps_falling(replicate: int, by_tokens: dict[int, Array]) -> Verdict:
         effect_name="held-out loss of the last checkpoint minus the best earlier one, nats",
         interval=rise.interval,
         p_value=rise.p_value if answer == "no" else None,  # of a rise: says nothing about a fall
-        test=f"paired t-tests over {losses.shape[1]} blocks of held-out windows, last checkpoint "
-        "against each earlier one, combined by Simes' method",
+        test=f"{losses.shape[1]} blocks of held-out windows: {contrasts.TEST}{METHOD_TEXT}",
+        method=METHOD,
     )

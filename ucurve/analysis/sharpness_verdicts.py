@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucurve.analysis import combined_verdicts, statistics, text_error
-from ucurve.analysis.conditions import alpha, finite_values
+from ucurve.analysis import combined_verdicts, statistics, text_error, trends
+from ucurve.analysis.conditions import METHOD, METHOD_TEXT, alpha, finite_values
 from ucurve.analysis.sharpness import LIMIT, Curve, curves, departures
 from ucurve.analysis.statistics import Array
 from ucurve.formatting import compact, counted, tokens
@@ -61,7 +61,7 @@ def _grows(curve: Curve, scope: str, look: int) -> Verdict:
             "compared with the others. Leave out these checkpoints.",
             num_nonfinite=int((~np.isfinite(forms)).sum()),
         )
-    trend = statistics.trend(forms)
+    trend = trends.trend(forms)
     growth, low, high = statistics.mean_interval(forms[-1] - forms[0])
     blocks = _complete_blocks(curve)
     if blocks is not None:
@@ -86,9 +86,11 @@ def _grows(curve: Curve, scope: str, look: int) -> Verdict:
         + (f" ({text_error.ON_THIS_TEXT})" if blocks is None else ""),
         interval=(low, high),
         p_value=trend.p_falling if falls else trend.p_rising,
-        test=f"larger p-value of Page's trend test ({DRAW_NAME} as blocks) and a t-test on their "
-        f"rank correlations (one-sided, interim analysis {look}, alpha = {alpha(look):.2g}); "
-        "no also where the interval of the growth lies below 0",
+        test=f"largest p-value of Page's trend test ({DRAW_NAME} as blocks), a t-test on their "
+        "rank correlations and a t-test on their slopes (one-sided, "
+        f"interim analysis {look}, alpha = {alpha(look):.2g}); "
+        f"no also where the interval of the growth lies below 0{METHOD_TEXT}",
+        method=METHOD,
         evidence={"trace": finite_values(means), "rank_correlation": trend.correlation},
         num_unused=int(curve.forms.size - forms.size),
     )

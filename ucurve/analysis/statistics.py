@@ -1,21 +1,20 @@
-"""Tests and intervals on curves over checkpoints; `ucurve.analysis.condition_verdicts` uses them.
+"""Intervals and corrections on curves over checkpoints, for `ucurve.analysis.condition_verdicts`.
 
-    >>> losses = np.array([[3.0, 3.2, 3.1], [2.0, 2.1, 2.2], [2.9, 3.0, 3.0]])
-    >>> rise_after_minimum(losses).minimum
-    1
+    >>> holm([0.01, 0.04])
+    [0.02, 0.04]
 
 Throughout, losses is [num_checkpoints, num_draws], checkpoints in order of pre-training length and
 draws paired: column j is the same noise (fine-tuning seed, window of text) at every checkpoint.
 Differences between checkpoints are taken within draws, so what draws share cancels; draws are the
-independent units and nothing is assumed about how checkpoints correlate within one. False
-positives, coverage and power are in `benchmarks/calibration.py`.
+independent units and nothing is assumed about how checkpoints correlate within one. The tests are
+in `ucurve.analysis.contrasts` and `ucurve.analysis.trends`; false positives, coverage and power in
+`benchmarks/calibration.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,32 +22,6 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 NUM_RESAMPLES = 4000
-
-
-@dataclass(frozen=True)
-class Rise:
-    """How far the last checkpoint's mean lies above the lowest one before it.
-
-    minimum: index of the lowest mean among all but the last. rise: last mean minus that mean.
-    interval: 95% for the true rise, valid although the minimum was selected from the same draws.
-    p_value: one-sided, against "no checkpoint before the last is lower". std: of the paired
-    differences between last and minimum.
-    """
-
-    minimum: int
-    rise: float
-    interval: tuple[float, float]
-    p_value: float
-    std: float
-
-
-@dataclass(frozen=True)
-class Trend:
-    """Trend over checkpoints: mean rank correlation over draws, and one-sided p-values."""
-
-    correlation: float
-    p_rising: float
-    p_falling: float
 
 
 @dataclass(frozen=True)
@@ -111,62 +84,6 @@ def paired_intervals(values: Array, level: float = 0.95) -> tuple[Array, Array]:
     factor = np.sqrt(num_checkpoints / (num_checkpoints - 1) / num_blocks)
     half = t_quantile(0.5 + level / 2, num_blocks - 1) * own.std(axis=1, ddof=1) * factor
     return mean - half, mean + half
-
-
-def rise_after_minimum(losses: Array) -> Rise:
-    """Test whether any earlier checkpoint is lower than the last.
-
-    Finite losses, at least 2 checkpoints and 2 draws. One t-test per earlier checkpoint on its
-    paired difference to the last, combined by Simes' method (Simes 1986; valid for these positively
-    dependent contrasts): any of them may be the minimum, so selecting it costs no validity. A
-    falling truth makes every difference negative, so a flat truth is the worst case. The interval
-    ends at Bonferroni's lower limit (the largest over checkpoints) and the largest upper limit (the
-    true minimum's own is lower or equal).
-    """
-    num_draws = losses.shape[1]
-    differences = losses[-1] - losses[:-1]
-    mean, std = differences.mean(axis=1), differences.std(axis=1, ddof=1)
-    error = np.maximum(std / np.sqrt(num_draws), 1e-12 * np.abs(losses).max() + 1e-300)
-    p = np.sort(t_survival(mean / error, num_draws - 1))
-    num = len(p)
-    low = mean - t_quantile(1 - 0.025 / num, num_draws - 1) * error
-    high = mean + t_quantile(0.975, num_draws - 1) * error
-    minimum = int(mean.argmax())
-    simes = float(np.min(p * num / np.arange(1, num + 1)))
-    return Rise(
-        minimum,
-        float(mean[minimum]),
-        (float(low.max()), float(high.max())),
-        simes,
-        float(std[minimum]),
-    )
-
-
-def trend(values: Array) -> Trend:
-    """Test whether values [num_checkpoints, num_draws] rise or fall over checkpoints.
-
-    At least 3 checkpoints and 2 draws; non-finite values rank as the worst. Per draw: the rank
-    correlation with the checkpoints' order. Page's test (Page 1963; draws as blocks) compares their
-    mean with its permutation variance, 1 / (num_checkpoints - 1) per draw; it takes checkpoints as
-    exchangeable within a draw, which neighbours on one training run are not. So a t-test on the
-    draws' correlations must agree, with the squared deviation 1/2 of one pseudo-draw added because
-    a few draws may agree by accident; the larger p-value counts.
-    """
-    from scipy.special import ndtr
-    from scipy.stats import rankdata
-
-    num_checkpoints, num_draws = values.shape
-    ranks = rankdata(np.where(np.isfinite(values), values, np.inf), axis=0)
-    ranks = ranks - ranks.mean(axis=0)
-    order = np.arange(num_checkpoints) - (num_checkpoints - 1) / 2
-    norm = np.sqrt(np.square(order).sum() * np.square(ranks).sum(axis=0))
-    correlations = np.divide(order @ ranks, norm, out=np.zeros(num_draws), where=norm > 0)
-    mean = float(correlations.mean())
-    page = mean * np.sqrt((num_checkpoints - 1) * num_draws)
-    variance = ((num_draws - 1) * correlations.var(ddof=1) + 0.5) / num_draws
-    t = np.array([mean, -mean]) / np.sqrt(variance / num_draws)
-    rising, falling = np.maximum(ndtr([-page, page]), t_survival(t, num_draws - 1))
-    return Trend(mean, float(rising), float(falling))
 
 
 def resampled_means(
@@ -250,15 +167,6 @@ def draws_needed(effect: float, std: float, alpha: float) -> int:
         int(np.ceil(((threshold + 0.84) * std / effect) ** 2 + threshold**2 / 2))
         if effect > 0
         else 10**9
-    )
-
-
-@lru_cache(maxsize=1000)
-def least_draws(num_checkpoints: int, alpha: float) -> int:
-    """Return the draws with which `trend` can be significant: each rises at every step."""
-    perfect = np.arange(num_checkpoints, dtype=np.float64)[:, None]
-    return next(
-        (num for num in range(2, 100) if trend(np.tile(perfect, (1, num))).p_rising < alpha), 100
     )
 
 

@@ -1,6 +1,6 @@
 """Gaussian perturbation (experiment I, figures 1a and 1b): the loss before and after weight noise.
 
-    {"kind": "gaussian_perturbation", "suite": "tiny", "gammas": [0.05, 0.1, 0.2, 0.3], "draws": 5}
+    {"kind": "gaussian_perturbation", "suite": "tiny", "gammas": [0.1, 0.2, 0.3], "draws": 8}
 
 Every tensor of every checkpoint becomes theta' = theta + gamma * sigma * eps. All checkpoints,
 gammas and noise scales share the eps of a noise seed. With `init_std` and gamma 0.2, the models of
@@ -89,11 +89,11 @@ class GaussianPerturbation(Spec):
         name: {"gamma": 0.0} for name in evaluation_points.WINDOWS
     }
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "tiny, two minutes": {"suite": "tiny", "gammas": [0.05, 0.1, 0.2, 0.3], "draws": 5},
+        "tiny, two minutes": {"suite": "tiny", "gammas": [0.1, 0.2, 0.3], "draws": 8},
         "tiny-constant, the counter-example": {
             "suite": "tiny-constant",
-            "gammas": [0.05, 0.1, 0.2, 0.3],
-            "draws": 5,
+            "gammas": [0.1, 0.2, 0.3],
+            "draws": 8,
         },
         "the report: five checkpoints of Pythia-70M": {
             "suite": "pythia-70m",

@@ -85,6 +85,11 @@ class Verdict(BaseModel):
         None, description="One-sided p-value, corrected for multiple tests."
     )
     test: str = Field("", description="The statistical test and its assumptions.")
+    method: int = Field(
+        1,
+        description="Version of the tests behind verdicts: answers on the same measurements may "
+        "differ between versions of ucurve whose methods differ. 1 where none is named.",
+    )
     num_draws: int | None = Field(None, description="Number of draws used.")
     draw_name: str = Field(
         "draws", description="What num_draws counts, in the plural: draws, seeds, targets."
