@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rate_simulation import RateWorld, validated
 
-from ucurve.analysis import rate_confidence_sets, statistics, tuned_rate_verdicts
+from ucurve.analysis import contrasts, rate_confidence_sets, tuned_rate_verdicts
 from ucurve.analysis.fine_tuning import Design
 from ucurve.analysis.pareto_fronts import front_band, true_front
 from ucurve.analysis.tuned_rate_sweeps import Sweep
@@ -48,7 +48,7 @@ def on_all_seeds(sweep: Sweep) -> Array:
 
 
 def naive_rise(sweep: Sweep) -> bool:
-    return statistics.rise_after_minimum(on_all_seeds(sweep)).p_value < 0.03
+    return contrasts.rise_after_minimum(on_all_seeds(sweep)).p_value < 0.03
 
 
 def covers(verdict: Verdict, truth: float) -> bool:

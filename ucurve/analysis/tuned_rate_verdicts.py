@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucurve.analysis import combined_verdicts, condition_verdicts, statistics, text_error
+from ucurve.analysis import combined_verdicts, condition_verdicts, contrasts, text_error
 from ucurve.analysis import tuned_rate_sweeps as sweeps_of
 from ucurve.analysis.conditions import Condition, VerdictBuilder
 from ucurve.analysis.fine_tuning import Design
@@ -189,7 +189,7 @@ def learned(sweep: Sweep, design: Design, method: str) -> Verdict:
     if not sweep.is_judged:
         return _not_judged(LEARNED, condition, sweep)
     losses, half, note = sweep.at_best_rate(sweep.task), 0.0, " (on this validation data)"
-    rise = statistics.rise_after_minimum(losses)
+    rise = contrasts.rise_after_minimum(losses)
     if sweep.task_blocks is not None:
         blocks, note = sweep.at_best_rate(sweep.task_blocks), ""
         half = text_error.half_width(blocks[-1] - blocks[rise.minimum])
@@ -218,8 +218,7 @@ def learned(sweep: Sweep, design: Design, method: str) -> Verdict:
         effect_name=f"rise of the {name} on the new task after its minimum, {unit}{note}",
         interval=interval,
         p_value=rise.p_value,
-        test=f"{METHOD}; paired t-tests, last checkpoint against each earlier one, combined by "
-        f"Simes' method (one-sided, {condition.threshold_text})",
+        test=f"{METHOD}; {contrasts.TEST} (one-sided, {condition.threshold_text})",
         evidence={"lowest_at": float(condition.x[rise.minimum]), **_evidence(sweep, design)},
     )
     sentence = f"{verdict.sentence} {_rates_text(sweep, design)}"
