@@ -221,9 +221,7 @@ def _both(name: str, base: Verdict, bent: Verdict) -> Verdict:
         [base.model_copy(update={"claim": BOTH}), bent.model_copy(update={"claim": BOTH})],
         _title(name),
     )
-    sentence = (
-        f"{KEEPS.capitalize()}: {base.answer}. {BENDS.capitalize()}: {bent.answer}. {base.sentence}"
-    )
+    sentence = f"It {KEEPS}: {base.answer}. It {BENDS}: {bent.answer}. {base.sentence}"
     return summary.model_copy(
         update={"answer": answer, "sentence": sentence, "holds_for": [], "draw_name": SEEDS}
     )
