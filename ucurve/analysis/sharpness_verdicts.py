@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 DRAW_NAME = "directions"
 GROWS, EXPLAINS = "sharpness grows", "curvature explains the smallest noise"
+TREND_TEST = (
+    f"largest p-value of Page's trend test ({DRAW_NAME} as blocks), a t-test on their rank "
+    "correlations and a t-test on their slopes"
+)
 
 
 def verdicts(table: pd.DataFrame, look: int = 1) -> list[Verdict]:
@@ -86,9 +90,7 @@ def _grows(curve: Curve, scope: str, look: int) -> Verdict:
         + (f" ({text_error.ON_THIS_TEXT})" if blocks is None else ""),
         interval=(low, high),
         p_value=trend.p_falling if falls else trend.p_rising,
-        test=f"largest p-value of Page's trend test ({DRAW_NAME} as blocks), a t-test on their "
-        "rank correlations and a t-test on their slopes (one-sided, "
-        f"interim analysis {look}, alpha = {alpha(look):.2g}); "
+        test=f"{TREND_TEST} (one-sided, interim analysis {look}, alpha = {alpha(look):.2g}); "
         f"no also where the interval of the growth lies below 0{METHOD_TEXT}",
         method=METHOD,
         evidence={"trace": finite_values(means), "rank_correlation": trend.correlation},
