@@ -48,22 +48,10 @@ def _grows(curve: Curve, scope: str, look: int) -> Verdict:
     x, forms = _complete(curve)
     common: dict[str, Any] = {"claim": GROWS, "scope": scope, "draw_name": DRAW_NAME}
     common |= {"num_draws": forms.shape[1], "x": x.tolist(), "alpha": alpha(look)}
-    if len(x) < 3 or forms.shape[1] < 2:
+    if obstacle := _obstacle(x, forms):
+        num_nonfinite = int((~np.isfinite(forms)).sum())
         return Verdict(
-            **common,
-            answer="undetermined",
-            sentence=f"At least 3 checkpoints with 2 {DRAW_NAME} each are needed.",
-        )
-    if not np.isfinite(forms).all():
-        broken = [
-            tokens(at) for at, row in zip(x, forms, strict=True) if not np.isfinite(row).all()
-        ]
-        return Verdict(
-            **common,
-            answer="undetermined",
-            sentence=f"The Hessian is not finite after {', '.join(broken)} tokens, and cannot be "
-            "compared with the others. Leave out these checkpoints.",
-            num_nonfinite=int((~np.isfinite(forms)).sum()),
+            **common, answer="undetermined", sentence=obstacle, num_nonfinite=num_nonfinite
         )
     trend = trends.trend(forms)
     growth, low, high = statistics.mean_interval(forms[-1] - forms[0])
@@ -95,6 +83,19 @@ def _grows(curve: Curve, scope: str, look: int) -> Verdict:
         method=METHOD,
         evidence={"trace": finite_values(means), "rank_correlation": trend.correlation},
         num_unused=int(curve.forms.size - forms.size),
+    )
+
+
+def _obstacle(x: Array, forms: Array) -> str:
+    """Return why the growth of a trace cannot be tested, or ""."""
+    if len(x) < 3 or forms.shape[1] < 2:
+        return f"At least 3 checkpoints with 2 {DRAW_NAME} each are needed."
+    if np.isfinite(forms).all():
+        return ""
+    broken = [tokens(at) for at, row in zip(x, forms, strict=True) if not np.isfinite(row).all()]
+    return (
+        f"The Hessian is not finite after {', '.join(broken)} tokens, and cannot be compared with "
+        "the others. Leave out these checkpoints."
     )
 
 
