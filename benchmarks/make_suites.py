@@ -1,9 +1,13 @@
-"""Rebuild built-in suites from their recipes: `python benchmarks/make_suites.py tiny`.
+"""Rebuild built-in suites from their recipes.
+
+    python benchmarks/make_suites.py tiny
+    python benchmarks/make_suites.py novels --text novels-training.txt --state DIR
 
 A recipe is a spec of the kind "pretraining" (ucurve/builtin/suites/NAME/recipe.json), trained here
 by that kind's own plan() and run(), as a worker would. The result replaces the checkpoints and
-suite.json beside it; about 4 minutes per suite and seed on one core. `--datasets` rewrites
-ucurve/builtin/datasets.json.
+suite.json beside it; about 4 minutes per suite and seed on one core. `--state` keeps what an
+interrupted call has trained, so that the same call continues. `--datasets` rewrites
+ucurve/builtin/datasets.json. The text of `novels` is written by benchmarks/novels_text.py.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from typing import Any
 
 from ucurve.experiments import parse
 from ucurve.modeling.synthetic_language import CONTEXT, VERSION
-from ucurve.registry.artifacts import BUILTIN
+from ucurve.registry.artifacts import BUILTIN, bytes_sha256, write_atomically
 from ucurve.registry.suites import Checkpoint, Dataset, Location, Suite, sort_checkpoints
 from ucurve.spec import Result, SpecError, canonical
 
@@ -31,16 +35,31 @@ DESCRIPTIONS = {
     "tiny-constant": "Built-in, 46,592 parameters: the counter-example. One run at a constant "
     "learning rate without weight decay; its weights grow, and so does its sensitivity to noise "
     "relative to current weights.",
+    "novels": "Built-in, 45,952 parameters, real English: four novels of Jane Austen, evaluated on "
+    "the first chapters of a fifth. The paper's protocol, as in tiny: one run per token budget, "
+    "each annealed to zero. Two pre-training seeds.",
 }
+HELD_OUT = "texts/novels-held-out.txt"
+TEXT = "uploads/novels-training.txt"  # below the artefact folder; not part of the package
 
 
 class Catalogue:
-    """The built-in datasets, and no suite: every recipe is new."""
+    """The built-in datasets and the text of `novels`, and no suite: every recipe is new."""
 
     def dataset(self, name: str, field: str = "evaluation") -> Dataset:
+        text = json.loads((BUILTIN / "suites" / "novels" / "text.json").read_text())
+        location = Location(scheme="artefacts", path=TEXT)
         for entry in json.loads((BUILTIN / "datasets.json").read_text()):
             if entry["name"] == name:
                 return Dataset.model_validate(entry)
+        if text["name"] == name:
+            return Dataset(
+                name=name,
+                kind="text",
+                location=location,
+                sha256=text["sha256"],
+                size_bytes=text["size_bytes"],
+            )
         raise SpecError(field, f"no built-in dataset {name}")
 
     def find_suite(self, name: str) -> Suite | None:
@@ -77,11 +96,16 @@ def train(recipe: dict[str, Any], root: Path) -> list[Result]:
     return results
 
 
-def make(name: str) -> None:
-    """Train the suite and replace it in the package."""
+def make(name: str, text: Path | None, state: Path | None) -> None:
+    """Train the suite and replace it in the package.
+
+    text: what `novels` is trained on; state: folder that keeps what was trained.
+    """
     folder = BUILTIN / "suites" / name
     with tempfile.TemporaryDirectory() as temporary:
-        root = Path(temporary)
+        root = state or Path(temporary)
+        if text:
+            write_atomically(root / TEXT, text.read_bytes())
         suites = [
             result.suite
             for result in train(json.loads((folder / "recipe.json").read_text()), root)
@@ -142,6 +166,17 @@ def write_datasets() -> None:
         }
         for name, (description, parameters) in sets.items()
     ]
+    content = (BUILTIN / HELD_OUT).read_bytes()
+    novel = Dataset(
+        name="novels-held-out",
+        description="The first six chapters of Persuasion, a novel of Jane Austen (1818, public "
+        "domain), from the transcription of Project Gutenberg; never trained on.",
+        kind="text",
+        location=Location(scheme="builtin", path=HELD_OUT),
+        sha256=bytes_sha256(content),
+        size_bytes=len(content),
+    )
+    entries.append(novel.model_dump(exclude_unset=True))
     (BUILTIN / "datasets.json").write_text(json.dumps(entries, indent=2) + "\n")
 
 
@@ -151,11 +186,13 @@ def main() -> None:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(DESCRIPTIONS))
     parser.add_argument("--datasets", action="store_true")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="training text of novels")
+    parser.add_argument("--state", type=Path, metavar="DIR", help="keep what was trained")
     arguments = parser.parse_args()
     if arguments.datasets:
         write_datasets()
     for name in arguments.names:
-        make(name)
+        make(name, arguments.text, arguments.state)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,8 @@ BUILTIN_SETS = {
     d.name: d
     for d in map(Dataset.model_validate, json.loads((BUILTIN / "datasets.json").read_text()))
 }
+NOVELS = json.loads((BUILTIN / "suites" / "novels" / "text.json").read_text())  # is not shipped
+TEXT_OF_NOVELS = Dataset(name=NOVELS["name"], kind="text", sha256=NOVELS["sha256"])
 
 
 @dataclass
@@ -137,12 +139,13 @@ def test_a_run_killed_in_the_middle_continues_to_the_same_weights(tmp_path: Path
     assert weights(Pretraining.run(point, Context(tmp_path / "killed"))) == weights(whole)
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny-constant"])
+@pytest.mark.parametrize("name", ["tiny", "tiny-constant", "novels"])
 def test_a_built_in_suite_is_what_its_recipe_asks_for(name: str, tmp_path: Path) -> None:
     folder = BUILTIN / "suites" / name
+    catalogue = Catalogue({**BUILTIN_SETS, NOVELS["name"]: TEXT_OF_NOVELS})
     suite = Suite.model_validate_json((folder / "suite.json").read_text())
     points = list(
-        Pretraining.model_validate_json((folder / "recipe.json").read_text()).plan(Catalogue())
+        Pretraining.model_validate_json((folder / "recipe.json").read_text()).plan(catalogue)
     )
     assert {point.artifacts["recipe"] for point in points} == {suite.recipe}
     asked = {(point.inputs["seed"], step) for point in points for step in point.inputs["keep"]}
@@ -156,8 +159,13 @@ def test_a_built_in_suite_is_what_its_recipe_asks_for(name: str, tmp_path: Path)
     }
 
 
-def test_the_built_in_suites_take_at_most_6_mb() -> None:
-    assert sum(path.stat().st_size for path in BUILTIN.rglob("*") if path.is_file()) <= 6e6
+def test_the_built_in_data_take_at_most_10_mb() -> None:
+    assert sum(path.stat().st_size for path in BUILTIN.rglob("*") if path.is_file()) <= 10e6
+
+
+def test_the_suite_of_real_text_takes_at_most_2_6_mb() -> None:
+    files = [*(BUILTIN / "suites" / "novels").rglob("*"), *(BUILTIN / "texts").rglob("*")]
+    assert sum(path.stat().st_size for path in files if path.is_file()) <= 2.6e6
 
 
 def test_training_again_by_the_recipe_gives_the_shipped_weights(tmp_path: Path) -> None:

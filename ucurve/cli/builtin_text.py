@@ -3,9 +3,10 @@
     ucurve datasets text tiny-held-out -o held-out.txt          # 1,024 documents, one per line
     ucurve datasets text tiny-held-out --ids -o held-out.ids    # the same as numbers
     ucurve datasets text tiny-redrawn --split fine-tuning --rows 16 --steps 200 --ids
+    ucurve datasets text novels-held-out -o excerpt.txt         # real English, byte for byte
 
-A word is a token, so a line has as many of them as a row has tokens. Rows of endless datasets are
-those that a run with this seed reads, step by step.
+Of the built-in language a word is a token, so a line has as many of them as a row has tokens. Rows
+of endless datasets are those that a run with this seed reads, step by step.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from ucurve.cli.arguments import Command, InputError, positive
-from ucurve.registry.artifacts import BUILTIN
-from ucurve.registry.suites import Dataset
+from ucurve.registry.artifacts import BUILTIN, folder_of
+from ucurve.registry.suites import Dataset, Suite
 
 if TYPE_CHECKING:
     from ucurve.modeling.synthetic_language import Ints
@@ -43,11 +44,15 @@ def add_command(command: Command, datasets: object) -> None:
             "ucurve datasets text tiny-held-out -o held-out.txt",
             "ucurve datasets text tiny-held-out --ids -o held-out.ids",
             "ucurve datasets text tiny-redrawn --split fine-tuning --rows 16 --steps 200",
+            "ucurve datasets text novels-held-out -o excerpt.txt",
         ),
     )
     parser.add_argument("name", help="name of a built-in dataset, see `ucurve datasets list`")
     parser.add_argument(
-        "--ids", action="store_true", help="write token ids instead of words, separated by spaces"
+        "--ids",
+        action="store_true",
+        help="write token ids instead of words, separated by spaces; of a text in one line, as the "
+        "suite of its name reads it",
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to a file")
     endless = parser.add_argument_group("rows of an endless dataset")
@@ -76,10 +81,13 @@ def natural(text: str) -> int:
 
 def write_text(args: argparse.Namespace) -> None:
     """Write the rows of a built-in dataset to a file or to standard output."""
-    batches = _batches(_builtin(args.name), args)
+    dataset = _builtin(args.name)
+    if dataset.kind == "text":
+        parts: Iterator[str] = iter([_text(dataset, args)])
+    else:
+        parts = (line for rows in _batches(dataset, args) for line in _lines(rows, args.ids))
     with _destination(args.output) as file:
-        for rows in batches:
-            file.writelines(_lines(rows, args.ids))
+        file.writelines(parts)
     if args.output:
         print(args.output)
 
@@ -99,6 +107,32 @@ def _builtin(name: str) -> Dataset:
     return datasets[name]
 
 
+def _expect_fixed(dataset: Dataset, args: argparse.Namespace) -> None:
+    given = [f"--{name}" for name in RANGE_OPTIONS if getattr(args, name) is not None]
+    if given:
+        raise InputError(f"{dataset.name} is a fixed set: leave out {', '.join(given)}")
+
+
+def _text(dataset: Dataset, args: argparse.Namespace) -> str:
+    """Return a text, or its token ids for the suite that it belongs to, in one line."""
+    _expect_fixed(dataset, args)
+    assert dataset.location, "a built-in text is a file of the package"
+    if not args.ids:
+        return (BUILTIN / dataset.location.path).read_text(encoding="utf-8")
+    from ucurve.modeling.checkpoints import read_tokenizer
+    from ucurve.modeling.token_data import tokens_of
+
+    [suite] = (s for s in _suites() if s.evaluation == dataset.name)
+    folder = folder_of(suite.checkpoints[0].location)
+    tokenizer = read_tokenizer(folder / "tokenizer.json", BUILTIN)
+    return " ".join(map(str, tokens_of(dataset, tokenizer, BUILTIN).tolist())) + "\n"
+
+
+def _suites() -> Iterator[Suite]:
+    for manifest in sorted(BUILTIN.glob("suites/*/suite.json")):
+        yield Suite.model_validate_json(manifest.read_bytes())
+
+
 def _batches(dataset: Dataset, args: argparse.Namespace) -> Iterator[Ints]:
     """Return the rows of every step. Raises InputError for options that do not fit the dataset."""
     from ucurve.modeling.synthetic_language import SyntheticLanguage
@@ -109,9 +143,7 @@ def _batches(dataset: Dataset, args: argparse.Namespace) -> Iterator[Ints]:
     if parameters.get("task") == "sentiment":
         documents = language.labelled_documents
     if "rows" in parameters:
-        given = [f"--{name}" for name in RANGE_OPTIONS if getattr(args, name) is not None]
-        if given:
-            raise InputError(f"{dataset.name} is a fixed set: leave out {', '.join(given)}")
+        _expect_fixed(dataset, args)
         size = int(parameters["rows"]), int(parameters["context"])
         return iter([documents(*size, split=str(parameters["split"]))[0]])
     if args.rows is None:

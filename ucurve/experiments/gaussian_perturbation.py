@@ -95,6 +95,11 @@ class GaussianPerturbation(Spec):
             "gammas": [0.1, 0.2, 0.3],
             "draws": 8,
         },
+        "novels, real English": {
+            "suite": "novels",
+            "gammas": [0.05, 0.1, 0.2, 0.3],
+            "draws": 5,
+        },
         "the report: five checkpoints of Pythia-70M": {
             "suite": "pythia-70m",
             "checkpoints": ["step1000", "step4000", "step16000", "step64000", "step143000"],
@@ -115,8 +120,8 @@ class GaussianPerturbation(Spec):
         [0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1],
         min_length=1,
         max_length=32,
-        description="Noise levels, as fractions of each tensor's sigma. For the tiny suites: 0.05 "
-        "to 0.3.",
+        description="Noise levels, as fractions of each tensor's sigma. For the built-in suites: "
+        "0.05 to 0.3.",
     )
     draws: int = Field(
         8,
