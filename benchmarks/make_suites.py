@@ -23,9 +23,17 @@ from pathlib import Path
 from typing import Any
 
 from ucurve.experiments import parse
+from ucurve.modeling.checkpoints import read_tokenizer
 from ucurve.modeling.synthetic_language import CONTEXT, VERSION
 from ucurve.registry.artifacts import BUILTIN, bytes_sha256, write_atomically
-from ucurve.registry.suites import Checkpoint, Dataset, Location, Suite, sort_checkpoints
+from ucurve.registry.suites import (
+    TOKENS_FOR,
+    Checkpoint,
+    Dataset,
+    Location,
+    Suite,
+    sort_checkpoints,
+)
 from ucurve.spec import Result, SpecError, canonical
 
 DESCRIPTIONS = {
@@ -175,9 +183,19 @@ def write_datasets() -> None:
         location=Location(scheme="builtin", path=HELD_OUT),
         sha256=bytes_sha256(content),
         size_bytes=len(content),
+        parameters=tokens_for_novels(content.decode()),
     )
     entries.append(novel.model_dump(exclude_unset=True))
     (BUILTIN / "datasets.json").write_text(json.dumps(entries, indent=2) + "\n")
+
+
+def tokens_for_novels(text: str) -> dict[str, int]:
+    """Return how many tokens of `novels` a text has; nothing before the suite is trained."""
+    files = sorted((BUILTIN / "suites" / "novels").glob("*/tokenizer.json"))
+    if not files:
+        return {}
+    tokenizer = read_tokenizer(files[0], BUILTIN)
+    return {f"{TOKENS_FOR}novels": len(tokenizer.encode(text, add_special_tokens=False).ids)}
 
 
 def main() -> None:

@@ -241,7 +241,9 @@ def spec_fields() -> str:
         if spec.presets:
             parts.append("Presets:\n")
             parts += [
-                f"- {title}: `{json.dumps(dict(values))}`" for title, values in spec.presets.items()
+                f"- {title}: `{json.dumps(dict(values))}`"
+                + (" (the form opens with it)" if title == spec.opens_with else "")
+                for title, values in spec.presets.items()
             ]
             parts.append("")
     return "\n".join(parts)

@@ -154,7 +154,7 @@ def test_all_checkpoints_read_with_one_tokenizer_that_loses_nothing(tmp_path: Pa
 
 
 def test_training_starts_from_the_weights_that_the_recipe_draws(tmp_path: Path) -> None:
-    """Without the training text, which is not shipped; `benchmarks/make_suites.py` does the rest."""
+    """The rest needs the training text, which is not shipped: benchmarks/make_suites.py."""
     initial = {c.replicate: c for c in suite().checkpoints if c.step == 0}
     for point in parse(RECIPE).plan(Prepared()):
         if 0 not in point.inputs["keep"]:

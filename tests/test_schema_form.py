@@ -12,6 +12,7 @@ from dashboard.forms.parsing import parse_bounded, parse_id, parse_tokens, parse
 from dashboard.forms.schema_form import entries, list_summaries, problems_by_field, spec_of
 from dashboard.forms.widgets import placeholder_of
 from ucurve.experiments import kinds
+from ucurve.registry.artifacts import BUILTIN
 from ucurve.schemas.validation_messages import field_messages
 from ucurve.spec import Spec
 
@@ -60,6 +61,14 @@ def test_defaults_and_presets_of_every_type_pass_through_the_form_unchanged(kind
         meant = model.model_validate(start)
         assert model.model_validate(filled(model, dict(start))) == meant
         assert model.model_validate(filled(model, meant.model_dump(mode="json"))) == meant
+
+
+def test_a_form_opens_with_a_preset_of_its_type_that_needs_nothing_but_the_package() -> None:
+    opening = {name: kind.opens_with for name, kind in kinds().items() if kind.opens_with}
+    assert "gaussian_perturbation" in opening
+    for name, preset in opening.items():
+        suite = kinds()[name].presets[preset]["suite"]
+        assert (BUILTIN / "suites" / suite / "suite.json").is_file()
 
 
 @pytest.mark.parametrize(

@@ -135,13 +135,14 @@ def test_the_first_start_measures_the_demo_and_prints_all_addresses(up: Run) -> 
     assert f"http://127.0.0.1:{up.dashboard_port}" in said
     assert launch.answers(f"http://127.0.0.1:{up.dashboard_port}/")
     with up.client as client:
-        linear, curve = client.experiments().experiments  # newest first
-        assert (curve.kind, curve.tags, linear.kind, linear.tags) == (
-            "gaussian_perturbation",
-            ["demo"],
-            "linear_model",
-            ["demo"],
-        )
+        english, linear, curve = client.experiments().experiments  # newest first
+        submitted = (curve, linear, english)
+        assert [(each.kind, each.spec.get("suite")) for each in submitted] == [
+            ("gaussian_perturbation", "tiny"),
+            ("linear_model", None),
+            ("gaussian_perturbation", "novels"),
+        ]
+        assert all(each.tags == ["demo"] for each in submitted)
         eventually(
             lambda: client.experiment(curve.id).progress.done >= 5,
             lambda: client.experiment(curve.id),
@@ -150,6 +151,7 @@ def test_the_first_start_measures_the_demo_and_prints_all_addresses(up: Run) -> 
         assert (
             client.cancel(curve.id).progress.failed == 0
         )  # it works; the rest of it is not this test's
+        assert client.cancel(english.id).progress.failed == 0
         demo = client.wait(linear.id, timeout=120)
         assert (demo.state, demo.progress.failed) == ("done", 0)
 

@@ -237,6 +237,8 @@ class Spec(RenamedSpecAttributes, StrictNumbers):
     name_template: ClassVar[str] = "{title}"
     # Named initial values of the form.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    # The preset that the form opens with; None: the defaults of the fields.
+    opens_with: ClassVar[str | None] = None
     # False where re-measuring would overwrite files of the first measurement.
     repeatable: ClassVar[bool] = True
     # Fields with a number of draws or a list of seeds.

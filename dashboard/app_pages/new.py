@@ -133,6 +133,7 @@ def spec_form(name: str) -> tuple[dict[str, Any], dict[str, str], PlanPreview | 
     """Draw the fields of an experiment type; return as `validated`."""
     kind, prefix = kinds()[name], f"{name}:"
     form, options = fields(kind), registered_names()
+    widgets.open_with(form, prefix, kind.presets[kind.opens_with] if kind.opens_with else {})
     widgets.preselect(form, prefix, options)
     description, start = st.columns([3, 1.2], vertical_alignment="top")
     description.markdown(plain(" ".join((kind.__doc__ or "").split())))

@@ -39,6 +39,13 @@ def typed(form: Sequence[Field], prefix: str) -> dict[str, Any]:
     }
 
 
+def open_with(form: Sequence[Field], prefix: str, spec: Mapping[str, Any]) -> None:
+    """Let fields that nothing was typed into begin with a spec instead of their defaults."""
+    drafts = st.session_state.setdefault("drafts", {})
+    for key, value in entries(form, spec).items():
+        drafts.setdefault(prefix + key, value)
+
+
 def fill(form: Sequence[Field], prefix: str, spec: Mapping[str, Any]) -> None:
     """Load a spec into the form, before it is drawn."""
     for key, value in entries(form, spec).items():

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ucurve.registry.file_remarks import by_tokenizer
-from ucurve.registry.suites import Checkpoint, Dataset
+from ucurve.registry.suites import TOKENS_FOR, Checkpoint, Dataset
 from ucurve.registry.tensors import config_words
 from ucurve.spec import Catalogue, Context, Point, Result, SpecError
 
@@ -140,7 +140,8 @@ def seconds_of(checkpoint: Checkpoint, dataset: Dataset) -> float:
             dataset.parameters.get("context", 64)
         )
     else:
-        tokens = (dataset.size_bytes or 1e6) / 4.5
+        counted = dataset.parameters.get(f"{TOKENS_FOR}{checkpoint.suite}")
+        tokens = float(counted or (dataset.size_bytes or 1e6) / 4.5)
     return 0.02 + tokens * (2e-6 + 2 * (checkpoint.num_parameters or 0) / 5e10)
 
 

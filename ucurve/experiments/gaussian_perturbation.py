@@ -88,6 +88,7 @@ class GaussianPerturbation(Spec):
     series_filter: ClassVar[dict[str, dict[str, Any]]] = {
         name: {"gamma": 0.0} for name in evaluation_points.WINDOWS
     }
+    opens_with: ClassVar[str | None] = "tiny, two minutes"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "tiny, two minutes": {"suite": "tiny", "gammas": [0.1, 0.2, 0.3], "draws": 8},
         "tiny-constant, the counter-example": {
