@@ -73,9 +73,11 @@ def test_the_excerpt_is_the_recorded_one_and_nothing_but_the_novel() -> None:
 def test_the_excerpt_ships_with_its_attribution() -> None:
     page = (ROOT / "docs" / "concepts" / "real-text.md").read_text()
     novels = [*SOURCE["novels"], SOURCE["held_out"]]
+    shipped = (BUILTIN / "texts" / "ATTRIBUTION.md").read_text()
     assert SOURCE["author"] == "Jane Austen"
     for words in ("Persuasion", "Jane Austen", "1818", "public domain", "Project Gutenberg"):
         assert words in EXCERPT.description
+        assert words in shipped
     for novel in novels:
         assert f"*{novel['title']}*" in page
         assert f"| {novel['year']} | {novel['gutenberg']} |" in page
@@ -84,35 +86,46 @@ def test_the_excerpt_ships_with_its_attribution() -> None:
     assert SOURCE["held_out"]["title"] not in {novel["title"] for novel in SOURCE["novels"]}
 
 
-RAW = """\
-SENSE
+TITLE = ["SENSE", "", "by Nobody", "", "(1811)", "", ""]
+# What the transcriptions have beside the novels' words, each in its own form.
+TRANSCRIBED: list[tuple[list[str], list[str]]] = [
+    (
+        ["CHAPTER 1", "", "", "It was _so_;", "he  said.", "", "", "", "THE END"],
+        ["CHAPTER 1", "It was so; he said."],
+    ),
+    (
+        ["VOLUME I", "", "CHAPTER I", "", "Emma wrote:", "", "   [To Mrs. Weston.]", "", "FINIS"],
+        ["VOLUME I", "CHAPTER I", "Emma wrote:", "[To Mrs. Weston.]"],
+    ),
+    (
+        [
+            *("CHAPTER XVIII", "", "He went.", ""),
+            *("     [End volume one of this edition.", "     Printed by T. and A. Constable,"),
+            *("     Printers to Her Majesty at", "     the University Press]", "", "", "Later."),
+        ],
+        ["CHAPTER XVIII", "He went.", "Later."],
+    ),
+    (
+        [
+            *("Chapter 2", "", "One.", "", "     *     *     *     *", "", "Two.", ""),
+            "[At this point in the first and second editions, Volume 1 ends.]",
+            *("", "Finis"),
+        ],
+        ["Chapter 2", "One.", "Two."],
+    ),
+]
 
-by Nobody
 
-CHAPTER 1
-
-It was _so_;
-he  said.
-   [At this point in the first
-and second editions, Volume 1 ends.]
-
-     *     *     *
-
-[To Mrs. Weston.]
-
-CHAPTER II
-
-More.
+@pytest.mark.parametrize(("lines", "kept"), TRANSCRIBED)
+def test_only_the_words_of_a_novel_are_kept(
+    lines: list[str], kept: list[str], preparation: ModuleType
+) -> None:
+    assert preparation.paragraphs([*TITLE, *lines]) == kept
 
 
-THE END
-"""
-
-
-def test_only_the_words_of_a_novel_are_kept(preparation: ModuleType) -> None:
-    kept = preparation.paragraphs(RAW.splitlines())
-    assert kept == ["CHAPTER 1", "It was so; he said.", "[To Mrs. Weston.]", "CHAPTER II", "More."]
-    assert preparation.chapters(kept, 1) == kept[:3]
+def test_an_excerpt_ends_with_a_chapter(preparation: ModuleType) -> None:
+    novel = ["Chapter 1", "One.", "Chapter 2", "Two.", "Chapter 3", "Three."]
+    assert preparation.chapters(novel, 2) == novel[:4]
 
 
 def test_another_archive_is_refused(preparation: ModuleType) -> None:
