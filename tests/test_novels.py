@@ -180,7 +180,20 @@ def test_training_starts_from_the_weights_that_the_recipe_draws(tmp_path: Path) 
     assert not initial
 
 
-GOLDEN: dict[str, float] = {}
+GOLDEN: dict[str, float] = {
+    "seed0-step0-tokens0": 6.018608,
+    "seed0-step250-tokens512000": 3.015086,
+    "seed0-step500-tokens1024000": 2.651018,
+    "seed0-step1000-tokens2048000": 2.468346,
+    "seed0-step2000-tokens4096000": 2.370986,
+    "seed0-step4000-tokens8192000": 2.316883,
+    "seed1-step0-tokens0": 5.912191,
+    "seed1-step250-tokens512000": 3.035325,
+    "seed1-step500-tokens1024000": 2.639580,
+    "seed1-step1000-tokens2048000": 2.460421,
+    "seed1-step2000-tokens4096000": 2.382546,
+    "seed1-step4000-tokens8192000": 2.348250,
+}
 
 
 def test_the_losses_of_the_unperturbed_models_never_change(tmp_path: Path) -> None:
