@@ -90,11 +90,17 @@ SHARED = (
     "evaluation_points",
     "fine_tuning_datasets",
     "fine_tuning_fields",
+    "fine_tuning_points",
     "fine_tuning_run",
+    "interpolation_fields",
+    "interpolation_pairs",
+    "interpolation_tuned",
     "intervention_fields",
     "interventions_run",
+    "noise_points",
     "pretraining_fields",
     "pretraining_run",
+    "sharpness_noise",
     "tensor_choice",
     "weight_changes",
 )
@@ -207,7 +213,7 @@ def test_services_import_experiments_only_through_the_contract() -> None:
 def test_experiments_import_the_contract_at_the_top_and_never_each_other() -> None:
     shared = [f"ucurve.experiments.{name}" for name in SHARED]
     contract = ("ucurve.spec", "ucurve.schemas.results", "ucurve.registry.suites")
-    ours = (*contract, "ucurve.formatting", *shared)
+    ours = (*contract, "ucurve.formatting", "ucurve.registry.library_formats", *shared)
     light = (*ours, "pydantic", *sys.stdlib_module_names)
     runtime = ("ucurve.experiments", "api", "worker", "db", "dashboard", "ucurve.client")
     wrong = []
