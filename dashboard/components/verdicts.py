@@ -23,6 +23,10 @@ DEFINITIONS = {  # of the paper's terms, shown on hover
     "rate, a model forgets more, the longer it was pre-trained.",
     "catastrophic overtraining at the best learning rate": "Fine-tuned at its own best learning "
     "rate, a model that was pre-trained longer has the higher loss on pre-training text.",
+    "progressive sensitivity of the next run": "The same of a pre-training run that was not made, "
+    "as far as the pre-training seeds measured tell.",
+    "catastrophic overtraining of the next run": "The same of a pre-training run that was not "
+    "made, as far as the pre-training seeds measured tell.",
     "inflection point": "The amount of pre-training with the minimum loss after the "
     "perturbation: beyond it, more pre-training hurts.",
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from ucurve.analysis import effect_sizes
 from ucurve.analysis.effect_sizes import is_negligible
 from ucurve.schemas.results import Answer, Verdict, VerdictRef
 
@@ -37,8 +38,8 @@ def over_conditions(verdicts: Sequence[Verdict], scope: str) -> Verdict:
 def over_replicates(verdicts: Sequence[Verdict], scope: str) -> Verdict:
     """Return whether the claim holds for every pre-training seed: yes or no when all agree.
 
-    Draws describe one pre-training run; only further seeds tell whether another run would behave
-    the same. Raises ValueError when there are no verdicts.
+    Draws describe one pre-training run; whether another run would behave the same is for
+    `ucurve.analysis.next_run`. Raises ValueError when there are no verdicts.
     """
     answers = {verdict.answer for verdict in verdicts}
     answer = verdicts[0].answer if len(answers) == 1 else "undetermined"
@@ -50,6 +51,8 @@ def over_replicates(verdicts: Sequence[Verdict], scope: str) -> Verdict:
             f"{answer.capitalize()}{_where(verdicts[0])} for the only pre-training seed measured; "
             f"{verdicts[0].draw_name} describe that run only."
         )
+        if verdicts[0].claim in effect_sizes.CLAIMS:
+            sentence += " What the next run does takes at least 2 more."
     places = [verdict.holds_for for verdict in verdicts]
     everywhere = [place for place in places[0] if all(place in others for others in places)]
     return _summary(verdicts, scope, answer, sentence, everywhere if answer == "yes" else [])

@@ -18,6 +18,7 @@ from ucurve.analysis import (
     condition_verdicts,
     learning_rate_fits,
     loss_increase_law,
+    next_run,
     replication,
     tuned_rate_verdicts,
 )
@@ -47,6 +48,7 @@ def verdicts(
     summaries: list[Verdict] = []
     details: list[Verdict] = []
     laws: list[tuple[Panel, Verdict]] = []
+    by_scope: dict[str, dict[int, Sequence[Condition]]] = {}
     for method in design.methods:
         families = [
             (panel, list(family.values()))
@@ -58,6 +60,9 @@ def verdicts(
         summaries += _summaries(judged, method, design)
         summaries += tuned_rate_verdicts.verdicts(table, design, method)
         summaries += _sweep_verdicts(table, design, method)
+        for panel, family in families:
+            scope = _family_scope(method, panel["evaluation"], design)
+            by_scope.setdefault(scope, {})[int(panel["replicate"])] = family
         if method == design.methods[0]:
             details += [_base(panel, family, design) for panel, family in families]
             details += [verdict for _, group in judged for verdict in group]
@@ -65,7 +70,12 @@ def verdicts(
     published = replication.verdict(
         replication.compare(references, numbers.comparable_rows(table, design))
     )
+    summaries += next_run.verdicts(by_scope, shared=True)
     return [*summaries, *([published] if published else []), *details, *_with_summary(laws, design)]
+
+
+def _family_scope(method: str, evaluation: str, design: Design) -> str:
+    return method + (f", {evaluation}" if design.num_evaluations > 1 else "")
 
 
 def _law(panel: Panel, family: Sequence[Condition], method: str, design: Design) -> Verdict:
@@ -80,8 +90,7 @@ def _with_summary(laws: Sequence[tuple[Panel, Verdict]], design: Design) -> list
     for evaluation in dict.fromkeys(panel["evaluation"] for panel, _ in laws):
         group = [verdict for panel, verdict in laws if panel["evaluation"] == evaluation]
         if len(group) > 1:
-            scope = design.methods[0]
-            scope += f", {evaluation}" if design.num_evaluations > 1 else ""
+            scope = _family_scope(design.methods[0], evaluation, design)
             summaries.append(loss_increase_law.over_replicates(group, scope))
     return [*summaries, *(verdict for _, verdict in laws)]
 
@@ -111,7 +120,7 @@ def _summaries(
                 for panel, group in judged
                 if panel["evaluation"] == evaluation
             ]
-            scope = method + (f", {evaluation}" if design.num_evaluations > 1 else "")
+            scope = _family_scope(method, evaluation, design)
             summaries.append(combined_verdicts.over_replicates(runs, scope))
     return summaries
 

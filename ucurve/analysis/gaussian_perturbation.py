@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ucurve.analysis import combined_verdicts, condition_verdicts, loss_increase_law, replication
+from ucurve.analysis import (
+    combined_verdicts,
+    condition_verdicts,
+    loss_increase_law,
+    next_run,
+    replication,
+)
 from ucurve.analysis.base_loss import base_blocks, broken_bases
 from ucurve.analysis.conditions import Condition, paired, paired_blocks
 from ucurve.schemas.results import Verdict
@@ -90,11 +96,15 @@ def conditions(table: pd.DataFrame, look: int = 1) -> dict[Family, list[Conditio
 
 
 def verdicts(
-    table: pd.DataFrame, look: int = 1, references: Sequence[replication.Reference] = ()
+    table: pd.DataFrame,
+    look: int = 1,
+    references: Sequence[replication.Reference] = (),
+    shared: bool = True,
 ) -> list[Verdict]:
     """Return summaries over gammas, pre-training seeds and conventions first, then the details.
 
-    references: published numbers of this experiment, judged before everything else.
+    references: published numbers of this experiment, judged before everything else. shared: the
+    pre-training seeds have the same noise seeds.
     """
     published = replication.verdict(replication.compare(references, comparable_rows(table)))
     first = [published] if published else []
@@ -122,7 +132,15 @@ def verdicts(
         for replicate, condition in sorted(bases.items())
     ]
     details = [verdict for group in judged.values() for verdict in group]
-    return [*first, *summaries, *base, *details, *_laws(families)]
+    return [*first, *summaries, *_next_run(families, shared), *base, *details, *_laws(families)]
+
+
+def _next_run(families: Mapping[Family, Sequence[Condition]], shared: bool) -> list[Verdict]:
+    """Return what the pre-training seeds say of the next one, by noise convention."""
+    by_scale: dict[str, dict[int, Sequence[Condition]]] = {}
+    for (scale, replicate), gammas in families.items():
+        by_scale.setdefault(f"under {scale}", {})[int(replicate)] = gammas
+    return next_run.verdicts(by_scale, shared, conventions=True)
 
 
 def _laws(families: Mapping[Family, Sequence[Condition]]) -> list[Verdict]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ucurve.analysis import combined_verdicts, condition_verdicts, statistics
+from ucurve.analysis import combined_verdicts, condition_verdicts, next_run, statistics
 from ucurve.analysis.base_loss import base_blocks, broken_bases
 from ucurve.analysis.conditions import Condition
 from ucurve.analysis.statistics import Array
@@ -105,7 +105,10 @@ def verdicts(table: pd.DataFrame, level: str, level_text: Callable[[float], str]
         for replicate, condition in sorted(bases.items())
     ]
     details = [verdict for group in judged.values() for verdict in group]
-    return [*summaries, *base, *details]
+    by_scheme: dict[str, dict[int, Sequence[Condition]]] = {}
+    for (scheme, replicate), levels in families.items():
+        by_scheme.setdefault(scheme, {})[replicate] = levels
+    return [*summaries, *next_run.verdicts(by_scheme, shared=True), *base, *details]
 
 
 def _summaries(judged: Mapping[Family, Sequence[Verdict]], claim: str) -> list[Verdict]:

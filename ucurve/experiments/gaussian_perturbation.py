@@ -376,7 +376,9 @@ class GaussianPerturbation(Spec):
         """Return the verdicts per gamma, noise scale and pre-training seed after the summaries."""
         from ucurve.analysis import gaussian_perturbation
 
-        return gaussian_perturbation.verdicts(table, self.looks, self._published())
+        return gaussian_perturbation.verdicts(
+            table, self.looks, self._published(), shared=self.noise_seeds == "shared"
+        )
 
     def _published(self) -> list[Reference]:
         """Return the published numbers that this spec can replicate."""

@@ -79,7 +79,9 @@ class Verdict(BaseModel):
     effect: float | None = Field(None, description="Size of the effect, see effect_name.")
     effect_name: str = Field("", description="What the effect is, with its unit.")
     interval: tuple[float, float] | None = Field(
-        None, description="95% confidence interval of the effect."
+        None,
+        description="95% confidence interval of the effect; the prediction interval of a new run "
+        'where effect_name says "95% prediction interval".',
     )
     p_value: float | None = Field(
         None, description="One-sided p-value, corrected for multiple tests."
