@@ -25,7 +25,8 @@ import numpy as np
 from simulation import lengths, standard
 
 from ucurve.analysis import next_run_overtraining, next_run_sensitivity, statistics
-from ucurve.analysis.conditions import Condition
+from ucurve.analysis.conditions import Condition, alpha
+from ucurve.analysis.prediction import predict
 from ucurve.analysis.runs import aligned
 from ucurve.analysis.statistics import Array
 from ucurve.schemas.results import Verdict
@@ -203,9 +204,38 @@ def print_tables(num: int) -> None:
             print(f"| {name} | " + " | ".join(f"{x:.1f}" for x in numbers) + " |", flush=True)
 
 
+def interval_rates(num_runs: int, between: float, shared: bool, num: int) -> tuple[float, float]:
+    """Return how often the prediction interval holds the next run, and wrong yes, in %."""
+    rng = np.random.default_rng(1)
+    runs = between * rng.standard_normal((num, num_runs + 1))
+    own = rng.standard_normal((num, num_runs, NUM_DRAWS))
+    common = rng.standard_normal((num, 1, NUM_DRAWS))
+    noise = np.sqrt(0.5) * (common + own) if shared else own
+    effects = runs[:, :-1, None] + np.sqrt(NUM_DRAWS) * noise
+    variance = effects.mean(axis=1).var(axis=1, ddof=1) / NUM_DRAWS if shared else 0.0
+    found, truth = predict(effects.mean(axis=2), variance, NUM_DRAWS - 1), runs[:, -1]
+    covered = (found.low <= truth) & (truth <= found.high)
+    wrong = (found.p_rising < alpha(1)) & (truth <= 0)
+    return 100 * float(covered.mean()), 100 * float(wrong.mean())
+
+
+def print_intervals(num: int) -> None:
+    """Print coverage and wrong yes of single contrasts, with noise of each run's own or shared."""
+    print(
+        f"\nthe interval itself, {num} simulations per cell\n| runs | between | coverage, own "
+        "| wrong yes | coverage, shared | wrong yes |\n|---|---|---|---|---|---|"
+    )
+    for num_runs in (3, 5, 8):
+        for name, between in BETWEEN.items():
+            cells = [x for s in (False, True) for x in interval_rates(num_runs, between, s, num)]
+            print(f"| {num_runs} | {name} | " + " | ".join(f"{x:.1f}" for x in cells) + " |")
+
+
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     arguments.add_argument("--simulations", type=int, default=2000, help="per row")
-    print_tables(arguments.parse_args().simulations)
+    simulations = arguments.parse_args().simulations
+    print_tables(simulations)
+    print_intervals(80 * simulations)
