@@ -5,8 +5,9 @@
 
 A recipe is a spec of the kind "pretraining" (ucurve/builtin/suites/NAME/recipe.json), trained here
 by that kind's own plan() and run(), as a worker would. The result replaces the checkpoints and
-suite.json beside it; about 4 minutes per suite and seed on one core. `--state` keeps what an
-interrupted call has trained, so that the same call continues. `--datasets` rewrites
+suite.json beside it; about 4 minutes per suite and seed on one core. A checkpoint that another
+built-in suite has bit by bit is not stored again: suite.json says where it is. `--state` keeps what
+an interrupted call has trained, so that the same call continues. `--datasets` rewrites
 ucurve/builtin/datasets.json. The text of `novels` is written by benchmarks/novels_text.py.
 """
 
@@ -40,6 +41,9 @@ DESCRIPTIONS = {
     "tiny": "Built-in, 46,592 parameters. The paper's protocol: one run per token budget, each "
     "annealed to zero with a cosine schedule; weight decay on matrices only. Two pre-training "
     "seeds.",
+    "tiny-seeds": "Built-in: five pre-training seeds of the recipe of tiny at its smallest, middle "
+    "and largest budget, for what the next pre-training run would do. Seeds 0 and 1 are the models "
+    "of tiny.",
     "tiny-constant": "Built-in, 46,592 parameters: the counter-example. One run at a constant "
     "learning rate without weight decay; its weights grow, and so does its sensitivity to noise "
     "relative to current weights.",
@@ -104,6 +108,25 @@ def train(recipe: dict[str, Any], root: Path) -> list[Result]:
     return results
 
 
+def content(checkpoint: Checkpoint) -> tuple[str | None, str | None]:
+    """Return what makes two checkpoints the same model."""
+    return checkpoint.weights_sha256, checkpoint.config_sha256
+
+
+def stored_elsewhere(name: str) -> dict[tuple[str | None, str | None], Location]:
+    """Return where other built-in suites store their checkpoints, by content."""
+    suites = [
+        Suite.model_validate_json(path.read_text())
+        for path in sorted((BUILTIN / "suites").glob("*/suite.json"))
+    ]
+    return {
+        content(checkpoint): checkpoint.location
+        for suite in suites
+        for checkpoint in suite.checkpoints
+        if suite.name != name and checkpoint.location.path.startswith(f"suites/{suite.name}/")
+    }
+
+
 def make(name: str, text: Path | None, state: Path | None) -> None:
     """Train the suite and replace it in the package.
 
@@ -121,10 +144,13 @@ def make(name: str, text: Path | None, state: Path | None) -> None:
         ]
         for old in (entry for entry in folder.iterdir() if entry.is_dir()):
             shutil.rmtree(old)
+        elsewhere = stored_elsewhere(name)
         checkpoints: list[Checkpoint] = []
         for checkpoint in itertools.chain.from_iterable(suite.checkpoints for suite in suites):
-            shutil.copytree(root / checkpoint.location.path, folder / checkpoint.revision)
-            place = Location(scheme="builtin", path=f"suites/{name}/{checkpoint.revision}")
+            place = elsewhere.get(content(checkpoint))
+            if place is None:
+                shutil.copytree(root / checkpoint.location.path, folder / checkpoint.revision)
+                place = Location(scheme="builtin", path=f"suites/{name}/{checkpoint.revision}")
             checkpoints.append(checkpoint.model_copy(update={"location": place}))
     merged = suites[0].model_copy(
         update={"description": DESCRIPTIONS[name], "checkpoints": sort_checkpoints(checkpoints)}

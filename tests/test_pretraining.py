@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import make_suites
 import numpy as np
 import pandas as pd
 import pytest
@@ -139,7 +140,7 @@ def test_a_run_killed_in_the_middle_continues_to_the_same_weights(tmp_path: Path
     assert weights(Pretraining.run(point, Context(tmp_path / "killed"))) == weights(whole)
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny-constant", "novels"])
+@pytest.mark.parametrize("name", ["tiny", "tiny-constant", "tiny-seeds", "novels"])
 def test_a_built_in_suite_is_what_its_recipe_asks_for(name: str, tmp_path: Path) -> None:
     folder = BUILTIN / "suites" / name
     catalogue = Catalogue({**BUILTIN_SETS, NOVELS["name"]: TEXT_OF_NOVELS})
@@ -154,8 +155,9 @@ def test_a_built_in_suite_is_what_its_recipe_asks_for(name: str, tmp_path: Path)
         assert checkpoint.tokens == (checkpoint.step or 0) * 2048
         load(checkpoint, "cpu", tmp_path)
     assert len({checkpoint.weights_sha256 for checkpoint in suite.checkpoints}) == len(asked)
+    own = f"suites/{name}/"
     assert {entry.name for entry in folder.iterdir() if entry.is_dir()} == {
-        c.revision for c in suite.checkpoints
+        c.revision for c in suite.checkpoints if c.location.path.startswith(own)
     }
 
 
@@ -168,18 +170,36 @@ def test_the_suite_of_real_text_takes_at_most_2_6_mb() -> None:
     assert sum(path.stat().st_size for path in files if path.is_file()) <= 2.6e6
 
 
-def test_training_again_by_the_recipe_gives_the_shipped_weights(tmp_path: Path) -> None:
+def test_the_models_of_tiny_are_not_stored_again_for_tiny_seeds() -> None:
+    path = BUILTIN / "suites/tiny-seeds/suite.json"
+    checkpoints = Suite.model_validate_json(path.read_text()).checkpoints
+    of_tiny = [c for c in checkpoints if c.replicate < 2]
+    assert {c.location.path for c in of_tiny} == {f"suites/tiny/{c.revision}" for c in of_tiny}, (
+        "seeds 0 and 1 are those of tiny"
+    )
+    places = {place.path for place in make_suites.stored_elsewhere("tiny").values()}
+    assert not any(path.startswith("suites/tiny/") for path in places), "a rebuild stores its own"
+
+
+@pytest.mark.parametrize(
+    ("name", "seed", "steps"), [("tiny", 0, {0, 437}), ("tiny-seeds", 2, {437})]
+)
+def test_training_again_by_the_recipe_gives_the_shipped_weights(
+    name: str, seed: int, steps: set[int], tmp_path: Path
+) -> None:
     """The weights agree to the bit on a processor like the one that made them.
 
     Another one rounds sums differently: a change of 1e-7 in the initial weights moves these 437
     steps by 1.3e-4 of the weights' norm. The bound is far above that and far below 1.4, the
     distance to another seed.
     """
-    recipe = Pretraining.model_validate_json((BUILTIN / "suites/tiny/recipe.json").read_text())
-    shipped = Suite.model_validate_json((BUILTIN / "suites/tiny/suite.json").read_text())
-    made = Pretraining.run(next(recipe.plan(Catalogue())), Context(tmp_path)).suite
+    folder = BUILTIN / "suites" / name
+    recipe = Pretraining.model_validate_json((folder / "recipe.json").read_text())
+    shipped = Suite.model_validate_json((folder / "suite.json").read_text())
+    shortest = next(p for p in recipe.plan(Catalogue()) if p.inputs["seed"] == seed)
+    made = Pretraining.run(shortest, Context(tmp_path)).suite
     assert made
-    assert {checkpoint.step for checkpoint in made.checkpoints} == {0, 437}
+    assert {checkpoint.step for checkpoint in made.checkpoints} == steps
     for ours in made.checkpoints:
         [theirs] = [
             checkpoint for checkpoint in shipped.checkpoints if checkpoint.revision == ours.revision

@@ -101,6 +101,12 @@ class GaussianPerturbation(Spec):
             "gammas": [0.05, 0.1, 0.2, 0.3],
             "draws": 5,
         },
+        "tiny-seeds: what would the next pre-training run do?": {
+            "suite": "tiny-seeds",
+            "gammas": [0.1, 0.2, 0.3],
+            "draws": 5,
+            "noise_seeds": "per_replicate",
+        },
         "the report: five checkpoints of Pythia-70M": {
             "suite": "pythia-70m",
             "checkpoints": ["step1000", "step4000", "step16000", "step64000", "step143000"],
