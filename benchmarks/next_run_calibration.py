@@ -110,10 +110,10 @@ def sensitivity(world: Runs, rng: np.random.Generator) -> Outcome:
         [aligned(world.conditions(curves, rng), world.shared)]
     )
     first, last = (world.level + float(curves[-1, at]) for at in (0, -1))
-    found = _outcome(verdict, last - first)
+    outcome = _outcome(verdict, last - first)
     if "over that at the first" in verdict.effect_name:
-        return replace(found, covered=first > 0 and _covers(verdict, last / first))
-    return found
+        return replace(outcome, covered=first > 0 and _covers(verdict, last / first))
+    return outcome
 
 
 def _covers(verdict: Verdict, value: float) -> bool:
@@ -152,12 +152,12 @@ def rates(test: object, world: Runs, num: int, seed: int) -> dict[str, float]:
     rng = np.random.default_rng(seed)
     counts: Counter[str] = Counter()
     for _ in range(num):
-        found: Outcome = test(world, rng)
-        counts["yes"] += found.answer == "yes"
-        counts["no"] += found.answer == "no"
-        counts["wrong yes"] += found.answer == "yes" and not found.has_effect
-        counts["wrong no"] += found.answer == "no" and found.is_relevant
-        counts["covered"] += found.covered
+        outcome: Outcome = test(world, rng)
+        counts["yes"] += outcome.answer == "yes"
+        counts["no"] += outcome.answer == "no"
+        counts["wrong yes"] += outcome.answer == "yes" and not outcome.has_effect
+        counts["wrong no"] += outcome.answer == "no" and outcome.is_relevant
+        counts["covered"] += outcome.covered
     return {name: 100 * counts[name] / num for name in ("yes", "wrong yes", "wrong no", "covered")}
 
 
@@ -213,9 +213,9 @@ def interval_rates(num_runs: int, between: float, shared: bool, num: int) -> tup
     noise = np.sqrt(0.5) * (common + own) if shared else own
     effects = runs[:, :-1, None] + np.sqrt(NUM_DRAWS) * noise
     variance = effects.mean(axis=1).var(axis=1, ddof=1) / NUM_DRAWS if shared else 0.0
-    found, truth = predict(effects.mean(axis=2), variance, NUM_DRAWS - 1), runs[:, -1]
-    covered = (found.low <= truth) & (truth <= found.high)
-    wrong = (found.p_rising < alpha(1)) & (truth <= 0)
+    predicted, truth = predict(effects.mean(axis=2), variance, NUM_DRAWS - 1), runs[:, -1]
+    covered = (predicted.low <= truth) & (truth <= predicted.high)
+    wrong = (predicted.p_rising < alpha(1)) & (truth <= 0)
     return 100 * float(covered.mean()), 100 * float(wrong.mean())
 
 

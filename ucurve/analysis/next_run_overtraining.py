@@ -60,11 +60,11 @@ def verdicts(settings: Sequence[Runs]) -> list[Verdict]:
     num = len(settings)
     unexplained = corrected([rise.p for rise in rises], num)
     risen = corrected([rise.p_rise for rise in rises], num)
-    said = [
+    judged = [
         _verdict(rise, p, p_rise, num)
         for rise, p, p_rise in zip(rises, unexplained, risen, strict=True)
     ]
-    return with_unsaid(settings, said, CLAIM)
+    return with_unsaid(settings, judged, CLAIM)
 
 
 def _rise(runs: Runs) -> _Rise:
@@ -74,13 +74,13 @@ def _rise(runs: Runs) -> _Rise:
     after each run's own minimum, which is not smaller than from any fixed checkpoint.
     """
     rises, beyond = runs.rises(), runs.rises_beyond_base()
-    found = rises.prediction
-    num, minimum = len(found.mean), int(found.mean.argmax())
-    lows = found.mean - np.hypot(found.mean - found.new(0.025 / num), rises.text)
-    mean, text = float(found.mean[minimum]), float(rises.text[minimum])
+    predicted = rises.prediction
+    num, minimum = len(predicted.mean), int(predicted.mean.argmax())
+    lows = predicted.mean - np.hypot(predicted.mean - predicted.new(0.025 / num), rises.text)
+    mean, text = float(predicted.mean[minimum]), float(rises.text[minimum])
     _, high = text_error.widened((mean, float(rises.largest().high)), mean, text)
     unexplained = beyond.prediction.p_rising  # of that contrast, and where the minimum is
-    both = np.maximum(found.p_rising, unexplained)
+    both = np.maximum(predicted.p_rising, unexplained)
     return _Rise(
         runs,
         rises,
@@ -88,7 +88,7 @@ def _rise(runs: Runs) -> _Rise:
         minimum,
         (float(lows.max()), high),
         max(prediction.simes(both), float(unexplained[minimum])),
-        prediction.simes(found.p_rising),
+        prediction.simes(predicted.p_rising),
     )
 
 

@@ -68,11 +68,11 @@ def verdicts(settings: Sequence[Runs]) -> list[Verdict]:
     num = len(settings)
     rising = corrected([float(growth.tested.p_rising[0]) for growth in growths], num)
     falling = corrected([float(growth.tested.p_falling[0]) for growth in growths], num)
-    said = [
+    judged = [
         _verdict(growth, p, p_falling, num)
         for growth, p, p_falling in zip(growths, rising, falling, strict=True)
     ]
-    return with_unsaid(settings, said, CLAIM)
+    return with_unsaid(settings, judged, CLAIM)
 
 
 def _verdict(growth: _Growth, p: float, p_falling: float, num_settings: int) -> Verdict:
@@ -113,16 +113,17 @@ def _verdict(growth: _Growth, p: float, p_falling: float, num_settings: int) -> 
 
 
 def _reason(growth: _Growth) -> str:
-    condition, found = growth.runs.first, growth.used
+    condition, predicted = growth.runs.first, growth.used
     effect, (low, high), _ = growth.effect
     start = f"From {condition.at(0)} to {condition.at(-1)} the loss increase"
     if growth.ratio is None:
         return (
-            f"{start} grows by {condition.amount(effect)} on average over {over_runs(found, 0)}; "
-            f"in the next run by {span(low, high)} {condition.unit} (95% prediction interval)."
+            f"{start} grows by {condition.amount(effect)} on average over "
+            f"{over_runs(predicted, 0)}; in the next run by {span(low, high)} "
+            f"{condition.unit} (95% prediction interval)."
         )
     return (
         f"{start} becomes {effect:.3g} times as large on average over "
-        f"{over_runs(found, 0, logs=True)}; in the next run {span(low, high)} times (95% "
+        f"{over_runs(predicted, 0, logs=True)}; in the next run {span(low, high)} times (95% "
         "prediction interval)."
     )

@@ -38,9 +38,9 @@ def obstacle(runs: Runs) -> str:
     return too_few(num) if num < LEAST else runs.obstacle
 
 
-def with_unsaid(settings: Sequence[Runs], said: Sequence[Verdict], claim: str) -> list[Verdict]:
-    """Return the verdict of every setting in order; said: those of settings without obstacle."""
-    verdicts, rest = [], iter(said)
+def with_unsaid(settings: Sequence[Runs], judged: Sequence[Verdict], claim: str) -> list[Verdict]:
+    """Return the verdict of every setting in order; judged: those of settings without obstacle."""
+    verdicts, rest = [], iter(judged)
     for runs in settings:
         if not runs.by_seed:
             continue
@@ -70,15 +70,17 @@ def corrected(p_values: Sequence[float], num: int) -> list[float]:
 
 def single_interval(effects: Effects) -> tuple[float, float]:
     """Return the 95% prediction interval of the first contrast, with the text's error."""
-    found = effects.prediction
-    interval = (float(found.low[0]), float(found.high[0]))
-    return text_error.widened(interval, float(found.mean[0]), float(effects.text[0]))
+    predicted = effects.prediction
+    interval = (float(predicted.low[0]), float(predicted.high[0]))
+    return text_error.widened(interval, float(predicted.mean[0]), float(effects.text[0]))
 
 
 def over_runs(effects: Effects, index: int, logs: bool = False) -> str:
     """Return over how many runs a mean is, with its interval and the range of single runs."""
-    found, single = effects.prediction, effects.of_runs[index]
-    ends = np.array([found.mean_low[index], found.mean_high[index], single.min(), single.max()])
+    predicted, single = effects.prediction, effects.of_runs[index]
+    ends = np.array(
+        [predicted.mean_low[index], predicted.mean_high[index], single.min(), single.max()]
+    )
     low, high, least, most = (np.exp(ends) if logs else ends).tolist()
     return f"{len(single)} {UNIT} (95% CI: {span(low, high)}; single seeds: {span(least, most)})"
 
@@ -96,8 +98,8 @@ def more_runs(
     None: unlikely with any number.
     """
     num = tested.of_runs.shape[1]
-    found, of_one = tested.prediction, np.sqrt(1 + 1 / num)
-    mean, std = float(found.mean[index]), float(found.error_new[index] / of_one)
+    predicted, of_one = tested.prediction, np.sqrt(1 + 1 / num)
+    mean, std = float(predicted.mean[index]), float(predicted.error_new[index] / of_one)
     room = condition.smallest_effect - float(np.ravel(upper.mean)[0])
     upper_std = float(np.ravel(upper.error_new)[0] / of_one)
     needed = (
@@ -136,12 +138,12 @@ def notes(runs: Runs) -> str:
 
 def evidence_of(runs: Runs, effects: Effects, index: int, more: int | None) -> dict[str, Any]:
     """Return the numbers behind an answer; effects and intervals of ratios are logarithms."""
-    found = effects.prediction
+    predicted = effects.prediction
     return {
         "pretraining_seeds": [int(seed) for seed in runs.by_seed],
         "effects": effects.of_runs[index].tolist(),
-        "mean_interval": [float(found.mean_low[index]), float(found.mean_high[index])],
-        "std_between_runs": float(found.std[index]),
+        "mean_interval": [float(predicted.mean_low[index]), float(predicted.mean_high[index])],
+        "std_between_runs": float(predicted.std[index]),
         "draws_are_shared": runs.shared,
         "more_pretraining_seeds": more,
     }

@@ -1,8 +1,8 @@
 """What pre-training runs say of their mean and of a new run, from one effect per run.
 
-    found = predict(effects)                # [..., num_runs]
-    found.low, found.high                   # 95% prediction interval of a new run's effect
-    found.mean_low, found.mean_high         # 95% confidence interval of the mean over runs
+    predicted = predict(effects)                # [..., num_runs]
+    predicted.low, predicted.high                   # 95% prediction interval of a new run's effect
+    predicted.mean_low, predicted.mean_high         # 95% confidence interval of the mean over runs
 
 A new run differs from the mean by the spread between runs, and the mean itself is known to that
 spread over the root of their number. A run's own sampling error is part of the spread already. An
@@ -74,8 +74,8 @@ class Prediction:
 def predict(effects: Array, shared: Array | float = 0.0, shared_degrees: int = 1) -> Prediction:
     """Return mean and errors of effects [..., num_runs], at least 2 runs.
 
-    shared: variance of an error that all runs have in common, [...], known to so many degrees of
-    freedom.
+    shared: variance of an error that all runs have in common, [...], known to
+    `shared_degrees` degrees of freedom.
     """
     num = effects.shape[-1]
     mean = effects.mean(axis=-1)

@@ -145,8 +145,8 @@ class Runs:
             text = np.array(
                 [text_error.half_width(blocks[:, index]) for index in range(len(of_runs))]
             )
-        found = predict(of_runs, common, degrees)
-        return Effects(of_runs, found, text, common, degrees)
+        predicted = predict(of_runs, common, degrees)
+        return Effects(of_runs, predicted, text, common, degrees)
 
 
 def aligned(planned: Mapping[int, Condition], shared: bool) -> Runs:
@@ -175,14 +175,14 @@ def aligned(planned: Mapping[int, Condition], shared: bool) -> Runs:
             text = f"The pre-training seeds do not have the same {planned[seeds[0]].draw_name}."
             return replace(runs, obstacle=text)
         columns = dict.fromkeys(seeds, np.all(list(columns.values()), axis=0, keepdims=True)[0])
-    found = {seed: _restricted(planned[seed], places[seed], columns[seed]) for seed in seeds}
-    return replace(runs, by_seed=found, obstacle=_obstacle(found, shared))
+    restricted = {seed: _restricted(planned[seed], places[seed], columns[seed]) for seed in seeds}
+    return replace(runs, by_seed=restricted, obstacle=_obstacle(restricted, shared))
 
 
-def _obstacle(found: Mapping[int, Condition], shared: bool) -> str:
+def _obstacle(restricted: Mapping[int, Condition], shared: bool) -> str:
     """Return what these runs lack, with the remedy; empty where they lack nothing."""
     least = 2 if shared else 1
-    for seed, condition in found.items():
+    for seed, condition in restricted.items():
         if condition.losses.shape[1] < least:
             reason = ", since all pre-training seeds share their error" if shared else ""
             return f"At least {least} {condition.draw_name} are needed at every checkpoint{reason}."
