@@ -9,7 +9,7 @@
 SHELL := /bin/sh
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-EXTRAS := server,worker,dashboard,embedded,mlflow,formats,dev,docs
+EXTRAS := server,worker,dashboard,embedded,mlflow,dev,docs
 # Tests with services wait for leases, polls and browsers: more processes than cores pay.
 JOBS ?= 4
 PYTEST := $(PYTHON) -m pytest

@@ -51,7 +51,7 @@ def test_form_input_survives_a_reload_a_second_tab_and_a_dashboard_restart(
 ) -> None:
     page = tabs.new_page()
     page.goto("/new")
-    holds(page, Gammas="0.05, 0.1, 0.2, 0.3")  # it opens with a preset that has answers in minutes
+    holds(page, Gammas="0.1, 0.2, 0.3")  # it opens with a preset that has answers in minutes
     page.get_by_role("radio", name="Two-layer linear model").click()
     expect(box(page, "Width")).to_be_visible(timeout=PATIENCE)  # the form before it has draws, too
     type_into(page, "Noise seeds", "zwei", "linear_model:draws")

@@ -28,8 +28,8 @@ INT8, INT4 = LibraryFormat("int8", 8, None), LibraryFormat("int4", 4, 32)
 
 @pytest.fixture(autouse=True)
 def _installed() -> None:
-    """The extra “formats”, which `make up` installs."""
-    pytest.importorskip("torchao")
+    """The extra “formats”. `make up` leaves it out: transformers imports it in every worker."""
+    pytest.importorskip("torchao", reason="needs pip install -c constraints.txt '.[formats]'")
 
 
 def planned(**fields: Any) -> list[Point]:

@@ -89,7 +89,7 @@ def test_the_studies_of_the_package_are_served_and_can_be_planned_or_say_what_is
     assert (
         [one.name for one in lab.client.studies()]
         == list(builtin())
-        == ["springer2025-pythia70m", "tiny"]
+        == ["interventions", "springer2025-pythia70m", "tiny"]
     )
     assert [lab.client.plan(one.spec).num_points for one in builtin()["tiny"].experiments] == [
         650,
