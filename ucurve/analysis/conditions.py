@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # The version of the tests behind verdicts: stored numbers stay, answers may change with it. Two
 # labs that answer differently on the same measurements compare it first. 1: t tests with each
 # contrast's own variance, ranks alone for trends. 2: `ucurve.analysis.contrasts` and slopes in
-# `ucurve.analysis.trends` (docs/decisions/0063-verdict-method-2.md).
+# `ucurve.analysis.trends` (docs/decisions/0064-verdict-method-2.md).
 METHOD = 2
 METHOD_TEXT = f"; verdict method {METHOD}"
 
