@@ -67,6 +67,10 @@ def test_form_input_survives_a_reload_a_second_tab_and_a_dashboard_restart(
     other = tabs.new_page()  # begins where the first one is, and goes its own way
     other.goto("/new")
     holds(other, **{"Noise seeds": "zwei"})
+    other.get_by_role("radio", name="Gaussian perturbation").click()
+    holds(other, Gammas="0,05")  # its form was drawn, hidden, before the drafts arrived
+    other.get_by_role("radio", name="Two-layer linear model").click()
+    expect(box(other, "Width")).to_be_visible(timeout=PATIENCE)
     type_into(other, "Noise seeds", "3", "linear_model:draws")
     other.close()
 

@@ -257,7 +257,8 @@ def test_a_name_with_other_contents_here_is_not_overwritten(
     other: Lab, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def other_weights(rows: list[dict[str, Any]]) -> None:
-        rows[0]["weights_sha256"] = "0" * 64
+        of_tiny = next(row for row in rows if row["suite"] == "tiny")
+        of_tiny["weights_sha256"] = "0" * 64
 
     def new_name(rows: list[dict[str, Any]]) -> None:
         rows.append({**rows[0], "name": "theirs", "owner": "alice"})

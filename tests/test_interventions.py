@@ -247,7 +247,7 @@ def test_a_branch_killed_in_the_middle_continues_to_the_same_weights(tmp_path: P
     point = branch("weight_average", 300)
     whole = run(point, tmp_path / "whole")
     program = (
-        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "import sys; sys.path[:0] = [sys.argv[2], sys.argv[2] + '/../benchmarks']\n"
         "from pathlib import Path; from test_interventions import *\n"
         "pretrain.SAVE_EVERY_SECONDS = 0.0\n"
         "run(branch('weight_average', 300), Path(sys.argv[1]))"

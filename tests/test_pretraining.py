@@ -122,7 +122,7 @@ def test_a_run_killed_in_the_middle_continues_to_the_same_weights(tmp_path: Path
     [point] = planned(steps=[200], seeds=[3], keep_initial=False)
     whole = Pretraining.run(point, Context(tmp_path / "whole"))
     program = (
-        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "import sys; sys.path[:0] = [sys.argv[2], sys.argv[2] + '/../benchmarks']\n"
         "from pathlib import Path; from test_pretraining import *\n"
         "from ucurve.modeling import pretrain; pretrain.SAVE_EVERY_SECONDS = 0.1\n"
         "[point] = planned(steps=[200], seeds=[3], keep_initial=False)\n"

@@ -227,7 +227,8 @@ def persistent_widget(
         del st.session_state[key]
     just_set: set[str] = st.session_state.setdefault("put", set())
     if key in just_set:
-        just_set.discard(key)  # Streamlit takes either a default or a value set before
+        just_set.discard(key)  # Streamlit takes either a default or a value set before, and
+        st.session_state[key] = st.session_state.get(key, start)  # sends only what this run set
     else:
         value = st.session_state.get(key, start)
         options |= _default_option(widget, value, default, options.get("options", ()))
