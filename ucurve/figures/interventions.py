@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BANDS = (
     "Dots: pre-training seeds. Bands: 95% t intervals over them, on this evaluation text, clipped "
-    "near the outermost point. early_stop has read fewer tokens at the same budget."
+    "near the outermost point."
 )
 BASE_CHANGE = Axis("x", "change of the unperturbed loss / nats")
 INCREASE_CHANGE = Axis("y", "change of the loss increase / nats")
@@ -38,11 +38,12 @@ def figures(
     noisy = _after_noise(table, scales, gammas)
     lines = LineEncoding("intervention", "intervention", list(branches), ordered=False)
     row = "scale" if len(scales) > 1 else None
+    stopped = " early_stop has read fewer tokens." if "early_stop" in branches else ""
 
     def over_tokens(name: str, title: str) -> Figure:
         return Figure(
             title,
-            f"By intervention, after the same noise for all branches of a seed. {BANDS}",
+            f"By intervention, after the same noise for all branches of a seed. {BANDS}{stopped}",
             charts.curves(
                 tokens_axis(),
                 Axis("y", f"{name} / nats"),
@@ -61,7 +62,7 @@ def figures(
     return {
         "base": Figure(
             "Unperturbed loss over tokens",
-            f"By intervention. {BANDS}",
+            f"By intervention. {BANDS}{stopped}",
             charts.curves(tokens_axis(), Axis("y", "loss / nats"), lines),
             {"curves": curve_rows(table, "tokens", "nll_mean", ["intervention"])},
         ),
@@ -71,7 +72,7 @@ def figures(
             "Does it keep the base and lower the loss increase?",
             "At the largest budget, an intervention minus the control: right of zero the base is "
             "worse, below zero the model is less fragile. Bars: 95% t intervals of differences "
-            "within pre-training seeds. early_stop has read fewer tokens.",
+            f"within pre-training seeds.{stopped}",
             change_plane(BASE_CHANGE, INCREASE_CHANGE, lines, row=row, column="gamma"),
             {"curves": list(plane(Branches.of(table), branches))},
         ),
