@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
 from importlib import metadata
 from typing import Any
 
@@ -24,12 +27,6 @@ from ucurve.spec import Point, SpecError
 FIRST, LAST = "seed0-step437-tokens894976", "seed0-step7000-tokens14336000"
 BOTH = ["torchao_int8", "torchao_int4"]
 INT8, INT4 = LibraryFormat("int8", 8, None), LibraryFormat("int4", 4, 32)
-
-
-@pytest.fixture(autouse=True)
-def _installed() -> None:
-    """The extra “formats”. `make up` leaves it out: transformers imports it in every worker."""
-    pytest.importorskip("torchao", reason="needs pip install -c constraints.txt '.[formats]'")
 
 
 def planned(**fields: Any) -> list[Point]:
@@ -150,7 +147,7 @@ def test_a_library_that_is_missing_or_another_is_refused_with_the_remedy(
         planned()
     assert refused.value.field == "formats"
     change = {"protocol": "library_format/1", "library": "torchao", "version": "0.18.0"}
-    with pytest.raises(UnusableFormatError, match=r"pip install 'ucurve\[formats\]'"):
+    with pytest.raises(UnusableFormatError, match=r"pip install 'ucurve\[worker\]'"):
         LibraryFormat.of(
             {**change, "format": "int8", "bits": 8, "group_size": None, "device": "cpu"}
         )
@@ -206,3 +203,40 @@ def test_a_result_names_every_matrix_with_the_group_size_really_used(
     base, int8 = by_scheme[None].metrics["nll_mean"], by_scheme["torchao int8, per row"]
     assert int8.metrics["nll_mean"] == pytest.approx(base, abs=2e-3)
     assert by_scheme["torchao int4, per group of 32"].metrics["nll_mean"] != base
+
+
+# ---- the library in a worker's process
+
+WORKER = """
+import json, logging, sys
+from ucurve.modeling.preload import preload
+preload()
+import peft, torch
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers.utils import is_torchao_available
+from ucurve.modeling.library_formats import LibraryFormat
+shape = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+config = GPTNeoXConfig(num_hidden_layers=1, vocab_size=64, **shape)
+def adapted():
+    lora = peft.LoraConfig(r=2, target_modules=["query_key_value"])
+    return peft.get_peft_model(GPTNeoXForCausalLM(config), lora).merge_and_unload()
+def loaded():
+    return sum(name.split(".")[0] == "torchao" and bool(sys.modules[name]) for name in sys.modules)
+adapted()
+before, others = loaded(), is_torchao_available()
+LibraryFormat("int4", 4, 32)("w", torch.ones(2, 32))
+adapted()
+print(json.dumps([before, others, loaded()]))
+"""
+
+
+def test_a_worker_imports_the_library_for_formats_alone_and_silently() -> None:
+    assert metadata.version("torchao") == library_formats.VERSION
+    process = subprocess.run(
+        [sys.executable, "-c", WORKER], capture_output=True, text=True, check=True
+    )
+    before, others, after = json.loads(process.stdout)
+    assert (before, others) == (0, False), "transformers or peft imported torchao"
+    assert after > 10
+    assert "torchao" not in process.stderr
+    assert "_pytree" not in process.stderr

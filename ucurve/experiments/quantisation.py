@@ -86,8 +86,8 @@ class Quantisation(WeightChange):
         [],
         max_length=2,
         title="Library formats",
-        description="Also these formats, as the library decodes them on the CPU; needs the extra "
-        "“formats”. torchao_int8: a scale per row. torchao_int4: a scale per 32 weights of a row.",
+        description="Also these formats of torchao, as the library decodes them on the CPU. "
+        "torchao_int8: a scale per row. torchao_int4: a scale per 32 weights of a row.",
         json_schema_extra=ADVANCED,
     )
 

@@ -12,6 +12,8 @@ else.
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -26,6 +28,15 @@ RULES = {"protocol": "library_format/1", "library": "torchao", "device": "cpu"}
 DECODED = 1e-4  # of a step: what fp32 may differ from fp64 at 255 levels
 ENCODED = 0.5 + 1e-3
 INT4: torch.dtype = torch.int4  # type: ignore[attr-defined]  # torch has it, its stubs do not
+
+
+def allow_torchao() -> None:
+    """Let torchao be imported, which `ucurve.modeling` keeps from other libraries."""
+    if sys.modules.get("torchao", torch) is None:
+        del sys.modules["torchao"]
+        # It warns of kernels that other devices have, and of its own use of torch.
+        for name in ("torchao", "torch.utils._pytree"):
+            logging.getLogger(name).setLevel(logging.ERROR)
 
 
 class UnusableFormatError(RuntimeError):
@@ -95,6 +106,7 @@ class LibraryFormat:
         self, rows: torch.Tensor, size: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the decoded weights, and the codes and scales that the library keeps."""
+        allow_torchao()
         if self.name == "int8":
             from torchao.quantization import PerRow
             from torchao.quantization.quantize_.workflows import Int8Tensor

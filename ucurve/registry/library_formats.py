@@ -12,7 +12,7 @@ from importlib import metadata
 from typing import Literal
 
 LIBRARY, VERSION = "torchao", "0.18.0"  # another version may round otherwise
-EXTRA = "'ucurve[formats]'"
+EXTRA = "'ucurve[worker]'"
 FormatName = Literal["torchao_int8", "torchao_int4"]
 
 
