@@ -183,6 +183,12 @@ def write_datasets() -> None:
             "preferences: an endless stream to fine-tune on.",
             {"language": 1, "split": "train", "version": VERSION},
         ),
+        "tiny-redrawn-held-out": (
+            "1,024 documents with the facts and preferences of tiny-redrawn, of a stream that is "
+            "never trained on: a second set to evaluate suites of the built-in language on, whose "
+            "facts they have not seen.",
+            {**held_out, "language": 1},
+        ),
         "tiny-sentiment": (
             "Documents of the built-in language with positive or negative labels, to fine-tune on.",
             {"language": 0, "split": "train", "task": "sentiment", "version": VERSION},

@@ -104,6 +104,7 @@ def test_fields_reflect_the_spec_class() -> None:
     assert "kind" not in form
     assert (form["suite"].source, form["evaluation"].source) == ("suite", "dataset")
     assert form["evaluation"].optional
+    assert form["evaluation"].widget == "text"
     assert not form["suite"].optional
     assert [part.title for part in form["checkpoints"].parts] == [
         "all",
@@ -286,6 +287,27 @@ def test_numbers_in_addresses_and_small_fields_are_parsed_strictly() -> None:
         None,
         None,
     ]
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "typed", "meant"),
+    [
+        (None, [], None),
+        ("tiny-held-out", ["tiny-held-out"], "tiny-held-out"),
+        (["a", "b, c"], ["a", "b, c"], ["a", "b, c"]),
+    ],
+)
+def test_one_or_several_names_are_selected_in_one_field(
+    evaluation: Any, typed: list[str], meant: Any
+) -> None:
+    model = kinds()["gaussian_perturbation"]
+    [field] = [field for field in fields(model) if field.key == "evaluation"]
+    assert (field.widget, field.source, field.is_chosen_list) == ("list", "dataset", True)
+    assert entries([field], {"evaluation": evaluation}) == {"evaluation": typed}
+    spec, problems = spec_of([field], {"evaluation": typed})
+    assert not problems
+    assert model.model_validate(spec).evaluation == meant  # type: ignore[attr-defined]
+    assert list_summaries([field], {"evaluation": typed}) == {}
 
 
 def test_an_empty_field_shows_what_it_means_in_the_real_forms() -> None:

@@ -245,7 +245,7 @@ def rate(per_second: float, nouns: str = "") -> str:
 def scope_title(scope: str) -> str:
     """Return a verdict's scope with its noise convention spelled out."""
     for name, title in NOISE_CONVENTIONS.items():
-        scope = re.sub(rf"^under {name}$", f"noise {title}", scope)
+        scope = re.sub(rf"^under {name}(?=$|, )", f"noise {title}", scope)
         scope = scope.replace(f"under {name}", title)
     return scope
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 Widget = Literal[
     "text", "integer", "number", "switch", "select", "list", "json", "group", "union", "constant"
 ]
+SOURCES = ("suite", "dataset")  # of registered names
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Field:
     optional: bool = False
     advanced: bool = False
     parts: tuple[Field, ...] = ()  # a group's fields, a union's forms
+
+    @property
+    def is_chosen_list(self) -> bool:
+        """Whether the value is a list that is selected, not typed."""
+        return self.widget == "list" and bool(self.options or self.source)
 
 
 def fields(model: type[BaseModel]) -> list[Field]:
@@ -65,6 +71,8 @@ def _field(key: str, name: str, node: Mapping[str, Any], defs: Mapping[str, Any]
         "advanced": bool(node.get("advanced")),
         "default": node.get("default"),
     }
+    if node.get("widget") in SOURCES:  # a name or several: a list may have one
+        forms = [form for form in forms if form.get("type") == "array"] or forms
     if len(forms) > 1:  # each value of an enum is a form
         forms = [
             {**form, **constant}
@@ -119,7 +127,7 @@ def _shape(key: str, node: Mapping[str, Any], defs: Mapping[str, Any]) -> dict[s
             }
     elif kind in ("string", "integer", "number", "boolean"):
         shape["widget"] = {"string": "text", "boolean": "switch"}.get(kind, kind)
-    if node.get("widget") in ("suite", "dataset"):
+    if node.get("widget") in SOURCES:
         shape["source"] = node["widget"]
     return shape
 

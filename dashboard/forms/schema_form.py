@@ -73,8 +73,8 @@ def _as_typed(field: Field, value: Any) -> Any:
         return bool(value)
     if field.widget == "select":
         return value if value in field.options or field.optional else field.options[0]
-    if field.widget == "list" and field.options:
-        return list(value or ())
+    if field.is_chosen_list:
+        return [value] if isinstance(value, str) else list(value or ())
     if value is None:
         return None if field.source else ""
     if field.widget == "list":
@@ -119,7 +119,9 @@ def _value(field: Field, typed: Mapping[str, Any], problems: dict[str, str]) -> 
     if field.widget == "constant":
         return field.default
     raw = typed.get(field.key)
-    if field.widget in ("switch", "select") or (field.widget == "list" and field.options):
+    if field.is_chosen_list:
+        return list(raw or ()) or (None if field.optional else [])
+    if field.widget in ("switch", "select"):
         return raw
     text = str(raw or "").strip()
     if not text and field.optional:
@@ -153,7 +155,7 @@ def list_summaries(form: Iterable[Field], typed: Mapping[str, Any]) -> dict[str,
             summaries |= list_summaries(field.parts, typed)
         elif field.widget == "union":
             summaries |= list_summaries([_chosen(field, typed)], typed)
-        elif field.widget == "list" and not field.options:
+        elif field.widget == "list" and not field.is_chosen_list:
             text = str(typed.get(field.key) or "")
             with suppress(ValueError):
                 if text.strip():

@@ -186,8 +186,18 @@ def _widget(field: Field, key: str, names: Mapping[str, Sequence[str]]) -> None:
         persistent_widget(
             st.selectbox, key, label, options=options, format_func=_option_label, help=help_text
         )
-    elif field.widget == "list" and field.options:
-        persistent_widget(st.multiselect, key, label, options=list(field.options), help=help_text)
+    elif field.is_chosen_list:
+        listed = field.options or names.get(field.source, ())
+        chosen = st.session_state.get("drafts", {}).get(key) or ()
+        persistent_widget(
+            st.multiselect,
+            key,
+            label,
+            options=list(dict.fromkeys([*listed, *(chosen if field.source else ())])),
+            help=help_text,
+            placeholder=placeholder if field.source else None,
+            accept_new_options=bool(field.source),
+        )
     elif field.widget == "json":
         persistent_widget(st.text_area, key, label, help=help_text, height=100)
     else:

@@ -32,7 +32,7 @@ def over_conditions(verdicts: Sequence[Verdict], scope: str) -> Verdict:
     holds_for = [
         re.split(" under |, ", verdict.scope)[0] for verdict in verdicts if verdict.answer == "yes"
     ]
-    return _summary(verdicts, scope, answer, _by_answer(verdicts), holds_for)
+    return summary(verdicts, scope, answer, _by_answer(verdicts), holds_for, any_is_enough=True)
 
 
 def over_replicates(verdicts: Sequence[Verdict], scope: str) -> Verdict:
@@ -48,14 +48,14 @@ def over_replicates(verdicts: Sequence[Verdict], scope: str) -> Verdict:
         sentence += " The pre-training seeds disagree."
     if len(verdicts) == 1:
         sentence = (
-            f"{answer.capitalize()}{_where(verdicts[0])} for the only pre-training seed measured; "
+            f"{answer.capitalize()}{where(verdicts[0])} for the only pre-training seed measured; "
             f"{verdicts[0].draw_name} describe that run only."
         )
         if verdicts[0].claim in effect_sizes.CLAIMS:
             sentence += " What the next run does takes at least 2 more."
     places = [verdict.holds_for for verdict in verdicts]
     everywhere = [place for place in places[0] if all(place in others for others in places)]
-    return _summary(verdicts, scope, answer, sentence, everywhere if answer == "yes" else [])
+    return summary(verdicts, scope, answer, sentence, everywhere if answer == "yes" else [])
 
 
 def over_conventions(verdicts: Mapping[str, Verdict], scope: str = "") -> Verdict:
@@ -65,7 +65,7 @@ def over_conventions(verdicts: Mapping[str, Verdict], scope: str = "") -> Verdic
     """
     answers = {name: verdict.answer for name, verdict in verdicts.items()}
     listed = ", ".join(
-        f"{verdict.answer} {CONVENTIONS.get(name, f'under {name}')}{_where(verdict)}"
+        f"{verdict.answer} {CONVENTIONS.get(name, f'under {name}')}{where(verdict)}"
         for name, verdict in verdicts.items()
     )
     listed = listed[:1].upper() + listed[1:]
@@ -80,14 +80,14 @@ def over_conventions(verdicts: Mapping[str, Verdict], scope: str = "") -> Verdic
         sentence = f"{listed}: growth of the weights may explain the effect."
     else:
         sentence = f"{listed}: the noise conventions disagree."
-    return _summary(list(verdicts.values()), scope, answer, sentence)
+    return summary(list(verdicts.values()), scope, answer, sentence)
 
 
 def _by_answer(verdicts: Sequence[Verdict]) -> str:
     """Return the scopes by answer: "Yes for gamma 0.2, gamma 0.3; no for gamma 0.05."."""
     scopes = {
         answer: [
-            verdict.scope + _where(verdict) + (" (negligible)" if is_negligible(verdict) else "")
+            verdict.scope + where(verdict) + (" (negligible)" if is_negligible(verdict) else "")
             for verdict in verdicts
             if verdict.answer == answer
         ]
@@ -99,7 +99,7 @@ def _by_answer(verdicts: Sequence[Verdict]) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _where(verdict: Verdict) -> str:
+def where(verdict: Verdict) -> str:
     """Return the conditions for which a summarized claim holds: " (gamma 0.2, 0.3)"."""
     places = verdict.holds_for
     if not places:
@@ -110,13 +110,19 @@ def _where(verdict: Verdict) -> str:
     return f" ({', '.join(places)})"
 
 
-def _summary(
+def summary(
     verdicts: Sequence[Verdict],
     scope: str,
     answer: Answer,
     sentence: str,
     holds_for: Sequence[str] = (),
+    any_is_enough: bool = False,
 ) -> Verdict:
+    """Return a verdict that summarizes others on the same claim.
+
+    A yes has the p-value of the combined claim in its evidence: the largest one where all must be a
+    yes (intersection-union test), the smallest where any is enough, as those are corrected already.
+    """
     if len({verdict.claim for verdict in verdicts}) != 1:
         raise ValueError("verdicts to summarize must be about one claim, and at least one")
     nums = [verdict.num_draws for verdict in verdicts if verdict.num_draws is not None]
@@ -134,4 +140,17 @@ def _summary(
             for verdict in verdicts
         ],
         holds_for=list(holds_for),
+        evidence=_tested(verdicts, any_is_enough) if answer == "yes" else {},
     )
+
+
+def _tested(verdicts: Sequence[Verdict], any_is_enough: bool) -> dict[str, float]:
+    """Return p-value and level of a combined yes; empty where a yes has no p-value."""
+    affirmed = [verdict for verdict in verdicts if verdict.answer == "yes"]
+    p_values = [verdict.evidence.get("p_value", verdict.p_value) for verdict in affirmed]
+    levels = [verdict.evidence.get("alpha", verdict.alpha) for verdict in affirmed]
+    known = [p for p in p_values if p is not None]
+    alphas = [level for level in levels if level is not None]
+    if not known or len(known) < len(affirmed) or len(alphas) < len(affirmed):
+        return {}
+    return {"p_value": min(known) if any_is_enough else max(known), "alpha": min(alphas)}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CHECKPOINT = ("suite", "revision", "step", "tokens", "replicate", "phase")  # labels of a checkpoint
 DRAWS = ("draw", "seed")
 UNCHANGED = "base"
+SET = "evaluation"  # the label, and the field of a spec
 LOSS = "nll_mean"  # in nats per token, whichever kind measured it
 BITS_INCREASE = "bits_per_byte_increase"  # after a modification minus before
 
@@ -127,6 +128,30 @@ def constants(sides: Iterable[ComparedExperiment]) -> frozenset[tuple[str, Any]]
     return frozenset(set.intersection(*changed)) if len(changed) > 1 else frozenset()
 
 
+def evaluation_names(side: ComparedExperiment) -> list[str]:
+    """Return the evaluation sets of an experiment that names them in its field `evaluation`."""
+    named = getattr(side.spec, SET, None) or (side.suite.evaluation if side.suite else None)
+    return [named] if isinstance(named, str) else list(named or ())
+
+
+def with_evaluation_sets(sides: Sequence[ComparedExperiment]) -> list[ComparedExperiment]:
+    """Return the experiments, with the set in the labels of all where some measure several.
+
+    The points of a single set do not name it.
+    """
+    if not any(SET in row.labels for side in sides for row in side.rows):
+        return list(sides)
+    return [_with_evaluation_set(side) for side in sides]
+
+
+def _with_evaluation_set(side: ComparedExperiment) -> ComparedExperiment:
+    names = evaluation_names(side)
+    if len(names) != 1 or SET not in side.columns.fixed:
+        return side
+    rows = [row.model_copy(update={"labels": {SET: names[0], **row.labels}}) for row in side.rows]
+    return replace(side, rows=rows)
+
+
 def align_experiments(sides: Sequence[ComparedExperiment]) -> pd.DataFrame:
     """Return all rows of all sides, one per value.
 
@@ -138,6 +163,7 @@ def align_experiments(sides: Sequence[ComparedExperiment]) -> pd.DataFrame:
     """
     import pandas as pd
 
+    sides = with_evaluation_sets(sides)
     shared = constants(sides)
     table = pd.DataFrame([row for side in sides for row in _rows_of(side, shared)])
     if table.empty:
@@ -324,6 +350,7 @@ def missing(a: ComparedExperiment, b: ComparedExperiment) -> MissingPoints:
     """Return the points of A that B lacks; none where their kinds differ."""
     if a.spec.kind != b.spec.kind:
         return MissingPoints(a, b)
+    a, b = with_evaluation_sets([a, b])
     existing = {b.point(row.labels) for row in b.rows}
     lacking = {
         a.point(row.labels): row.labels for row in a.rows if a.point(row.labels) not in existing
@@ -355,6 +382,7 @@ def completing_spec(gap: MissingPoints) -> Spec | None:
         return None
     before = b.spec.model_dump(mode="json")
     fields = before | {name: a.spec.model_dump(mode="json")[name] for name in a.columns.fields}
+    fields |= _evaluation_sets_of_both(b, gap.points)
     if "looks" in fields:  # more draws are a further interim analysis of B's verdicts
         more_draws = any(fields[name] != before[name] for name in b.spec.repeat_fields)
         fields["looks"] = max(fields["looks"], before["looks"] + more_draws)
@@ -366,6 +394,16 @@ def completing_spec(gap: MissingPoints) -> Spec | None:
             if c.tokens is not None and (c.replicate, c.tokens) in places
         ]
     return type(b.spec).model_validate(fields)
+
+
+def _evaluation_sets_of_both(
+    side: ComparedExperiment, points: Iterable[Mapping[str, Any]]
+) -> dict[str, list[str]]:
+    """Return the field `evaluation` with the sets of missing points, where it lacks some."""
+    names = evaluation_names(side) if SET in type(side.spec).model_fields else []
+    needed = [labels[SET] for labels in points if SET in labels]
+    both = list(dict.fromkeys([*names, *needed]))
+    return {SET: both} if names and both != names else {}
 
 
 def setting_differences(sides: Sequence[ComparedExperiment]) -> dict[str, list[Any]]:

@@ -16,8 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ucurve.experiments.evaluation_fields import MAX_SETS, names_of
 from ucurve.registry.file_remarks import by_tokenizer
-from ucurve.registry.suites import TOKENS_FOR, Checkpoint, Dataset
+from ucurve.registry.suites import TOKENS_FOR, Checkpoint, Dataset, Suite
 from ucurve.registry.tensors import config_words
 from ucurve.spec import Catalogue, Context, Point, Result, SpecError
 
@@ -56,6 +57,30 @@ def usable_set(catalogue: Catalogue, name: str, field: str) -> Dataset:
             field, f"{name!r} is not usable: {dataset.unresolved or 'its hash is unknown'}."
         )
     return dataset
+
+
+def usable_sets(
+    catalogue: Catalogue, suite: Suite, evaluation: str | Sequence[str] | None
+) -> list[Dataset]:
+    """Return the evaluation sets of a spec, by default that of the suite. Raises SpecError."""
+    names = names_of(evaluation) or names_of(suite.evaluation)
+    if not names:
+        raise SpecError("evaluation", f"{suite.name!r} has no evaluation set: name one.")
+    datasets = [usable_set(catalogue, name, "evaluation") for name in names]
+    by_content: dict[str | None, Dataset] = {}
+    for dataset in datasets:
+        same = by_content.setdefault(dataset.sha256, dataset)
+        if same is not dataset:
+            raise SpecError(
+                "evaluation",
+                f"{same.name!r} and {dataset.name!r} have the same contents: name one of them.",
+            )
+    return datasets
+
+
+def label_of(dataset: Dataset, datasets: Sequence[Dataset]) -> dict[str, str]:
+    """Return the column that tells evaluation sets apart; none for a single one."""
+    return {"evaluation": dataset.name} if len(datasets) > 1 else {}
 
 
 def evaluation_of(
@@ -194,10 +219,14 @@ def tokens_for(point: Point, context: Context, loaded: LoadedCheckpoint) -> torc
 
     evaluation = point.inputs["evaluation"]
     dataset = Dataset.model_validate(point.artifacts["dataset"])
-    return context.cached(
-        f"tokens/{evaluation['dataset']}/{evaluation['tokenizer']}",
-        lambda: tokens_of(dataset, loaded.tokenizer, context.artefacts, context.progress),
-    )
+    # One object of the cache, or several sets would take the place of checkpoint and noise.
+    sets: dict[tuple[str, str | None], torch.Tensor] = context.cached("tokens", dict)
+    key = evaluation["dataset"], evaluation["tokenizer"]
+    if key not in sets:
+        while len(sets) >= MAX_SETS:
+            del sets[next(iter(sets))]
+        sets[key] = tokens_of(dataset, loaded.tokenizer, context.artefacts, context.progress)
+    return sets[key]
 
 
 def base(point: Point, context: Context) -> Result:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -25,7 +26,7 @@ from ucurve.experiments.checkpoint_selection import (
     initialisations,
     selection_warnings,
 )
-from ucurve.experiments.evaluation_fields import EvaluationSet, Stride, Window
+from ucurve.experiments.evaluation_fields import EvaluationSets, Stride, Window, names_of, on_sets
 from ucurve.experiments.noise_points import MOST_DRAWS, Scale
 from ucurve.experiments.tensor_choice import TensorChoice
 from ucurve.registry.suites import Checkpoint, Dataset, Suite
@@ -41,7 +42,6 @@ from ucurve.spec import (
     Resources,
     Result,
     Spec,
-    SpecError,
     TableRoles,
     Verdict,
 )
@@ -64,12 +64,13 @@ class GaussianPerturbation(Spec):
     kind: Literal["gaussian_perturbation"] = "gaussian_perturbation"
     title: ClassVar[str] = "Gaussian perturbation"
     order: ClassVar[int] = 1
-    name_template: ClassVar[str] = "{title} of {suite}, γ {gammas}, {draws} noise seeds"
+    name_template: ClassVar[str] = "{title} of {suite}, γ {gammas}, {draws} noise seeds{on_sets}"
     repeat_fields: ClassVar[tuple[str, ...]] = ("draws",)
     columns: ClassVar[TableRoles] = TableRoles(
         x="tokens",
         treatment=("gamma", "scale", "group"),
         baseline={"gamma": 0.0},
+        fixed=("evaluation",),
         draws=("draw",),
         seed_field="seed",
         metrics={"nll_mean": "loss / nats", "relative_change": "relative change of the weights"},
@@ -187,7 +188,7 @@ class GaussianPerturbation(Spec):
         description="Gamma by tensor group. Default: the middle one of the gammas.",
         json_schema_extra=ADVANCED,
     )
-    evaluation: EvaluationSet = None
+    evaluation: EvaluationSets = None
     window: Window = None
     stride: Stride = None
     precision: Literal["fp32", "bf16"] = Field(
@@ -205,6 +206,11 @@ class GaussianPerturbation(Spec):
                 "stride must not be larger than window, or tokens between windows would be skipped"
             )
         return self
+
+    @property
+    def on_sets(self) -> str:
+        """The number of evaluation sets for the name, where there are several."""
+        return on_sets(self.evaluation)
 
     @property
     def scales(self) -> tuple[Scale, ...]:
@@ -247,21 +253,19 @@ class GaussianPerturbation(Spec):
         First and last checkpoints come first, those between follow by bisection.
         """
         suite = catalogue.suite(self.suite)
-        name = self.evaluation or suite.evaluation
-        if name is None:
-            raise SpecError("evaluation", f"{suite.name!r} has no evaluation set: name one.")
-        dataset = evaluation_points.usable_set(catalogue, name, "evaluation")
+        datasets = evaluation_points.usable_sets(catalogue, suite, self.evaluation)
         initial = {c.replicate: c for c in initialisations(suite)}
         choice = self._choice(suite)
         choice.check()
         cells = [(*cell, choice.inputs(cell[-1])) for cell in self._cells(choice)]
         chosen = choose(suite, self.checkpoints)
-        evaluation_points.expect_one_curve(chosen, dataset, self.window)
+        for dataset in datasets:
+            evaluation_points.expect_one_curve(chosen, dataset, self.window)
         for replicate in by_replicate(chosen):
             levels = bisection_levels(len(replicate))
             for checkpoint, level in zip(replicate, levels, strict=True):
                 yield from self._points(
-                    self._unperturbed(checkpoint, dataset, level),
+                    [self._unperturbed(checkpoint, each, datasets, level) for each in datasets],
                     checkpoint,
                     initial.get(checkpoint.replicate),
                     cells,
@@ -269,10 +273,11 @@ class GaussianPerturbation(Spec):
                 )
 
     def count(self, catalogue: Catalogue) -> int:
-        """Return the number of points: one unperturbed and all changes per checkpoint."""
+        """Return the number of points: per checkpoint and set one unperturbed and all changes."""
         suite = catalogue.suite(self.suite)
-        num_cells = len(self._cells(self._choice(suite)))
-        return count_chosen(suite, self.checkpoints) * (1 + self.draws * num_cells)
+        num_cells = len(self._cells(self._choice(suite))) * self.draws
+        num_sets = len(names_of(self.evaluation)) or 1
+        return count_chosen(suite, self.checkpoints) * num_sets * (1 + num_cells)
 
     def warnings(self, catalogue: Catalogue) -> list[str]:
         """Return which checkpoints are left out, which tensor groups the model has not, and what
@@ -286,26 +291,35 @@ class GaussianPerturbation(Spec):
 
     def _points(
         self,
-        unperturbed: Point,
+        unperturbed: Sequence[Point],
         checkpoint: Checkpoint,
         initial: Checkpoint | None,
         cells: Sequence[tuple[Scale, float, str | None, dict[str, Any]]],
         num_levels: int,
     ) -> Iterator[Point]:
-        """Yield the points of one checkpoint: unperturbed, then all changes by noise seed."""
+        """Yield the points of one checkpoint: unperturbed, then all changes by noise seed.
+
+        unperturbed: on every evaluation set. Those of one change follow one another, so that a
+        worker has its checkpoint and noise at hand.
+        """
         if "init_std" in self.scales and initial is None:
             evaluation_points.require_initializer(checkpoint, "scale")
-        yield unperturbed
+        yield from unperturbed
         resources = Resources(memory_gb=round(0.5 + 12 * (checkpoint.num_parameters or 0) / 1e9, 2))
-        before = replace(unperturbed, resources=resources)
         # What all points of a scale or group have in common is made once, and shared by them.
-        at_start = {
-            **before.artifacts,
-            "initial": initial and initial.model_dump(mode="json"),
-        }
-        files = {"current_std": before.artifacts, "init_std": at_start}
+        first = initial and initial.model_dump(mode="json")
+        measured = [
+            (
+                replace(point, resources=resources),
+                {
+                    "current_std": point.artifacts,
+                    "init_std": {**point.artifacts, "initial": first},
+                },
+            )
+            for point in unperturbed
+        ]
         for draw in range(self.draws):
-            for scale, gamma, group, tensors in cells:
+            for (scale, gamma, group, tensors), (before, files) in product(cells, measured):
                 seed = self.first_seed(before.labels) + draw
                 change = noise_points.noise_inputs(tensors, scale, initial, gamma, seed)
                 labels = {"gamma": gamma, "scale": scale, "draw": draw, "group": group or "all"}
@@ -317,8 +331,10 @@ class GaussianPerturbation(Spec):
                     priority_stage=draw * num_levels + before.priority_stage,
                 )
 
-    def _unperturbed(self, checkpoint: Checkpoint, dataset: Dataset, level: int) -> Point:
-        """Return the point of the unperturbed model."""
+    def _unperturbed(
+        self, checkpoint: Checkpoint, dataset: Dataset, datasets: Sequence[Dataset], level: int
+    ) -> Point:
+        """Return the point of the unperturbed model on one of the evaluation sets."""
         evaluation = evaluation_points.evaluation_of(
             checkpoint, dataset, self.window, self.stride, self.precision
         )
@@ -331,6 +347,7 @@ class GaussianPerturbation(Spec):
             },
             labels={
                 **evaluation_points.labels_of(checkpoint),
+                **evaluation_points.label_of(dataset, datasets),
                 "gamma": 0.0,
                 "scale": None,
                 "draw": None,
@@ -358,6 +375,14 @@ class GaussianPerturbation(Spec):
 
     def figures(self, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
         """Return perplexity and its change over tokens in nats, heat map, table, tensor groups."""
+        from ucurve.figures import evaluation_sets
+
+        return evaluation_sets.figures(table, verdicts, self._figures, once=("weights",))
+
+    def _figures(
+        self, table: pd.DataFrame, verdicts: Sequence[Verdict], evaluation: str
+    ) -> dict[str, Figure]:
+        """Return the figures of one evaluation set; evaluation: its name where there are others."""
         from ucurve.analysis.gaussian_perturbation import comparable_rows
         from ucurve.analysis.replication import compare
         from ucurve.figures import gaussian_perturbation
@@ -373,21 +398,27 @@ class GaussianPerturbation(Spec):
             self.one_gamma if self.by_group else None,
             noise_text(firsts, self.draws),
         )
-        references = self._published()
+        references = self._published(evaluation)
         if not references:
             return figures
         return with_references(figures, references, compare(references, comparable_rows(table)))
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
         """Return the verdicts per gamma, noise scale and pre-training seed after the summaries."""
-        from ucurve.analysis import gaussian_perturbation
+        from ucurve.analysis import evaluation_sets, gaussian_perturbation
 
-        return gaussian_perturbation.verdicts(
-            table, self.looks, self._published(), shared=self.noise_seeds == "shared"
+        return evaluation_sets.verdicts(
+            table,
+            lambda rows, evaluation: gaussian_perturbation.verdicts(
+                rows,
+                self.looks,
+                self._published(evaluation),
+                shared=self.noise_seeds == "shared",
+            ),
         )
 
-    def _published(self) -> list[Reference]:
-        """Return the published numbers that this spec can replicate."""
+    def _published(self, evaluation: str) -> list[Reference]:
+        """Return the published numbers that this spec can replicate on an evaluation set."""
         from ucurve.analysis import replication
 
         protocol = ("tensors", "include", "exclude")
@@ -399,6 +430,8 @@ class GaussianPerturbation(Spec):
         measured = {"gamma": self.gammas, "scale": self.scales}
         return [
             reference
-            for reference in replication.builtin(self.suite, self.evaluation)
+            for reference in replication.builtin(
+                self.suite, evaluation or next(iter(names_of(self.evaluation)), None)
+            )
             if all(value in measured.get(name, []) for name, value in reference.labels.items())
         ]

@@ -18,6 +18,7 @@ from ucurve.analysis.comparison import (
     LOSS,
     ComparedExperiment,
     axes,
+    evaluation_names,
     quantities,
 )
 from ucurve.analysis.curve_rows import curve_rows
@@ -165,7 +166,7 @@ def available_references(
     metric = {"loss": "perplexity"}.get(options.y, options.y)
     for side in sides if options.x == "tokens" else ():
         if side.suite:
-            own = getattr(side.spec, "evaluation", None) or side.suite.evaluation
+            own = evaluation_names(side)
             available |= available_curves(curves, side.suite.name, {metric}, own)
     return available
 

@@ -38,26 +38,38 @@ def with_references(
 
 
 def overlay(
-    figures: Mapping[str, Figure], references: Sequence[Reference], without_error: str = ""
+    figures: Mapping[str, Figure],
+    references: Sequence[Reference],
+    without_error: str = "",
+    selected: bool = False,
 ) -> dict[str, Figure]:
     """Return the figures with a mark per number of the metric that a figure shows.
 
     In every panel that it belongs to. without_error: what the label of such a number ends with.
+    selected: by a user, who may want numbers of another evaluation set beside all of these.
     """
-    return {name: _overlay(figure, references, without_error) for name, figure in figures.items()}
+    return {
+        name: _overlay(figure, references, without_error, selected)
+        for name, figure in figures.items()
+    }
 
 
-def _overlay(figure: Figure, references: Sequence[Reference], without_error: str) -> Figure:
+def _overlay(
+    figure: Figure, references: Sequence[Reference], without_error: str, selected: bool
+) -> Figure:
     shows = figure.chart.get("usermeta", {})
     own = [reference for reference in references if reference.metric == shows.get("metric")]
     if not own:
         return figure
     [(dataset, rows)] = figure.datasets.items()
     panels = {tuple(row.get(name) for name in shows["facets"]) for row in rows}
+    sets = {row.get("evaluation") for row in rows}
     marks = []
     for reference, panel in itertools.product(own, sorted(panels, key=repr)):
         place = dict(zip(shows["facets"], panel, strict=True))
-        labels = {**reference.labels, "evaluation": reference.evaluation}
+        labels = dict(reference.labels)
+        if reference.evaluation is not None and (reference.evaluation in sets or not selected):
+            labels["evaluation"] = reference.evaluation
         line = reference.labels.get(shows["line"], shows["base"])
         if line is not None and all(
             value == labels.get(name, value) for name, value in place.items()
@@ -150,12 +162,16 @@ def evaluation_and_metric(metric: str) -> tuple[str | None, str]:
 
 
 def available_curves(
-    curves: Iterable[ReferenceCurve], suite: str, metrics: set[str], evaluation: str | None
+    curves: Iterable[ReferenceCurve],
+    suite: str,
+    metrics: set[str],
+    evaluation: str | Sequence[str] | None,
 ) -> dict[str, tuple[int, str, bool]]:
     """Return what figures of these metrics can show: {label: (curve, metric, same evaluation set)}.
 
-    Curves measured on the same evaluation set are shown by default.
+    Curves measured on the same evaluation set, or on one of them, are shown by default.
     """
+    own = [evaluation] if isinstance(evaluation, str) else list(evaluation or ())
     available = {}
     for curve in curves:
         for metric in curve.metrics if curve.suite == suite else ():
@@ -163,7 +179,7 @@ def available_curves(
             if name in metrics:
                 label = curve.name + (f" ({measured_on})" if measured_on else "")
                 label += "" if len(metrics) == 1 else f": {name}"
-                available[label] = (curve.id, metric, measured_on in (None, evaluation))
+                available[label] = (curve.id, metric, measured_on in (None, *own))
     return available
 
 
@@ -183,7 +199,7 @@ def with_curves(
     references = [
         reference for id, metric in selection for reference in _references_of(by_id[id], metric)
     ]
-    drawn = overlay(figures, references, NO_INTERVAL)
+    drawn = overlay(figures, references, NO_INTERVAL, selected=True)
     for name, figure in drawn.items():
         if figure is not figures[name]:
             metric = figure.chart["usermeta"]["metric"]
@@ -210,7 +226,7 @@ def _references_of(curve: ReferenceCurve, metric: str) -> list[Reference]:
         Reference(
             source=curve.name + (f" ({measured_on})" if measured_on else ""),
             suite=curve.suite or "",
-            evaluation=None,
+            evaluation=measured_on,
             metric=name,
             tokens=row.tokens,
             value=row.value,
