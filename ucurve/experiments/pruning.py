@@ -33,7 +33,7 @@ class Pruning(WeightChange):
     kind: Literal["pruning"] = "pruning"
     title: ClassVar[str] = "Pruning"
     order: ClassVar[int] = 6
-    name_template: ClassVar[str] = "{title} of {suite}, sparsity {levels}"
+    name_template: ClassVar[str] = "{title} of {suite}, sparsity {levels}{on_sets}"
     level: ClassVar[str] = "sparsity"
     level_title: ClassVar[str] = "sparsity"
     unchanged: ClassVar[float] = 0.0
@@ -41,6 +41,7 @@ class Pruning(WeightChange):
         x="tokens",
         treatment=("sparsity", "scheme"),
         baseline={"sparsity": 0.0},
+        fixed=("evaluation",),
         metrics=METRICS,
         fields=("checkpoints", "sparsities", "scopes", "patterns"),
     )

@@ -42,7 +42,7 @@ class Quantisation(WeightChange):
     kind: Literal["quantisation"] = "quantisation"
     title: ClassVar[str] = "Quantisation"
     order: ClassVar[int] = 5
-    name_template: ClassVar[str] = "{title} of {suite}, {bits} bits, per {granularities}"
+    name_template: ClassVar[str] = "{title} of {suite}, {bits} bits, per {granularities}{on_sets}"
     level: ClassVar[str] = "bits"
     level_title: ClassVar[str] = "bits"
     unchanged: ClassVar[float] = 32.0
@@ -50,6 +50,7 @@ class Quantisation(WeightChange):
         x="tokens",
         treatment=("bits", "scheme"),
         baseline={"bits": 32.0},
+        fixed=("evaluation",),
         metrics=METRICS,
         fields=("checkpoints", "bits", "granularities", "group_size", "ranges", "formats"),
     )

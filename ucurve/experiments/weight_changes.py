@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -26,7 +27,7 @@ from ucurve.experiments.checkpoint_selection import (
     count_chosen,
     selection_warnings,
 )
-from ucurve.experiments.evaluation_fields import EvaluationSet, Stride, Window
+from ucurve.experiments.evaluation_fields import EvaluationSets, Stride, Window, names_of, on_sets
 from ucurve.experiments.tensor_choice import TensorChoice
 from ucurve.registry.suites import Checkpoint, Dataset, Suite
 from ucurve.spec import (
@@ -40,7 +41,6 @@ from ucurve.spec import (
     Resources,
     Result,
     Spec,
-    SpecError,
     Verdict,
 )
 
@@ -86,7 +86,7 @@ class WeightChange(Spec):
         description='No matrices that match, such as "*embed*".',
         json_schema_extra=ADVANCED,
     )
-    evaluation: EvaluationSet = None
+    evaluation: EvaluationSets = None
     window: Window = None
     stride: Stride = None
     precision: Literal["fp32", "bf16"] = Field(
@@ -108,6 +108,11 @@ class WeightChange(Spec):
         raise NotImplementedError
 
     @property
+    def on_sets(self) -> str:
+        """The number of evaluation sets for the name, where there are several."""
+        return on_sets(self.evaluation)
+
+    @property
     def levels(self) -> list[float]:
         """The levels of the changes in ascending order."""
         return sorted({float(labels[self.level]) for labels, _ in self.changes()})
@@ -120,22 +125,22 @@ class WeightChange(Spec):
         First and last checkpoints come first, those between follow by bisection.
         """
         suite = catalogue.suite(self.suite)
-        name = self.evaluation or suite.evaluation
-        if name is None:
-            raise SpecError("evaluation", f"{suite.name!r} has no evaluation set: name one.")
-        dataset = evaluation_points.usable_set(catalogue, name, "evaluation")
+        datasets = evaluation_points.usable_sets(catalogue, suite, self.evaluation)
         choice = self._choice(suite)
         choice.check()
         chosen = choose(suite, self.checkpoints)
-        evaluation_points.expect_one_curve(chosen, dataset, self.window)
+        for dataset in datasets:
+            evaluation_points.expect_one_curve(chosen, dataset, self.window)
         for replicate in by_replicate(chosen):
             stages = bisection_levels(len(replicate))
             for checkpoint, stage in zip(replicate, stages, strict=True):
-                yield from self._points(checkpoint, dataset, choice, stage)
+                unperturbed = [self._unperturbed(checkpoint, d, datasets, stage) for d in datasets]
+                yield from self._points(checkpoint, unperturbed, choice)
 
     def count(self, catalogue: Catalogue) -> int:
-        """Return the number of points: one unperturbed and all changes per checkpoint."""
+        """Return the number of points: per checkpoint and set one unperturbed and all changes."""
         num = count_chosen(catalogue.suite(self.suite), self.checkpoints)
+        num *= len(names_of(self.evaluation)) or 1
         return num * (1 + len(self.changes()))
 
     def warnings(self, catalogue: Catalogue) -> list[str]:
@@ -150,13 +155,32 @@ class WeightChange(Spec):
         return TensorChoice(suite, "matrices", self.include, self.exclude)
 
     def _points(
-        self, checkpoint: Checkpoint, dataset: Dataset, choice: TensorChoice, stage: int
+        self, checkpoint: Checkpoint, unperturbed: Sequence[Point], choice: TensorChoice
     ) -> Iterator[Point]:
+        """Yield the unperturbed points of every set, then every change on all of them."""
+        size = checkpoint.num_parameters or 0
+        resources = Resources(memory_gb=round(0.6 + 16 * size / 1e9, 2))
+        yield from unperturbed
+        for (labels, change), before in product(self.changes(), unperturbed):
+            yield replace(
+                before,
+                inputs={
+                    **before.inputs,
+                    "perturbation": {**change, "tensors": choice.matrices()},
+                },
+                labels={**before.labels, **labels},
+                resources=resources,
+            )
+
+    def _unperturbed(
+        self, checkpoint: Checkpoint, dataset: Dataset, datasets: Sequence[Dataset], stage: int
+    ) -> Point:
+        """Return the point of the unperturbed model on one of the evaluation sets."""
         size = checkpoint.num_parameters or 0
         evaluation = evaluation_points.evaluation_of(
             checkpoint, dataset, self.window, self.stride, self.precision
         )
-        unperturbed = Point(
+        return Point(
             inputs={
                 "checkpoint": evaluation_points.weights_of(checkpoint),
                 "perturbation": None,
@@ -164,6 +188,7 @@ class WeightChange(Spec):
             },
             labels={
                 **evaluation_points.labels_of(checkpoint),
+                **evaluation_points.label_of(dataset, datasets),
                 self.level: self.unchanged,
                 "scheme": None,
             },
@@ -176,33 +201,28 @@ class WeightChange(Spec):
             estimated_seconds=evaluation_points.seconds_of(checkpoint, dataset),
             resources=Resources(memory_gb=round(0.5 + 4 * size / 1e9, 2)),
         )
-        yield unperturbed
-        resources = Resources(memory_gb=round(0.6 + 16 * size / 1e9, 2))
-        for labels, change in self.changes():
-            yield replace(
-                unperturbed,
-                inputs={
-                    **unperturbed.inputs,
-                    "perturbation": {**change, "tensors": choice.matrices()},
-                },
-                labels={**unperturbed.labels, **labels},
-                resources=resources,
-            )
 
     # ---- figures and verdicts
 
     def figures(self, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
         """Return loss and perplexity over tokens, their change, and what was changed."""
-        from ucurve.figures import weight_changes
+        from ucurve.figures import evaluation_sets, weight_changes
 
         levels = weight_changes.Levels(self.level, self.level_title, self.levels, self.unchanged)
-        return weight_changes.figures(table, verdicts, levels)
+        return evaluation_sets.figures(
+            table,
+            verdicts,
+            lambda rows, own, _: weight_changes.figures(rows, own, levels),
+            once=("relative_change", "matrices"),
+        )
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
         """Return the summaries of every scheme, then verdicts per level and pre-training seed."""
-        from ucurve.analysis import weight_changes
+        from ucurve.analysis import evaluation_sets, weight_changes
 
-        return weight_changes.verdicts(table, self.level, self.level_text)
+        return evaluation_sets.verdicts(
+            table, lambda rows, _: weight_changes.verdicts(rows, self.level, self.level_text)
+        )
 
     @staticmethod
     def level_text(level: float) -> str:
