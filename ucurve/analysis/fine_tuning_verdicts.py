@@ -16,6 +16,7 @@ import numpy as np
 from ucurve.analysis import (
     combined_verdicts,
     condition_verdicts,
+    evaluation_sets,
     learning_rate_fits,
     loss_increase_law,
     next_run,
@@ -108,20 +109,28 @@ def _base(panel: Panel, family: Sequence[Condition], design: Design) -> Verdict:
 def _summaries(
     judged: Sequence[tuple[Panel, list[Verdict]]], method: str, design: Design
 ) -> list[Verdict]:
-    """Summarize each claim over learning rates, then pre-training seeds, per evaluation set."""
+    """Summarize each claim over learning rates, then pre-training seeds, per evaluation set.
+
+    Preceded by the answer over the sets where there are several.
+    """
     summaries = []
     for claim in ("progressive sensitivity", "catastrophic overtraining"):
-        for evaluation in dict.fromkeys(panel["evaluation"] for panel, _ in judged):
-            runs = [
-                combined_verdicts.over_conditions(
-                    [verdict for verdict in group if verdict.claim == claim],
-                    f"pre-training seed {panel['replicate']}",
-                )
-                for panel, group in judged
-                if panel["evaluation"] == evaluation
-            ]
-            scope = _family_scope(method, evaluation, design)
-            summaries.append(combined_verdicts.over_replicates(runs, scope))
+        by_set: dict[str, list[Verdict]] = {}
+        details: dict[str, list[Verdict]] = {}
+        for panel, group in judged:
+            family = [verdict for verdict in group if verdict.claim == claim]
+            run = f"pre-training seed {panel['replicate']}"
+            summary = combined_verdicts.over_conditions(family, run)
+            by_set.setdefault(panel["evaluation"], []).append(summary)
+            details.setdefault(panel["evaluation"], []).extend(family)
+        per_set = {
+            name: combined_verdicts.over_replicates(runs, method) for name, runs in by_set.items()
+        }
+        if len(per_set) > 1:
+            summaries.append(evaluation_sets.over_sets(per_set, details))
+        for name, verdict in per_set.items():
+            scope = _family_scope(method, name, design)
+            summaries.append(verdict.model_copy(update={"scope": scope}))
     return summaries
 
 
@@ -139,14 +148,17 @@ def _sweep_verdicts(table: pd.DataFrame, design: Design, method: str) -> list[Ve
         _, forgetting = numbers.grid(rows, rows["forgetting"].to_numpy(dtype=float), design.rates)
         losses, forgetting = numbers.complete_seeds(losses, forgetting)
         scope = _scope(panel, design)
-        trends.append(_best_rate(x, rates, losses, forgetting, scope))
-        laws.append(_growth(rates, forgetting, scope))
-    summaries = []
-    if len(trends) > 1:
-        summaries = [combined_verdicts.over_replicates(group, method) for group in (trends, laws)]
+        evaluation = str(panel["evaluation"])
+        trends.append((evaluation, _best_rate(x, rates, losses, forgetting, scope)))
+        laws.append((evaluation, _growth(rates, forgetting, scope)))
+    summaries = [
+        summary
+        for group in (trends, laws)
+        for summary in evaluation_sets.over_replicates_and_sets(group, method, least=2)
+    ]
     details = [
         verdict.model_copy(update={"scope": f"{method}, {verdict.scope}"})
-        for verdict in [*trends, *laws]
+        for _, verdict in [*trends, *laws]
     ]
     return [*summaries, *details]
 

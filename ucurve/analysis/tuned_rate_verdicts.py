@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucurve.analysis import combined_verdicts, condition_verdicts, contrasts, text_error
+from ucurve.analysis import condition_verdicts, contrasts, evaluation_sets, text_error
 from ucurve.analysis import tuned_rate_sweeps as sweeps_of
 from ucurve.analysis.conditions import Condition, VerdictBuilder
 from ucurve.analysis.fine_tuning import Design
@@ -45,19 +45,19 @@ def verdicts(table: pd.DataFrame, design: Design, method: str) -> list[Verdict]:
         return []
     sweeps = sweeps_of.sweeps(table, design, method)
     first = sweeps[0].panel["evaluation"] if sweeps else ""
+    named = [(str(sweep.panel["evaluation"]), sweep) for sweep in sweeps]
     groups = [
-        [sensitivity(sweep, design, method) for sweep in sweeps],
-        [overtraining(sweep, design, method) for sweep in sweeps],
-        [
-            learned(sweep, design, method)
-            for sweep in sweeps
-            if sweep.panel["evaluation"] == first  # the new task is the same for all
-        ],
+        [(name, sensitivity(sweep, design, method)) for name, sweep in named],
+        [(name, overtraining(sweep, design, method)) for name, sweep in named],
+        # The new task is the same for all sets.
+        [(name, learned(sweep, design, method)) for name, sweep in named if name == first],
     ]
     summaries = [
-        combined_verdicts.over_replicates(group, method) for group in groups if len(group) > 1
+        summary
+        for group in groups
+        for summary in evaluation_sets.over_replicates_and_sets(group, method, least=2)
     ]
-    return [*summaries, *(verdict for group in groups for verdict in group)]
+    return [*summaries, *(verdict for group in groups for _, verdict in group)]
 
 
 def _condition(sweep: Sweep, design: Design, method: str, values: Array) -> Condition:
