@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from tiny_model import (
     LANGUAGE,
     METHODS,
+    MUON,
     RECIPE,
     StopAt,
     equal,
@@ -53,14 +55,17 @@ def test_a_fine_tuning_stopped_within_a_step_continues_to_the_same_weights(
     )
 
 
-def test_a_fine_tuning_killed_in_the_middle_continues_to_the_same_weights(tmp_path: Path) -> None:
-    recipe = FinetuningConfig(**{**RECIPE.__dict__, "num_steps": 400})
+@pytest.mark.parametrize("optimiser", ["adamw", MUON], ids=["adamw", "muon"])
+def test_a_fine_tuning_killed_in_the_middle_continues_to_the_same_weights(
+    optimiser: Any, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, num_steps=400, optimiser=optimiser)
     whole = tuning_of({"name": "full"}, recipe=recipe).run(tmp_path / "whole", quiet)
     program = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
-        "from pathlib import Path; from tiny_model import *\n"
+        "from dataclasses import replace; from pathlib import Path; from tiny_model import *\n"
         "from ucurve.modeling import finetune; finetune.SAVE_EVERY_SECONDS = 0.1\n"
-        "recipe = FinetuningConfig(**{**RECIPE.__dict__, 'num_steps': 400})\n"
+        f"recipe = replace(RECIPE, num_steps=400, optimiser={optimiser!r})\n"
         "tuning_of({'name': 'full'}, recipe=recipe).run(Path(sys.argv[1]), quiet)"
     )
     state = tmp_path / "killed" / finetuned_weights.STATE

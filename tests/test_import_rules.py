@@ -90,6 +90,7 @@ SHARED = (
     "evaluation_points",
     "fine_tuning_datasets",
     "fine_tuning_fields",
+    "fine_tuning_optimisers",
     "fine_tuning_points",
     "fine_tuning_run",
     "interpolation_fields",

@@ -33,6 +33,7 @@ SENTIMENT = Dataset(
     parameters={"language": 0, "task": "sentiment", "version": 1},
     sha256="b",
 )
+MUON: dict[str, Any] = {"protocol": "muon/1", "momentum": 0.95, "beta1": 0.9, "beta2": 0.999}
 METHODS: list[dict[str, Any]] = [
     {"name": "full"},
     {"name": "head"},

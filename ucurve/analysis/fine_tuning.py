@@ -40,7 +40,7 @@ class Design:
 
     rates: learning rates, ascending. methods: of fine-tuning; verdicts and most figures are about
     the first. metric: how well the new task was learned, a loss or an accuracy. alphas: of WiSE-FT.
-    look: number of this interim analysis.
+    look: number of this interim analysis. optimiser: of all learning rates.
     """
 
     rates: Sequence[float]
@@ -49,6 +49,7 @@ class Design:
     alphas: Sequence[float] = ()
     num_evaluations: int = 1
     look: int = 1
+    optimiser: str = "adamw"
 
 
 def prepared(table: pd.DataFrame) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from ucurve.experiments.checkpoint_selection import (
 )
 from ucurve.experiments.fine_tuning_datasets import FinetuningDatasets, select_datasets
 from ucurve.experiments.fine_tuning_fields import TuningFields
+from ucurve.experiments.fine_tuning_optimisers import expect_trainable, optimiser_warnings
 from ucurve.experiments.fine_tuning_points import (
     datasets_of,
     seconds_of,
@@ -69,7 +70,7 @@ class FineTuning(TuningFields):
     kind: Literal["fine_tuning"] = "fine_tuning"
     title: ClassVar[str] = "Fine-tuning"
     order: ClassVar[int] = 2
-    name_template: ClassVar[str] = "{title} of {suite}, learning rate {rates}, {methods}"
+    name_template: ClassVar[str] = "{title} of {suite}, learning rate {rates}, {treatments}"
     repeat_fields: ClassVar[tuple[str, ...]] = ("seeds",)
     columns: ClassVar[TableRoles] = TableRoles(
         x="tokens",
@@ -136,6 +137,7 @@ class FineTuning(TuningFields):
         """
         suite = catalogue.suite(self.suite)
         names = self._evaluation_names(suite)
+        expect_trainable(self.optimiser, self.methods)
         chosen = choose(suite, self.checkpoints)
         sets = select_datasets(self, catalogue, names, chosen)
         for dataset in sets.evaluations:
@@ -157,8 +159,13 @@ class FineTuning(TuningFields):
         return count_chosen(suite, self.checkpoints) * num_evaluations * (1 + num_changes)
 
     def warnings(self, catalogue: Catalogue) -> list[str]:
-        """Return which of the selected checkpoints are left out."""
-        return selection_warnings(catalogue.suite(self.suite), self.checkpoints)
+        """Return which of the selected checkpoints are left out, and what the optimiser needs."""
+        return [
+            *selection_warnings(catalogue.suite(self.suite), self.checkpoints),
+            *optimiser_warnings(
+                self.optimiser, self.rates, self.task, self.momentum, (self.beta1, self.beta2)
+            ),
+        ]
 
     def _evaluation_names(self, suite: Suite) -> list[str]:
         """Return the names of the evaluation sets, each once. Raises SpecError without any."""
@@ -218,7 +225,12 @@ class FineTuning(TuningFields):
                     change = tuned_inputs(self, checkpoint, sets, method, rate, seed)
                     for i, (base, alpha) in enumerate(cells):
                         later = (i > 0) * len(self.seeds) * len(self.methods)
-                        labels = {"method": method, "learning_rate": rate, "seed": seed}
+                        labels = {
+                            "method": method,
+                            "learning_rate": rate,
+                            "seed": seed,
+                            "optimiser": self.optimiser,
+                        }
                         yield replace(
                             tuned_point(base, datasets, change, wise_ft(alpha)),
                             labels={**base.labels, **labels, "alpha": alpha},
@@ -263,6 +275,7 @@ class FineTuning(TuningFields):
             alphas=self.alphas,
             num_evaluations=len(self.evaluations),
             look=self.looks,
+            optimiser=self.optimiser,
         )
 
     def _published(self) -> list[Reference]:
@@ -309,4 +322,5 @@ def _labels(
         "learning_rate": rate,
         "seed": seed,
         "alpha": alpha,
+        "optimiser": None,
     }

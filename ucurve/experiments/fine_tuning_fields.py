@@ -11,6 +11,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from ucurve.experiments.checkpoint_selection import Choice
+from ucurve.experiments.fine_tuning_optimisers import (
+    Momentum,
+    Optimiser,
+    default_rate,
+    optimiser_inputs,
+)
 from ucurve.registry.suites import Checkpoint, Dataset
 from ucurve.spec import Looks, Name, Spec
 
@@ -50,7 +56,7 @@ class TuningFields(Spec):
         [],
         max_length=32,
         description="One: experiment II. Several: experiment III. Default: 0.00002, or 0.001 for "
-        "language modelling.",
+        "language modelling; 0.3 of that for lion, 100 times that for sgd_momentum.",
     )
     methods: list[Method] = Field(
         ["full"],
@@ -99,7 +105,7 @@ class TuningFields(Spec):
         title="Max train samples",
         description="A random subset, the same for all seeds. Default: all.",
     )
-    optimiser: Literal["adamw", "sgd"] = Field("adamw", description="sgd: without momentum.")
+    optimiser: Optimiser = "adamw"
     schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="After the warm-up; linear and cosine end at zero."
     )
@@ -110,9 +116,11 @@ class TuningFields(Spec):
         0.0,
         ge=0,
         le=10,
-        description="Weight decay shrinks weights, which is itself a perturbation.",
+        description="Weight decay shrinks weights, which is itself a perturbation. Decoupled from "
+        "the gradient, but for sgd and sgd_momentum, which add it to the gradient.",
     )
     grad_clip: float = Field(1.0, gt=0, le=1e6, description="Maximum norm of the gradient.")
+    momentum: Momentum = None
     beta1: float = Field(
         0.9,
         ge=0,
@@ -221,9 +229,12 @@ class TuningFields(Spec):
     @property
     def rates(self) -> list[float]:
         """The learning rates in ascending order, without duplicates."""
-        return sorted(set(self.learning_rates)) or [
-            1e-3 if self.task == "language_modelling" else 2e-5
-        ]
+        return sorted(set(self.learning_rates)) or [default_rate(self.optimiser, self.task)]
+
+    @property
+    def treatments(self) -> list[str]:
+        """The methods, and the optimiser where it is not AdamW."""
+        return [*self.methods, *([] if self.optimiser == "adamw" else [self.optimiser])]
 
     @property
     def rows(self) -> int:
@@ -247,13 +258,10 @@ class TuningFields(Spec):
     def recipe_inputs(self, data: Dataset, rate: float) -> dict[str, Any]:
         """Return the inputs that determine the training: optimiser, schedule, batch, length."""
         names = (
-            "optimiser",
             "schedule",
             "warmup",
             "weight_decay",
             "grad_clip",
-            "beta1",
-            "beta2",
             "precision",
         )
         endless = data.kind == "language"
@@ -264,6 +272,7 @@ class TuningFields(Spec):
         )
         return {
             **{name: getattr(self, name) for name in names},
+            **optimiser_inputs(self.optimiser, self.momentum, (self.beta1, self.beta2)),
             "learning_rate": rate,
             "batch_rows": self.rows,
             "length": length,

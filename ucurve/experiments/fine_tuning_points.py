@@ -12,6 +12,7 @@ from typing import Any
 
 from ucurve.experiments.fine_tuning_datasets import FinetuningDatasets
 from ucurve.experiments.fine_tuning_fields import Method, TuningFields
+from ucurve.experiments.fine_tuning_optimisers import STATE_BYTES, name_of
 from ucurve.registry.suites import Checkpoint
 from ucurve.spec import Point, Resources
 
@@ -58,13 +59,18 @@ def tuned_point(
         base,
         inputs={**base.inputs, "perturbation": {**change, "interpolation": interpolation}},
         artifacts={**base.artifacts, **datasets},
-        resources=Resources(memory_gb=round(1.5 + _bytes_per_weight(method) * size, 2)),
+        resources=Resources(
+            memory_gb=round(1.5 + _bytes_per_weight(method, name_of(change["recipe"])) * size, 2)
+        ),
     )
 
 
-def _bytes_per_weight(method: Method) -> int:
-    """Return the memory of fine-tuning; penalties keep the pre-trained weights too."""
-    return 36 if method in ("l2_sp", "ewc") else 24
+def _bytes_per_weight(method: Method, optimiser: str) -> int:
+    """Return the memory of fine-tuning: weights, a copy, gradients, what was trained, and state.
+
+    Penalties keep the pre-trained weights, too.
+    """
+    return (28 if method in ("l2_sp", "ewc") else 16) + STATE_BYTES[optimiser]
 
 
 def seconds_of(

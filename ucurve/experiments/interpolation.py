@@ -22,6 +22,7 @@ from ucurve.experiments.checkpoint_selection import (
     selection_warnings,
 )
 from ucurve.experiments.fine_tuning_datasets import FinetuningDatasets, select_datasets
+from ucurve.experiments.fine_tuning_optimisers import expect_trainable, optimiser_warnings
 from ucurve.experiments.interpolation_fields import TUNING_FIELDS, InterpolationFields
 from ucurve.experiments.interpolation_pairs import Pair, expect_one_model, pairs_of
 from ucurve.experiments.interpolation_tuned import NOT_TUNED, RULES, tuned_lines
@@ -126,6 +127,11 @@ class Interpolation(InterpolationFields):
             messages.append(
                 f"{unused[0]}: not used: no line between fine-tuned models is among the pairs."
             )
+        if self.with_tuning:
+            rates = self.tuning.rates
+            messages += optimiser_warnings(
+                self.optimiser, rates, self.task, self.momentum, rate_field="learning_rate"
+            )
         if "seeds" in self.pairs and not any(pair.of_seeds for pair in pairs):
             messages.append(
                 "pairs: no two pre-training seeds have a checkpoint of the same tokens, so that no "
@@ -149,10 +155,13 @@ class Interpolation(InterpolationFields):
     ) -> FinetuningDatasets:
         """Return the datasets of the fine-tuning. Raises SpecError naming a field of this spec."""
         try:
+            expect_trainable(self.optimiser, [self.method])
             return select_datasets(self.tuning, catalogue, [evaluation], chosen)
         except SpecError as error:
             if error.field == "epochs":
                 raise SpecError("epochs", "The dataset is endless: give tuning_steps.") from None
+            if error.field == "methods":
+                raise SpecError("method", error.message) from None
             field = error.field if error.field in type(self).model_fields else "data"
             raise SpecError(field, error.message) from None
 

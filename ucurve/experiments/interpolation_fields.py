@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from ucurve.experiments.checkpoint_selection import Choice
 from ucurve.experiments.evaluation_fields import EvaluationSet, Stride, Window
 from ucurve.experiments.fine_tuning_fields import Method, Rate, Seed, Task, TuningFields
+from ucurve.experiments.fine_tuning_optimisers import Momentum, Optimiser
 from ucurve.spec import ADVANCED, Name, Spec
 
 PairKind = Literal["checkpoints", "seeds", "fine_tuning", "fine_tuning_seeds"]
@@ -26,6 +27,8 @@ TUNING_FIELDS = (
     "epochs",
     "tuning_steps",
     "batch_rows",
+    "optimiser",
+    "momentum",
     "ewc_data",
 )
 
@@ -71,7 +74,7 @@ class InterpolationFields(Spec):
     )
     learning_rate: Rate | None = Field(
         None,
-        description="Of the fine-tuning. Default: 0.00002, or 0.001 for language modelling.",
+        description="Of the fine-tuning. Default: as in a fine-tuning experiment.",
     )
     method: Method = Field("full", title="Fine-tuning method", description="As there.")
     tuning_seeds: list[Seed] = Field(
@@ -106,6 +109,8 @@ class InterpolationFields(Spec):
         description="Of the fine-tuning: rows per step. Default: 32, or 16 for language modelling.",
         json_schema_extra=ADVANCED,
     )
+    optimiser: Optimiser = Field("adamw", json_schema_extra=ADVANCED)
+    momentum: Momentum = None
     ewc_data: Name | None = Field(
         None,
         title="EWC data",
@@ -156,7 +161,16 @@ class InterpolationFields(Spec):
         """The fine-tuning of the ends, in the fields of a fine-tuning spec."""
         values: dict[str, Any] = {
             name: getattr(self, name)
-            for name in ("suite", "checkpoints", "task", "data", "epochs", "batch_rows")
+            for name in (
+                "suite",
+                "checkpoints",
+                "task",
+                "data",
+                "epochs",
+                "batch_rows",
+                "optimiser",
+                "momentum",
+            )
         }
         values |= {"window": self.window, "stride": self.stride, "precision": self.precision}
         return TuningFields(

@@ -28,7 +28,7 @@ from ucurve.experiments.interpolation_fields import InterpolationFields
 from ucurve.registry.suites import Checkpoint
 from ucurve.spec import Point
 
-NOT_TUNED = dict.fromkeys(("seed", "to_seed", "learning_rate", "method"))
+NOT_TUNED = dict.fromkeys(("seed", "to_seed", "learning_rate", "method", "optimiser"))
 RULES = {"arithmetic": "fp64", "buffers": "first"}
 
 
@@ -79,7 +79,11 @@ class _FinetunedModels:
 
     def at(self, seed: int, interpolation: dict[str, Any] | None, /, **labels: Any) -> Point:
         """Return the point of a fine-tuned model, or of one on a line from or to it."""
-        same = {"learning_rate": self._tuning.rates[0], "method": self.spec.method}
+        same = {
+            "learning_rate": self._tuning.rates[0],
+            "method": self.spec.method,
+            "optimiser": self.spec.optimiser,
+        }
         seconds = seconds_of(
             self._tuning, self.checkpoint, self.sets, self.base, trains=interpolation is None
         )

@@ -9,6 +9,7 @@ The table is that of `ucurve.analysis.fine_tuning`; its verdicts hold the minima
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,9 @@ def figures(
     rates = LineEncoding("learning_rate", "learning rate", list(design.rates))
     result |= loss_increase_law.figures(verdicts, rates, row="replicate", column="evaluation")
     result["training"] = _training(table, design)
+    if design.optimiser != "adamw":
+        stated = f" Optimiser: {design.optimiser}."
+        result = {n: replace(fig, caption=fig.caption + stated) for n, fig in result.items()}
     if not references:
         return result
     comparisons = compare(references, numbers.comparable_rows(table, design))

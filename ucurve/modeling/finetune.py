@@ -26,6 +26,7 @@ from transformers.pytorch_utils import Conv1D
 from ucurve.modeling.batches import Batch, FinetunedModel, num_scored, token_loss
 from ucurve.modeling.finetuned_weights import STATE, FinetunedWeights, TrainingSummary
 from ucurve.modeling.finetuning_data import FinetuningTask
+from ucurve.modeling.optimisers import build_optimiser
 from ucurve.modeling.perplexity import Precision, autocast
 from ucurve.modeling.perturb import standard_normal
 from ucurve.modeling.pretrain import learning_rate, one_thread
@@ -43,7 +44,7 @@ Progress = Callable[..., None]  # progress(done, total, loss=...), raises to sto
 class FinetuningConfig:
     """Hyperparameters of a fine-tuning run, named as in the spec."""
 
-    optimiser: Literal["adamw", "sgd"]
+    optimiser: str | dict[str, Any]  # a name, or the protocol of one with its settings
     learning_rate: float
     num_steps: int
     batch_rows: int
@@ -51,9 +52,9 @@ class FinetuningConfig:
     warmup: float
     weight_decay: float
     grad_clip: float
-    beta1: float
-    beta2: float
     precision: Precision
+    beta1: float = 0.9  # of AdamW only; other optimisers have theirs inside `optimiser`
+    beta2: float = 0.999
 
     @property
     def warmup_steps(self) -> int:
@@ -137,7 +138,14 @@ class FinetuningRun(ResumableRun):
                 name: p.detach().clone() for name, p in self.trained.items() if id(p) not in new
             }
             self.penalty = Regularizer(method["strength"], anchor, weights)
-        self.optimiser = _optimiser(self.trained, recipe)
+        self.optimiser = build_optimiser(
+            recipe.optimiser,
+            self.trained,
+            _hidden_matrices(model),
+            rate=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            betas=(recipe.beta1, recipe.beta2),
+        )
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self.losses: list[float] = []
         self.diverged = False  # the last loss or gradient was not finite; no update follows
@@ -247,7 +255,7 @@ def _add_lora_(model: PreTrainedModel, rank: int, seed: int) -> None:
     """
     import peft
 
-    linear = _linear_layers(model)
+    linear = _adapted_layers(model)
     transposed = any(isinstance(layer, Conv1D) for layer in linear.values())
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft sets fan_in_fan_out by layer where a model has both
@@ -261,21 +269,33 @@ def _add_lora_(model: PreTrainedModel, rank: int, seed: int) -> None:
         peft.inject_adapter_in_model(config, model)
 
 
-def _linear_layers(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
-    """Return the linear layers to adapt by name: all but the unembedding, GPT-2's Conv1D too.
+def _linear_layers(model: PreTrainedModel) -> dict[str, torch.nn.Linear | Conv1D]:
+    """Return the linear layers by name: all but the unembedding, GPT-2's Conv1D too."""
+    last = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D) and module is not last
+    }
+
+
+def _adapted_layers(model: PreTrainedModel) -> dict[str, torch.nn.Linear | Conv1D]:
+    """Return the linear layers that LoRA adapts by name.
 
     State-space layers read the weights of `out_proj` (in a fused kernel) and `dt_proj` themselves,
     past any adapter.
     """
-    last = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     unadapted = (".out_proj", ".dt_proj") if model.config.model_type in FUSED else ()
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear | Conv1D)
-        and module is not last
-        and not name.endswith(unadapted)
-    }
+    layers = _linear_layers(model)
+    return {name: module for name, module in layers.items() if not name.endswith(unadapted)}
+
+
+def _hidden_matrices(model: PreTrainedModel) -> set[int]:
+    """Return the ids of the weight matrices that Muon steps: no embedding, no new head.
+
+    An unembedding that shares its tensor with the embedding is none of them either.
+    """
+    return {id(module.weight) for module in _linear_layers(model).values()}
 
 
 def merge_lora(
@@ -289,25 +309,6 @@ def merge_lora(
                 module.base_layer.weight + module.get_delta_weight(ADAPTER)
             ).detach()
     return merge_lora
-
-
-def _optimiser(
-    trained: Mapping[str, torch.nn.Parameter], recipe: FinetuningConfig
-) -> torch.optim.Optimizer:
-    parameters = list(trained.values())
-    if recipe.optimiser == "sgd":
-        return torch.optim.SGD(
-            parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
-    betas = (recipe.beta1, recipe.beta2)
-    return torch.optim.AdamW(
-        parameters,
-        lr=recipe.learning_rate,
-        betas=betas,
-        eps=1e-8,
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
 
 
 def _vocabulary(model: PreTrainedModel) -> int:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from ucurve.modeling.optimisers import Optimiser
 from ucurve.registry.artifacts import replacement
 
 
@@ -31,7 +32,7 @@ class ResumableRun:
     progress_names: ClassVar[tuple[str, ...]]
     recipe: Any
     seed: int
-    optimiser: torch.optim.Optimizer
+    optimiser: Optimiser
 
     def weights(self) -> Mapping[str, torch.Tensor]:
         """Return the tensors that training changes, by name; not copies."""
