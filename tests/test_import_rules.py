@@ -103,6 +103,7 @@ SHARED = (
     "pretraining_run",
     "sharpness_noise",
     "tensor_choice",
+    "training_fields",
     "weight_changes",
 )
 

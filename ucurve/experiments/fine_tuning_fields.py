@@ -11,21 +11,25 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from ucurve.experiments.checkpoint_selection import Choice
-from ucurve.experiments.fine_tuning_optimisers import (
+from ucurve.experiments.evaluation_fields import Stride, Window
+from ucurve.experiments.fine_tuning_optimisers import default_rate, optimiser_inputs
+from ucurve.experiments.training_fields import (
+    BatchRows,
+    Epochs,
+    EwcData,
+    Method,
     Momentum,
     Optimiser,
-    default_rate,
-    optimiser_inputs,
+    Rate,
+    Seed,
+    Task,
+    TrainingData,
+    TrainingSteps,
 )
 from ucurve.registry.suites import Checkpoint, Dataset
-from ucurve.spec import Looks, Name, Spec
+from ucurve.spec import ADVANCED, Looks, Name, Spec
 
-Rate = Annotated[float, Field(gt=0, le=10)]
-Seed = Annotated[int, Field(ge=0, le=2**31)]
 Alpha = Annotated[float, Field(gt=0, lt=1)]
-Method = Literal["full", "head", "lora", "l2_sp", "ewc"]
-Task = Literal["language_modelling", "label_words", "linear_head"]
-RARE: dict[str, Any] = {"advanced": True}
 
 
 class TuningFields(Spec):
@@ -45,13 +49,7 @@ class TuningFields(Spec):
         "examples have prompts. label_words: a prompt and one word per class, whose token is "
         "learned. linear_head: a new layer on the last token.",
     )
-    data: Name | None = Field(
-        None,
-        title="Training dataset",
-        description="Default: tiny-redrawn or tiny-sentiment for suites of the built-in language, "
-        "else sst2.",
-        json_schema_extra={"widget": "dataset"},
-    )
+    data: TrainingData = None
     learning_rates: list[Rate] = Field(
         [],
         max_length=32,
@@ -86,19 +84,9 @@ class TuningFields(Spec):
         title="Evaluation sets",
         description="Forgetting is measured on these. Default: that of the suite.",
     )
-    epochs: float | None = Field(
-        None, gt=0, le=1000, description="Default: 3, unless steps is given."
-    )
-    steps: int | None = Field(
-        None, ge=1, le=1_000_000, description="Instead of epochs. Default for endless data: 200."
-    )
-    batch_rows: int | None = Field(
-        None,
-        ge=1,
-        le=4096,
-        title="Batch size",
-        description="Rows per step. Default: 32, or 16 for language modelling.",
-    )
+    epochs: Epochs = None
+    steps: TrainingSteps = None
+    batch_rows: BatchRows = None
     max_examples: int | None = Field(
         None,
         ge=1,
@@ -126,32 +114,32 @@ class TuningFields(Spec):
         ge=0,
         lt=1,
         description="AdamW: decay of the mean of gradients.",
-        json_schema_extra=RARE,
+        json_schema_extra=ADVANCED,
     )
     beta2: float = Field(
         0.999,
         ge=0,
         lt=1,
         description="AdamW: decay of the mean of squared gradients.",
-        json_schema_extra=RARE,
+        json_schema_extra=ADVANCED,
     )
     prompt: str = Field(
         "Review: {sentence}\\nSentiment:",
         max_length=10_000,
         description="{sentence} is the text, \\n a new line.",
-        json_schema_extra=RARE,
+        json_schema_extra=ADVANCED,
     )
     label_words: list[Name] = Field(
         ["negative", "positive"],
         max_length=1000,
         description="One per class, in the order of labels; a space is put before each.",
-        json_schema_extra=RARE,
+        json_schema_extra=ADVANCED,
     )
     context: int | None = Field(
         None,
         ge=8,
         le=1 << 16,
-        json_schema_extra=RARE,
+        json_schema_extra=ADVANCED,
         description="Tokens per row. Default: 64 for the built-in language, else 512.",
     )
     l2_sp_strength: float = Field(
@@ -159,29 +147,23 @@ class TuningFields(Spec):
         ge=0,
         title="L2-SP strength",
         description="Weight of the L2-SP penalty.",
-        json_schema_extra=RARE,
+        json_schema_extra=ADVANCED,
     )
     ewc_strength: float = Field(
         300.0,
         ge=0,
         title="EWC strength",
         description="Weight of the EWC penalty.",
-        json_schema_extra=RARE,
+        json_schema_extra=ADVANCED,
     )
-    ewc_data: Name | None = Field(
-        None,
-        title="EWC data",
-        description="Pre-training text for the Fisher information. Default: tiny-language; "
-        "required for other suites.",
-        json_schema_extra={"widget": "dataset", **RARE},
-    )
+    ewc_data: EwcData = None
     ewc_rows: int = Field(
         128,
         ge=1,
         le=100_000,
         title="EWC rows",
         description="Rows of pre-training text from which the Fisher information is estimated.",
-        json_schema_extra=RARE,
+        json_schema_extra=ADVANCED,
     )
     lora_rank: int = Field(
         4,
@@ -189,22 +171,10 @@ class TuningFields(Spec):
         le=1024,
         title="LoRA rank",
         description="Rank of the LoRA updates.",
-        json_schema_extra=RARE,
+        json_schema_extra=ADVANCED,
     )
-    window: int | None = Field(
-        None,
-        ge=2,
-        le=1 << 20,
-        description="Tokens per window. Default: 1024, or a row of the built-in language.",
-        json_schema_extra=RARE,
-    )
-    stride: int | None = Field(
-        None,
-        ge=1,
-        le=1 << 20,
-        description="Tokens between the starts of windows. Default: the window.",
-        json_schema_extra=RARE,
-    )
+    window: Window = None
+    stride: Stride = None
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="Of training and evaluation; weights are always fp32."
     )

@@ -9,32 +9,11 @@ The updates are written out in docs/protocols/optimisers.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple
 
-from pydantic import Field
-
-from ucurve.spec import ADVANCED, SpecError
+from ucurve.spec import SpecError
 
 OptimiserName = Literal["adamw", "sgd", "sgd_momentum", "lion", "muon"]
-Optimiser: TypeAlias = Annotated[
-    OptimiserName,
-    Field(
-        description="sgd: without momentum. lion: steps by the sign, at learning rates 3 to 10 "
-        "times smaller than AdamW's (Chen et al. 2023). muon: orthogonal steps of hidden matrices, "
-        "AdamW for the rest, both at AdamW's learning rates (Liu et al. 2025); not for methods "
-        "lora and head. On tiny, sgd_momentum was best at 100 times, sgd at 1000 times AdamW's "
-        "default.",
-    ),
-]
-Momentum: TypeAlias = Annotated[
-    float | None,
-    Field(
-        gt=0,
-        lt=1,
-        description="Of sgd_momentum (default 0.9) and muon (default 0.95).",
-        json_schema_extra=ADVANCED,
-    ),
-]
 MOMENTUM = {"sgd_momentum": 0.9, "muon": 0.95}
 LION_BETAS = {"beta1": 0.9, "beta2": 0.99}  # Chen et al. 2023, section 5
 ADAMW_BETAS = (0.9, 0.999)

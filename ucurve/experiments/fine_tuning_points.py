@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from ucurve.experiments.fine_tuning_datasets import FinetuningDatasets
-from ucurve.experiments.fine_tuning_fields import Method, TuningFields
+from ucurve.experiments.fine_tuning_fields import TuningFields
 from ucurve.experiments.fine_tuning_optimisers import STATE_BYTES, name_of
+from ucurve.experiments.training_fields import Method
 from ucurve.registry.suites import Checkpoint
 from ucurve.spec import Point, Resources
 

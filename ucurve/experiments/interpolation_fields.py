@@ -6,14 +6,26 @@ spec.tuning.recipe_inputs(data, 1e-3)  # as a spec of fine-tuning has it
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from ucurve.experiments.checkpoint_selection import Choice
 from ucurve.experiments.evaluation_fields import EvaluationSet, Stride, Window
-from ucurve.experiments.fine_tuning_fields import Method, Rate, Seed, Task, TuningFields
-from ucurve.experiments.fine_tuning_optimisers import Momentum, Optimiser
+from ucurve.experiments.fine_tuning_fields import TuningFields
+from ucurve.experiments.training_fields import (
+    BatchRows,
+    Epochs,
+    EwcData,
+    Method,
+    Momentum,
+    Optimiser,
+    Rate,
+    Seed,
+    Task,
+    TrainingData,
+    TrainingSteps,
+)
 from ucurve.spec import ADVANCED, Name, Spec
 
 PairKind = Literal["checkpoints", "seeds", "fine_tuning", "fine_tuning_seeds"]
@@ -31,6 +43,8 @@ TUNING_FIELDS = (
     "momentum",
     "ewc_data",
 )
+# Of the same name and meaning in a fine-tuning spec; `steps` are those along the line here.
+SAME_FIELDS = TuningFields.model_fields.keys() - {"kind", "steps"}
 
 
 class InterpolationFields(Spec):
@@ -66,12 +80,7 @@ class InterpolationFields(Spec):
         description="Of lines with fine-tuned ends, as in a fine-tuning experiment, which has "
         "these models too. Fields that are not here have its defaults.",
     )
-    data: Name | None = Field(
-        None,
-        title="Training dataset",
-        description="Default: as in a fine-tuning experiment.",
-        json_schema_extra={"widget": "dataset"},
-    )
+    data: TrainingData = None
     learning_rate: Rate | None = Field(
         None,
         description="Of the fine-tuning. Default: as in a fine-tuning experiment.",
@@ -85,39 +94,12 @@ class InterpolationFields(Spec):
         description="Of the order of the data. fine_tuning draws a line for each, and "
         "fine_tuning_seeds between each and the next.",
     )
-    epochs: float | None = Field(
-        None,
-        gt=0,
-        le=1000,
-        title="Fine-tuning epochs",
-        description="Default: 3, unless steps of fine-tuning are given.",
-        json_schema_extra=ADVANCED,
-    )
-    tuning_steps: int | None = Field(
-        None,
-        ge=1,
-        le=1_000_000,
-        title="Fine-tuning steps",
-        description="Instead of epochs. Default for endless data: 200.",
-        json_schema_extra=ADVANCED,
-    )
-    batch_rows: int | None = Field(
-        None,
-        ge=1,
-        le=4096,
-        title="Batch size",
-        description="Of the fine-tuning: rows per step. Default: 32, or 16 for language modelling.",
-        json_schema_extra=ADVANCED,
-    )
+    epochs: Epochs = Field(None, title="Fine-tuning epochs", json_schema_extra=ADVANCED)
+    tuning_steps: TrainingSteps = Field(None, title="Fine-tuning steps", json_schema_extra=ADVANCED)
+    batch_rows: BatchRows = Field(None, json_schema_extra=ADVANCED)
     optimiser: Optimiser = Field("adamw", json_schema_extra=ADVANCED)
     momentum: Momentum = None
-    ewc_data: Name | None = Field(
-        None,
-        title="EWC data",
-        description="For method ewc: pre-training text. Default: tiny-language; required for "
-        "other suites.",
-        json_schema_extra={"widget": "dataset", **ADVANCED},
-    )
+    ewc_data: EwcData = None
     evaluation: EvaluationSet = None
     window: Window = None
     stride: Stride = None
@@ -159,24 +141,10 @@ class InterpolationFields(Spec):
     @property
     def tuning(self) -> TuningFields:
         """The fine-tuning of the ends, in the fields of a fine-tuning spec."""
-        values: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in (
-                "suite",
-                "checkpoints",
-                "task",
-                "data",
-                "epochs",
-                "batch_rows",
-                "optimiser",
-                "momentum",
-            )
-        }
-        values |= {"window": self.window, "stride": self.stride, "precision": self.precision}
+        same = SAME_FIELDS & type(self).model_fields.keys()
         return TuningFields(
             kind="fine_tuning",
-            **values,
-            ewc_data=self.ewc_data,
+            **{name: getattr(self, name) for name in same},
             methods=[self.method],
             learning_rates=[] if self.learning_rate is None else [self.learning_rate],
             seeds=self.tuning_seeds,
