@@ -27,9 +27,11 @@ from ucurve.experiments.fine_tuning import FineTuning
 from ucurve.experiments.gaussian_perturbation import GaussianPerturbation
 from ucurve.schemas.measurements import MeasurementRow
 from ucurve.schemas.results import Answer, Verdict
+from ucurve.schemas.validation_messages import field_messages
 from ucurve.spec import SpecError, canonical
 
 TWO = ["tiny-held-out", "few"]
+BUILT_IN = ["tiny-held-out", "tiny-redrawn-held-out"]
 
 
 # ---- the plan
@@ -41,6 +43,7 @@ TWO = ["tiny-held-out", "few"]
         ("gaussian_perturbation", 1130, "fb6b7391b8453fa1"),
         ("quantisation", 50, "75638f0a9c97cd79"),
         ("pruning", 40, "d40bfa12a178afbf"),
+        ("sharpness", 460, "7350aa2d88d9f895"),
     ],
 )
 def test_one_evaluation_set_gives_the_points_that_it_always_gave(
@@ -84,12 +87,17 @@ def test_the_default_name_counts_several_sets() -> None:
 
 
 def test_sets_that_cannot_be_measured_are_refused_with_field_reason_and_remedy() -> None:
-    with pytest.raises(ValidationError, match="'few' is listed twice: name every"):
-        GaussianPerturbation(evaluation=["few", "tiny-held-out", "few"])
-    with pytest.raises(ValidationError, match="at most 8"):
-        GaussianPerturbation(evaluation=[f"set{i}" for i in range(9)])
-    with pytest.raises(ValidationError, match="at least 1"):
-        GaussianPerturbation(evaluation=[])
+    schema = GaussianPerturbation.model_json_schema()
+    for evaluation, words in (
+        (["few", "tiny-held-out", "few"], "'few' is listed twice: name every evaluation set once"),
+        ([f"set{i}" for i in range(9)], "at most 8"),
+        ([], "at least 1"),
+    ):
+        with pytest.raises(ValidationError) as invalid:
+            GaussianPerturbation.model_validate({"evaluation": evaluation})
+        [message] = field_messages(invalid.value.errors(), schema)
+        assert list(message.path) == ["evaluation"]
+        assert words in message.message
 
     def refusal(evaluation: list[str]) -> str:
         with pytest.raises(SpecError) as error:
@@ -109,8 +117,7 @@ def test_sets_that_cannot_be_measured_are_refused_with_field_reason_and_remedy()
 
 
 def test_two_built_in_sets_fit_the_suite_of_the_demo() -> None:
-    sets = ["tiny-held-out", "tiny-redrawn-held-out"]
-    spec = parse({"kind": "gaussian_perturbation", "suite": "tiny", "evaluation": sets})
+    spec = parse({"kind": "gaussian_perturbation", "suite": "tiny", "evaluation": BUILT_IN})
     points = list(spec.plan(Builtin()))
     assert len(points) == 2 * 1130 == spec.count(Builtin())
     assert {p.inputs["evaluation"]["window"] for p in points} == {64}
@@ -326,6 +333,36 @@ def test_a_best_learning_rate_is_summarized_per_set_and_over_sets() -> None:
         "full, tiny-held-out",
     ]
     assert all(len(v.summarizes) == 2 for v in summaries), "never seeds of different sets together"
+
+
+def test_sharpness_on_two_sets_has_a_verdict_over_them() -> None:
+    spec = parse({"kind": "sharpness", "suite": "tiny", "draws": 3, "evaluation": BUILT_IN})
+    points = list(spec.plan(Builtin()))
+    assert len(points) == spec.count(Builtin())
+    rows = []
+    for i, point in enumerate(points):
+        labels = dict(point.labels)
+        grows = labels["evaluation"] == BUILT_IN[0]
+        trace = (200 + 1e-5 * labels["tokens"] * grows) * (1 + 0.01 * (labels["draw"] or 0))
+        rise = trace * labels["sigma"] ** 2 / 2
+        metrics = {
+            "trace": {"trace": trace, "trace_mlp": trace, "weights_mlp": 100.0},
+            "eigenvalue": {"top_eigenvalue": 20.0, "residual": 0.01},
+            "noise": {"rise": rise, "curvature": trace},
+        }
+        rows.append(
+            MeasurementRow(
+                id=i, identity=point.identity, position=i, state="done", labels=labels,
+                metrics=metrics[labels["part"]],
+            )
+        )  # fmt: skip
+    table = to_frame(rows)
+    first = next(v for v in spec.verdicts(table) if v.is_summary)
+    assert first.scope == "2 evaluation sets"
+    assert first.evidence["sets"][BUILT_IN[0]] == "yes"
+    assert first.evidence["sets"][BUILT_IN[1]] != "yes"
+    curvature = spec.figures(table)["curvature"]
+    assert {row["evaluation"] for row in named(curvature, "mean")} == set(BUILT_IN)
 
 
 # ---- figures

@@ -97,6 +97,12 @@ class GaussianPerturbation(Spec):
             "gammas": [0.1, 0.2, 0.3],
             "draws": 8,
         },
+        "tiny on two evaluation sets: known facts, other facts": {
+            "suite": "tiny",
+            "gammas": [0.2],
+            "draws": 8,
+            "evaluation": ["tiny-held-out", "tiny-redrawn-held-out"],
+        },
         "novels, real English": {
             "suite": "novels",
             "gammas": [0.05, 0.1, 0.2, 0.3],

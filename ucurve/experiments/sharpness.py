@@ -9,8 +9,9 @@ directions of +1 and -1, on the first windows of the evaluation set.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -25,7 +26,7 @@ from ucurve.experiments.checkpoint_selection import (
     initialisations,
     selection_warnings,
 )
-from ucurve.experiments.evaluation_fields import EvaluationSet, Window
+from ucurve.experiments.evaluation_fields import EvaluationSets, Window, names_of, on_sets
 from ucurve.experiments.sharpness_noise import SCALES, noise_beside, unperturbed
 from ucurve.experiments.tensor_choice import TensorChoice
 from ucurve.registry.suites import Checkpoint, Dataset, Suite
@@ -40,7 +41,6 @@ from ucurve.spec import (
     Resources,
     Result,
     Spec,
-    SpecError,
     TableRoles,
     Verdict,
 )
@@ -63,11 +63,12 @@ class Sharpness(Spec):
     kind: Literal["sharpness"] = "sharpness"
     title: ClassVar[str] = "Sharpness"
     order: ClassVar[int] = 8
-    name_template: ClassVar[str] = "{title} of {suite}, σ {sigmas}, {draws} directions"
+    name_template: ClassVar[str] = "{title} of {suite}, σ {sigmas}, {draws} directions{on_sets}"
     repeat_fields: ClassVar[tuple[str, ...]] = ("draws",)
     columns: ClassVar[TableRoles] = TableRoles(
         x="tokens",
         treatment=("sigma", "part", "group", "scale"),
+        fixed=("evaluation",),
         draws=("draw",),
         seed_field="seed",
         metrics={
@@ -140,7 +141,7 @@ class Sharpness(Spec):
         description="Of the directions; later directions increment it.",
         json_schema_extra=ADVANCED,
     )
-    evaluation: EvaluationSet = None
+    evaluation: EvaluationSets = None
     window: Window = None
     tolerance: float = Field(
         1e-3,
@@ -160,6 +161,11 @@ class Sharpness(Spec):
     looks: Looks = 1
 
     @property
+    def on_sets(self) -> str:
+        """The number of evaluation sets for the name, where there are several."""
+        return on_sets(self.evaluation)
+
+    @property
     def sorted_sigmas(self) -> list[float]:
         """The sigmas in ascending order, without duplicates."""
         return sorted(set(self.sigmas))
@@ -172,26 +178,27 @@ class Sharpness(Spec):
         First and last checkpoints come first, those between follow by bisection.
         """
         suite = catalogue.suite(self.suite)
-        name = self.evaluation or suite.evaluation
-        if name is None:
-            raise SpecError("evaluation", f"{suite.name!r} has no evaluation set: name one.")
-        dataset = evaluation_points.usable_set(catalogue, name, "evaluation")
+        datasets = evaluation_points.usable_sets(catalogue, suite, self.evaluation)
         _choice(suite).check()
         chosen = choose(suite, self.checkpoints)
-        evaluation_points.expect_one_curve(chosen, dataset, self.window)
+        for dataset in datasets:
+            evaluation_points.expect_one_curve(chosen, dataset, self.window)
         groups = self._groups(suite)
         initial = {c.replicate: c for c in initialisations(suite)}
         for replicate in by_replicate(chosen):
             levels = bisection_levels(len(replicate))
-            for checkpoint, level in zip(replicate, levels, strict=True):
-                yield from self._points(
-                    self._template(checkpoint, dataset, level), groups, max(levels) + 1
-                )
+            for (checkpoint, level), dataset in product(
+                zip(replicate, levels, strict=True), datasets
+            ):
+                label = evaluation_points.label_of(dataset, datasets)
+                template = _labelled(self._template(checkpoint, dataset, level), label)
+                yield from self._points(template, groups, max(levels) + 1)
                 if self.noise_gamma:
                     start = initial.get(checkpoint.replicate)
                     if start is None:
                         evaluation_points.require_initializer(checkpoint, "noise_gamma")
                     base = unperturbed(checkpoint, dataset, self.window, level)
+                    base = _labelled(base, label)
                     yield base
                     seeds = range(self.seed, self.seed + self.draws)
                     yield from noise_beside(base, _choice(suite), start, self.noise_gamma, seeds)
@@ -202,7 +209,8 @@ class Sharpness(Spec):
         per_checkpoint = self.draws * (1 + len(self.sorted_sigmas)) + len(self._groups(suite))
         if self.noise_gamma:
             per_checkpoint += 1 + len(SCALES) * self.draws
-        return count_chosen(suite, self.checkpoints) * per_checkpoint
+        num_sets = len(names_of(self.evaluation)) or 1
+        return count_chosen(suite, self.checkpoints) * num_sets * per_checkpoint
 
     def warnings(self, catalogue: Catalogue) -> list[str]:
         """Return which checkpoints and tensor groups are left out."""
@@ -308,20 +316,30 @@ class Sharpness(Spec):
 
     def figures(self, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
         """Return curvature over tokens, by tensor group, and the end of the quadratic regime."""
-        from ucurve.figures import sharpness
+        from ucurve.figures import evaluation_sets, sharpness
 
-        return sharpness.figures(table, self.sorted_sigmas, self.noise_gamma)
+        return evaluation_sets.figures(
+            table,
+            verdicts,
+            lambda rows, *_: sharpness.figures(rows, self.sorted_sigmas, self.noise_gamma),
+        )
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
         """Return whether the trace grows, and whether it explains the smallest noise."""
-        from ucurve.analysis import sharpness_verdicts
+        from ucurve.analysis import evaluation_sets, sharpness_verdicts
 
-        return sharpness_verdicts.verdicts(table, self.looks)
+        return evaluation_sets.verdicts(
+            table, lambda rows, _: sharpness_verdicts.verdicts(rows, self.looks)
+        )
 
 
 def _choice(suite: Suite) -> TensorChoice:
     """Return all tensors of a suite's models."""
     return TensorChoice(suite, "all", [], [])
+
+
+def _labelled(point: Point, labels: Mapping[str, str]) -> Point:
+    return replace(point, labels={**point.labels, **labels})
 
 
 def _changed(
