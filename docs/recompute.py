@@ -9,6 +9,7 @@ import hashlib
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -91,22 +92,26 @@ def perturbed(t, gamma, seed, scale_of):  # scale_of: the checkpoint itself, or 
     return {n: t[n] + standard_normal(seed, n, t[n].shape) * (gamma * std[n]) for n in t}
 
 
-def rounded(t, bits):  # quantisation/1 per row, symmetric
-    t = dict(t)
-    for name in (name for name in t if t[name].dim() > 1):
-        weights = t[name].double()
-        step = weights.abs().amax(-1, keepdim=True) / (2 ** (bits - 1) - 1)
-        t[name] = torch.where(step > 0, (weights / step).round() * step, weights).float()
-    return t
+def with_matrices(t, change):  # biases and gains of norms stay
+    return {n: change(w).view(w.shape) if w.dim() > 1 else w for n, w in t.items()}
 
 
-def pruned(t, sparsity):  # pruning/1 per tensor
-    t = dict(t)
-    for name in (name for name in t if t[name].dim() > 1):
-        order = t[name].abs().flatten().argsort(stable=True)  # of equal magnitudes the first
-        gone = order[: round(sparsity * len(order))]
-        t[name] = t[name].flatten().index_fill(0, gone, 0.0).view(t[name].shape)
-    return t
+def rounded(w, bits):  # quantisation/1 per row, symmetric
+    w = w.double()
+    step = w.abs().amax(-1, keepdim=True) / (2 ** (bits - 1) - 1)
+    return torch.where(step > 0, (w / step).round() * step, w).float()
+
+
+def decoded(w, bits, size=None):  # library_format/1, all in fp32; size None: a scale per row
+    blocks, least = w.reshape(-1, size or w.shape[-1]), 2.0**-126 if size else 2.0**-23
+    scale = (blocks.abs().amax(1, keepdim=True) / ((2**bits - 1) / 2)).clamp(min=least)
+    codes = (blocks * (1.0 / scale)).round()
+    return codes.clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) * scale
+
+
+def pruned(w, sparsity):  # pruning/1 per tensor
+    order = w.abs().flatten().argsort(stable=True)  # of equal magnitudes the first
+    return w.flatten().index_fill(0, order[: round(sparsity * len(order))], 0.0)
 
 
 def train(t, loss, batches, rate, warmup, decay=0.0, beta2=0.999, cosine=False, sharp=None):
@@ -213,69 +218,102 @@ def linear_model(learned=10, width=32, seed=0, step=0.2):
     return {**noisy, "linear_fine_tuning/1": np.mean(forgotten)}
 
 
-def main(suite, ids):
-    folders = (suite / "seed0-step0-tokens0", suite / "seed0-step7000-tokens14336000")
-    config = json.loads((folders[0] / "config.json").read_text())
-    initial, last = (load_file(folder / "model.safetensors") for folder in folders)
-    held_out, tuning, validation, labelled, labelled_validation, training = (
-        torch.from_numpy(np.loadtxt(ids / f"{name}.ids", dtype=np.int64)) for name in FILES
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def published(t):  # as files name the unembedding that transformers calls lm_head
+    return {name.replace("lm_head", "embed_out"): tensor for name, tensor in t.items()}
+
+
+def read(suite, ids):  # models of pre-training seed 0, and of seed 1 the last; the six files
+    first, last = "seed0-step0-tokens0", "seed0-step7000-tokens14336000"
+    texts = {f.replace("-", "_"): np.loadtxt(ids / f"{f}.ids", dtype=np.int64) for f in FILES}
+    return SimpleNamespace(
+        config=json.loads((suite / first / "config.json").read_text()),
+        initial=weights(suite / first),
+        last=weights(suite / last),
+        other=weights(suite / last.replace("seed0", "seed1")),
+        **{name: torch.from_numpy(rows) for name, rows in texts.items()},
     )
-    stored = {name.replace("lm_head", "embed_out"): tensor for name, tensor in last.items()}
-    at_start = {name.replace("lm_head", "embed_out"): tensor for name, tensor in initial.items()}
 
-    def every_token(t, rows):
-        return loss_of(t, config, rows)
 
+def changes(s):
     def evaluated(t):
-        return mean_loss(loss_of, t, config, held_out)
+        return mean_loss(loss_of, t, s.config, s.held_out)
 
-    def tuned(t, loss, rows, *first, rate=1e-3):
-        batches = rows.split(16)
-        warmup = round(0.06 * len(batches))
-        return train(t, lambda t, part: loss(t, config, part, *first), batches, rate, warmup)
-
-    result = {
-        "perplexity/1": evaluated(last),
-        "gaussian/1 current_std": evaluated(perturbed(last, 0.1, 3, last)),
-        "gaussian/1 init_std": evaluated(perturbed(last, 0.2, 0, initial)),
+    stored, at_start = published(s.last), published(s.initial)
+    average = {n: 0.5 * s.last[n].double() + 0.5 * s.other[n].double() for n in s.last}
+    return {
+        "perplexity/1": evaluated(s.last),
+        "gaussian/1 current_std": evaluated(perturbed(s.last, 0.1, 3, s.last)),
+        "gaussian/1 init_std": evaluated(perturbed(s.last, 0.2, 0, s.initial)),
         "gaussian/2 init_std": evaluated(perturbed(stored, 0.2, 0, at_start)),
-        "quantisation/1": evaluated(rounded(last, 3)),
-        "pruning/1": evaluated(pruned(last, 0.5)),
+        "interpolation/1": evaluated({name: w.float() for name, w in average.items()}),
+        "quantisation/1": evaluated(with_matrices(s.last, lambda w: rounded(w, 3))),
+        "library_format/1 int8": evaluated(with_matrices(s.last, lambda w: decoded(w, 8))),
+        "library_format/1 int4": evaluated(with_matrices(s.last, lambda w: decoded(w, 4, 32))),
+        "pruning/1": evaluated(with_matrices(s.last, lambda w: pruned(w, 0.5))),
     }
-    other = load_file(suite / "seed1-step7000-tokens14336000" / "model.safetensors")
-    average = {name: 0.5 * last[name].double() + 0.5 * other[name].double() for name in last}
-    result["interpolation/1"] = evaluated({name: w.float() for name, w in average.items()})
+
+
+def curvatures(s):
+    stored, first = published(s.last), s.held_out[:64]
     sign = {n: standard_normal(0, n, w.shape).sign() for n, w in stored.items()}  # a direction
-    v, first = torch.cat([part.flatten() for part in sign.values()]), held_out[:64]
-    product = hessian(stored, lambda t: loss_of(t, config, first))
+    v = torch.cat([part.flatten() for part in sign.values()])
+    product = hessian(stored, lambda t: loss_of(t, s.config, first))
     ends = [{n: w + sigma * sign[n] for n, w in stored.items()} for sigma in (0.03, -0.03, 0.0)]
-    above, below, middle = (mean_loss(loss_of, end, config, first) for end in ends)
-    result |= {
+    above, below, middle = (mean_loss(loss_of, end, s.config, first) for end in ends)
+    return {
         "hessian_trace/1": inner(v, product(v)),
         "hessian_top_eigenvalue/1": top_eigenvalue(product, v),
         "antithetic_rise/1": (above + below) / 2 - middle,
     }
-    after, losses = tuned(last, loss_of, tuning)
-    half = {name: torch.lerp(last[name], after[name], 0.5) for name in last}
-    result |= {
-        "fine_tune/1": evaluated(after),
+
+
+def fine_tunings(s):
+    def tuned(t, loss, rows, *first, rate=1e-3):
+        batches = rows.split(16)
+        warmup = round(0.06 * len(batches))
+        return train(t, lambda t, part: loss(t, s.config, part, *first), batches, rate, warmup)
+
+    def evaluated(t, rows, loss=loss_of, *first):
+        return mean_loss(loss, t, s.config, rows, *first)
+
+    after, losses = tuned(s.last, loss_of, s.tuning)
+    fast, _ = tuned(s.last, loss_of, s.tuning, rate=1e-2)
+    half = {name: torch.lerp(s.last[name], after[name], 0.5) for name in s.last}
+    words, _ = tuned(s.last, loss_of, s.labelled, 63)
+    head = s.config["initializer_range"] * standard_normal(0, "head.weight", (2, 32))
+    classes, _ = tuned({**s.last, "head.weight": head}, class_loss, s.labelled)
+    return {
+        "fine_tune/1": evaluated(after, s.held_out),
         "fine_tune/1 training_loss": last_bin(losses),
-        "language_modelling/1": mean_loss(loss_of, after, config, validation),
-        "wise_ft/1": evaluated(half),
+        "fine_tune/1 rate 0.01": evaluated(fast, s.held_out),
+        "language_modelling/1": evaluated(after, s.validation),
+        "wise_ft/1": evaluated(half, s.held_out),
+        "label_words/1": evaluated(words, s.labelled_validation, loss_of, 63),
+        "linear_head/1": evaluated(classes, s.labelled_validation, class_loss),
     }
-    fast, _ = tuned(last, loss_of, tuning, rate=1e-2)
-    result["fine_tune/1 rate 0.01"] = evaluated(fast)
-    after, _ = tuned(last, loss_of, labelled, 63)
-    result["label_words/1"] = mean_loss(loss_of, after, config, labelled_validation, 63)
-    head = config["initializer_range"] * standard_normal(0, "head.weight", (2, 32))
-    after, _ = tuned({**last, "head.weight": head}, class_loss, labelled)
-    result["linear_head/1"] = mean_loss(class_loss, after, config, labelled_validation)
-    batches = training.split(32)
-    after, _ = train(initial, every_token, batches, 5e-3, 5, 0.15, 0.95, cosine=True)
-    result["pretrain/1"] = evaluated(after)
-    after, _ = train(initial, every_token, batches, 5e-3, 5, 0.15, 0.95, cosine=True, sharp=15)
-    result["intervention/1"] = evaluated(after)
-    print(json.dumps({**result, **linear_model()}, indent=1))
+
+
+def pretrainings(s):
+    def trained(sharp=None):
+        batches, recipe = s.training.split(32), {"decay": 0.15, "beta2": 0.95, "cosine": True}
+        t, _ = train(s.initial, every_token, batches, 5e-3, 5, **recipe, sharp=sharp)
+        return mean_loss(loss_of, t, s.config, s.held_out)
+
+    def every_token(t, rows):
+        return loss_of(t, s.config, rows)
+
+    return {"pretrain/1": trained(), "intervention/1": trained(sharp=15)}
+
+
+def main(suite, ids):
+    files = read(suite, ids)
+    parts = (part(files) for part in (changes, curvatures, fine_tunings, pretrainings))
+    numbers = {name: number for part in (*parts, linear_model()) for name, number in part.items()}
+    print(json.dumps(numbers, indent=1))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from ucurve.registry.suites import Location, Suite, combined_sha256
 from ucurve.spec import Point, Result
 
 SCRIPT = DOCS / "recompute.py"
-LIBRARIES = {"hashlib", "json", "sys", "pathlib", "numpy", "torch", "safetensors"}
+LIBRARIES = {"hashlib", "json", "sys", "pathlib", "types", "numpy", "torch", "safetensors"}
 PAGE = DOCS / "protocols" / "index.md"
 LAST = "seed0-step7000-tokens14336000"
 TUNING = {"kind": "fine_tuning", "seeds": [0], "steps": 60, "batch_rows": 16}
@@ -45,6 +45,8 @@ BRANCHED = {
 }
 NOISE = {"kind": "gaussian_perturbation", "suite": "tiny"}
 ROUNDING = {"kind": "quantisation", "suite": "tiny"}
+FORMATS = {**ROUNDING, "formats": ["torchao_int8", "torchao_int4"]}
+INT8, INT4 = "torchao int8, per row", "torchao int4, per group of 32"
 PRUNING = {"kind": "pruning", "suite": "tiny", "patterns": ["2:4"]}
 SHARPNESS = {"kind": "sharpness", "draws": 1, "sigmas": [0.03], "by_group": False}
 
@@ -184,6 +186,8 @@ MEASURED: dict[str, Callable[[Product], float]] = {
     "gaussian/2 init_std": published,
     "interpolation/1": averaged,
     "quantisation/1": lambda p: changed(p, ROUNDING, bits=3.0),
+    "library_format/1 int8": lambda p: changed(p, FORMATS, scheme=INT8),
+    "library_format/1 int4": lambda p: changed(p, FORMATS, scheme=INT4),
     "pruning/1": lambda p: changed(p, PRUNING, sparsity=0.5, scheme="per tensor"),
     "fine_tune/1": lambda p: tuned(p).metrics["nll_mean"],
     "fine_tune/1 training_loss": lambda p: tuned(p).series["training_loss"][-1],
@@ -243,7 +247,11 @@ PAGES = {
 EVERY_FIELD: dict[str, dict[str, Any]] = {
     "gaussian_perturbation": {"by_group": True},
     "fine_tuning": {"methods": ["full", "head", "lora", "l2_sp", "ewc"], "alphas": [0.5]},
-    "quantisation": {"granularities": ["tensor", "row", "group"], "ranges": "both"},
+    "quantisation": {
+        "granularities": ["tensor", "row", "group"],
+        "ranges": "both",
+        "formats": ["torchao_int8", "torchao_int4"],
+    },
     "pruning": {"scopes": ["tensor", "global"], "patterns": ["2:4"]},
     "linear_model": {"draws": 50, "targets": 10},
 }
