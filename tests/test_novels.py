@@ -21,6 +21,7 @@ from ucurve.modeling.pretrain import PretrainingConfig, build
 from ucurve.modeling.token_data import END_OF_TEXT, tokens_of
 from ucurve.registry.artifacts import bytes_sha256
 from ucurve.registry.suites import Dataset, Suite
+from ucurve.spec import SpecError
 
 ROOT = Path(__file__).parents[1]
 FOLDER = BUILTIN / "suites" / "novels"
@@ -209,3 +210,22 @@ def test_the_losses_of_the_unperturbed_models_never_change(tmp_path: Path) -> No
     for seed in (0, 1):
         curve = [losses[c.revision] for c in checkpoints if c.replicate == seed]
         assert curve == sorted(curve, reverse=True), "every doubling of the budget helps"
+
+
+# ---- fine-tuning
+
+
+def test_fine_tuning_on_the_evaluation_text_warns_that_it_measures_no_forgetting() -> None:
+    tuning = {"kind": "fine_tuning", "suite": "novels", "data": "novels-held-out"}
+    spec = parse(tuning)
+    assert list(spec.plan(Catalogue()))
+    (warning,) = spec.warnings(Catalogue())
+    assert "novels-held-out is also the training dataset" in warning
+    assert not parse({"kind": "fine_tuning", "suite": "tiny"}).warnings(Catalogue())
+
+
+def test_without_a_registered_text_the_plan_says_what_to_fine_tune_on() -> None:
+    spec = parse({"kind": "fine_tuning", "suite": "novels"})
+    with pytest.raises(SpecError, match=r"sst2.* Or choose a text of your own") as refused:
+        list(spec.plan(Catalogue()))
+    assert refused.value.field == "data"

@@ -159,13 +159,20 @@ class FineTuning(TuningFields):
         return count_chosen(suite, self.checkpoints) * num_evaluations * (1 + num_changes)
 
     def warnings(self, catalogue: Catalogue) -> list[str]:
-        """Return which of the selected checkpoints are left out, and what the optimiser needs."""
-        return [
-            *selection_warnings(catalogue.suite(self.suite), self.checkpoints),
+        """Return what is left out, what the optimiser needs, and what is no forgetting."""
+        suite = catalogue.suite(self.suite)
+        messages = [
+            *selection_warnings(suite, self.checkpoints),
             *optimiser_warnings(
                 self.optimiser, self.rates, self.task, self.momentum, (self.beta1, self.beta2)
             ),
         ]
+        if self.data and self.data in (self.evaluations or [suite.evaluation]):
+            messages.append(
+                f"evaluations: {self.data} is also the training dataset, so its loss after "
+                "fine-tuning is no forgetting. Choose another text for one of the two."
+            )
+        return messages
 
     def _evaluation_names(self, suite: Suite) -> list[str]:
         """Return the names of the evaluation sets, each once. Raises SpecError without any."""

@@ -47,7 +47,10 @@ def _training_set(spec: TuningFields, catalogue: Catalogue, language: bool) -> D
     language: the models read tokens of the built-in language instead of text.
     """
     built_in = "tiny-redrawn" if spec.task == "language_modelling" else "tiny-sentiment"
-    data = usable_set(catalogue, spec.data or (built_in if language else "sst2"), "data")
+    if spec.data or language:
+        data = usable_set(catalogue, spec.data or built_in, "data")
+    else:
+        data = _default_examples(catalogue)
     if language != (data.kind == "language"):
         content = "text" if language else "made of the built-in language's own tokens"
         raise SpecError(
@@ -58,6 +61,14 @@ def _training_set(spec: TuningFields, catalogue: Catalogue, language: bool) -> D
     if spec.epochs and data.kind == "language":
         raise SpecError("epochs", f"{data.name!r} is endless: give steps.")
     return data
+
+
+def _default_examples(catalogue: Catalogue) -> Dataset:
+    """Return the default of models that read text, which no lab has from the start."""
+    try:
+        return usable_set(catalogue, "sst2", "data")
+    except SpecError as error:
+        raise SpecError("data", f"{error} Or choose a text of your own.") from None
 
 
 def _check_classes(spec: TuningFields, data: Dataset, language: bool) -> None:
