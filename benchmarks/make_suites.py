@@ -91,7 +91,7 @@ class Context:
         self.state_dir = root / "state" / identity
 
     def progress(self, done: float, total: float, **metrics: float) -> None:
-        if done % 500 == 0 or done == total:
+        if metrics and (done % 500 == 0 or done == total):
             print(f"  {done:.0f}/{total:.0f} {metrics}", flush=True)
 
     def cached(self, key: str, make: Callable[[], Any]) -> Any:
@@ -137,6 +137,8 @@ def make(name: str, text: Path | None, state: Path | None) -> None:
         root = state or Path(temporary)
         if text:
             write_atomically(root / TEXT, text.read_bytes())
+        elif name == "novels" and not (root / TEXT).exists():
+            raise SystemExit("novels needs --text FILE, which benchmarks/novels_text.py writes")
         suites = [
             result.suite
             for result in train(json.loads((folder / "recipe.json").read_text()), root)
