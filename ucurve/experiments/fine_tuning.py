@@ -167,7 +167,7 @@ class FineTuning(TuningFields):
                 self.optimiser, self.rates, self.task, self.momentum, (self.beta1, self.beta2)
             ),
         ]
-        if self.data and self.data in (self.evaluations or [suite.evaluation]):
+        if self.data and self.data in (self.evaluations or {suite.evaluation}):
             messages.append(
                 f"evaluations: {self.data} is also the training dataset, so its loss after "
                 "fine-tuning is no forgetting. Choose another text for one of the two."
