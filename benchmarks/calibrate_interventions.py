@@ -14,7 +14,6 @@ import argparse
 
 import numpy as np
 
-from ucurve.analysis.intervention_verdicts import ALPHA
 from ucurve.analysis.interventions import Branches, change_of_rise, p_below
 from ucurve.analysis.statistics import Array, mean_interval
 
@@ -23,6 +22,7 @@ TRUTHS = {
     "U": (0.2, 0.05, 0.0, 0.05, 0.2),
     "minimum between two": (0.2, 0.0, 0.0, 0.1, 0.3),
 }
+ALPHA = 0.05  # of one test; a verdict has that of its interim analysis, and Holm's correction
 OWN = 0.03  # nats: what one training run adds to its curve; a branch adds as much again
 
 

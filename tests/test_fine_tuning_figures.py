@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from fine_tuning_cases import (
 
 from ucurve.analysis import fine_tuning, fine_tuning_rows, replication
 from ucurve.analysis.measurement_table import to_frame
+from ucurve.analysis.verdict_order import by_claim
 from ucurve.experiments.fine_tuning import FineTuning
 from ucurve.registry.suites import Checkpoint, Location, Suite
 from ucurve.schemas.measurements import MeasurementRow, RunningProgress
@@ -216,6 +218,34 @@ def test_verdicts_find_what_the_table_was_made_with() -> None:
     ]
     assert law.answer == "no"
     assert law.evidence["exponent"] == pytest.approx(1.0, abs=0.02)
+
+
+def test_single_verdicts_of_every_method_are_tests_of_one_family_and_only_the_first_is_drawn() -> (
+    None
+):
+    fields = {"methods": ["full", "l2_sp"], "seeds": [0, 1, 2, 3, 4]}
+    spec, table = FineTuning(**{**EXAMPLE, **fields}), table_of(planned(**fields), sensitive)
+    found = spec.verdicts(table)
+    alone = FineTuning(**EXAMPLE).verdicts(table_of(planned(), sensitive))
+    for claim in ("progressive sensitivity", "catastrophic overtraining"):
+        single = [v for v in found if v.claim == claim and not v.is_summary and v.p_value]
+        by_method = Counter(v.labels["method"] for v in single)
+        assert by_method == {"full": 8, "l2_sp": 8}, claim
+        assert len({v.scope for v in single}) == 16
+        [group] = [group for group in by_claim(found) if group.name == claim]
+        assert group.discoveries.startswith("Of 16 tests on this claim"), claim
+        assert group.details_title.startswith("Per-setting results (16)"), claim
+        [before] = [group for group in by_claim(alone) if group.name == claim]
+        assert before.discoveries.startswith("Of 8 tests on this claim")
+    assert sum(v.claim == "unperturbed loss rises" for v in found) == 2, "the base is one"
+    figures = spec.figures(table, found)
+    minima = [v for v in found if v.minimum and v.minimum.x != v.x[-1]]
+    assert {v.labels["method"] for v in minima} == {"full", "l2_sp"}
+    marks = [*named(figures["perplexity"], "bottom"), *named(figures["perplexity"], "open bottom")]
+    assert {mark["label"] for mark in marks} == {
+        v.sentence for v in minima if v.labels["method"] == "full"
+    }
+    assert len(marks) == sum(v.labels["method"] == "full" for v in minima)
 
 
 # ---- published numbers

@@ -513,6 +513,49 @@ def test_p_values_are_corrected_over_all_interventions() -> None:
     assert p[1] == pytest.approx(2 * p[0])
 
 
+def test_every_look_at_more_seeds_has_a_smaller_level_and_adding_seeds_counts_one() -> None:
+    table = loss_table({"none": BASE, "anneal": BASE + WOBBLE / 10},
+                       {"none": U, "anneal": U - 0.1 + 3.5 * WOBBLE})  # fmt: skip
+    by_look = [verdicts(table, ["none", "anneal"], look) for look in (1, 2, 3)]
+    lowers = [next(v for v in found if v.claim == LOWERS and v.labels) for found in by_look]
+    assert [v.p_value for v in lowers] == [lowers[0].p_value] * 3
+    assert lowers[0].p_value is not None
+    assert 0.0048 < lowers[0].p_value < 0.012
+    assert [v.answer for v in lowers] == ["yes", "yes", "undetermined"]
+    assert [v.alpha for v in lowers] == pytest.approx([0.03, 0.012, 0.0048])
+    assert "interim analysis 3, alpha = 0.0048" in lowers[2].test
+    spec = Interventions.model_validate({**SMALL, "interventions": ["anneal"]})
+    more = spec.with_more_draws(2)
+    assert isinstance(more, Interventions)
+    assert (spec.looks, more.looks) == (1, 2)
+    again = Interventions.model_validate({**spec.model_dump(), "looks": 3})
+    same = [[p.identity for p in s.plan(Catalogue())] for s in (spec, again)]
+    assert same[0] == same[1], "a look is no part of a measurement"
+    levels = {v.alpha for v in again.verdicts(table) if v.labels}
+    assert levels == {pytest.approx(0.0048)}, "the field reaches the tests"
+
+
+def test_the_rise_of_the_control_and_the_base_are_tested_at_the_level_of_the_look() -> None:
+    rising = BASE + np.array([[0.4], [0.3], [0.5]]) + np.array([[0.0], [0.0], [1.0]]) * [
+        [0.0, 0.05, -0.05, 0.0]
+    ]  # fmt: skip
+    base = BASE + 0.005 + WOBBLE / 3
+    table = loss_table({"none": BASE, "anneal": base}, {"none": rising, "anneal": rising - 0.1})
+    found = [verdicts(table, ["none", "anneal"], look) for look in (1, 4)]
+    keeps = [next(v for v in look if v.claim == KEEPS) for look in found]
+    assert [v.answer for v in keeps] == ["yes", "undetermined"]
+    assert keeps[1].more_draws
+    bends = [next(v for v in look if v.claim == BENDS and v.labels) for look in found]
+    assert ["There is no U" in v.sentence for v in bends] == [False, True]
+
+
+def test_effects_are_named_as_those_on_this_text() -> None:
+    table = loss_table({"none": BASE, "anneal": BASE + WOBBLE}, {"none": U, "anneal": U - 0.1})
+    single = [v for v in verdicts(table, ["none", "anneal"]) if v.labels]
+    assert {v.claim for v in single} == {KEEPS, BENDS, LOWERS}
+    assert all(v.effect_name.endswith("(on this text)") for v in single)
+
+
 def test_losses_not_measured_are_left_out_and_a_broken_one_leaves_no_verdict() -> None:
     changed = U - 0.1 + WOBBLE
     table = loss_table({"none": BASE, "anneal": BASE + 0.001}, {"none": U, "anneal": changed})

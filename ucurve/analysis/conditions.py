@@ -45,6 +45,11 @@ def alpha(look: int) -> float:
     return float(0.03 * 0.4 ** (look - 1))
 
 
+def threshold_text(look: int) -> str:
+    """Return the significance level for people: "interim analysis 1, alpha = 0.03"."""
+    return f"interim analysis {look}, alpha = {alpha(look):.2g}"
+
+
 @dataclass(frozen=True)
 class Condition:
     """One model at many checkpoints, before and after one modification.
@@ -91,7 +96,7 @@ class Condition:
     @property
     def threshold_text(self) -> str:
         """The significance level for people: "interim analysis 1, alpha = 0.03"."""
-        return f"interim analysis {self.look}, alpha = {self.alpha:.2g}"
+        return threshold_text(self.look)
 
     def complete(self) -> Condition:
         """Return the measured rectangle: drop incomplete checkpoints, then draws with gaps."""

@@ -39,7 +39,10 @@ MAX_MORE_SEEDS = 1000
 def verdicts(
     table: pd.DataFrame, design: Design, references: Sequence[Reference] = ()
 ) -> list[Verdict]:
-    """Return the summaries of every method, then the base and the details of the first method.
+    """Return the summaries of every method, the base, the details of every method, and the laws.
+
+    All single verdicts are returned, so that the false-discovery statement of a claim counts the
+    tests of all methods. The laws are those of the first method, whose chart draws them.
 
     references: published numbers of this experiment, judged in between.
     """
@@ -66,8 +69,8 @@ def verdicts(
             by_scope.setdefault(scope, {})[int(panel["replicate"])] = family
         if method == design.methods[0]:
             details += [_base(panel, family, design) for panel, family in families]
-            details += [verdict for _, group in judged for verdict in group]
             laws = [(panel, _law(panel, family, method, design)) for panel, family in families]
+        details += [verdict for _, group in judged for verdict in group]
     published = replication.verdict(
         replication.compare(references, numbers.comparable_rows(table, design))
     )

@@ -1,8 +1,9 @@
 """Verdicts on interventions in pre-training: do they keep the base, and do they bend the U?
 
-    verdicts(table, ["none", "constant"])
+    verdicts(table, ["none", "constant"], look=2)
 
-The table is that of `ucurve.analysis.interventions`. Pre-training seeds are the replicates.
+The table is that of `ucurve.analysis.interventions`. Pre-training seeds are the replicates. Adding
+seeds until an answer is yes is paid for by the significance level of each look.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucurve.analysis import combined_verdicts, statistics
+from ucurve.analysis import combined_verdicts, statistics, text_error
+from ucurve.analysis.conditions import alpha, threshold_text
 from ucurve.analysis.interventions import (
     CONTROL,
     SCALES,
@@ -31,7 +33,6 @@ from ucurve.schemas.results import Answer, Verdict
 if TYPE_CHECKING:
     import pandas as pd
 
-ALPHA = 0.05
 MARGIN = 0.01  # nats: the largest rise of the base that keeps it, and the smallest gain of interest
 SEEDS = "pre-training seeds"
 KEEPS = "keeps the base"
@@ -44,15 +45,18 @@ TEST = (
 )
 
 
-def verdicts(table: pd.DataFrame, branches: Sequence[str]) -> list[Verdict]:
-    """Return the claims of every intervention: both together first, then each."""
+def verdicts(table: pd.DataFrame, branches: Sequence[str], look: int = 1) -> list[Verdict]:
+    """Return the claims of every intervention: both together first, then each.
+
+    look: number of this interim analysis, from 1; earlier ones had fewer pre-training seeds.
+    """
     measured = Branches.of(table)
     names = [name for name in branches if name != CONTROL]
     if not measured.base or not names:
         return []
-    keeps = _keeps(measured, names)
-    bends = _by_condition(measured, names, BENDS)
-    lowers = _by_condition(measured, names, LOWERS)
+    keeps = _keeps(measured, names, look)
+    bends = _by_condition(measured, names, BENDS, look)
+    lowers = _by_condition(measured, names, LOWERS, look)
     bent = [_over(bends, name) for name in names] if bends else []
     lower = [_over(lowers, name) for name in names] if lowers else []
     both = [_both(*parts) for parts in zip(names, keeps, bent, strict=False)]
@@ -71,7 +75,7 @@ def _title(name: str) -> str:
     return f"{text} (fewer tokens)" if name == "early_stop" else text
 
 
-def _keeps(measured: Branches, names: Sequence[str]) -> list[Verdict]:
+def _keeps(measured: Branches, names: Sequence[str], look: int) -> list[Verdict]:
     """Return for every intervention whether the base stays below the margin."""
     changes = [change(measured.base, name) for name in names]
     p_values = statistics.holm([p_below(values, MARGIN) for values in changes])
@@ -79,7 +83,7 @@ def _keeps(measured: Branches, names: Sequence[str]) -> list[Verdict]:
     for name, values, p in zip(names, changes, p_values, strict=True):
         mean, low, high = interval_of(values)
         answer: Answer = "undetermined"
-        if p < ALPHA:
+        if p < alpha(look):
             answer = "yes"
         elif low > MARGIN:
             answer = "no"
@@ -89,7 +93,9 @@ def _keeps(measured: Branches, names: Sequence[str]) -> list[Verdict]:
         )
         more = None
         if answer == "undetermined":
-            sentence, more = _undecided(values, sentence, abs(mean - MARGIN), len(names))
+            sentence, more = _undecided(
+                values, sentence, abs(mean - MARGIN), alpha(look + 1) / len(names)
+            )
         single.append(
             Verdict(
                 claim=KEEPS,
@@ -97,7 +103,8 @@ def _keeps(measured: Branches, names: Sequence[str]) -> list[Verdict]:
                 answer=answer,
                 sentence=sentence,
                 p_value=p if len(values) > 1 and np.isfinite(values).all() else None,
-                test=f"{TEST}; yes: the change is below {MARGIN:g} nats",
+                test=f"{TEST}; {threshold_text(look)}; yes: the change is below {MARGIN:g} nats",
+                alpha=alpha(look),
                 labels={"intervention": name},
                 smallest_effect=MARGIN,
                 more_draws=more,
@@ -107,7 +114,7 @@ def _keeps(measured: Branches, names: Sequence[str]) -> list[Verdict]:
     return single
 
 
-def _by_condition(measured: Branches, names: Sequence[str], claim: str) -> list[Verdict]:
+def _by_condition(measured: Branches, names: Sequence[str], claim: str, look: int) -> list[Verdict]:
     """Return a verdict per intervention, noise scale and gamma on the change of a number."""
     cells = [(name, condition) for name in names for condition in sorted(measured.after)]
     values = []
@@ -117,11 +124,11 @@ def _by_condition(measured: Branches, names: Sequence[str], claim: str) -> list[
         else:
             values.append(change(measured.increase(condition), name))
     p_values = statistics.holm([p_below(differences, 0.0) for differences in values])
-    has_u = _has_u(measured)
+    has_u = _has_u(measured, look)
     single = []
     for (name, condition), differences, p in zip(cells, values, p_values, strict=True):
         obstacle = "" if claim == LOWERS or has_u[condition] else _no_u(measured, condition)
-        single.append(_changed(claim, name, condition, differences, p, obstacle, len(cells)))
+        single.append(_changed(claim, name, condition, differences, p, obstacle, len(cells), look))
     return single
 
 
@@ -133,6 +140,7 @@ def _changed(
     p: float,
     obstacle: str,
     num_tests: int,
+    look: int,
 ) -> Verdict:
     """Return whether a number is lower than the control's under one noise scale and gamma."""
     scale, gamma = condition
@@ -146,12 +154,12 @@ def _changed(
     more = None
     if obstacle:
         sentence = obstacle
-    elif p < ALPHA:
+    elif p < alpha(look):
         answer = "yes"
     elif low > -MARGIN:
         answer = "no"
     else:
-        sentence, more = _undecided(values, sentence, -mean, num_tests)
+        sentence, more = _undecided(values, sentence, -mean, alpha(look + 1) / num_tests)
     of = (
         "rise of the loss after noise, minimum to largest budget"
         if claim == BENDS
@@ -163,7 +171,8 @@ def _changed(
         answer=answer,
         sentence=sentence,
         p_value=p if np.isfinite(mean) and len(values) > 1 and not obstacle else None,
-        test=TEST,
+        test=f"{TEST}; {threshold_text(look)}",
+        alpha=alpha(look),
         labels={"intervention": name, "scale": scale, "gamma": gamma},
         smallest_effect=MARGIN,
         more_draws=more,
@@ -171,12 +180,12 @@ def _changed(
     )
 
 
-def _has_u(measured: Branches) -> dict[Condition, bool]:
+def _has_u(measured: Branches, look: int) -> dict[Condition, bool]:
     """Return where the loss of the control after noise rises after its minimum."""
     conditions = list(measured.after)
     rising = [measured_only(rises(measured.after[condition], CONTROL)) for condition in conditions]
     p_values = statistics.holm([p_below(-values, 0.0) for values in rising])
-    return {condition: p < ALPHA for condition, p in zip(conditions, p_values, strict=True)}
+    return {condition: p < alpha(look) for condition, p in zip(conditions, p_values, strict=True)}
 
 
 def _no_u(measured: Branches, condition: Condition) -> str:
@@ -228,21 +237,26 @@ def _both(name: str, base: Verdict, bent: Verdict) -> Verdict:
 
 
 def _effect(values: Array, name: str) -> dict[str, Any]:
-    """Return the fields of a verdict that say how large the effect is."""
+    """Return the fields of a verdict that say how large the effect is.
+
+    Losses under noise are stored without those of blocks of windows, so no interval has the error
+    of the evaluation text.
+    """
     mean, low, high = interval_of(values)
     return {
         "effect": None if np.isnan(mean) else mean,
-        "effect_name": name,
+        "effect_name": f"{name} ({text_error.ON_THIS_TEXT})",
         "interval": (low, high) if np.isfinite([low, high]).all() else None,
         "num_draws": len(values),
         "draw_name": SEEDS,
     }
 
 
-def _undecided(
-    values: Array, sentence: str, effect: float, num_tests: int
-) -> tuple[str, int | None]:
-    """Return why there is no answer yet, and how many further seeds would probably give one."""
+def _undecided(values: Array, sentence: str, effect: float, level: float) -> tuple[str, int | None]:
+    """Return why there is no answer yet, and how many further seeds would probably give one.
+
+    level: significance level of one test at the next look.
+    """
     if len(values) < 2:
         return f"Needs more seeds: {len(values)} measured, and two are the least.", None
     if broken := int((~np.isfinite(values)).sum()):
@@ -251,6 +265,6 @@ def _undecided(
             "said of the others alone: measure a smaller gamma, or train more carefully.",
             None,
         )
-    needed = statistics.draws_needed(effect, float(values.std(ddof=1)), ALPHA / num_tests)
+    needed = statistics.draws_needed(effect, float(values.std(ddof=1)), level)
     more = max(1, needed - len(values)) if needed < 1000 else None
     return f"Needs more seeds. {sentence}", more

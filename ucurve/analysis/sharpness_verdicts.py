@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ucurve.analysis import combined_verdicts, statistics, text_error, trends
-from ucurve.analysis.conditions import METHOD, METHOD_TEXT, alpha, finite_values
+from ucurve.analysis.conditions import METHOD, METHOD_TEXT, alpha, finite_values, threshold_text
 from ucurve.analysis.sharpness import LIMIT, Curve, curves, departures
 from ucurve.analysis.statistics import Array
 from ucurve.formatting import compact, counted, tokens
@@ -78,7 +78,7 @@ def _grows(curve: Curve, scope: str, look: int) -> Verdict:
         + (f" ({text_error.ON_THIS_TEXT})" if blocks is None else ""),
         interval=(low, high),
         p_value=trend.p_falling if falls else trend.p_rising,
-        test=f"{TREND_TEST} (one-sided, interim analysis {look}, alpha = {alpha(look):.2g}); "
+        test=f"{TREND_TEST} (one-sided, {threshold_text(look)}); "
         f"no also where the interval of the growth lies below 0{METHOD_TEXT}",
         method=METHOD,
         evidence={"trace": finite_values(means), "rank_correlation": trend.correlation},

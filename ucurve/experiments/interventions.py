@@ -25,6 +25,7 @@ from ucurve.spec import (
     Catalogue,
     Context,
     Figure,
+    Looks,
     Point,
     Result,
     SpecError,
@@ -60,7 +61,7 @@ class Interventions(OptimiserFields, BranchFields):
         treatment=("intervention",),
         baseline={"intervention": CONTROL},
         metrics={"nll_mean": "loss / nats"},
-        fields=("steps", "seeds", "interventions"),
+        fields=("steps", "seeds", "interventions", "looks"),
     )
     repeatable: ClassVar[bool] = False
     repeat_fields: ClassVar[tuple[str, ...]] = ("seeds",)
@@ -82,6 +83,7 @@ class Interventions(OptimiserFields, BranchFields):
         description="Each intervention becomes a suite, such as my-interventions-none. Another "
         "prefix trains again, even with the same recipe.",
     )
+    looks: Looks = 1
 
     @model_validator(mode="after")
     def _check_branches(self) -> Self:
@@ -259,4 +261,4 @@ class Interventions(OptimiserFields, BranchFields):
         """Return whether each intervention keeps the base, and whether it bends the U."""
         from ucurve.analysis import intervention_verdicts
 
-        return intervention_verdicts.verdicts(table, self.branches)
+        return intervention_verdicts.verdicts(table, self.branches, self.looks)

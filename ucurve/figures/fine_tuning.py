@@ -62,8 +62,11 @@ def figures(
 ) -> dict[str, Figure]:
     """Return all figures by name, from the rows measured so far.
 
-    verdicts: their minima are marked. references: published numbers of this experiment.
+    verdicts: the minima of the first method are marked. references: published numbers of this
+    experiment.
     """
+    first = design.methods[0]
+    verdicts = [v for v in verdicts if v.labels.get("method", first) == first]
     table = numbers.prepared(table)
     table = with_text_blocks(table, CURVE, table["method"] == "base")
     result = {
