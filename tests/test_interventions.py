@@ -515,7 +515,7 @@ def test_p_values_are_corrected_over_all_interventions() -> None:
 
 def test_every_look_at_more_seeds_has_a_smaller_level_and_adding_seeds_counts_one() -> None:
     table = loss_table({"none": BASE, "anneal": BASE + WOBBLE / 10},
-                       {"none": U, "anneal": U - 0.1 + 3.5 * WOBBLE})  # fmt: skip
+                       {"none": U, "anneal": U - 0.1 + 5 * WOBBLE})  # fmt: skip
     by_look = [verdicts(table, ["none", "anneal"], look) for look in (1, 2, 3)]
     lowers = [next(v for v in found if v.claim == LOWERS and v.labels) for found in by_look]
     assert [v.p_value for v in lowers] == [lowers[0].p_value] * 3

@@ -207,6 +207,7 @@ def test_noise_has_a_law_per_convention_and_pre_training_seed_drawn_on_its_page(
     assert "Exponents: gamma 2, 2; tokens 0.5, 0.5." in summary.sentence
     figures = spec.figures(table, verdicts)
     assert len(drawn(figures, "law", "reference")) == 4 * 16, "a cross per point"
+    assert "linear model of the theory predicts a = 2" in figures["law"].caption
     assert all(
         row["y"] == pytest.approx(1, rel=1e-6) for row in drawn(figures, "law_residuals", "mean")
     )
@@ -237,3 +238,4 @@ def test_fine_tuning_has_a_law_of_learning_rate_and_tokens() -> None:
         assert law.tokens_exponent.value == pytest.approx(0.8, abs=0.05)
     figures = spec.figures(table, verdicts)
     assert len(drawn(figures, "law", "reference")) == 2 * 16
+    assert "a = 2" not in figures["law"].caption, "learning rates are no gammas"

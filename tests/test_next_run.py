@@ -20,7 +20,7 @@ from ucurve.analysis import (
     next_run_sensitivity,
     weight_changes,
 )
-from ucurve.analysis.conditions import Condition
+from ucurve.analysis.conditions import METHOD, METHOD_TEXT, Condition
 from ucurve.analysis.prediction import predict, runs_needed
 from ucurve.analysis.verdict_order import by_claim
 from ucurve.experiments.fine_tuning import FineTuning
@@ -90,6 +90,13 @@ def test_a_run_without_measurements_yet_does_not_count() -> None:
     [third] = runs[2]
     runs[2] = [replace(third, measured=np.zeros(third.losses.shape, dtype=bool))]
     assert "with 2 pre-training seeds" in judged(runs)[OVERTRAINING].sentence
+
+
+def test_verdicts_on_the_next_run_name_their_method_with_or_without_an_answer() -> None:
+    unsaid = judged(scaled([1.0, 1.01]))
+    said = judged(scaled([1.0, 1.05, 0.95, 1.02, 0.97]))
+    assert {verdict.method for verdict in [*unsaid.values(), *said.values()]} == {METHOD}
+    assert all(verdict.test.endswith(METHOD_TEXT) for verdict in said.values())
 
 
 def test_runs_that_agree_predict_the_next_one() -> None:

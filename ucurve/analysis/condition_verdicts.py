@@ -12,7 +12,8 @@ is below `Condition.alpha`: 0.03 at the first interim analysis, less at later on
 Overtraining also needs an unperturbed loss that explains less than half of the rise: the 95%
 interval of its change since the minimum stays below that; above it the answer is "no".
 `ucurve.analysis.combined_verdicts` summarizes over conditions, pre-training seeds and noise
-conventions. Every test is calibrated in `benchmarks/calibration.py`.
+conventions. Tests over draws are calibrated in `benchmarks/calibration.py`, over blocks of text in
+`benchmarks/block_calibration.py`.
 """
 
 from __future__ import annotations

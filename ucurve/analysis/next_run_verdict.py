@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ucurve.analysis import prediction, statistics, text_error
-from ucurve.analysis.conditions import Condition
+from ucurve.analysis.conditions import METHOD, METHOD_TEXT, Condition
 from ucurve.analysis.prediction import Prediction
 from ucurve.analysis.runs import LEAST, Effects, Runs
 from ucurve.formatting import counted
@@ -58,6 +58,7 @@ def unsaid(claim: str, scope: str, num: int, reason: str) -> Verdict:
         scope=scope,
         answer="undetermined",
         sentence=reason,
+        method=METHOD,
         num_draws=num,
         draw_name=UNIT,
     )
@@ -160,7 +161,8 @@ def verdict(
         answer=answer,
         sentence=f"{reason} {_common_error(runs)}",
         test=f"{test} ({UNIT} as the unit, with the error of a new one; one-sided, Holm-corrected "
-        f"over {counted(num_settings, 'setting')}, {condition.threshold_text})",
+        f"over {counted(num_settings, 'setting')}, {condition.threshold_text}){METHOD_TEXT}",
+        method=METHOD,
         num_draws=len(runs.by_seed),
         draw_name=UNIT,
         labels=labels_of(condition),

@@ -83,7 +83,7 @@ def _task_loss(positions: pd.DataFrame) -> dict[str, Figure]:
     title = "Loss on the new task between two models"
     words = (
         LINES + f"fine-tuned models, or a checkpoint, whose loss on the new task is not measured. "
-        f"{OWN_AXES} No bands: the validation set is one."
+        f"{OWN_AXES} No bands: the error of the validation data is not drawn."
     )
     rows = curve_rows(tuned, "t", "id_loss", LINE_LABELS, facets=["between"])
     drawn = [

@@ -31,6 +31,7 @@ FITTED = (
     "points of a panel, fitted to the range of sizes in which it is not refuted; beyond that range "
     "it is extrapolated."
 )
+LINEAR_MODEL = " The linear model of the theory predicts a = 2 for small noise."
 RESIDUALS = (
     "Measured loss increase over that of the law, with 95% intervals over draws. Points between "
     f"{1 / TOLERANCE:g} and {TOLERANCE:g} agree with the law; a curve that all sizes share means "
@@ -63,7 +64,7 @@ def figures(
     return {
         "law": Figure(
             "Power law of the loss increase",
-            FITTED,
+            FITTED + (LINEAR_MODEL if lines.field == "gamma" else ""),
             charted(TOKENS, INCREASE, lines),
             {"curves": [entry for panel, law in laws for entry in fitted_rows(panel, law, lines)]},
         ),

@@ -172,8 +172,8 @@ def _eigenvalues(table: pd.DataFrame) -> Figure:
     return Figure(
         "Largest eigenvalue over tokens",
         "Largest eigenvalue of the Hessian in all tensors, and in each group with all others "
-        "fixed. Bands: the bound of Lanczos' method, within which an eigenvalue lies for certain. "
-        "Whether it grows is not tested: there are no draws.",
+        "fixed. Bands: the bound of Lanczos' method, within which an eigenvalue lies but for the "
+        "rounding errors of fp32 products. Whether it grows is not tested: there are no draws.",
         charts.curves(
             TOKENS,
             Axis("y", "eigenvalue / nats", zero=True),
