@@ -106,7 +106,7 @@ class GaussianPerturbation(Spec):
         "novels, real English": {
             "suite": "novels",
             "gammas": [0.05, 0.1, 0.2, 0.3],
-            "draws": 5,
+            "draws": 8,
         },
         "tiny-seeds: what would the next pre-training run do?": {
             "suite": "tiny-seeds",
