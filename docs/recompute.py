@@ -92,6 +92,13 @@ def perturbed(t, gamma, seed, scale_of):  # scale_of: the checkpoint itself, or 
     return {n: t[n] + standard_normal(seed, n, t[n].shape) * (gamma * std[n]) for n in t}
 
 
+def displaced(t, gamma, seed):  # matched_displacement/1: one sigma, from the length of all matrices
+    w = {name: t[name] for name in t if t[name].dim() > 1}
+    eps = {name: standard_normal(seed, name, w[name].shape) for name in w}
+    size, length = (sum(m.double().square().sum().item() for m in s.values()) for s in (w, eps))
+    return {**t, **{name: w[name] + eps[name] * (gamma * (size / length) ** 0.5) for name in w}}
+
+
 def with_matrices(t, change):  # biases and gains of norms stay
     return {n: change(w).view(w.shape) if w.dim() > 1 else w for n, w in t.items()}
 
@@ -249,6 +256,7 @@ def changes(s):
         "gaussian/1 current_std": evaluated(perturbed(s.last, 0.1, 3, s.last)),
         "gaussian/1 init_std": evaluated(perturbed(s.last, 0.2, 0, s.initial)),
         "gaussian/2 init_std": evaluated(perturbed(stored, 0.2, 0, at_start)),
+        "matched_displacement/1": evaluated(displaced(s.last, 0.2, 1)),
         "interpolation/1": evaluated({name: w.float() for name, w in average.items()}),
         "quantisation/1": evaluated(with_matrices(s.last, lambda w: rounded(w, 3))),
         "library_format/1 int8": evaluated(with_matrices(s.last, lambda w: decoded(w, 8))),

@@ -27,7 +27,7 @@ FIELDS: dict[str, Callable[[random.Random], dict[str, Any]]] = {
         "checkpoints": rng.choice(CHECKPOINTS[: 4 if rng.random() < 0.9 else 3]),
         "gammas": some(rng, [0.1, 0.2, 0.3, 0.5], 1),
         "draws": rng.randint(1, 5),
-        "scale": rng.choice(["both", "current_std", "init_std"]),
+        "scale": rng.choice(["both", "all", "current_std", "init_std", "matched_displacement"]),
         "tensors": rng.choice(["all", "matrices"]),
         "by_group": rng.random() < 0.5,
         "include": some(rng, ["*.attention.*", "*embed*"]),

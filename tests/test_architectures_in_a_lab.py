@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
 
@@ -42,10 +43,23 @@ def test_a_suite_of_another_architecture_is_registered_tried_planned_and_measure
         "evaluation": "tiny-held-out",
         "gammas": [0.1],
         "draws": 1,
-        "scale": "both",
+        "scale": "all",
+        "by_layer": True,
     }
     done = lab.client.wait(lab.client.submit(spec).id, timeout=240)
     assert done.state == "done", done
+    table = lab.client.table(done.id)
+    assert set(table["state"]) == {"done"}
+    matched = table[table["scale"] == "matched_displacement"]
+    assert matched["relative_change"].tolist() == pytest.approx([0.1] * len(matched), rel=1e-6)
+    layers = {"embedding", "layer 0", "layer 1"}
+    assert set(matched["group"]) == {"all", *layers}
+    cells = lab.client.figures(done.id)["by_layer"].datasets["cells"]
+    shown = {(cell["scale"], cell["part"]) for cell in cells if cell["y"] is not None}
+    assert shown == {
+        *itertools.product(("current_std", "init_std", "matched_displacement"), layers),
+        ("current_std", "final norm"),
+    }
 
 
 def test_a_model_that_no_worker_can_run_is_refused_at_registration_in_words(

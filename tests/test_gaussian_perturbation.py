@@ -17,7 +17,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from ucurve.experiments.gaussian_perturbation import GaussianPerturbation
 from ucurve.modeling.checkpoints import save
-from ucurve.modeling.perturb import standard_normal
+from ucurve.modeling.perturb import Noise, displacement_std, standard_normal
 from ucurve.modeling.synthetic_language import WORDS
 from ucurve.modeling.token_data import tokens_of
 from ucurve.registry.artifacts import BUILTIN, file_sha256
@@ -219,7 +219,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Suite, Context]:
 
 
 def point_of(suite: Suite, precision: str = "fp32", **labels: Any) -> Point:
-    points = planned(suite, gammas=[0.1, 0.5], draws=2, by_group=True, precision=precision)
+    points = planned(
+        suite, gammas=[0.1, 0.5], draws=2, by_group=True, scale="all", precision=precision
+    )
     [point] = [p for p in points if labels.items() <= p.labels.items()]
     return point
 
@@ -260,18 +262,98 @@ def test_a_perturbed_loss_is_what_numpy_and_a_plain_loop_give(
     assert np.mean(found.series["block_loss"]) == pytest.approx(total / count, rel=1e-5)
 
 
-GOLDEN = {"base": 6.371631487589034, "current_std": 6.513026500694336, "init_std": 6.35180042726653}
+def test_matched_displacement_moves_all_matrices_by_gamma_times_their_length(
+    real: tuple[Suite, Context],
+) -> None:
+    """Length of matrices and noise from the files, in float64; the loss from a plain forward."""
+    context = real[1]
+    state = load_file(context.artefacts / "suites/real/step20/model.safetensors")
+    before = {name: w.double().numpy() for name, w in state.items() if w.dim() > 1}
+    eps = {
+        name: standard_normal(1, name, weight.size).double().numpy().reshape(weight.shape)
+        for name, weight in before.items()
+    }
+    flat = [np.concatenate([w.ravel() for w in part.values()]) for part in (before, eps)]
+    sigma = np.linalg.norm(flat[0]) / np.linalg.norm(flat[1])
+    after = {n: torch.from_numpy(w + 0.5 * sigma * eps[n]).float() for n, w in before.items()}
+    model = model_of(0)
+    model.load_state_dict({**state, **after})
+    model.eval()
+    rows = tokens_of(FEW, None, context.artefacts).view(40, 64)
+    with torch.no_grad():
+        log_p = model(rows).logits[:, :-1].double().log_softmax(-1)
+    expected = -float(log_p.gather(-1, rows[:, 1:, None]).mean())
+    labels = {"scale": "matched_displacement", "gamma": 0.5, "draw": 1, "group": "all"}
+    found = measured(real, revision="step20", **labels)
+    assert found.metrics["nll_mean"] == pytest.approx(expected, rel=1e-5)
+    others = []
+    for revision, gamma, draw in itertools.product(("step10", "step20"), (0.1, 0.5), (0, 1)):
+        cell = {"revision": revision, "gamma": gamma, "draw": draw, "group": "all"}
+        moved = measured(real, **{**labels, **cell}).metrics["relative_change"]
+        assert moved == pytest.approx(gamma, rel=1e-6)
+        others.append(measured(real, **{**cell, "scale": "init_std"}).metrics["relative_change"])
+    assert max(others) > 7 * min(others), "the other convention does not"
+
+
+def test_the_third_convention_leaves_identities_and_pairs_its_draws(
+    real: tuple[Suite, Context],
+) -> None:
+    both, three = planned(by_group=True), planned(by_group=True, scale="all")
+    kept = [p for p in three if p.labels["scale"] != "matched_displacement"]
+    assert [(p.identity, p.labels) for p in kept] == [(p.identity, p.labels) for p in both]
+    added = {p.identity: p for p in three if p.labels["scale"] == "matched_displacement"}
+    assert not added.keys() & {p.identity for p in both}
+    alone = planned(by_group=True, scale="matched_displacement")
+    assert added.keys() == {p.identity for p in alone if p.labels["gamma"]}
+    for point in added.values():
+        change = point.inputs["perturbation"]
+        assert change["protocol"] == "matched_displacement/1"
+        assert change["initial"] is None
+        assert change["seed"] == point.labels["draw"]
+    assert {p.labels["group"] for p in added.values()} == {
+        "all", "embedding", "attention", "mlp", "unembedding"
+    }, "norms have no matrices"  # fmt: skip
+    spec = GaussianPerturbation(**{**EXAMPLE, "by_group": True, "scale": "all"})
+    assert spec.count(Catalogue([paper()])) == len(three)
+    no_start = paper(checkpoints=[c for c in paper().checkpoints if c.tokens])
+    assert planned(no_start, scale="matched_displacement"), "it needs no step 0"
+
+
+def test_without_matrices_or_with_zeros_only_there_is_no_displacement_to_match(
+    real: tuple[Suite, Context], published: tuple[Suite, Context]
+) -> None:
+    suite, context = real
+    fields = {"gammas": [0.1], "scale": "matched_displacement", "include": ["*.bias"]}
+    point = next(p for p in planned(suite, **fields) if p.labels["gamma"])
+    with pytest.raises(ValueError, match="no parameter is selected by which='matrices'"):
+        GaussianPerturbation.run(point, context)
+    with pytest.raises(SpecError, match="No matrix of 'real' is left, and matched_displ") as error:
+        planned(published[0], **fields)
+    assert error.value.field == "include"
+    zeros = {"w": torch.zeros(3, 4), "v": torch.zeros(5, 2)}
+    with pytest.raises(ValueError, match=r"all selected weights are 0.*include and exclude"):
+        displacement_std(zeros, Noise(0))
+    zeros["v"][0, 0] = 2.0
+    assert len(set(displacement_std(zeros, Noise(0)).values())) == 1
+
+
+GOLDEN = {
+    "base": 6.371631487589034,
+    "current_std": 6.513026500694336,
+    "init_std": 6.35180042726653,
+    "matched_displacement": 6.544292019473182,
+}
 
 
 def test_numbers_do_not_move_without_a_new_version_of_the_protocol(
     real: tuple[Suite, Context],
 ) -> None:
     found = {"base": measured(real, revision="step10", gamma=0.0).metrics["nll_mean"]}
-    for scale in ("current_std", "init_std"):
+    for scale in ("current_std", "init_std", "matched_displacement"):
         labels = {"revision": "step10", "scale": scale, "gamma": 0.5, "draw": 0, "group": "all"}
         found[scale] = measured(real, **labels).metrics["nll_mean"]
     assert found == pytest.approx(GOLDEN, rel=1e-6), (
-        "raise the version in perplexity/1 or gaussian/1, then these numbers"
+        "raise the version in perplexity/1, gaussian/1 or matched_displacement/1, then these"
     )
 
 

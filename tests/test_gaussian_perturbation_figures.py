@@ -15,6 +15,7 @@ from test_gaussian_perturbation import EXAMPLE, TOKENS, planned
 from ucurve.analysis import gaussian_perturbation
 from ucurve.analysis.measurement_table import to_frame
 from ucurve.experiments.gaussian_perturbation import GaussianPerturbation
+from ucurve.formatting import scope_title
 from ucurve.schemas.measurements import MeasurementRow
 from ucurve.spec import Figure, Point
 
@@ -173,6 +174,34 @@ def test_a_claim_names_its_convention_and_needs_both() -> None:
     )
     growth = answers["growth of sensitivity", "gamma 0.2 under current_std, pre-training seed 0"]
     assert growth.effect == pytest.approx(8, rel=0.1)
+
+
+def test_three_conventions_are_facets_in_a_fixed_order_and_named_wherever_they_are_read() -> None:
+    def loss(labels: dict[str, Any]) -> float:
+        known = labels["scale"] == "matched_displacement"
+        return growth_of_weights({**labels, "scale": "current_std"} if known else labels)
+
+    spec, points = GaussianPerturbation(**EXAMPLE, scale="all"), planned(draws=8, scale="all")
+    table = table_of(points[::-1], loss)
+    verdicts = spec.verdicts(table)
+    whole = next(v for v in verdicts if v.claim == "catastrophic overtraining" and not v.scope)
+    assert whole.answer == "undetermined"
+    assert re.search(
+        r"the effect\. Beside them, yes with noise at matched displacement \(gamma .*\)\.$",
+        whole.sentence,
+    )
+    [third] = [
+        v for v in verdicts if v.claim == whole.claim and v.scope == "under matched_displacement"
+    ]
+    assert scope_title(third.scope) == "noise at matched displacement (matched_displacement)"
+    laws = {v.scope for v in verdicts if v.claim == "loss increase follows a power law"}
+    assert "under matched_displacement" in laws
+    for name, figure in spec.figures(table, verdicts).items():
+        if name != "weights":
+            svg = vl_convert.vegalite_to_svg(figure.vega_lite())
+            found = re.findall(r"\((current_std|init_std|matched_displacement)\)", svg)
+            order = list(dict.fromkeys(found))
+            assert order == ["current_std", "init_std", "matched_displacement"], name
 
 
 def test_base_losses_come_in_blocks_of_windows_in_the_order_of_tokens() -> None:

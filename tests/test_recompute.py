@@ -133,9 +133,10 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Product:
 
 
 def noisy(product: Product, scale: str, gamma: float, draw: int) -> float:
-    spec = {**NOISE, "gammas": [gamma], "draws": draw + 1}
+    spec = {**NOISE, "gammas": [gamma], "draws": draw + 1, "scale": scale}
     labels = {"revision": LAST, "scale": scale, "draw": draw, "gamma": gamma}
-    assert product.point(spec, **labels).inputs["perturbation"]["protocol"] == "gaussian/1"
+    protocol = "matched_displacement/1" if scale == "matched_displacement" else "gaussian/1"
+    assert product.point(spec, **labels).inputs["perturbation"]["protocol"] == protocol
     return product.result(spec, **labels).metrics["nll_mean"]
 
 
@@ -184,6 +185,7 @@ MEASURED: dict[str, Callable[[Product], float]] = {
     "gaussian/1 current_std": lambda p: noisy(p, "current_std", 0.1, 3),
     "gaussian/1 init_std": lambda p: noisy(p, "init_std", 0.2, 0),
     "gaussian/2 init_std": published,
+    "matched_displacement/1": lambda p: noisy(p, "matched_displacement", 0.2, 1),
     "interpolation/1": averaged,
     "quantisation/1": lambda p: changed(p, ROUNDING, bits=3.0),
     "library_format/1 int8": lambda p: changed(p, FORMATS, scheme=INT8),
@@ -245,7 +247,7 @@ PAGES = {
     "sharpness": ("evaluation", "sharpness"),
 }
 EVERY_FIELD: dict[str, dict[str, Any]] = {
-    "gaussian_perturbation": {"by_group": True},
+    "gaussian_perturbation": {"by_group": True, "scale": "all"},  # by_layer needs stored names
     "fine_tuning": {"methods": ["full", "head", "lora", "l2_sp", "ewc"], "alphas": [0.5]},
     "quantisation": {
         "granularities": ["tensor", "row", "group"],

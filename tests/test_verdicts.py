@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import calibration
@@ -12,7 +13,7 @@ from scipy.stats import binom, t
 
 from ucurve.analysis import combined_verdicts, condition_verdicts, contrasts, statistics, trends
 from ucurve.analysis.conditions import METHOD, Condition, paired
-from ucurve.spec import Verdict
+from ucurve.schemas.results import Answer, Verdict
 
 TOKENS = np.array([0.9e6, 1.8e6, 3.5e6, 7e6, 14e6])
 FALLING_BASE = np.linspace(2.6, 2.2, 5)[:, None] + 0.002 * np.random.default_rng(1).standard_normal(
@@ -332,6 +333,29 @@ def test_an_unqualified_yes_needs_both_noise_conventions() -> None:
     )
     assert [part.answer for part in weights.summarizes] == ["yes", "no"]
     assert combined_verdicts.over_conventions({"current_std": no, "init_std": no}).answer == "no"
+
+
+def test_matched_displacement_is_said_beside_an_answer_and_changes_none() -> None:
+    answers: tuple[Answer, ...] = ("yes", "no", "undetermined")
+    yes, no, open_ = (Verdict(claim="c", answer=answer, sentence="") for answer in answers)
+    for third in (yes, no, open_):
+        for first, second in itertools.product((yes, no, open_), repeat=2):
+            two = {"current_std": first, "init_std": second}
+            alone = combined_verdicts.over_conventions(two)
+            beside = combined_verdicts.over_conventions({**two, "matched_displacement": third})
+            assert beside.answer == alone.answer
+            assert beside.sentence == (
+                f"{alone.sentence} Beside them, {third.answer} with noise at matched displacement."
+            )
+            assert [part.answer for part in beside.summarizes] == [
+                first.answer, second.answer, third.answer
+            ]  # fmt: skip
+    only = combined_verdicts.over_conventions({"matched_displacement": yes})
+    assert only.answer == "undetermined"
+    assert only.sentence == (
+        "Yes with noise at matched displacement; this claim needs noise of the two other "
+        "conventions, not measured."
+    )
 
 
 def test_conditions_need_one_yes_and_replicates_need_all() -> None:

@@ -33,6 +33,7 @@ LABEL_TITLES = {
 NOISE_CONVENTIONS = {
     "current_std": "relative to current weights (current_std)",
     "init_std": "relative to initialisation (init_std)",
+    "matched_displacement": "at matched displacement (matched_displacement)",
 }
 _TOKEN_UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"))
 _SIZE_UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))

@@ -7,16 +7,17 @@ over_conventions({"current_std": under_current, "init_std": under_init})
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ucurve.analysis import effect_sizes
 from ucurve.analysis.effect_sizes import is_negligible
 from ucurve.schemas.results import Answer, Verdict, VerdictRef
 
-CONVENTIONS = {
+CONVENTIONS = {  # a claim needs both
     "current_std": "with noise relative to current weights",
     "init_std": "with noise relative to initialisation",
 }
+BESIDE = {"matched_displacement": "with noise at matched displacement"}
 
 
 def over_conditions(verdicts: Sequence[Verdict], scope: str) -> Verdict:
@@ -62,13 +63,18 @@ def over_conventions(verdicts: Mapping[str, Verdict], scope: str = "") -> Verdic
     """Return whether the claim holds regardless of the noise convention, current_std or init_std.
 
     Noise under current_std grows with the weights, so a yes under it alone may be weight growth.
+    So does noise at matched displacement, with their length: it is said beside the answer, and
+    changes none.
     """
+    beside = {name: verdict for name, verdict in verdicts.items() if name in BESIDE}
+    verdicts = {name: verdict for name, verdict in verdicts.items() if name not in BESIDE}
+    if not verdicts:
+        return _beside_alone(beside, scope)
     answers = {name: verdict.answer for name, verdict in verdicts.items()}
-    listed = ", ".join(
+    listed = _sentence_start(
         f"{verdict.answer} {CONVENTIONS.get(name, f'under {name}')}{where(verdict)}"
         for name, verdict in verdicts.items()
     )
-    listed = listed[:1].upper() + listed[1:]
     missing = [words for name, words in CONVENTIONS.items() if name not in answers]
     answer: Answer = "undetermined"
     if missing:
@@ -80,7 +86,27 @@ def over_conventions(verdicts: Mapping[str, Verdict], scope: str = "") -> Verdic
         sentence = f"{listed}: growth of the weights may explain the effect."
     else:
         sentence = f"{listed}: the noise conventions disagree."
-    return summary(list(verdicts.values()), scope, answer, sentence)
+    for name, verdict in beside.items():
+        sentence += f" Beside them, {verdict.answer} {BESIDE[name]}{where(verdict)}."
+    found = summary(list(verdicts.values()), scope, answer, sentence)
+    return found.model_copy(
+        update={"summarizes": [*found.summarizes, *map(_reference, beside.values())]}
+    )
+
+
+def _beside_alone(verdicts: Mapping[str, Verdict], scope: str) -> Verdict:
+    """Return what conventions say of a claim that are no part of its answer."""
+    listed = _sentence_start(
+        f"{verdict.answer} {BESIDE[name]}{where(verdict)}" for name, verdict in verdicts.items()
+    )
+    sentence = f"{listed}; this claim needs noise of the two other conventions, not measured."
+    return summary(list(verdicts.values()), scope, "undetermined", sentence)
+
+
+def _sentence_start(parts: Iterable[str]) -> str:
+    """Return the parts with commas and a capital letter."""
+    text = ", ".join(parts)
+    return text[:1].upper() + text[1:]
 
 
 def _by_answer(verdicts: Sequence[Verdict]) -> str:
@@ -135,13 +161,15 @@ def summary(
         method=max(verdict.method for verdict in verdicts),
         num_draws=min(nums, default=None),
         draw_name=verdicts[0].draw_name,
-        summarizes=[
-            VerdictRef(scope=verdict.scope, answer=verdict.answer, p_value=verdict.p_value)
-            for verdict in verdicts
-        ],
+        summarizes=[_reference(verdict) for verdict in verdicts],
         holds_for=list(holds_for),
         evidence=_tested(verdicts, any_is_enough) if answer == "yes" else {},
     )
+
+
+def _reference(verdict: Verdict) -> VerdictRef:
+    """Return what a summary keeps of a verdict."""
+    return VerdictRef(scope=verdict.scope, answer=verdict.answer, p_value=verdict.p_value)
 
 
 def _tested(verdicts: Sequence[Verdict], any_is_enough: bool) -> dict[str, float]:

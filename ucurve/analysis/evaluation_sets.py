@@ -221,10 +221,18 @@ def _sizes_text(means: Mapping[str, float], num: int) -> str:
 
 
 def _within(verdicts: Iterable[Verdict], scope: str) -> list[Verdict]:
-    """Return the settings that a summary is about: "under init_std" those with that scale."""
+    """Return the settings that a summary is about: "under init_std" those with that scale.
+
+    Without a scope those of every scale that its answer needs.
+    """
     value = scope.removeprefix("under ")
     return [
         verdict
         for verdict in verdicts
-        if not verdict.is_summary and (not scope or value in verdict.labels.values())
+        if not verdict.is_summary
+        and (
+            value in verdict.labels.values()
+            if scope
+            else verdict.labels.get("scale") not in combined_verdicts.BESIDE
+        )
     ]

@@ -1,7 +1,7 @@
 """Numbers and verdicts of Gaussian perturbation: loss before and after noise on the weights.
 
     families = conditions(table)            # {(scale, replicate): one Condition per gamma}
-    verdicts(table)                         # summaries over both noise conventions first
+    verdicts(table)                         # summaries over noise conventions first
  The table has a row per point: labels suite, revision, tokens, replicate, phase, gamma (0: the
 base), scale, draw, group ("all": the selected tensors together), and once measured nll_mean in nats
 per token and rms_<group> of the base's weights.

@@ -27,7 +27,7 @@ from ucurve.experiments.checkpoint_selection import (
     selection_warnings,
 )
 from ucurve.experiments.evaluation_fields import EvaluationSets, Stride, Window, names_of, on_sets
-from ucurve.experiments.noise_points import MOST_DRAWS, Scale
+from ucurve.experiments.noise_points import MOST_DRAWS, SCALES, Scale
 from ucurve.experiments.tensor_choice import TensorChoice
 from ucurve.registry.suites import Checkpoint, Dataset, Suite
 from ucurve.spec import (
@@ -82,6 +82,7 @@ class GaussianPerturbation(Spec):
             "noise_seeds",
             "scale",
             "by_group",
+            "by_layer",
             "group_gamma",
             "looks",
         ),
@@ -134,8 +135,7 @@ class GaussianPerturbation(Spec):
         [0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1],
         min_length=1,
         max_length=32,
-        description="Noise levels, as fractions of each tensor's sigma. For the built-in suites: "
-        "0.05 to 0.3.",
+        description="Noise levels, as fractions of sigma. For the built-in suites: 0.05 to 0.3.",
     )
     draws: int = Field(
         8,
@@ -159,12 +159,14 @@ class GaussianPerturbation(Spec):
         f"pre-training seed r begins {MOST_DRAWS} r later, so that no noise is in two of them.",
         json_schema_extra=ADVANCED,
     )
-    scale: Literal["both", "current_std", "init_std"] = Field(
+    scale: Literal["both", "all", "current_std", "init_std", "matched_displacement"] = Field(
         "both",
         title="Noise scale",
         description="Definition of sigma. current_std: standard deviation of the tensor's current "
         "weights, so that noise grows with them. init_std: that at initialisation, the same for "
-        "all checkpoints. A result under both is not explained by growth of the weights alone.",
+        "all checkpoints. both: these two; a result under both is not explained by growth of the "
+        "weights alone. matched_displacement: one sigma for all matrices, such that they move by "
+        "gamma times their length. all: all three.",
     )
     tensors: Literal["all", "matrices"] = Field(
         "all", description="matrices: without biases and gains of norms."
@@ -189,9 +191,16 @@ class GaussianPerturbation(Spec):
         "separately, as far as the model has them.",
         json_schema_extra=ADVANCED,
     )
+    by_layer: bool = Field(
+        False,
+        title="Layer by layer",
+        description="Also perturb every layer separately, and embedding, final norm and "
+        "unembedding: a heat map over tokens and layers.",
+        json_schema_extra=ADVANCED,
+    )
     group_gamma: Gamma | None = Field(
         None,
-        description="Gamma by tensor group. Default: the middle one of the gammas.",
+        description="Gamma by tensor group and by layer. Default: the middle one of the gammas.",
         json_schema_extra=ADVANCED,
     )
     evaluation: EvaluationSets = None
@@ -221,7 +230,9 @@ class GaussianPerturbation(Spec):
     @property
     def scales(self) -> tuple[Scale, ...]:
         """The noise scales to measure, that of the paper first."""
-        return ("current_std", "init_std") if self.scale == "both" else (self.scale,)
+        if self.scale == "all":
+            return SCALES
+        return SCALES[:2] if self.scale == "both" else (self.scale,)
 
     @property
     def sorted_gammas(self) -> list[float]:
@@ -230,7 +241,7 @@ class GaussianPerturbation(Spec):
 
     @property
     def one_gamma(self) -> float:
-        """The gamma at which tensor groups are perturbed separately."""
+        """The gamma at which tensor groups and layers are perturbed separately."""
         return self.group_gamma or self.sorted_gammas[len(self.sorted_gammas) // 2]
 
     def _choice(self, suite: Suite) -> TensorChoice:
@@ -238,12 +249,14 @@ class GaussianPerturbation(Spec):
         return TensorChoice(suite, self.tensors, self.include, self.exclude)
 
     def _cells(self, choice: TensorChoice) -> list[tuple[Scale, float, str | None]]:
-        """Return noise scale, gamma and tensor group (None: all) of every change."""
+        """Return noise scale, gamma and part of the model (None: all) of every change."""
         cells: list[tuple[Scale, float, str | None]] = [
             (s, g, None) for s in self.scales for g in self.sorted_gammas
         ]
-        if self.by_group:
-            cells += [(s, self.one_gamma, group) for s in self.scales for group in choice.groups(s)]
+        for scale in self.scales:
+            groups = choice.groups(scale) if self.by_group else []
+            layers = choice.parts(scale) if self.by_layer else []  # the embedding is in both
+            cells += [(scale, self.one_gamma, p) for p in dict.fromkeys([*groups, *layers])]
         return cells
 
     def first_seed(self, labels: Mapping[str, Any]) -> int:
@@ -263,6 +276,8 @@ class GaussianPerturbation(Spec):
         initial = {c.replicate: c for c in initialisations(suite)}
         choice = self._choice(suite)
         choice.check()
+        if "matched_displacement" in self.scales:
+            choice.expect_matrices()
         cells = [(*cell, choice.inputs(cell[-1])) for cell in self._cells(choice)]
         chosen = choose(suite, self.checkpoints)
         for dataset in datasets:
@@ -290,9 +305,11 @@ class GaussianPerturbation(Spec):
         cannot be checked yet.
         """
         suite = catalogue.suite(self.suite)
+        choice = self._choice(suite)
         return [
             *selection_warnings(suite, self.checkpoints),
-            *self._choice(suite).warnings(self.by_group),
+            *choice.warnings(self.by_group),
+            *(choice.layer_warnings() if self.by_layer else []),
         ]
 
     def _points(
@@ -315,17 +332,11 @@ class GaussianPerturbation(Spec):
         # What all points of a scale or group have in common is made once, and shared by them.
         first = initial and initial.model_dump(mode="json")
         measured = [
-            (
-                replace(point, resources=resources),
-                {
-                    "current_std": point.artifacts,
-                    "init_std": {**point.artifacts, "initial": first},
-                },
-            )
+            (replace(point, resources=resources), {**point.artifacts, "initial": first})
             for point in unperturbed
         ]
         for draw in range(self.draws):
-            for (scale, gamma, group, tensors), (before, files) in product(cells, measured):
+            for (scale, gamma, group, tensors), (before, at_start) in product(cells, measured):
                 seed = self.first_seed(before.labels) + draw
                 change = noise_points.noise_inputs(tensors, scale, initial, gamma, seed)
                 labels = {"gamma": gamma, "scale": scale, "draw": draw, "group": group or "all"}
@@ -333,7 +344,7 @@ class GaussianPerturbation(Spec):
                     before,
                     inputs={**before.inputs, "perturbation": change},
                     labels={**before.labels, **labels},
-                    artifacts=files[scale],
+                    artifacts=at_start if scale == "init_std" else before.artifacts,
                     priority_stage=draw * num_levels + before.priority_stage,
                 )
 
@@ -380,7 +391,7 @@ class GaussianPerturbation(Spec):
     # ---- figures and verdicts
 
     def figures(self, table: pd.DataFrame, verdicts: Sequence[Verdict] = ()) -> dict[str, Figure]:
-        """Return perplexity and its change over tokens in nats, heat map, table, tensor groups."""
+        """Return perplexity and its change over tokens in nats, heat map, table, single parts."""
         from ucurve.figures import evaluation_sets
 
         return evaluation_sets.figures(table, verdicts, self._figures, once=("weights",))
@@ -402,6 +413,7 @@ class GaussianPerturbation(Spec):
             verdicts,
             self.sorted_gammas,
             self.one_gamma if self.by_group else None,
+            self.one_gamma if self.by_layer else None,
             noise_text(firsts, self.draws),
         )
         references = self._published(evaluation)

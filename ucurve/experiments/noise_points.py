@@ -16,8 +16,10 @@ from ucurve.spec import Context, Point, Result
 if TYPE_CHECKING:
     import torch
 
-Scale = Literal["current_std", "init_std"]
-PROTOCOLS = ("gaussian/1", "gaussian/2")
+Scale = Literal["current_std", "init_std", "matched_displacement"]
+SCALES: tuple[Scale, ...] = ("current_std", "init_std", "matched_displacement")
+MATCHED = "matched_displacement/1"  # one sigma for all matrices, from their length
+PROTOCOLS = ("gaussian/1", "gaussian/2", MATCHED)
 MOST_DRAWS = 1000  # also between the first noise seeds of two replicates, so that none is in both
 
 
@@ -26,6 +28,9 @@ def noise_inputs(
 ) -> dict[str, Any]:
     """Return the inputs of noise on tensors. initial: the checkpoint of step 0, if there is one."""
     weights = initial.weights_sha256 if initial else "config"  # without them, the config's range
+    if scale == "matched_displacement":  # gains are long and few: their length says nothing
+        selected = {**tensors["tensors"], "which": "matrices"}
+        tensors = {**tensors, "protocol": MATCHED, "tensors": selected}
     return {
         **tensors,
         "scale": scale,
@@ -54,6 +59,8 @@ def run(point: Point, context: Context, initial_stds: Mapping[str, float] | None
     noise = context.cached(f"noise/{change['seed']}", lambda: perturb.Noise(change["seed"]))
     if change["scale"] == "init_std" and initial_stds is not None:
         stds = {name: initial_stds[name] for name in tensors}
+    elif change["scale"] == "matched_displacement":
+        stds = perturb.displacement_std(tensors, noise)
     else:
         stds = _stds(tensors, point, context, loaded.model.config)
     with perturb.perturbed(tensors, stds, change["gamma"], noise) as relative_change:
@@ -66,7 +73,7 @@ def run(point: Point, context: Context, initial_stds: Mapping[str, float] | None
 def _stds(
     tensors: dict[str, torch.Tensor], point: Point, context: Context, config: Any
 ) -> dict[str, float]:
-    """Return sigma of every tensor under the noise scale of the point."""
+    """Return sigma of every tensor by its own spread, now or at initialisation."""
     from ucurve.modeling import perturb
     from ucurve.modeling.checkpoints import load
 

@@ -3,12 +3,14 @@
 choice = TensorChoice(suite, "all", include=[], exclude=["*embed_out*"])
 choice.check()                        # SpecError for a pattern that matches nothing
 choice.groups("current_std")          # those that the model has
-choice.inputs(group=None)             # {"protocol": "gaussian/2", "tensors": {...}}
+choice.parts("current_std")           # "embedding", "layer 0", "layer 1", ..., "unembedding"
+choice.inputs(None)                   # {"protocol": "gaussian/2", "tensors": {...}}
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -21,6 +23,7 @@ from ucurve.registry.tensors.tensor_selection import (
     groups_in,
     matching,
     nearest,
+    parts_in,
     protocol,
 )
 from ucurve.spec import SpecError
@@ -73,6 +76,15 @@ class TensorChoice:
                 "exclude.",
             )
 
+    def expect_matrices(self) -> None:
+        """Raise SpecError where no matrix is left, whose displacement could be matched."""
+        if self.tensors and not self._noisy(None, "matched_displacement"):
+            raise SpecError(
+                "exclude" if self.exclude else "include",
+                f"No matrix of {self.suite.name!r} is left, and matched_displacement perturbs "
+                "matrices only: change include, exclude or scale.",
+            )
+
     def _no_match(self, pattern: str) -> str:
         names = nearest(pattern, self.tensors)
         return (
@@ -84,19 +96,39 @@ class TensorChoice:
     def groups(self, scale: str) -> list[str]:
         """Return the groups to perturb separately: those with tensors that get noise."""
         # Norms are constant at initialisation, so that their init_std is 0.
-        no_norms = self.which == "matrices" or scale == "init_std"
-        if not self.tensors:
-            return [group for group in USUAL if not (no_norms and group == "norm")]
-        return [
-            group
-            for group in groups_in(self._selection(None).of(self.tensors, 2).values())
-            if not (no_norms and group == "norm")
-        ]
+        no_norms = self.which == "matrices" or scale in ("init_std", "matched_displacement")
+        present = groups_in(self._noisy(None, scale)) if self.tensors else USUAL
+        return [group for group in present if not (no_norms and group == "norm")]
 
-    def inputs(self, group: str | None) -> dict[str, Any]:
-        """Return the inputs of a point that select the tensors, and the protocol of their noise."""
+    def _noisy(self, group: str | None, scale: str) -> list[NamedTensor]:
+        """Return the tensors of a group that may get noise under a noise scale."""
+        which = "matrices" if scale == "matched_displacement" else self.which
+        return list(replace(self._selection(group), which=which).of(self.tensors, 2).values())
+
+    def parts(self, scale: str) -> list[str]:
+        """Return the parts to perturb separately, by depth: those with tensors that get noise.
+
+        Raises SpecError where no file tells the layers.
+        """
+        if not self.tensors:
+            raise SpecError(
+                "by_layer",
+                f"The names of the tensors of {self.suite.name!r} are not known yet, and with them "
+                "its layers. Register the suite again where its files can be read, or leave out "
+                "by_layer.",
+            )
+        norms = ("embedding norm", "final norm") if scale == "init_std" else ()
+        return [part for part in parts_in(self._noisy(None, scale)) if part not in norms]
+
+    def inputs(self, part: str | None) -> dict[str, Any]:
+        """Return the inputs of a point that select the tensors, and the protocol of their noise.
+
+        part: a group, or a part by depth; None for all selected tensors.
+        """
         spelled = all(layout.spelled_by_library for layout in self._layouts)
-        chosen = protocol(self._selection(group), self.tensors, spelled)
+        group = part if part in GROUPS else None
+        layer = {} if part in (None, group) else {"part": part}
+        chosen = protocol(self._selection(group, layer.get("part")), self.tensors, spelled)
         return {
             "protocol": chosen,
             "tensors": {
@@ -104,6 +136,7 @@ class TensorChoice:
                 "include": self.include,
                 "exclude": self.exclude,
                 "group": group,
+                **layer,
                 # A worker of an earlier release fails here, and draws no noise by other names.
                 **({} if chosen == "gaussian/1" else {"names": "canonical"}),
             },
@@ -118,6 +151,17 @@ class TensorChoice:
             "group": None,
             "names": "canonical",
         }
+
+    def layer_warnings(self) -> list[str]:
+        """Return what a map over layers cannot show of this model."""
+        layers = [part for part in parts_in(self.selected) if part.startswith("layer ")]
+        if len(layers) > 1 or not self.tensors:
+            return []
+        found = "one layer" if layers else "no numbered layer"
+        return [
+            f"by_layer: {self.suite.name} has {found} among its selected tensors, so that there is "
+            "nothing to compare between layers."
+        ]
 
     def warnings(self, by_group: bool) -> list[str]:
         """Return what the plan leaves out or cannot check, each with its field."""
@@ -153,5 +197,5 @@ class TensorChoice:
         """The selected parameters; empty where no file tells their names."""
         return list(self._selection(None).of(self.tensors, 2).values())
 
-    def _selection(self, group: str | None) -> Selection:
-        return Selection(self.which, self.include, self.exclude, group)
+    def _selection(self, group: str | None, part: str | None = None) -> Selection:
+        return Selection(self.which, self.include, self.exclude, group, part)

@@ -19,7 +19,7 @@ from ucurve.analysis.bits_per_byte import CAPTION, in_bits_per_byte
 from ucurve.analysis.curve_rows import YTransform, curve_rows, minimum_rows
 from ucurve.analysis.gaussian_perturbation import perturbed, prepared
 from ucurve.analysis.text_error import CAPTION as TEXT
-from ucurve.figures import charts, loss_increase_law
+from ucurve.figures import charts, layer_sensitivity, loss_increase_law
 from ucurve.figures.axes import Axis, tokens_axis
 from ucurve.figures.colours import LineEncoding
 from ucurve.figures.grids import heat_map, text_table
@@ -52,12 +52,14 @@ def figures(
     verdicts: Sequence[Verdict],
     gammas: Sequence[float],
     group_gamma: float | None = None,
+    layer_gamma: float | None = None,
     noise: str = "",
 ) -> dict[str, Figure]:
     """Return all figures by name, from the rows measured so far.
 
     verdicts: their minima are marked. group_gamma: also draw the loss increase by tensor group,
-    measured at this gamma. noise: which noise seeds were used, a sentence for captions of curves.
+    measured at this gamma. layer_gamma: the same by layer. noise: which noise seeds were used, a
+    sentence for captions of curves.
     """
     table = _with_blocks(prepared(table))
     base, after = table[table["gamma"] == 0], perturbed(table)
@@ -89,6 +91,9 @@ def figures(
     }
     if group_gamma is not None:
         result["by_group"] = _by_group(table, group_gamma)
+    if layer_gamma is not None:
+        width = _cell_width(table, len(scales))
+        result |= layer_sensitivity.figures(table, layer_gamma, width)
     return _with_noise(result, noise) if noise else result
 
 
@@ -105,9 +110,7 @@ def _with_noise(figures: Mapping[str, Figure], noise: str) -> dict[str, Figure]:
 def _heat_map(
     table: pd.DataFrame, increase: list[dict[str, Any]], lines: LineEncoding, num_scales: int
 ) -> Figure:
-    num_checkpoints = table["tokens"].nunique() or 5  # of a table that has not arrived yet
-    room = 860 // (num_checkpoints * max(1, num_scales))  # the page would cut off a long suite's
-    width = max(16, min(max(46, 180 // num_checkpoints), room))  # and titles need 180 pixels
+    width = _cell_width(table, num_scales)
     return Figure(
         "Loss increase by checkpoint and noise",
         "Mean loss increase in nats. ± marks cells whose 95% interval over noise seeds includes "
@@ -115,6 +118,13 @@ def _heat_map(
         heat_map(TOKENS, lines, NATS, row="replicate", column="scale", width=width),
         {"cells": cells(increase, ".3g")},
     )
+
+
+def _cell_width(table: pd.DataFrame, num_scales: int) -> int:
+    """Return the width of a cell of a heat map over tokens, in pixels."""
+    num_checkpoints = table["tokens"].nunique() or 5  # of a table that has not arrived yet
+    room = 860 // (num_checkpoints * max(1, num_scales))  # the page would cut off a long suite's
+    return max(16, min(max(46, 180 // num_checkpoints), room))  # and titles need 180 pixels
 
 
 def cells(
@@ -284,7 +294,7 @@ def _by_group(table: pd.DataFrame, gamma: float) -> Figure:
         NATS,
         LineEncoding("group", "tensor group", _legend(table["group"]), ordered=False),
         _rows(
-            table[(table["gamma"] > 0) & (table["group"] != "all")],
+            table[(table["gamma"] > 0) & table["group"].isin([*GROUPS, *RARE_GROUPS])],
             lambda loss, row: loss - row["base"],
             "group",
         ),

@@ -48,7 +48,7 @@ def heat_map(
     empty = alt.Chart().transform_filter(f"!isValid(datum.{value.field})").mark_text(color=NEUTRAL)
     open_sign = (
         alt.Chart()
-        .transform_filter("datum.low <= 0 && datum.high >= 0")
+        .transform_filter("isValid(datum.low) && datum.low <= 0 && datum.high >= 0")
         .mark_text(text="±", color="white", fontSize=13)
     )
     layers = [

@@ -17,8 +17,9 @@ from ucurve.schemas.results import Figure, Verdict
 
 TOOLTIPS = (("tokens", "minimum, tokens"), ("low", "95% interval from"), ("high", "to"))
 CONDITION = (  # a Vega expression: "gamma 0.2 under init_std" as people call it
-    "replace(replace(datum.label, 'under current_std', 'relative to current weights'),"
-    " 'under init_std', 'relative to initialisation')"
+    "replace(replace(replace(datum.label, 'under current_std', 'relative to current weights'),"
+    " 'under init_std', 'relative to initialisation'),"
+    " 'under matched_displacement', 'at matched displacement')"
 )
 
 

@@ -33,6 +33,9 @@ PANELS = {  # Vega expressions of facet titles
     " : 'noise relative to current weights (current_std)')"
     f" : datum.value == 'init_std' ? ({NARROW} ? ['noise relative to', 'initialisation (init_std)']"
     " : 'noise relative to initialisation (init_std)')"
+    " : datum.value == 'matched_displacement' ? "
+    f"({NARROW} ? ['noise at matched displacement', '(matched_displacement)']"
+    " : 'noise at matched displacement (matched_displacement)')"
     " : 'noise scale ' + datum.value",
     "between": "split((indexof(datum.value, 'before') == 0 ? '' : 'between ') + datum.value, ', ')",
 }

@@ -58,6 +58,7 @@ def select(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     group: str | None = None,
+    part: str | None = None,
     names: Literal["library", "canonical"] = "library",
 ) -> dict[str, torch.Tensor]:
     """Return the parameters to perturb, by name: no buffers, tied tensors once.
@@ -68,16 +69,19 @@ def select(
         include: shell patterns for names ("*.attention.*"); empty means every name.
         exclude: shell patterns for names to leave out.
         group: one of GROUPS, to select its tensors only.
+        part: a part of the model by depth, such as "layer 0", to select its tensors only.
         names: "library" for those of "gaussian/1", "canonical" for those of "gaussian/2".
 
     Raises:
         ValueError: no parameter is selected.
     """
     parameters = parameters_of(model)
-    selection = Selection(which, include, exclude, group)
+    selection = Selection(which, include, exclude, group, part)
     chosen = selection.of(parameters, 1 if names == "library" else 2)
     if not chosen:
-        raise ValueError(f"no parameter is selected by {which=}, {include=}, {exclude=}, {group=}")
+        raise ValueError(
+            f"no parameter is selected by {which=}, {include=}, {exclude=}, {group=}, {part=}"
+        )
     return {name: parameters[tensor].data for name, tensor in chosen.items()}
 
 
@@ -131,6 +135,27 @@ def init_std(tensors: Tensors, initializer_range: float) -> dict[str, float]:
     return {
         name: initializer_range if tensor.dim() >= 2 else 0.0 for name, tensor in tensors.items()
     }
+
+
+def displacement_std(tensors: Tensors, noise: Noise) -> dict[str, float]:
+    """Return the one std at which noise is as long as the weights: |theta| / |eps| over all.
+
+    Gamma times it moves the weights by gamma |theta|, in a direction that is uniform on the sphere.
+
+    Raises:
+        ValueError: all weights are 0, so that no change can be relative to them.
+    """
+    squares = sum(_mean_square(tensor) * tensor.numel() for tensor in tensors.values())
+    if squares == 0:
+        raise ValueError(
+            "all selected weights are 0, so that a displacement relative to them has no size: "
+            "select tensors that are not all 0 (fields tensors, include and exclude), or choose "
+            "another noise scale (field scale)"
+        )
+    length = sum(
+        _mean_square(noise.like(name, tensor)) * tensor.numel() for name, tensor in tensors.items()
+    )
+    return dict.fromkeys(tensors, math.sqrt(squares / length))
 
 
 # ---- noise

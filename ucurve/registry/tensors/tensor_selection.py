@@ -1,4 +1,4 @@
-"""Select tensors by name, dimension and group, and say under which protocol that is a measurement.
+"""Select tensors by name, dimension, group and layer, and say which protocol measures them.
 
     tensors = named_tensors(shapes, "gpt_neox", tied=False)
     selection = Selection(which="all", exclude=("*embed_out*",))
@@ -45,6 +45,15 @@ WORDS_2 = {
     "mixer": re.compile(r"mixer|mamba|temporal_block|conv|ssm"),
 }
 
+# Parts of a model in the order of its computation; "layer 0", "layer 1", ... follow the second.
+BEFORE_LAYERS = ("embedding", "embedding norm")
+AFTER_LAYERS = ("final norm", "unembedding", "outside layers")
+LAYER = re.compile(
+    r"\.(\d+)\."
+)  # the first number in a name; later ones count experts and the like
+BELOW_ALL = 1_000_000  # more than the layers of any model
+EMBEDDING_NORM = re.compile(r"word_embeddings_layernorm|\bembeddings\.\w*norm")
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -55,12 +64,14 @@ class Selection:
         include: shell patterns for names ("*.attention.*"); empty means every name.
         exclude: shell patterns for names to leave out.
         group: one of GROUPS, to select its tensors only.
+        part: a part of the model by depth, such as "layer 0", to select its tensors only.
     """
 
     which: Literal["all", "matrices"] = "all"
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
     group: str | None = None
+    part: str | None = None
 
     def of(self, tensors: Iterable[T], version: Version) -> dict[str, T]:
         """Return the selected tensors by the name of their noise."""
@@ -71,6 +82,7 @@ class Selection:
             and (not self.include or matching(self.include, tensor, version))
             and not matching(self.exclude, tensor, version)
             and self.group in (None, group_of(tensor, version))
+            and self.part in (None, part_of(tensor, version))
         }
 
 
@@ -110,6 +122,35 @@ def groups_in(tensors: Iterable[NamedTensor]) -> list[str]:
     """Return the groups that have a tensor, in the order of GROUPS."""
     present = {group_of(tensor) for tensor in tensors}
     return [group for group in GROUPS if group in present]
+
+
+def part_of(tensor: NamedTensor, version: Version = 2) -> str:
+    """Return the part of a model by depth that a tensor belongs to: "layer 3", "final norm".
+
+    Embedding and unembedding are the groups of that name, wherever their tensors are.
+    """
+    group = group_of(tensor, version)
+    if group in ("embedding", "unembedding"):
+        return group
+    if layer := LAYER.search(tensor.canonical):
+        return f"layer {int(layer[1])}"
+    if group != "norm":
+        return AFTER_LAYERS[-1]
+    return "embedding norm" if EMBEDDING_NORM.search(tensor.canonical) else "final norm"
+
+
+def depth_of(part: str) -> int:
+    """Return a number that orders the parts of a model: that of a layer, its own."""
+    if part in BEFORE_LAYERS:
+        return BEFORE_LAYERS.index(part) - len(BEFORE_LAYERS)
+    if part in AFTER_LAYERS:
+        return BELOW_ALL + AFTER_LAYERS.index(part)
+    return int(part.removeprefix("layer "))
+
+
+def parts_in(tensors: Iterable[NamedTensor]) -> list[str]:
+    """Return the parts that have a tensor, from the embedding to the unembedding."""
+    return sorted({part_of(tensor) for tensor in tensors}, key=depth_of)
 
 
 def nearest(pattern: str, tensors: Iterable[NamedTensor]) -> list[str]:
