@@ -341,7 +341,7 @@ GOLDEN = {
     "base": 6.371631487589034,
     "current_std": 6.513026500694336,
     "init_std": 6.35180042726653,
-    "matched_displacement": 6.544292019473182,
+    "matched_displacement": 6.5089917141293725,
 }
 
 

@@ -92,8 +92,11 @@ def _without_gaps(by_cell: dict[tuple[Any, ...], dict[str, Any]]) -> list[dict[s
     """Add a cell where a noise scale leaves a part as it is, such as norms under init_std."""
     places = list(dict.fromkeys(key[:-1] for key in by_cell))
     parts = sorted({key[-1] for key in by_cell}, key=depth_of)
-    missing = {"y": None, "low": None, "high": None, "num_draws": None}
-    missing |= {"label": "gets no noise under this noise scale", "mark": NO_NOISE}
+    missing = {
+        **dict.fromkeys(("y", "low", "high", "num_draws")),
+        "label": "gets no noise under this noise scale",
+        "mark": NO_NOISE,
+    }
     return [
         by_cell.get((*place, part))
         or {
