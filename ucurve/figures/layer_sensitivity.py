@@ -78,7 +78,7 @@ def figures(table: pd.DataFrame, gamma: float, cell_width: int) -> dict[str, Fig
 
 def _text(row: dict[str, Any]) -> str:
     """Return the label of a cell of the table, which has little room."""
-    return str(row["label"].split(" (")[0].split(",")[0] if row["y"] is not None else row["mark"])
+    return str(row["mark"] if row["low"] is None else row["label"].split(",")[0])
 
 
 @memoize_chart
