@@ -284,7 +284,7 @@ def test_the_heat_map_is_readable_without_colour_from_nothing_to_everything() ->
     svg = vl_convert.vegalite_to_svg(figures["by_layer"].vega_lite())
     texts = re.findall(r">([^<>]+)</text>", svg)
     cells = figures["by_layer"].datasets["cells"]
-    for mark in ("±", "0.4", "∞"):
+    for mark in ("±", "0.16", "∞"):
         assert texts.count(mark) == sum(c["mark"] == mark for c in cells), mark
     assert "loss increase / nats" in texts, "the colour bar"
     bar = [float(text) for text in texts[texts.index("loss increase / nats") - 20 :]
