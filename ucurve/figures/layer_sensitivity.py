@@ -6,7 +6,7 @@ figures(table, gamma=0.2, cell_width=46)     # {"by_layer": Figure, "by_layer_ta
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import altair as alt
 
@@ -124,7 +124,7 @@ def _table() -> dict[str, Any]:
     return _gridded([texts], TEXT_WIDTH, HEIGHT)
 
 
-def _places(orient: str) -> tuple[Any, Any]:
+def _places(orient: Literal["top", "bottom"]) -> tuple[Any, Any]:
     """Return the axes of a grid: tokens, and the parts of the model from the embedding down."""
     tokens = alt.Axis(orient=orient, labelExpr=COMPACT, labelAngle=0)
     depth = alt.Axis(labelExpr=DEPTH, domain=False, ticks=False)
