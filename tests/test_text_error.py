@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import block_calibration
 import calibrate_text
 import numpy as np
+import pandas as pd
 import pytest
+import real_draws
 
 from ucurve.analysis import statistics, text_error
 
@@ -54,3 +57,34 @@ def test_rows_without_blocks_or_of_another_text_have_none() -> None:
     assert text_error.of_rows([row, {"block_loss": [1.0, 2.0, 3.0]}]) is None
     assert text_error.of_rows([]) is None
     assert text_error.of_rows([None]) is None
+
+
+# ---- blocks that resemble their neighbours, and real draws
+
+
+def test_blocks_are_simulated_with_the_stated_correlations_and_mislead_the_test() -> None:
+    wrong = {}
+    for name, correlations in block_calibration.CORRELATIONS.items():
+        losses = block_calibration.blocks(1500, 5, correlations, np.random.default_rng(3))
+        assert losses.var() == pytest.approx(1, abs=0.02)
+        for lag in (1, 2, 3):
+            measured = (losses[..., lag:] * losses[..., :-lag]).mean()
+            assert measured == pytest.approx(correlations[lag], abs=0.02), (name, lag)
+        wrong[name] = block_calibration.row(losses)[0]
+    assert wrong["independent"] < 4.5
+    assert 6 < wrong["0.25 at lag 1, AR(1)"] < wrong["0.26, 0.17, 0.15 at lags 1 to 3"] < 18
+
+
+def test_real_draws_are_those_of_one_run_by_tokens_and_none_may_be_missing() -> None:
+    rows = [
+        {"replicate": r, "tokens": t, "gamma": g, "draw": d, "nll_mean": r * 100 + t + (d or 0)}
+        for r in (0, 1)
+        for t in (20, 10)
+        for g, d in ((0.0, None), (0.1, 0), (0.1, 1))
+    ]
+    table = pd.DataFrame(rows)
+    assert real_draws.losses_of(table, 1, 2).tolist() == [[110, 111], [120, 121]]
+    table.loc[5, "nll_mean"] = None
+    assert real_draws.losses_of(table, 1, 2).shape == (2, 2), "the other run lacks nothing"
+    with pytest.raises(ValueError, match="3 finite losses of 2 checkpoints"):
+        real_draws.losses_of(table, 0, 2)
