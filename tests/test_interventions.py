@@ -25,6 +25,7 @@ from test_pretraining import Catalogue, weights
 from torch.nn import functional
 
 from ucurve.analysis import interventions
+from ucurve.analysis.conditions import alpha
 from ucurve.analysis.intervention_verdicts import BENDS, BOTH, KEEPS, LOWERS, verdicts
 from ucurve.analysis.measurement_table import to_frame
 from ucurve.experiments.gaussian_perturbation import GaussianPerturbation
@@ -532,7 +533,7 @@ def test_every_look_at_more_seeds_has_a_smaller_level_and_adding_seeds_counts_on
     same = [[p.identity for p in s.plan(Catalogue())] for s in (spec, again)]
     assert same[0] == same[1], "a look is no part of a measurement"
     levels = {v.alpha for v in again.verdicts(table) if v.labels}
-    assert levels == {pytest.approx(0.0048)}, "the field reaches the tests"
+    assert levels == {alpha(3)}, "the field reaches the tests"
 
 
 def test_the_rise_of_the_control_and_the_base_are_tested_at_the_level_of_the_look() -> None:
