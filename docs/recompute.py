@@ -270,10 +270,14 @@ def curvatures(s):
     sign = {n: standard_normal(0, n, w.shape).sign() for n, w in stored.items()}  # a direction
     v = torch.cat([part.flatten() for part in sign.values()])
     product = hessian(stored, lambda t: loss_of(t, s.config, first))
+    forms = (v * product(v)).double().split([w.numel() for w in stored.values()])
+    at_start = published(s.initial)
+    stds = [at_start[n].double().std(correction=0).item() for n in stored]
     ends = [{n: w + sigma * sign[n] for n, w in stored.items()} for sigma in (0.03, -0.03, 0.0)]
     above, below, middle = (mean_loss(loss_of, end, s.config, first) for end in ends)
     return {
         "hessian_trace/1": inner(v, product(v)),
+        "hessian_trace/2": sum(a**2 * f.sum().item() for a, f in zip(stds, forms, strict=True)),
         "hessian_top_eigenvalue/1": top_eigenvalue(product, v),
         "antithetic_rise/1": (above + below) / 2 - middle,
     }

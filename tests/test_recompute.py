@@ -49,6 +49,7 @@ FORMATS = {**ROUNDING, "formats": ["torchao_int8", "torchao_int4"]}
 INT8, INT4 = "torchao int8, per row", "torchao int4, per group of 32"
 PRUNING = {"kind": "pruning", "suite": "tiny", "patterns": ["2:4"]}
 SHARPNESS = {"kind": "sharpness", "draws": 1, "sigmas": [0.03], "by_group": False}
+NOISE_BESIDE = {"noise_gammas": [0.05]}
 
 
 @pytest.fixture(scope="module")
@@ -163,8 +164,8 @@ def tuned(product: Product, rate: float = 1e-3, alpha: float = 1.0, **fields: An
     return product.result(spec, revision=LAST, method="full", alpha=alpha)
 
 
-def sharpness(product: Product, part: str, metric: str) -> float:
-    return product.result(SHARPNESS, revision=LAST, part=part).metrics[metric]
+def sharpness(product: Product, part: str, metric: str, **fields: Any) -> float:
+    return product.result({**SHARPNESS, **fields}, revision=LAST, part=part).metrics[metric]
 
 
 def linear(product: Product, snapshots: str, **labels: Any) -> float:
@@ -201,6 +202,7 @@ MEASURED: dict[str, Callable[[Product], float]] = {
     "pretrain/1": pretrained,
     "intervention/1": branched,
     "hessian_trace/1": lambda p: sharpness(p, "trace", "trace"),
+    "hessian_trace/2": lambda p: sharpness(p, "trace", "scaled_trace_init_std", **NOISE_BESIDE),
     "hessian_top_eigenvalue/1": lambda p: sharpness(p, "eigenvalue", "top_eigenvalue"),
     "antithetic_rise/1": lambda p: sharpness(p, "noise", "rise"),
     "linear_flow/1": lambda p: linear(p, "flow", scale="fixed", gamma=0.08),
@@ -244,7 +246,7 @@ PAGES = {
     "interventions": ("interventions", "pre-training", "gaussian-noise", "evaluation"),
     "linear_model": ("linear-model",),
     "interpolation": ("evaluation", "interpolation"),
-    "sharpness": ("evaluation", "sharpness"),
+    "sharpness": ("evaluation", "sharpness", "gaussian-noise"),
 }
 EVERY_FIELD: dict[str, dict[str, Any]] = {
     "gaussian_perturbation": {"by_group": True, "scale": "all"},  # by_layer needs stored names
@@ -256,6 +258,7 @@ EVERY_FIELD: dict[str, dict[str, Any]] = {
     },
     "pruning": {"scopes": ["tensor", "global"], "patterns": ["2:4"]},
     "linear_model": {"draws": 50, "targets": 10},
+    "sharpness": NOISE_BESIDE,
 }
 
 
@@ -291,6 +294,7 @@ def test_every_metric_and_series_is_described(product: Product) -> None:
         ("fine_tuning", classes, labels),
         ("interpolation", {"kind": "interpolation", "steps": 2}, {"revision": LAST, "t": 0.5}),
         ("sharpness", SHARPNESS, {"revision": LAST, "part": "trace"}),
+        ("sharpness", {**SHARPNESS, **NOISE_BESIDE}, {"revision": LAST, "part": "trace"}),
         ("sharpness", SHARPNESS, {"revision": LAST, "part": "eigenvalue"}),
         ("sharpness", SHARPNESS, {"revision": LAST, "part": "noise"}),
         ("pretraining", SHORT, {}),
@@ -301,5 +305,6 @@ def test_every_metric_and_series_is_described(product: Product) -> None:
         result, text = product.result(spec, **chosen), text_of(kind)
         for name in (*result.metrics, *result.series):
             general = re.sub(r"^(rms|displacement|trace|weights)_.*", r"\1_GROUP", name)
+            general = re.sub(r"^scaled_trace_.*", "scaled_trace_SCALE", general)
             general = re.sub(r"^matrix/.*", "matrix/NAME", general)
             assert f"`{general}`" in text, f"docs/protocols does not describe {name} of {kind}"

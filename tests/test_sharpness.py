@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from ucurve.analysis.measurement_table import to_frame
-from ucurve.analysis.sharpness import LIMIT, Departure, curves, departures, growth, regimes
+from ucurve.analysis.sharpness import LIMIT, Departure, curves, departures, regimes
 from ucurve.experiments import parse
 from ucurve.experiments.sharpness import Sharpness
 from ucurve.modeling import perturb
@@ -506,82 +506,6 @@ def test_bands_have_the_error_of_the_text_and_a_missing_block_leaves_them_on_thi
     broken[first] = broken[first].model_copy(update={"series": {}})
     (curve,) = curves(to_frame(broken)).values()
     assert curve.blocks is None
-
-
-# ---- measured noise beside it
-
-
-def test_noise_beside_it_is_that_of_noise_experiments() -> None:
-    noise = parse({"kind": "gaussian_perturbation", "gammas": [0.05], "draws": 3})
-    spec = parse({"kind": "sharpness", "draws": 3, "noise_gamma": 0.05})
-    points = list(spec.plan(Catalogue()))
-    beside = [p for p in points if p.labels["part"] in ("gaussian", "unperturbed")]
-    assert {p.identity for p in beside} == {p.identity for p in noise.plan(Catalogue())}
-    assert spec.count(Catalogue()) == len(points) == len({p.identity for p in points})
-    without = list(parse({"kind": "sharpness", "draws": 3}).plan(Catalogue()))
-    assert {p.identity for p in without} == {p.identity for p in points} - {
-        p.identity for p in beside
-    }
-    assert all("scale" not in p.labels for p in without)
-
-
-def test_a_worker_measures_the_noise_as_a_noise_experiment_does(tmp_path: Path) -> None:
-    context = Context(tmp_path)
-    found = {}
-    for kind, fields in (
-        ("gaussian_perturbation", {"gammas": [0.1]}),
-        ("sharpness", {"noise_gamma": 0.1, "sigmas": []}),
-    ):
-        spec = parse({"kind": kind, "checkpoints": [LAST], "draws": 1, **fields})
-        (point,) = (p for p in spec.plan(Catalogue()) if p.labels.get("scale") == "init_std")
-        found[kind] = spec.run(point, context)
-    assert found["sharpness"] == found["gaussian_perturbation"]
-
-
-def with_noise(rows: list[MeasurementRow]) -> list[MeasurementRow]:
-    """The rows with an unperturbed loss of 2 and noise that costs in proportion to the trace."""
-    added = []
-    for i, row in enumerate(rows):
-        if row.labels["part"] != "trace":
-            continue
-        place = {**row.labels, "sigma": 0.0, "scale": None}
-        base = {**place, "part": "unperturbed", "draw": None}
-        noise = [
-            ({**place, "part": "gaussian", "scale": scale}, 2 + row.metrics["trace"] * size)
-            for scale, size in (("init_std", 1e-4), ("current_std", 3e-4))
-        ]
-        for labels, loss in [*([(base, 2.0)] if row.labels["draw"] == 0 else []), *noise]:
-            id = 10_000 + 10 * i + len(added)
-            update = {"id": id, "identity": str(id), "labels": labels, "series": {}}
-            added.append(row.model_copy(update={**update, "metrics": {"nll_mean": loss}}))
-    return [*rows, *added]
-
-
-def test_noise_that_costs_as_the_trace_says_grows_as_the_trace_does() -> None:
-    table = to_frame(with_noise(sharpness_rows()))
-    spec = Sharpness(sigmas=[0.01, 0.1], noise_gamma=0.05)
-    rows = spec.figures(table)["growth"].datasets["curves"]
-    by_name: dict[str, list[float]] = {}
-    for row in rows:
-        by_name.setdefault(row["estimate"], []).append(row["y"])
-    assert by_name.keys() == {"Hessian", "σ 0.01", "γ 0.05, init_std", "γ 0.05, current_std"}
-    for values in by_name.values():
-        assert values == pytest.approx([1, 1.5, 2, 2.5])
-    assert "growth" not in Sharpness().figures(to_frame(sharpness_rows()))
-    assert spec.verdicts(table)[0] == Sharpness(sigmas=[0.01, 0.1]).verdicts(table)[0]
-
-
-def test_a_growth_has_the_interval_of_a_ratio_over_the_same_draws() -> None:
-    first, last = np.array([1.0, 2.0, 3.0, 4.0]), np.array([2.1, 3.9, 6.2, 7.8])
-    found = growth(np.array([1e6, 2e6]), np.stack([first, last]))
-    assert (found[0].value, found[0].low, found[0].high) == (1, 1, 1)
-    rest = (last - 2 * first) / 2.5
-    half = 3.1824 * rest.std(ddof=1) / 2
-    assert found[1].value == pytest.approx(2.0)
-    assert found[1].high - 2 == pytest.approx(half, rel=1e-3)
-    assert growth(np.array([1e6]), np.array([[0.0, -1.0]])) == [], "nothing to compare with"
-    gap = growth(np.array([1e6, 2e6]), np.array([[1.0, 2.0, np.nan], [2.0, 4.0, 9.0]]))
-    assert gap[1].num_draws == 2
 
 
 # ---- a worker

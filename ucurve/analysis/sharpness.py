@@ -26,14 +26,15 @@ if TYPE_CHECKING:
 
 LIMIT = 0.1  # the departure that ends the quadratic regime
 COLUMNS = ("revision", "tokens", "replicate", "phase", "part", "group", "sigma", "draw", "state")
-METRICS = ("trace", "top_eigenvalue", "residual", "rise", "curvature")
+OF_NOISE = ("scale", "gamma", "series", "nll_mean")  # of measured noise, where that is planned
+METRICS = ("trace", "num_tokens", "top_eigenvalue", "residual", "rise", "curvature")
 
 
 def prepared(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table with all columns that figures and verdicts read."""
-    missing = [name for name in (*COLUMNS, "measurement") if name not in table]
-    if table.empty or missing:
-        table = table.reindex(columns=[*dict.fromkeys([*table.columns, *COLUMNS, "measurement"])])
+    names = (*COLUMNS, *OF_NOISE, "measurement")
+    if table.empty or any(name not in table for name in names):
+        table = table.reindex(columns=[*dict.fromkeys([*table.columns, *names])])
     for name in METRICS:
         if name not in table:
             table = table.assign(**{name: np.nan})
@@ -102,7 +103,7 @@ def curves(table: pd.DataFrame) -> dict[int, Curve]:
         x, forms, measured = paired(probes, value="trace")
         draws = np.unique(probes["draw"].to_numpy(dtype=float))
         rises = {
-            float(cast(float, sigma)): _placed(group, x, draws)
+            float(cast(float, sigma)): placed(group, x, draws)
             for sigma, group in rows[rows["part"] == "noise"].groupby("sigma")
         }
         blocks = _stacked(probes, x, draws)
@@ -122,33 +123,13 @@ def _stacked(probes: pd.DataFrame, x: Array, draws: Array) -> Array | None:
     return np.array(cells, dtype=float) if len(sizes) == 1 and None not in sizes else None
 
 
-def _placed(rows: pd.DataFrame, x: Array, draws: Array) -> Array:
+def placed(rows: pd.DataFrame, x: Array, draws: Array) -> Array:
     """Return the rises at these checkpoints and draws, NaN where there is none."""
     at, values, measured = paired(rows, value="rise")
     full = np.full((len(x), len(draws)), np.nan)
     columns = np.searchsorted(draws, np.unique(rows["draw"].to_numpy(dtype=float)))
     full[np.ix_(np.searchsorted(x, at), columns)] = np.where(measured, values, np.nan)
     return full
-
-
-def noise_curves(table: pd.DataFrame) -> dict[tuple[int, str], tuple[Array, Array]]:
-    """Return tokens and loss increases under Gaussian noise, by pre-training seed and noise scale.
-
-    [num_checkpoints, num_draws] in nats, of checkpoints whose unperturbed loss is measured; NaN
-    where one is not finite or not measured.
-    """
-    table = prepared(table)
-    bases = table[table["part"] == "unperturbed"].set_index("revision").get("nll_mean")
-    noise = table[(table["part"] == "gaussian") & table["tokens"].notna()]
-    found: dict[tuple[int, str], tuple[Array, Array]] = {}
-    if noise.empty or bases is None:
-        return found
-    noise = noise.assign(increase=noise["nll_mean"] - noise["revision"].map(bases))
-    for key, rows in noise.groupby(["replicate", "scale"]):
-        replicate, scale = cast(tuple[int, str], key)
-        x, values, measured = paired(rows, value="increase")
-        found[int(replicate), str(scale)] = x, np.where(measured, values, np.nan)
-    return found
 
 
 @dataclass(frozen=True)

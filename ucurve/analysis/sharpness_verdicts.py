@@ -1,17 +1,22 @@
 """Verdicts of sharpness: does the trace grow, and does it explain the loss under small noise?
 
+The second along the directions of the trace themselves, and for measured Gaussian noise of the
+smallest gamma under each noise scale.
+
 verdicts(table)[0].sentence
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ucurve.analysis import combined_verdicts, statistics, text_error, trends
 from ucurve.analysis.conditions import METHOD, METHOD_TEXT, alpha, finite_values, threshold_text
-from ucurve.analysis.sharpness import LIMIT, Curve, curves, departures
+from ucurve.analysis.sharpness import LIMIT, Curve, Departure, curves, departures
+from ucurve.analysis.sharpness_noise import SCALES, NoiseCost, estimates, noise_costs
 from ucurve.analysis.statistics import Array
 from ucurve.formatting import compact, counted, tokens
 from ucurve.schemas.results import Answer, Verdict
@@ -27,8 +32,11 @@ TREND_TEST = (
 )
 
 
-def verdicts(table: pd.DataFrame, look: int = 1) -> list[Verdict]:
-    """Return the summaries over pre-training seeds first, then the verdicts of each."""
+def verdicts(table: pd.DataFrame, look: int = 1, gammas: Sequence[float] = ()) -> list[Verdict]:
+    """Return the summaries over pre-training seeds first, then the verdicts of each.
+
+    gammas: of the noise measured beside the curvature.
+    """
     by_seed = curves(table)
     families = [
         [_grows(curve, f"pre-training seed {seed}", look) for seed, curve in by_seed.items()],
@@ -38,9 +46,14 @@ def verdicts(table: pd.DataFrame, look: int = 1) -> list[Verdict]:
             if curve.rises
         ],
     ]
-    present = [family for family in families if family]
-    summaries = [combined_verdicts.over_replicates(family, "") for family in present]
-    return [*summaries, *(verdict for family in present for verdict in family)]
+    scopes = ["", ""]
+    costs = noise_costs(estimates(table, gammas)) if gammas else []
+    for scale in SCALES:
+        families.append([_predicts(cost) for cost in costs if cost.scale == scale])
+        scopes.append(f"γ {min(gammas, default=0):g} under {scale}")
+    present = [(family, scope) for family, scope in zip(families, scopes, strict=True) if family]
+    summaries = [combined_verdicts.over_replicates(family, scope) for family, scope in present]
+    return [*summaries, *(verdict for family, _ in present for verdict in family)]
 
 
 def _grows(curve: Curve, scope: str, look: int) -> Verdict:
@@ -120,10 +133,7 @@ def _complete(curve: Curve) -> tuple[Array, Array]:
 def _explains(curve: Curve, scope: str) -> Verdict:
     """Test whether the rise under the smallest sigma is that of the Hessian, to within LIMIT."""
     sigma = min(curve.rises)
-    num = max(len(curve.x), 1)
-    smallest = [
-        departure for departure in departures(curve, 1 - 0.05 / num) if departure.sigma == sigma
-    ]
+    smallest = _smallest(curve)
     common: dict[str, Any] = {"claim": EXPLAINS, "scope": scope, "draw_name": DRAW_NAME}
     num_missing = len(curve.x) - len(smallest)
     if num_missing:
@@ -134,21 +144,90 @@ def _explains(curve: Curve, scope: str) -> Verdict:
             f"2 finite {DRAW_NAME} with σ {sigma:g} and a positive trace.",
         )
     worst = max(smallest, key=lambda departure: abs(departure.value))
+    return Verdict(
+        **common,
+        **_within(curve, smallest, DRAW_NAME),
+        sentence=f"At σ {sigma:g} the measured loss increase differs from σ²/2 · vᵀHv along the "
+        f"same directions by at most {worst.value:+.2%}, after {tokens(worst.tokens)} tokens.",
+        evidence={"departure": [departure.value for departure in smallest]},
+    )
+
+
+def _predicts(cost: NoiseCost) -> Verdict:
+    """Test whether the smallest measured noise costs what the Hessian says, to within LIMIT."""
+    curve, gamma = cost.curve, min(cost.curve.rises)
+    common: dict[str, Any] = {
+        "claim": EXPLAINS,
+        "scope": f"γ {gamma:g} under {cost.scale}, pre-training seed {cost.replicate}",
+        "draw_name": "noise seeds",
+        "labels": {"replicate": cost.replicate, "scale": cost.scale, "gamma": gamma},
+    }
+    smallest = _smallest(curve)
+    num_missing = len(curve.x) - len(smallest)
+    if cost.problem or num_missing:
+        sentence = f"{cost.problem[:1].upper()}{cost.problem[1:]}."
+        if not cost.problem:
+            sentence = (
+                f"{num_missing} of {counted(len(curve.x), 'checkpoint')} lack 2 noise seeds with "
+                f"finite losses under γ {gamma:g} and a positive prediction."
+            )
+        return Verdict(**common, answer="undetermined", sentence=sentence)
+    worst = max(smallest, key=lambda departure: abs(departure.value))
+    predicted, measured = _means(curve, gamma)
+    here = int(np.flatnonzero(curve.x == worst.tokens)[0])
+    difference, low, high = statistics.mean_interval(_differences(curve, gamma)[here])
+    return Verdict(
+        **common,
+        **_within(curve, smallest, "noise seeds"),
+        sentence=f"Over γ²/2, noise of γ {gamma:g} costs {measured[here]:.3g} nats after "
+        f"{tokens(worst.tokens)} tokens, where the Hessian predicts {predicted[here]:.3g}: a "
+        f"difference of {difference:+.2g} ({low:+.2g} to {high:+.2g}) or {worst.value:+.0%}, the "
+        f"largest share of {counted(len(curve.x), 'checkpoint')}.",
+        evidence={
+            "predicted": predicted,
+            "measured": measured,
+            "departure": [departure.value for departure in smallest],
+        },
+    )
+
+
+def _smallest(curve: Curve) -> list[Departure]:
+    """Return the departures under the smallest change, Bonferroni-corrected over checkpoints."""
+    corrected = departures(curve, 1 - 0.05 / max(len(curve.x), 1))
+    return [departure for departure in corrected if departure.sigma == min(curve.rises)]
+
+
+def _within(curve: Curve, smallest: Sequence[Departure], draw_name: str) -> dict[str, Any]:
+    """Return the answer, whether all departures are within LIMIT, and its numbers."""
+    worst = max(smallest, key=lambda departure: abs(departure.value))
     inside = all(departure.low > -LIMIT and departure.high < LIMIT for departure in smallest)
     outside = any(departure.low > LIMIT or departure.high < -LIMIT for departure in smallest)
     answer: Answer = "yes" if inside else "no" if outside else "undetermined"
-    return Verdict(
-        **common,
-        answer=answer,
-        sentence=f"At σ {sigma:g} the measured loss increase differs from σ²/2 · vᵀHv along the "
-        f"same directions by at most {worst.value:+.2%}, after {tokens(worst.tokens)} tokens.",
-        effect=worst.value,
-        effect_name="largest departure from the Hessian's prediction, as a share of it",
-        interval=(worst.low, worst.high),
-        num_draws=min(departure.num_draws for departure in smallest),
-        x=curve.x.tolist(),
-        smallest_effect=LIMIT,
-        test="t interval of the ratio of means over directions, Bonferroni-corrected over "
-        f"{counted(num, 'checkpoint')}: yes where all lie within ±{LIMIT:.0%}",
-        evidence={"departure": [departure.value for departure in smallest]},
+    return {
+        "answer": answer,
+        "effect": worst.value,
+        "effect_name": "largest departure from the Hessian's prediction, as a share of it",
+        "interval": (worst.low, worst.high),
+        "num_draws": min(departure.num_draws for departure in smallest),
+        "x": curve.x.tolist(),
+        "smallest_effect": LIMIT,
+        "test": f"t interval of the ratio of means over {draw_name}, Bonferroni-corrected over "
+        f"{counted(max(len(curve.x), 1), 'checkpoint')}: yes where all lie within ±{LIMIT:.0%}",
+    }
+
+
+def _differences(curve: Curve, gamma: float) -> list[Array]:
+    """Return measured minus predicted cost over gamma^2 / 2 of the usable draws, by checkpoint."""
+    rows = curve.rises[gamma] * 2 / gamma**2 - curve.forms
+    return [row[np.isfinite(row)] for row in rows]
+
+
+def _means(curve: Curve, gamma: float) -> tuple[list[float], list[float]]:
+    """Return predicted and measured cost over gamma^2 / 2 of every checkpoint, of draws of both."""
+    usable = np.isfinite(curve.rises[gamma]) & np.isfinite(curve.forms)
+    pairs = (curve.forms, curve.rises[gamma] * 2 / gamma**2)
+    predicted, measured = (
+        [float(row[used].mean()) for row, used in zip(values, usable, strict=True)]
+        for values in pairs
     )
+    return predicted, measured

@@ -62,7 +62,15 @@ def run(point: Point, context: Context, initial_stds: Mapping[str, float] | None
     elif change["scale"] == "matched_displacement":
         stds = perturb.displacement_std(tensors, noise)
     else:
-        stds = _stds(tensors, point, context, loaded.model.config)
+        start = point.artifacts["initial"]
+        stds = stds_of(
+            tensors,
+            change["scale"],
+            start and Checkpoint.model_validate(start),
+            change["tensors"].get("names", "library"),
+            context,
+            loaded.model.config,
+        )
     with perturb.perturbed(tensors, stds, change["gamma"], noise) as relative_change:
         measured = evaluation_points.measure(point, context, loaded)
     return Result(
@@ -70,20 +78,26 @@ def run(point: Point, context: Context, initial_stds: Mapping[str, float] | None
     )
 
 
-def _stds(
-    tensors: dict[str, torch.Tensor], point: Point, context: Context, config: Any
+def stds_of(
+    tensors: Mapping[str, torch.Tensor],
+    scale: Scale,
+    initial: Checkpoint | None,
+    names: Literal["library", "canonical"],
+    context: Context,
+    config: Any,
 ) -> dict[str, float]:
-    """Return sigma of every tensor by its own spread, now or at initialisation."""
+    """Return sigma of every tensor by its own spread, now or at initialisation.
+
+    initial: the checkpoint of step 0, None for the range in the config. names: of the tensors.
+    """
     from ucurve.modeling import perturb
     from ucurve.modeling.checkpoints import load
 
-    if point.inputs["perturbation"]["scale"] == "current_std":
+    if scale == "current_std":
         return perturb.current_std(tensors)
-    if point.artifacts["initial"] is None:
+    if initial is None:
         std = evaluation_points.initializer_std(config.to_dict())
         return perturb.init_std(tensors, std)
-    initial = Checkpoint.model_validate(point.artifacts["initial"])
-    names = point.inputs["perturbation"]["tensors"].get("names", "library")
     stds = context.cached(
         f"init_std/{initial.weights_sha256}/{names}",
         lambda: perturb.current_std(

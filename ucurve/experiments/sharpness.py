@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ucurve.experiments import evaluation_points, noise_points
 from ucurve.experiments.checkpoint_selection import (
@@ -27,7 +27,14 @@ from ucurve.experiments.checkpoint_selection import (
     selection_warnings,
 )
 from ucurve.experiments.evaluation_fields import EvaluationSets, Window, names_of, on_sets
-from ucurve.experiments.sharpness_noise import SCALES, noise_beside, unperturbed
+from ucurve.experiments.sharpness_noise import (
+    SCALED_TRACE,
+    SCALES,
+    noise_beside,
+    scaled,
+    stds_by_scale,
+    unperturbed,
+)
 from ucurve.experiments.tensor_choice import TensorChoice
 from ucurve.registry.suites import Checkpoint, Dataset, Suite
 from ucurve.spec import (
@@ -67,24 +74,25 @@ class Sharpness(Spec):
     repeat_fields: ClassVar[tuple[str, ...]] = ("draws",)
     columns: ClassVar[TableRoles] = TableRoles(
         x="tokens",
-        treatment=("sigma", "part", "group", "scale"),
+        treatment=("sigma", "gamma", "part", "group", "scale"),
         fixed=("evaluation",),
         draws=("draw",),
         seed_field="seed",
         metrics={
             "trace": "trace of the Hessian",
             "top_eigenvalue": "largest eigenvalue of the Hessian",
+            **{f"scaled_trace_{scale}": f"Σ σ² vᵀHv, σ of {scale}" for scale in SCALES},
             "curvature": "loss increase / (σ²/2)",
             "rise": "loss increase / nats",
         },
-        fields=("checkpoints", "draws", "seed", "sigmas", "noise_gamma", "by_group", "looks"),
+        fields=("checkpoints", "draws", "seed", "sigmas", "noise_gammas", "by_group", "looks"),
     )
     series_filter: ClassVar[dict[str, dict[str, Any]]] = {
         name: {"part": "unperturbed"} for name in evaluation_points.WINDOWS
     }
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "tiny, two minutes": {"suite": "tiny"},
-        "tiny, beside measured noise": {"suite": "tiny", "noise_gamma": 0.05},
+        "tiny, beside measured noise": {"suite": "tiny", "noise_gammas": [0.05, 0.2, 0.5]},
         "tiny-constant, the counter-example": {"suite": "tiny-constant"},
     }
 
@@ -111,13 +119,12 @@ class Sharpness(Spec):
         description="Standard deviations of the noise, the same for every weight. Below 0.001 the "
         "rounding of fp32 shows. Empty: the Hessian only.",
     )
-    noise_gamma: float | None = Field(
-        None,
-        gt=0,
-        le=100,
+    noise_gammas: list[Annotated[float, Field(gt=0, le=100)]] = Field(
+        [],
+        max_length=16,
         title="Noise γ beside it",
-        description="Also the loss increase under Gaussian noise of this γ, on the whole set and "
-        "under both noise scales, to compare its growth with the trace's. Noise experiments have "
+        description="Also the loss increase under Gaussian noise of these γ, on the whole set and "
+        "under both noise scales, beside what the Hessian predicts for it. Noise experiments have "
         "the same evaluations, which are cached where they are measured. Empty: none.",
     )
     windows: int = Field(
@@ -160,6 +167,21 @@ class Sharpness(Spec):
     )
     looks: Looks = 1
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_one_gamma(cls, data: Any) -> Any:
+        """Read `noise_gamma` of specs that could have one only."""
+        if not isinstance(data, dict) or "noise_gamma" not in data or "noise_gammas" in data:
+            return data
+        rest = {name: value for name, value in data.items() if name != "noise_gamma"}
+        gamma = data["noise_gamma"]
+        return {**rest, "noise_gammas": [] if gamma is None else [gamma]}
+
+    @property
+    def sorted_gammas(self) -> list[float]:
+        """The gammas of measured noise in ascending order, without duplicates."""
+        return sorted(set(self.noise_gammas))
+
     @property
     def on_sets(self) -> str:
         """The number of evaluation sets for the name, where there are several."""
@@ -192,23 +214,25 @@ class Sharpness(Spec):
             ):
                 label = evaluation_points.label_of(dataset, datasets)
                 template = _labelled(self._template(checkpoint, dataset, level), label)
-                yield from self._points(template, groups, max(levels) + 1)
-                if self.noise_gamma:
-                    start = initial.get(checkpoint.replicate)
+                start = initial.get(checkpoint.replicate)
+                for point in self._points(template, groups, max(levels) + 1):
+                    wanted = self.noise_gammas and point.labels["part"] == "trace"
+                    yield scaled(point, start) if wanted else point
+                if self.noise_gammas:
                     if start is None:
-                        evaluation_points.require_initializer(checkpoint, "noise_gamma")
+                        evaluation_points.require_initializer(checkpoint, "noise_gammas")
                     base = unperturbed(checkpoint, dataset, self.window, level)
                     base = _labelled(base, label)
                     yield base
                     seeds = range(self.seed, self.seed + self.draws)
-                    yield from noise_beside(base, _choice(suite), start, self.noise_gamma, seeds)
+                    yield from noise_beside(base, _choice(suite), start, self.sorted_gammas, seeds)
 
     def count(self, catalogue: Catalogue) -> int:
         """Return the number of points: directions with their sigmas, and eigenvalues."""
         suite = catalogue.suite(self.suite)
         per_checkpoint = self.draws * (1 + len(self.sorted_sigmas)) + len(self._groups(suite))
-        if self.noise_gamma:
-            per_checkpoint += 1 + len(SCALES) * self.draws
+        if self.noise_gammas:
+            per_checkpoint += 1 + len(SCALES) * self.draws * len(self.sorted_gammas)
         num_sets = len(names_of(self.evaluation)) or 1
         return count_chosen(suite, self.checkpoints) * num_sets * per_checkpoint
 
@@ -291,7 +315,7 @@ class Sharpness(Spec):
         from ucurve.modeling.landscape import Landscape
 
         change, evaluation = point.inputs["curvature"], point.inputs["evaluation"]
-        if change["protocol"] not in (TRACE, EIGENVALUE, RISE):
+        if change["protocol"] not in (TRACE, SCALED_TRACE, EIGENVALUE, RISE):
             raise ValueError(f"this release does not know {change['protocol']}: upgrade the worker")
         loaded = evaluation_points.loaded_for(point, context)
         evaluation_points.expect_stored_names(point, context, loaded)
@@ -304,6 +328,9 @@ class Sharpness(Spec):
         directions = context.cached(f"directions/{seed}", lambda: Directions(seed))
         if change["protocol"] == TRACE:
             return Result(landscape.quadratic_form(directions, progress))
+        if change["protocol"] == SCALED_TRACE:
+            stds = stds_by_scale(point, context, loaded)
+            return Result(landscape.quadratic_form(directions, progress, stds))
         if change["protocol"] == EIGENVALUE:
             rule = change["tolerance"], change["most_steps"]
             group = change["group"]
@@ -321,7 +348,7 @@ class Sharpness(Spec):
         return evaluation_sets.figures(
             table,
             verdicts,
-            lambda rows, *_: sharpness.figures(rows, self.sorted_sigmas, self.noise_gamma),
+            lambda rows, *_: sharpness.figures(rows, self.sorted_sigmas, self.sorted_gammas),
         )
 
     def verdicts(self, table: pd.DataFrame) -> list[Verdict]:
@@ -329,7 +356,8 @@ class Sharpness(Spec):
         from ucurve.analysis import evaluation_sets, sharpness_verdicts
 
         return evaluation_sets.verdicts(
-            table, lambda rows, _: sharpness_verdicts.verdicts(rows, self.looks)
+            table,
+            lambda rows, _: sharpness_verdicts.verdicts(rows, self.looks, self.sorted_gammas),
         )
 
 

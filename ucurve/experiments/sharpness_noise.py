@@ -1,6 +1,6 @@
 """Points of Gaussian noise beside the sharpness of a checkpoint: those of noise experiments.
 
-yield from noise_beside(base, choice, initial, gamma=0.05, seeds=range(8))
+yield from noise_beside(base, choice, initial, gammas=[0.05], seeds=range(8))
 
 Both noise scales, and the unperturbed loss; a team that has measured them shares the numbers.
 """
@@ -9,15 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
 from ucurve.experiments import evaluation_points
-from ucurve.experiments.noise_points import Scale, noise_inputs
+from ucurve.experiments.noise_points import Scale, noise_inputs, stds_of
 from ucurve.experiments.tensor_choice import TensorChoice
 from ucurve.registry.suites import Checkpoint, Dataset
-from ucurve.spec import Point, Resources
+from ucurve.spec import Context, Point, Resources
+
+if TYPE_CHECKING:
+    from ucurve.modeling.checkpoints import LoadedCheckpoint
 
 SCALES: tuple[Scale, ...] = ("init_std", "current_std")
+SCALED_TRACE = "hessian_trace/2"
 
 
 def unperturbed(checkpoint: Checkpoint, dataset: Dataset, window: int | None, stage: int) -> Point:
@@ -36,6 +41,7 @@ def unperturbed(checkpoint: Checkpoint, dataset: Dataset, window: int | None, st
             "sigma": 0.0,
             "group": None,
             "scale": None,
+            "gamma": 0.0,
         },
         artifacts={
             "checkpoint": checkpoint.model_dump(mode="json"),
@@ -53,18 +59,48 @@ def noise_beside(
     base: Point,
     choice: TensorChoice,
     initial: Checkpoint | None,
-    gamma: float,
+    gammas: Sequence[float],
     seeds: Sequence[int],
 ) -> Iterator[Point]:
-    """Yield the noise of every seed under both noise scales at one checkpoint."""
+    """Yield the noise of every seed and gamma under both noise scales at one checkpoint."""
     tensors = choice.inputs(None)
     start: dict[str, Any] = {"initial": initial and initial.model_dump(mode="json")}
-    for draw, seed in enumerate(seeds):
-        for scale in SCALES:
-            change = noise_inputs(tensors, scale, initial, gamma, seed)
-            yield replace(
-                base,
-                inputs={**base.inputs, "perturbation": change},
-                labels={**base.labels, "part": "gaussian", "draw": draw, "scale": scale},
-                artifacts={**base.artifacts, **(start if scale == "init_std" else {})},
-            )
+    for (draw, seed), gamma, scale in product(enumerate(seeds), gammas, SCALES):
+        change = noise_inputs(tensors, scale, initial, gamma, seed)
+        labels = {"part": "gaussian", "draw": draw, "scale": scale, "gamma": gamma}
+        yield replace(
+            base,
+            inputs={**base.inputs, "perturbation": change},
+            labels={**base.labels, **labels},
+            artifacts={**base.artifacts, **(start if scale == "init_std" else {})},
+        )
+
+
+def scaled(probe: Point, initial: Checkpoint | None) -> Point:
+    """Return a probe of the trace that also weighs every tensor by its sigma^2 of both scales.
+
+    A protocol of its own: a worker of an earlier release would leave these numbers out.
+    """
+    weights = initial.weights_sha256 if initial else "config"
+    change = {**probe.inputs["curvature"], "protocol": SCALED_TRACE, "initial": weights}
+    start = initial and initial.model_dump(mode="json")
+    return replace(
+        probe,
+        inputs={**probe.inputs, "curvature": change},
+        artifacts={**probe.artifacts, "initial": start},
+    )
+
+
+def stds_by_scale(
+    point: Point, context: Context, loaded: LoadedCheckpoint
+) -> dict[Scale, dict[str, float]]:
+    """Return sigma of every parameter by canonical name under both noise scales."""
+    from ucurve.modeling import perturb
+
+    tensors = perturb.select(loaded.model, names="canonical")
+    start = point.artifacts["initial"]
+    initial = start and Checkpoint.model_validate(start)
+    config = loaded.model.config
+    return {
+        scale: stds_of(tensors, scale, initial, "canonical", context, config) for scale in SCALES
+    }

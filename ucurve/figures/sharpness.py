@@ -13,19 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ucurve.analysis.curve_rows import clip_bands, curve_rows
-from ucurve.analysis.sharpness import (
-    LIMIT,
-    curves,
-    departures,
-    growth,
-    noise_curves,
-    prepared,
-    regimes,
-)
+from ucurve.analysis.sharpness import LIMIT, curves, departures, prepared, regimes
+from ucurve.analysis.sharpness_rows import departure_rows, regime_rows
 from ucurve.figures import charts
 from ucurve.figures.axes import Axis, tokens_axis
 from ucurve.figures.colours import LineEncoding
 from ucurve.figures.grids import text_table
+from ucurve.figures.sharpness_noise import noise_figures
 from ucurve.formatting import compact
 from ucurve.registry.tensors.tensor_selection import GROUPS
 from ucurve.schemas.measurements import finite_or_none
@@ -50,13 +44,13 @@ NUMBERS = ["weights", "trace", "share of the trace", "trace per weight", "larges
 
 
 def figures(
-    table: pd.DataFrame, sigmas: Sequence[float], noise_gamma: float | None = None
+    table: pd.DataFrame, sigmas: Sequence[float], gammas: Sequence[float] = ()
 ) -> dict[str, Figure]:
     """Return all figures by name, of the rows measured so far."""
     table = prepared(table)
     return {
         "curvature": _curvature(table, sigmas),
-        **({"growth": _growth(table, sigmas, noise_gamma)} if noise_gamma else {}),
+        **noise_figures(table, sigmas, gammas),
         "top_eigenvalue": _eigenvalues(table),
         "trace_by_group": _by_group(table),
         **({"departure": _departure(table, sigmas), "regime": _regime(table)} if sigmas else {}),
@@ -95,50 +89,6 @@ def _curvature(table: pd.DataFrame, sigmas: Sequence[float]) -> Figure:
         f"Noise of the same σ on every weight costs σ²/2 times this. {WITH_TEXT}",
         charts.curves(TOKENS, Axis("y", "curvature / nats", zero=True), lines, row="replicate"),
         {"curves": _one_note(rows)},
-    )
-
-
-def _growth(table: pd.DataFrame, sigmas: Sequence[float], gamma: float) -> Figure:
-    """Return the trace and the cost of noise relative to the first checkpoint, over tokens."""
-    series = {}
-    for replicate, curve in curves(table).items():
-        series[replicate, HESSIAN] = (curve.x, curve.forms)
-        if curve.rises:
-            smallest = min(curve.rises)
-            series[replicate, _name_of(smallest)] = (curve.x, curve.rises[smallest])
-    for (replicate, scale), (x, increases) in noise_curves(table).items():
-        series[replicate, f"γ {gamma:g}, {scale}"] = (x, increases)
-    rows = [
-        {
-            "what": "mean",
-            "replicate": replicate,
-            "estimate": name,
-            "tokens": point.tokens,
-            "y": point.value,
-            "low": point.low,
-            "high": point.high,
-            "num_draws": point.num_draws,
-        }
-        for (replicate, name), values in series.items()
-        for point in growth(*values)
-    ]
-    names = [HESSIAN, *([_name_of(min(sigmas))] if sigmas else [])]
-    names += [f"γ {gamma:g}, {scale}" for scale in ("init_std", "current_std")]
-    return Figure(
-        "Growth of sharpness and of the cost of noise",
-        "Each relative to its first checkpoint: the trace, the loss increase along the directions "
-        f"of ±1, and that under Gaussian noise of γ {gamma:g} on the whole evaluation set. Noise "
-        "of one size (init_std, σ) grows as the trace does as long as curvature explains it; "
-        "under current_std the growth of the weights comes on top. Bands: 95% intervals of the "
-        "ratio over directions or noise seeds; they have neither the text's error nor variation "
-        "between pre-training runs.",
-        charts.curves(
-            TOKENS,
-            Axis("y", "relative to the first checkpoint", "log"),
-            LineEncoding("estimate", "of", names, ordered=False),
-            row="replicate",
-        ),
-        {"curves": clip_bands(rows)},
     )
 
 
@@ -222,18 +172,9 @@ def _by_group(table: pd.DataFrame) -> Figure:
 def _departure(table: pd.DataFrame, sigmas: Sequence[float]) -> Figure:
     """Return how far the measured rise is from what the Hessian says, over tokens."""
     rows = [
-        {
-            "what": "mean",
-            "replicate": replicate,
-            "tokens": departure.tokens,
-            "sigma": departure.sigma,
-            "y": departure.value,
-            "low": departure.low,
-            "high": departure.high,
-            "num_draws": departure.num_draws,
-        }
+        row
         for replicate, curve in curves(table).items()
-        for departure in departures(curve)
+        for row in departure_rows(departures(curve), "sigma", {"replicate": replicate})
     ]
     return Figure(
         "Departure from the quadratic",
@@ -252,17 +193,13 @@ def _departure(table: pd.DataFrame, sigmas: Sequence[float]) -> Figure:
 
 def _regime(table: pd.DataFrame) -> Figure:
     """Return the sigma at which the departure reaches the limit, over tokens."""
-    rows: list[dict[str, Any]] = []
-    for replicate, curve in curves(table).items():
-        for regime in regimes(departures(curve)):
-            place = {"replicate": replicate, "tokens": regime.tokens, "departure": DEPARTURE}
-            if regime.value is None or regime.below:
-                label = "below the smallest σ" if regime.below else "above the largest σ"
-                rows.append({"what": "edge", **place, "label": label, "slot": 0})
-                continue
-            rows.append(
-                {"what": "mean", **place, "y": regime.value, "low": regime.low, "high": regime.high}
-            )
+    rows = [
+        row
+        for replicate, curve in curves(table).items()
+        for row in regime_rows(
+            regimes(departures(curve)), "σ", {"replicate": replicate, "departure": DEPARTURE}
+        )
+    ]
     return Figure(
         "End of the quadratic regime",
         f"The σ at which the departure reaches {LIMIT:.0%}, by straight lines between logarithms. "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from transformers import PreTrainedModel
@@ -56,8 +57,17 @@ class Landscape:
         with curvature.plain_attention():
             return window_losses(self.model, self.tokens, window=self.window, stride=self.window)
 
-    def quadratic_form(self, directions: Directions, progress: Progress = silent) -> Metrics:
-        """Return v . H v along a direction, which estimates the trace, and its part by group."""
+    def quadratic_form(
+        self,
+        directions: Directions,
+        progress: Progress = silent,
+        stds: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+    ) -> Metrics:
+        """Return v . H v along a direction, which estimates the trace, and its part by group.
+
+        stds: by noise scale and canonical name, sigma of every parameter. For each scale the sum of
+        sigma^2 v . H v over tensors, so that noise of gamma sigma costs gamma^2 / 2 times it.
+        """
         vector, text = curvature.signs(directions, self.parameters), self._text()
         product = curvature.hessian_product(self.model, self.parameters, text, vector, progress)
         metrics = {
@@ -69,6 +79,10 @@ class Landscape:
             metrics[f"trace_{group}"] = math.fsum(product.forms[name] for name in names)
             sizes = [self.parameters[name].numel() for name in names]
             metrics[f"weights_{group}"] = float(sum(sizes))
+        for scale, sigmas in stds.items():
+            metrics[f"scaled_trace_{scale}"] = math.fsum(
+                sigmas[name] ** 2 * form for name, form in product.forms.items()
+            )
         return metrics
 
     def top_eigenvalue(
