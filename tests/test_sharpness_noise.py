@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from in_process import Context
@@ -21,7 +22,7 @@ from ucurve.analysis.sharpness import Departure, departures, growth, regimes
 from ucurve.analysis.sharpness_noise import estimates, first_windows, noise_costs
 from ucurve.analysis.sharpness_rows import regime_rows
 from ucurve.analysis.statistics import blocks
-from ucurve.experiments import parse
+from ucurve.experiments import evaluation_points, parse
 from ucurve.experiments.sharpness import Sharpness
 from ucurve.modeling import perturb
 from ucurve.modeling.curvature import Directions, Text, hessian_product, signs
@@ -69,8 +70,9 @@ def test_a_worker_weighs_tensors_by_the_sigma_of_noise_experiments(tmp_path: Pat
         (point,) = (p for p in spec.plan(Catalogue()) if p.labels["part"] == "trace")
         found[bool(gammas)] = spec.run(point, context).metrics
     assert found[True].items() > found[False].items(), "the trace is that of hessian_trace/1"
-    kept = {key.split("/")[0]: value for key, value in context.kept.items()}
-    scene = Landscape.of(kept["checkpoint"].model, kept["tokens"][: 2 * 64], 64)
+    loaded = evaluation_points.loaded_for(point, context)
+    held_out = evaluation_points.tokens_for(point, context, loaded)
+    scene = Landscape.of(loaded.model, held_out[: 2 * 64], 64)
     text = Text.of(scene.tokens, 64, 512)
     vector = signs(Directions(0), scene.parameters)
     forms = hessian_product(scene.model, scene.parameters, text, vector).forms
@@ -238,7 +240,7 @@ def test_the_verdict_compares_absolute_numbers_and_is_undecided_where_the_interv
         verdicts = NOISE.verdicts(table)
         found = of_noise(verdicts)
         assert found.answer == answer
-        assert found.claim == "curvature explains the smallest noise"
+        assert found.claim == "curvature predicts the cost of noise"
         assert found.scope == "γ 0.05 under init_std, pre-training seed 0"
         share = 1 + excess * 0.05**2
         assert found.effect == pytest.approx(share - 1, abs=0.01)
@@ -248,9 +250,13 @@ def test_the_verdict_compares_absolute_numbers_and_is_undecided_where_the_interv
         assert found.interval is not None
         width = found.interval[1] - found.interval[0]
         assert (width > 0.2) == (spread > 0)
-        summary = next(v for v in verdicts if v.scope == "γ 0.05 under init_std")
+        summary = next(v for v in verdicts if v.scope == "under init_std")
         assert summary.answer == answer
         assert summary.is_summary
+        table_of_sets = [table.assign(evaluation=name) for name in ("a", "b")]
+        judged = NOISE.verdicts(pd.concat(table_of_sets, ignore_index=True))
+        over = next(v for v in judged if v.scope == "under init_std, 2 evaluation sets")
+        assert over.answer == answer
         assert verdicts[:2] == Sharpness(sigmas=[0.01, 0.1]).verdicts(table)[:2]
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 DRAW_NAME = "directions"
 GROWS, EXPLAINS = "sharpness grows", "curvature explains the smallest noise"
+PREDICTS = "curvature predicts the cost of noise"  # its own: absolute numbers, two conventions
 TREND_TEST = (
     f"largest p-value of Page's trend test ({DRAW_NAME} as blocks), a t-test on their rank "
     "correlations and a t-test on their slopes"
@@ -50,7 +51,7 @@ def verdicts(table: pd.DataFrame, look: int = 1, gammas: Sequence[float] = ()) -
     costs = noise_costs(estimates(table, gammas)) if gammas else []
     for scale in SCALES:
         families.append([_predicts(cost) for cost in costs if cost.scale == scale])
-        scopes.append(f"γ {min(gammas, default=0):g} under {scale}")
+        scopes.append(f"under {scale}")
     present = [(family, scope) for family, scope in zip(families, scopes, strict=True) if family]
     summaries = [combined_verdicts.over_replicates(family, scope) for family, scope in present]
     return [*summaries, *(verdict for family, _ in present for verdict in family)]
@@ -157,7 +158,7 @@ def _predicts(cost: NoiseCost) -> Verdict:
     """Test whether the smallest measured noise costs what the Hessian says, to within LIMIT."""
     curve, gamma = cost.curve, min(cost.curve.rises)
     common: dict[str, Any] = {
-        "claim": EXPLAINS,
+        "claim": PREDICTS,
         "scope": f"γ {gamma:g} under {cost.scale}, pre-training seed {cost.replicate}",
         "draw_name": "noise seeds",
         "labels": {"replicate": cost.replicate, "scale": cost.scale, "gamma": gamma},

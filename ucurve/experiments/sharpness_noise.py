@@ -93,7 +93,7 @@ def scaled(probe: Point, initial: Checkpoint | None) -> Point:
 
 def stds_by_scale(
     point: Point, context: Context, loaded: LoadedCheckpoint
-) -> dict[Scale, dict[str, float]]:
+) -> dict[str, dict[str, float]]:
     """Return sigma of every parameter by canonical name under both noise scales."""
     from ucurve.modeling import perturb
 
