@@ -61,7 +61,7 @@ def test_form_input_survives_navigation_and_submits_an_experiment_with_figures(
     expect(page.get_by_role("heading", name="from the form")).to_be_visible(timeout=PATIENCE)
     expect(page.get_by_text("36 of 36 evaluations finished")).to_be_visible(timeout=PATIENCE)
     until(lambda: marks(chart(page)) > 0)
-    expect(page.get_by_role("heading", name="Verdicts")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("radio", name="Verdicts")).to_be_visible(timeout=PATIENCE)
     (made,) = lab.client.experiments().experiments
     assert (made.name, made.tags, made.spec["fixed_gammas"]) == (
         "from the form",
@@ -88,7 +88,9 @@ def test_chart_keeps_its_node_zoom_and_legend_selection_on_new_results(
     where = figure.locator("svg").bounding_box()
     assert where
     page.mouse.move(where["x"] + where["width"] / 3, where["y"] + where["height"] / 2)
+    page.keyboard.down("Control")
     page.mouse.wheel(0, -400)
+    page.keyboard.up("Control")
     press(page, figure.locator(".role-legend-symbol path").first)
     until(lambda: labels(figure) != whole and faded(figure) > 0)
     page.mouse.move(where["x"], where["y"] - 40)
@@ -192,6 +194,7 @@ def test_figures_and_table_can_be_downloaded(page: Page, lab: Lab) -> None:
     }.items():
         assert downloaded(page, name).startswith(begins)
     page.keyboard.press("Escape")
+    page.get_by_role("radio", name="Evaluations").click()
     table = downloaded(page, "Table (CSV)").decode().splitlines()
     assert len(table) == 1 + 18
     assert "mse_mean" in table[0]

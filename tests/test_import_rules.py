@@ -50,6 +50,7 @@ ARROWS = {
         "dashboard",
         "ucurve.client",
         "ucurve.analysis.comparison",
+        "ucurve.analysis.headline",
         "ucurve.analysis.measurement_table",
         "ucurve.analysis.reproducibility",
         "ucurve.analysis.verdict_order",

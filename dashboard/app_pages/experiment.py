@@ -14,7 +14,6 @@ from dashboard.components import (
 )
 from dashboard.components.theme import (
     ago,
-    badge,
     duration,
     empty_state,
     kind_title,
@@ -22,6 +21,7 @@ from dashboard.components.theme import (
     plain,
     roughly,
     small,
+    state_badge,
 )
 from dashboard.components.webhooks import webhook_status
 from dashboard.forms.parsing import parse_id, shortened
@@ -44,8 +44,9 @@ def act(snapshot: ExperimentSnapshot, verb: str) -> None:
 
 
 def header(snapshot: ExperimentSnapshot) -> None:
-    experiment, progress = snapshot.experiment, snapshot.experiment.progress
-    name, controls = st.columns(2, vertical_alignment="top")
+    experiment = snapshot.experiment
+    with st.container(key="experiment-header"):
+        name, controls = st.columns(2, vertical_alignment="top")
     with name:
         st.markdown(f"# {plain(experiment.name or f'Experiment {experiment.id}')}", anchors=False)
         tags = "".join(f" :gray-badge[{plain(tag)}]" for tag in experiment.tags)
@@ -55,17 +56,30 @@ def header(snapshot: ExperimentSnapshot) -> None:
             experiment.owner,
             ago(experiment.created_at),
         ]
-        state = "" if snapshot.as_of else badge(experiment.state)  # the state of today
+        state = "" if snapshot.as_of else state_badge(experiment)  # the state of today
+        if snapshot.ended:
+            details.append(progress_text(snapshot))
         st.markdown(f"{state}{tags} {small(' · '.join(details))}")
     with controls:
         buttons(snapshot)
         toolbar.tools(snapshot)
+
+
+def status(snapshot: ExperimentSnapshot) -> None:
+    """Draw what is going on, and what went wrong."""
+    experiment, progress = snapshot.experiment, snapshot.experiment.progress
     with st.container():
         if snapshot.as_of:
             banner(snapshot.as_of)
-    st.progress(
-        (progress.done + progress.failed) / max(progress.total, 1), text=progress_text(snapshot)
-    )
+    with st.container(gap="xsmall"):
+        if not snapshot.ended:
+            st.progress(
+                (progress.done + progress.failed) / max(progress.total, 1),
+                text=progress_text(snapshot),
+            )
+            evaluations.running(snapshot)
+    with st.container():
+        evaluations.failures(snapshot)
     if refusal := pages.refusal(snapshot.id):
         st.warning(message(refusal), icon=":material/block:")
     if experiment.waits_for and experiment.state in ("queued", "running"):
@@ -96,7 +110,7 @@ def progress_text(snapshot: ExperimentSnapshot) -> str:
     if progress.reused:
         parts.append(f"{progress.reused:,} cached")
     if progress.failed:
-        parts.append(f":red[{progress.failed:,} failed]")
+        parts.append(f"{progress.failed:,} failed")
     if experiment.state == "running" and progress.points_per_second:
         rate = progress.points_per_second
         parts.append(f"{rate:.2g} per second" if rate >= 0.1 else f"{rate * 60:.2g} per minute")
@@ -201,21 +215,30 @@ def unavailable(id: int, error: RequestRejectedError) -> None:
         empty_state("This experiment cannot be shown", message(str(error)))
 
 
+def details(snapshot: ExperimentSnapshot) -> None:
+    """Draw one of the sections below the figure: verdicts, evaluations, or reproducibility."""
+    sections = {"Verdicts": verdicts.section, "Evaluations": evaluations.section}
+    if snapshot.experiment.fresh:  # what such an experiment was submitted for
+        sections = {"Reproducibility": reproducibility.section, **sections}
+    chosen = st.segmented_control(
+        "Details",
+        list(sections),
+        default=next(iter(sections)),
+        required=True,
+        key=f"details:{snapshot.id}",
+        label_visibility="collapsed",
+    )
+    with st.container(key=f"details-{chosen}"):  # not redrawn in place of one another
+        sections[str(chosen)](snapshot)
+
+
 def draw(snapshot: ExperimentSnapshot) -> None:
     """Draw each section in its own container, so that changes in one leave the charts mounted.
 
-    Figures are drawn first, since they matter most.
+    The answer stands above the figure; both are drawn before what is below them.
     """
-    sections = (
-        header,
-        figures.section,
-        verdicts.section,
-        reproducibility.section,
-        evaluations.section,
-    )
-    places = {section: st.container() for section in sections}
-    for section in sorted(sections, key=lambda section: section is not figures.section):
-        with places[section]:
+    for section in (header, status, verdicts.answer, figures.section, details):
+        with st.container():
             section(snapshot)
 
 

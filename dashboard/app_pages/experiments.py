@@ -11,7 +11,6 @@ from dashboard.components import stars
 from dashboard.components.theme import (
     STATES,
     ago,
-    badge,
     caption,
     counted,
     empty_state,
@@ -19,6 +18,7 @@ from dashboard.components.theme import (
     plain,
     roughly,
     small,
+    state_badge,
 )
 from dashboard.live import pages
 from ucurve.experiments import kinds
@@ -56,7 +56,7 @@ def row(experiment: Experiment) -> None:
         if experiment.waits_for and experiment.state in ("queued", "running"):
             st.markdown(f":small[:orange[{plain(experiment.waits_for)}]]")
     with state, st.container(gap="xxsmall"):
-        st.markdown(badge(experiment.state))
+        st.markdown(state_badge(experiment))
         if experiment.eta_seconds is not None:
             caption(f"{roughly(experiment.eta_seconds)} left")
     st.html(DIVIDER)

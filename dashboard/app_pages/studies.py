@@ -136,7 +136,7 @@ def combined_verdicts(study: Study, experiments: list[Experiment]) -> None:
             live_chart(figure, key=f"study:{study.name}:{name}")
             caption(figure.caption)
         for claim in by_claim(latest):
-            verdicts.claim_card(claim)
+            verdicts.claim_row(claim, study.name)
 
 
 def all_ended(experiments: list[Experiment]) -> bool:

@@ -68,6 +68,24 @@ async function build(root, { chart, datasets, dark }, signature, style) {
     if (datum?.measurement != null) root.pick(datum.measurement);
   });
   root.live = { view: result.view, finalize: result.finalize, signature };
+  offerReset(root, result.view);
+}
+
+// The button that shows the whole figure again stands there once a panel was moved or zoomed. A
+// double click does the same; the library offers no other way that reaches the panels.
+function offerReset(root, view) {
+  const button = root.querySelector(".reset"), zoomed = () => { button.hidden = false; };
+  button.hidden = true;
+  let pressed = false;
+  view.addEventListener("wheel", (event) => (event.ctrlKey || event.metaKey) && zoomed());
+  view.addEventListener("pointerdown", () => { pressed = true; });
+  view.addEventListener("pointermove", (event) => pressed && event.buttons && zoomed());
+  view.addEventListener("pointerup", () => { pressed = false; });
+  view.addEventListener("dblclick", () => { button.hidden = true; });
+  button.onclick = () => {
+    const anywhere = root.querySelector(".canvas svg .background, .canvas canvas");
+    anywhere.dispatchEvent(new MouseEvent("dblclick", { bubbles: true }));
+  };
 }
 
 async function show(root, received) {

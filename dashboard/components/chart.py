@@ -49,8 +49,12 @@ def _library() -> Any:
 def _chart() -> Any:
     return st.components.v2.component(
         "ucurve_chart",
-        html='<div class="ucurve-chart"><div class="canvas"></div><div class="fault"></div></div>',
-        css=".ucurve-chart, .canvas { width: 100%; }"
+        html='<div class="ucurve-chart"><button class="reset" hidden>Reset zoom</button>'
+        '<div class="canvas"></div><div class="fault"></div></div>',
+        css=".ucurve-chart, .canvas { width: 100%; } .ucurve-chart { position: relative; }"
+        " .reset { position: absolute; right: 0; top: -1.9rem; cursor: pointer;"
+        " font: 0.8rem var(--st-font); color: var(--st-text-color); border-radius: 0.4rem;"
+        " background: var(--st-background-color); border: 1px solid var(--st-border-color); }"
         " .canvas { min-height: 1px; overflow-x: auto; overflow-y: hidden; }"
         " .fault { color: var(--st-red-text-color); font: 0.9rem var(--st-font); }",
         js=Path(__file__).with_name("chart.js").read_text(),
@@ -84,8 +88,3 @@ def live_chart(figure: Figure, key: str, focus: bool = False) -> int | None:
         on_picked_change=lambda: None,
     )
     return None if result.picked is None else int(result.picked)
-
-
-def has_panels(figure: Figure) -> bool:
-    """Return whether the figure consists of several panels and needs the full width."""
-    return any(key in figure.chart for key in ("hconcat", "vconcat", "concat", "facet", "repeat"))

@@ -23,12 +23,9 @@ STATES = ("done", "running", "open", "failed")
 
 
 def section(snapshot: ExperimentSnapshot) -> None:
-    """Draw failures with their reasons, then running evaluations, then the table."""
+    """Draw the table of evaluations, all or those in one state."""
     rows = sorted(snapshot.rows.values(), key=lambda row: row.position)
-    st.markdown("## Evaluations", anchors=False)
-    failures(rows)
     retried_failures(snapshot)
-    running(rows)
     filters, files = st.columns([4, 1], vertical_alignment="bottom")
     states = {
         "all": rows,
@@ -56,8 +53,9 @@ def section(snapshot: ExperimentSnapshot) -> None:
     table(snapshot, states.get(state or "all", rows), state or "all")
 
 
-def running(rows: list[MeasurementRow]) -> None:
+def running(snapshot: ExperimentSnapshot) -> None:
     """Draw a progress bar for each running evaluation that reports progress."""
+    rows = sorted(snapshot.rows.values(), key=lambda row: row.position)
     reporting = [row for row in rows if row.state == "running" and row.live and row.live.total]
     for row in reporting[:MAX_RUNNING]:
         assert row.live is not None
@@ -70,9 +68,12 @@ def running(rows: list[MeasurementRow]) -> None:
         )
 
 
-def failures(rows: list[MeasurementRow]) -> None:
+def failures(snapshot: ExperimentSnapshot) -> None:
+    """Say why evaluations failed, the most frequent reason first."""
     reasons = Counter(
-        row.error or "no reason was recorded" for row in rows if row.state == "failed"
+        row.error or "no reason was recorded"
+        for row in snapshot.rows.values()
+        if row.state == "failed"
     )
     if not reasons:
         return
@@ -83,7 +84,9 @@ def failures(rows: list[MeasurementRow]) -> None:
     if len(reasons) > MAX_REASONS:
         lines.append(f"- {counted(len(reasons) - MAX_REASONS, 'further reason')} in the table")
     total = counted(sum(reasons.values()), "evaluation")
-    st.error("\n".join([f"{total} failed.", *lines]), icon=":material/error:")
+    remedy = "Retry measures them again." if snapshot.ended else ""
+    text = "\n".join([f"{total} failed. {remedy}".strip(), *lines])
+    st.warning(text, icon=":material/error:")
 
 
 def retried_failures(snapshot: ExperimentSnapshot) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard.components import permalinks
-from dashboard.components.chart import has_panels, live_chart
+from dashboard.components import figure_tabs, permalinks
+from dashboard.components.chart import live_chart
 from dashboard.components.provenance import provenance
 from dashboard.components.references import with_references
 from dashboard.components.theme import caption, message, plain
@@ -17,7 +17,7 @@ from ucurve.spec import Figure
 
 
 def section(snapshot: ExperimentSnapshot) -> None:
-    """Draw the figures in two columns; one with several panels takes the full width."""
+    """Draw the figure that is chosen, under its tabs."""
     with st.container():
         if snapshot.figure_problem:
             st.error(
@@ -29,30 +29,13 @@ def section(snapshot: ExperimentSnapshot) -> None:
         elif not snapshot.figures:
             caption("This experiment type has no figures. See the table of evaluations below.")
         snapshot = with_references(snapshot)
-    for names in _rows(snapshot):
-        full_width = len(names) == 1 and has_panels(snapshot.figures[names[0]])
-        columns = st.columns(1 if full_width else 2, gap="large")
-        for column, name in zip(columns, names, strict=False):
-            with column:
-                draw_figure(snapshot, name, snapshot.figures[name])
-        with st.container():
-            if st.session_state.get("picked_in") in [(snapshot.id, name) for name in names]:
-                _selected_evaluation(snapshot)
     with st.container():
-        if st.session_state.get("picked_in") == (snapshot.id, ""):
+        if snapshot.figures:
+            name = figure_tabs.draw(snapshot.figures, snapshot.id)
+            draw_figure(snapshot, name, snapshot.figures[name])
+    with st.container():
+        if st.session_state.get("picked_in", (None,))[0] == snapshot.id:
             _selected_evaluation(snapshot)
-
-
-def _rows(snapshot: ExperimentSnapshot) -> list[list[str]]:
-    """Return the names of the figures, one or two per row."""
-    rows: list[list[str]] = []
-    for name, figure in snapshot.figures.items():
-        full = not rows or len(rows[-1]) == 2 or has_panels(snapshot.figures[rows[-1][0]])
-        if full or has_panels(figure):
-            rows.append([name])
-        else:
-            rows[-1].append(name)
-    return rows
 
 
 def draw_figure(snapshot: ExperimentSnapshot, name: str, figure: Figure) -> None:
@@ -78,7 +61,8 @@ def draw_figure(snapshot: ExperimentSnapshot, name: str, figure: Figure) -> None
         focus=name == st.session_state.get(f"arrived {snapshot.id}"),
     )
     if clicked is not None:
-        st.query_params["figure"], st.query_params["point"] = name, str(clicked)
+        figure_tabs.choose(snapshot.id, name)
+        st.query_params["point"] = str(clicked)
         _select(snapshot, clicked, name)
     empty = "" if any(figure.datasets.values()) else "No results yet. "
     st.markdown(f":small[:gray[{empty}{plain(figure.caption)}]]")
@@ -97,7 +81,11 @@ def open_from_link(snapshot: ExperimentSnapshot) -> None:
     if st.session_state.get("point shown") != (snapshot.id, point):
         marked = (name for name, figure in snapshot.figures.items() if point in _points(figure))
         named = st.query_params.get("figure", "")
-        _select(snapshot, point, named if named in snapshot.figures else next(marked, ""))
+        figure = named if named in snapshot.figures else next(marked, "")
+        _select(snapshot, point, figure)
+        if figure:
+            figure_tabs.choose(snapshot.id, figure)
+            st.query_params["point"] = str(point)
     elif "picked_in" not in st.session_state:
         del st.query_params["point"]  # its panel was closed
 

@@ -31,7 +31,6 @@ def section(snapshot: ExperimentSnapshot) -> None:
             del reports[next(iter(reports))]
         reports[snapshot.id] = snapshot.cursor, report
     report = reports[snapshot.id][1]
-    st.markdown("## Reproducibility", anchors=False)
     text = summary(report)
     st.markdown(f"**{plain(text[:1].upper() + text[1:])}.**")
     for machines in report.machines:

@@ -15,6 +15,7 @@ from ucurve.formatting import duration as duration
 from ucurve.formatting import number as number
 from ucurve.formatting import roughly as roughly
 from ucurve.formatting import tokens as tokens
+from ucurve.schemas.experiments import Experiment
 
 Colour = Literal["red", "orange", "blue", "green", "violet", "gray"]
 
@@ -77,6 +78,7 @@ a.file.framed {{ display: block; text-align: center; padding: 0.4rem 0.75rem;
   border: 1px solid color-mix(in srgb, {muted} 45%, transparent);
   border-radius: 0.5rem; }}
 a.file.framed:hover {{ border-color: {link}; text-decoration: none; }}
+.st-key-experiment-header h1 {{ font-size: 1.6rem; padding: 0; line-height: 1.25; }}
 .st-key-experiments [data-testid="stPageLink"] a {{ padding: 0; }}
 .st-key-experiments [data-testid="stPageLink"] a:hover {{ background: none; }}
 .st-key-experiments [data-testid="stPageLink"] p {{ font-weight: 600; font-size: 1.05rem; }}
@@ -129,6 +131,14 @@ def badge(state: str, styles: dict[str, tuple[Colour, str]] = STATES) -> str:
     """Return a state or an answer as a badge, in Markdown."""
     colour, icon = styles[state]
     return f":{colour}-badge[:material/{icon}: {LABELS.get(state, state)}]"
+
+
+def state_badge(experiment: Experiment) -> str:
+    """Return an experiment's state as a badge; amber where it is done with failures."""
+    failed = experiment.progress.failed
+    if experiment.state == "done" and failed:
+        return f":orange-badge[:material/warning: done with {failed:,} failed]"
+    return badge(experiment.state)
 
 
 def caption(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -10,6 +11,7 @@ import streamlit as st
 from dashboard.components import add_draws
 from dashboard.components.theme import ANSWERS, badge, caption, counted, message, plain, small
 from dashboard.live.poller import ExperimentSnapshot
+from ucurve.analysis.headline import headline
 from ucurve.analysis.verdict_order import ClaimGroup, by_claim, caveats_of
 from ucurve.formatting import scope_title
 from ucurve.spec import Verdict
@@ -32,44 +34,76 @@ DEFINITIONS = {  # of the paper's terms, shown on hover
 }
 
 
-def section(snapshot: ExperimentSnapshot) -> None:
-    """Draw an experiment's verdicts."""
-    if not snapshot.experiment.progress.done or not (
-        snapshot.verdicts or snapshot.verdict_problem or snapshot.verdicts_pending
-    ):
-        return
-    st.markdown("## Verdicts", anchors=False)
-    if snapshot.verdict_problem:
-        st.error(
-            f"The verdicts cannot be computed: {message(snapshot.verdict_problem)}",
-            icon=":material/error:",
+def answer(snapshot: ExperimentSnapshot) -> None:
+    """Draw the answer to the experiment's question, above all figures."""
+    leading = headline(snapshot.verdicts) if snapshot.experiment.progress.done else None
+    with st.container(key=f"answer-{snapshot.id}", gap="xxsmall"):
+        if snapshot.verdict_problem:
+            st.error(
+                f"The verdicts cannot be computed: {message(snapshot.verdict_problem)}",
+                icon=":material/error:",
+            )
+        if not leading:
+            if snapshot.verdicts_pending or not snapshot.ended:
+                caption("The answer appears here with the first results.")
+            return
+        scope = leading.verdict.scope
+        about = f":gray[{plain(scope_title(scope))}:] " if scope else ""
+        st.markdown(
+            f"{badge(leading.verdict.answer, ANSWERS)} **{plain(leading.lead)}**  \n"
+            f"{about}{plain(leading.verdict.sentence)}"
         )
-    if snapshot.verdicts and not snapshot.ended:
-        total = counted(snapshot.experiment.progress.total, "evaluation")
-        caption(f"Preliminary: {snapshot.num_judged:,} of {total}. May change.")
-    elif snapshot.verdicts_pending and not snapshot.verdicts:
-        caption("Computing verdicts…")
+        if example := leading.example:
+            st.markdown(
+                f":gray[{plain(scope_title(example.scope))}:] {plain(example.sentence)}  \n"
+                f"{small(example.basis)}"
+            )
+        else:
+            st.markdown(small(leading.verdict.basis))
+        if not snapshot.ended:
+            total = counted(snapshot.experiment.progress.total, "evaluation")
+            caption(f"Preliminary: {snapshot.num_judged:,} of {total}. May change.")
+
+
+def section(snapshot: ExperimentSnapshot) -> None:
+    """Draw an experiment's verdicts, claim by claim."""
+    if not snapshot.verdicts:
+        caption("Computing verdicts…" if snapshot.verdicts_pending else "No verdicts.")
     for caveat in caveats_of(snapshot.verdicts):
         st.warning(message(caveat), icon=":material/compare_arrows:")
-    for claim in by_claim(snapshot.verdicts):
-        claim_card(claim)
+    with st.container(gap="xxsmall"):
+        for claim in by_claim(snapshot.verdicts):
+            claim_row(claim, str(snapshot.id))
     add_draws.buttons(snapshot)
 
 
-def claim_card(claim: ClaimGroup) -> None:
-    """Draw the overall answers; those of many single settings are in an expander."""
-    several_tests = len(claim.tests) > 1
-    with st.container(border=True, gap="xsmall"):
-        title = claim.name[:1].upper() + claim.name[1:]
-        st.markdown(f"**{plain(title)}**", help=DEFINITIONS.get(claim.name.lower()))
-        _answers(claim.summaries, several_tests)
-        if claim.details:
-            with st.expander(claim.details_title):
-                _answers(claim.details, several_tests)
+def claim_row(claim: ClaimGroup, key: str = "") -> None:
+    """Draw a claim's answer on one line; all its verdicts, and how they were tested, open below."""
+    everything = [*claim.summaries, *claim.details]
+    name = claim.name[:1].upper() + claim.name[1:]
+    with st.expander(_short_answer(claim), key=f"claim:{key}:{claim.name}"):
+        if definition := DEFINITIONS.get(claim.name.lower()):
+            st.markdown(f":gray[{plain(name)}: {plain(definition)}]")
+        _answers(everything, with_test=len(claim.tests) > 1)
         if discoveries := claim.discoveries:
             st.markdown(small(discoveries))
         if len(claim.tests) == 1:
             st.markdown(small(f"Test: {claim.tests[0]}"))
+
+
+def _short_answer(claim: ClaimGroup) -> str:
+    """Return the claim with its one answer, or how often each was given in single settings."""
+    name = f"**{plain(claim.name[:1].upper() + claim.name[1:])}**"
+    first, *others = [*claim.summaries, *claim.details]
+    if first.is_summary or not others:
+        return f"{badge(first.answer, ANSWERS)} {name}: {plain(first.sentence)}"
+    counts: Counter[str] = Counter(verdict.answer for verdict in (first, *others))
+    badges = " ".join(
+        f"{badge(answer, ANSWERS)} {counts[answer]}" if len(counts) > 1 else badge(answer, ANSWERS)
+        for answer in ANSWERS
+        if counts[answer]
+    )
+    return f"{badges} {name}: {counted(sum(counts.values()), 'setting')}"
 
 
 def _answers(verdicts: Sequence[Verdict], with_test: bool) -> None:

@@ -12,7 +12,7 @@ import altair as alt
 
 from ucurve.figures.axes import Axis, encoded_x, encoded_y
 from ucurve.figures.colours import NEUTRAL, LineEncoding
-from ucurve.figures.layers import filter_rows, interval_tooltips, note_layer, tooltip
+from ucurve.figures.layers import filter_rows, interval_tooltips, note_layer, tooltip, zoom
 from ucurve.figures.memoized import memoize_chart
 from ucurve.figures.panels import faceted, finished
 
@@ -33,7 +33,7 @@ def change_plane(
         mean.mark_point(clip=True, filled=True, size=70, opacity=1)
         .encode(at_x, at_y, colour, tooltip=[*tips, *interval_tooltips()])
         .properties(name="lines")
-        .add_params(alt.selection_interval(name="zoom", bind="scales")),
+        .add_params(zoom()),
         mean.transform_filter("isValid(datum.low)")
         .mark_rule(clip=True, opacity=0.6)
         .encode(at_x, alt.Y("low:Q"), alt.Y2("high"), colour),

@@ -21,6 +21,7 @@ from ucurve.figures.layers import (
     interval_tooltips,
     note_layer,
     tooltip,
+    zoom,
 )
 from ucurve.figures.memoized import memoize_chart
 from ucurve.figures.panels import faceted, finished
@@ -45,9 +46,9 @@ def curves(
     """Return Vega-Lite of lines with bands, draws, minima and edge marks, from `curve_rows`.
 
     row, column: fields to facet by; dash: a field encoded by dashes; also: further tooltip fields.
-    Parameters that the page can read: "zoom" (drag and wheel), "shown" (a click on the legend) and
-    "picked" (a click on a mark: its `measurement`). metric: the metric on the y axis, for reference
-    curves (see `published`).
+    Parameters that the page can read: "zoom" (see `layers.zoom`), "shown" (a click on the legend)
+    and "picked" (a click on a mark: its `measurement`). metric: the metric on the y axis, for
+    reference curves (see `published`).
     """
     selected = alt.selection_point(name="shown", fields=[lines.field], bind="legend", toggle="true")
     layers = [
@@ -59,11 +60,7 @@ def curves(
         layers.append(
             alt.Chart().mark_rule(color=NEUTRAL, strokeDash=[2, 2]).encode(y=alt.datum(0))
         )
-    layers[0] = (
-        layers[0]
-        .properties(name="lines")
-        .add_params(selected, alt.selection_interval(name="zoom", bind="scales"))
-    )
+    layers[0] = layers[0].properties(name="lines").add_params(selected, zoom())
     chart = alt.layer(*layers, data=alt.NamedData(dataset))
     sized = chart.properties(
         width="container" if width == 0 and not (row or column) else width, height=height

@@ -28,6 +28,7 @@ from ucurve.figures.axes import Axis, tokens_axis
 from ucurve.figures.colours import LineEncoding
 from ucurve.figures.grids import text_table
 from ucurve.figures.published import with_references
+from ucurve.figures.tabs import CURVES, placed
 from ucurve.schemas.bits_per_byte import BITS_PER_BYTE
 from ucurve.schemas.results import Figure, Verdict
 
@@ -51,6 +52,24 @@ BANDS = (
 )
 CURVE = (*numbers.FACETS, "method", "alpha", "learning_rate")
 SPREAD = f"One line per checkpoint, from the smallest to the largest learning rate. {BANDS}"
+PLACES = {
+    **CURVES,
+    "table_1": ("Table 1",),
+    "forgetting": ("U-curve", "perplexity", "forgetting"),
+    "forgetting_nats": ("U-curve", "loss", "forgetting"),
+    "learned": ("New task",),
+    "best_rate": ("Best rate", "learning rate"),
+    "tuned_forgetting": ("Best rate", "forgetting"),
+    "tuned_learned": ("Best rate", "new task"),
+    "forgetting_by_rate": ("By rate", "forgetting"),
+    "learned_by_rate": ("By rate", "new task"),
+    "trade_off": ("Trade-off", "learning and forgetting"),
+    "pareto_fronts": ("Trade-off", "Pareto fronts"),
+    "matched": ("Trade-off", "at matched loss"),
+    "displacement": ("Displacement",),
+    "methods": ("Methods",),
+    "training": ("Training",),
+}
 METHODS = ("full", "wise_ft", "l2_sp", "ewc", "lora", "head")
 
 
@@ -70,9 +89,9 @@ def figures(
     table = numbers.prepared(table)
     table = with_text_blocks(table, CURVE, table["method"] == "base")
     result = {
-        "table_1": _table_1(table, design),
         **_over_tokens(table, verdicts, design),
         **_in_bits(table, verdicts, design),
+        "table_1": _table_1(table, design),
     }
     if len(design.rates) > 1:
         result |= {**_over_rates(table, design), **tuned_rates.figures(table, design)}
@@ -85,10 +104,10 @@ def figures(
     if design.optimiser != "adamw":
         stated = f" Optimiser: {design.optimiser}."
         result = {n: replace(fig, caption=fig.caption + stated) for n, fig in result.items()}
-    if not references:
-        return result
-    comparisons = compare(references, numbers.comparable_rows(table, design))
-    return with_references(result, references, comparisons)
+    if references:
+        comparisons = compare(references, numbers.comparable_rows(table, design))
+        result = with_references(result, references, comparisons)
+    return placed(result, PLACES)
 
 
 def _table_1(table: pd.DataFrame, design: Design) -> Figure:

@@ -23,6 +23,7 @@ from ucurve.figures import charts, layer_sensitivity, loss_increase_law
 from ucurve.figures.axes import Axis, tokens_axis
 from ucurve.figures.colours import LineEncoding
 from ucurve.figures.grids import heat_map, text_table
+from ucurve.figures.tabs import CURVES, placed
 from ucurve.schemas.bits_per_byte import BITS_PER_BYTE
 from ucurve.schemas.results import Figure, Verdict
 
@@ -41,6 +42,15 @@ BANDS = (
     "noise seeds. Triangles at the top: non-finite or failed evaluations, whose mean is not drawn. "
     "Intervals reflect noise seeds only, not variation between pre-training runs."
 )
+PLACES = {
+    **CURVES,
+    "heat_map": ("Heat map",),
+    "table": ("Table",),
+    "weights": ("Weights",),
+    "by_group": ("Tensor groups",),
+    "by_layer": ("Layers", "heat map"),
+    "by_layer_table": ("Layers", "table"),
+}
 MINIMA = (
     "Triangles pointing down: minimum with 95% bootstrap interval; filled if the rise after it "
     "is significant."
@@ -94,7 +104,7 @@ def figures(
     if layer_gamma is not None:
         width = _cell_width(table, len(scales))
         result |= layer_sensitivity.figures(table, layer_gamma, width)
-    return _with_noise(result, noise) if noise else result
+    return placed(_with_noise(result, noise) if noise else result, PLACES)
 
 
 def _with_noise(figures: Mapping[str, Figure], noise: str) -> dict[str, Figure]:

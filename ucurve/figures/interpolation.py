@@ -15,6 +15,7 @@ from ucurve.analysis.curve_rows import clip_bands, curve_rows
 from ucurve.analysis.interpolation import Height, Line, barrier, gain, lines, prepared
 from ucurve.figures.axes import Axis
 from ucurve.figures.sweep_charts import along_lines, over_tokens
+from ucurve.figures.tabs import placed
 from ucurve.schemas.results import Figure
 
 if TYPE_CHECKING:
@@ -32,6 +33,13 @@ REPLICATES = (
 LINES = "One line per pair of models, coloured by the tokens of its first end; the ends are "
 LINE_LABELS = ["line", "revision", "to_revision", "tokens", "to_tokens", "seed", "to_seed"]
 OWN_AXES = "Each panel has a y axis of its own."
+PLACES = {
+    "loss": ("Along the line", "loss"),
+    "excess": ("Along the line", "loss minus chord"),
+    "task_loss": ("Along the line", "new task"),
+    "barrier": ("Over tokens", "barrier"),
+    "average": ("Over tokens", "average of the weights"),
+}
 
 
 def figures(table: pd.DataFrame) -> dict[str, Figure]:
@@ -72,7 +80,7 @@ def figures(table: pd.DataFrame) -> dict[str, Figure]:
             {"curves": _heights(usable, gain)},
         ),
     }
-    return {**every_figure, **_task_loss(positions)}
+    return placed({**every_figure, **_task_loss(positions)}, PLACES)
 
 
 def _task_loss(positions: pd.DataFrame) -> dict[str, Figure]:

@@ -18,6 +18,7 @@ from ucurve.figures import charts
 from ucurve.figures.axes import Axis, tokens_axis
 from ucurve.figures.change_plane import change_plane
 from ucurve.figures.colours import LineEncoding
+from ucurve.figures.tabs import placed
 from ucurve.schemas.results import Figure
 
 if TYPE_CHECKING:
@@ -29,6 +30,12 @@ BANDS = (
 )
 BASE_CHANGE = Axis("x", "change of the unperturbed loss / nats")
 INCREASE_CHANGE = Axis("y", "change of the loss increase / nats")
+PLACES = {
+    "base": ("Over tokens", "unperturbed"),
+    "loss": ("Over tokens", "after noise"),
+    "increase": ("Over tokens", "increase"),
+    "plane": ("Both changes",),
+}
 
 
 def figures(
@@ -59,7 +66,7 @@ def figures(
             },
         )
 
-    return {
+    every_figure = {
         "base": Figure(
             "Unperturbed loss over tokens",
             f"By intervention. {BANDS}{stopped}",
@@ -77,6 +84,7 @@ def figures(
             {"curves": list(plane(Branches.of(table), branches))},
         ),
     }
+    return placed(every_figure, PLACES)
 
 
 def _after_noise(

@@ -19,6 +19,16 @@ NOTE: dict[str, Any] = {
 }
 
 
+def zoom(**options: Any) -> Any:
+    """Return the parameter "zoom": drag to move, Ctrl and wheel to zoom, double click to reset.
+
+    The wheel alone scrolls the page.
+    """
+    return alt.selection_interval(
+        name="zoom", bind="scales", zoom="wheel![event.ctrlKey || event.metaKey]", **options
+    )
+
+
 def note_layer(has_panels: bool) -> Any:
     """Return the text above a panel: how many evaluations are missing, failed or not finite.
 

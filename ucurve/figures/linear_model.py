@@ -19,6 +19,7 @@ from ucurve.figures import charts
 from ucurve.figures.axes import Axis
 from ucurve.figures.colours import NEUTRAL, LineEncoding
 from ucurve.figures.linear_model_law import law_figures
+from ucurve.figures.tabs import placed
 from ucurve.schemas.results import Figure, Verdict
 
 if TYPE_CHECKING:
@@ -29,6 +30,20 @@ FEATURES = Axis("features", "features learned")
 BEFORE = "before"  # the line of the loss before fine-tuning
 UNIT = "½ sum of squared errors"  # the normalisation of every loss here
 MINIMA = "Triangles: minima with 95% bootstrap intervals."
+PLACES = {
+    "6_fine_tuning": ("Fine-tuning", "pre-training loss"),
+    "6b_fine_tuning_loss": ("Fine-tuning", "fine-tuning loss"),
+    **{
+        name.format(scale): (tab, f"{scale} noise", shown)
+        for scale in ("fixed", "relative")
+        for name, tab, shown in (
+            ("8_loss_{}_noise", "U-curve", "after"),
+            ("7_change_{}_noise", "U-curve", "increase"),
+            ("law_{}_noise", "Power law", "fit"),
+            ("law_onset_{}_noise", "Power law", "onset of the U"),
+        )
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -48,13 +63,13 @@ def figures(table: pd.DataFrame, verdicts: Sequence[Verdict], design: Design) ->
     """
     table = joined(table)
     result: dict[str, Figure] = {}
-    if design.l2_sp:
-        result |= _fine_tuning(table, verdicts, design)
     for scale, gammas in design.gammas.items():
         if gammas:
             result |= _noise(table, verdicts, scale, sorted(set(gammas)), design.num_draws)
             result |= law_figures(table, verdicts, scale, sorted(set(gammas)))
-    return result
+    if design.l2_sp:
+        result |= _fine_tuning(table, verdicts, design)
+    return placed(result, PLACES)
 
 
 def _noise(
@@ -64,20 +79,10 @@ def _noise(
     gammas: Sequence[float],
     num_draws: int,
 ) -> dict[str, Figure]:
-    """Return figures 7 and 8 of one noise scale."""
+    """Return figures 8 and 7 of one noise scale."""
     lines = LineEncoding("gamma", "γ", gammas)
     labels = {"part": "noise", "scale": scale}
     return {
-        f"7_change_{scale}_noise": _figure(
-            table,
-            Axis("y", f"loss increase ({UNIT})"),
-            lines,
-            labels,
-            minus_base=True,
-            title=f"Loss increase under {scale} noise (figure 7)",
-            caption=f"Dots and bands: mean of {num_draws} noise seeds with 95% intervals. Lines: "
-            "closed form, from the snapshots' weights.",
-        ),
         f"8_loss_{scale}_noise": _figure(
             table,
             # Linear: with the default gammas a logarithm flattens the rise after the minimum.
@@ -87,6 +92,16 @@ def _noise(
             verdicts=verdicts,
             title=f"Loss under {scale} noise (figure 8)",
             caption=f"Dots: simulation. Lines: closed form. {MINIMA}",
+        ),
+        f"7_change_{scale}_noise": _figure(
+            table,
+            Axis("y", f"loss increase ({UNIT})"),
+            lines,
+            labels,
+            minus_base=True,
+            title=f"Loss increase under {scale} noise (figure 7)",
+            caption=f"Dots and bands: mean of {num_draws} noise seeds with 95% intervals. Lines: "
+            "closed form, from the snapshots' weights.",
         ),
     }
 

@@ -20,6 +20,7 @@ from ucurve.figures.axes import Axis, tokens_axis
 from ucurve.figures.colours import LineEncoding
 from ucurve.figures.grids import text_table
 from ucurve.figures.sharpness_noise import noise_figures
+from ucurve.figures.tabs import placed
 from ucurve.formatting import compact
 from ucurve.registry.tensors.tensor_selection import GROUPS
 from ucurve.schemas.measurements import finite_or_none
@@ -39,6 +40,18 @@ WITH_TEXT = (
     "reflect variation between pre-training runs."
 )
 HESSIAN = "Hessian"
+PLACES = {
+    "curvature": ("Over tokens", "trace"),
+    "noise_cost": ("Over tokens", "cost of noise"),
+    "growth": ("Over tokens", "growth"),
+    "top_eigenvalue": ("Over tokens", "largest eigenvalue"),
+    "trace_by_group": ("Tensor groups", "over tokens"),
+    "groups": ("Tensor groups", "table"),
+    "departure": ("Quadratic regime", "departure"),
+    "regime": ("Quadratic regime", "its end"),
+    "noise_departure": ("Quadratic regime", "departure of noise"),
+    "noise_regime": ("Quadratic regime", "its end for noise"),
+}
 DEPARTURE = f"{LIMIT:.0%}"
 NUMBERS = ["weights", "trace", "share of the trace", "trace per weight", "largest eigenvalue"]
 
@@ -48,7 +61,7 @@ def figures(
 ) -> dict[str, Figure]:
     """Return all figures by name, of the rows measured so far."""
     table = prepared(table)
-    return {
+    every_figure = {
         "curvature": _curvature(table, sigmas),
         **noise_figures(table, sigmas, gammas),
         "top_eigenvalue": _eigenvalues(table),
@@ -56,6 +69,7 @@ def figures(
         **({"departure": _departure(table, sigmas), "regime": _regime(table)} if sigmas else {}),
         "groups": _groups(table),
     }
+    return placed(every_figure, PLACES)
 
 
 def _name_of(sigma: float) -> str:

@@ -22,6 +22,7 @@ from ucurve.figures.layers import (
     interval_tooltips,
     note_layer,
     tooltip,
+    zoom,
 )
 from ucurve.figures.memoized import memoize_chart
 from ucurve.figures.panels import faceted, finished, wrapped
@@ -87,7 +88,7 @@ def fronts(
         on_front.mark_line(clip=True, strokeWidth=2, interpolate="step-after")
         .encode(*at, colour, detail, order)
         .properties(name="lines")
-        .add_params(alt.selection_interval(name="zoom", bind="scales")),
+        .add_params(zoom()),
         filter_rows("band")
         .mark_area(clip=True, opacity=0.15, interpolate="step-after")
         .encode(at[0], alt.Y("band_low:Q"), alt.Y2("band_high"), colour, detail),
@@ -115,7 +116,7 @@ def along_lines(x: Axis, y: Axis) -> dict[str, Any]:
         mean.mark_line(clip=True, strokeWidth=2)
         .encode(*at, colour, detail)
         .properties(name="lines")
-        .add_params(alt.selection_interval(name="zoom", bind="scales", encodings=["x"])),
+        .add_params(zoom(encodings=["x"])),
         band_layer(mean)
         .mark_area(clip=True, opacity=0.18)
         .encode(at[0], alt.Y("from:Q"), alt.Y2("to"), colour, detail),
@@ -145,7 +146,7 @@ def over_tokens(y: Axis) -> dict[str, Any]:
         mean.mark_line(clip=True, strokeWidth=2)
         .encode(*at, colour, alt.Detail("curve:N"))
         .properties(name="lines")
-        .add_params(alt.selection_interval(name="zoom", bind="scales")),
+        .add_params(zoom()),
         band_layer(mean)
         .mark_rule(clip=True, strokeWidth=2, opacity=0.6)
         .encode(at[0], alt.Y("from:Q"), alt.Y2("to"), colour),
@@ -180,12 +181,12 @@ def _swept(
     tips = [tooltip("tokens", "tokens", ","), *names]
     tips += [tooltip(axis.field, axis.title, ".4~g") for axis in (x, y)]
     detail, order = alt.Detail([f"{by}:N", "line:N"]), alt.Order("order:Q")
-    mean, zoom = filter_rows("mean"), alt.selection_interval(name="zoom", bind="scales")
+    mean = filter_rows("mean")
     layers = [
         mean.mark_line(clip=True, strokeWidth=2 if dots else 1)
         .encode(*at, colour, detail, order)
         .properties(name="lines")
-        .add_params(zoom),
+        .add_params(zoom()),
         band_layer(mean)
         .mark_rule(clip=True, opacity=0.5)
         .encode(at[0], alt.Y("from:Q"), alt.Y2("to"), colour, detail),

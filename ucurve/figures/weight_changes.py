@@ -21,6 +21,7 @@ from ucurve.figures import charts
 from ucurve.figures.axes import Axis, tokens_axis
 from ucurve.figures.colours import LineEncoding
 from ucurve.figures.grids import heat_map, text_table
+from ucurve.figures.tabs import CURVES, placed
 from ucurve.schemas.bits_per_byte import BITS_PER_BYTE
 from ucurve.schemas.results import Figure, Verdict
 
@@ -36,6 +37,12 @@ REPLICATES = (
     "outermost point. They reflect the evaluation text only, not variation between pre-training "
     "runs. Triangles at the top: non-finite or failed evaluations."
 )
+PLACES = {
+    **CURVES,
+    "heat_map": ("Heat map",),
+    "relative_change": ("Size of the change",),
+    "matrices": ("Matrices",),
+}
 MINIMA = (
     "Triangles pointing down: minimum with 95% bootstrap interval over blocks; filled if the rise "
     "after it is significant."
@@ -75,7 +82,7 @@ def figures(table: pd.DataFrame, verdicts: Sequence[Verdict], levels: Levels) ->
         increase=True,
     )
     absolute = _absolute(table, verdicts, levels)
-    return {
+    every_figure = {
         **absolute,
         **_bits(absolute["loss"], table, levels),
         "loss_change": _curves(
@@ -91,6 +98,7 @@ def figures(table: pd.DataFrame, verdicts: Sequence[Verdict], levels: Levels) ->
         "relative_change": _relative_change(after, levels),
         "matrices": _matrices(table, levels),
     }
+    return placed(every_figure, PLACES)
 
 
 def _rows(frame: pd.DataFrame, levels: Levels, transform: YTransform) -> list[dict[str, Any]]:

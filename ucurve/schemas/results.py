@@ -164,12 +164,15 @@ class Figure:
 
     chart: Vega-Lite JSON in which every `data` is `{"name": ...}`; it depends on the spec only, so
         new results change `datasets` and leave the chart (its DOM node, zoom, legend) alone.
+    tab, variant: where a page shows it, see `ucurve.figures.tabs`; without a tab, under its title.
     """
 
     title: str
     caption: str
     chart: dict[str, Any]
     datasets: dict[str, list[dict[str, Any]]]
+    tab: str = ""
+    variant: tuple[str, ...] = ()
 
     def vega_lite(self) -> dict[str, Any]:
         """Return the chart with its data inside, for files."""
