@@ -324,8 +324,8 @@ def test_what_cannot_be_measured_is_refused_in_the_plan(fields: dict[str, Any], 
 
 def test_a_worker_refuses_a_protocol_of_a_later_release(tmp_path: Path) -> None:
     point = planned(draws=1)[0]
-    later = {**point.inputs, "curvature": {"protocol": "hessian_trace/2"}}
-    with pytest.raises(ValueError, match=r"hessian_trace/2.*upgrade"):
+    later = {**point.inputs, "curvature": {"protocol": "hessian_trace/3"}}
+    with pytest.raises(ValueError, match=r"hessian_trace/3.*upgrade"):
         Sharpness.run(dataclasses.replace(point, inputs=later), Context(tmp_path))
 
 
