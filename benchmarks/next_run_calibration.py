@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from simulation import lengths, standard
 
-from ucurve.analysis import next_run_overtraining, next_run_sensitivity, statistics
+from ucurve.analysis import contrasts, next_run_overtraining, next_run_sensitivity, statistics
 from ucurve.analysis.conditions import Condition, alpha
 from ucurve.analysis.prediction import predict
 from ucurve.analysis.runs import aligned
@@ -129,7 +129,7 @@ def naive(world: Runs, rng: np.random.Generator) -> Outcome:
     """Say yes if every run rises significantly, as if runs that agree spoke for the next."""
     curves = world.curves(rng)
     rises = [
-        statistics.rise_after_minimum(condition.losses).p_value < condition.alpha
+        contrasts.rise_after_minimum(condition.losses).p_value < condition.alpha
         for condition in world.conditions(curves, rng).values()
     ]
     effect = float(curves[-1, -1] - curves[-1, :-1].min())
