@@ -378,7 +378,9 @@ def test_two_experiments_are_compared_in_the_browser_and_completed_with_one_clic
     assert where
     figure.locator("svg").evaluate("svg => { svg.met = true; }")
     page.mouse.move(where["x"] + where["width"] / 4, where["y"] + where["height"] / 2)
+    page.keyboard.down("Control")
     page.mouse.wheel(0, -400)
+    page.keyboard.up("Control")
     until(lambda: labels(figure) != whole)
     zoomed = labels(figure)
     page.wait_for_timeout(2500)  # ticks of the page

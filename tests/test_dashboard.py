@@ -168,8 +168,14 @@ def test_clicking_a_mark_shows_its_provenance(page: Page, lab: Lab) -> None:
     page.goto(f"/experiment?id={id}")
     figure = chart(page)
     until(lambda: marks(figure) > 3)
-    press(page, figure.locator(".mark-symbol.role-mark path").nth(2))
-    expect(page.get_by_text("Provenance of this evaluation")).to_be_visible(timeout=PATIENCE)
+    shown = page.get_by_text("Provenance of this evaluation")
+
+    def pressed() -> bool:  # marks move when the minima arrive with the verdicts
+        press(page, figure.locator(".mark-symbol.role-mark path").nth(2))
+        page.wait_for_timeout(2000)
+        return shown.is_visible()
+
+    until(pressed)
     expect(page.get_by_text(re.compile(r"Attempt \d+: done on worker-1"))).to_be_visible()
     page.get_by_role("button", name="Close").click()
     expect(page.get_by_text("Provenance of this evaluation")).to_have_count(0, timeout=PATIENCE)

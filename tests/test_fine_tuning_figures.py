@@ -181,7 +181,7 @@ def test_charts_depend_on_the_spec_only_and_render_from_nothing_to_everything() 
     tables = [nothing[:0], nothing, everything[: len(everything) // 10], everything]
     made = [spec.figures(table, spec.verdicts(table)) for table in tables]
     names = (
-        "table_1 perplexity forgetting forgetting_nats learned best_rate forgetting_by_rate "
+        "perplexity forgetting forgetting_nats learned table_1 best_rate forgetting_by_rate "
         "learned_by_rate trade_off matched tuned_forgetting tuned_learned pareto_fronts "
         "displacement methods law law_residuals law_onset training"
     )
