@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ucurve.analysis.verdict_order import by_claim
+from typing import Any
+
+import pytest
+
+from ucurve.analysis.verdict_order import by_claim, standing
 from ucurve.spec import Verdict
 
 
@@ -37,3 +41,52 @@ def test_claims_keep_their_order_and_say_each_test_once() -> None:
         [verdict("b", "yes", "1"), verdict("a", "no", "1", test="u"), verdict("b", "yes", "2")]
     )
     assert [(claim.name, claim.tests) for claim in found] == [("b", ["t"]), ("a", ["u"])]
+
+
+def undetermined(**fields: Any) -> Verdict:
+    return Verdict.model_validate(
+        {"claim": "u", "answer": "undetermined", "sentence": "Open.", **fields}
+    )
+
+
+def summarizing(**answers: str) -> list[dict[str, str]]:
+    return [{"scope": f"under {name}", "answer": answer} for name, answer in answers.items()]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "badge"),
+    [
+        (undetermined(more_draws=1, draw_name="noise seeds"), "needs 1 more noise seed"),
+        (undetermined(more_draws=12, draw_name="seeds"), "needs 12 more seeds"),
+        (undetermined(), "not tested"),
+        (undetermined(num_nonfinite=1), "undetermined"),
+        (undetermined(effect=0.1, p_value=0.4), "undetermined"),
+        (
+            undetermined(summarizes=summarizing(current_std="yes", init_std="no")),
+            "depends on noise scale",
+        ),
+        (
+            undetermined(summarizes=summarizing(current_std="yes", init_std="undetermined")),
+            "undetermined",
+        ),
+    ],
+)
+def test_the_badge_of_an_undetermined_verdict_says_what_it_lacks(
+    verdict: Verdict, badge: str
+) -> None:
+    assert standing(verdict) == badge
+    settled = verdict.model_copy(update={"answer": "no"})
+    assert standing(settled) == "no"
+
+
+def test_a_claim_needs_as_many_seeds_as_settle_all_its_settings() -> None:
+    overall = undetermined(summarizes=summarizing(init_std="undetermined"))
+    singles = [undetermined(more_draws=num, draw_name="seeds", effect=0.1) for num in (3, 8)]
+    [claim] = by_claim([overall, *singles])
+    assert claim.standing == "needs 8 more seeds"
+    [claim] = by_claim([overall, *singles, undetermined(effect=0.1, p_value=0.2)])
+    assert claim.standing == "undetermined", (
+        "one setting that no number of seeds is known to settle"
+    )
+    [claim] = by_claim([overall, undetermined(), undetermined()])
+    assert claim.standing == "not tested"

@@ -133,6 +133,12 @@ def badge(state: str, styles: dict[str, tuple[Colour, str]] = STATES) -> str:
     return f":{colour}-badge[:material/{icon}: {LABELS.get(state, state)}]"
 
 
+def answer_badge(answer: str, standing: str) -> str:
+    """Return a verdict's badge: coloured by its answer, with what an undetermined one lacks."""
+    colour, icon = ANSWERS[answer]
+    return f":{colour}-badge[:material/{icon}: {plain(standing)}]"
+
+
 def state_badge(experiment: Experiment) -> str:
     """Return an experiment's state as a badge; amber where it is done with failures."""
     failed = experiment.progress.failed

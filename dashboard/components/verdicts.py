@@ -9,10 +9,19 @@ from itertools import groupby
 import streamlit as st
 
 from dashboard.components import add_draws
-from dashboard.components.theme import ANSWERS, badge, caption, counted, message, plain, small
+from dashboard.components.theme import (
+    ANSWERS,
+    answer_badge,
+    badge,
+    caption,
+    counted,
+    message,
+    plain,
+    small,
+)
 from dashboard.live.poller import ExperimentSnapshot
 from ucurve.analysis.headline import headline
-from ucurve.analysis.verdict_order import ClaimGroup, by_claim, caveats_of
+from ucurve.analysis.verdict_order import ClaimGroup, by_claim, caveats_of, standing
 from ucurve.formatting import scope_title
 from ucurve.spec import Verdict
 
@@ -50,7 +59,8 @@ def answer(snapshot: ExperimentSnapshot) -> None:
         scope = leading.verdict.scope
         about = f":gray[{plain(scope_title(scope))}:] " if scope else ""
         st.markdown(
-            f"{badge(leading.verdict.answer, ANSWERS)} **{plain(leading.lead)}**  \n"
+            f"{answer_badge(leading.verdict.answer, leading.standing)} "
+            f"**{plain(leading.lead)}**  \n"
             f"{about}{plain(leading.verdict.sentence)}"
         )
         if example := leading.example:
@@ -96,7 +106,7 @@ def _short_answer(claim: ClaimGroup) -> str:
     name = f"**{plain(claim.name[:1].upper() + claim.name[1:])}**"
     first, *others = [*claim.summaries, *claim.details]
     if first.is_summary or not others:
-        return f"{badge(first.answer, ANSWERS)} {name}: {plain(first.sentence)}"
+        return f"{answer_badge(first.answer, claim.standing)} {name}: {plain(first.sentence)}"
     counts: Counter[str] = Counter(verdict.answer for verdict in (first, *others))
     badges = " ".join(
         f"{badge(answer, ANSWERS)} {counts[answer]}" if len(counts) > 1 else badge(answer, ANSWERS)
@@ -113,8 +123,8 @@ def _answers(verdicts: Sequence[Verdict], with_test: bool) -> None:
         key=lambda verdict: (verdict.answer, verdict.sentence, _statistics(verdict, with_test)),
     ):
         equal = list(group)
-        answer, text = st.columns([1, 7], gap="small")
-        answer.markdown(badge(equal[0].answer, ANSWERS))
+        answer, text = st.columns([1.4, 7], gap="small")
+        answer.markdown(answer_badge(equal[0].answer, standing(equal[0])))
         scopes = "; ".join(scope_title(verdict.scope) for verdict in equal if verdict.scope)
         statistics = _statistics(equal[0], with_test)
         lines = [

@@ -1,6 +1,7 @@
 """The one answer that an experiment gives first, with the evidence behind it.
 
 answer = headline(verdicts)
+answer.standing      # "yes", or "needs 4 more noise seeds": see `verdict_order.standing`
 answer.lead          # "After noise, the longest pre-trained model is worse than an earlier one."
 answer.verdict       # the most general verdict on the claim
 answer.example       # the clearest single condition: its sentence has the effect, with interval
@@ -38,6 +39,7 @@ class Headline:
     """An answer to the experiment's question."""
 
     lead: str
+    standing: str
     verdict: Verdict
     example: Verdict | None
 
@@ -52,7 +54,7 @@ def headline(verdicts: Sequence[Verdict]) -> Headline | None:
     everything = [*claim.summaries, *claim.details]
     verdict = everything[0]
     lead = LEADS.get(name, {}).get(verdict.answer) or f"{name[:1].upper()}{name[1:]}"
-    return Headline(lead, verdict, _example(claim, verdict))
+    return Headline(lead, claim.standing, verdict, _example(claim, verdict))
 
 
 def _example(claim: ClaimGroup, verdict: Verdict) -> Verdict | None:

@@ -3,6 +3,7 @@
 for group in by_claim(verdicts):
     group.summaries     # always visible
     group.details       # single conditions, collapsed under group.details_title
+    group.standing      # "needs 4 more noise seeds": what its badge says
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ucurve.analysis import false_discovery
+from ucurve.formatting import counted
 from ucurve.schemas.results import Verdict
 
 MAX_VISIBLE = 4  # up to this many answers to a claim are all visible
+DEPENDS = "depends on noise scale"
+NOT_TESTED = "not tested"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,21 @@ class ClaimGroup:
             if counts[answer]
         )
         return f"Per-setting results ({len(self.details)}): {text}"
+
+    @property
+    def standing(self) -> str:
+        """What the claim's badge says: of its most general answer, and what could settle it."""
+        everything = [*self.summaries, *self.details]
+        answer = standing(everything[0])
+        singles = [verdict for verdict in everything if not verdict.is_summary]
+        if answer != "undetermined" or not singles:
+            return answer
+        if all(standing(verdict) == NOT_TESTED for verdict in singles):
+            return NOT_TESTED
+        missing = [verdict for verdict in singles if verdict.answer == "undetermined"]
+        if missing and all(verdict.more_draws for verdict in missing):
+            return standing(max(missing, key=lambda verdict: verdict.more_draws or 0))
+        return answer
 
     @property
     def tests(self) -> list[str]:
@@ -64,6 +83,27 @@ def _group(claim: str, verdicts: Sequence[Verdict]) -> ClaimGroup:
         [verdict for verdict in verdicts if verdict.is_summary],
         [verdict for verdict in verdicts if not verdict.is_summary],
     )
+
+
+def standing(verdict: Verdict) -> str:
+    """Return what a verdict's badge says: its answer, or what an undetermined one lacks.
+
+    "depends on noise scale": settled under both conventions, which differ. "not tested": too little
+    is measured for any test.
+    """
+    if verdict.answer != "undetermined":
+        return verdict.answer
+    conventions = {
+        summarized.answer
+        for summarized in verdict.summarizes
+        if summarized.scope.startswith(("under current_std", "under init_std"))
+    }
+    if conventions == {"yes", "no"}:
+        return DEPENDS
+    if verdict.more_draws:
+        return f"needs {counted(verdict.more_draws, f'more {verdict.draw_name}'.removesuffix('s'))}"
+    untested = verdict.p_value is None and verdict.effect is None and not verdict.num_nonfinite
+    return NOT_TESTED if untested and not verdict.is_summary else "undetermined"
 
 
 def more_draws(verdict: Verdict) -> int | None:

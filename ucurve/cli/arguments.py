@@ -10,7 +10,7 @@ from getpass import getpass
 from pathlib import Path
 from typing import Any
 
-from ucurve.analysis.verdict_order import by_claim, caveats_of
+from ucurve.analysis.verdict_order import by_claim, caveats_of, standing
 from ucurve.client import Client
 from ucurve.client.api_keys import TokenFileError, token_from
 from ucurve.formatting import scope_title
@@ -129,7 +129,7 @@ def print_verdicts(verdicts: Sequence[Verdict], all_settings: bool = False) -> N
         for verdict in [*claim.summaries, *(claim.details if all_settings else [])]:
             scope = f"{scope_title(verdict.scope)}: " if verdict.scope else ""
             basis = f" [{verdict.basis}]" if verdict.basis else ""
-            print(f"  {verdict.answer:<12}  {scope}{verdict.sentence}{basis}")
+            print(f"  {standing(verdict):<12}  {scope}{verdict.sentence}{basis}")
         if claim.details and not all_settings:
             print(f"  {claim.details_title} (use --all to list)")
         if discoveries := claim.discoveries:

@@ -13,7 +13,7 @@ from html import escape
 from typing import Any
 
 from ucurve import spec
-from ucurve.analysis.verdict_order import by_claim, caveats_of
+from ucurve.analysis.verdict_order import by_claim, caveats_of, standing
 from ucurve.formatting import count, date_time, duration, scope_title
 from ucurve.schemas import experiments as schemas
 
@@ -29,7 +29,7 @@ class Experiment(schemas.Experiment):
     def _repr_html_(self) -> str:
         return (
             f"<div><strong>#{self.id} {escape(self.name)}</strong> "
-            f"{_badge(self.state, _STATE_COLOURS)}<br>{_progress_html(self)}<br>"
+            f"{_state(self)}<br>{_progress_html(self)}<br>"
             f"<small>{escape(self.kind)} · {escape(self.owner)} · {date_time(self.created_at)} · "
             f'<a href="{escape(self.url)}">{escape(self.url)}</a></small></div>'
         )
@@ -45,7 +45,7 @@ class ExperimentPage(schemas.ExperimentPage):
             (
                 f"#{experiment.id}",
                 escape(experiment.name),
-                _badge(experiment.state, _STATE_COLOURS),
+                _state(experiment),
                 f"{count(experiment.progress.done)} of {count(experiment.progress.total)}",
                 escape(experiment.kind),
                 escape(experiment.owner),
@@ -160,12 +160,15 @@ def _verdict_table(verdicts: Iterable[spec.Verdict]) -> str:
 def _cells(verdict: spec.Verdict) -> tuple[str, str, str]:
     """Return answer, scope and sentence with statistics, as HTML."""
     basis = f"<br><small>{escape(verdict.basis)}</small>" if verdict.basis else ""
-    badge = _badge(verdict.answer, _ANSWER_COLOURS)
+    badge = _badge(standing(verdict), _ANSWER_COLOURS.get(verdict.answer, _GREY))
     return badge, escape(scope_title(verdict.scope)), f"{escape(verdict.sentence)}{basis}"
 
 
-def _badge(text: str, colours: Mapping[str, str]) -> str:
-    colour = colours.get(text, _GREY)
+def _state(experiment: schemas.Experiment) -> str:
+    return _badge(experiment.state, _STATE_COLOURS.get(experiment.state, _GREY))
+
+
+def _badge(text: str, colour: str) -> str:
     style = f"color: white; background: {colour}; border-radius: 4px; padding: 0 6px"
     return f'<span style="{style}">{escape(text)}</span>'
 

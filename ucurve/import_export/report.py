@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from html import escape
 
 from ucurve import __version__
+from ucurve.analysis.verdict_order import standing
 from ucurve.formatting import count, counted, date_time
 from ucurve.import_export.report_chapter import chapter_html, inline_figure
 from ucurve.import_export.report_contents import Chapter as Chapter
@@ -133,4 +134,4 @@ def _answers_html(chapters: Sequence[Chapter]) -> str:
 
 
 def _answer_html(verdict: Verdict | None) -> str:
-    return badge(verdict.answer) if verdict else "<span class=none>–</span>"
+    return badge(verdict.answer, standing(verdict)) if verdict else "<span class=none>–</span>"

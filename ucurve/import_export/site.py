@@ -13,6 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ucurve.analysis.verdict_order import standing
 from ucurve.figures.files import finite
 from ucurve.figures.zero_tick import with_zero
 from ucurve.formatting import count, counted, date_time, scope_title
@@ -130,16 +131,15 @@ def _index_row(experiment: Experiment, verdicts: Sequence[Verdict]) -> str:
 
 def _answers_html(verdicts: Sequence[Verdict]) -> str:
     """Return the overall answers, equal ones merged with their scopes."""
-    scopes: dict[tuple[str, str], list[str]] = {}
+    scopes: dict[tuple[str, str, str], list[str]] = {}
     for verdict in verdicts:
         if verdict.is_summary:
-            scopes.setdefault((verdict.claim, verdict.answer), []).append(
-                scope_title(verdict.scope)
-            )
+            key = (verdict.claim, verdict.answer, standing(verdict))
+            scopes.setdefault(key, []).append(scope_title(verdict.scope))
     return "".join(
-        f"<div>{badge(answer)} {escape(sentence_case(claim))} "
+        f"<div>{badge(answer, word)} {escape(sentence_case(claim))} "
         f"<span class='meta'>{escape('' if '' in names else ', '.join(names))}</span></div>"
-        for (claim, answer), names in scopes.items()
+        for (claim, answer, word), names in scopes.items()
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import groupby
 
-from ucurve.analysis.verdict_order import ClaimGroup, by_claim, caveats_of
+from ucurve.analysis.verdict_order import ClaimGroup, by_claim, caveats_of, standing
 from ucurve.formatting import scope_title
 from ucurve.spec import Verdict
 
@@ -35,12 +35,13 @@ def _claim_html(claim: ClaimGroup) -> str:
 def _verdicts_html(verdicts: Sequence[Verdict]) -> str:
     """Return verdicts in order; neighbours that differ in scope only are shown once."""
     rows = []
-    for (answer, sentence, basis), group in groupby(
-        verdicts, key=lambda verdict: (verdict.answer, verdict.sentence, verdict.basis)
+    for (answer, word, sentence, basis), group in groupby(
+        verdicts,
+        key=lambda verdict: (verdict.answer, standing(verdict), verdict.sentence, verdict.basis),
     ):
         scopes = "; ".join(scope_title(verdict.scope) for verdict in group if verdict.scope)
         rows.append(
-            f"<div class='verdict'><div>{badge(answer)}</div><div>"
+            f"<div class='verdict'><div>{badge(answer, word)}</div><div>"
             + (f"<p class='scope'>{escape(scopes)}</p>" if scopes else "")
             + f"<p>{escape(sentence)}</p>"
             + (f"<p class='basis'>{escape(basis)}</p>" if basis else "")
@@ -49,9 +50,9 @@ def _verdicts_html(verdicts: Sequence[Verdict]) -> str:
     return "".join(rows)
 
 
-def badge(answer: str) -> str:
-    """Return an answer as a badge."""
-    return f"<span class='badge {answer}'>{answer}</span>"
+def badge(answer: str, word: str) -> str:
+    """Return a verdict's badge: coloured by its answer, with what an undetermined one lacks."""
+    return f"<span class='badge {answer}'>{escape(word)}</span>"
 
 
 def sentence_case(text: str) -> str:
