@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from simulation import Array, standard
 
+from ucurve.analysis import statistics
 from ucurve.analysis.interpolation import ALPHA, SMALLEST, Line, barrier, gain
 
 STEPS = (4, 8, 16)
@@ -45,7 +46,7 @@ class TextWorld:
         spread = self.spread ** (4 * t * (1 - t))
         own *= (spread * self.error * np.sqrt(self.num_blocks))[:, None]
         text = 0.3 * standard(rng, self.tails.removeprefix("left-"), (1, self.num_blocks))
-        losses = 2.5 + truth[:, None] + own + text
+        losses = statistics.long_blocks(2.5 + truth[:, None] + own + text)
         done = np.ones(len(t), dtype=bool)
         return Line("", "a", "b", 1.0, 1.0, t, losses, done)
 

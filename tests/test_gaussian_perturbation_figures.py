@@ -208,6 +208,6 @@ def test_base_losses_come_in_blocks_of_windows_in_the_order_of_tokens() -> None:
     table = table_of(planned(), growth_of_weights)
     [first, *_] = gaussian_perturbation.conditions(table)["init_std", 0]
     assert first.x.tolist() == TOKENS[1:]
-    assert first.base.shape == (4, 32)
+    assert first.base.shape == (4, 8)
     expected = [growth_of_weights({"tokens": tokens, "gamma": 0.0}) for tokens in TOKENS[1:]]
     assert first.base_mean.tolist() == pytest.approx(expected)

@@ -428,7 +428,7 @@ def test_a_figure_has_a_line_per_pair_with_its_ends_and_bands(rows: list[Measure
     assert [r["t"] for r in means if r["to_revision"] == LONG] == [0, 0.25, 0.5, 0.75, 1]
     assert all(r["y"] == 0 for r in means if r["t"] in (0, 1))
     (found,) = [one for one in lines(table) if one.second == LONG]
-    half = 2.0395 * found.excess.std(axis=1, ddof=1) / math.sqrt(32)
+    half = 2.36462 * found.excess.std(axis=1, ddof=1) / math.sqrt(8)
     inside = [r for r in means if r["to_revision"] == LONG][1:-1]
     for row, width in zip(inside, half, strict=True):
         assert (row["high"] - row["low"]) / 2 == pytest.approx(width, rel=1e-3)

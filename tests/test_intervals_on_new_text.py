@@ -77,7 +77,8 @@ def test_the_growth_of_the_loss_increase_has_the_half_widths_of_draws_and_text_i
     after = rows[rows["gamma"] > 0]
     blocks = np.array([series["block_loss"] for series in after["series"]])
     blocks = blocks.reshape(4, NUM_DRAWS, NUM_BLOCKS)[[0, -1]] - BEFORE[[0, -1], None, None]
-    mean, low, _ = statistics.mean_interval((blocks[1] - blocks[0]).mean(axis=0))
+    of_blocks = statistics.long_blocks((blocks[1] - blocks[0]).mean(axis=0))
+    mean, low, _ = statistics.mean_interval(of_blocks)
     draws, both = (
         np.abs(np.array(verdicts["progressive sensitivity"].interval) - mean)
         for verdicts in (here, anywhere)

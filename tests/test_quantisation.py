@@ -414,7 +414,7 @@ def test_blocks_of_windows_are_the_replicates_and_the_increase_is_paired(
     assert not others
     assert (scheme, replicate, len(levels)) == ("per row, symmetric", 0, 3)
     for condition in levels:
-        assert condition.losses.shape == condition.base.shape == (5, 32)
+        assert condition.losses.shape == condition.base.shape == (5, 8)
         measured_loss = [
             r.metrics["nll_mean"] for r in rows if r.labels["bits"] == condition.labels["bits"]
         ]
@@ -426,7 +426,7 @@ def test_blocks_of_windows_are_the_replicates_and_the_increase_is_paired(
         if v.claim == "progressive sensitivity" and v.scope.startswith("2 bits")
     )  # fmt: skip
     assert grown.answer == "yes"
-    assert grown.num_draws == 32
+    assert grown.num_draws == 8
     assert grown.draw_name == "blocks of evaluation windows"
     assert all(verdict.more_draws is None for verdict in verdicts), "there is nothing to draw"
     assert not any("more blocks" in verdict.sentence for verdict in verdicts)
@@ -437,7 +437,7 @@ def test_a_line_has_the_band_of_its_paired_blocks(rows: list[MeasurementRow]) ->
     table = to_frame(rows)
     figure = spec.figures(table, spec.verdicts(table))["loss_change"]
     condition = conditions(table, "bits", spec.level_text)["per row, symmetric", 0][0]
-    half = 2.0395 * condition.loss_increase.std(axis=1, ddof=1) / math.sqrt(32)
+    half = 2.36462 * condition.loss_increase.std(axis=1, ddof=1) / math.sqrt(8)
     means = [r for r in figure.datasets["curves"] if r["what"] == "mean" and r["bits"] == 2]
     for row, mean, width in zip(means, condition.loss_increase.mean(1), half, strict=True):
         assert row["y"] == pytest.approx(mean)
@@ -457,7 +457,7 @@ def test_a_loss_that_is_not_finite_is_worst_and_never_dropped(rows: list[Measure
     verdicts = Quantisation(bits=[2, 3, 8]).verdicts(to_frame(broken))
     found = [v for v in verdicts if v.scope.startswith("2 bits")]
     assert found
-    assert {v.num_nonfinite for v in found} == {32}
+    assert {v.num_nonfinite for v in found} == {8}
     assert Quantisation(bits=[2, 3, 8]).figures(to_frame(broken))
 
 

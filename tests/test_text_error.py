@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import real_draws
+from scipy.linalg import toeplitz
 
 from ucurve.analysis import statistics, text_error
 
@@ -44,8 +45,27 @@ def test_blocks_without_text_error_or_with_broken_draws_widen_nothing() -> None:
 
 def test_a_half_width_is_that_of_students_t_over_blocks() -> None:
     blocks = np.random.default_rng(0).standard_normal((1, 32))
-    mean, low, _ = statistics.mean_interval(blocks[0])
+    long = blocks[0].reshape(8, 4).mean(axis=1)
+    np.testing.assert_allclose(statistics.long_blocks(blocks[0]), long)
+    mean, low, _ = statistics.mean_interval(long)
     assert text_error.half_width(blocks) == pytest.approx(mean - low)
+
+
+@pytest.mark.parametrize("num", [1, 5, 8, 9, 13, 32])
+def test_long_blocks_keep_the_mean_of_the_text(num: int) -> None:
+    blocks = np.random.default_rng(num).standard_normal((3, num))
+    long = statistics.long_blocks(blocks)
+    assert long.shape == (3, min(num, 8))
+    np.testing.assert_allclose(long.mean(axis=1), blocks.mean(axis=1))
+
+
+def test_blocks_that_resemble_their_neighbours_give_the_error_of_the_mean_as_it_is() -> None:
+    correlations = np.r_[1, 0.26, 0.17, 0.15, np.zeros(28)]
+    factor = np.linalg.cholesky(toeplitz(correlations))
+    texts = np.random.default_rng(3).standard_normal((4000, 1, 32)) @ factor.T
+    true = texts.mean(axis=-1).std()
+    stated = np.sqrt(text_error.variance(texts).mean())
+    assert 0.8 < stated / true <= 1, "with 32 blocks it is 0.68"
 
 
 def test_rows_without_blocks_or_of_another_text_have_none() -> None:

@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 def base_blocks(table: pd.DataFrame, tokens: Array) -> Array:
     """Return the unperturbed loss at `tokens` in blocks of windows, [num_checkpoints, num_blocks].
 
-    Nats per token; NaN where unmeasured or not finite, see `broken_bases`.
+    In at most 8 long blocks, see `statistics.long_blocks`. Nats per token; NaN where unmeasured or
+    not finite, see `broken_bases`.
     """
     done = table[(table["gamma"] == 0) & (table["state"] == "done")].drop_duplicates("tokens")
     series = dict(zip(done["tokens"], done["series"], strict=True))
     blocks = {at: _blocks(series[at]) for at in tokens if "window_nll" in series.get(at, {})}
     width = max(map(len, blocks.values()), default=1)
-    return np.stack([blocks.get(at, np.full(width, np.nan)) for at in tokens])
+    return statistics.long_blocks(
+        np.stack([blocks.get(at, np.full(width, np.nan)) for at in tokens])
+    )
 
 
 def with_text_blocks(table: pd.DataFrame, curve: Sequence[str], base: pd.Series) -> pd.DataFrame:

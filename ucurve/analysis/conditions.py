@@ -218,8 +218,8 @@ def paired(
 def paired_blocks(table: pd.DataFrame, x: str = "tokens", draw: str = "draw") -> Array | None:
     """Return `block_loss` of the rows that `paired` takes.
 
-    [num_checkpoints, num_draws, num_blocks]; NaN where nothing is measured; None where a measured
-    row has no blocks.
+    [num_checkpoints, num_draws, num_blocks], in long blocks (`statistics.long_blocks`); NaN where
+    nothing is measured; None where a measured row has no blocks.
     """
     table = table[table[x].notna()].drop_duplicates([x, draw])
     done = (table["state"] == "done").to_numpy()
@@ -230,7 +230,7 @@ def paired_blocks(table: pd.DataFrame, x: str = "tokens", draw: str = "draw") ->
     draws, j = np.unique(table[draw].to_numpy(dtype=float), return_inverse=True)
     blocks = np.full((len(places), len(draws), found.shape[1]), np.nan)
     blocks[i[done], j[done]] = found
-    return blocks
+    return statistics.long_blocks(blocks)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ucurve.analysis.statistics import Array, blocks, mean_interval, t_quantile
+from ucurve.analysis.statistics import Array, blocks, long_blocks, mean_interval, t_quantile
 from ucurve.formatting import INFINITY
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _windows(a: dict[str, Any], b: dict[str, Any], raw: bool) -> tuple[Array | N
     if first[1] != second[1]:
         return None, None
     losses = [
-        blocks(np.array([nll], dtype=float), np.array(num, dtype=float))[0]
+        long_blocks(blocks(np.array([nll], dtype=float), np.array(num, dtype=float))[0])
         for nll, num in (first, second)
     ]
     return losses[0], losses[1]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucurve.analysis import contrasts
+from ucurve.analysis import contrasts, statistics
 from ucurve.analysis.conditions import METHOD, METHOD_TEXT
 from ucurve.analysis.statistics import Array
 from ucurve.schemas.results import Answer, Verdict
@@ -63,7 +63,7 @@ def _diverged(table: pd.DataFrame) -> list[Verdict]:
 
 def _keeps_falling(replicate: int, by_tokens: dict[int, Array]) -> Verdict:
     """Test whether the last checkpoint has a lower held-out loss than every earlier one."""
-    losses = np.stack(list(by_tokens.values()))  # [num_checkpoints, num_blocks]
+    losses = statistics.long_blocks(np.stack(list(by_tokens.values())))
     fields: dict[str, Any] = {
         "claim": "held-out loss keeps falling",
         "scope": f"pre-training seed {replicate}",

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ucurve.analysis.statistics import Array, t_quantile
+from ucurve.analysis.statistics import NUM_LONG_BLOCKS, Array, long_blocks, t_quantile
 from ucurve.analysis.statistics import blocks as blocks_of_windows
 
 SERIES = "block_loss"
@@ -67,8 +67,9 @@ def variance(blocks: Array) -> Array:
     """Return the variance that the text alone gives the mean of blocks [..., draws, num_blocks].
 
     The variance over blocks contains 1 / num_draws of that of draws within blocks, which the
-    variance over draws has too, so it counts once.
+    variance over draws has too, so it counts once. Blocks are joined to `statistics.long_blocks`.
     """
+    blocks = long_blocks(blocks)
     num_draws, num_blocks = blocks.shape[-2:]
     of_blocks = blocks.mean(axis=-2, keepdims=True)
     own = of_blocks.var(axis=-1, ddof=1)[..., 0] / num_blocks
@@ -87,7 +88,7 @@ def half_width(blocks: Array | None, level: float = 0.95) -> float:
     """
     if blocks is None or blocks.shape[1] < 2 or not np.isfinite(blocks).all():
         return 0.0
-    quantile = t_quantile(0.5 + level / 2, blocks.shape[1] - 1)
+    quantile = t_quantile(0.5 + level / 2, min(blocks.shape[1], NUM_LONG_BLOCKS) - 1)
     return float(quantile * np.sqrt(variance(blocks)))
 
 

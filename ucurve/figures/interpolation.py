@@ -26,9 +26,9 @@ HEIGHT = Axis("y", "barrier / nats", "symlog", constant=0.01)
 GAIN = Axis("y", "better end minus average / nats", "symlog", constant=0.01)
 EXCESS = Axis("y", "loss minus chord / nats", "symlog", constant=0.01)
 REPLICATES = (
-    "There are no draws: the replicates are 32 blocks of consecutive evaluation windows, the same "
-    "at every position, so that intervals reflect the evaluation text only. Triangles at the top: "
-    "non-finite or failed evaluations."
+    "There are no draws: the replicates are 8 long blocks of consecutive evaluation windows, the "
+    "same at every position, so that intervals reflect the evaluation text only. Triangles at the "
+    "top: non-finite or failed evaluations."
 )
 LINES = "One line per pair of models, coloured by the tokens of its first end; the ends are "
 LINE_LABELS = ["line", "revision", "to_revision", "tokens", "to_tokens", "seed", "to_seed"]

@@ -32,8 +32,8 @@ FACETS = ("scheme", "replicate")
 TOKENS = tokens_axis()
 NATS = Axis("y", "loss increase / nats", "symlog", constant=0.01)
 REPLICATES = (
-    "There are no draws: the replicates are 32 blocks of consecutive evaluation windows, the same "
-    "before and after the change. Bands: 95% t intervals over paired blocks, clipped near the "
+    "There are no draws: the replicates are 8 long blocks of consecutive evaluation windows, the "
+    "same before and after the change. Bands: 95% t intervals over paired blocks, clipped near the "
     "outermost point. They reflect the evaluation text only, not variation between pre-training "
     "runs. Triangles at the top: non-finite or failed evaluations."
 )
