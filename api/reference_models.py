@@ -140,17 +140,19 @@ class CheckpointFinder:
                 )
             return suite
         suites = self.suites.values()
-        found = [s for s in suites if _at_folder(s, evaluated)] or [
+        candidates = [s for s in suites if _at_folder(s, evaluated)] or [
             s for s in suites if _bears(s, evaluated)
         ]
-        if not found and evaluated.hub:
-            found = [Suite(name=p.name) for p in presets.suites() if evaluated.hub in _names_of(p)]
-        if len(found) == 1:
-            return found[0]
+        if not candidates and evaluated.hub:
+            candidates = [
+                Suite(name=p.name) for p in presets.suites() if evaluated.hub in _names_of(p)
+            ]
+        if len(candidates) == 1:
+            return candidates[0]
         model = _quoted(evaluated.model) if evaluated.model else "no model"
         reason = (
-            f"it belongs to the suites {', '.join(sorted(suite.name for suite in found))}"
-            if found
+            f"it belongs to the suites {', '.join(sorted(suite.name for suite in candidates))}"
+            if candidates
             else "no suite of this lab was registered from there"
         )
         raise UnknownCheckpointError(

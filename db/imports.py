@@ -385,10 +385,10 @@ def _merge_suite(session: Session, suite: Json, owner: str, waiting: str) -> str
     rows = session.scalars(select(Checkpoint).where(Checkpoint.suite == suite["name"]))
     here = {row.revision: row for row in rows}
     shared = [(here[row["revision"]], row) for row in checkpoints if row["revision"] in here]
-    if any(_differ(mine.weights_sha256, row["weights_sha256"]) for mine, row in shared):
+    if any(_differ(local.weights_sha256, row["weights_sha256"]) for local, row in shared):
         return "differ"
-    found = [(mine, row) for mine, row in shared if mine.structure is None and row["structure"]]
-    _try_untried(session, [(mine, row) for mine, row in found if mine.remarks], waiting)
+    found = [(local, row) for local, row in shared if local.structure is None and row["structure"]]
+    _try_untried(session, [(local, row) for local, row in found if local.remarks], waiting)
     return "kept"
 
 
@@ -402,9 +402,9 @@ def _try_untried(session: Session, found: Sequence[tuple[Checkpoint, Json]], wai
     The remarks of an import say only that files were not here.
     """
     entered = {row["revision"]: row for row in _entered(session, [r for _, r in found], waiting)}
-    for mine, row in found:
+    for local, row in found:
         for name in ("structure", "architecture", "initializer_std", "unresolved", "remarks"):
-            setattr(mine, name, entered[row["revision"]][name])
+            setattr(local, name, entered[row["revision"]][name])
 
 
 def _entered(session: Session, checkpoints: Sequence[Json], waiting: str) -> list[Json]:

@@ -63,7 +63,7 @@ def test_one_figure_is_drawn_and_its_tabs_and_switches_are_in_the_address(
     expect(changed).to_be_visible(timeout=PATIENCE)
     page.get_by_role("radio", name="Power law").click()
     expect(changed).to_have_count(0, timeout=PATIENCE)
-    assert page.locator(".ucurve-chart").count() == 1
+    expect(page.locator(".ucurve-chart")).to_have_count(1, timeout=PATIENCE)
 
 
 def test_the_wheel_scrolls_the_page_and_with_ctrl_it_zooms_until_reset(

@@ -264,7 +264,7 @@ def test_cells_have_the_mean_with_its_interval_or_say_why_not() -> None:
     assert cell("final norm", 1_000_000, "current_std")["y"] is not None
     table = figures["by_layer_table"].datasets["cells"]
     texts = {c["label"] for c in table if c["part"] == "layer 1" and c["scale"] == "init_std"}
-    assert texts == {"(0.08)", "0.2 ±0.032", f"0.4 ±{with_text:.2g}", "∞"}
+    assert texts == {"(0.08)", "0.2 ±0.065", f"0.4 ±{with_text:.2g}", "∞"}
 
 
 def test_the_heat_map_is_readable_without_colour_from_nothing_to_everything() -> None:

@@ -483,7 +483,8 @@ def test_the_growth_of_the_trace_has_the_error_of_the_text_where_rises_are_store
     (curve,) = curves(to_frame(with_text(rows))).values()
     growth = (curve.rises[0.01][-1] - curve.rises[0.01][0]).mean() * 2 / 0.01**2
     # Every draw has the same shape over blocks, but for its size: a two-way table of rank one.
-    expected = 2.0395 * growth * 0.2 * np.linspace(-1, 1, 32).std(ddof=1) / math.sqrt(32)
+    long = np.linspace(-1, 1, 32).reshape(8, 4).mean(axis=1)
+    expected = 2.36462 * growth * 0.2 * long.std(ddof=1) / math.sqrt(8)
     own = plain.effect - plain.interval[0]
     assert full.interval[1] - full.effect == pytest.approx(math.hypot(own, expected), rel=0.02)
 

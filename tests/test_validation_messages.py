@@ -64,7 +64,11 @@ SPECS: list[tuple[dict[str, Any], str, str]] = [
         "/noise_scale",
         "There is no field “noise_scale”. Did you mean scale or noise_seeds?",
     ),
-    ({"xyzzy": 1}, "/xyzzy", "There is no field “xyzzy”. There are: by_group, checkpoints,"),
+    (
+        {"xyzzy": 1},
+        "/xyzzy",
+        "There is no field “xyzzy”. There are: by_group, by_layer, checkpoints,",
+    ),
     (
         {"stride": 9, "window": 8},
         "",

@@ -95,9 +95,9 @@ class Interventions(OptimiserFields, BranchFields):
         first = self.branch_step(self.steps[0])
         if not max(1, self.warmup_steps) <= first < self.steps[0]:
             raise ValueError(
-                f"branch_at: the shortest run of {self.steps[0]} steps would branch after {first} "
-                f"of them; that must be after the {self.warmup_steps} warm-up steps and before its "
-                "end"
+                f"the shortest run of {self.steps[0]} steps would branch after {first} of them, "
+                f"which must be after the {self.warmup_steps} warm-up steps and before its end: "
+                "change steps, branch_at or warmup_steps"
             )
         size = 4 * self.num_parameters(self.vocabulary) * len(self.seeds) * (len(self.steps) + 1)
         if size * len(self.branches) > 2e12:

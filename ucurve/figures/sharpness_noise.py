@@ -41,12 +41,12 @@ def noise_figures(
     """Return the figures of noise of these gammas by name; none without gammas."""
     if not gammas:
         return {}
-    found = estimates(table, gammas)
-    costs = noise_costs(found)
+    estimated = estimates(table, gammas)
+    costs = noise_costs(estimated)
     problems = dict.fromkeys(cost.problem for cost in costs if cost.problem)
     missing = "".join(f" Missing values: {problem}." for problem in problems)
     return {
-        "noise_cost": _cost(found, gammas, missing),
+        "noise_cost": _cost(estimated, gammas, missing),
         "growth": _growth(table, sigmas, gammas),
         "noise_departure": _departure(costs, missing),
         **({"noise_regime": _regime(costs, missing)} if len(gammas) > 1 else {}),
@@ -57,9 +57,9 @@ def _name_of(gamma: float) -> str:
     return f"γ {gamma:g}" if gamma != HESSIAN else PREDICTED
 
 
-def _cost(found: pd.DataFrame, gammas: Sequence[float], missing: str) -> Figure:
+def _cost(estimated: pd.DataFrame, gammas: Sequence[float], missing: str) -> Figure:
     """Return what the Hessian predicts and what noise costs, over tokens."""
-    usable = found[found["problem"] == ""]
+    usable = estimated[estimated["problem"] == ""]
     rows = curve_rows(
         usable.assign(estimate=[_name_of(gamma) for gamma in usable["gamma"]]),
         "tokens",
