@@ -374,6 +374,9 @@ def test_figures_have_a_row_of_panels_per_set_with_a_y_axis_of_its_own() -> None
     figures = spec.figures(table, spec.verdicts(table))
     one = GaussianPerturbation(**EXAMPLE).figures(table_of(planned(), fragile_on("few")))
     assert list(figures) == list(one)
+    assert [(f.tab, f.variant) for f in figures.values()] == [
+        (f.tab, f.variant) for f in one.values()
+    ]
     loss = figures["loss"]
     assert loss.chart["resolve"] == {"scale": {"y": "independent"}}
     assert loss.chart["facet"]["row"]["field"] == "panel"

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ucurve.analysis.evaluation_sets import LABEL, tables
+from ucurve.figures.tabs import tab_of
 from ucurve.formatting import LABEL_TITLES
 from ucurve.schemas.results import Figure, Verdict
 
@@ -49,7 +50,12 @@ def figures(
             result[figure] = _stacked(same)
         else:
             for name, drawn in same.items():
-                result[f"{figure}-{name}"] = replace(drawn, title=f"{drawn.title}: {name}")
+                result[f"{figure}-{name}"] = replace(
+                    drawn,
+                    title=f"{drawn.title}: {name}",
+                    tab=tab_of(drawn),
+                    variant=(*drawn.variant, name),
+                )
     return result
 
 
@@ -65,7 +71,8 @@ def _stacked(same: Mapping[str, Figure]) -> Figure:
                 {**row, LABEL: name, PANEL: _panel(name, field, row, is_low)} for row in rows
             )
     caption = first.caption if is_low else f"{CAPTION} {first.caption}"
-    return Figure(first.title, caption, _chart(first.chart, not is_low), datasets)
+    chart = _chart(first.chart, not is_low)
+    return replace(first, caption=caption, chart=chart, datasets=datasets)
 
 
 def _panel(name: str, field: str, row: Mapping[str, Any], is_low: bool) -> str:
