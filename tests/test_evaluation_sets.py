@@ -153,7 +153,7 @@ def test_yes_on_all_sets_needs_no_correction_and_the_named_ones_are_holm_correct
     assert weak.holds_for == []
     assert weak.sentence == (
         "On 2 of 2 evaluation sets: yes on a, b. Corrected over the 2 sets (Holm, alpha = 0.03), "
-        "yes holds for 0 of these 2: none of them. That it holds on all of them needs no "
+        "yes holds for none of them. That it holds on all of them needs no "
         "correction."
     )
 

@@ -175,8 +175,10 @@ def _joint_text(
     rule = f" Corrected over the {num} sets (Holm, alpha = {alpha:.2g})"
     if len(settled) == len(yes):
         return f"{rule}, yes holds for {'each of them' if len(yes) > 1 else yes[0]}."
-    kept = ", ".join(settled) if settled else "none of them"
-    text = f"{rule}, yes holds for {len(settled)} of these {len(yes)}: {kept}."
+    kept = (
+        f"{len(settled)} of these {len(yes)}: {', '.join(settled)}" if settled else "none of them"
+    )
+    text = f"{rule}, yes holds for {kept}."
     if len(yes) == num:
         text += " That it holds on all of them needs no correction."
     return text
