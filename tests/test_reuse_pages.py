@@ -53,7 +53,10 @@ def test_re_measuring_snapshots_editing_and_deleting_on_the_page(page: Page, lab
     before = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     page.goto(f"/new?clone={one.id}")
     page.get_by_text("Re-measure (ignore cached results)").click()
-    expect(page.get_by_text("2 to re-measure and compare")).to_be_visible(timeout=PATIENCE)
+    planned = page.get_by_text("2 to re-measure and compare")
+    expect(planned).to_be_visible(timeout=PATIENCE)
+    page.wait_for_timeout(2000)  # a run that the switch interrupted is over, too
+    expect(planned).to_be_visible(timeout=PATIENCE)
     page.get_by_role("button", name="Submit").click()
     page.wait_for_url(re.compile(r"/experiment\?id=\d+"))
     expect(page.get_by_text("2 of 2 evaluations are bitwise identical.")).to_be_visible(
